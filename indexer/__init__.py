@@ -1,0 +1,1 @@
+"""From audio to Parquet: windows, the network, and the store."""

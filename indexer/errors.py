@@ -1,0 +1,77 @@
+"""Every error that soundalike raises on purpose.
+
+    SoundalikeError            anything below; the command line prints it in one line and exits with 1
+    ├── AudioError             one file could not be opened, decoded or resampled; names the stage
+    ├── CheckpointError        a checkpoint is missing, damaged, or not the expected network
+    ├── LibraryError           the folder of audio is missing, empty, or lost more than it should have
+    ├── QueryError             a question that cannot be asked: a window id that is not there, k = 0
+    ├── StoreError             a store cannot be opened, read or written
+    │   ├── DamagedStore       bytes on disk are not the bytes that were written
+    │   └── IdentityMismatch   two things that were not computed the same way; names the fields
+    └── UnknownTag             a tag name that AudioSet does not have, or that has no output
+
+A message says what happened, with which value, and what to do about it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+
+class SoundalikeError(Exception):
+    """An expected failure: its text is written for the person at the keyboard."""
+
+
+class AudioError(SoundalikeError):
+    """One file could not be turned into samples.
+
+    Attributes:
+        stage: Where it failed: "open", "decode" or "samples".
+        reason: What happened, without the file's name.
+    """
+
+    def __init__(self, stage: str, reason: str) -> None:
+        super().__init__(stage, reason)  # both, so that the error survives a trip between processes
+        self.stage = stage
+        self.reason = reason
+
+    def __str__(self) -> str:
+        return self.reason
+
+
+class CheckpointError(SoundalikeError):
+    """A checkpoint is missing, damaged, or does not fit the network."""
+
+
+class LibraryError(SoundalikeError):
+    """The folder of audio cannot be walked as asked."""
+
+
+class QueryError(SoundalikeError):
+    """A question that cannot be answered as asked."""
+
+
+class StoreError(SoundalikeError):
+    """A store cannot be opened, read or written."""
+
+
+class DamagedStore(StoreError):
+    """Bytes in a store are not the bytes that were written."""
+
+
+class IdentityMismatch(StoreError):
+    """Two things that must have been computed the same way were not."""
+
+    def __init__(
+        self, message: str, differences: Mapping[str, tuple[object, object]], advice: str
+    ) -> None:
+        named = "; ".join(
+            f"{field} is {mine!r} there and {asked!r} here"
+            for field, (mine, asked) in differences.items()
+        )
+        super().__init__(f"{message}: {named}. {advice}")
+        self.differences = dict(differences)
+
+
+class UnknownTag(SoundalikeError):
+    """A tag that AudioSet does not have, or one without an output in the model."""

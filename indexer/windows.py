@@ -1,0 +1,205 @@
+"""Which spans of a recording are embedded: geometry, planning, and cutting a stream into windows."""
+
+from __future__ import annotations
+
+import hashlib
+import struct
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+#: What the published checkpoints were trained on: Pellegrini et al. 2023 (arXiv:2306.00830), section 2.
+SAMPLE_RATE_HZ = 32_000
+WINDOW_S = 10.0
+WINDOW_SAMPLES = 320_000
+#: Shortest input that the network sees, 0.25 s: its last stage needs 24 spectrogram frames, 0.23 s.
+MIN_INPUT_SAMPLES = 8_000
+#: A shorter last window is kept if at least this much of it (1 s) lies in no earlier window.
+MIN_NEW_SAMPLES = 32_000
+#: Longest recording that `native` embeds as one window, 30 s.
+MAX_NATIVE_SAMPLES = 960_000
+
+#: Audio: (num_samples,) float32, mono.
+Samples = npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True)
+class Recording:
+    """The content of one audio file, whatever its paths are called.
+
+    Attributes:
+        recording_id: 16-byte BLAKE2b of the file's bytes.
+        num_samples: Length as decoded, in samples at 32 kHz.
+        sample_rate: Of the file, in Hz.
+        paths: Where the content was found, POSIX-relative to the library's root.
+    """
+
+    recording_id: bytes
+    num_samples: int
+    sample_rate: int
+    paths: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """A span of a recording that is embedded.
+
+    Attributes:
+        recording_id: The recording it lies in.
+        start_sample: Offset in samples at 32 kHz.
+        num_samples: Real audio in it, before any padding, in samples at 32 kHz.
+    """
+
+    recording_id: bytes
+    start_sample: int
+    num_samples: int
+
+    @property
+    def window_id(self) -> int:
+        """63-bit id that depends on nothing but content, start and length."""
+        return window_id(self.recording_id, self.start_sample, self.num_samples)
+
+    @property
+    def start_s(self) -> float:
+        """Start in seconds."""
+        return self.start_sample / SAMPLE_RATE_HZ
+
+    @property
+    def end_s(self) -> float:
+        """End in seconds."""
+        return (self.start_sample + self.num_samples) / SAMPLE_RATE_HZ
+
+
+def window_id(recording_id: bytes, start_sample: int, num_samples: int) -> int:
+    """Return the 63-bit id of a window: it survives moves, rebuilds and machines."""
+    key = recording_id + struct.pack("<qq", start_sample, num_samples)
+    return int.from_bytes(hashlib.blake2b(key, digest_size=8).digest(), "little") >> 1
+
+
+class Cut(NamedTuple):
+    """One window's audio.
+
+    Attributes:
+        start_sample: Offset in the recording, in samples at 32 kHz.
+        num_samples: Real audio, before padding.
+        waveform: (length,) float32; zero-padded as the geometry says.
+    """
+
+    start_sample: int
+    num_samples: int
+    waveform: Samples
+
+
+@dataclass(frozen=True, slots=True)
+class Geometry:
+    """How recordings are cut into windows.
+
+    Attributes:
+        hop_samples: From one window's start to the next, in samples at 32 kHz.
+        native: Embed a recording of up to 30 s as one window of its own length, and pad nothing
+            beyond 0.25 s (what published AudioCaps features did).
+        window_samples: Length of a window, in samples at 32 kHz.
+    """
+
+    hop_samples: int = WINDOW_SAMPLES
+    native: bool = False
+    window_samples: int = WINDOW_SAMPLES
+
+    def __post_init__(self) -> None:
+        if self.hop_samples < 1 or self.window_samples < 1:
+            raise ValueError(f"hop and window need at least one sample, got {self}")
+
+    def plan(self, num_samples: int) -> list[tuple[int, int]]:
+        """Return (start_sample, num_samples) of every window of a recording.
+
+        Args:
+            num_samples: Length of the recording at 32 kHz; nothing is planned for 0.
+
+        Returns:
+            Windows in order. Every recording with a sample has one.
+        """
+        if num_samples <= 0:
+            return []
+        if self.native and num_samples <= MAX_NATIVE_SAMPLES:
+            return [(0, num_samples)]
+        window, hop = self.window_samples, self.hop_samples
+        num_full = (num_samples - window) // hop + 1 if num_samples >= window else 0
+        planned = [(index * hop, window) for index in range(num_full)]
+        start = num_full * hop
+        if self._keeps_rest(start, num_samples):
+            planned.append((start, num_samples - start))
+        return planned
+
+    def _keeps_rest(self, start: int, num_samples: int) -> bool:
+        """Whether the shorter window from `start` to the end is worth a row."""
+        if start == 0:
+            return num_samples > 0
+        held = start - self.hop_samples + self.window_samples  # end of the window before
+        return num_samples - max(start, held) >= MIN_NEW_SAMPLES
+
+    def pad(self, waveform: Samples) -> Samples:
+        """Zero-pad one window's audio to the length that the network is given.
+
+        Args:
+            waveform: (num_samples,) float32, not longer than a window unless native.
+
+        Returns:
+            (length,) float32: a whole window, or with `native` at least 0.25 s.
+        """
+        length = MIN_INPUT_SAMPLES if self.native else max(self.window_samples, MIN_INPUT_SAMPLES)
+        missing = length - len(waveform)
+        return np.pad(waveform, (0, missing)) if missing > 0 else waveform
+
+    def cut(self, blocks: Iterable[Samples]) -> Iterator[Cut]:
+        """Cut a stream of samples into windows, holding no more than one window and one block.
+
+        Args:
+            blocks: float32 arrays of any length, mono, 32 kHz, in order.
+
+        Yields:
+            The windows of `plan`, in order, padded; the arrays are the receiver's to keep.
+        """
+        held = _Held()
+        start = 0
+        deciding = self.native  # whether the recording may still turn out to be one native window
+        for block in blocks:
+            held.append(block)
+            if deciding and held.end <= MAX_NATIVE_SAMPLES:
+                continue
+            deciding = False
+            while held.end - start >= self.window_samples:
+                audio = held.take(start, start + self.window_samples)
+                yield Cut(start, self.window_samples, self.pad(audio))
+                start += self.hop_samples
+                held.forget(start)
+        if deciding and held.end > 0:
+            yield Cut(0, held.end, self.pad(held.take(0, held.end)))
+        elif not deciding and self._keeps_rest(start, held.end):
+            yield Cut(start, held.end - start, self.pad(held.take(start, held.end)))
+
+
+class _Held:
+    """The samples of a stream from some offset on."""
+
+    def __init__(self) -> None:
+        self._blocks: list[Samples] = []
+        self._start = 0
+        self.end = 0
+
+    def append(self, block: Samples) -> None:
+        self._blocks.append(block)
+        self.end += len(block)
+
+    def forget(self, before: int) -> None:
+        """Drop the samples before an offset, which may lie beyond the end."""
+        while self._blocks and self._start + len(self._blocks[0]) <= before:
+            self._start += len(self._blocks.pop(0))
+
+    def take(self, start: int, stop: int) -> Samples:
+        """Return a copy of the samples from `start` to `stop`."""
+        if len(self._blocks) > 1:
+            self._blocks = [np.concatenate(self._blocks)]
+        return self._blocks[0][start - self._start : stop - self._start].copy()

@@ -1,0 +1,1 @@
+"""From Parquet to answers: segments, the FAISS index, filters and queries."""

@@ -1,0 +1,403 @@
+"""From the name of a checkpoint to its file: which are known, and how they are downloaded.
+
+A download is resumed, checked against the published digest, and there only when it is whole.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import difflib
+import fcntl
+import hashlib
+import logging
+import os
+import re
+import time
+import urllib.error
+import urllib.parse
+import urllib.request
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from http import HTTPStatus
+from http.client import HTTPException, HTTPResponse
+from pathlib import Path
+from types import MappingProxyType
+
+import platformdirs
+
+from indexer.bundled import bundled_path
+from indexer.errors import CheckpointError
+
+logger = logging.getLogger(__name__)
+
+#: Called with (bytes on disk, bytes in all or None). The first falls back to 0 only when a server
+#: cannot resume and the download starts over.
+Progress = Callable[[int, int | None], None]
+
+#: Nothing longer is downloaded or loaded: the published checkpoints have some 113 MB.
+MAX_BYTES = 2 << 30
+
+#: Environment variable that names another folder for downloaded checkpoints.
+FOLDER_VARIABLE = "SOUNDALIKE_CHECKPOINTS"
+
+#: Longest silence of a server, in seconds.
+_TIMEOUT_S = 30.0
+_ATTEMPTS = 5
+#: Wait before the second attempt; doubled before each one after it.
+_RETRY_WAIT_S = 0.5
+_BLOCK_BYTES = 1 << 18
+_CONTENT_RANGE = re.compile(r"bytes (\d+)-\d+/(\d+|\*)")
+
+
+@dataclass(frozen=True, slots=True)
+class KnownCheckpoint:
+    """A checkpoint that has a name.
+
+    Attributes:
+        name: What `--checkpoint` takes.
+        filename: Of its file.
+        url: Where it is published; None if it comes with the package.
+        md5: Digest of the file, in hex.
+        trained_on: The recordings it learned from.
+        saw_audiocaps: Whether it, or the network that taught it, has heard clips of AudioCaps:
+            figures on AudioCaps would flatter it.
+        description: What it is for.
+    """
+
+    name: str
+    filename: str
+    url: str | None
+    md5: str
+    trained_on: str
+    saw_audiocaps: bool
+    description: str
+
+    @property
+    def path(self) -> Path:
+        """Where its file is, or will be once it is fetched."""
+        if self.url is None:
+            return bundled_path(f"checkpoints/{self.filename}")
+        return checkpoint_folder() / self.filename
+
+
+#: All but `demo` are by the authors of arXiv:2306.00830, with the digests that Zenodo lists.
+_ALL = (
+    KnownCheckpoint(
+        name="convnext-tiny-471",
+        filename="convnext_tiny_471mAP.pth",
+        url="https://zenodo.org/record/8020843/files/convnext_tiny_471mAP.pth?download=1",
+        md5="e069ecd1c7b880268331119521c549f2",
+        trained_on="AudioSet",
+        saw_audiocaps=True,
+        description="tagging and general search; mAP 0.471 on AudioSet",
+    ),
+    KnownCheckpoint(
+        name="convnext-tiny-465-audiocaps-70",
+        filename="convnext_tiny_465mAP_BL_AC_70kit.pth",
+        url="https://zenodo.org/record/8020843/files/convnext_tiny_465mAP_BL_AC_70kit.pth?download=1",
+        md5="0688ae503f5893be0b6b71cb92f8b428",
+        trained_on="AudioSet without the clips of AudioCaps",
+        saw_audiocaps=False,
+        description="AudioCaps experiments",
+    ),
+    KnownCheckpoint(
+        name="convnext-tiny-465-audiocaps-75",
+        filename="convnext_tiny_465mAP_BL_AC_75kit.pth",
+        url="https://zenodo.org/record/10987498/files/convnext_tiny_465mAP_BL_AC_75kit.pth?download=1",
+        md5="f6f57c87b7eb664a23ae8cad26eccaa0",
+        trained_on="AudioSet without the clips of AudioCaps",
+        saw_audiocaps=False,
+        description="AudioCaps experiments; what CoNeTTE uses since 0.3.0",
+    ),
+    KnownCheckpoint(
+        name="demo",
+        filename="demo.safetensors",
+        url=None,
+        md5="f3e0bcb78ed6a577c52f6ba55a5e0462",
+        trained_on="3,200 short clips (1.5 h), as tagged by YAMNet",
+        saw_audiocaps=True,  # AudioCaps lies inside AudioSet, which taught YAMNet
+        description="trying the tool with no download; not for results",
+    ),
+)
+KNOWN_CHECKPOINTS: Mapping[str, KnownCheckpoint] = MappingProxyType({k.name: k for k in _ALL})
+DEFAULT_CHECKPOINT = "convnext-tiny-471"
+
+
+def checkpoint_folder() -> Path:
+    """Return where downloads are kept: SOUNDALIKE_CHECKPOINTS, or in the user's data folder."""
+    chosen = os.environ.get(FOLDER_VARIABLE)
+    if chosen:
+        return Path(chosen).expanduser()
+    return platformdirs.user_data_path("soundalike") / "checkpoints"
+
+
+def fetch(name: str, *, progress: Progress | None = None, download: bool = True) -> Path:
+    """Return the file of a known checkpoint, downloaded if it is not there.
+
+    Args:
+        name: One of KNOWN_CHECKPOINTS.
+        progress: Called while downloading, with (bytes on disk, bytes in all or None).
+        download: Whether it may be downloaded.
+
+    Returns:
+        The file. Its digest was checked, also if it was put there by hand.
+
+    Raises:
+        CheckpointError: If there is no such name, or the file can be neither found nor downloaded,
+            or is not the published one.
+    """
+    known = KNOWN_CHECKPOINTS.get(name)
+    if known is None:
+        raise CheckpointError(f"no checkpoint is called {name!r}; {_names(name)}")
+    path = known.path
+    with _read_errors(path):
+        if known.url is not None and not path.exists():
+            if not download:
+                raise CheckpointError(f"checkpoint {name!r} is not there; {_advice(known)}")
+            try:
+                download_file(known.url, path, known.md5, progress)
+            except CheckpointError as error:
+                raise CheckpointError(f"checkpoint {name!r}: {error}; {_advice(known)}") from error
+        found = _md5_of(path)
+    if found != known.md5:
+        raise CheckpointError(
+            f"{path} is not checkpoint {name!r}, or damaged: its MD5 is {found}, not {known.md5}; "
+            "delete it and download or install it again"
+        )
+    return path
+
+
+def locate(
+    name_or_path: str | Path, *, progress: Progress | None = None, download: bool = True
+) -> tuple[str, Path]:
+    """Return the name and the file of a checkpoint.
+
+    Args:
+        name_or_path: One of KNOWN_CHECKPOINTS, or a file. A file that is called like a name needs
+            a folder before it: `./demo`.
+        progress: As for `fetch`.
+        download: As for `fetch`.
+
+    Returns:
+        Its name among the known ones, or that of the file; and the file.
+
+    Raises:
+        CheckpointError: As for `fetch`, or if there is no such file.
+    """
+    if isinstance(name_or_path, str) and name_or_path in KNOWN_CHECKPOINTS:
+        return name_or_path, fetch(name_or_path, progress=progress, download=download)
+    path = Path(name_or_path)
+    with _read_errors(path):
+        if path.is_file():
+            return path.name, path
+        problem = "is not a file" if path.exists() else "does not exist"
+    raise CheckpointError(f"checkpoint {str(path)!r} {problem}; {_names(str(path))}")
+
+
+def _names(wrong: str) -> str:
+    close = difflib.get_close_matches(wrong, KNOWN_CHECKPOINTS, n=1)
+    question = f"did you mean {close[0]!r}? " if close else ""
+    return f"{question}Known names: {', '.join(KNOWN_CHECKPOINTS)}"
+
+
+def _advice(known: KnownCheckpoint) -> str:
+    return (
+        f"put {known.url} (MD5 {known.md5}) at {known.path} yourself, "
+        "or use '--checkpoint demo', which needs no download"
+    )
+
+
+@contextlib.contextmanager
+def _read_errors(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise CheckpointError(f"cannot read {path}: {error.strerror or error}") from error
+
+
+def download_file(url: str, target: Path, md5: str, progress: Progress | None = None) -> None:
+    """Download a file, unless it is there already.
+
+    What has come is kept beside the target as `<name>.part`, from which this call or a later one
+    resumes. Several processes may ask at once: one downloads, the others wait for it.
+
+    Args:
+        url: Of the file, http or https.
+        target: Where to. Its folder is made.
+        md5: Digest of the file, in hex.
+        progress: Called at the start and after each block.
+
+    Raises:
+        CheckpointError: If the server cannot be reached, refuses, breaks off again and again or
+            sends something else, or if the file cannot be written.
+    """
+    if urllib.parse.urlsplit(url).scheme not in {"http", "https"}:
+        raise CheckpointError(f"cannot download {url}: only http and https are spoken here")
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with _locked(target.with_name(f".{target.name}.lock")):
+            if not target.exists():  # another process may have been first
+                _download(url, target, md5, progress or _silent)
+    except OSError as error:  # of the disk; those of the network are handled where they occur
+        raise CheckpointError(f"cannot write {target}: {error.strerror or error}") from error
+
+
+def _md5_of(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, _md5).hexdigest()
+
+
+def _md5() -> hashlib._Hash:
+    return hashlib.md5(usedforsecurity=False)  # allowed on systems that forbid it for security
+
+
+def _silent(done: int, total: int | None) -> None:
+    """Report no progress."""
+
+
+@contextlib.contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    """Hold a lock that ends with the process. Its file stays: removing it would let two in."""
+    with path.open("ab") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            logger.info("waiting for another process that downloads to %s", path.parent)
+            fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+def _download(url: str, target: Path, md5: str, progress: Progress) -> None:
+    part = target.with_name(f"{target.name}.part")
+    complete = part.exists() and _md5_of(part) == md5  # ended between the last byte and the rename
+    if not complete:
+        pieced = _receive_all(url, part, progress)
+        found = _md5_of(part)
+        if found != md5 and pieced:  # the file on the server may have changed between the pieces
+            part.unlink()
+            _receive_all(url, part, progress)
+            found = _md5_of(part)
+        if found != md5:
+            part.unlink()
+            raise CheckpointError(
+                f"what came from {url} has MD5 {found}, not {md5}; it was removed"
+            )
+    with part.open("rb") as file:
+        os.fsync(file.fileno())  # so that a loss of power cannot leave the name without the bytes
+    part.replace(target)
+
+
+class _BrokenError(Exception):
+    """An attempt failed in a way that the next one may not."""
+
+
+class _UnreachableError(_BrokenError):
+    """No connection was made."""
+
+
+def _receive_all(url: str, part: Path, progress: Progress) -> bool:
+    """Fill a `.part` file, in several attempts if need be; return whether it came in pieces."""
+    host = urllib.parse.urlsplit(url).netloc
+    reason = ""
+    for attempt in range(_ATTEMPTS):
+        if attempt:
+            time.sleep(_RETRY_WAIT_S * 2 ** (attempt - 1))
+        try:
+            return _receive(url, part, progress)
+        except _BrokenError as error:
+            if attempt == 0 and isinstance(error, _UnreachableError):  # offline: no use in waiting
+                raise CheckpointError(f"cannot reach {host} ({error})") from error
+            reason = str(error)
+            logger.info("attempt %d to download %s: %s", attempt + 1, url, reason)
+    kept = _size(part)
+    raise CheckpointError(
+        f"gave up on {host} after {_ATTEMPTS} attempts ({reason}); running the command again "
+        f"resumes after the {kept} bytes that came"
+    )
+
+
+def _receive(url: str, part: Path, progress: Progress) -> bool:
+    """Append to a `.part` file until it is whole; return whether it held something before."""
+    with _open(url, _size(part)) as response:
+        start, total = _extent(response, part)
+        done = start
+        with part.open("ab" if start else "wb") as file:
+            progress(done, total)
+            while block := _read(response):
+                done += len(block)
+                if done > MAX_BYTES:
+                    part.unlink()
+                    raise CheckpointError(f"{url} sends more than {MAX_BYTES} bytes")
+                file.write(block)
+                progress(done, total)
+    if total is not None and done < total:
+        raise _BrokenError(f"the connection ended after {done} of {total} bytes")
+    return start > 0
+
+
+@contextlib.contextmanager
+def _open(url: str, offset: int) -> Iterator[HTTPResponse]:
+    """Ask for a file from an offset on; the answer may start elsewhere."""
+    headers = {"User-Agent": "soundalike", "Accept-Encoding": "identity"}
+    if offset:
+        headers["Range"] = f"bytes={offset}-"
+    try:
+        response = _opener().open(urllib.request.Request(url, headers=headers), timeout=_TIMEOUT_S)
+    except urllib.error.HTTPError as error:
+        error.close()
+        if error.code == HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE and offset:
+            with _open(url, 0) as whole:  # the file there is shorter than what is here
+                yield whole
+            return
+        if error.code == HTTPStatus.TOO_MANY_REQUESTS or error.code >= 500:
+            raise _BrokenError(f"it answers {error.code} {error.reason}") from error
+        raise CheckpointError(f"{url} answers {error.code} {error.reason}") from error
+    except urllib.error.URLError as error:
+        raise _UnreachableError(error.reason) from error
+    except (OSError, HTTPException, ValueError) as error:  # ValueError: redirected to nonsense
+        raise _BrokenError(_named(error)) from error
+    with contextlib.closing(response):
+        yield response
+
+
+def _opener() -> urllib.request.OpenerDirector:
+    """Return an opener that speaks http and https only, wherever it is redirected."""
+    opener = urllib.request.OpenerDirector()
+    for handler in (
+        urllib.request.ProxyHandler,
+        urllib.request.UnknownHandler,
+        urllib.request.HTTPHandler,
+        urllib.request.HTTPSHandler,
+        urllib.request.HTTPDefaultErrorHandler,
+        urllib.request.HTTPRedirectHandler,
+        urllib.request.HTTPErrorProcessor,
+    ):
+        opener.add_handler(handler())
+    return opener
+
+
+def _extent(response: HTTPResponse, part: Path) -> tuple[int, int | None]:
+    """Return the offset at which an answer starts, and the length of the whole file if told."""
+    if response.status != HTTPStatus.PARTIAL_CONTENT:
+        length = response.headers.get("Content-Length", "")
+        return 0, int(length) if length.isdecimal() else None
+    match = _CONTENT_RANGE.fullmatch(response.headers.get("Content-Range", ""))
+    if match is None or int(match[1]) != _size(part):
+        part.unlink(missing_ok=True)
+        raise _BrokenError("it sent another part of the file than was asked for")
+    return int(match[1]), None if match[2] == "*" else int(match[2])
+
+
+def _read(response: HTTPResponse) -> bytes:
+    try:
+        return response.read(_BLOCK_BYTES)
+    except (OSError, HTTPException) as error:
+        raise _BrokenError(_named(error)) from error
+
+
+def _named(error: Exception) -> str:
+    return str(error) or type(error).__name__
+
+
+def _size(path: Path) -> int:
+    return path.stat().st_size if path.exists() else 0

@@ -12,7 +12,7 @@ def bundled_path(relative: str) -> Path:
         relative: Path below the top level of the source tree, such as "metadata/SOURCES.md".
 
     Returns:
-        The file inside the installed package, or beside it in a source checkout. Not checked to exist.
+        The file inside the installed package, or beside it in a source checkout; it may not exist.
     """
     package = Path(__file__).parent
     installed = package / "_bundled" / relative

@@ -1,14 +1,14 @@
 """Every error that soundalike raises on purpose.
 
-    SoundalikeError            anything below; the command line prints it in one line and exits with 1
+    SoundalikeError            anything below; the command prints it in one line and exits with 1
     ├── AudioError             one file could not be opened, decoded or resampled; names the stage
-    ├── CheckpointError        a checkpoint is missing, damaged, or not the expected network
-    ├── LibraryError           the folder of audio is missing, empty, or lost more than it should have
+    ├── CheckpointError        a checkpoint is missing, damaged or another network
+    ├── LibraryError           the folder of audio is missing, empty, or lost too much
     ├── QueryError             a question that cannot be asked: a window id that is not there, k = 0
     ├── StoreError             a store cannot be opened, read or written
-    │   ├── DamagedStore       bytes on disk are not the bytes that were written
-    │   └── IdentityMismatch   two things that were not computed the same way; names the fields
-    └── UnknownTag             a tag name that AudioSet does not have, or that has no output
+    │   ├── DamagedStoreError       bytes on disk are not the bytes that were written
+    │   └── IdentityError   two things that were not computed the same way; names the fields
+    └── UnknownTagError             a tag name that AudioSet does not have, or that has no output
 
 A message says what happened, with which value, and what to do about it.
 """
@@ -55,11 +55,11 @@ class StoreError(SoundalikeError):
     """A store cannot be opened, read or written."""
 
 
-class DamagedStore(StoreError):
+class DamagedStoreError(StoreError):
     """Bytes in a store are not the bytes that were written."""
 
 
-class IdentityMismatch(StoreError):
+class IdentityError(StoreError):
     """Two things that must have been computed the same way were not."""
 
     def __init__(
@@ -73,5 +73,5 @@ class IdentityMismatch(StoreError):
         self.differences = dict(differences)
 
 
-class UnknownTag(SoundalikeError):
+class UnknownTagError(SoundalikeError):
     """A tag that AudioSet does not have, or one without an output in the model."""

@@ -1,9 +1,10 @@
-"""Which spans of a recording are embedded: geometry, planning, and cutting a stream into windows."""
+"""Which spans of a recording are embedded: planning, and cutting a stream into windows."""
 
 from __future__ import annotations
 
 import hashlib
 import struct
+from collections import deque
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -11,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-#: What the published checkpoints were trained on: Pellegrini et al. 2023 (arXiv:2306.00830), section 2.
+#: What the published checkpoints were trained on: arXiv:2306.00830, section 2.
 SAMPLE_RATE_HZ = 32_000
 WINDOW_S = 10.0
 WINDOW_SAMPLES = 320_000
@@ -112,6 +113,16 @@ class Geometry:
         if self.hop_samples < 1 or self.window_samples < 1:
             raise ValueError(f"hop and window need at least one sample, got {self}")
 
+    @property
+    def hop_s(self) -> float:
+        """From one window's start to the next, in seconds."""
+        return self.hop_samples / SAMPLE_RATE_HZ
+
+    @property
+    def window_s(self) -> float:
+        """Length of a window, in seconds."""
+        return self.window_samples / SAMPLE_RATE_HZ
+
     def plan(self, num_samples: int) -> list[tuple[int, int]]:
         """Return (start_sample, num_samples) of every window of a recording.
 
@@ -154,7 +165,7 @@ class Geometry:
         return np.pad(waveform, (0, missing)) if missing > 0 else waveform
 
     def cut(self, blocks: Iterable[Samples]) -> Iterator[Cut]:
-        """Cut a stream of samples into windows, holding no more than one window and one block.
+        """Cut a stream of samples into windows, holding one window and the blocks that it touches.
 
         Args:
             blocks: float32 arrays of any length, mono, 32 kHz, in order.
@@ -174,7 +185,7 @@ class Geometry:
                 audio = held.take(start, start + self.window_samples)
                 yield Cut(start, self.window_samples, self.pad(audio))
                 start += self.hop_samples
-                held.forget(start)
+            held.forget(start)
         if deciding and held.end > 0:
             yield Cut(0, held.end, self.pad(held.take(0, held.end)))
         elif not deciding and self._keeps_rest(start, held.end):
@@ -185,8 +196,8 @@ class _Held:
     """The samples of a stream from some offset on."""
 
     def __init__(self) -> None:
-        self._blocks: list[Samples] = []
-        self._start = 0
+        self._blocks: deque[Samples] = deque()
+        self._start = 0  # offset of the first block
         self.end = 0
 
     def append(self, block: Samples) -> None:
@@ -194,12 +205,14 @@ class _Held:
         self.end += len(block)
 
     def forget(self, before: int) -> None:
-        """Drop the samples before an offset, which may lie beyond the end."""
+        """Drop the blocks that end before an offset, which may lie beyond the end."""
         while self._blocks and self._start + len(self._blocks[0]) <= before:
-            self._start += len(self._blocks.pop(0))
+            self._start += len(self._blocks.popleft())
 
     def take(self, start: int, stop: int) -> Samples:
         """Return a copy of the samples from `start` to `stop`."""
-        if len(self._blocks) > 1:
-            self._blocks = [np.concatenate(self._blocks)]
-        return self._blocks[0][start - self._start : stop - self._start].copy()
+        pieces, at = [], self._start
+        for block in self._blocks:
+            pieces.append(block[max(start - at, 0) : max(stop - at, 0)])
+            at += len(block)
+        return np.concatenate(pieces)

@@ -1,0 +1,157 @@
+"""Opening a file for decoding: FFmpeg for nearly all, libsndfile for what FFmpeg does not know.
+
+Neither is given a file name: the file is opened here, found to be a regular one, and passed on as a
+descriptor. So no name is ever taken for an address, and nothing can take the place of the file.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Iterator
+from io import FileIO
+from pathlib import Path
+
+import av
+import soundfile
+
+from indexer.audio.ffmpeg import FFmpegSource
+from indexer.audio.source import END, AudioInfo, Channels, Source, check_duration, truncation
+from indexer.errors import AudioError
+
+_KINDS = {stat.S_IFDIR: "folder", stat.S_IFIFO: "FIFO", stat.S_IFSOCK: "socket"}
+
+
+def open_source(path: Path, max_duration_s: float) -> Source:
+    """Open a file and decode its first samples.
+
+    Args:
+        path: A regular file, or a link to one.
+        max_duration_s: Decoding further than this is an error, in seconds.
+
+    Returns:
+        The open file, to be closed.
+
+    Raises:
+        AudioError: With stage "open" if this is no audio file that could be read, "decode" if no
+            sample could be decoded.
+    """
+    file = open_regular(path)
+    try:
+        return _source(file, max_duration_s)
+    except BaseException:
+        file.close()
+        raise
+
+
+def _source(file: FileIO, max_duration_s: float) -> Source:
+    try:
+        return FFmpegSource(file, max_duration_s)
+    except av.error.InvalidDataError:
+        pass  # no container that FFmpeg knows
+    except av.error.ArgumentError as error:  # one that it knows and may not open
+        raise AudioError("open", "not audio, or a container that is not read") from error
+    except (OSError, av.FFmpegError) as error:
+        raise AudioError("open", f"cannot be read: {error.strerror}".lower()) from error
+    try:
+        # MPEG audio that FFmpeg refuses: libsndfile would only print what it thinks of it.
+        if os.pread(file.fileno(), 1, 0) != b"\xff":
+            return SndfileSource(file, max_duration_s)
+    except (OSError, soundfile.LibsndfileError):
+        pass
+    raise AudioError("open", "not audio, or damaged: no decoder recognises it")
+
+
+def open_regular(path: Path) -> FileIO:
+    """Open a regular file that has any bytes in it, without waiting for anybody.
+
+    The kind is checked before opening, since opening a device may act on it, and again on the
+    descriptor, since another file may have taken the name. So opened, a FIFO does not block.
+    """
+    try:
+        _check_regular(path.stat())
+        file = FileIO(path, opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK))
+    except (OSError, ValueError) as error:
+        raise AudioError("open", _reason(path, error)) from error
+    try:
+        _check_regular(os.fstat(file.fileno()))
+    except BaseException:
+        file.close()
+        raise
+    return file
+
+
+def _check_regular(status: os.stat_result) -> None:
+    if not stat.S_ISREG(status.st_mode):
+        kind = _KINDS.get(stat.S_IFMT(status.st_mode), "device")
+        raise AudioError("open", f"not a regular file ({kind})")
+    if status.st_size == 0:
+        raise AudioError("open", "empty file (0 bytes)")
+
+
+def _reason(path: Path, error: OSError | ValueError) -> str:
+    if isinstance(error, FileNotFoundError):
+        return "broken link" if path.is_symlink() else "no such file"
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror.lower()
+    return "not a file name"
+
+
+class SndfileSource:
+    """A file that libsndfile reads."""
+
+    def __init__(self, file: FileIO, max_duration_s: float) -> None:
+        """Take over an open file, if it can be read.
+
+        Raises:
+            AudioError: If it is out of bounds or has no samples.
+            soundfile.LibsndfileError: If it is not audio.
+        """
+        self._file = file
+        self._max_duration_s = max_duration_s
+        self._end: int | None = None  # where the file ended, once it was read that far
+        os.lseek(file.fileno(), 0, os.SEEK_SET)
+        self._sound = soundfile.SoundFile(file.fileno(), closefd=False)
+        try:
+            self.info = AudioInfo(
+                sample_rate=self._sound.samplerate,
+                channels=self._sound.channels,
+                codec=self._sound.subtype,
+                container=self._sound.format,
+                decoder=f"soundfile {soundfile.__version__}",
+            )
+            if self._sound.frames == 0:
+                raise AudioError("decode", "no sample could be decoded")
+        except BaseException:
+            self._sound.close()
+            raise
+
+    def read(self, start: int, stop: int = END) -> Iterator[Channels]:
+        """Decode a span; see `Source`."""
+        position = min(start, self._sound.frames)
+        try:
+            if position:  # some formats cannot seek
+                self._sound.seek(position)
+            while position < stop:
+                wanted = min(self.info.chunk_samples, stop - position)
+                chunk = self._sound.read(wanted, dtype="float32", always_2d=True)
+                if len(chunk) == 0:
+                    self._end = position
+                    return
+                position += len(chunk)
+                check_duration(self._max_duration_s, position, self.info.sample_rate)
+                yield chunk.T
+        except soundfile.LibsndfileError as error:
+            raise AudioError("decode", f"damaged: {error.error_string}") from error
+
+    def warnings(self) -> list[str]:
+        """Return what was wrong with the file; see `Source`."""
+        if self._end is None:
+            return []
+        rate = self.info.sample_rate
+        return truncation(self._end / rate, self._sound.frames / rate)
+
+    def close(self) -> None:
+        """Let go of the file."""
+        self._sound.close()
+        self._file.close()

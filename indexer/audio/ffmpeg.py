@@ -1,0 +1,371 @@
+"""Decoding with FFmpeg, through PyAV, from a descriptor and nothing else.
+
+A playlist posing as audio makes FFmpeg open other files and addresses. Here it may open none: only
+containers that hold their own samples are on the list, and the one protocol is the descriptor.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import re
+from collections import deque
+from collections.abc import Iterable, Iterator
+from fractions import Fraction
+from io import FileIO
+from itertools import chain, islice
+
+import av
+import numpy as np
+import numpy.typing as npt
+
+from indexer.audio.source import (
+    END,
+    AudioInfo,
+    Channels,
+    check_channels,
+    check_duration,
+    truncation,
+)
+from indexer.errors import AudioError
+
+#: Containers that may be opened, by FFmpeg's names. Raw streams without a signature are not among
+#: them: anything would be taken for one.
+CONTAINERS = (
+    *("aac", "ac3", "aiff", "amr", "ape", "asf", "au", "avi", "caf", "dsf", "dts", "dtshd", "eac3"),
+    *("flac", "flv", "iff", "ircam", "loas", "matroska", "mov", "mp3", "mpc", "mpc8", "mpeg"),
+    *("mpegts", "mxf", "nistsphere", "nut", "ogg", "oma", "pvf", "qcp", "rm", "shn", "tak", "tta"),
+    *("voc", "w64", "wav", "wv"),
+)
+#: Those whose stream duration is from a header, not from what is there or from the bit rate.
+_DECLARES_LENGTH = {
+    *("aiff", "ape", "asf", "au", "caf", "dsf", "flac", "mov", "tak", "tta", "w64", "wav", "wv")
+}
+#: How far before a span decoding starts, so that no decoder's memory reaches into it, in seconds.
+PREROLL_S = 1.0
+#: How many frames must agree that there is a gap, or where the first of them belongs.
+_WITNESSES = 4
+#: Gaps that add up to less are not worth a warning, in seconds.
+REPORTED_GAP_S = 0.01
+#: The beginning of an Ogg page, with its flags; one of them marks the first page of a stream.
+_OGG_PAGE = re.compile(rb"OggS\x00(.)", re.DOTALL)
+_OGG_BEGINS = 0x02
+_SCAN_BYTES = 2**20
+#: Programs that write a WAV to a pipe declare about 2^31 or 2^32 bytes.
+_RIFF_UNKNOWN_BYTES = 0x7FFF_F000
+#: From this many on, PyAV's list of the planes of a planar frame has no reliable end: it looks for
+#: a null pointer behind the eight that a frame has room for (PyAV 18.1, `AudioFrame.planes`).
+_MANY_PLANES = 8
+_DTYPES: dict[str, type[np.generic]] = {
+    "u8": np.uint8,
+    "s16": np.int16,
+    "s32": np.int32,
+    "s64": np.int64,
+    "flt": np.float32,
+    "dbl": np.float64,
+}
+
+#: (channels, num_samples) of any sample format.
+_Raw = npt.NDArray[np.generic]
+
+av.logging.set_level(av.logging.PANIC)
+
+
+class FFmpegSource:
+    """A file that FFmpeg reads.
+
+    Samples are placed by appending, and by their timestamps only where those leave a gap: then the
+    gap becomes silence. After a seek the timestamps say where the samples belong. A single one is
+    not believed: where Vorbis changes its block size, FFmpeg stamps one frame 448 samples late.
+    """
+
+    _container: av.container.InputContainer
+    _stream: av.AudioStream
+    _frames: Iterator[av.AudioFrame]
+
+    def __init__(self, file: FileIO, max_duration_s: float) -> None:
+        """Take over an open file, if it can be read, and decode its first frame.
+
+        Raises:
+            AudioError: If it has no audio, is out of bounds, or nothing in it can be decoded.
+            av.FFmpegError: If it is not audio (`InvalidDataError`), or of a kind that is not read.
+        """
+        self._file = file
+        self._max_duration_s = max_duration_s
+        self._num_damaged = 0
+        self._num_silent = 0
+        self._end: int | None = None  # where the file ended, once it was read that far
+        self._unreadable = False  # whether it ended in an error
+        self._open()
+        try:
+            first = next(self._frames, None)
+            if first is None:
+                reasons = ["no sample could be decoded", *self._damage()]
+                raise AudioError("decode", ": ".join(reasons))
+            self.info = AudioInfo(
+                # Of these the first frame knows best: HE-AAC has twice the rate its header says.
+                sample_rate=first.sample_rate,
+                channels=first.layout.nb_channels,
+                codec=self._stream.codec_context.codec.canonical_name,
+                container=self._container.format.name,
+                decoder=f"pyav {av.__version__}",
+            )
+        except BaseException:
+            self._container.close()
+            raise
+        self._frames = chain([first], self._frames)
+        # A timestamp t lies at sample (t - origin) * num / den; one tick may be many samples. What
+        # a codec swallows at its beginning (WMA) is no gap, unless packets were damaged there.
+        tick = (self._stream.time_base or Fraction(0)) * self.info.sample_rate
+        self._num, self._den = tick.numerator, tick.denominator
+        begin = self._stream.start_time or 0
+        self._origin = begin if self._num_damaged or first.pts is None else first.pts
+        self._declared_s = _declared_s(self._stream, self.info.container, tick)
+        self._riff_excess = _riff_excess(file.fileno())
+
+    def _open(self) -> None:
+        """Open the container at the beginning of the file."""
+        os.lseek(self._file.fileno(), 0, os.SEEK_SET)
+        self._container = av.open(
+            "fd:",  # FFmpeg duplicates the descriptor, and closes what it duplicated
+            container_options={
+                "fd": str(self._file.fileno()),
+                "protocol_whitelist": "fd",
+                "format_whitelist": ",".join(CONTAINERS),
+                # 16-bit WAV is searched for DTS, for 28 ms by default; one packet is enough.
+                "max_probe_packets": "1",
+            },
+            metadata_errors="replace",
+        )
+        stream = self._container.streams.best("audio")
+        if not isinstance(stream, av.AudioStream) or stream.codec_context is None:
+            self._container.close()
+            raise AudioError("open", "no audio stream that can be decoded")
+        stream.codec_context.thread_count = 1  # files are decoded side by side already
+        for other in self._container.streams:
+            if other.index != stream.index:
+                other.discard = av.stream.Discard.all
+        self._stream = stream
+        self._frames = self._decoded()
+
+    def read(self, start: int, stop: int = END) -> Iterator[Channels]:
+        """Decode a span; see `Source`."""
+        pending: list[_Raw] = []
+        num_pending = 0
+        try:
+            for piece in self._pieces(start, stop):
+                first = pending[0] if pending else piece
+                alike = (piece.dtype, len(piece)) == (first.dtype, len(first))
+                if not alike or num_pending >= self.info.chunk_samples:
+                    yield _as_float(pending)
+                    pending, num_pending = [], 0
+                pending.append(piece)
+                num_pending += piece.shape[1]
+            if pending:
+                yield _as_float(pending)
+        except (OSError, av.FFmpegError) as error:  # the file changed, or the disk fails
+            raise AudioError("decode", "it can no longer be read") from error
+
+    def _pieces(self, start: int, stop: int) -> Iterator[_Raw]:
+        """Yield (channels, num_samples) arrays from `start` to `stop`, gaps filled."""
+        position = start
+        end = 0
+        for at, frame in self._placed(start):
+            end = at + frame.samples
+            check_duration(self._max_duration_s, end, self.info.sample_rate)
+            while position < min(at, stop):
+                missing = min(min(at, stop) - position, self.info.chunk_samples)
+                yield np.zeros((self.info.channels, missing), np.float32)
+                self._num_silent += missing
+                position += missing
+            if position < min(end, stop):
+                piece = _unpacked(frame)[:, position - at : stop - at]
+                position += piece.shape[1]
+                yield piece
+            if position >= stop:
+                return
+        self._end = end
+
+    def _placed(self, start: int) -> Iterator[tuple[int, av.AudioFrame]]:
+        """Yield frames and where they begin, from the one that holds `start` or earlier."""
+        position = self._seek(start)
+        rate = self.info.sample_rate
+        tolerance = max(2, math.ceil(2 * self._num / self._den))
+        ahead = deque(islice(self._frames, _WITNESSES))
+        while ahead:
+            stamped = self._stamped(ahead[0])
+            if stamped is not None and stamped - position > tolerance and len(ahead) > 1:
+                position = max(position, self._agreed(ahead) or 0)
+            frame = ahead.popleft()
+            if frame.sample_rate != rate:
+                change = f"from {rate} to {frame.sample_rate} Hz at {position / rate:.1f} s"
+                raise AudioError("decode", f"sample rate changes {change}")
+            yield position, frame
+            position += frame.samples
+            ahead.extend(islice(self._frames, 1))
+
+    def _seek(self, start: int) -> int:
+        """Let the frames begin a little before `start`; return where the first of them begins.
+
+        Where one tick of the clock is longer than a sample (Matroska: 1 ms) a timestamp cannot say
+        where exactly a frame belongs, so those files are decoded from their beginning.
+        """
+        target = start - int(PREROLL_S * self.info.sample_rate)
+        if target <= 0 or not 0 < self._num <= self._den or not self._holds(target):
+            return 0
+        position = None
+        try:
+            self._container.seek(
+                self._origin + target * self._den // self._num, stream=self._stream
+            )
+            frames = self._decoded()
+            ahead = list(islice(frames, _WITNESSES))
+            position = self._agreed(ahead)
+            self._frames = chain(ahead, frames)
+        except av.FFmpegError:
+            pass
+        self._num_damaged = 0  # frames that lean on what was skipped may fail, and are not wanted
+        if position is not None and 0 <= position <= start:
+            return position
+        self._container.close()
+        self._open()
+        return 0
+
+    def _holds(self, target: int) -> bool:
+        """Whether a sample can be sought: not in or behind what was appended to a whole file."""
+        num_ticks = self._stream.duration
+        if num_ticks is not None and target * self._den // self._num >= num_ticks:
+            return False
+        return self.info.container != "ogg" or not _is_chained(self._file.fileno())
+
+    def _agreed(self, frames: Iterable[av.AudioFrame]) -> int | None:
+        """Return where the first frame begins at the earliest, by its and its followers' stamps."""
+        positions = []
+        num_samples = 0
+        for frame in frames:
+            stamped = self._stamped(frame)
+            if stamped is not None:
+                positions.append(stamped - num_samples)
+            num_samples += frame.samples
+        return min(positions, default=None)
+
+    def _stamped(self, frame: av.AudioFrame) -> int | None:
+        """Return where a frame's timestamp puts its first sample, rounded."""
+        if frame.pts is None:
+            return None
+        return (2 * (frame.pts - self._origin) * self._num + self._den) // (2 * self._den)
+
+    def _decoded(self) -> Iterator[av.AudioFrame]:
+        """Yield the frames that can be decoded, and count the packets that cannot."""
+        packets = self._container.demux(self._stream)
+        while True:
+            if self._file.closed:  # FFmpeg would follow a null pointer
+                raise ValueError("the file is closed")
+            try:
+                packet = next(packets, None)
+            except av.FFmpegError:
+                self._unreadable = True
+                return
+            except IndexError:  # PyAV 18.1, at the end, if streams were added on the way
+                return
+            if packet is None:
+                return
+            try:
+                yield from packet.decode()
+            except av.error.EOFError:
+                return
+            except av.FFmpegError:
+                self._num_damaged += 1
+
+    def warnings(self) -> list[str]:
+        """Return what was wrong with the file; see `Source`."""
+        found = [f"{damage} skipped" for damage in self._damage()]
+        rate = self.info.sample_rate
+        silent_s = self._num_silent / rate
+        if silent_s >= REPORTED_GAP_S:
+            found.append(f"{silent_s:.2f} s are missing and became silence")
+        if self._end is not None:
+            end_s = self._end / rate
+            if self._unreadable:
+                found.append(f"cannot be read beyond {end_s:.1f} s")
+            found += truncation(end_s, max(self._declared_s, end_s * self._riff_excess))
+        return found
+
+    def _damage(self) -> list[str]:
+        plural = "" if self._num_damaged == 1 else "s"
+        return [f"{self._num_damaged} damaged packet{plural}"] if self._num_damaged else []
+
+    def close(self) -> None:
+        """Let go of the file."""
+        self._container.close()
+        self._file.close()
+
+
+def _declared_s(stream: av.AudioStream, container: str, tick: Fraction) -> float:
+    """Return the duration that a header declares, in seconds; 0 if none does.
+
+    An MP3 declares one in the tag that also holds the encoder's delay. Otherwise FFmpeg guesses
+    from the bit rate, and the guess is no whole number of samples.
+    """
+    names = set(container.split(","))
+    duration = stream.duration or 0
+    tagged = "mp3" in names and stream.start_time and (duration * tick).denominator == 1
+    declares = tagged or names & _DECLARES_LENGTH
+    return float(duration * (stream.time_base or 0)) if declares else 0.0
+
+
+def _riff_excess(descriptor: int) -> float:
+    """Return how many times as large as the file a RIFF header says it is; 0 if it does not say.
+
+    FFmpeg shortens a WAV to what is there, and does not tell.
+    """
+    header = os.pread(descriptor, 8, 0)
+    num_bytes = int.from_bytes(header[4:], "little") + 8
+    if not header.startswith(b"RIFF") or num_bytes >= _RIFF_UNKNOWN_BYTES:
+        return 0.0
+    return num_bytes / os.fstat(descriptor).st_size
+
+
+def _is_chained(descriptor: int) -> bool:
+    """Whether an Ogg file is several, one after the other, which FFmpeg cannot seek in."""
+    position, tail, seen_content = 0, b"", False
+    while data := os.pread(descriptor, _SCAN_BYTES, position):
+        position += len(data)
+        data = tail + data
+        for page in _OGG_PAGE.finditer(data):
+            begins = page[1][0] & _OGG_BEGINS
+            if begins and seen_content:
+                return True
+            seen_content = seen_content or not begins
+        tail = data[-(len(b"OggS") + 1) :]
+    return False
+
+
+def _unpacked(frame: av.AudioFrame) -> _Raw:
+    """Return a frame's samples, (channels, num_samples), without converting them."""
+    channels = frame.layout.nb_channels
+    check_channels("decode", channels)
+    name = frame.format.name
+    try:
+        if frame.format.is_planar and channels >= _MANY_PLANES:
+            (frame,) = av.AudioResampler(format=frame.format.packed).resample(frame)
+        dtype = _DTYPES[frame.format.name.removesuffix("p")]
+        if frame.format.is_planar:
+            planes = [memoryview(plane) for plane in frame.planes[:channels]]
+            # Three times as fast as np.stack, and there are hundreds of frames in ten seconds.
+            return np.array([np.frombuffer(plane, dtype, frame.samples) for plane in planes])
+        packed = np.frombuffer(memoryview(frame.planes[0]), dtype, frame.samples * channels)
+    except (av.FFmpegError, KeyError, ValueError) as error:
+        raise AudioError("decode", f"{channels} channels of {name} samples are not read") from error
+    return packed.reshape(frame.samples, channels).T
+
+
+def _as_float(pieces: list[_Raw]) -> Channels:
+    """Join arrays of one sample format and bring full scale to 1."""
+    raw = np.concatenate(pieces, axis=1)
+    if raw.dtype.kind == "f":
+        with np.errstate(over="ignore"):  # what float32 cannot hold becomes infinite
+            return raw.astype(np.float32, copy=False)
+    full_scale = 2.0 ** (8 * raw.dtype.itemsize - 1)
+    scaled: Channels = np.multiply(raw, np.float32(1 / full_scale), dtype=np.float32)
+    return scaled - 1 if raw.dtype == np.uint8 else scaled

@@ -1,0 +1,211 @@
+"""Any audio file as a stream of mono samples at 32 kHz, whole or from the middle.
+
+    with open_audio(path) as audio:
+        for block in audio.blocks():  # (num_samples,) float32
+            ...
+    audio.num_samples, audio.warnings
+
+Decoding is streamed: memory does not depend on the duration. A span is, sample by sample, what the
+decoded whole has there, but for the noise that AC-3 and some AAC decoders make up at random.
+Whatever is wrong with a file is an `AudioError` that names the stage.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+from types import TracebackType
+
+import numpy as np
+import numpy.typing as npt
+
+from indexer.audio.decode import open_source
+from indexer.audio.resample import StreamingResampler, source_span
+from indexer.audio.source import END, Channels, Source
+from indexer.errors import AudioError
+from indexer.windows import Samples
+
+#: Suffixes of the files that are taken for audio, lower-case. `.ts` is missing on purpose: in most
+#: folders that is a program.
+AUDIO_EXTENSIONS = frozenset(
+    {
+        *(".3g2", ".3gp", ".aa3", ".aac", ".ac3", ".adts", ".aif", ".aifc", ".aiff", ".amr"),
+        *(".ape", ".asf", ".au", ".avi", ".awb", ".bwf", ".caf", ".dff", ".dsf", ".dts"),
+        *(".eac3", ".ec3", ".f4a", ".f4v", ".flac", ".flv", ".m2ts", ".m4a", ".m4b", ".m4r"),
+        *(".m4v", ".mka", ".mkv", ".mov", ".mp1", ".mp2", ".mp3", ".mp4", ".mpa", ".mpc"),
+        *(".mpeg", ".mpg", ".mpga", ".mts", ".mxf", ".nist", ".nut", ".oga", ".ogg", ".ogm"),
+        *(".ogv", ".ogx", ".oma", ".opus", ".qcp", ".ra", ".rf64", ".rm", ".shn", ".snd"),
+        *(".spx", ".sph", ".tak", ".tta", ".vob", ".voc", ".w64", ".wav", ".wave", ".weba"),
+        *(".webm", ".wma", ".wmv", ".wv"),
+    }
+)
+#: Longest recording that is decoded unless told otherwise: a recorder's file of one day.
+MAX_DURATION_S = 24 * 3600.0
+#: Channels cancel if their mean holds less than this part of the power that it would hold if they
+#: were unrelated: -20 dB.
+CANCELLED_POWER = 0.01
+#: Below this mean power, -80 dB of full scale, channels are silence and cancel nothing.
+SILENT_POWER = 1e-8
+
+
+def open_audio(
+    path: Path,
+    *,
+    start_sample: int = 0,
+    num_samples: int | None = None,
+    max_duration_s: float = MAX_DURATION_S,
+) -> AudioStream:
+    """Open an audio file, or the audio of a video, and decode its beginning.
+
+    Args:
+        path: A regular file, or a link to one.
+        start_sample: Where to begin, in samples at 32 kHz.
+        num_samples: How much to give, in samples at 32 kHz; by default all. A span that reaches
+            beyond the end is cut there.
+        max_duration_s: Reaching further than this into the file is an error, in seconds.
+
+    Returns:
+        A stream, to be closed.
+
+    Raises:
+        AudioError: With stage "open" or "decode".
+        ValueError: If the span is negative.
+    """
+    if start_sample < 0 or (num_samples is not None and num_samples < 0):
+        raise ValueError(f"no such span: {num_samples} samples from {start_sample}")
+    return AudioStream(open_source(path, max_duration_s), start_sample, num_samples)
+
+
+class AudioStream:
+    """An open audio file, as mono float32 at 32 kHz. Channels are averaged.
+
+    Attributes:
+        info: What the file holds.
+        num_samples: Samples at 32 kHz given so far; of a whole file, at the end, its length.
+    """
+
+    def __init__(self, source: Source, start_sample: int, num_samples: int | None) -> None:
+        """Take over a source; `open_audio` is what opens one."""
+        self.info = source.info
+        self.num_samples = 0
+        self._source = source
+        self._start = start_sample
+        self._stop = END if num_samples is None else start_sample + num_samples
+        self._mixed = _Mixed()
+
+    def __enter__(self) -> AudioStream:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the file."""
+        self._source.close()
+
+    def blocks(self) -> Iterator[Samples]:
+        """Decode; may be called once.
+
+        Yields:
+            (num_samples,) float32, at most a few seconds each, none empty.
+
+        Raises:
+            AudioError: With stage "decode" if the rate changes or the recording is too long,
+                "samples" if some are not finite.
+        """
+        rate = self.info.sample_rate
+        first, stop = source_span(self._start, self._stop, rate)
+        resampler = StreamingResampler(rate, first)
+        surplus = self._start - resampler.first_output
+        for block in self._resampled(resampler, first, stop):
+            skipped = min(surplus, len(block))
+            surplus -= skipped
+            wanted = block[skipped:][: self._stop - self._start - self.num_samples]
+            if len(wanted):
+                self.num_samples += len(wanted)
+                yield wanted
+
+    def _resampled(self, resampler: StreamingResampler, first: int, stop: int) -> Iterator[Samples]:
+        position = first
+        for channels in self._source.read(first, stop):
+            mono = self._mixed.mean(channels)
+            if not np.isfinite(mono).all():
+                at_s = (position + int(np.argmin(np.isfinite(mono)))) / self.info.sample_rate
+                raise AudioError("samples", f"not finite (NaN or infinite) at {at_s:.2f} s")
+            position += len(mono)
+            yield resampler.push(mono)
+        yield resampler.flush()
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What was wrong and did not stop the decoding, in short sentences; known at the end."""
+        cancelled = ("its channels cancel in the mean (anti-phase)",) if self._mixed.cancels else ()
+        return (*self._source.warnings(), *cancelled)
+
+
+def read_span(path: Path, start_s: float, duration_s: float) -> tuple[npt.NDArray[np.float32], int]:
+    """Decode a span at the file's own rate, with its own channels, as for copying it out.
+
+    Args:
+        path: A regular file, or a link to one.
+        start_s: Where to begin, in seconds.
+        duration_s: How much, in seconds; cut at the end of the file.
+
+    Returns:
+        (num_samples, channels) float32 and the rate in Hz.
+
+    Raises:
+        AudioError: If the span cannot be decoded, or changes its number of channels.
+        ValueError: If the span is negative.
+    """
+    if start_s < 0 or duration_s < 0:
+        raise ValueError(f"no such span: {duration_s} s from {start_s} s")
+    with closing(open_source(path, start_s + duration_s + MAX_DURATION_S)) as source:
+        rate = source.info.sample_rate
+        first, stop = round(start_s * rate), round((start_s + duration_s) * rate)
+        chunks = list(source.read(first, stop))
+        if len({len(chunk) for chunk in chunks}) > 1:
+            raise AudioError("decode", "its number of channels changes")
+    if not chunks:
+        return np.zeros((0, source.info.channels), np.float32), rate
+    return np.ascontiguousarray(np.concatenate(chunks, axis=1).T), rate
+
+
+class _Mixed:
+    """The mean of the channels, and how much of their power is left in it."""
+
+    def __init__(self) -> None:
+        self._num_samples = 0
+        self._power_of_mean = 0.0
+        self._power_if_unrelated = 0.0
+
+    def mean(self, channels: Channels) -> Samples:
+        """Return (num_samples,) for (channels, num_samples)."""
+        num_channels, num_samples = channels.shape
+        # Neither NumPy's mean, which is slow where channels are interleaved (50 times), nor its
+        # matrix product, which would start threads of its own in every worker.
+        with np.errstate(over="ignore", invalid="ignore"):
+            mono: Samples = channels[0].copy()
+            for channel in channels[1:]:
+                mono += channel
+            mono *= np.float32(1 / num_channels)
+            if num_channels > 1:
+                self._num_samples += num_samples
+                self._power_of_mean += float(np.einsum("n,n->", mono, mono))
+                power = float(np.einsum("cn,cn->", channels, channels))
+                self._power_if_unrelated += power / num_channels**2
+        return mono
+
+    @property
+    def cancels(self) -> bool:
+        """Whether hardly anything is left of channels that are not silent."""
+        return (
+            self._power_if_unrelated > SILENT_POWER * self._num_samples
+            and self._power_of_mean < CANCELLED_POWER * self._power_if_unrelated
+        )

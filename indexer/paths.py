@@ -1,0 +1,89 @@
+r"""File names as they are stored and as they are shown.
+
+A name on disk is bytes. In a store it is text: bytes that are not UTF-8 become `\xNN`, and so
+does the backslash itself, which makes the text reversible. On a terminal, control characters and
+those that reorder text are escaped as well, so that a file's name cannot act.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import struct
+import unicodedata
+
+#: (first sample, number of samples) at 32 kHz of the part of a file that was asked for.
+Span = tuple[int, int]
+
+_ESCAPE = re.compile(r"\\x([0-9a-f]{2})")
+
+
+def text_from_bytes(name: bytes) -> str:
+    r"""Return a name as text: UTF-8, with `\xNN` for backslashes and bytes that are not UTF-8."""
+    text = name.decode("utf-8", "surrogateescape").replace("\\", r"\x5c")
+    return "".join(
+        rf"\x{ord(char) - 0xDC00:02x}" if 0xDC80 <= ord(char) <= 0xDCFF else char for char in text
+    )
+
+
+def bytes_from_text(text: str) -> bytes:
+    """Return the name that `text_from_bytes` was given."""
+    pieces = _ESCAPE.split(text)  # text, hex, text, hex, … text
+    return b"".join(
+        bytes.fromhex(piece) if position % 2 else piece.encode("utf-8")
+        for position, piece in enumerate(pieces)
+    )
+
+
+def local_path(text: str) -> str:
+    """Return stored text as a path that the operating system opens (surrogates for odd bytes)."""
+    return os.fsdecode(bytes_from_text(text))
+
+
+def printable(text: str) -> str:
+    r"""Return text that is safe to print: control, format and surrogate characters escaped.
+
+    Format characters (Unicode class Cf) are those that reorder or hide text, such as U+202E.
+    """
+    return "".join(char if _is_plain(char) else _escaped(char) for char in text)
+
+
+def _is_plain(char: str) -> bool:
+    return unicodedata.category(char) not in {"Cc", "Cf", "Cs", "Co", "Zl", "Zp"}
+
+
+def _escaped(char: str) -> str:
+    code = ord(char)
+    if 0xDC80 <= code <= 0xDCFF:  # a byte that is not UTF-8, as Python holds it in a path
+        return rf"\x{code - 0xDC00:02x}"
+    return (
+        rf"\x{code:02x}"
+        if code < 0x100
+        else rf"\u{code:04x}"
+        if code < 0x10000
+        else rf"\U{code:08x}"
+    )
+
+
+def path_id(library_id: str, path: str, span: Span | None = None) -> int:
+    """Return the 63-bit key under which the ledger knows a path, or one span of it.
+
+    Args:
+        library_id: The library that the path belongs to.
+        path: As stored: POSIX-relative to the library's root, escaped.
+        span: The part of the file that was asked for; None for the whole.
+    """
+    key = f"{library_id}\0{path}".encode()
+    return _hash63(key if span is None else key + b"\0" + struct.pack("<qq", *span))
+
+
+def content_id(recording_id: bytes, span: Span | None = None) -> bytes:
+    """Return the 16 bytes that name what was asked for: a whole recording, or one span of it."""
+    if span is None:
+        return recording_id
+    return hashlib.blake2b(recording_id + struct.pack("<qq", *span), digest_size=16).digest()
+
+
+def _hash63(key: bytes) -> int:
+    return int.from_bytes(hashlib.blake2b(key, digest_size=8).digest(), "little") >> 1

@@ -1,0 +1,80 @@
+"""Files that are whole or absent: atomic writes, digests, and JSON that carries its own digest."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import uuid
+from pathlib import Path
+from typing import Any
+
+from indexer.errors import DamagedStoreError
+
+_DIGEST_KEY = "digest"
+
+
+def sha256_of(path: Path) -> str:
+    """Return the SHA-256 of a file's bytes, in hex."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def sync_file(path: Path) -> None:
+    """Make a file's bytes survive a loss of power, as far as the disk is honest."""
+    _sync(path, os.O_RDONLY)
+
+
+def sync_folder(path: Path) -> None:
+    """Make the names in a folder survive a loss of power."""
+    _sync(path, os.O_RDONLY | os.O_DIRECTORY)
+
+
+def _sync(path: Path, flags: int) -> None:
+    descriptor = os.open(path, flags)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def write_whole(path: Path, content: bytes) -> None:
+    """Write a file so that a reader sees the old content or the new, never a mixture."""
+    temporary = path.with_name(f".{path.name}-{uuid.uuid4().hex}")
+    try:
+        temporary.write_bytes(content)
+        sync_file(temporary)
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+    sync_folder(path.parent)
+
+
+def sealed(document: dict[str, Any]) -> bytes:
+    """Return a document as JSON that carries the SHA-256 of its own content."""
+    return _encode({**document, _DIGEST_KEY: hashlib.sha256(_encode(document)).hexdigest()})
+
+
+def read_sealed(path: Path) -> dict[str, Any]:
+    """Read a document that `sealed` made.
+
+    Returns:
+        The document, without its digest.
+
+    Raises:
+        DamagedStoreError: If the bytes are not those that were written.
+        OSError: If the file cannot be read.
+    """
+    content = path.read_bytes()
+    try:
+        document: dict[str, Any] = json.loads(content)
+        del document[_DIGEST_KEY]
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        raise DamagedStoreError(f"{path} is damaged: it is not a document of this tool") from error
+    if sealed(document) != content:  # every byte, so that no change goes unseen
+        raise DamagedStoreError(f"{path} is damaged: its content does not match its digest")
+    return document
+
+
+def _encode(document: dict[str, Any]) -> bytes:
+    return json.dumps(document, sort_keys=True, indent=1).encode() + b"\n"

@@ -1,0 +1,191 @@
+"""What a store holds: Arrow schemas, what must agree (Identity) and what is remembered (Origin)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any, Literal, Self
+
+import pyarrow as pa
+
+from indexer.errors import IdentityError
+from indexer.windows import SAMPLE_RATE_HZ, WINDOW_SAMPLES, Geometry
+
+#: Raised when a store of an older version can no longer be read as it is.
+FORMAT_VERSION = 1
+#: Width of scene and frame embeddings: the last stage of ConvNeXt-Tiny (arXiv:2306.00830).
+EMBEDDING_DIM = 768
+#: Outputs of the classifier: the classes of AudioSet (metadata/class_labels_indices.csv).
+NUM_TAGS = 527
+#: Frequency positions of the frame map: 224 mel bands, divided by 32.
+FRAME_BANDS = 7
+RECORDING_ID_BYTES = 16
+#: Large blobs, read a few at a time: Parquet cannot read less than a row group.
+FRAMES_ROW_GROUP = 64
+
+FramesMode = Literal["pooled", "full", "none"]
+Status = Literal["ok", "failed", "moved", "gone"]
+STATUSES: tuple[Status, ...] = ("ok", "failed", "moved", "gone")
+
+SCENE_SCHEMA = pa.schema(
+    [
+        pa.field("window_id", pa.int64(), nullable=False),
+        pa.field("recording_id", pa.binary(RECORDING_ID_BYTES), nullable=False),
+        pa.field("start_sample", pa.int64(), nullable=False),
+        pa.field("num_samples", pa.int32(), nullable=False),
+        pa.field("scene", pa.list_(pa.float32(), EMBEDDING_DIM), nullable=False),
+        pa.field("tags", pa.list_(pa.float16(), NUM_TAGS), nullable=False),
+    ]
+)
+FRAMES_SCHEMA = pa.schema(
+    [
+        pa.field("window_id", pa.int64(), nullable=False),
+        pa.field("num_frames", pa.int32(), nullable=False),
+        pa.field("frames", pa.large_binary(), nullable=False),
+    ]
+)
+FILES_SCHEMA = pa.schema(
+    [
+        pa.field("path_id", pa.int64(), nullable=False),
+        pa.field("library_id", pa.string(), nullable=False),
+        pa.field("path", pa.string(), nullable=False),
+        pa.field("path_bytes", pa.binary()),
+        pa.field("span_start", pa.int64()),
+        pa.field("span_samples", pa.int64()),
+        pa.field("size", pa.int64(), nullable=False),
+        pa.field("mtime_ns", pa.int64(), nullable=False),
+        pa.field("status", pa.string(), nullable=False),
+        pa.field("stage", pa.string()),
+        pa.field("reason", pa.string()),
+        pa.field("recording_id", pa.binary(RECORDING_ID_BYTES)),
+        pa.field("num_samples", pa.int64()),
+        pa.field("sample_rate", pa.int32()),
+        pa.field("channels", pa.int32()),
+        pa.field("codec", pa.string()),
+        pa.field("warnings", pa.string()),
+    ]
+)
+SCHEMAS: Mapping[str, pa.Schema] = {
+    "scene.parquet": SCENE_SCHEMA,
+    "frames.parquet": FRAMES_SCHEMA,
+    "files.parquet": FILES_SCHEMA,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class LedgerRow:
+    """What happened to one path, or to one span of it; the columns of files.parquet.
+
+    Attributes:
+        path_id: `indexer.paths.path_id` of library, path and span.
+        library_id: The library that was walked.
+        path: POSIX-relative to the library's root, escaped so that it can be reversed.
+        size: Of the file, in bytes.
+        mtime_ns: Of the file, in ns since 1970.
+        status: "ok", "failed", "moved" (same content, other path) or "gone".
+        path_bytes: The name's bytes, where they are not UTF-8.
+        span_start: First sample at 32 kHz of the span that was asked for; None for the whole file.
+        span_samples: Length of that span.
+        stage: Where it failed: "walk", "open", "decode", "samples" or "embed".
+        reason: Why it failed, or where it moved to.
+        recording_id: Digest of the content, if it was read.
+        num_samples: Length as decoded, in samples at 32 kHz.
+        sample_rate: Of the file, in Hz.
+        channels: Of the file.
+        codec: Of the file, as its decoder calls it.
+        warnings: What a listener should know although it is "ok": damage, anti-phase.
+    """
+
+    path_id: int
+    library_id: str
+    path: str
+    size: int
+    mtime_ns: int
+    status: Status
+    path_bytes: bytes | None = None
+    span_start: int | None = None
+    span_samples: int | None = None
+    stage: str | None = None
+    reason: str | None = None
+    recording_id: bytes | None = None
+    num_samples: int | None = None
+    sample_rate: int | None = None
+    channels: int | None = None
+    codec: str | None = None
+    warnings: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """What two sets of embeddings must share to be compared at all.
+
+    Attributes:
+        weights: Canonical digest of the checkpoint's state dict, in hex.
+        front_end: Name and version of the log-mel front end.
+        resampler: Name and version of the resampler.
+        frames: How frame embeddings are stored.
+        hop_samples: From one window's start to the next, at 32 kHz.
+        native: Whether recordings of up to 30 s are one window of their own length, unpadded.
+        window_samples: Length of a window, at 32 kHz.
+        sample_rate_hz: What the network is given.
+    """
+
+    weights: str
+    front_end: str
+    resampler: str
+    frames: FramesMode = "pooled"
+    hop_samples: int = WINDOW_SAMPLES
+    native: bool = False
+    window_samples: int = WINDOW_SAMPLES
+    sample_rate_hz: int = SAMPLE_RATE_HZ
+
+    @property
+    def geometry(self) -> Geometry:
+        """How recordings are cut into windows."""
+        return Geometry(self.hop_samples, self.native, self.window_samples)
+
+    def require(self, other: Identity, message: str, advice: str) -> None:
+        """Raise unless `other` is the same.
+
+        Args:
+            other: What is asked for here.
+            message: What does not fit, for the start of the error.
+            advice: What to do about it, for its end.
+
+        Raises:
+            IdentityError: Naming every field that differs.
+        """
+        mine, asked = asdict(self), asdict(other)
+        differences = {
+            field: (mine[field], asked[field]) for field in mine if mine[field] != asked[field]
+        }
+        if differences:
+            raise IdentityError(message, differences, advice)
+
+    @classmethod
+    def from_dict(cls, document: Mapping[str, Any]) -> Self:
+        """Read what `dataclasses.asdict` wrote; a missing or unknown field is a TypeError."""
+        return cls(**document)
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """How a part was computed: recorded, never a reason to refuse.
+
+    Attributes:
+        device: Such as "cpu" or "NVIDIA H100".
+        precision: "fp32" or "bf16".
+        versions: Package name → version, for what shapes the numbers.
+        created: UTC, ISO 8601.
+    """
+
+    device: str
+    precision: str
+    versions: Mapping[str, str]
+    created: str
+
+
+def frame_shape(mode: FramesMode, num_frames: int) -> tuple[int, ...]:
+    """Return the shape of one window's stored frames: time first."""
+    pooled = (num_frames, EMBEDDING_DIM)
+    return (num_frames, FRAME_BANDS, EMBEDDING_DIM) if mode == "full" else pooled

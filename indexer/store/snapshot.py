@@ -1,0 +1,207 @@
+"""The live windows of a store as one table."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from indexer.errors import StoreError
+from indexer.heard import DEFAULT_THRESHOLD, reaches
+from indexer.store.ledger import Ids, Integers, Mask, contains, id_bytes, ids_from_column
+from indexer.store.part import Part
+from indexer.store.schema import EMBEDDING_DIM, NUM_TAGS, FramesMode
+from indexer.windows import Window
+
+Float16 = npt.NDArray[np.float16]
+Float32 = npt.NDArray[np.float32]
+
+
+class WindowTable(NamedTuple):
+    """Windows as columns.
+
+    Attributes:
+        window_id: (n,) int64.
+        recording_id: (n,) 16-byte ids.
+        start_sample: (n,) int64, at 32 kHz.
+        num_samples: (n,) int32, at 32 kHz.
+    """
+
+    window_id: Integers
+    recording_id: Ids
+    start_sample: Integers
+    num_samples: npt.NDArray[np.int32]
+
+    def take(self, rows: Any) -> WindowTable:
+        """Return the windows of some rows: an index array, a mask or a slice."""
+        return WindowTable(*(column[rows] for column in self))
+
+    def window(self, row: int) -> Window:
+        """Return one row as a Window."""
+        recording = id_bytes(self.recording_id[row])
+        return Window(recording, int(self.start_sample[row]), int(self.num_samples[row]))
+
+
+class Block(NamedTuple):
+    """Consecutive rows of a snapshot.
+
+    Attributes:
+        windows: n rows.
+        scene: (n, 768) float32, as the network gave them, not normalised.
+        tags: (n, 527) float16 probabilities.
+    """
+
+    windows: WindowTable
+    scene: Float32
+    tags: Float16
+
+
+class Snapshot:
+    """The live windows of an ordered list of parts; a row is a position in it.
+
+    Attributes:
+        parts: Oldest first.
+        windows: One row per live window; the first of several with one id counts.
+    """
+
+    def __init__(self, parts: Sequence[Part], live: Ids, frames: FramesMode) -> None:
+        """Find the live windows.
+
+        Args:
+            parts: Oldest first.
+            live: Sorted ids of live recordings.
+            frames: How the store keeps frame embeddings.
+
+        Raises:
+            StoreError: If two different windows have one id.
+        """
+        self.parts = tuple(parts)
+        self._frames = frames
+        tables = [_window_table(part.windows(WindowTable._fields)) for part in self.parts]
+        everything = WindowTable(
+            *(np.concatenate(column) for column in zip(_NO_WINDOWS, *tables, strict=True))
+        )
+        part_of = np.repeat(np.arange(len(tables)), [len(table.window_id) for table in tables])
+        first = _first_of_each(everything)
+        rows = first[contains(live, everything.recording_id[first])]
+        self.windows = everything.take(rows)
+        starts = np.concatenate([[0], np.cumsum([len(table.window_id) for table in tables])])
+        self._bounds = np.searchsorted(part_of[rows], np.arange(len(tables) + 1))
+        self._row_in_part = rows - starts[part_of[rows]]
+
+    def __len__(self) -> int:
+        return len(self.windows.window_id)
+
+    def blocks(self, num_rows: int = 4096, wanted: Mask | None = None) -> Iterator[Block]:
+        """Read rows in order, at most `num_rows` at a time, in bounded memory.
+
+        Args:
+            num_rows: In one block, at most.
+            wanted: (len(self),) which rows; None for all. Parts without any are not read.
+        """
+        rows = np.arange(len(self)) if wanted is None else np.flatnonzero(wanted)
+        for part, low, high in self._spans():
+            here = rows[np.searchsorted(rows, low) : np.searchsorted(rows, high)]
+            if len(here):
+                yield from self._part_blocks(part, here, num_rows)
+
+    def _part_blocks(self, part: Part, rows: Integers, num_rows: int) -> Iterator[Block]:
+        in_part, seen = self._row_in_part[rows], 0
+        for scene, tags in part.blocks(num_rows):
+            first, last = np.searchsorted(in_part, [seen, seen + len(scene)])
+            if last > first:
+                at = in_part[first:last] - seen
+                yield Block(self.windows.take(rows[first:last]), scene[at], tags[at])
+            seen += len(scene)
+
+    def scene(self, rows: Integers) -> Float32:
+        """Return (n, 768) float32 scene embeddings of some rows, in the order asked for."""
+        found: Float32 = self._gather(rows, "scene", np.dtype(np.float32), EMBEDDING_DIM)
+        return found
+
+    def tags(self, rows: Integers) -> Float16:
+        """Return (n, 527) float16 probabilities of some rows, in the order asked for."""
+        found: Float16 = self._gather(rows, "tags", np.dtype(np.float16), NUM_TAGS)
+        return found
+
+    def count_tags(self, threshold: float = DEFAULT_THRESHOLD) -> Integers:
+        """Return in how many windows each tag's probability reaches a threshold: (527,) int64."""
+        counts = np.zeros(NUM_TAGS, np.int64)
+        for block in self.blocks():
+            counts += reaches(block.tags, threshold).sum(0)
+        return counts
+
+    def frames(self, rows: Integers, *, published_layout: bool = False) -> list[Float16]:
+        """Return the frame embeddings of some rows, in the order asked for.
+
+        Args:
+            rows: Positions in the snapshot.
+            published_layout: Return (768, T, 7) or (768, T) as the published code does, rather
+                than the stored (T, 7, 768) or (T, 768).
+
+        Returns:
+            One float16 array per row: T differs with the length of the window.
+
+        Raises:
+            StoreError: If the store was made without frames.
+        """
+        if self._frames == "none":
+            raise StoreError("this store has no frame embeddings: it was made with --frames none")
+        result: dict[int, Float16] = {}
+        for part, places, in_part in self._located(rows):
+            result.update(zip(places, part.frames(in_part, self._frames), strict=True))
+        ordered = [result[place] for place in range(len(result))]
+        return [np.moveaxis(one, -1, 0) for one in ordered] if published_layout else ordered
+
+    def _spans(self) -> Iterator[tuple[Part, int, int]]:
+        """Parts that have live rows, each with its first row and the one after its last."""
+        for part, low, high in zip(self.parts, self._bounds[:-1], self._bounds[1:], strict=True):
+            if high > low:
+                yield part, int(low), int(high)
+
+    def _gather(self, rows: Integers, column: str, dtype: np.dtype[Any], width: int) -> Any:
+        result = np.empty((len(rows), width), dtype)
+        for part, places, in_part in self._located(rows):
+            result[places] = part.floats(column, in_part)
+        return result
+
+    def _located(self, rows: Integers) -> Iterator[tuple[Part, Integers, Integers]]:
+        """Group rows by part: (part, their positions in `rows`, their rows in the part)."""
+        rows = np.asarray(rows, np.int64)
+        if np.any((rows < 0) | (rows >= len(self))):
+            raise IndexError(f"rows are 0 to {len(self) - 1}, got {rows.min()} to {rows.max()}")
+        for part, low, high in self._spans():
+            places = np.flatnonzero((rows >= low) & (rows < high))
+            if len(places):
+                yield part, places, self._row_in_part[rows[places]]
+
+
+_NO_WINDOWS = WindowTable(
+    np.empty(0, np.int64), np.empty(0, "S16"), np.empty(0, np.int64), np.empty(0, np.int32)
+)
+
+
+def _window_table(table: pa.Table) -> WindowTable:
+    return WindowTable(
+        table["window_id"].to_numpy(),
+        ids_from_column(table["recording_id"]),
+        table["start_sample"].to_numpy(),
+        table["num_samples"].to_numpy(),
+    )
+
+
+def _first_of_each(windows: WindowTable) -> Integers:
+    """Return the first row of every window id, in row order; one id for two is an error."""
+    _, first, inverse = np.unique(windows.window_id, return_index=True, return_inverse=True)
+    same = first[inverse]
+    for column in windows[1:]:
+        if np.any(column != column[same]):
+            clash = windows.window_id[np.flatnonzero(column != column[same])[0]]
+            raise StoreError(
+                f"two different windows have the id {clash}; rebuild the store: a window id is 63 "
+                f"bits of a digest, so this is damage or extraordinary bad luck"
+            )
+    return np.sort(first)

@@ -1,0 +1,122 @@
+"""Holding a store against what was written: digests, schemas, and tags against scenes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from indexer.errors import StoreError
+from indexer.store.disk import sha256_of
+from indexer.store.part import MANIFEST_FILE, SCENE_FILE, Part
+from indexer.store.reader import HEAD_FILE, LIBRARIES_FILE, PARTS_FOLDER, Head, Store
+
+#: Tags are stored as float16, in steps of at most 2^-11; the network's own rounding adds to it.
+_TAG_TOLERANCE = 2.0**-11 + 1e-4
+_BLOCK_ROWS = 4096
+
+
+class Problem(NamedTuple):
+    """Something in a store that is not as it was written.
+
+    Attributes:
+        path: The file.
+        reason: What is wrong with it.
+    """
+
+    path: Path
+    reason: str
+
+
+def verify_parts(store: Store, progress: Callable[[int, int], None] | None = None) -> list[Problem]:
+    """Check every file of a store's parts, and its libraries, byte by byte.
+
+    Args:
+        store: To be checked.
+        progress: Called with (parts checked, parts).
+
+    Returns:
+        Everything that is not as it was written, in the order of the files.
+    """
+    problems = list(_library_problems(store))
+    head: Head | None = None
+    try:
+        head = store.head()
+    except StoreError as error:
+        problems.append(Problem(store.path / HEAD_FILE, str(error)))
+    names = store.part_names()
+    for number, name in enumerate(names):
+        problems.extend(_part_problems(store.path / PARTS_FOLDER / name, head))
+        if progress:
+            progress(number + 1, len(names))
+    return problems
+
+
+def _library_problems(store: Store) -> Iterator[Problem]:
+    file = store.path / LIBRARIES_FILE
+    try:
+        known = store.libraries()
+    except StoreError as error:
+        yield Problem(file, str(error))
+        return
+    try:
+        named = store.ledger().library_ids
+    except StoreError:
+        return  # told with the part that is damaged
+    for library_id in sorted(set(named) - set(known)):
+        yield Problem(file, f"it does not say where the library {library_id} is")
+
+
+def _part_problems(path: Path, head: Head | None) -> Iterator[Problem]:
+    try:
+        part = Part.from_manifest(path)
+    except StoreError as error:
+        yield Problem(path / MANIFEST_FILE, str(error))
+        return
+    damaged = list(
+        digest_problems(path, {name: digest for name, (_, digest) in part.files.items()})
+    )
+    yield from damaged
+    if damaged:
+        return
+    for name in part.files:  # as they were written, but were they written well?
+        try:
+            with part.open_file(name):
+                pass
+            if head and name == SCENE_FILE:
+                yield from _tag_problems(part, head)
+        except StoreError as error:
+            yield Problem(path / name, str(error))
+
+
+def digest_problems(folder: Path, digests: Mapping[str, str]) -> Iterator[Problem]:
+    """Compare the files of a folder with their SHA-256.
+
+    Args:
+        folder: Where they are.
+        digests: Name → SHA-256 in hex.
+
+    Yields:
+        A problem for each file that is missing or different.
+    """
+    for name, digest in digests.items():
+        try:
+            if sha256_of(folder / name) != digest:
+                yield Problem(
+                    folder / name, "its content is not what was written (SHA-256 differs)"
+                )
+        except OSError as error:
+            yield Problem(folder / name, f"it cannot be read: {error.strerror}")
+
+
+def _tag_problems(part: Part, head: Head) -> Iterator[Problem]:
+    worst = np.float32(0)
+    for scene, tags in part.blocks(_BLOCK_ROWS):
+        worst = np.maximum(worst, np.abs(head.tags(scene) - tags.astype(np.float32)).max())
+    if not worst <= _TAG_TOLERANCE:  # which NaN is not, either
+        yield Problem(
+            part.path / SCENE_FILE,
+            f"tags are not those that the stored head gives for the scenes (by up to {worst:.2g})",
+        )

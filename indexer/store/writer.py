@@ -1,0 +1,421 @@
+"""Writing a store: creating it, and committing parts that appear whole or not at all."""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import os
+import shutil
+import uuid
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import asdict
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from safetensors.numpy import save as save_safetensors
+
+from indexer.errors import DamagedStoreError, StoreError
+from indexer.store.disk import sealed, sha256_of, sync_file, sync_folder, write_whole
+from indexer.store.ledger import ID_DTYPE, id_bytes
+from indexer.store.part import (
+    FILES_FILE,
+    FRAMES_FILE,
+    MANIFEST_FILE,
+    SCENE_FILE,
+    Part,
+    part_names,
+    reading,
+)
+from indexer.store.reader import HEAD_FILE, LIBRARIES_FILE, PARTS_FOLDER, STORE_FILE, Head, Store
+from indexer.store.schema import (
+    FILES_SCHEMA,
+    FORMAT_VERSION,
+    FRAMES_ROW_GROUP,
+    FRAMES_SCHEMA,
+    RECORDING_ID_BYTES,
+    SCENE_SCHEMA,
+    FramesMode,
+    Identity,
+    LedgerRow,
+    Origin,
+    frame_shape,
+)
+from indexer.store.snapshot import Block
+
+_TEMPORARY_PREFIX = ".tmp-"
+_LOCK_SUFFIX = ".lock"
+#: Rows in one row group, at most: 5 MB of scenes and tags.
+_ROW_GROUPS = {SCENE_FILE: 1024, FRAMES_FILE: FRAMES_ROW_GROUP, FILES_FILE: 1 << 20}
+#: Columns of the ledger that say the same few things again and again.
+_FEW_VALUES = ["library_id", "status", "stage", "reason", "codec"]
+#: Columns of the ledger that come from outside.
+_FREE_TEXT = ("reason", "codec", "warnings")
+
+
+def create_store(
+    path: Path, identity: Identity, head: Head, *, checkpoint: str, written_by: str
+) -> Store:
+    """Make an empty store, or open the one that another process made first.
+
+    Args:
+        path: Its directory; created if absent.
+        identity: How everything in it will be computed.
+        head: Classifier head and final LayerNorm of the checkpoint.
+        checkpoint: Its name or file, for people and as the default of later commands.
+        written_by: Name and version of the software.
+
+    Raises:
+        StoreError: If the directory holds something else, or cannot be written.
+        IdentityError: If a store is there and its identity is another.
+    """
+    with _writing(path):
+        if not (path / STORE_FILE).exists():
+            _refuse_strangers(path)
+            (path / PARTS_FOLDER).mkdir(parents=True, exist_ok=True)
+            # Locked, so that nobody puts another head beside the identity of the first.
+            with _locked(path / f".{STORE_FILE}{_LOCK_SUFFIX}"):
+                if not (path / STORE_FILE).exists():
+                    _write_store(path, identity, head, checkpoint, written_by)
+    return open_matching(path, identity)
+
+
+def _write_store(
+    path: Path, identity: Identity, head: Head, checkpoint: str, written_by: str
+) -> None:
+    """Write what makes a directory a store; only with the lock, and if there is none yet."""
+    if part_names(path / PARTS_FOLDER):
+        raise DamagedStoreError(
+            f"{path} holds embeddings, but {STORE_FILE}, which says how they were computed, is "
+            f"missing; bring it back from a copy, or choose another --store"
+        )
+    tensors = save_safetensors(
+        {name: np.ascontiguousarray(tensor) for name, tensor in head._asdict().items()}
+    )
+    write_whole(path / HEAD_FILE, tensors)
+    document = {
+        "format_version": FORMAT_VERSION,
+        "identity": asdict(identity),
+        "checkpoint": checkpoint,
+        "head_sha256": hashlib.sha256(tensors).hexdigest(),
+        "written_by": written_by,
+    }
+    write_whole(path / STORE_FILE, sealed(document))  # last: what has it is a store
+
+
+def open_matching(path: Path, identity: Identity) -> Store:
+    """Open a store that must have been made the way `identity` says.
+
+    Raises:
+        IdentityError: Naming every field that differs.
+    """
+    store = Store.open(path)
+    store.identity.require(
+        identity,
+        f"the store {path} was made in another way",
+        "Use the options of the store, or another --store",
+    )
+    return store
+
+
+def _refuse_strangers(path: Path) -> None:
+    """Raise if a place without store.json is not free for a new store."""
+    if path.exists() and not path.is_dir():
+        raise StoreError(f"{path} is a file, not a directory; choose another --store")
+    ours = {STORE_FILE, PARTS_FOLDER, HEAD_FILE, LIBRARIES_FILE}
+    names = {entry.name for entry in path.iterdir()} if path.exists() else set()
+    strangers = sorted(name for name in names - ours if not name.startswith("."))
+    if strangers:
+        raise StoreError(
+            f"{path} holds other files, {strangers[0]!r} for one; "
+            f"a store needs a directory of its own"
+        )
+
+
+def library_at(store: Store, root: Path, moved_from: str | None = None) -> str:
+    """Return the id of the library at a root, remembering the root if it is new.
+
+    Args:
+        store: Where the library is remembered.
+        root: Absolute path of the library's folder.
+        moved_from: Id of the library that has moved to `root`, if it is not a new one.
+    """
+    lock = store.path / f".{LIBRARIES_FILE}{_LOCK_SUFFIX}"
+    with _writing(store.path), _locked(lock):
+        roots = {key: str(known) for key, known in store.libraries().items()}
+        for library_id, known in roots.items():
+            if known == str(root):
+                return library_id
+        library_id = moved_from or uuid.uuid4().hex
+        roots[library_id] = str(root)
+        write_whole(store.path / LIBRARIES_FILE, sealed({"roots": roots}))
+        return library_id
+
+
+@contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    with path.open("wb") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+@contextmanager
+def _writing(path: Path) -> Iterator[None]:
+    """Turn what a full or a read-only disk makes a write raise into a StoreError."""
+    try:
+        yield
+    except OSError as error:
+        reason = os.strerror(error.errno) if error.errno else str(error)
+        raise StoreError(f"cannot write to the store {path}: {reason}") from error
+
+
+class PartWriter:
+    """Collects windows and ledger rows in a temporary folder, and commits them as one part.
+
+    Used as a context: leaving it by an error throws away what was not committed.
+    """
+
+    def __init__(self, store: Store, origin: Origin) -> None:
+        """Prepare; nothing is written before the first row.
+
+        Args:
+            store: Where to.
+            origin: How the rows were computed.
+        """
+        self._parts = store.path / PARTS_FOLDER
+        self._origin = origin
+        self._mode: FramesMode = store.identity.frames
+        self._lock: IO[bytes] | None = None
+        self._start_afresh()
+
+    def __enter__(self) -> PartWriter:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.abandon()
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether there is nothing to commit."""
+        return self.num_windows == 0 and not self._ledger
+
+    def add_windows(self, block: Block, frames: np.ndarray[Any, Any] | None) -> None:
+        """Add embedded windows.
+
+        Args:
+            block: n windows with scene embeddings and tags.
+            frames: (n, T, 768) or (n, T, 7, 768), as the store keeps them; None with "none".
+
+        Raises:
+            StoreError: If the disk is full or read-only.
+        """
+        with self._all_or_nothing():
+            scene = _scene_table(block)
+            if self._mode != "none":
+                self._write(FRAMES_FILE, _frames_table(block, frames, self._mode))
+            self._write(SCENE_FILE, scene)
+            self._recordings.update(id_bytes(one) for one in np.unique(block.windows.recording_id))
+            self.num_windows += scene.num_rows
+
+    def add_ledger(self, rows: Sequence[LedgerRow]) -> None:
+        """Add what happened to some paths."""
+        self._ledger.extend(rows)
+
+    def commit(self, replaces: Sequence[str] = ()) -> Part | None:
+        """Publish everything that was added as one part, and start afresh.
+
+        Args:
+            replaces: Names of the parts that this one stands for.
+
+        Returns:
+            The part, or None if nothing was added.
+        """
+        if self.is_empty:
+            return None
+        with self._all_or_nothing():
+            self._pending[FILES_FILE] = _ledger_table(self._ledger)
+            for name, table in self._pending.items():
+                if len(table):
+                    self._write_rows(name, table)
+            manifest = {
+                "files": {name: self._closed(name) for name in self._writers},
+                "num_windows": self.num_windows,
+                "origin": asdict(self._origin),
+                "replaces": list(replaces),
+                "unfinished": sorted(one.hex() for one in self._unfinished()),
+            }
+            write_whole(self._folder / MANIFEST_FILE, sealed(manifest))
+            target = self._parts / f"{_next_sequence(self._parts):010d}-{self._uuid}"
+            self._folder.rename(target)
+            sync_folder(self._parts)
+            self._start_afresh()
+        return Part.open(target)
+
+    def _closed(self, name: str) -> tuple[int, str]:
+        """Finish one of the files, and return its size in bytes and its SHA-256."""
+        path = self._folder / name
+        self._writers[name].close()
+        sync_file(path)
+        return path.stat().st_size, sha256_of(path)
+
+    def abandon(self) -> None:
+        """Throw away what was added since the last commit."""
+        for writer in self._writers.values():
+            with suppress(OSError, pa.ArrowException):  # the disk may be full: that is why
+                writer.close()
+        shutil.rmtree(self._folder, ignore_errors=True)
+        self._start_afresh()
+
+    @contextmanager
+    def _all_or_nothing(self) -> Iterator[None]:
+        """Throw everything away if a step breaks off: half of it must not be committed later."""
+        try:
+            with _writing(self._parts.parent):
+                yield
+        except BaseException:
+            self.abandon()
+            raise
+
+    def _start_afresh(self) -> None:
+        if self._lock is not None:
+            self._lock_path.unlink(missing_ok=True)
+            self._lock.close()
+        self._lock = None
+        self._writers: dict[str, pq.ParquetWriter] = {}
+        self._pending: dict[str, pa.Table] = {}
+        self._ledger: list[LedgerRow] = []
+        self._recordings: set[bytes] = set()
+        self.num_windows = 0
+        self._choose_name()
+
+    def _choose_name(self) -> None:
+        self._uuid = uuid.uuid4().hex
+        self._folder = self._parts / f"{_TEMPORARY_PREFIX}{self._uuid}"
+        self._lock_path = self._folder.with_name(self._folder.name + _LOCK_SUFFIX)
+
+    def _unfinished(self) -> set[bytes]:
+        """Recordings that have windows in this part, but no word yet that they are complete."""
+        return self._recordings - {row.recording_id for row in self._ledger if row.status == "ok"}
+
+    def _write(self, name: str, table: pa.Table) -> None:
+        """Write what fills row groups, and hold the rest until more rows or the commit come."""
+        held = pa.concat_tables([self._pending.get(name, table.slice(0, 0)), table])
+        num_whole = len(held) - len(held) % _ROW_GROUPS[name]
+        if num_whole:
+            self._write_rows(name, held.slice(0, num_whole))
+        self._pending[name] = held.slice(num_whole)
+
+    def _write_rows(self, name: str, table: pa.Table) -> None:
+        if name not in self._writers:
+            self._open_folder()
+            is_ledger = name == FILES_FILE
+            # Embeddings do not compress; dictionaries and page statistics of them are wasted time.
+            self._writers[name] = pq.ParquetWriter(
+                self._folder / name,
+                table.schema,
+                compression="zstd" if is_ledger else "none",
+                use_dictionary=_FEW_VALUES if is_ledger else False,
+                write_statistics=["window_id", "path_id"],
+            )
+        self._writers[name].write_table(table.combine_chunks(), _ROW_GROUPS[name])
+
+    def _open_folder(self) -> None:
+        """Make the temporary folder, and beside it a lock that is held while this process lives."""
+        while self._lock is None:
+            lock = self._lock_path.open("wb")
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if _is_at(lock, self._lock_path):
+                self._lock = lock
+                self._folder.mkdir()
+            else:  # somebody took it for a leftover before it was locked
+                lock.close()
+                self._choose_name()
+
+
+def _is_at(file: IO[bytes], path: Path) -> bool:
+    """Whether an open file is still the one that a path names."""
+    try:
+        return os.path.samestat(os.fstat(file.fileno()), path.stat())
+    except FileNotFoundError:
+        return False
+
+
+def _scene_table(block: Block) -> pa.Table:
+    windows, scene, tags = block
+    recording_ids = np.ascontiguousarray(windows.recording_id, ID_DTYPE)
+    columns = [
+        pa.array(windows.window_id, pa.int64()),
+        pa.FixedSizeBinaryArray.from_buffers(
+            pa.binary(RECORDING_ID_BYTES), len(recording_ids), [None, pa.py_buffer(recording_ids)]
+        ),
+        pa.array(windows.start_sample, pa.int64()),
+        pa.array(windows.num_samples, pa.int32()),
+        _fixed_lists(scene, np.float32),
+        _fixed_lists(tags, np.float16),
+    ]
+    return pa.Table.from_arrays(columns, schema=SCENE_SCHEMA)
+
+
+def _frames_table(block: Block, frames: np.ndarray[Any, Any] | None, mode: FramesMode) -> pa.Table:
+    shape = None if frames is None else frames.shape
+    if frames is None or frames.shape[1:] != frame_shape(mode, frames.shape[1]):
+        raise ValueError(f"the store keeps {mode} frames, got shape {shape}")
+    blobs = [np.ascontiguousarray(one, "<f2").tobytes() for one in frames]
+    columns = [
+        pa.array(block.windows.window_id, pa.int64()),
+        pa.array([frames.shape[1]] * len(frames), pa.int32()),
+        pa.array(blobs, pa.large_binary()),
+    ]
+    return pa.Table.from_arrays(columns, schema=FRAMES_SCHEMA)
+
+
+def _ledger_table(rows: Sequence[LedgerRow]) -> pa.Table:
+    columns = {name: [getattr(row, name) for row in rows] for name in FILES_SCHEMA.names}
+    for name in _FREE_TEXT:
+        columns[name] = [text and _encodable(text) for text in columns[name]]
+    return pa.Table.from_pydict(columns, FILES_SCHEMA)
+
+
+def _encodable(text: str) -> str:
+    """Escape surrogates: what a decoder says may quote a name that is not UTF-8."""
+    return text.encode("utf-8", "backslashreplace").decode()
+
+
+def _fixed_lists(values: np.ndarray[Any, Any], dtype: type[np.floating[Any]]) -> pa.Array:
+    flat = pa.array(np.ascontiguousarray(values, dtype).reshape(-1))
+    return pa.FixedSizeListArray.from_arrays(flat, values.shape[1])
+
+
+def _next_sequence(parts: Path) -> int:
+    return max((int(name.partition("-")[0]) for name in part_names(parts)), default=0) + 1
+
+
+def remove_leftovers(store: Store) -> int:
+    """Delete the temporary folders of processes that are no longer alive.
+
+    Returns:
+        How many there were.
+    """
+    parts = store.path / PARTS_FOLDER
+    with reading(parts):
+        found = {entry.name for entry in parts.iterdir()}
+    names = {
+        name.removesuffix(_LOCK_SUFFIX) for name in found if name.startswith(_TEMPORARY_PREFIX)
+    }
+    return sum(_removed(parts / name) for name in sorted(names))
+
+
+def _removed(folder: Path) -> bool:
+    """Delete a temporary folder and its lock, unless its process is alive or it is not ours."""
+    lock_path = folder.with_name(folder.name + _LOCK_SUFFIX)
+    try:
+        with lock_path.open("ab") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)  # fails while its process lives
+            shutil.rmtree(folder, ignore_errors=True)
+            lock_path.unlink(missing_ok=True)
+    except OSError:
+        return False
+    return True

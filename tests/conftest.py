@@ -1,0 +1,72 @@
+"""Fixtures that several test files share. Nothing here reaches the network."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+
+from indexer.extractor import Extractor
+from indexer.model.checkpoint import Checkpoint, load_checkpoint, state_digest
+from indexer.model.convnext import ConvNeXt
+
+REPOSITORY = Path(__file__).parent.parent
+#: Recordings that are not part of the project; tests that want them are skipped where they are not.
+SHARED_AUDIO = REPOSITORY.parent / "shared" / "audio"
+
+
+@pytest.fixture(scope="session")
+def tiny_checkpoint() -> Checkpoint:
+    """A seeded network of the published design, narrow enough to run in milliseconds."""
+    torch.manual_seed(7)
+    model = ConvNeXt(depths=(1, 1, 1, 1), dims=(8, 8, 8, 768)).eval()
+    return Checkpoint("tiny", Path("tiny.safetensors"), state_digest(model), model)
+
+
+@pytest.fixture(scope="session")
+def tiny_extractor(tiny_checkpoint: Checkpoint) -> Extractor:
+    return Extractor(tiny_checkpoint, device="cpu")
+
+
+@pytest.fixture(scope="session")
+def demo_extractor() -> Extractor:
+    return Extractor(load_checkpoint("demo"), device="cpu")
+
+
+@pytest.fixture
+def public_folder() -> Iterator[Path]:
+    """A folder that any user may read; pytest's own temporary folders are private."""
+    with tempfile.TemporaryDirectory() as folder:
+        Path(folder).chmod(0o755)
+        yield Path(folder)
+
+
+def run_as_nobody(imports: str, code: str) -> str:
+    """Run code as a user without rights, and return what it prints.
+
+    Args:
+        imports: Lines that run before the rights are given up: the interpreter's own files may be
+            readable by root alone.
+        code: Lines that run after.
+    """
+    drop = "import os; os.setgroups([]); os.setgid(65534); os.setuid(65534)"
+    result = subprocess.run(
+        [sys.executable, "-c", f"{imports}\n{drop}\n{code}"],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=REPOSITORY,
+    )
+    assert result.returncode == 0, result.stderr
+    return result.stdout.strip()
+
+
+needs_root = pytest.mark.skipif(
+    os.geteuid() != 0, reason="needs root, to become a user who may not read"
+)

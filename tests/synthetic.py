@@ -1,0 +1,185 @@
+"""Small stores with known content, written by the real writer: the oracle is what was put in."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import soundfile
+
+from indexer.paths import path_id
+from indexer.store.ledger import ID_DTYPE
+from indexer.store.reader import Head, Store
+from indexer.store.schema import EMBEDDING_DIM, NUM_TAGS, FramesMode, Identity, LedgerRow, Origin
+from indexer.store.snapshot import Block, WindowTable
+from indexer.store.writer import PartWriter, create_store, library_at
+from indexer.windows import WINDOW_SAMPLES, Window
+
+ORIGIN = Origin("cpu", "fp32", {"torch": "2.12.1"}, "2026-01-01T00:00:00+00:00")
+NUM_FRAMES = 31
+
+
+def identity(frames: FramesMode = "pooled", weights: str = "a" * 64) -> Identity:
+    return Identity(weights=weights, front_end="logmel-test", resampler="none-test", frames=frames)
+
+
+def head(seed: int = 0) -> Head:
+    rng = np.random.default_rng(seed)
+    return Head(
+        rng.normal(0, 0.1, (NUM_TAGS, EMBEDDING_DIM)).astype(np.float32),
+        rng.normal(-2, 1, NUM_TAGS).astype(np.float32),
+        np.ones(EMBEDDING_DIM, np.float32),
+        np.zeros(EMBEDDING_DIM, np.float32),
+    )
+
+
+def recording_id(name: str) -> bytes:
+    return hashlib.blake2b(name.encode(), digest_size=16).digest()
+
+
+@dataclass
+class Synthetic:
+    """A store, and everything that was put into it.
+
+    `windows`, `scene` and `tags` list all windows in the order of writing; `paths` says which
+    recording each path named last.
+    """
+
+    store: Store
+    library_id: str
+    windows: list[Window] = field(default_factory=list)
+    scene: list[np.ndarray[Any, Any]] = field(default_factory=list)
+    tags: list[np.ndarray[Any, Any]] = field(default_factory=list)
+    frames: list[np.ndarray[Any, Any]] = field(default_factory=list)
+    paths: dict[str, bytes] = field(default_factory=dict)
+
+    def add(
+        self,
+        recordings: dict[str, int],
+        *,
+        seed: int = 0,
+        scene: np.ndarray[Any, Any] | None = None,
+        tags: np.ndarray[Any, Any] | None = None,
+        path_prefix: str = "",
+        num_frames: int = NUM_FRAMES,
+    ) -> None:
+        """Commit one part: recording name → number of windows; the path is `<name>.wav`."""
+        rng = np.random.default_rng(seed)
+        windows = [
+            Window(recording_id(name), number * WINDOW_SAMPLES, WINDOW_SAMPLES)
+            for name, count in recordings.items()
+            for number in range(count)
+        ]
+        if scene is None:
+            scene = rng.normal(0, 1, (len(windows), EMBEDDING_DIM)).astype(np.float32)
+        if tags is None:
+            tags = self.store.head().tags(scene)
+        tags = tags.astype(np.float16)
+        frames = None
+        if self.store.identity.frames != "none":
+            bands = (7,) if self.store.identity.frames == "full" else ()
+            shape = (len(windows), num_frames, *bands, EMBEDDING_DIM)
+            frames = rng.normal(0, 1, shape).astype(np.float16)
+        with PartWriter(self.store, ORIGIN) as writer:
+            if windows:
+                writer.add_windows(Block(table(windows), scene, tags), frames)
+            writer.add_ledger(
+                [self.row(f"{path_prefix}{name}.wav", recording_id(name)) for name in recordings]
+            )
+            writer.commit()
+        self.windows += windows
+        self.scene += list(scene)
+        self.tags += list(tags)
+        self.frames += [] if frames is None else list(frames)
+        self.paths.update({f"{path_prefix}{name}.wav": recording_id(name) for name in recordings})
+
+    def remove(self, *paths: str) -> None:
+        """Commit that some paths are gone."""
+        self.add_rows([self.row(path, self.paths.pop(path), "gone") for path in paths])
+
+    def rename(self, old: str, new: str) -> None:
+        """Commit that a file has moved."""
+        recording = self.paths.pop(old)
+        self.add_rows([self.row(old, recording, "moved"), self.row(new, recording)])
+        self.paths[new] = recording
+
+    def live(self) -> list[int]:
+        """Positions in `windows` of what a search may find: each window once, none without path."""
+        named, first = set(self.paths.values()), {}
+        for position, window in enumerate(self.windows):
+            if window.recording_id in named:
+                first.setdefault(window, position)
+        return list(first.values())
+
+    def row(self, path: str, recording: bytes | None, status: str = "ok", **more: Any) -> LedgerRow:
+        return LedgerRow(
+            path_id=path_id(self.library_id, path),
+            library_id=self.library_id,
+            path=path,
+            size=1000,
+            mtime_ns=1,
+            status=status,  # type: ignore[arg-type]
+            recording_id=recording,
+            **more,
+        )
+
+    def add_rows(self, rows: Sequence[LedgerRow]) -> None:
+        """Commit a part that only has a ledger."""
+        with PartWriter(self.store, ORIGIN) as writer:
+            writer.add_ledger(rows)
+            writer.commit()
+
+
+def table(windows: Sequence[Window]) -> WindowTable:
+    return WindowTable(
+        np.array([window.window_id for window in windows], np.int64),
+        np.array([window.recording_id for window in windows], ID_DTYPE),
+        np.array([window.start_sample for window in windows], np.int64),
+        np.array([window.num_samples for window in windows], np.int32),
+    )
+
+
+def windows_of(name: str, count: int) -> list[Window]:
+    """The first windows of a recording, one after the other."""
+    recording = recording_id(name)
+    return [Window(recording, at * WINDOW_SAMPLES, WINDOW_SAMPLES) for at in range(count)]
+
+
+def block_of(name: str, count: int, seed: int = 0) -> Block:
+    """What the network would give for `windows_of`, with tags that fit `head()`."""
+    scene = np.random.default_rng(seed).normal(0, 1, (count, EMBEDDING_DIM)).astype(np.float32)
+    return Block(table(windows_of(name, count)), scene, head().tags(scene).astype(np.float16))
+
+
+def frames_of(count: int, *shape: int) -> np.ndarray[Any, Any]:
+    """(count, *shape, 768) float16; without a shape, one frame for each window."""
+    rng = np.random.default_rng(1)
+    return rng.normal(0, 1, (count, *(shape or (1,)), EMBEDDING_DIM)).astype(np.float16)
+
+
+def make_store(
+    path: Path,
+    *,
+    frames: FramesMode = "pooled",
+    root: Path | None = None,
+    weights: str = "a" * 64,
+) -> Synthetic:
+    """Create an empty store with one library."""
+    store = create_store(
+        path, identity(frames, weights), head(), checkpoint="test", written_by="tests"
+    )
+    return Synthetic(store, library_at(store, root or path.parent / "library"))
+
+
+def write_tone(path: Path, seconds: float, hz: float = 440.0, rate: int = 32_000) -> Path:
+    """Write a quiet tone with a little noise, always the same for the same arguments."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    num_samples = max(1, round(seconds * rate))
+    noise = np.random.default_rng(int(hz)).normal(0, 0.01, num_samples)
+    tone = 0.3 * np.sin(2 * np.pi * hz * np.arange(num_samples) / rate) + noise
+    soundfile.write(path, tone.astype(np.float32), rate, subtype="PCM_16")
+    return path

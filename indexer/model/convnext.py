@@ -74,8 +74,8 @@ class ConvNeXt(nn.Module):
     """Log-mel front end, ConvNeXt and AudioSet classifier.
 
     A new model has random weights; `indexer.model.checkpoint.load_checkpoint` makes one that has
-    learned something. Weights stay float32: for bfloat16, call it under `torch.autocast`, from which
-    the front end, the pooling and the classifier are exempt.
+    learned something. Weights stay float32: for bfloat16, call it under `torch.autocast`, from
+    which the front end, the pooling and the classifier are exempt.
 
     Args:
         depths: Blocks in each of the four stages.

@@ -1,0 +1,123 @@
+"""What a run did and what was heard, as text for people and as plain data for programs."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+from indexer.heard import HeardTag
+from indexer.paths import printable
+
+if TYPE_CHECKING:  # these import torch, which a report does not need
+    from indexer.extract import ExtractReport, FailedFile
+    from indexer.tagging import TaggedWindow
+
+#: Kinds of failure that the summary lists; the ledger has all.
+_MAX_KINDS = 12
+
+
+def report_lines(report: ExtractReport) -> Iterator[str]:
+    """Say in a few lines what a run did, what failed, and where the time went."""
+    total = report.seconds["total"]
+    speed = f", {report.audio_s / total:.0f} x real time" if report.num_windows and total else ""
+    yield (
+        f"embedded {count(report.num_embedded, 'file')}: {count(report.num_windows, 'window')}, "
+        f"{hours(report.audio_s)} of audio in {total:.1f} s on {report.device} "
+        f"({report.precision}){speed}"
+    )
+    beside = {
+        "unchanged": report.num_unchanged,
+        "with known content": report.num_known,
+        "moved": report.num_moved,
+        "gone": report.num_gone,
+        "failed before": report.num_failed_before,
+        "without an audio extension": report.num_skipped,
+        "left out by --include or --exclude": report.num_excluded,
+        "with warnings": report.num_warnings,
+    }
+    named = [f"{number:,} {what}" for what, number in beside.items() if number]
+    if named:
+        yield f"files beside those: {', '.join(named)}"
+    if report.num_windows:
+        parts = (("waiting for audio", "read"), ("model", "model"), ("writing", "write"))
+        spent = ", ".join(f"{what} {report.seconds[key]:.1f} s" for what, key in parts)
+        yield f"time: {spent} (readers worked {report.seconds['decode']:.1f} s beside)"
+    if report.failures:
+        yield f"{count(len(report.failures), 'failure')}, recorded in the store:"
+        yield from _failure_lines(report.failures)
+
+
+def _failure_lines(failures: Sequence[FailedFile]) -> Iterator[str]:
+    kinds = Counter((failure.stage, failure.reason) for failure in failures)
+    for (stage, reason), number in kinds.most_common(_MAX_KINDS):
+        example = next(f.path for f in failures if (f.stage, f.reason) == (stage, reason))
+        others = f" and {number - 1:,} more" if number > 1 else ""
+        yield f"  {stage}: {printable(reason)}: {printable(example)}{others}"
+    if len(kinds) > _MAX_KINDS:
+        yield f"  … and {len(kinds) - _MAX_KINDS:,} other reasons; 'soundalike info' lists them"
+
+
+def report_data(report: ExtractReport) -> dict[str, Any]:
+    """Return a report as plain data."""
+    document = asdict(report)
+    document["failures"] = [failure._asdict() for failure in report.failures]
+    return document
+
+
+def tagged_lines(windows: Iterable[TaggedWindow]) -> Iterator[str]:
+    """Say what was heard in each window: probability, index and name of every tag."""
+    for window in windows:
+        yield f"{clock(window.start_s)} to {clock(window.end_s)}"
+        for heard in window.tags:
+            yield f"  {heard.probability:.3f}  {heard.tag.index:>3}  {heard.tag.name}"
+        if not window.tags:
+            yield "  nothing over the threshold"
+
+
+def tagged_data(windows: Iterable[TaggedWindow]) -> list[dict[str, Any]]:
+    """Return what was heard in each window, and the shapes of its embeddings, as plain data."""
+    return [
+        {
+            "start_s": window.start_s,
+            "end_s": window.end_s,
+            "tags": tags_data(window.tags),
+            "shapes": {"scene": window.scene_shape, "frames": window.frames_shape},
+        }
+        for window in windows
+    ]
+
+
+def tags_data(tags: Iterable[HeardTag]) -> list[dict[str, Any]]:
+    """Return tags as plain data."""
+    return [
+        {
+            "index": heard.tag.index,
+            "mid": heard.tag.mid,
+            "name": heard.tag.name,
+            "probability": round(heard.probability, 6),
+        }
+        for heard in tags
+    ]
+
+
+def count(number: int, noun: str) -> str:
+    """Return "1 file", "2 files", "1,234 files"."""
+    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
+
+
+def hours(seconds: float) -> str:
+    """Return a duration in the unit that suits it."""
+    if seconds < 120:
+        return f"{seconds:.1f} s"
+    return f"{seconds / 60:.1f} min" if seconds < 7200 else f"{seconds / 3600:,.1f} h"
+
+
+def clock(seconds: float) -> str:
+    """Return a position as M:SS.s or H:MM:SS.s, to a tenth of a second."""
+    tenths = round(seconds * 10)
+    minutes, tenths = divmod(tenths, 600)
+    whole_hours, minutes = divmod(minutes, 60)
+    rest = f"{tenths // 10:02d}.{tenths % 10}"
+    return f"{whole_hours}:{minutes:02d}:{rest}" if whole_hours else f"{minutes}:{rest}"

@@ -1,0 +1,111 @@
+"""Waveforms → embeddings: layouts, precision, devices."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from indexer.errors import SoundalikeError
+from indexer.extractor import Extractor, package_versions
+from indexer.model.checkpoint import Checkpoint
+from indexer.model.convnext import ConvNeXt
+from indexer.store.schema import FramesMode
+from indexer.windows import Geometry
+
+
+@pytest.fixture(scope="module")
+def waveforms() -> torch.Tensor:
+    return torch.from_numpy(np.random.default_rng(3).normal(0, 0.1, (2, 64_000)).astype(np.float32))
+
+
+@pytest.mark.parametrize("frames", ["pooled", "full", "none"])
+def test_extractor_outputs_are_the_models_in_the_stored_layout(
+    tiny_checkpoint: Checkpoint, waveforms: torch.Tensor, frames: FramesMode
+) -> None:
+    found = Extractor(tiny_checkpoint, device="cpu", frames=frames)(waveforms)
+    with torch.inference_mode():
+        expected = tiny_checkpoint.model(waveforms)
+    np.testing.assert_array_equal(found.scene, expected.scene)
+    np.testing.assert_array_equal(found.tags, expected.tags)
+    if frames == "none":
+        assert found.frames is None
+        return
+    assert found.frames is not None
+    assert found.frames.dtype == np.float16
+    whole = expected.frames.permute(0, 2, 3, 1).numpy()  # (B, T, 7, 768)
+    wanted = whole if frames == "full" else whole.mean(2)
+    assert found.frames.shape == wanted.shape
+    np.testing.assert_allclose(found.frames.astype("f4"), wanted, atol=2e-3, rtol=2e-3)
+
+
+def test_extractor_bf16_is_near_fp32_and_its_tags_are_those_of_its_scene(
+    tiny_checkpoint: Checkpoint, waveforms: torch.Tensor
+) -> None:
+    exact = Extractor(tiny_checkpoint, device="cpu", precision="fp32")
+    reduced = Extractor(tiny_checkpoint, device="cpu", precision="bf16")
+    plain, rounded = exact(waveforms).scene, reduced(waveforms)
+    cosine = (plain * rounded.scene).sum(1) / (
+        np.linalg.norm(plain, axis=1) * np.linalg.norm(rounded.scene, axis=1)
+    )
+    assert (cosine > 0.999).all()
+    assert not np.array_equal(plain, rounded.scene)
+    # The classifier stays in fp32, so that the stored head gives the stored tags.
+    np.testing.assert_allclose(rounded.tags, reduced.head().tags(rounded.scene), atol=1e-5)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no CUDA device")
+@pytest.mark.parametrize(("precision", "least"), [("fp32", 0.999999), ("bf16", 0.999)])
+def test_extractor_on_a_gpu_is_near_the_cpu(
+    waveforms: torch.Tensor, precision: str, least: float
+) -> None:
+    torch.manual_seed(7)
+    model = ConvNeXt(depths=(1, 1, 1, 1), dims=(8, 8, 8, 768)).eval()
+    plain = Extractor(Checkpoint("tiny", None, "0", model), device="cpu")(waveforms)  # type: ignore[arg-type]
+    on_gpu = Extractor(Checkpoint("tiny", None, "0", model), device="cuda", precision=precision)  # type: ignore[arg-type]
+    found = on_gpu(waveforms.pin_memory())
+    cosine = (plain.scene * found.scene).sum(1) / (
+        np.linalg.norm(plain.scene, axis=1) * np.linalg.norm(found.scene, axis=1)
+    )
+    assert (cosine > least).all()
+    np.testing.assert_allclose(found.tags, on_gpu.head().tags(found.scene), atol=1e-5)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device")
+def test_extractor_auto_without_a_gpu_is_the_cpu_in_fp32(tiny_checkpoint: Checkpoint) -> None:
+    extractor = Extractor(tiny_checkpoint)
+    assert (extractor.device_name, extractor.precision) == ("cpu", "fp32")
+    with pytest.raises(SoundalikeError, match="PyTorch sees 0 GPUs; use --device cpu"):
+        Extractor(tiny_checkpoint, device="cuda")
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"device": "gpu"}, "unknown device 'gpu'; use auto, cpu, cuda or cuda:N"),
+        ({"device": "meta"}, "unknown device 'meta'"),
+        (
+            {"device": "cpu", "precision": "int8"},
+            "unknown precision 'int8'; use auto, fp32 or bf16",
+        ),
+    ],
+)
+def test_extractor_what_does_not_exist_is_named(
+    tiny_checkpoint: Checkpoint, options: dict[str, str], message: str
+) -> None:
+    with pytest.raises(SoundalikeError, match=message):
+        Extractor(tiny_checkpoint, **options)  # type: ignore[arg-type]
+
+
+def test_extractor_identity_holds_what_shapes_the_numbers(tiny_checkpoint: Checkpoint) -> None:
+    extractor = Extractor(tiny_checkpoint, device="cpu", frames="none")
+    identity = extractor.identity(Geometry(1000, native=True))
+    assert identity.weights == tiny_checkpoint.digest
+    assert (identity.frames, identity.hop_samples, identity.native) == ("none", 1000, True)
+    assert identity.geometry == Geometry(1000, native=True)
+
+
+def test_package_versions_name_what_shapes_the_numbers() -> None:
+    assert {"torch", "torchaudio", "av", "soundfile"} <= package_versions().keys()
+    assert package_versions()["torch"] == torch.__version__.split("+")[0]

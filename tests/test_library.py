@@ -1,0 +1,180 @@
+"""Walking a folder: what is found, skipped, followed, reported."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+from conftest import needs_root, run_as_nobody
+
+from indexer.errors import LibraryError
+from indexer.library import FoundFile, listed, walk
+from indexer.paths import text_from_bytes
+
+
+def touch(root: Path, *names: str) -> None:
+    for name in names:
+        path = root / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b"x")
+
+
+def paths(found: list[FoundFile]) -> list[str]:
+    return [file.path for file in found]
+
+
+def test_walk_folder_finds_audio_in_order_and_counts_the_rest(tmp_path: Path) -> None:
+    touch(tmp_path, "b/two.FLAC", "a.wav", "b/one.mp3", "notes.txt", "b/cover.jpg")
+    found = walk(tmp_path)
+    assert paths(found.files) == ["a.wav", "b/one.mp3", "b/two.FLAC"]
+    assert found.num_skipped == 2
+    assert found.is_complete
+
+
+def test_walk_file_records_size_and_time(tmp_path: Path) -> None:
+    touch(tmp_path, "a.wav")
+    os.utime(tmp_path / "a.wav", ns=(5, 123_456_789))
+    assert walk(tmp_path).files == [FoundFile("a.wav", 1, 123_456_789)]
+
+
+def test_walk_hidden_files_and_folders_are_left_out(tmp_path: Path) -> None:
+    touch(tmp_path, ".a.wav", ".git/b.wav", "c.wav")
+    assert paths(walk(tmp_path).files) == ["c.wav"]
+
+
+def test_walk_folder_named_like_audio_is_walked(tmp_path: Path) -> None:
+    touch(tmp_path, "x.wav/y.wav")
+    assert paths(walk(tmp_path).files) == ["x.wav/y.wav"]
+
+
+def test_walk_links_in_a_circle_end_and_each_folder_is_seen_once(tmp_path: Path) -> None:
+    touch(tmp_path, "real/a.wav")
+    (tmp_path / "again").symlink_to(tmp_path / "real")
+    (tmp_path / "real" / "up").symlink_to(tmp_path)
+    (tmp_path / "loop.wav").symlink_to(tmp_path / "loop.wav")
+    assert paths(walk(tmp_path).files) == ["loop.wav", "real/a.wav"]
+
+
+def test_walk_link_to_a_folder_outside_is_followed(tmp_path: Path) -> None:
+    touch(tmp_path / "elsewhere", "a.wav")
+    (tmp_path / "library").mkdir()
+    (tmp_path / "library" / "link").symlink_to(tmp_path / "elsewhere")
+    assert paths(walk(tmp_path / "library").files) == ["link/a.wav"]
+
+
+def test_walk_link_to_a_file_is_a_file_and_a_broken_one_is_kept_for_the_decoder(
+    tmp_path: Path,
+) -> None:
+    touch(tmp_path, "a.wav")
+    (tmp_path / "b.wav").symlink_to(tmp_path / "a.wav")
+    (tmp_path / "c.wav").symlink_to(tmp_path / "nothing")
+    found = walk(tmp_path).files
+    assert [(file.path, file.size) for file in found] == [("a.wav", 1), ("b.wav", 1), ("c.wav", 0)]
+
+
+def test_walk_name_that_is_not_utf8_is_reversible(tmp_path: Path) -> None:
+    raw = os.fsencode(tmp_path) + b"/caf\xe9.wav"
+    Path(os.fsdecode(raw)).write_bytes(b"x")
+    (file,) = walk(tmp_path).files
+    assert file.path == text_from_bytes(b"caf\xe9.wav") == r"caf\xe9.wav"
+    assert os.fsencode(file.local(tmp_path)) == raw
+
+
+@pytest.mark.parametrize(
+    ("include", "exclude", "expected"),
+    [
+        (["*.wav"], [], ["a.wav", "sub/b.wav"]),
+        (["sub/*"], [], ["sub/b.wav", "sub/c.flac", "sub/d.dat"]),
+        ([], ["sub/*"], ["a.wav"]),
+        (["*.wav"], ["sub/*"], ["a.wav"]),
+        (["*.dat"], [], ["sub/d.dat"]),
+    ],
+)
+def test_walk_patterns_choose_relative_paths(
+    tmp_path: Path, include: list[str], exclude: list[str], expected: list[str]
+) -> None:
+    touch(tmp_path, "a.wav", "sub/b.wav", "sub/c.flac", "sub/d.dat")
+    assert paths(walk(tmp_path, include, exclude).files) == expected
+
+
+def test_walk_missing_folder_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(LibraryError, match="no such folder"):
+        walk(tmp_path / "nothing")
+
+
+def test_walk_file_instead_of_folder_is_an_error_that_names_tag(tmp_path: Path) -> None:
+    touch(tmp_path, "a.wav")
+    with pytest.raises(LibraryError, match="not a folder; 'soundalike tag'"):
+        walk(tmp_path / "a.wav")
+
+
+def test_walk_folder_without_audio_is_an_error_that_counts(tmp_path: Path) -> None:
+    touch(tmp_path, "notes.txt")
+    with pytest.raises(LibraryError, match=r"no audio in .* \(1 files with other extensions\)"):
+        walk(tmp_path)
+
+
+def test_walk_patterns_that_leave_nothing_are_an_error_that_says_so(tmp_path: Path) -> None:
+    touch(tmp_path, "a.wav")
+    with pytest.raises(LibraryError, match="passes --include and --exclude"):
+        walk(tmp_path, exclude=["*"])
+
+
+@needs_root
+def test_walk_unreadable_folder_is_reported_and_the_rest_is_found(public_folder: Path) -> None:
+    touch(public_folder, "a.wav", "locked/b.wav")
+    (public_folder / "locked").chmod(0)
+    printed = run_as_nobody(
+        "from pathlib import Path; from indexer.library import walk",
+        f"found = walk(Path({str(public_folder)!r}))\n"
+        "print([file.path for file in found.files], found.unreadable)",
+    )
+    assert printed == "['a.wav'] [('locked', 'the folder cannot be listed: Permission denied')]"
+
+
+def test_listed_lines_name_files_relative_or_absolute(tmp_path: Path) -> None:
+    touch(tmp_path / "library", "a.wav", "sub/b.wav", "c.wav")
+    names = tmp_path / "names.txt"
+    names.write_text(f"sub/b.wav\n\n{tmp_path}/library/a.wav\na.wav\n")
+    found = listed(tmp_path / "library", names)
+    assert paths(found.files) == ["a.wav", "sub/b.wav"]
+    assert not found.is_complete
+
+
+def test_listed_csv_spans_are_in_samples_at_32_khz(tmp_path: Path) -> None:
+    touch(tmp_path, "a,b.wav", "c.wav")
+    names = tmp_path / "names.csv"
+    names.write_text('path,start,end\n"a,b.wav",1.5,2\n"a,b.wav",,\nc.wav,3,\n')
+    first, second, third = listed(tmp_path, names).files
+    assert (first.path, first.span) == ("a,b.wav", None)
+    assert (second.path, second.span) == ("a,b.wav", (48_000, 16_000))
+    assert third.path == "c.wav"
+    assert third.span is not None
+    assert third.span[0] == 96_000
+    assert third.span[1] > 10**12  # to the end, wherever that is
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("file,start,end\na.wav,0,1\n", "no column 'path'"),
+        ("path,start,end\na.wav,2,1\n", "line 2: need 0 <= start < end"),
+        ("path,start,end\na.wav,x,1\n", "line 2: start and end are seconds"),
+        ("path,start,end\na.wav,nan,1\n", "line 2: need 0 <= start < end"),
+        ("path,start,end\n../a.wav,0,1\n", "outside the library"),
+        ("path,start,end\n", "names no file"),
+    ],
+)
+def test_listed_csv_that_is_wrong_is_an_error_that_says_where(
+    tmp_path: Path, content: str, message: str
+) -> None:
+    names = tmp_path / "names.csv"
+    names.write_text(content)
+    with pytest.raises(LibraryError, match=message):
+        listed(tmp_path, names)
+
+
+def test_listed_missing_list_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(LibraryError, match="cannot read the list"):
+        listed(tmp_path, tmp_path / "names.txt")

@@ -1,0 +1,86 @@
+"""Opening or creating the store of a run, with the extractor that fits it."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+from conftest import REPOSITORY
+
+from indexer.errors import CheckpointError, IdentityError, SoundalikeError, StoreError
+from indexer.prepare import Settings, default_store, prepare
+from indexer.windows import Geometry
+
+
+def test_prepare_new_store_has_the_defaults_and_the_head(tmp_path: Path) -> None:
+    store, extractor = prepare(tmp_path / "store", Settings(checkpoint="demo"))
+    assert store.checkpoint == "demo"
+    assert store.identity == extractor.identity(Geometry())
+    assert (store.identity.frames, store.identity.hop_samples) == ("pooled", 320_000)
+    assert store.head().weight.shape == (527, 768)
+    weight = extractor.checkpoint.model.head_audioset.weight.detach().numpy()
+    assert (store.head().weight == weight).all()
+
+
+def test_prepare_options_not_given_are_taken_from_the_store(tmp_path: Path) -> None:
+    asked = Settings(checkpoint="demo", frames="full", hop_s=2.5, native=True)
+    first, _ = prepare(tmp_path / "store", asked)
+    again, extractor = prepare(tmp_path / "store")
+    assert again == first
+    assert extractor.frames == "full"
+    assert again.identity.geometry == Geometry(80_000, native=True)
+
+
+@pytest.mark.parametrize(
+    ("settings", "field"),
+    [
+        (Settings(frames="none"), "frames is 'pooled' there and 'none' here"),
+        (Settings(hop_s=5), "hop_samples is 320000 there and 160000 here"),
+        (Settings(native=True), "native is False there and True here"),
+    ],
+)
+def test_prepare_other_options_than_the_stores_are_named(
+    tmp_path: Path, settings: Settings, field: str
+) -> None:
+    prepare(tmp_path / "store", Settings(checkpoint="demo"))
+    with pytest.raises(IdentityError, match=field):
+        prepare(tmp_path / "store", settings)
+
+
+def test_prepare_checkpoint_file_is_remembered_by_its_path(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    shutil.copyfile(REPOSITORY / "checkpoints" / "demo.safetensors", tmp_path / "mine.safetensors")
+    store, _ = prepare(tmp_path / "store", Settings(checkpoint="mine.safetensors"))
+    assert store.checkpoint == str(tmp_path / "mine.safetensors")
+    by_name, _ = prepare(tmp_path / "store", Settings(checkpoint="demo"))  # the same weights
+    assert by_name == store
+
+
+def test_prepare_missing_checkpoint_makes_no_store(tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError):
+        prepare(tmp_path / "store", Settings(checkpoint=str(tmp_path / "no.pth")))
+    assert not (tmp_path / "store").exists()
+
+
+@pytest.mark.parametrize("hop_s", [0.0, -1.0, 0.001, float("inf"), float("nan")])
+def test_prepare_hop_that_makes_no_sense_is_an_error(tmp_path: Path, hop_s: float) -> None:
+    with pytest.raises(SoundalikeError, match="the hop is in seconds"):
+        prepare(tmp_path / "store", Settings(checkpoint="demo", hop_s=hop_s))
+
+
+def test_prepare_folder_with_other_files_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "notes.txt").write_text("mine")
+    with pytest.raises(StoreError, match="a store needs a directory of its own"):
+        prepare(tmp_path, Settings(checkpoint="demo"))
+
+
+def test_default_store_is_named_after_the_library(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "birds").mkdir()
+    assert default_store(tmp_path / "birds") == Path("birds.soundalike")
+    monkeypatch.chdir(tmp_path / "birds")
+    assert default_store(Path()) == Path("birds.soundalike")

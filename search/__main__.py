@@ -1,0 +1,5 @@
+"""Lets `python -m search` stand for the `soundalike` command."""
+
+from search.cli import main
+
+main()

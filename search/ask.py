@@ -1,0 +1,144 @@
+"""A question in a user's words, audio files and window ids among them, and its answer."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+
+from indexer.errors import QueryError
+from search.filters import TagFilter
+from search.query import Hit, Query, SoundIndex
+
+#: 63 bits have 19 digits at most.
+_WINDOW_ID = re.compile("[0-9]{1,19}")
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """What is to be found.
+
+    Attributes:
+        queries: Audio files, or window ids of the stores; none asks by tag alone. With several, a
+            window's score is its best over all of them.
+        start_s: Where the clip begins in each query file, in seconds.
+        duration_s: Length of the clip, in seconds; None for the rest of the file.
+        k: How many hits, at most.
+        filter: Which windows may be hits.
+        group_by: "file" gives the best window of each recording only.
+        include_self: Whether the queries' own recordings may be hits.
+        min_score: Hits below it are left out.
+    """
+
+    queries: tuple[str, ...] = ()
+    start_s: float = 0.0
+    duration_s: float | None = None
+    k: int = 10
+    filter: TagFilter = field(default_factory=TagFilter)
+    group_by: Literal["file"] | None = None
+    include_self: bool = False
+    min_score: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What was found.
+
+    Attributes:
+        hits: The best first.
+        num_new_parts: Parts of the stores that their indexes do not hold yet.
+    """
+
+    hits: list[Hit]
+    num_new_parts: int
+
+
+def ask(
+    stores: Sequence[Path],
+    question: Question,
+    *,
+    checkpoint: str | None = None,
+    device: str = "auto",
+    progress: Callable[[int, int | None], None] | None = None,
+) -> Answer:
+    """Answer a question from one or several stores.
+
+    Args:
+        stores: Directories; made with the same checkpoint and settings.
+        question: What is to be found.
+        checkpoint: For audio queries: name or file; None for the one that the store names.
+        device: For audio queries: "auto", "cpu", "cuda" or "cuda:N".
+        progress: Called while a checkpoint is downloaded, with (bytes so far, bytes in all).
+
+    Raises:
+        StoreError: If a store is not there, or has no index yet.
+        QueryError: If a query file cannot be read, or a window id is not there.
+        UnknownTagError: If the filter names a tag that cannot be filtered by.
+    """
+    question.filter.resolve()  # a misspelt tag is found before a checkpoint is loaded
+    index = SoundIndex.open(*stores)
+    window_ids = [int(text) for text in question.queries if _is_window_id(text)]
+    files = [Path(text) for text in question.queries if not _is_window_id(text)]
+    known_vectors, windows = index.windows(window_ids)
+    own = {window.recording_id for window in windows}
+    vectors = [known_vectors]
+    if files:
+        _require_files(files)
+        # Torch takes seconds to import; questions by window id or by tag do not need it.
+        from search.embed import embed_clip, extractor_for  # noqa: PLC0415
+
+        extractor = extractor_for(index.stores[0], checkpoint, device, progress)
+        for file in files:
+            clip = embed_clip(
+                file, extractor, index.identity, question.start_s, question.duration_s
+            )
+            vectors.append(clip.vectors)
+            own.add(clip.recording_id)
+    query = Query(
+        vectors=np.concatenate(vectors) if question.queries else None,
+        k=question.k,
+        filter=question.filter,
+        exclude=frozenset() if question.include_self else frozenset(own),
+        group_by=question.group_by,
+        min_score=question.min_score,
+    )
+    return Answer(index.query(query), index.num_new_parts())
+
+
+def split_stores(words: Sequence[str]) -> tuple[list[Path], tuple[str, ...]]:
+    """Divide "STORE… QUERY…": the first word, and every folder that follows it, is a store.
+
+    Returns:
+        The stores, and the queries.
+    """
+    number = 1
+    while number < len(words) and _is_folder(Path(words[number])):
+        number += 1
+    return [Path(word) for word in words[:number]], tuple(words[number:])
+
+
+def _is_folder(path: Path) -> bool:
+    try:
+        return path.is_dir()
+    except OSError:  # a name that is too long, for one
+        return False
+
+
+def _is_window_id(text: str) -> bool:
+    return _WINDOW_ID.fullmatch(text) is not None and not Path(text).exists()
+
+
+def _require_files(files: Sequence[Path]) -> None:
+    for file in files:
+        try:
+            file.stat()
+        except FileNotFoundError as error:
+            raise QueryError(
+                f"no such file: {file}; a query is an audio file or a window id"
+            ) from error
+        except (OSError, ValueError) as error:
+            raise QueryError(f"cannot open {file}: {error}") from error

@@ -1,0 +1,307 @@
+"""Publishing a generation: new rows become new segments, the old segments are shared."""
+
+from __future__ import annotations
+
+import fcntl
+import shutil
+import uuid
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from indexer.errors import StoreError
+from indexer.store.disk import read_sealed, sealed, sha256_of, sync_file, sync_folder, write_whole
+from indexer.store.ledger import Integers, Mask, contains, ids_from_column, last_of_each
+from indexer.store.part import Part
+from indexer.store.reader import Store
+from indexer.store.schema import NUM_TAGS
+from indexer.store.snapshot import Block, Snapshot
+from indexer.tags import TagVocabulary
+from search.segments import (
+    CODES,
+    CURRENT_FILE,
+    GENERATION_FILE,
+    INDEX_FOLDER,
+    RECORDINGS_FILE,
+    SEGMENT_ARRAYS,
+    SEGMENTS_FOLDER,
+    TEMPORARY_PREFIX,
+    Generation,
+    Segment,
+    alive_file,
+    array_file,
+    code_of,
+    current_name,
+    is_generation_name,
+)
+
+#: Rows of a segment, at most: 0.5 GB of vectors, tags and codes.
+MAX_SEGMENT_ROWS = 1 << 17
+#: Of a segment that keeps less than this share of its rows, the live ones are written anew.
+_MIN_ALIVE_SHARE = 0.5
+_BLOCK_ROWS = 4096
+
+
+def build(
+    store: Store,
+    *,
+    progress: Callable[[int, int], None] | None = None,
+    max_segment_rows: int = MAX_SEGMENT_ROWS,
+) -> Generation:
+    """Bring the index of a store up to date, and return the generation that queries now use.
+
+    Segments are reused; only rows that are new, or whose segment has become too small or too empty,
+    are written. If nothing changed, nothing is written.
+
+    Args:
+        store: Whose live windows are to be searched.
+        progress: Called with (rows written, rows to write).
+        max_segment_rows: Rows of a segment, at most.
+
+    Raises:
+        StoreError: If the index cannot be written.
+        DamagedStoreError: If a part is not as it was written.
+    """
+    index = store.path / INDEX_FOLDER
+    try:
+        (index / SEGMENTS_FOLDER).mkdir(parents=True, exist_ok=True)
+        with _only_one(index):
+            return _build(store, index, max_segment_rows, progress)
+    except OSError as error:
+        raise StoreError(f"cannot write the index in {index}: {error.strerror or error}") from error
+
+
+@contextmanager
+def _only_one(index: Path) -> Iterator[None]:
+    with (index / ".lock").open("wb") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+def _build(
+    store: Store,
+    index: Path,
+    max_segment_rows: int,
+    progress: Callable[[int, int], None] | None,
+) -> Generation:
+    _remove_unused(index, [one.name for one in index.iterdir() if is_generation_name(one.name)])
+    parts = store.parts()
+    previous = _previous(store)
+    if previous and list(previous.parts) == [part.name for part in parts]:
+        return previous
+    snapshot = store.snapshot(parts)
+    kept, new = _reuse(previous, snapshot, max_segment_rows)
+    written = _write_segments(index, snapshot, new, max_segment_rows, progress)
+    folder = index / f"{TEMPORARY_PREFIX}{uuid.uuid4().hex}"
+    folder.mkdir()
+    for segment, alive in kept:
+        _write_mask(alive_file(folder, segment.name), alive)
+    for entry in written:
+        _write_mask(alive_file(folder, entry["name"]), np.ones(entry["num_rows"], bool))
+    _write_recordings(folder / RECORDINGS_FILE, store, parts, snapshot)
+    manifest = {
+        "parts": [part.name for part in parts],
+        "num_windows": len(snapshot),
+        "segments": [_entry_of(segment, previous) for segment, _ in kept] + written,
+        "files": _digests(folder),
+    }
+    write_whole(folder / GENERATION_FILE, sealed(manifest))
+    _publish(index, folder, previous)
+    return Generation.current(store)
+
+
+def _previous(store: Store) -> Generation | None:
+    """Return the newest generation, if there is one that can be opened."""
+    try:
+        return Generation.current(store) if current_name(store) else None
+    except StoreError:
+        return None  # whatever is wrong with it, a new one does not need it
+
+
+def _reuse(
+    previous: Generation | None, snapshot: Snapshot, max_segment_rows: int
+) -> tuple[list[tuple[Segment, Mask]], Mask]:
+    """Choose the segments to keep, each with its live rows, and the snapshot rows to write.
+
+    Small segments are written anew together with the new rows, so that their number stays
+    logarithmic in the number of builds.
+    """
+    ids = snapshot.windows.window_id
+    live = np.sort(ids)
+    kept = []
+    for segment in previous.segments if previous else ():
+        alive = _is_in(live, segment.windows.window_id)
+        if alive.any() and alive.mean() >= _MIN_ALIVE_SHARE:
+            kept.append((segment, alive))
+    kept.sort(key=lambda pair: int(pair[1].sum()))
+    num_new = len(ids) - sum(int(alive.sum()) for _, alive in kept)
+    while kept and len(kept[0][0]) < max_segment_rows and kept[0][1].sum() <= num_new:
+        num_new += int(kept.pop(0)[1].sum())
+    held = [segment.windows.window_id[alive] for segment, alive in kept]
+    return kept, ~_is_in(np.sort(np.concatenate([live[:0], *held])), ids)
+
+
+def _is_in(sorted_ids: Integers, wanted: Integers) -> Mask:
+    """Return which of `wanted` are in a sorted array."""
+    if not len(sorted_ids):
+        return np.zeros(len(wanted), bool)
+    at = np.minimum(np.searchsorted(sorted_ids, wanted), len(sorted_ids) - 1)
+    return np.asarray(sorted_ids[at] == wanted)
+
+
+def _write_segments(
+    index: Path,
+    snapshot: Snapshot,
+    wanted: Mask,
+    max_segment_rows: int,
+    progress: Callable[[int, int], None] | None,
+) -> list[dict[str, Any]]:
+    """Write the wanted rows as segments; return what a manifest says of each."""
+    total, done = int(wanted.sum()), 0
+    written: list[dict[str, Any]] = []
+    segment: _SegmentWriter | None = None
+    for block in snapshot.blocks(_BLOCK_ROWS, wanted):
+        at = 0
+        while at < len(block.scene):
+            if segment is None:
+                segment = _SegmentWriter(index, min(max_segment_rows, total - done))
+            at += segment.add(block, at)
+            if segment.is_full:
+                done += segment.num_rows
+                written.append(segment.publish())
+                segment = None
+        if progress:
+            progress(done + (segment.filled if segment else 0), total)
+    return written
+
+
+class _SegmentWriter:
+    """One segment on its way to disk: its rows as they come, and its codes at the end.
+
+    Files are written, not mapped: on a full disk, writing is an error and a mapping is a crash.
+    """
+
+    def __init__(self, index: Path, num_rows: int) -> None:
+        self._groups = [list(indices) for _, indices in TagVocabulary.audioset().groups]
+        self._segments = index / SEGMENTS_FOLDER
+        self._name = uuid.uuid4().hex
+        self._folder = self._segments / f"{TEMPORARY_PREFIX}{self._name}"
+        self._folder.mkdir()
+        self._codes = np.empty((NUM_TAGS + len(self._groups), num_rows), np.uint8)  # 88 MB at most
+        self.num_rows, self.filled = num_rows, 0
+
+    @property
+    def is_full(self) -> bool:
+        return self.filled == self.num_rows
+
+    def add(self, block: Block, start: int) -> int:
+        """Take as many rows of a block, from `start` on, as there is room for."""
+        stop = min(len(block.scene), start + self.num_rows - self.filled)
+        rows = slice(start, stop)
+        columns: dict[str, npt.NDArray[Any]] = block.windows.take(rows)._asdict()
+        columns |= {"vectors": normalised(block.scene[rows]), "tags": block.tags[rows]}
+        for name, (dtype, _) in SEGMENT_ARRAYS.items():
+            with array_file(self._folder, name).open("ab") as file:
+                file.write(np.ascontiguousarray(columns[name], dtype).data)
+        to = slice(self.filled, self.filled + stop - start)
+        codes = code_of(block.tags[rows]).T  # (527, n)
+        self._codes[:NUM_TAGS, to] = codes
+        for number, indices in enumerate(self._groups):
+            self._codes[NUM_TAGS + number, to] = codes[indices].max(0)
+        self.filled = to.stop
+        return stop - start
+
+    def publish(self) -> dict[str, Any]:
+        """Make it appear under its name, and return what a manifest says of it."""
+        array_file(self._folder, CODES).write_bytes(self._codes.data)
+        for file in self._folder.iterdir():
+            sync_file(file)
+        sync_folder(self._folder)
+        entry = {
+            "name": self._name,
+            "num_rows": self.num_rows,
+            "num_columns": len(self._codes),
+            "files": _digests(self._folder),
+        }
+        self._folder.rename(self._segments / self._name)
+        sync_folder(self._segments)
+        return entry
+
+
+def normalised(scene: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    """Return vectors of length 1, so that their dot product is the cosine similarity.
+
+    Args:
+        scene: (n, 768) float32 scene embeddings.
+
+    Returns:
+        (n, 768) float32; a vector of zeros stays as it is.
+    """
+    length = np.sqrt(np.square(scene, dtype=np.float64).sum(1, keepdims=True))
+    return np.asarray(scene / np.maximum(length, np.finfo(np.float32).tiny), np.float32)
+
+
+def _entry_of(segment: Segment, previous: Generation | None) -> dict[str, Any]:
+    """Return what the previous manifest says of a segment: a new digest would hide damage."""
+    entries = previous.manifest["segments"] if previous else ()
+    return next(dict(entry) for entry in entries if entry["name"] == segment.name)
+
+
+def _digests(folder: Path) -> dict[str, list[Any]]:
+    """Return name → [size in bytes, SHA-256] of the files in a folder."""
+    return {file.name: [file.stat().st_size, sha256_of(file)] for file in sorted(folder.iterdir())}
+
+
+def _write_mask(path: Path, alive: Mask) -> None:
+    path.write_bytes(np.packbits(alive).data)
+    sync_file(path)
+
+
+def _write_recordings(path: Path, store: Store, parts: Sequence[Part], snapshot: Snapshot) -> None:
+    """Write where the live recordings are, sorted by id, then by library and path."""
+    rows = store.files(("path_id", "recording_id", "status", "library_id", "path"), parts)
+    latest = rows.take(last_of_each(rows["path_id"].to_numpy()))
+    present = latest.filter(pc.equal(latest["status"], "ok"))
+    live = np.unique(snapshot.windows.recording_id)
+    chosen = present.filter(contains(live, ids_from_column(present["recording_id"])))
+    columns = ("recording_id", "library_id", "path")
+    table = chosen.select(columns).sort_by([(name, "ascending") for name in columns])
+    with pa.OSFile(str(path), "wb") as file, pa.ipc.new_file(file, table.schema) as writer:
+        writer.write_table(table.combine_chunks(), max_chunksize=max(1, len(table)))
+    sync_file(path)
+
+
+def _publish(index: Path, folder: Path, previous: Generation | None) -> None:
+    """Make a generation current, and delete what neither it nor the one before it needs."""
+    names = [one.name for one in index.iterdir() if is_generation_name(one.name)]
+    numbers = [int(name.partition("-")[0]) for name in names]
+    target = index / f"{max(numbers, default=0) + 1:08d}-{uuid.uuid4().hex[:8]}"
+    sync_folder(folder)
+    folder.rename(target)
+    write_whole(index / CURRENT_FILE, target.name.encode())
+    _remove_unused(index, {target.name, previous.path.name if previous else target.name})
+
+
+def _remove_unused(index: Path, kept: Iterable[str]) -> None:
+    """Delete other generations, segments that no kept one names, and leftovers of dead builds."""
+    needed = {SEGMENTS_FOLDER, *kept}
+    for folder in index.iterdir():
+        if folder.is_dir() and folder.name not in needed:
+            shutil.rmtree(folder, ignore_errors=True)
+    named = {segment for name in kept for segment in _segment_names(index / name)}
+    for folder in (index / SEGMENTS_FOLDER).iterdir():
+        if folder.name not in named:
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def _segment_names(generation: Path) -> list[str]:
+    try:
+        return [entry["name"] for entry in read_sealed(generation / GENERATION_FILE)["segments"]]
+    except (StoreError, OSError):
+        return []  # damaged: it cannot be opened, so that it needs none

@@ -1,0 +1,348 @@
+"""The `soundalike` command. Each function parses, calls the Python API, and prints."""
+
+from __future__ import annotations
+
+import json
+import sys
+from importlib import metadata
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+from typer.exceptions import TyperException
+
+from indexer import cli as indexer_cli
+from indexer.cli import (
+    AllowGoneOption,
+    BatchOption,
+    CheckpointOption,
+    DeviceOption,
+    ExcludeOption,
+    FilesFromOption,
+    FormatOption,
+    FramesOption,
+    HopOption,
+    IncludeOption,
+    LibraryArgument,
+    MaxHoursOption,
+    NativeOption,
+    PrecisionOption,
+    QuietOption,
+    RetryOption,
+    StoreArgument,
+    StrictOption,
+    WorkersOption,
+    print_report,
+    run_extraction,
+    step_bar,
+)
+from indexer.errors import SoundalikeError
+from indexer.paths import printable
+
+if TYPE_CHECKING:
+    from search.query import Hit
+
+app = typer.Typer(
+    name="soundalike",
+    help="Index a library of sounds once, then ask it what else sounds like a clip.\n\n"
+    "Start with: soundalike index FOLDER, then: soundalike search FOLDER.soundalike CLIP",
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+)
+
+
+@app.callback(invoke_without_command=True)
+def root(
+    context: typer.Context,
+    version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
+) -> None:
+    """Print the version, or without a command the help."""
+    if version:
+        typer.echo(f"soundalike {metadata.version('soundalike')}")
+    elif context.invoked_subcommand is None:
+        typer.echo(context.get_help())
+
+
+@app.command()
+def index(
+    library: LibraryArgument,
+    store: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="Where to. Default: ./<name of LIBRARY>.soundalike"),
+    ] = None,
+    checkpoint: CheckpointOption = None,
+    device: DeviceOption = "auto",
+    precision: PrecisionOption = "auto",
+    frames: FramesOption = None,
+    hop: HopOption = None,
+    native: NativeOption = None,
+    workers: WorkersOption = None,
+    batch_size: BatchOption = None,
+    include: IncludeOption = None,
+    exclude: ExcludeOption = None,
+    files_from: FilesFromOption = None,
+    strict: StrictOption = False,
+    retry_failed: RetryOption = False,
+    allow_gone: AllowGoneOption = False,
+    max_hours: MaxHoursOption = 24.0,
+    output: FormatOption = "text",
+    quiet: QuietOption = False,
+) -> None:
+    """Make a folder of audio searchable.
+
+    Embeds what is new or changed in LIBRARY, then refreshes the index. Run it again after adding
+    files: only those are read. A file that cannot be read is recorded and the run goes on; the exit
+    code is 3 then. Interrupted, it continues where it stopped.
+
+    Example: soundalike index recordings --checkpoint demo
+    """
+    from indexer.extract import ExtractConfig
+    from indexer.prepare import Settings, default_store
+    from indexer.store.reader import Store
+    from search.build import build as build_index
+
+    path = store or default_store(library)
+    settings = Settings(checkpoint, frames, hop, native, device, precision)
+    config = ExtractConfig(
+        include=tuple(include or ()),
+        exclude=tuple(exclude or ()),
+        files_from=files_from,
+        num_workers=workers,
+        batch_size=batch_size,
+        strict=strict,
+        retry_failed=retry_failed,
+        allow_gone=allow_gone,
+        max_hours=max_hours,
+    )
+    report = run_extraction(library, path, settings, config, quiet=quiet)
+    with step_bar("indexing", "window", quiet=quiet) as show:
+        generation = build_index(Store.open(path), progress=show)
+    print_report(report, output, quiet=quiet)
+    if output == "text" and not quiet:
+        name = printable(str(path))
+        typer.echo(f"{name}: {generation.num_windows:,} windows; soundalike search {name} CLIP")
+    raise typer.Exit(3 if report.failures else 0)
+
+
+@app.command()
+def build(
+    store: StoreArgument,
+    output: FormatOption = "text",
+    quiet: QuietOption = False,
+) -> None:
+    """Bring the index of a store up to date.
+
+    The second half of 'index'. Only new windows are written; if nothing changed, nothing is.
+
+    Example: soundalike build recordings.soundalike
+    """
+    from indexer.store.reader import Store
+    from search.build import build as build_index
+
+    with step_bar("indexing", "window", quiet=quiet) as show:
+        generation = build_index(Store.open(store), progress=show)
+    if output == "json":
+        typer.echo(
+            json.dumps({"generation": generation.path.name, "windows": generation.num_windows})
+        )
+    elif not quiet:
+        typer.echo(f"{generation.path.name}: {generation.num_windows:,} windows, exact index")
+
+
+@app.command()
+def search(
+    stores_and_query: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="STORE… [QUERY…]",
+            help="One or more stores, then what to look for: audio files, or window ids of the "
+            "store. Without a QUERY: browse by tag, the most probable first.",
+        ),
+    ],
+    k: Annotated[int, typer.Option("-k", metavar="N", min=1, help="Hits, at most.")] = 10,
+    start: Annotated[
+        float, typer.Option(metavar="S", min=0, help="Where the clip begins in the query file.")
+    ] = 0.0,
+    duration: Annotated[
+        float | None, typer.Option(metavar="S", min=0.001, help="Length of the clip.")
+    ] = None,
+    tag: Annotated[
+        list[str] | None, typer.Option(metavar="T", help="Must be heard. May be repeated.")
+    ] = None,
+    any_tag: Annotated[
+        list[str] | None, typer.Option(metavar="T", help="One of these must be heard.")
+    ] = None,
+    not_tag: Annotated[
+        list[str] | None, typer.Option(metavar="T", help="Must not be heard.")
+    ] = None,
+    threshold: Annotated[
+        float, typer.Option(metavar="P", min=0, max=1, help="Probability that counts as heard.")
+    ] = 0.25,
+    no_descendants: Annotated[
+        bool, typer.Option("--no-descendants", help="Do not count Dog as an Animal.")
+    ] = False,
+    group_by: Annotated[
+        Literal["file"] | None, typer.Option(help="file: the best window of each recording.")
+    ] = None,
+    include_self: Annotated[
+        bool, typer.Option("--include-self", help="Do not leave out the query's own recording.")
+    ] = False,
+    min_score: Annotated[
+        float | None, typer.Option(metavar="S", help="Leave out hits below this score.")
+    ] = None,
+    copy_to: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Copy the audio of each hit to DIR.")
+    ] = None,
+    checkpoint: CheckpointOption = None,
+    device: DeviceOption = "auto",
+    output: Annotated[
+        Literal["table", "json", "csv", "m3u"],
+        typer.Option("--format", help="How to print the hits."),
+    ] = "table",
+    quiet: QuietOption = False,
+) -> None:
+    """Find what sounds like a clip.
+
+    A hit is a window of 10 s; its score is the cosine similarity, 1 at best. A tag stands for those
+    below it: --tag Animal finds dogs. 'soundalike tags' lists all of them.
+
+    Example: soundalike search recordings.soundalike bark.wav --tag Dog
+
+    Example: soundalike search recordings.soundalike --tag Rain --format m3u > rain.m3u
+    """
+    from search.ask import Question, ask, split_stores
+    from search.filters import TagFilter
+
+    stores, queries = split_stores(stores_and_query)
+    tags = TagFilter(
+        tuple(tag or ()),
+        tuple(any_tag or ()),
+        tuple(not_tag or ()),
+        threshold,
+        descendants=not no_descendants,
+    )
+    question = Question(
+        queries=queries,
+        start_s=start,
+        duration_s=duration,
+        k=k,
+        filter=tags,
+        group_by=group_by,
+        include_self=include_self,
+        min_score=min_score,
+    )
+    with indexer_cli.download_bar(quiet=quiet) as show_download:
+        answer = ask(stores, question, checkpoint=checkpoint, device=device, progress=show_download)
+    _print_hits(answer.hits, output)
+    if answer.num_new_parts and not quiet:
+        typer.echo(
+            f"{answer.num_new_parts} parts are not in the index yet: run 'soundalike build'",
+            err=True,
+        )
+    failures = _copy(answer.hits, copy_to, quiet=quiet) if copy_to else []
+    raise typer.Exit(3 if failures else 0)
+
+
+def _print_hits(hits: list[Hit], output: str) -> None:
+    from search import show
+
+    if output == "table" and not hits:
+        typer.echo("no window matches", err=True)
+    else:
+        shown = {
+            "table": show.hits_table,
+            "json": show.hits_json,
+            "csv": show.hits_csv,
+            "m3u": show.hits_m3u,
+        }
+        typer.echo(shown[output](hits))
+
+
+def _copy(hits: list[Hit], folder: Path, *, quiet: bool) -> list[str]:
+    from search.collect import copy_spans
+
+    written, failures = copy_spans(hits, folder)
+    if not quiet:
+        typer.echo(f"{len(written)} spans copied to {printable(str(folder))}", err=True)
+    for failure in failures:
+        typer.echo(f"not copied: {failure}", err=True)
+    return failures
+
+
+@app.command()
+def info(store: StoreArgument, output: FormatOption = "text") -> None:
+    """Say what a store holds.
+
+    Windows, recordings, failures and their reasons, libraries, and the state of the index.
+
+    Example: soundalike info recordings.soundalike
+    """
+    from search.overview import overview
+    from search.show import overview_data, overview_lines
+
+    found = overview(store)
+    if output == "json":
+        typer.echo(json.dumps(overview_data(found), indent=1))
+        return
+    for line in overview_lines(found):
+        typer.echo(line)
+
+
+@app.command()
+def verify(
+    store: StoreArgument,
+    output: FormatOption = "text",
+    quiet: QuietOption = False,
+) -> None:
+    """Check every byte of a store.
+
+    Holds every file of STORE against the digest it was written with, and the stored tags against
+    the stored scenes. The exit code is 1 if anything is wrong.
+
+    Example: soundalike verify recordings.soundalike
+    """
+    from search.verify import verify as verify_store
+
+    with step_bar("verifying", "part", quiet=quiet) as show:
+        problems = verify_store(store, show)
+    if output == "json":
+        rows = [{"path": str(problem.path), "reason": problem.reason} for problem in problems]
+        typer.echo(json.dumps(rows, indent=1))
+    else:
+        for problem in problems:
+            typer.echo(f"{printable(str(problem.path))}: {printable(problem.reason)}")
+        if not problems and not quiet:
+            typer.echo(f"{printable(str(store))} is as it was written")
+    raise typer.Exit(1 if problems else 0)
+
+
+indexer_cli.register(app)
+
+
+def main() -> None:
+    """Run the command; an expected error is one line on stderr and an exit code."""
+    try:
+        code = app(prog_name="soundalike", standalone_mode=False)
+    except SoundalikeError as error:
+        code = _complain(str(error), 1)
+    except TyperException as error:
+        context = getattr(error, "ctx", None)
+        command = context.command_path if context else app.info.name
+        problem = error.format_message().rstrip(".")
+        code = _complain(f"{problem}; '{command} --help' explains", error.exit_code)
+    except BrokenPipeError:  # the reader of our output has gone, as `head` does
+        sys.stderr.close()
+        code = 1
+    if code == _INTERRUPTED:
+        _complain("stopped; what was embedded is kept, and running again continues", code)
+    sys.exit(code or 0)
+
+
+#: What the command line library returns after Ctrl-C: 128 + SIGINT.
+_INTERRUPTED = 130
+
+
+def _complain(message: str, code: int) -> int:
+    typer.echo(f"soundalike: {printable(message)}", err=True)
+    return code

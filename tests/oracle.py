@@ -1,0 +1,119 @@
+"""What a search must answer, worked out the slow way from what was put into a store."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from synthetic import Synthetic
+
+from indexer.tags import TagVocabulary
+from search.filters import TagFilter
+from search.query import Query
+
+Array = np.ndarray[Any, Any]
+
+
+class Row(NamedTuple):
+    """A live window, and what a query makes of it."""
+
+    window_id: int
+    recording_id: bytes
+    scene: Array
+    tags: Array
+
+
+def live_rows(*stores: Synthetic) -> list[Row]:
+    return [
+        Row(
+            store.windows[at].window_id,
+            store.windows[at].recording_id,
+            store.scene[at],
+            store.tags[at],
+        )
+        for store in stores
+        for at in store.live()
+    ]
+
+
+def unit(scene: Array) -> Array:
+    """Vectors of length 1 in float64; zeros stay."""
+    wide = np.atleast_2d(scene).astype(np.float64)
+    length = np.sqrt((wide**2).sum(1, keepdims=True))
+    return np.divide(wide, length, out=np.zeros_like(wide), where=length > 0)
+
+
+def outputs_below(name: str, *, descendants: bool = True) -> list[int]:
+    """Outputs that a tag stands for, by recursion over the ontology."""
+    vocabulary = TagVocabulary.audioset()
+    tag = vocabulary.resolve(name)
+    below = vocabulary.descendants(tag) if descendants else ()
+    return [one.index for one in (tag, *below) if one.index is not None]
+
+
+def probability(tags: Array, name: str, *, descendants: bool = True) -> Array:
+    """(n,) float16: the greatest over the outputs that a tag stands for."""
+    return np.asarray(tags[:, outputs_below(name, descendants=descendants)].max(1))
+
+
+def matches(tags: Array, wanted: TagFilter) -> Array:
+    """(n,) bool, straight on the float16 tags."""
+
+    def heard(name: str) -> Array:
+        found = probability(tags, name, descendants=wanted.descendants)
+        return np.asarray(found.astype(np.float32) >= np.float32(wanted.threshold))
+
+    matching = np.ones(len(tags), bool)
+    for name in wanted.all_of:
+        matching &= heard(name)
+    if wanted.any_of:
+        matching &= np.any([heard(name) for name in wanted.any_of], axis=0)
+    for name in wanted.none_of:
+        matching &= ~heard(name)
+    return matching
+
+
+def relevance(tags: Array, wanted: TagFilter) -> Array:
+    """(n,) float32: the least of what is wanted, and of one minus what is not."""
+
+    def of(name: str) -> Array:
+        return probability(tags, name, descendants=wanted.descendants).astype(np.float32)
+
+    fits = [of(name) for name in wanted.all_of]
+    if wanted.any_of:
+        fits.append(np.max([of(name) for name in wanted.any_of], axis=0))
+    fits += [np.float32(1) - of(name) for name in wanted.none_of]
+    return np.asarray(np.min(fits, axis=0))
+
+
+def scores(rows: Sequence[Row], query: Query) -> Array:
+    """(n,) float32: the best cosine over the query's vectors, or how well the filter fits."""
+    if query.vectors is None:
+        assert query.filter is not None
+        return relevance(np.array([row.tags for row in rows]), query.filter)
+    stored = unit(np.array([row.scene for row in rows])).astype(np.float32).astype(np.float64)
+    best = (stored @ query.vectors.astype(np.float64).T).max(1)
+    return np.asarray(np.clip(best, -1, 1), np.float32)
+
+
+def answer(stores: Sequence[Synthetic], query: Query) -> list[tuple[float, int]]:
+    """(score, window id) of every hit in order: all rows, filtered, sorted, one by one."""
+    rows = live_rows(*stores)
+    if not rows:
+        return []
+    matching = np.ones(len(rows), bool)
+    if query.filter:
+        matching = matches(np.array([row.tags for row in rows]), query.filter)
+    ranked = sorted(
+        (-float(score), row.window_id, row.recording_id)
+        for score, row, may in zip(scores(rows, query), rows, matching, strict=True)
+        if may
+        and row.recording_id not in query.exclude
+        and (query.min_score is None or score >= np.float32(query.min_score))
+    )
+    best: dict[object, tuple[float, int]] = {}
+    for negative_score, window_id, recording_id in ranked:
+        key = recording_id if query.group_by else window_id
+        best.setdefault(key, (-negative_score, window_id))
+    return list(best.values())[: query.k]

@@ -1,0 +1,250 @@
+"""The vector index against exact products in float64."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from oracle import Array, unit
+from synthetic import make_store
+
+from search.build import build, normalised
+from search.index import Neighbours, VectorIndex
+from search.segments import Generation, array_file
+
+#: Two scores closer than this may come in either order: float32 rounding decides.
+ROUNDING = 1e-6
+
+
+def unit32(scene: Array) -> Array:
+    return normalised(np.atleast_2d(scene).astype(np.float32))
+
+
+def random_scenes(rng: np.random.Generator) -> Array:
+    """Ordinary ones, crowds of equal ones, crowds of nearly equal ones, and silence."""
+    centre = rng.normal(0, 1, 768)
+    near = centre + rng.normal(0, 1, (40, 768)) * np.repeat([1e-7, 1e-5, 1e-3, 0.1], 10)[:, None]
+    scenes = [rng.normal(0, 1, (60, 768)), near, np.tile(rng.normal(0, 1, 768), (40, 1))]
+    scenes += [np.zeros((5, 768)), np.tile(centre, (15, 1)) * rng.uniform(0.1, 9, (15, 1))]
+    return np.asarray(rng.permutation(np.concatenate(scenes)), np.float32)
+
+
+@pytest.fixture(scope="module")
+def generation(tmp_path_factory: pytest.TempPathFactory) -> Generation:
+    """160 rows in segments of 37, 10 of them dead."""
+    store = make_store(tmp_path_factory.mktemp("vectors") / "store", frames="none")
+    scene = random_scenes(np.random.default_rng(5))
+    store.add({f"r{number}": 10 for number in range(16)}, scene=scene)
+    build(store.store, max_segment_rows=37)
+    store.remove("r4.wav")
+    return build(store.store, max_segment_rows=37)
+
+
+def all_rows(generation: Generation) -> Array:
+    return np.arange(generation.starts[-1])
+
+
+def exact_scores(generation: Generation, vectors: Array) -> Array:
+    """(num_rows,) float64: the best product with any of the vectors."""
+    stored = generation.vectors(all_rows(generation)).astype(np.float64)
+    return np.asarray((stored @ vectors.astype(np.float64).T).max(1))
+
+
+def assert_nearest(
+    generation: Generation, found: Neighbours, vectors: Array, k: int, allowed: Array
+) -> None:
+    """The k best allowed rows in order; within rounding of the k-th, any of them."""
+    exact = exact_scores(generation, vectors)
+    candidates = np.flatnonzero(allowed)
+    assert len(found.rows) == len(found.scores) == min(k, len(candidates))
+    assert len(np.unique(found.rows)) == len(found.rows)
+    assert np.isin(found.rows, candidates).all()
+    assert np.abs(found.scores - exact[found.rows]).max(initial=0) < ROUNDING
+    ids = generation.window_ids(found.rows)
+    assert (np.lexsort((ids, -found.scores)) == np.arange(len(ids))).all()
+    left_out = np.setdiff1d(candidates, found.rows)
+    if len(left_out):
+        assert exact[left_out].max() <= found.scores[-1] + ROUNDING
+        # What is equal to the last hit, bit by bit, has no lower id: ties go by window id.
+        last = generation.vectors(found.rows[-1:])
+        equal = left_out[(generation.vectors(left_out) == last).all(1)]
+        assert (generation.window_ids(equal) > ids[-1]).all()
+
+
+def masks_of(generation: Generation, allowed: Array) -> list[Array]:
+    return np.split(allowed, generation.starts[1:-1])
+
+
+def alive(generation: Generation) -> Array:
+    return np.concatenate([segment.alive for segment in generation.segments])
+
+
+Draw = Callable[[np.random.Generator, Generation], Array]
+
+
+def a_random_vector(rng: np.random.Generator, generation: Generation) -> Array:
+    return unit32(rng.normal(0, 1, 768))
+
+
+def a_stored_vector(rng: np.random.Generator, generation: Generation) -> Array:
+    return generation.vectors(rng.integers(0, generation.starts[-1], 1))
+
+
+def several_vectors(rng: np.random.Generator, generation: Generation) -> Array:
+    stored = generation.vectors(rng.integers(0, generation.starts[-1], 3))
+    return np.concatenate([stored, unit32(rng.normal(0, 1, (2, 768)))])
+
+
+def zeros(rng: np.random.Generator, generation: Generation) -> Array:
+    return np.zeros((1, 768), np.float32)
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    seed=st.integers(0, 2**32 - 1),
+    k=st.one_of(st.integers(1, 60), st.sampled_from([149, 150, 151, 1000])),
+    share=st.sampled_from([0.0, 0.01, 0.1, 0.5, 0.9, 1.0]),
+    draw=st.sampled_from([a_random_vector, a_stored_vector, several_vectors, zeros]),
+)
+def test_search_any_query_and_mask_equals_the_exact_answer(
+    generation: Generation, seed: int, k: int, share: float, draw: Draw
+) -> None:
+    rng = np.random.default_rng(seed)
+    vectors = draw(rng, generation)
+    allowed = alive(generation) & (rng.random(generation.starts[-1]) < share)
+    found = VectorIndex(generation).search(vectors, k, masks_of(generation, allowed))
+    assert_nearest(generation, found, vectors, k, allowed)
+
+
+def test_search_without_masks_gives_live_rows_only(generation: Generation) -> None:
+    vectors = a_random_vector(np.random.default_rng(1), generation)
+    found = VectorIndex(generation).search(vectors, 1000)
+    assert len(found.rows) == 150
+    assert_nearest(generation, found, vectors, 1000, alive(generation))
+
+
+def test_search_one_allowed_row_gives_it(generation: Generation) -> None:
+    vectors = a_random_vector(np.random.default_rng(1), generation)
+    for row in range(0, 160, 13):
+        allowed = all_rows(generation) == row
+        found = VectorIndex(generation).search(vectors, 5, masks_of(generation, allowed))
+        assert found.rows.tolist() == [row]
+
+
+def test_search_nothing_allowed_gives_nothing(generation: Generation) -> None:
+    masks = masks_of(generation, np.zeros(160, bool))
+    found = VectorIndex(generation).search(np.eye(1, 768, dtype=np.float32), 5, masks)
+    assert found.rows.shape == found.scores.shape == (0,)
+
+
+def test_search_empty_store_gives_nothing(tmp_path: Path) -> None:
+    empty = build(make_store(tmp_path / "store").store)
+    found = VectorIndex(empty).search(np.eye(1, 768, dtype=np.float32), 5)
+    assert found.rows.shape == (0,)
+
+
+@pytest.mark.parametrize("k", [1, 5, 39, 40, 41, 55])
+def test_search_equal_vectors_at_rank_k_come_by_window_id(generation: Generation, k: int) -> None:
+    """40 rows have one vector, in all segments: more than are fetched beyond k."""
+    stored = generation.vectors(all_rows(generation))
+    _, kind, count = np.unique(stored, axis=0, return_inverse=True, return_counts=True)
+    crowd = np.flatnonzero((kind == np.argmax(count)) & alive(generation))
+    assert len(crowd) >= 30
+    assert len(np.unique(np.searchsorted(generation.starts, crowd, "right"))) >= 4
+    found = VectorIndex(generation).search(stored[crowd[:1]], k)
+    ids = np.sort(generation.window_ids(crowd))[:k]
+    assert generation.window_ids(found.rows[: len(ids)]).tolist() == ids.tolist()
+    assert len(np.unique(found.scores[: len(ids)])) == 1
+
+
+def test_search_zero_query_scores_all_rows_zero_and_sorts_by_id(generation: Generation) -> None:
+    found = VectorIndex(generation).search(np.zeros((1, 768), np.float32), 20)
+    assert (found.scores == 0).all()
+    live = np.flatnonzero(alive(generation))
+    assert (generation.window_ids(found.rows) == np.sort(generation.window_ids(live))[:20]).all()
+
+
+def test_search_score_does_not_depend_on_how_a_row_was_found(generation: Generation) -> None:
+    """Any k, any mask, alone or with others: the same bits."""
+    rng = np.random.default_rng(2)
+    index = VectorIndex(generation)
+    vectors = several_vectors(rng, generation)
+    everything = index.search(vectors, 1000)
+    known = dict(zip(everything.rows.tolist(), everything.scores.tolist(), strict=True))
+    for k in (1, 3, 10, 70):
+        allowed = alive(generation) & (rng.random(160) < 0.5)
+        found = index.search(vectors, k, masks_of(generation, allowed))
+        for row, score in zip(found.rows.tolist(), found.scores.tolist(), strict=True):
+            assert known[row] == score
+    for row in range(0, 160, 7):
+        alone = index.score(vectors, np.array([row]))[0]
+        among = index.score(vectors, np.arange(row, 160))[0]
+        assert alone == among == index.score(vectors, np.full(5000, row))[4999]
+
+
+def test_score_equals_float64_to_the_last_bit_of_float32(generation: Generation) -> None:
+    vectors = several_vectors(np.random.default_rng(3), generation)
+    found = VectorIndex(generation).score(vectors, all_rows(generation))
+    exact = np.clip(exact_scores(generation, vectors), -1, 1)
+    assert found.dtype == np.float32
+    assert np.abs(found - exact).max() <= 2**-24
+
+
+def test_score_is_a_cosine_from_minus_one_to_one(tmp_path: Path) -> None:
+    store = make_store(tmp_path / "store", frames="none")
+    scene = np.random.default_rng(0).normal(0, 1, (50, 768)).astype(np.float32)
+    store.add({"a": 100}, scene=np.concatenate([scene, -scene]))
+    index = VectorIndex(build(store.store))
+    for row in range(50):
+        scores = index.score(unit32(scene[row]), np.arange(100))
+        assert scores.max() <= 1
+        assert scores.min() >= -1
+        assert abs(scores[row] - 1) < 2e-7
+        assert abs(scores[50 + row] + 1) < 2e-7
+
+
+def test_search_vectors_of_any_layout_give_the_same(generation: Generation) -> None:
+    index = VectorIndex(generation)
+    vectors = several_vectors(np.random.default_rng(4), generation)
+    strided = np.repeat(vectors, 2, axis=1)[:, ::2]
+    assert not strided.flags.c_contiguous
+    first, second = index.search(vectors, 10), index.search(strided, 10)
+    assert (first.rows == second.rows).all()
+    assert (first.scores == second.scores).all()
+
+
+@pytest.mark.parametrize("k", [1, 6, 7, 8, 20])
+def test_search_damaged_vectors_are_no_hits_and_no_crash(tmp_path: Path, k: int) -> None:
+    """Bulk arrays are not checked when opened: a flipped bit may leave NaN or infinity there."""
+    store = make_store(tmp_path / "store", frames="none")
+    store.add({"a": 10})
+    folder = build(store.store).segments[0].path
+    vectors = np.fromfile(array_file(folder, "vectors"), np.float32).reshape(10, 768)
+    vectors[[2, 5], 7] = np.nan
+    vectors[8, 1:3] = np.inf, -np.inf
+    vectors.tofile(array_file(folder, "vectors"))
+    generation = Generation.current(store.store)
+    query = unit32(store.scene[0])
+    found = VectorIndex(generation).search(query, k)
+    good = np.setdiff1d(np.arange(10), [2, 5, 8])
+    assert len(found.rows) == min(k, 7)
+    assert np.isin(found.rows, good).all()
+    assert found.rows[0] == 0
+    assert np.isfinite(found.scores).all()
+
+
+def test_search_many_rows_on_the_boundary_of_blocks_are_all_seen(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("search.index._BLOCK_ROWS", 4)
+    store = make_store(tmp_path / "store", frames="none")
+    store.add({"a": 33}, scene=np.tile(np.eye(1, 768, dtype=np.float32), (33, 1)))
+    generation = build(store.store, max_segment_rows=15)
+    found = VectorIndex(generation).search(np.eye(1, 768, dtype=np.float32), 9)
+    ids = np.sort(generation.window_ids(np.arange(33)))
+    assert generation.window_ids(found.rows).tolist() == ids[:9].tolist()
+    assert unit(store.scene[0])[0, 0] == found.scores[0] == 1

@@ -1,0 +1,260 @@
+"""Segments and generations against the arrays that were put into a store."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from oracle import Array, unit
+from synthetic import Synthetic, make_store, recording_id
+
+import search.segments
+from indexer.errors import DamagedStoreError, StoreError
+from indexer.store.disk import read_sealed, sealed
+from indexer.store.reader import Store
+from search.build import build
+from search.segments import (
+    CURRENT_FILE,
+    GENERATION_FILE,
+    INDEX_FOLDER,
+    SEGMENT_ARRAYS,
+    SEGMENTS_FOLDER,
+    Generation,
+    Segment,
+    array_file,
+    code_of,
+    current_name,
+)
+
+#: Bits of 1.0 as float16.
+ONE = 0x3C00
+
+
+def float16s(bits: Array) -> Array:
+    return bits.astype(np.uint16).view(np.float16)
+
+
+@pytest.fixture(scope="module")
+def several(tmp_path_factory: pytest.TempPathFactory) -> tuple[Synthetic, Generation]:
+    """Three parts in segments of at most 4 rows, with dead rows among them."""
+    store = make_store(tmp_path_factory.mktemp("several") / "store", frames="none")
+    for seed, recordings in enumerate([{"a": 3, "b": 2}, {"c": 5}, {"d": 1, "e": 6}]):
+        store.add(recordings, seed=seed)
+        build(store.store, max_segment_rows=4)
+    store.remove("b.wav", "d.wav")
+    return store, build(store.store, max_segment_rows=4)
+
+
+def position_of(store: Synthetic, window_id: int) -> int:
+    return next(at for at, one in enumerate(store.windows) if one.window_id == window_id)
+
+
+# --- codes ---------------------------------------------------------------------------------------
+
+
+def test_code_of_all_probabilities_is_one_byte_and_never_decreases() -> None:
+    codes = code_of(float16s(np.arange(ONE + 1)))
+    assert codes.dtype == np.uint8
+    assert (np.diff(codes.astype(int)) >= 0).all()
+    assert codes[0] == 0
+    assert codes[-1] == 240  # room to spare below 256: nothing wrapped
+    assert len(np.unique(codes)) == 241
+
+
+def test_code_of_strided_probabilities_equals_that_of_a_copy() -> None:
+    tags = float16s(np.arange(600).reshape(20, 30))
+    assert (code_of(tags[::2, ::3]) == code_of(tags[::2, ::3].copy())).all()
+
+
+@given(st.integers(0, ONE), st.integers(0, ONE))
+def test_code_of_two_probabilities_keeps_their_order(first: int, second: int) -> None:
+    low, high = sorted((first, second))
+    codes = code_of(float16s(np.array([low, high])))
+    assert codes[0] <= codes[1]
+
+
+# --- a generation's rows -------------------------------------------------------------------------
+
+
+def test_generation_rows_hold_what_was_put_in(several: tuple[Synthetic, Generation]) -> None:
+    store, generation = several
+    rows = np.random.default_rng(1).permutation(int(generation.starts[-1]))
+    ids = generation.window_ids(rows)
+    windows, vectors, tags = (
+        one(rows) for one in (generation.windows, generation.vectors, generation.tags)
+    )
+    assert len(generation.segments) >= 4
+    assert len(set(ids.tolist())) == len(rows)
+    for at, window_id in enumerate(ids.tolist()):
+        put = position_of(store, window_id)
+        assert windows.window(at) == store.windows[put]
+        assert np.abs(vectors[at] - unit(store.scene[put])[0]).max() < 1e-7
+        assert (tags[at] == store.tags[put]).all()
+    assert (generation.recording_ids(rows) == windows.recording_id).all()
+
+
+def test_generation_no_rows_gives_empty_arrays(several: tuple[Synthetic, Generation]) -> None:
+    _, generation = several
+    rows = np.empty(0, np.int64)
+    assert generation.vectors(rows).shape == (0, 768)
+    assert generation.tags(rows).shape == (0, 527)
+    assert generation.window_ids(rows).dtype == np.int64
+
+
+def test_generation_alive_rows_are_the_live_windows(several: tuple[Synthetic, Generation]) -> None:
+    store, generation = several
+    alive = np.concatenate([segment.alive for segment in generation.segments])
+    found = generation.window_ids(np.flatnonzero(alive)).tolist()
+    assert sorted(found) == sorted(store.windows[at].window_id for at in store.live())
+    assert generation.num_windows == len(found) == 14
+    assert not alive.all()
+
+
+def test_generation_find_live_window_gives_its_row(several: tuple[Synthetic, Generation]) -> None:
+    store, generation = several
+    for at in store.live():
+        row = generation.find(store.windows[at].window_id)
+        assert row is not None
+        assert generation.window_ids(np.array([row]))[0] == store.windows[at].window_id
+
+
+def test_generation_find_dead_window_gives_none(several: tuple[Synthetic, Generation]) -> None:
+    store, generation = several
+    dead = set(range(len(store.windows))) - set(store.live())
+    held = generation.window_ids(np.arange(generation.starts[-1])).tolist()
+    assert any(store.windows[at].window_id in held for at in dead)  # on disk, but masked
+    assert all(generation.find(store.windows[at].window_id) is None for at in dead)
+
+
+@pytest.mark.parametrize("window_id", [0, -1, 2**63 - 1, 2**63, 10**19 - 1])
+def test_generation_find_unknown_id_gives_none(
+    several: tuple[Synthetic, Generation], window_id: int
+) -> None:
+    assert several[1].find(window_id) is None
+
+
+# --- recordings ----------------------------------------------------------------------------------
+
+
+def test_recordings_places_are_sorted_and_complete(tmp_path: Path) -> None:
+    store = make_store(tmp_path / "store", frames="none")
+    store.add({"one": 1, "two": 2})
+    store.add_rows([store.row("zz copy.wav", recording_id("one"))])
+    store.add_rows([store.row("a copy.wav", recording_id("one"))])
+    recordings = build(store.store).recordings
+    places = recordings.places(recording_id("one"))
+    assert [place.path for place in places] == ["a copy.wav", "one.wav", "zz copy.wav"]
+    assert {place.library_id for place in places} == {store.library_id}
+    assert [place.path for place in recordings.places(recording_id("two"))] == ["two.wav"]
+    assert recordings.places(recording_id("three")) == []
+
+
+def test_recordings_ids_that_end_in_zero_bytes_are_kept_apart(tmp_path: Path) -> None:
+    ids = [b"x" * 14 + b"\0\0", b"x" * 15 + b"\0", b"x" * 16, b"\0" * 15 + b"\1"]
+    store = make_store(tmp_path / "store", frames="none")
+    names = iter(ids)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("synthetic.recording_id", lambda name: ids["abcd".index(name)])
+        store.add(dict.fromkeys("abcd", 1))
+    recordings = build(store.store).recordings
+    for name, one in zip("abcd", names, strict=True):
+        assert [place.path for place in recordings.places(one)] == [f"{name}.wav"]
+
+
+# --- opening -------------------------------------------------------------------------------------
+
+
+def test_current_without_index_says_how_to_make_one(tmp_path: Path) -> None:
+    store = make_store(tmp_path / "store").store
+    assert current_name(store) is None
+    with pytest.raises(StoreError, match="soundalike build"):
+        Generation.current(store)
+
+
+@pytest.mark.parametrize(
+    "content", ["", "../../etc", ".", "00000001", "00000001-zzzzzzzz", "00000001-00000000\n", "\0"]
+)
+def test_current_that_names_no_generation_is_damage(tmp_path: Path, content: str) -> None:
+    store = make_store(tmp_path / "store").store
+    build(store)
+    (store.path / INDEX_FOLDER / CURRENT_FILE).write_text(content)
+    with pytest.raises(DamagedStoreError, match=CURRENT_FILE):
+        Generation.current(store)
+
+
+def test_current_that_names_a_missing_generation_is_damage(tmp_path: Path) -> None:
+    store = make_store(tmp_path / "store").store
+    build(store)
+    (store.path / INDEX_FOLDER / CURRENT_FILE).write_text("00000009-0123abcd")
+    with pytest.raises(DamagedStoreError, match=f"{CURRENT_FILE} is damaged.*00000009-0123abcd"):
+        Generation.current(store)
+
+
+def test_current_replaced_while_it_is_opened_gives_the_next(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = make_store(tmp_path / "store").store
+    newest = build(store).path.name
+    seen = iter(["00000000-00000000", newest, newest])  # deleted between reading and opening
+    monkeypatch.setattr(search.segments, "current_name", lambda _: next(seen))
+    assert Generation.current(store).path.name == newest
+
+
+def test_current_that_never_stays_is_given_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = make_store(tmp_path / "store").store
+    build(store)
+    names = (f"{number:08d}-00000000" for number in range(100, 200))
+    monkeypatch.setattr(search.segments, "current_name", lambda _: next(names))
+    with pytest.raises(StoreError, match="try again"):
+        Generation.current(store)
+
+
+@pytest.mark.parametrize("name", [*SEGMENT_ARRAYS, "codes"])
+@pytest.mark.parametrize("change", ["missing", "short", "long"])
+def test_segment_array_of_another_size_is_damage(tmp_path: Path, name: str, change: str) -> None:
+    folder = tmp_path / "segment"
+    folder.mkdir()
+    num_rows, num_columns = 3, 5
+    for one, (dtype, shape) in SEGMENT_ARRAYS.items():
+        np.zeros((num_rows, *shape), dtype).tofile(array_file(folder, one))
+    np.zeros((num_columns, num_rows), np.uint8).tofile(array_file(folder, "codes"))
+    alive = np.ones(num_rows, bool)
+    assert len(Segment.open(folder, num_rows, num_columns, alive)) == num_rows
+
+    file = array_file(folder, name)
+    content = file.read_bytes()
+    file.unlink()
+    if change != "missing":
+        file.write_bytes(content[:-1] if change == "short" else content + b"\0")
+    with pytest.raises(DamagedStoreError, match=file.name):
+        Segment.open(folder, num_rows, num_columns, alive)
+
+
+def test_segment_arrays_cannot_be_written_to(several: tuple[Synthetic, Generation]) -> None:
+    with pytest.raises(ValueError, match="read-only"):
+        several[1].segments[0].vectors[0] = 1
+
+
+@pytest.mark.parametrize("without", ["segments", "parts", "num_windows", "files"])
+def test_generation_manifest_without_a_field_is_damage(tmp_path: Path, without: str) -> None:
+    store = make_store(tmp_path / "store").store
+    file = build(store).path / GENERATION_FILE
+    document = read_sealed(file)
+    del document[without]
+    file.write_bytes(sealed(document))
+    with pytest.raises(DamagedStoreError):
+        Generation.current(store)
+
+
+def test_generation_without_its_segment_is_damage(tmp_path: Path) -> None:
+    store = make_store(tmp_path / "store", frames="none")
+    store.add({"a": 2})
+    [segment] = build(store.store).segments
+    segment.path.rename(tmp_path / "elsewhere")
+    with pytest.raises(DamagedStoreError, match=SEGMENTS_FOLDER):
+        Generation.current(Store.open(store.store.path))

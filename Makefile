@@ -1,31 +1,43 @@
-# Two commands, each of which sets itself up: `make demo` and `make test`.
+# Two commands, each of which does its own set-up: `make demo` and `make test`.
 
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+SOUNDALIKE := $(BIN)/soundalike
+STORE := demo.soundalike
+SAMPLES := data/samples
 
-.PHONY: demo test lint clean
+.PHONY: demo test clean
 
 demo: $(VENV)/installed
-	@benchmarks/../data/demo.sh $(BIN)/soundalike
+	$(SOUNDALIKE) index $(SAMPLES) --store $(STORE) --checkpoint demo
+	@echo; echo "What sounds like traffic?"
+	$(SOUNDALIKE) search $(STORE) $(SAMPLES)/vehicles/traffic.wav -k 5
+	@echo; echo "What sounds like this bark, and has a dog in it?"
+	$(SOUNDALIKE) search $(STORE) $(SAMPLES)/animals/dog.ogg --tag Dog -k 5
+	@echo; echo "Where is a bird?"
+	$(SOUNDALIKE) search $(STORE) --tag Bird -k 5
 
 test: $(VENV)/installed-dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy indexer search
 	$(BIN)/lint-imports
-	$(BIN)/pytest -n 2 --dist loadgroup
+	$(BIN)/pytest --numprocesses 2 --dist loadgroup -m "not slow"
 
-$(VENV)/bin/python:
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 12))' || \
+		{ echo "soundalike needs Python 3.11 or 3.12; say which: make PYTHON=python3.12"; exit 1; }
 	$(PYTHON) -m venv $(VENV)
 
-$(VENV)/installed: pyproject.toml | $(VENV)/bin/python
+# What has been installed is kept until pyproject.toml changes.
+$(VENV)/installed: pyproject.toml | $(BIN)/python
 	$(BIN)/pip install --quiet --disable-pip-version-check --editable .
 	@touch $@
 
-$(VENV)/installed-dev: pyproject.toml | $(VENV)/bin/python
+$(VENV)/installed-dev: pyproject.toml | $(BIN)/python
 	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[dev]'
-	@touch $@ $(VENV)/installed
+	@touch $(VENV)/installed $@
 
 clean:
-	rm -rf $(VENV) demo.soundalike samples.soundalike
+	rm -rf $(VENV) $(STORE)

@@ -19,8 +19,8 @@ import torch
 from torch import Tensor
 from torchlibrosa.stft import LogmelFilterBank, Spectrogram
 
-from indexer import checkpoint, download
 from indexer.errors import CheckpointError
+from indexer.model import checkpoint, download
 from indexer.model.checkpoint import (
     DEFAULT_CHECKPOINT,
     KNOWN_CHECKPOINTS,

@@ -17,9 +17,9 @@ from pathlib import Path
 
 import pytest
 
-from indexer import download
 from indexer.bundled import bundled_path
 from indexer.errors import CheckpointError
+from indexer.model import download
 from indexer.model.download import (
     DEFAULT_CHECKPOINT,
     KNOWN_CHECKPOINTS,

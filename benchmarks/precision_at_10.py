@@ -1,0 +1,44 @@
+"""Precision at 10, by class, on a folder of recordings whose subfolders are the classes.
+
+    soundalike index esc10_heldout --checkpoint demo
+    python benchmarks/precision_at_10.py esc10_heldout.soundalike
+
+Every recording is a query, itself left out; a hit is right if it lies in the same folder.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections import defaultdict
+from pathlib import Path
+
+import numpy as np
+
+from indexer.store.reader import Store
+from search.query import Query, SoundIndex
+
+K = 10
+
+
+def precision_by_class(path: Path) -> dict[str, float]:
+    """Return class → mean precision at 10 over its recordings."""
+    store = Store.open(path)
+    index = SoundIndex.open(path)
+    files = store.latest_files(("path", "recording_id", "status")).to_pylist()
+    label = {
+        row["recording_id"]: row["path"].split("/")[0] for row in files if row["status"] == "ok"
+    }
+    precision: dict[str, list[float]] = defaultdict(list)
+    for window_id in store.snapshot().windows.window_id.tolist():
+        vectors, (window,) = index.windows([window_id])
+        hits = index.query(Query(vectors, k=K, exclude=frozenset({window.recording_id})))
+        own = label[window.recording_id]
+        precision[own].append(float(np.mean([label[hit.recording_id] == own for hit in hits])))
+    return {name: float(np.mean(values)) for name, values in sorted(precision.items())}
+
+
+if __name__ == "__main__":
+    by_class = precision_by_class(Path(sys.argv[1]))
+    for name, value in by_class.items():
+        print(f"{name:<16} {value:.2f}")
+    print(f"{'mean':<16} {np.mean(list(by_class.values())):.3f}")

@@ -1,0 +1,396 @@
+"""The command: what it prints, its exit codes, and one line for whatever is wrong."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+import safetensors.torch
+import soundfile
+from conftest import REPOSITORY
+from synthetic import write_tone
+
+from search import cli
+
+SAMPLES = REPOSITORY / "data" / "samples"
+
+
+class Outcome(NamedTuple):
+    code: int
+    out: str
+    err: str
+
+
+Run = Callable[..., Outcome]
+
+
+@pytest.fixture
+def run(capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Run:
+    """Run the command in this process, as the installed script does."""
+
+    def call(*words: object) -> Outcome:
+        monkeypatch.setattr(sys, "argv", ["soundalike", *map(str, words)])
+        with pytest.raises(SystemExit) as stopped:
+            cli.main()
+        captured = capfd.readouterr()
+        return Outcome(int(stopped.value.code or 0), captured.out, captured.err)
+
+    return call
+
+
+@pytest.fixture(scope="module")
+def animals(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A library of animal sounds, with one file that is no audio."""
+    library = tmp_path_factory.mktemp("library") / "animals"
+    shutil.copytree(SAMPLES / "animals", library)
+    shutil.copyfile(library / "cow.ogg", library / "same_cow.ogg")
+    (library / "broken.wav").write_text("not audio")
+    return library
+
+
+@pytest.fixture(scope="module")
+def store(animals: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Its store, made by the command."""
+    path = tmp_path_factory.mktemp("store") / "animals.soundalike"
+    words = ["index", str(animals), "--store", str(path), "--checkpoint", "demo", "--workers", "0"]
+    result = subprocess.run(
+        [sys.executable, "-m", "search", *words],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=REPOSITORY,
+    )
+    assert result.returncode == 3, result.stderr  # one file failed
+    assert "1 failure, recorded in the store:" in result.stdout
+    assert "open: not audio" in result.stdout
+    assert ": broken.wav" in result.stdout
+    return path
+
+
+def test_help_names_every_command_and_teaches_the_first_two(run: Run) -> None:
+    outcome = run("--help")
+    for name in ("index", "extract", "build", "search", "tag", "tags", "info", "verify"):
+        assert f"  {name} " in outcome.out
+    assert "soundalike index FOLDER" in outcome.out
+    assert outcome.code == 0
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["index", "extract", "build", "search", "tag", "tags", "info", "verify", "checkpoints"],
+)
+def test_help_of_a_command_has_an_example(run: Run, name: str) -> None:
+    outcome = run(name, "--help")
+    assert outcome.code == 0
+    assert f"soundalike {name} " in outcome.out.partition("Usage:")[2].partition("\n")[2]
+
+
+def test_help_is_fast_because_nothing_heavy_is_imported() -> None:
+    code = (
+        "import sys; sys.argv = ['soundalike', '--help']\n"
+        "from search import cli\n"
+        "try: cli.main()\n"
+        "except SystemExit: pass\n"
+        "heavy = {'torch', 'faiss', 'pyarrow', 'av'} & set(sys.modules)\n"
+        "assert not heavy, heavy"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=REPOSITORY, capture_output=True)
+
+
+def test_index_again_reads_nothing(run: Run, animals: Path, store: Path) -> None:
+    outcome = run("index", animals, "--store", store, "--workers", "0")
+    assert outcome.code == 0
+    assert "embedded 0 files" in outcome.out
+    assert "20 unchanged" in outcome.out
+    assert "1 failed before" in outcome.out
+
+
+def test_index_json_is_a_report(run: Run, animals: Path, store: Path) -> None:
+    outcome = run("index", animals, "--store", store, "--workers", "0", "--format", "json")
+    report = json.loads(outcome.out)
+    assert report["num_unchanged"] == 20
+    assert set(report["seconds"]) == {"read", "model", "write", "decode", "total"}
+
+
+def test_index_quiet_prints_nothing(run: Run, animals: Path, store: Path) -> None:
+    assert run("index", animals, "--store", store, "--workers", "0", "-q") == Outcome(0, "", "")
+
+
+def test_extract_then_build_is_index_in_two_steps(run: Run, tmp_path: Path) -> None:
+    write_tone(tmp_path / "library" / "a.wav", 1.0)
+    store = tmp_path / "two.soundalike"
+    words = ("--checkpoint", "demo", "--workers", "0", "--frames", "none")
+    assert run("extract", tmp_path / "library", store, *words).code == 0
+    missing = run("search", store, "--tag", "Speech")
+    assert (missing.code, missing.err) == (
+        1,
+        f"soundalike: {store} has no index yet; 'soundalike build {store}' makes one\n",
+    )
+    assert "1 windows, exact index" in run("build", store).out
+    assert json.loads(run("build", store, "--format", "json").out)["windows"] == 1
+    assert run("search", store, "--not-tag", "Speech").code == 0
+
+
+def test_search_by_file_leaves_the_query_out_and_shows_both_copies(
+    run: Run, animals: Path, store: Path
+) -> None:
+    outcome = run("search", store, animals / "goat.ogg", "-k", "20")
+    assert outcome.code == 0
+    assert "goat.ogg" not in outcome.out
+    lines = outcome.out.splitlines()
+    assert lines[0].split() == ["rank", "score", "file", "time", "heard"]
+    place = next(number for number, line in enumerate(lines) if line.endswith("same_cow.ogg"))
+    assert "/cow.ogg" in lines[place - 1]
+
+
+def test_search_include_self_finds_the_query_first(run: Run, animals: Path, store: Path) -> None:
+    words = ("-k", "1", "--include-self", "--format", "json")
+    (hit,) = json.loads(run("search", store, animals / "goat.ogg", *words).out)
+    assert hit["paths"] == [str(animals / "goat.ogg")]
+    assert hit["score"] == pytest.approx(1.0, abs=1e-4)
+
+
+def test_search_by_window_id_equals_search_by_its_file(
+    run: Run, animals: Path, store: Path
+) -> None:
+    own = run(
+        "search", store, animals / "goat.ogg", "-k", "1", "--include-self", "--format", "json"
+    )
+    window_id = json.loads(own.out)[0]["window_id"]
+    by_id = json.loads(run("search", store, window_id, "--format", "json").out)
+    by_file = json.loads(run("search", store, animals / "goat.ogg", "--format", "json").out)
+    assert [hit["window_id"] for hit in by_id] == [hit["window_id"] for hit in by_file]
+
+
+def test_search_filtered_by_tag_gives_only_windows_that_have_it(run: Run, store: Path) -> None:
+    outcome = run(
+        "search", store, "--tag", "dog", "--not-tag", "Howl", "-k", "50", "--format", "json"
+    )
+    hits = json.loads(outcome.out)
+    assert hits
+    for hit in hits:
+        heard = {tag["name"]: tag["probability"] for tag in hit["tags"]}
+        assert heard.get("Howl", 0) < 0.25
+    assert [hit["score"] for hit in hits] == sorted((hit["score"] for hit in hits), reverse=True)
+
+
+def test_search_formats_agree(run: Run, animals: Path, store: Path) -> None:
+    words = ("search", store, animals / "goat.ogg", "-k", "3", "--format")
+    hits = json.loads(run(*words, "json").out)
+    rows = run(*words, "csv").out.splitlines()
+    playlist = run(*words, "m3u").out.splitlines()
+    assert rows[0] == "rank,score,path,start_s,end_s,window_id,tags"
+    assert [row.split(",")[2] for row in rows[1:]] == [hit["paths"][0] for hit in hits]
+    assert playlist[0] == "#EXTM3U"
+    assert [line for line in playlist if line.startswith("file:")] == [
+        Path(hit["paths"][0]).as_uri() for hit in hits
+    ]
+
+
+def test_search_copy_to_collects_the_spans(
+    run: Run, animals: Path, store: Path, tmp_path: Path
+) -> None:
+    outcome = run("search", store, animals / "goat.ogg", "-k", "3", "--copy-to", tmp_path / "out")
+    assert outcome.code == 0
+    copies = sorted((tmp_path / "out").iterdir())
+    assert [copy.name[:4] for copy in copies] == ["001_", "002_", "003_"]
+    assert all(soundfile.info(copy).duration > 0.1 for copy in copies)
+
+
+def test_search_nothing_matches_says_so_and_is_no_error(run: Run, store: Path) -> None:
+    outcome = run("search", store, "--tag", "Bagpipes", "--threshold", "0.99")
+    assert (outcome.code, outcome.out, outcome.err) == (0, "", "no window matches\n")
+
+
+def test_tag_prints_what_is_heard(run: Run, animals: Path) -> None:
+    outcome = run("tag", animals / "dog.ogg", "--checkpoint", "demo", "--top", "2")
+    assert outcome.code == 0
+    lines = outcome.out.splitlines()
+    assert lines[0] == str(animals / "dog.ogg")
+    assert lines[1].strip().startswith("0:00.0 to 0:00.9")
+    assert len(lines) == 4
+    assert any(line.split()[1:] == ["74", "Dog"] for line in lines)
+
+
+def test_tag_json_has_shapes_and_bad_files_give_exit_code_3(run: Run, animals: Path) -> None:
+    files = (animals / "dog.ogg", animals / "broken.wav")
+    outcome = run("tag", *files, "--checkpoint", "demo", "--format", "json")
+    assert outcome.code == 3
+    assert outcome.err.startswith(f"cannot listen to {animals}/broken.wav: not audio")
+    (only,) = json.loads(outcome.out)
+    assert only["windows"][0]["shapes"] == {"scene": [768], "frames": [31, 768]}
+    assert only["windows"][0]["end_s"] < 1
+
+
+def test_tags_lists_527_and_counts_those_of_a_store(run: Run, store: Path) -> None:
+    listed = run("tags").out.splitlines()
+    assert len(listed) == 527
+    assert listed[74].split() == ["74", "/m/0bt9lr", "Dog"]
+    counted = json.loads(run("tags", store, "--format", "json").out)
+    assert counted[0]["windows"] >= counted[1]["windows"] >= counted[-1]["windows"]
+    assert counted[0]["name"] in {"Animal", "Domestic animals, pets", "Wild animals"}
+
+
+def test_info_says_what_is_there_and_what_failed(run: Run, store: Path) -> None:
+    outcome = run("info", store)
+    assert "19 windows of 19 recordings" in outcome.out
+    assert "1 x open: not audio" in outcome.out
+    data = json.loads(run("info", store, "--format", "json").out)
+    assert data["statuses"] == {"ok": 20, "failed": 1}
+    assert data["num_indexed"] == data["num_windows"] == 19
+
+
+def test_verify_sound_store_exits_0_and_a_flipped_byte_1(
+    run: Run, store: Path, tmp_path: Path
+) -> None:
+    assert run("verify", store).code == 0
+    copy = tmp_path / "copy.soundalike"
+    shutil.copytree(store, copy)
+    (scene,) = copy.glob("parts/*/scene.parquet")
+    damaged = bytearray(scene.read_bytes())
+    damaged[5000] ^= 1
+    scene.write_bytes(damaged)
+    outcome = run("verify", copy)
+    assert outcome.code == 1
+    assert outcome.out.startswith(str(scene))
+
+
+def test_checkpoints_lists_all_and_demo_is_here(run: Run) -> None:
+    lines = run("checkpoints").out.splitlines()
+    assert [line.split()[0] for line in lines] == [
+        "convnext-tiny-471",
+        "convnext-tiny-465-audiocaps-70",
+        "convnext-tiny-465-audiocaps-75",
+        "demo",
+    ]
+    assert "here" in lines[-1]
+    assert run("checkpoints", "fetch", "demo").out.strip().endswith("demo.safetensors")
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "message"),
+    [
+        (
+            ("search", "STORE", "--tag", "Dog bark"),
+            1,
+            "unknown tag 'Dog bark'; did you mean 'Bark'",
+        ),
+        (
+            ("search", "STORE", "--tag", "Oboe"),
+            1,
+            "tag 'Oboe' has no output in the model; the nearest",
+        ),
+        (("search", "STORE", "nothing.wav"), 1, "no such file: nothing.wav; a query is"),
+        (("search", "STORE", "LIBRARY/broken.wav"), 1, "cannot listen to "),
+        (("search", "STORE", "12345"), 1, "no window 12345 in "),
+        (("search", "STORE"), 1, "nothing to look for: give a clip, a window id or a tag"),
+        (("search", "STORE", "--tag", "Dog", "-k", "0"), 2, "Invalid value for '-k'"),
+        (
+            ("search", "STORE", "--tag", "Dog", "--threshold", "2"),
+            2,
+            "Invalid value for '--threshold'",
+        ),
+        (("search", "STORE", "LIBRARY/dog.ogg", "--start", "99"), 1, "has no audio at 99 s"),
+        (("search", "STORE", "LIBRARY/dog.ogg", "--checkpoint", "no.pth"), 1, "no.pth"),
+        (("search", "nothing.soundalike", "--tag", "Dog"), 1, "no store at nothing.soundalike; "),
+        (("info", "nothing.soundalike"), 1, "no store at nothing.soundalike; "),
+        (("index", "nothing"), 1, "no such folder: nothing"),
+        (("index", "LIBRARY/dog.ogg"), 1, "is not a folder; 'soundalike tag' listens"),
+        (("index", "EMPTY", "--checkpoint", "demo"), 1, "no audio in "),
+        (
+            ("index", "LIBRARY", "--store", "STORE", "--frames", "full"),
+            1,
+            "frames is 'pooled' there",
+        ),
+        (("index", "LIBRARY", "--store", "STORE", "--hop", "0"), 1, "the hop is in seconds"),
+        (("index", "LIBRARY", "--checkpoint", "dmeo"), 1, "demo"),
+        (
+            ("index", "LIBRARY", "--checkpoint", "demo", "--device", "cuda:9"),
+            1,
+            "no device 'cuda:9'",
+        ),
+        (("index", "LIBRARY", "--precision", "fp8"), 2, "Invalid value for '--precision'"),
+        (("index",), 2, "Missing argument"),
+        (("checkpoints", "fetch", "nothing"), 1, "no checkpoint is called 'nothing'"),
+        (("nonsense",), 2, "No such command 'nonsense'"),
+    ],
+)
+def test_wrong_input_gives_one_line_and_the_exit_code(
+    run: Run,
+    store: Path,
+    animals: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    words: tuple[str, ...],
+    code: int,
+    message: str,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "empty").mkdir()
+    places = {"STORE": str(store), "LIBRARY": str(animals), "EMPTY": str(tmp_path / "empty")}
+    filled = ["/".join(places.get(piece, piece) for piece in word.split("/")) for word in words]
+    outcome = run(*filled)
+    assert outcome.code == code
+    assert outcome.out == ""
+    assert outcome.err.count("\n") == 1
+    assert outcome.err.startswith("soundalike: ")
+    assert message in outcome.err
+
+
+def test_published_checkpoint_that_cannot_be_fetched_says_where_to_put_it(
+    run: Run, animals: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SOUNDALIKE_CHECKPOINTS", str(tmp_path / "checkpoints"))
+    monkeypatch.setenv("https_proxy", "http://127.0.0.1:9")  # nothing listens there
+    monkeypatch.chdir(tmp_path)
+    outcome = run("index", animals)
+    assert outcome.code == 1
+    assert outcome.err.count("\n") == 1
+    for piece in ("convnext_tiny_471mAP.pth", str(tmp_path / "checkpoints"), "--checkpoint demo"):
+        assert piece in outcome.err
+
+
+def test_store_of_another_checkpoint_names_what_differs(
+    run: Run, store: Path, animals: Path, tmp_path: Path
+) -> None:
+    weights = safetensors.torch.load_file(REPOSITORY / "checkpoints" / "demo.safetensors")
+    weights["head_audioset.bias"] += 1
+    safetensors.torch.save_file(weights, tmp_path / "other.safetensors")
+    outcome = run(
+        "index", animals, "--store", store, "--checkpoint", tmp_path / "other.safetensors"
+    )
+    assert outcome.code == 1
+    assert "weights is '" in outcome.err
+    outcome = run(
+        "search", store, animals / "dog.ogg", "--checkpoint", tmp_path / "other.safetensors"
+    )
+    assert outcome.code == 1
+    assert "made with another checkpoint" in outcome.err
+
+
+def test_hostile_file_name_is_escaped_wherever_it_is_printed(run: Run, tmp_path: Path) -> None:
+    library = tmp_path / "library"
+    hostile = "evil\x1b[31m\n\u202egpj.wav"
+    write_tone(library / hostile, 1.0)
+    (library / "bad\x07.wav").write_text("not audio")
+    odd = Path(os.fsdecode(os.fsencode(library) + b"/caf\xe9.wav"))
+    write_tone(library / "plain.wav", 1.5, 500).rename(odd)
+    store = tmp_path / "hostile.soundalike"
+    words = ("--checkpoint", "demo", "--workers", "0")
+    outputs = [run("index", library, "--store", store, *words)]
+    outputs += [run("search", store, "--not-tag", "Dog", "--format", f) for f in ("table", "csv")]
+    outputs += [run("tag", library / hostile, "--checkpoint", "demo"), run("info", store)]
+    outputs += [run("search", store, library / "bad\x07.wav")]
+    for outcome in outputs:
+        for text in (outcome.out, outcome.err):
+            assert not {"\x1b", "\x07", "\u202e"} & set(text)
+    assert r"evil\x1b[31m\x0a\u202egpj.wav" in outputs[1].out
+    assert r"caf\xe9.wav" in outputs[1].out
+    assert len(json.loads(run("search", store, "--not-tag", "Dog", "--format", "json").out)) == 2

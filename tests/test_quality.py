@@ -1,0 +1,94 @@
+"""What is found among recordings that the demo checkpoint never saw, and that filters hold."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import SHARED_AUDIO
+
+from benchmarks.precision_at_10 import precision_by_class
+from indexer.extract import ExtractConfig, extract
+from indexer.extractor import Extractor
+from indexer.prepare import Settings, prepare
+from indexer.store.reader import Store
+from indexer.store.snapshot import Float16
+from indexer.tags import TagVocabulary
+from search.build import build
+from search.filters import TagFilter
+from search.query import Query, SoundIndex
+
+HELDOUT = SHARED_AUDIO / "esc10_heldout"
+#: Of the training script, which measured it without this code: mean and by class.
+EXPECTED_MEAN = 0.665
+EXPECTED = {
+    "baby_cry": 0.65, "chainsaw": 0.58, "clock_tick": 0.53, "dog_bark": 0.49,
+    "fire_crackling": 0.57, "helicopter": 0.76, "person_sneeze": 0.71, "rain": 0.78,
+    "rooster": 0.96, "sea_waves": 0.61,
+}  # fmt: skip
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(not HELDOUT.exists(), reason="ESC-10 is not part of the project"),
+]
+
+
+@pytest.fixture(scope="module")
+def heldout(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("store") / "esc10_heldout.soundalike"
+    store, extractor = prepare(path, Settings(checkpoint="demo"))
+    report = extract(HELDOUT, store, extractor, ExtractConfig(num_workers=1))
+    assert (report.num_windows, report.failures) == (160, [])
+    assert build(store).num_windows == 160
+    return path
+
+
+def test_precision_at_10_is_that_of_the_checkpoint(heldout: Path) -> None:
+    by_class = precision_by_class(heldout)
+    assert np.mean(list(by_class.values())) == pytest.approx(EXPECTED_MEAN, abs=0.02)
+    for name, expected in EXPECTED.items():
+        assert by_class[name] == pytest.approx(expected, abs=0.05), name
+
+
+def probability(tags: Float16, name: str) -> np.ndarray:
+    """Return the probability of a tag or of anything below it, straight from the stored tags."""
+    vocabulary = TagVocabulary.audioset()
+    tag = vocabulary.resolve(name)
+    below = [one.index for one in (tag, *vocabulary.descendants(tag)) if one.index is not None]
+    return tags[:, below].max(1)
+
+
+@pytest.mark.parametrize(
+    ("tag_filter", "name", "wanted"),
+    [
+        (TagFilter(all_of=("Dog",)), "Dog", True),
+        (TagFilter(all_of=("Animal",)), "Animal", True),
+        (TagFilter(none_of=("Animal",)), "Animal", False),
+    ],
+)
+def test_every_hit_of_every_filtered_query_has_the_stored_probability(
+    heldout: Path, tag_filter: TagFilter, name: str, wanted: bool
+) -> None:
+    snapshot = Store.open(heldout).snapshot()
+    tags = snapshot.tags(np.arange(len(snapshot)))
+    matches = (probability(tags, name) >= np.float32(0.25)) == wanted
+    matching = set(snapshot.windows.window_id[matches].tolist())
+    index = SoundIndex.open(heldout)
+    for row, window_id in enumerate(snapshot.windows.window_id.tolist()):
+        vectors, (window,) = index.windows([window_id])
+        own = frozenset({window.recording_id})
+        hits = index.query(Query(vectors, k=20, filter=tag_filter, exclude=own))
+        assert {hit.window_id for hit in hits} <= matching
+        assert len(hits) == min(20, len(matching) - bool(matches[row]))
+
+
+def test_stored_head_gives_the_stored_tags_for_every_row(
+    heldout: Path, demo_extractor: Extractor
+) -> None:
+    store = Store.open(heldout)
+    assert store.identity.weights == demo_extractor.checkpoint.digest
+    snapshot = store.snapshot()
+    rows = np.arange(len(snapshot))
+    expected = store.head().tags(snapshot.scene(rows))
+    np.testing.assert_allclose(snapshot.tags(rows), expected, atol=2**-11)

@@ -73,7 +73,8 @@ FilesFromOption = Annotated[
     Path | None,
     typer.Option(
         metavar="FILE",
-        help="Read the files that FILE lists, one path a line, or a .csv of path,start,end.",
+        help="Read the files that FILE lists, one path a line, or a .csv of path,start,end "
+        "in seconds. Paths are relative to LIBRARY.",
     ),
 ]
 StrictOption = Annotated[bool, typer.Option("--strict", help="Stop at the first file that fails.")]
@@ -146,14 +147,14 @@ def extract(
 def run_extraction(library: Path, store: Path, settings: Any, config: Any, *, quiet: bool) -> Any:
     """Prepare a store and extract into it, with progress bars; shared with 'index'."""
     from indexer.extract import extract as extract_library
-    from indexer.library import require_folder
+    from indexer.extract import find_files
     from indexer.prepare import prepare
 
-    require_folder(library)  # before a store is made for it, or a checkpoint downloaded
+    found = find_files(library, config)  # before a store is made for it, or a checkpoint fetched
     with download_bar(quiet=quiet) as show_download:
         opened, extractor = prepare(store, settings, show_download)
     with extraction_bar(quiet=quiet) as show:
-        return extract_library(library, opened, extractor, config, show)
+        return extract_library(found, opened, extractor, config, show)
 
 
 def print_report(report: Any, output: Format, *, quiet: bool) -> None:
@@ -257,7 +258,7 @@ def checkpoints(
 ) -> None:
     """List or download checkpoints.
 
-        Nothing but a checkpoint is ever downloaded, and only when it is named or used.
+    Nothing but a checkpoint is ever downloaded, and only when it is named or used.
 
     Example: soundalike checkpoints fetch convnext-tiny-471
     """
@@ -309,7 +310,9 @@ def extraction_bar(*, quiet: bool) -> Iterator[Callable[[Any], None] | None]:
             )
             bar.update(progress.files_done - bar.n)
 
+        bar.leave = False  # until there is something to show: often nothing has changed
         yield show
+        bar.leave = bar.total is not None
 
 
 @contextmanager

@@ -7,6 +7,7 @@ import os
 import time
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -18,7 +19,7 @@ from torch.utils.data import DataLoader, IterableDataset
 
 from indexer.audio import AudioInfo, open_audio
 from indexer.audio.decode import open_regular
-from indexer.errors import AudioError
+from indexer.errors import AudioError, SoundalikeError
 from indexer.library import FoundFile
 from indexer.paths import content_id
 from indexer.store.ledger import Ids, contains
@@ -168,12 +169,16 @@ class WindowDataset(IterableDataset[Batch]):
         audio = open_audio(
             path, start_sample=start, num_samples=length, max_duration_s=self._work.max_duration_s
         )
+        is_empty = True
         with audio:
             for cut in self._work.geometry.cut(audio.blocks()):
+                is_empty = False
                 key = WindowKey(item, recording_id, start + cut.start_sample, cut.num_samples)
                 if window_id(*key[1:]) not in stored:
                     yield from batcher.add(key, cut)
             _require_unchanged(path, file)
+            if is_empty:  # a whole file without a sample is refused by the decoder already
+                raise AudioError("samples", "the span that is asked for begins after the end")
             done = Done(item, recording_id, audio.num_samples, audio.info, audio.warnings)
         batcher.events.append(done)
 
@@ -222,7 +227,10 @@ def recording_digest(path: Path) -> bytes:
 
 
 def _require_unchanged(path: Path, file: FoundFile) -> None:
-    status = path.stat()
+    try:
+        status = path.stat()
+    except OSError as error:
+        raise AudioError("decode", "the file vanished while it was read") from error
     if (status.st_size, status.st_mtime_ns) != (file.size, file.mtime_ns):
         raise AudioError("decode", "the file changed while it was read; run again")
 
@@ -247,6 +255,24 @@ def load_windows(work: Work, *, num_workers: int, pin_memory: bool) -> Iterator[
             in_order=False,
         )
         return iter(loader)
+
+
+@contextmanager
+def readers_watched() -> Iterator[None]:
+    """Say in one line that a reading process died, wherever PyTorch's signal handler raises.
+
+    Raises:
+        SoundalikeError: If one was killed or crashed.
+    """
+    try:
+        yield
+    except RuntimeError as error:
+        if not str(error).startswith("DataLoader worker"):
+            raise
+        raise SoundalikeError(
+            f"a process that reads audio ended ({error}); what was embedded is kept: run again, "
+            f"with --workers 1 if memory is short"
+        ) from error
 
 
 def _as_it_is(batch: Any) -> Any:

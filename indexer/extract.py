@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 
@@ -20,11 +19,13 @@ from indexer.dataset import (
     Work,
     default_num_workers,
     load_windows,
+    readers_watched,
 )
 from indexer.errors import SoundalikeError
 from indexer.extractor import Embeddings, Extractor, package_versions
-from indexer.library import FoundFile, listed, walk
+from indexer.library import FoundFile, Walk, listed, walk
 from indexer.paths import content_id
+from indexer.progress import ExtractReport, FailedFile, Progress
 from indexer.store.ledger import ID_DTYPE
 from indexer.store.reader import Store
 from indexer.store.schema import LedgerRow, Origin
@@ -69,75 +70,19 @@ class ExtractConfig:
     part_seconds: float = 300.0
 
 
-class Progress(NamedTuple):
-    """How far a run is.
+def find_files(library: Path, config: ExtractConfig) -> Walk:
+    """Return the files of a library that a run would look at.
 
-    Attributes:
-        files_done: Of `files_total`, failures included.
-        files_total: Files to read in this run.
-        audio_s: Seconds of audio embedded.
-        num_failed: Files that failed.
+    Raises:
+        LibraryError: If the library is missing or empty, or a list of files cannot be followed.
     """
-
-    files_done: int
-    files_total: int
-    audio_s: float
-    num_failed: int
-
-
-class FailedFile(NamedTuple):
-    """One failure of a run: path as stored, stage and reason in words."""
-
-    path: str
-    stage: str
-    reason: str
-
-
-@dataclass(slots=True)
-class ExtractReport:
-    """What a run did.
-
-    Attributes:
-        num_windows: Embedded.
-        audio_s: Seconds of audio in them.
-        num_embedded: Files that were embedded.
-        num_known: Files whose content was in the store already (copies, renames, moves).
-        num_unchanged: Files that were not read, because nothing about them changed.
-        num_failed_before: Files that failed in an earlier run and have not changed since.
-        num_skipped: Files without an audio extension.
-        num_excluded: Files that --include or --exclude left out.
-        num_moved: Paths whose content is now at another path.
-        num_gone: Paths that were deleted.
-        failures: What failed in this run.
-        num_warnings: Files that were embedded but have something a listener should know.
-        device: Where the network ran.
-        precision: At which precision.
-        seconds: Where the time went: "read" is waiting for decoded audio, then "model" and
-            "write"; "total" includes walking; "decode" is the work of the readers, which runs
-            beside the others.
-    """
-
-    num_windows: int = 0
-    audio_s: float = 0.0
-    num_embedded: int = 0
-    num_known: int = 0
-    num_unchanged: int = 0
-    num_failed_before: int = 0
-    num_skipped: int = 0
-    num_excluded: int = 0
-    num_moved: int = 0
-    num_gone: int = 0
-    failures: list[FailedFile] = field(default_factory=list)
-    num_warnings: int = 0
-    device: str = "cpu"
-    precision: str = "fp32"
-    seconds: dict[str, float] = field(
-        default_factory=lambda: dict.fromkeys(("read", "model", "write", "decode", "total"), 0.0)
-    )
+    if config.files_from:
+        return listed(library, config.files_from)
+    return walk(library, config.include, config.exclude)
 
 
 def extract(
-    library: Path,
+    library: Path | Walk,
     store: Store,
     extractor: Extractor,
     config: ExtractConfig | None = None,
@@ -149,7 +94,7 @@ def extract(
     is committed as it goes; interrupted, the run commits what it has and can be started again.
 
     Args:
-        library: Folder of audio.
+        library: Folder of audio, or what `find_files` found in it.
         store: Where to; its identity must be the extractor's.
         extractor: Model and device.
         config: How to go about it.
@@ -161,7 +106,7 @@ def extract(
     Raises:
         LibraryError: If the library is missing or empty, or more than half of it disappeared.
         IdentityError: If the store was made with another checkpoint or other settings.
-        SoundalikeError: With `strict`, at the first file that fails.
+        SoundalikeError: With `strict`, at the first file that fails; or if a reading process died.
     """
     config = config or ExtractConfig()
     started = time.perf_counter()
@@ -170,10 +115,7 @@ def extract(
         f"the store {store.path} was made in another way",
         "Use the checkpoint and options of the store, or another --store",
     )
-    if config.files_from:
-        found = listed(library, config.files_from)
-    else:
-        found = walk(library, config.include, config.exclude)
+    found = library if isinstance(library, Walk) else find_files(library, config)
     remove_leftovers(store)
     parts = store.parts()
     ledger = store.ledger(parts)
@@ -237,18 +179,21 @@ class _Run:
         num_files = len(work.items)
         while work.items:
             self._items = work.items
-            for batch in self._batches(work):
-                self._take(batch)
-                if self._progress:
-                    failed = len(self._report.failures)
-                    audio_s = self._report.audio_s
-                    self._progress(Progress(self._num_done, num_files, audio_s, failed))
+            with readers_watched():
+                for batch in self._batches(work):
+                    self._take(batch)
+                    self._show(num_files)
             # A copy whose owner failed (it alone was unreadable, say) gets a turn of its own.
             copies = [
                 self._items[done.item] for waiting in self._waiting.values() for done in waiting
             ]
             work = replace(work, items=copies)
             self._owner, self._waiting, self._spoiled = {}, {}, set()
+
+    def _show(self, num_files: int) -> None:
+        if self._progress:
+            failed = len(self._report.failures)
+            self._progress(Progress(self._num_done, num_files, self._report.audio_s, failed))
 
     def _batches(self, work: Work) -> Iterator[Batch]:
         device_type = self._extractor.device.type

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import codecs
 import csv
+import io
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -17,6 +19,8 @@ from indexer.windows import SAMPLE_RATE_HZ
 
 #: An end that no recording reaches, 31 years: what an empty `end` in a list means.
 _FOREVER_S = 1e9
+#: What a folder holds that is a store.
+_STORE_NAMES = {"store.json", "parts", "head.safetensors"}
 
 
 class FoundFile(NamedTuple):
@@ -94,8 +98,9 @@ def listed(root: Path, files_from: Path) -> Walk:
 
     Args:
         root: The library; relative paths are relative to it.
-        files_from: A text file with one path a line, or a .csv with columns path, start, end
-            (seconds; an empty start is 0, an empty end is the end of the file).
+        files_from: A text file with one path a line (or zero bytes between them), or a .csv with
+            columns path, start, end (seconds; an empty start is 0, an empty end is the end of the
+            file).
 
     Raises:
         LibraryError: If the list cannot be read, or names a file outside the library.
@@ -106,12 +111,15 @@ def listed(root: Path, files_from: Path) -> Walk:
     except OSError as error:
         raise LibraryError(f"cannot read the list {files_from}: {error.strerror}") from error
     is_csv = files_from.suffix.lower() == ".csv"
+    content = content.removeprefix(codecs.BOM_UTF8)
     entries = _csv_entries(files_from, content) if is_csv else _lines(content)
+    # A list may name files by the root as it was given, which is a link on some machines.
+    roots = (found.root, Path(os.path.abspath(root)))  # noqa: PTH100 - resolve() follows links
     for name, span in entries:
-        relative = os.path.relpath(found.root / os.fsdecode(name), found.root)
-        if relative == ".." or relative.startswith("../"):
+        relative = _relative(name, roots)
+        if relative is None:
             raise LibraryError(
-                f"{os.fsdecode(name)} in {files_from} is outside the library {found.root}; "
+                f"{name} in {files_from} is outside the library {found.root}; "
                 f"name a LIBRARY that holds all of the list"
             )
         found.files.append(_found_file(found.root, text_from_bytes(os.fsencode(relative)), span))
@@ -156,17 +164,20 @@ def _files_below(found: Walk) -> Iterator[str]:
             if (status.st_dev, status.st_ino) in visited:
                 continue
             visited.add((status.st_dev, status.st_ino))
-            with os.scandir(found.root / folder) as entries:
-                for entry in entries:
-                    path = f"{folder}/{entry.name}" if folder else entry.name
-                    if entry.name.startswith("."):
-                        continue
-                    if not _is_folder(entry):
-                        yield path
-                    elif entry.is_symlink():
-                        links.append(path)
-                    else:
-                        queue.append(path)
+            with os.scandir(found.root / folder) as scan:
+                entries = list(scan)
+            if {entry.name for entry in entries} >= _STORE_NAMES:
+                continue  # a store of ours: nothing in it is audio
+            for entry in entries:
+                path = f"{folder}/{entry.name}" if folder else entry.name
+                if entry.name.startswith("."):
+                    continue
+                if not _is_folder(entry):
+                    yield path
+                elif entry.is_symlink():
+                    links.append(path)
+                else:
+                    queue.append(path)
         except OSError as error:
             reason = f"the folder cannot be listed: {error.strerror}"
             found.unreadable.append((text_from_bytes(os.fsencode(folder or ".")), reason))
@@ -191,18 +202,37 @@ def _matches(path: str, patterns: Sequence[str]) -> bool:
     return any(fnmatchcase(path, pattern) for pattern in patterns)
 
 
-def _lines(content: bytes) -> Iterator[tuple[bytes, None]]:
-    for line in content.splitlines():
+def _relative(name: str, roots: Sequence[Path]) -> str | None:
+    """Return a listed name relative to the library; None if it is outside of it."""
+    for root in roots:
+        relative = os.path.relpath(root / name, root)
+        if relative != ".." and not relative.startswith("../"):
+            return relative
+    return None
+
+
+def _lines(content: bytes) -> Iterator[tuple[str, None]]:
+    # No path holds a zero byte; it stands between names where a list comes from `find -print0`.
+    for line in content.replace(b"\0", b"\n").splitlines():
         if line.strip():
-            yield line, None
+            yield os.fsdecode(line), None
 
 
-def _csv_entries(file: Path, content: bytes) -> Iterator[tuple[bytes, Span | None]]:
-    rows = csv.DictReader(content.decode("utf-8-sig", "surrogateescape").splitlines())
-    if "path" not in (rows.fieldnames or []):
-        raise LibraryError(f"{file} has no column 'path'; its columns are {rows.fieldnames}")
-    for row in rows:
-        yield os.fsencode(row["path"]), _span(file, rows.line_num, row.get("start"), row.get("end"))
+def _csv_entries(file: Path, content: bytes) -> Iterator[tuple[str, Span | None]]:
+    # Not split into lines first: a quoted name may hold a line break.
+    text = io.StringIO(content.decode("utf-8", "surrogateescape"), newline="")
+    rows = csv.DictReader(text, skipinitialspace=True)
+    try:
+        rows.fieldnames = [name.strip() for name in rows.fieldnames or []]
+        if "path" not in rows.fieldnames:
+            raise LibraryError(f"{file} has no column 'path'; its columns are {rows.fieldnames}")
+        for row in rows:
+            path = row["path"]
+            if not path or "\0" in path:
+                raise LibraryError(f"{file}, line {rows.line_num}: need a path, got {path!r}")
+            yield path, _span(file, rows.line_num, row.get("start"), row.get("end"))
+    except csv.Error as error:
+        raise LibraryError(f"{file}, after line {rows.line_num}: {error}") from error
 
 
 def _span(file: Path, line: int, start: str | None, end: str | None) -> Span | None:

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 from indexer.heard import HeardTag
 from indexer.paths import printable
+from indexer.progress import ExtractReport, FailedFile
 
-if TYPE_CHECKING:  # these import torch, which a report does not need
-    from indexer.extract import ExtractReport, FailedFile
+if TYPE_CHECKING:  # it imports torch, which a report does not need
     from indexer.tagging import TaggedWindow
 
 #: Kinds of failure that the summary lists; the ledger has all.

@@ -114,7 +114,12 @@ def split_stores(words: Sequence[str]) -> tuple[list[Path], tuple[str, ...]]:
 
     Returns:
         The stores, and the queries.
+
+    Raises:
+        QueryError: If the first word is a file: the store and the clip changed places.
     """
+    if Path(words[0]).is_file():
+        raise QueryError(f"{words[0]} is a file; the store comes first: STORE, then the clips")
     number = 1
     while number < len(words) and _is_folder(Path(words[number])):
         number += 1

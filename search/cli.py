@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import sys
 from importlib import metadata
 from pathlib import Path
@@ -38,6 +39,7 @@ from indexer.cli import (
 )
 from indexer.errors import SoundalikeError
 from indexer.paths import printable
+from indexer.report import count
 
 if TYPE_CHECKING:
     from search.query import Hit
@@ -121,7 +123,8 @@ def index(
     print_report(report, output, quiet=quiet)
     if output == "text" and not quiet:
         name = printable(str(path))
-        typer.echo(f"{name}: {generation.num_windows:,} windows; soundalike search {name} CLIP")
+        held = count(generation.num_windows, "window")
+        typer.echo(f"{name}: {held}; soundalike search {shlex.quote(name)} CLIP")
     raise typer.Exit(3 if report.failures else 0)
 
 
@@ -147,7 +150,8 @@ def build(
             json.dumps({"generation": generation.path.name, "windows": generation.num_windows})
         )
     elif not quiet:
-        typer.echo(f"{generation.path.name}: {generation.num_windows:,} windows, exact index")
+        held = count(generation.num_windows, "window")
+        typer.echo(f"{generation.path.name}: {held}, exact index")
 
 
 @app.command()
@@ -212,6 +216,7 @@ def search(
     Example: soundalike search recordings.soundalike --tag Rain --format m3u > rain.m3u
     """
     from search.ask import Question, ask, split_stores
+    from search.collect import require_folder
     from search.filters import TagFilter
 
     stores, queries = split_stores(stores_and_query)
@@ -232,12 +237,14 @@ def search(
         include_self=include_self,
         min_score=min_score,
     )
+    if copy_to:
+        require_folder(copy_to)
     with indexer_cli.download_bar(quiet=quiet) as show_download:
         answer = ask(stores, question, checkpoint=checkpoint, device=device, progress=show_download)
     _print_hits(answer.hits, output)
     if answer.num_new_parts and not quiet:
         typer.echo(
-            f"{answer.num_new_parts} parts are not in the index yet: run 'soundalike build'",
+            f"not in the index yet: {count(answer.num_new_parts, 'part')}; run 'soundalike build'",
             err=True,
         )
     failures = _copy(answer.hits, copy_to, quiet=quiet) if copy_to else []
@@ -264,7 +271,8 @@ def _copy(hits: list[Hit], folder: Path, *, quiet: bool) -> list[str]:
 
     written, failures = copy_spans(hits, folder)
     if not quiet:
-        typer.echo(f"{len(written)} spans copied to {printable(str(folder))}", err=True)
+        copied = count(len(written), "span")
+        typer.echo(f"{copied} copied to {printable(str(folder))}", err=True)
     for failure in failures:
         typer.echo(f"not copied: {failure}", err=True)
     return failures
@@ -334,8 +342,12 @@ def main() -> None:
     except BrokenPipeError:  # the reader of our output has gone, as `head` does
         sys.stderr.close()
         code = 1
+    except OSError as error:  # a full disk, for one
+        code = _complain(str(error), 1)
     if code == _INTERRUPTED:
-        _complain("stopped; what was embedded is kept, and running again continues", code)
+        embeds = sys.argv[1:2] in (["index"], ["extract"])
+        kept = "; what was embedded is kept, and running again continues" if embeds else ""
+        _complain(f"stopped{kept}", code)
     sys.exit(code or 0)
 
 

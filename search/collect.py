@@ -19,6 +19,18 @@ from search.query import Hit
 _MAX_STEM = 50
 
 
+def require_folder(folder: Path) -> None:
+    """Make a folder, if it is not there.
+
+    Raises:
+        QueryError: If that is not possible.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise QueryError(f"cannot make the folder {folder}: {error.strerror}") from error
+
+
 def copy_spans(hits: Sequence[Hit], folder: Path) -> tuple[list[Path], list[str]]:
     """Write the span of each hit as a WAV file (24 bit, at the file's own rate and channels).
 
@@ -34,9 +46,9 @@ def copy_spans(hits: Sequence[Hit], folder: Path) -> tuple[list[Path], list[str]
     Raises:
         QueryError: If the folder cannot be written.
     """
+    require_folder(folder)
+    written, failures = [], []
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        written, failures = [], []
         for rank, hit in enumerate(hits, start=1):
             try:
                 written.append(_copy(rank, hit, folder))

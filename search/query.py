@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, Self
 
 import numpy as np
 
-from indexer.errors import QueryError
+from indexer.errors import QueryError, StoreError
 from indexer.heard import HeardTag, heard
 from indexer.paths import local_path
 from indexer.store.ledger import ID_DTYPE, Ids, Integers, Mask, contains
@@ -59,6 +60,8 @@ class Query:
             raise QueryError(
                 f"query vectors need the shape (q, {EMBEDDING_DIM}), got {self.vectors.shape}"
             )
+        if self.min_score is not None and np.isnan(self.min_score):
+            raise QueryError("the least score is a number, got nan")
         if self.vectors is not None and not np.isfinite(self.vectors).all():
             raise QueryError("query vectors must be finite: these have NaN or infinity in them")
 
@@ -122,10 +125,11 @@ class _Opened:
         return cls(store, generation, VectorIndex(generation), store.libraries())
 
     def num_new_parts(self) -> int:
-        known = set(self.generation.parts)
-        if known.issuperset(self.store.part_names()):
-            return 0  # the usual case, and no manifest is read for it
-        return sum(part.name not in known for part in self.store.parts())
+        new = set(self.store.part_names()) - set(self.generation.parts)
+        if new:  # or replaced by others: their manifests say
+            with suppress(StoreError):  # damage there is no reason not to answer
+                new &= {part.name for part in self.store.parts()}
+        return len(new)
 
     def paths(self, recording_id: bytes) -> set[Path]:
         places = self.generation.recordings.places(recording_id)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -27,14 +28,19 @@ def identity(frames: FramesMode = "pooled", weights: str = "a" * 64) -> Identity
     return Identity(weights=weights, front_end="logmel-test", resampler="none-test", frames=frames)
 
 
+@cache
 def head(seed: int = 0) -> Head:
+    """A classifier with random weights: made once, so it cannot be written to."""
     rng = np.random.default_rng(seed)
-    return Head(
+    made = Head(
         rng.normal(0, 0.1, (NUM_TAGS, EMBEDDING_DIM)).astype(np.float32),
         rng.normal(-2, 1, NUM_TAGS).astype(np.float32),
         np.ones(EMBEDDING_DIM, np.float32),
         np.zeros(EMBEDDING_DIM, np.float32),
     )
+    for tensor in made:
+        tensor.flags.writeable = False
+    return made
 
 
 def recording_id(name: str) -> bytes:

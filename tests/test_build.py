@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import shutil
+import subprocess
+import sys
+from contextlib import ExitStack
 from pathlib import Path
 
 import numpy as np
@@ -375,22 +377,33 @@ def test_build_over_a_damaged_index_makes_a_new_one(store: Synthetic, damage: st
     assert_holds(Generation.current(store.store), store)
 
 
-def build_in_process(path: Path) -> None:
-    build(Store.open(path))
-
-
-def test_build_twice_at_once_both_end_well(store: Synthetic) -> None:
+def test_build_in_three_processes_at_once_all_end_well(store: Synthetic) -> None:
     for number in range(3):
         store.add({f"r{number}": 40}, seed=number)
-    context = multiprocessing.get_context("fork")
-    processes = [
-        context.Process(target=build_in_process, args=(store.store.path,)) for _ in range(3)
-    ]
-    for process in processes:
-        process.start()
-    for process in processes:
-        process.join(60)
-    assert [process.exitcode for process in processes] == [0, 0, 0]
+    code = (
+        "import sys; from pathlib import Path\n"
+        "from indexer.store.reader import Store\n"
+        "from search.build import build\n"
+        "opened = Store.open(Path(sys.argv[1]))\n"
+        "print('ready', flush=True); sys.stdin.read()\n"  # so that they begin together
+        "print(build(opened).num_windows)"
+    )
+    command = [sys.executable, "-c", code, str(store.store.path)]
+    pipe = subprocess.PIPE
+    root = Path(__file__).parent.parent
+    with ExitStack() as stack:
+        running = [
+            stack.enter_context(
+                subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True, cwd=root)
+            )
+            for _ in range(3)
+        ]
+        pipes = [(one.stdin, one.stdout) for one in running if one.stdin and one.stdout]
+        assert [output.readline() for _, output in pipes] == ["ready\n"] * 3
+        for start, _ in pipes:
+            start.close()
+        assert [output.read() for _, output in pipes] == ["120\n"] * 3
+    assert [process.returncode for process in running] == [0, 0, 0]
     generation = Generation.current(store.store)
     assert_holds(generation, store)
     assert generations(store.store) == [generation.path.name]  # one built, the others found it

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
+from collections.abc import Callable
+from multiprocessing import active_children
 from pathlib import Path
 
 import numpy as np
@@ -14,9 +17,10 @@ from conftest import needs_root, run_as_nobody
 from synthetic import write_tone
 
 from indexer.errors import IdentityError, LibraryError, SoundalikeError
-from indexer.extract import ExtractConfig, ExtractReport, Progress, extract
+from indexer.extract import ExtractConfig, extract
 from indexer.extractor import Embeddings, Extractor
 from indexer.model.checkpoint import Checkpoint
+from indexer.progress import ExtractReport, Progress
 from indexer.store.reader import Store
 from indexer.store.writer import create_store
 from indexer.windows import SAMPLE_RATE_HZ, WINDOW_SAMPLES, Geometry
@@ -379,6 +383,49 @@ def test_extract_interrupted_in_the_middle_of_a_file_continues_there(
     assert counting.num_windows == 4
     starts = sorted(store.snapshot().windows.start_sample)
     assert starts == [number * WINDOW_SAMPLES for number in range(10)]
+
+
+@pytest.mark.parametrize(
+    ("end", "error"),
+    [
+        (lambda: signal.raise_signal(signal.SIGINT), KeyboardInterrupt),
+        (lambda: active_children()[0].kill(), SoundalikeError),
+    ],
+    ids=["interrupt", "dead reader"],
+)
+def test_extract_interrupted_with_readers_leaves_none_and_keeps_what_was_done(
+    tmp_path: Path, counting: Counting, end: Callable[[], None], error: type[BaseException]
+) -> None:
+    library = tmp_path / "library"
+    for number in range(40):
+        write_tone(library / f"{number}.wav", 1.0, 200 + number)
+    store = new_store(tmp_path / "store", counting)
+
+    def stop(progress: Progress) -> None:
+        if progress.files_done >= 4:
+            end()
+
+    with pytest.raises(error):
+        extract(library, store, counting, ExtractConfig(num_workers=2, batch_size=1), stop)
+    assert active_children() == []
+    assert not list((store.path / "parts").glob(".tmp*"))
+    assert 4 <= len(store.snapshot()) < 40
+    report = run(library, store, counting)
+    assert report.num_unchanged >= 4
+    assert len(store.snapshot()) == 40
+
+
+def test_extract_span_that_begins_after_the_end_is_a_failure(
+    library: Path, tmp_path: Path, counting: Counting
+) -> None:
+    store = new_store(tmp_path / "store", counting)
+    (tmp_path / "spans.csv").write_text("path,start,end\nlong.wav,13,99\nlong.wav,99,100\n")
+    config = ExtractConfig(num_workers=0, files_from=tmp_path / "spans.csv")
+    report = run(library, store, counting, config)
+    (failure,) = report.failures
+    assert failure == ("long.wav", "samples", "the span that is asked for begins after the end")
+    assert report.num_embedded == 1
+    assert store.snapshot().windows.num_samples.tolist() == [SAMPLE_RATE_HZ]
 
 
 def test_extract_parts_are_committed_as_the_run_goes(

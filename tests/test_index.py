@@ -27,21 +27,21 @@ def unit32(scene: Array) -> Array:
 def random_scenes(rng: np.random.Generator) -> Array:
     """Ordinary ones, crowds of equal ones, crowds of nearly equal ones, and silence."""
     centre = rng.normal(0, 1, 768)
-    near = centre + rng.normal(0, 1, (40, 768)) * np.repeat([1e-7, 1e-5, 1e-3, 0.1], 10)[:, None]
-    scenes = [rng.normal(0, 1, (60, 768)), near, np.tile(rng.normal(0, 1, 768), (40, 1))]
-    scenes += [np.zeros((5, 768)), np.tile(centre, (15, 1)) * rng.uniform(0.1, 9, (15, 1))]
+    near = centre + rng.normal(0, 1, (80, 768)) * np.repeat([1e-7, 1e-5, 1e-3, 0.1], 20)[:, None]
+    scenes = [rng.normal(0, 1, (90, 768)), near, np.tile(rng.normal(0, 1, 768), (180, 1))]
+    scenes += [np.zeros((20, 768)), np.tile(centre, (30, 1)) * rng.uniform(0.1, 9, (30, 1))]
     return np.asarray(rng.permutation(np.concatenate(scenes)), np.float32)
 
 
 @pytest.fixture(scope="module")
 def generation(tmp_path_factory: pytest.TempPathFactory) -> Generation:
-    """160 rows in segments of 37, 10 of them dead."""
+    """400 rows in segments of 150, 10 of them dead."""
     store = make_store(tmp_path_factory.mktemp("vectors") / "store", frames="none")
     scene = random_scenes(np.random.default_rng(5))
-    store.add({f"r{number}": 10 for number in range(16)}, scene=scene)
-    build(store.store, max_segment_rows=37)
+    store.add({f"r{number}": 10 for number in range(40)}, scene=scene)
+    build(store.store, max_segment_rows=150)
     store.remove("r4.wav")
-    return build(store.store, max_segment_rows=37)
+    return build(store.store, max_segment_rows=150)
 
 
 def all_rows(generation: Generation) -> Array:
@@ -106,7 +106,7 @@ def zeros(rng: np.random.Generator, generation: Generation) -> Array:
 @settings(max_examples=150, deadline=None)
 @given(
     seed=st.integers(0, 2**32 - 1),
-    k=st.one_of(st.integers(1, 60), st.sampled_from([149, 150, 151, 1000])),
+    k=st.one_of(st.integers(1, 60), st.sampled_from([389, 390, 391, 1000])),
     share=st.sampled_from([0.0, 0.01, 0.1, 0.5, 0.9, 1.0]),
     draw=st.sampled_from([a_random_vector, a_stored_vector, several_vectors, zeros]),
 )
@@ -123,20 +123,20 @@ def test_search_any_query_and_mask_equals_the_exact_answer(
 def test_search_without_masks_gives_live_rows_only(generation: Generation) -> None:
     vectors = a_random_vector(np.random.default_rng(1), generation)
     found = VectorIndex(generation).search(vectors, 1000)
-    assert len(found.rows) == 150
+    assert len(found.rows) == 390
     assert_nearest(generation, found, vectors, 1000, alive(generation))
 
 
 def test_search_one_allowed_row_gives_it(generation: Generation) -> None:
     vectors = a_random_vector(np.random.default_rng(1), generation)
-    for row in range(0, 160, 13):
+    for row in range(0, 400, 29):
         allowed = all_rows(generation) == row
         found = VectorIndex(generation).search(vectors, 5, masks_of(generation, allowed))
         assert found.rows.tolist() == [row]
 
 
 def test_search_nothing_allowed_gives_nothing(generation: Generation) -> None:
-    masks = masks_of(generation, np.zeros(160, bool))
+    masks = masks_of(generation, np.zeros(400, bool))
     found = VectorIndex(generation).search(np.eye(1, 768, dtype=np.float32), 5, masks)
     assert found.rows.shape == found.scores.shape == (0,)
 
@@ -147,14 +147,15 @@ def test_search_empty_store_gives_nothing(tmp_path: Path) -> None:
     assert found.rows.shape == (0,)
 
 
-@pytest.mark.parametrize("k", [1, 5, 39, 40, 41, 55])
+@pytest.mark.parametrize("k", [1, 5, 40, 150, 180, 200])
 def test_search_equal_vectors_at_rank_k_come_by_window_id(generation: Generation, k: int) -> None:
-    """40 rows have one vector, in all segments: more than are fetched beyond k."""
+    """180 rows have one vector, in all segments: in each more than are fetched beyond k."""
     stored = generation.vectors(all_rows(generation))
     _, kind, count = np.unique(stored, axis=0, return_inverse=True, return_counts=True)
     crowd = np.flatnonzero((kind == np.argmax(count)) & alive(generation))
-    assert len(crowd) >= 30
-    assert len(np.unique(np.searchsorted(generation.starts, crowd, "right"))) >= 4
+    in_segments = np.bincount(np.searchsorted(generation.starts, crowd, "right") - 1)
+    assert len(in_segments) == 3
+    assert in_segments.min() > 5 + 16
     found = VectorIndex(generation).search(stored[crowd[:1]], k)
     ids = np.sort(generation.window_ids(crowd))[:k]
     assert generation.window_ids(found.rows[: len(ids)]).tolist() == ids.tolist()
@@ -176,22 +177,21 @@ def test_search_score_does_not_depend_on_how_a_row_was_found(generation: Generat
     everything = index.search(vectors, 1000)
     known = dict(zip(everything.rows.tolist(), everything.scores.tolist(), strict=True))
     for k in (1, 3, 10, 70):
-        allowed = alive(generation) & (rng.random(160) < 0.5)
+        allowed = alive(generation) & (rng.random(400) < 0.5)
         found = index.search(vectors, k, masks_of(generation, allowed))
         for row, score in zip(found.rows.tolist(), found.scores.tolist(), strict=True):
             assert known[row] == score
-    for row in range(0, 160, 7):
+    for row in range(0, 400, 40):
         alone = index.score(vectors, np.array([row]))[0]
-        among = index.score(vectors, np.arange(row, 160))[0]
+        among = index.score(vectors, np.arange(row, 400))[0]
         assert alone == among == index.score(vectors, np.full(5000, row))[4999]
 
 
 def test_score_equals_float64_to_the_last_bit_of_float32(generation: Generation) -> None:
     vectors = several_vectors(np.random.default_rng(3), generation)
     found = VectorIndex(generation).score(vectors, all_rows(generation))
-    exact = np.clip(exact_scores(generation, vectors), -1, 1)
     assert found.dtype == np.float32
-    assert np.abs(found - exact).max() <= 2**-24
+    assert (found == exact_scores(generation, vectors).astype(np.float32)).all()
 
 
 def test_score_is_a_cosine_from_minus_one_to_one(tmp_path: Path) -> None:
@@ -226,6 +226,7 @@ def test_search_damaged_vectors_are_no_hits_and_no_crash(tmp_path: Path, k: int)
     vectors = np.fromfile(array_file(folder, "vectors"), np.float32).reshape(10, 768)
     vectors[[2, 5], 7] = np.nan
     vectors[8, 1:3] = np.inf, -np.inf
+    vectors[9] = np.where(store.scene[0] > 0, 1e38, -1e38)
     vectors.tofile(array_file(folder, "vectors"))
     generation = Generation.current(store.store)
     query = unit32(store.scene[0])
@@ -233,7 +234,8 @@ def test_search_damaged_vectors_are_no_hits_and_no_crash(tmp_path: Path, k: int)
     good = np.setdiff1d(np.arange(10), [2, 5, 8])
     assert len(found.rows) == min(k, 7)
     assert np.isin(found.rows, good).all()
-    assert found.rows[0] == 0
+    assert set(found.rows[:2]) <= {0, 9}  # one is too loud by far, and still no more than alike
+    assert found.scores.max() == 1
     assert np.isfinite(found.scores).all()
 
 

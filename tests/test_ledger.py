@@ -212,12 +212,14 @@ def test_ledger_span_and_whole_file_have_words_of_their_own(tmp_path: Path) -> N
 # --- ids -----------------------------------------------------------------------------------------
 
 
+@settings(deadline=None)
 @given(st.lists(st.sampled_from(IDS) | st.binary(min_size=16, max_size=16), max_size=10))
 def test_id_bytes_any_id_keeps_its_zeros(ids: list[bytes]) -> None:
     assert [id_bytes(one) for one in np.array(ids, ID_DTYPE)] == ids
     assert [id_bytes(one) for one in ids] == ids
 
 
+@settings(deadline=None)
 @given(
     st.lists(st.none() | st.sampled_from(IDS), max_size=12),
     st.integers(0, 12),
@@ -238,12 +240,14 @@ def test_ids_from_column_any_slice_equals_the_list(
         ]
 
 
+@settings(deadline=None)
 @given(st.sets(st.sampled_from(IDS)), st.lists(st.sampled_from([*IDS, b"\2" * 16])))
 def test_contains_any_sets_equal_in(held: set[bytes], wanted: list[bytes]) -> None:
     found = contains(np.sort(np.array(list(held), ID_DTYPE)), np.array(wanted, ID_DTYPE))
     assert found.tolist() == [one in held for one in wanted]
 
 
+@settings(deadline=None)
 @given(st.lists(st.integers(-3, 3)))
 def test_last_of_each_any_keys_equal_a_dictionary(keys: list[int]) -> None:
     last = {key: position for position, key in enumerate(keys)}

@@ -98,6 +98,13 @@ def test_walk_patterns_choose_relative_paths(
     assert paths(walk(tmp_path, include, exclude).files) == expected
 
 
+def test_walk_store_inside_the_library_is_passed_over(tmp_path: Path) -> None:
+    touch(tmp_path, "a.wav", "s/store.json", "s/head.safetensors", "s/parts/1/scene.parquet")
+    found = walk(tmp_path, include=["*"])
+    assert paths(found.files) == ["a.wav"]
+    assert found.num_skipped == 0
+
+
 def test_walk_missing_folder_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(LibraryError, match="no such folder"):
         walk(tmp_path / "nothing")
@@ -155,6 +162,36 @@ def test_listed_csv_spans_are_in_samples_at_32_khz(tmp_path: Path) -> None:
     assert third.span[1] > 10**12  # to the end, wherever that is
 
 
+def test_listed_lines_may_have_a_byte_order_mark_or_zero_bytes_between_them(tmp_path: Path) -> None:
+    touch(tmp_path, "a.wav", "b c.wav")
+    names = tmp_path / "names.txt"
+    for content in (b"\xef\xbb\xbfa.wav\r\nb c.wav\r\n", b"a.wav\0b c.wav\0"):
+        names.write_bytes(content)
+        assert [(file.path, file.size) for file in listed(tmp_path, names).files] == [
+            ("a.wav", 1),
+            ("b c.wav", 1),
+        ]
+
+
+def test_listed_absolute_names_may_go_through_a_link_to_the_library(tmp_path: Path) -> None:
+    touch(tmp_path / "real", "a.wav", "b.wav")
+    (tmp_path / "link").symlink_to(tmp_path / "real")
+    names = tmp_path / "names.txt"
+    names.write_text(f"{tmp_path}/link/a.wav\n{tmp_path}/real/b.wav\n")
+    assert paths(listed(tmp_path / "link", names).files) == ["a.wav", "b.wav"]
+
+
+def test_listed_csv_blanks_after_commas_and_line_breaks_in_names_are_read(tmp_path: Path) -> None:
+    touch(tmp_path, "a.wav", "b\nc.wav", "d\u2028e.wav")
+    names = tmp_path / "names.csv"
+    names.write_text('path, start, end\na.wav, 1, 2\n"b\nc.wav", 0, 1\nd\u2028e.wav\n')
+    assert [(file.path, file.size, file.span) for file in listed(tmp_path, names).files] == [
+        ("a.wav", 1, (32_000, 32_000)),
+        ("b\nc.wav", 1, (0, 32_000)),
+        ("d\u2028e.wav", 1, None),
+    ]
+
+
 @pytest.mark.parametrize(
     ("content", "message"),
     [
@@ -164,6 +201,10 @@ def test_listed_csv_spans_are_in_samples_at_32_khz(tmp_path: Path) -> None:
         ("path,start,end\na.wav,nan,1\n", "line 2: need 0 <= start < end"),
         ("path,start,end\n../a.wav,0,1\n", "outside the library"),
         ("path,start,end\n", "names no file"),
+        ("path,start,end\n,0,1\n", "line 2: need a path, got ''"),
+        ("start,path\n1\n", "line 2: need a path, got None"),
+        ("path\na\0.wav\n", "line 2: need a path"),
+        (f"path\n{'a' * 200_000}\n", "after line 1: field larger than"),
     ],
 )
 def test_listed_csv_that_is_wrong_is_an_error_that_says_where(

@@ -8,7 +8,7 @@ import unicodedata
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from indexer.paths import (
@@ -29,6 +29,7 @@ NAMES = st.one_of(
 ).map(lambda name: name.replace(b"\0", b"").replace(b"/", b""))
 
 
+@settings(deadline=None)
 @given(NAMES)
 def test_text_from_bytes_any_name_is_utf8_and_can_be_reversed(name: bytes) -> None:
     text = text_from_bytes(name)
@@ -69,6 +70,7 @@ def test_printable_all_of_unicode_gives_no_character_that_acts() -> None:
     assert categories.isdisjoint({"Cc", "Cf", "Cs", "Zl", "Zp"})
 
 
+@settings(deadline=None)
 @given(st.text(st.characters(categories=["L", "M", "N", "P", "S", "Zs"])))
 def test_printable_ordinary_text_stays_as_it_is(text: str) -> None:
     assert printable(text) == text
@@ -115,6 +117,7 @@ def test_path_id_differs_with_library_path_and_span() -> None:
     assert len(set(keys)) == len(keys)
 
 
+@settings(deadline=None)
 @given(NAMES, st.none() | st.tuples(st.integers(0, 2**62), st.integers(0, 2**62)))
 def test_path_id_any_name_has_63_bits(name: bytes, span: tuple[int, int] | None) -> None:
     assert 0 <= path_id("library", text_from_bytes(name), span) < 2**63

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from indexer.extract import ExtractReport, FailedFile
+from indexer.progress import ExtractReport, FailedFile
 from indexer.report import clock, count, hours, report_data, report_lines
 
 

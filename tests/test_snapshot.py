@@ -8,6 +8,7 @@ from string import ascii_lowercase
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -23,7 +24,7 @@ from synthetic import (
 )
 
 from indexer.errors import StoreError
-from indexer.store.part import Part
+from indexer.store.part import Part, _floats
 from indexer.store.schema import FramesMode
 from indexer.store.snapshot import Block, Snapshot, WindowTable
 from indexer.store.writer import PartWriter
@@ -295,6 +296,19 @@ def test_blocks_do_not_read_parts_without_a_wanted_row(
     opened.clear()
     list(snapshot.blocks())
     assert opened == [1, 2, 4, 6]  # three is a ledger, all of five is dead
+
+
+@settings(deadline=None)
+@given(st.integers(0, 6), st.integers(0, 6), st.booleans())
+def test_floats_of_a_slice_are_those_of_its_rows(start: int, length: int, chunked: bool) -> None:
+    """A FixedSizeList keeps all its values when it is sliced."""
+    values = np.arange(12, dtype=np.float32).reshape(6, 2)
+    column = pa.FixedSizeListArray.from_arrays(pa.array(values.ravel()), 2).slice(start, length)
+    found = _floats(pa.chunked_array([column, column[:1]]) if chunked else column)
+    expected = values[start : start + length]
+    if chunked:
+        expected = np.concatenate([expected, expected[:1]])
+    np.testing.assert_array_equal(found, expected)
 
 
 def test_count_tags_equals_counting_float32_comparisons(

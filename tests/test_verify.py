@@ -336,16 +336,17 @@ def test_verify_library_that_nobody_knows_is_found(tmp_path: Path) -> None:
     assert "unheard of" in problem.reason
 
 
+@pytest.mark.parametrize("size", [0, 1000, 100_000])
 def test_part_open_checks_sizes_before_anything_is_parsed(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    size: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     made = make_store(tmp_path / "store", frames="none")
     made.add({"a": 1})
     (part,) = made.store.parts()
-    os.truncate(part.path / "scene.parquet", 1000)
+    os.truncate(part.path / "scene.parquet", size)
     monkeypatch.setattr(part_module.pq, "ParquetFile", None)
     with pytest.raises(
-        DamagedStoreError, match=r"scene\.parquet is damaged: 1000 bytes, written as"
+        DamagedStoreError, match=rf"scene\.parquet is damaged: {size} bytes, written as"
     ):
         Part.open(part.path)
 

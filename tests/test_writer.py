@@ -8,10 +8,11 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
+from textwrap import dedent
 from typing import Any
 
 import numpy as np
@@ -33,6 +34,7 @@ from synthetic import (
 
 from indexer.errors import DamagedStoreError, IdentityError, StoreError
 from indexer.store import writer as writer_module
+from indexer.store.disk import write_whole
 from indexer.store.part import Part
 from indexer.store.reader import HEAD_FILE, LIBRARIES_FILE, STORE_FILE, Store
 from indexer.store.schema import FramesMode
@@ -66,6 +68,29 @@ def made(tmp_path: Path) -> Synthetic:
 @pytest.fixture
 def bare(tmp_path: Path) -> Synthetic:
     return make_store(tmp_path / "bare", frames="none")
+
+
+@pytest.fixture
+def start_python() -> Iterator[Callable[..., subprocess.Popen[str]]]:
+    """Start Python on indented code, with arguments; whatever still runs at the end is killed."""
+    started: list[subprocess.Popen[str]] = []
+
+    def start(code: str, *arguments: str) -> subprocess.Popen[str]:
+        process = subprocess.Popen(
+            [sys.executable, "-c", dedent(code), *arguments],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            cwd=REPOSITORY,
+            env={**os.environ, "PYTHONPATH": str(Path(__file__).parent)},
+        )
+        started.append(process)
+        return process
+
+    yield start
+    for process in started:
+        with process:
+            process.kill()
 
 
 # --- creating a store ----------------------------------------------------------------------------
@@ -165,9 +190,13 @@ def test_create_store_over_embeddings_of_an_unknown_kind_is_refused(made: Synthe
 def test_create_store_by_two_at_once_keeps_identity_and_head_of_one(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    written: list[str] = []
+
     def slowly(path: Path, content: bytes) -> None:
         path.write_bytes(content)
-        time.sleep(0.1)  # between head and store.json the other one has its chance
+        written.append(path.name)
+        if len(written) == 1:  # between its head and its store.json, the other has its chance
+            time.sleep(0.3)
 
     monkeypatch.setattr(writer_module, "write_whole", slowly)
     start = threading.Barrier(2)
@@ -187,7 +216,9 @@ def test_create_store_by_two_at_once_keeps_identity_and_head_of_one(
     np.testing.assert_array_equal(store.head().weight, head(winner).weight)
 
 
-def test_create_store_by_many_processes_is_made_once(tmp_path: Path) -> None:
+def test_create_store_by_many_processes_is_made_once(
+    tmp_path: Path, start_python: Callable[..., subprocess.Popen[str]]
+) -> None:
     code = """
         from pathlib import Path
         import sys, time
@@ -217,25 +248,13 @@ def test_create_store_by_many_processes_is_made_once(tmp_path: Path) -> None:
     np.testing.assert_array_equal(store.head().weight, head(winner).weight)
 
 
-def start_python(code: str, *arguments: str) -> subprocess.Popen[str]:
-    lines = [line.removeprefix(" " * 8) for line in code.splitlines()]
-    return subprocess.Popen(
-        [sys.executable, "-c", "\n".join(lines), *arguments],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        cwd=REPOSITORY,
-        env={**os.environ, "PYTHONPATH": str(Path(__file__).parent)},
-    )
-
-
 def finished(process: subprocess.Popen[str]) -> str:
     output, errors = process.communicate(timeout=60)
     assert (process.returncode, errors) == (0, "")
     return output
 
 
-def wait_until(happened: Any, timeout_s: float = 60) -> None:
+def wait_until(happened: Callable[[], bool], timeout_s: float = 60) -> None:
     end = time.monotonic() + timeout_s
     while not happened():
         assert time.monotonic() < end
@@ -266,7 +285,14 @@ def test_library_at_root_that_is_not_utf8_is_remembered(bare: Synthetic) -> None
     assert bare.store.libraries()[library_id] == root
 
 
-def test_library_at_many_at_once_are_all_remembered(bare: Synthetic) -> None:
+def test_library_at_many_at_once_are_all_remembered(
+    bare: Synthetic, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def slowly(path: Path, content: bytes) -> None:
+        time.sleep(0.05)  # between reading and writing the others have their chance
+        write_whole(path, content)
+
+    monkeypatch.setattr(writer_module, "write_whole", slowly)
     roots = [Path(f"/music/{number % 4}") for number in range(16)]
     with ThreadPoolExecutor(4) as pool:
         ids = list(pool.map(lambda root: library_at(bare.store, root), roots))
@@ -327,9 +353,11 @@ def test_part_of_strided_float64_arrays_holds_their_values(bare: Synthetic) -> N
 
 
 def test_part_ids_of_a_narrower_array_keep_their_zeros(bare: Synthetic) -> None:
-    """NumPy makes an S2 of such an id unless told otherwise."""
+    """NumPy drops them when it hands out an id; an array of such is narrower."""
     recording = b"\1\2" + bytes(14)
-    windows = table([Window(recording, 0, 1)])._replace(recording_id=np.array([recording]))
+    windows = table([Window(recording, 0, 1)])
+    windows = windows._replace(recording_id=np.array(list(windows.recording_id)))
+    assert windows.recording_id.itemsize == 2
     with PartWriter(bare.store, ORIGIN) as writer:
         writer.add_windows(block_of("a", 1)._replace(windows=windows), None)
         writer.add_ledger([bare.row("a.wav", recording)])
@@ -523,7 +551,9 @@ def test_interrupt_between_scene_and_frames_commits_neither(made: Synthetic) -> 
     assert entries(made.store) == []
 
 
-def test_full_disk_is_a_store_error_and_leaves_nothing(tmp_path: Path) -> None:
+def test_full_disk_is_a_store_error_and_leaves_nothing(
+    tmp_path: Path, start_python: Callable[..., subprocess.Popen[str]]
+) -> None:
     code = """
         from pathlib import Path
         import resource, signal, sys
@@ -643,7 +673,7 @@ def test_many_writers_at_once_lose_nothing(bare: Synthetic) -> None:
 
 
 def test_leftovers_of_a_killed_process_are_removed_those_of_a_live_one_kept(
-    made: Synthetic,
+    made: Synthetic, start_python: Callable[..., subprocess.Popen[str]]
 ) -> None:
     code = """
         from pathlib import Path

@@ -1,0 +1,73 @@
+"""What a run tells: how far it is, and in the end what it did."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+
+class Progress(NamedTuple):
+    """How far a run is.
+
+    Attributes:
+        files_done: Of `files_total`, failures included.
+        files_total: Files to read in this run.
+        audio_s: Seconds of audio embedded.
+        num_failed: Files that failed.
+    """
+
+    files_done: int
+    files_total: int
+    audio_s: float
+    num_failed: int
+
+
+class FailedFile(NamedTuple):
+    """One failure of a run: path as stored, stage and reason in words."""
+
+    path: str
+    stage: str
+    reason: str
+
+
+@dataclass(slots=True)
+class ExtractReport:
+    """What a run did.
+
+    Attributes:
+        num_windows: Embedded.
+        audio_s: Seconds of audio in them.
+        num_embedded: Files that were embedded.
+        num_known: Files whose content was in the store already (copies, renames, moves).
+        num_unchanged: Files that were not read, because nothing about them changed.
+        num_failed_before: Files that failed in an earlier run and have not changed since.
+        num_skipped: Files without an audio extension.
+        num_excluded: Files that --include or --exclude left out.
+        num_moved: Paths whose content is now at another path.
+        num_gone: Paths that were deleted.
+        failures: What failed in this run.
+        num_warnings: Files that were embedded but have something a listener should know.
+        device: Where the network ran.
+        precision: At which precision.
+        seconds: Where the time went: "read" is waiting for decoded audio, then "model" and
+            "write"; "total" includes walking; "decode" is the work of the readers, which runs
+            beside the others.
+    """
+
+    num_windows: int = 0
+    audio_s: float = 0.0
+    num_embedded: int = 0
+    num_known: int = 0
+    num_unchanged: int = 0
+    num_failed_before: int = 0
+    num_skipped: int = 0
+    num_excluded: int = 0
+    num_moved: int = 0
+    num_gone: int = 0
+    failures: list[FailedFile] = field(default_factory=list)
+    num_warnings: int = 0
+    device: str = "cpu"
+    precision: str = "fp32"
+    seconds: dict[str, float] = field(
+        default_factory=lambda: dict.fromkeys(("read", "model", "write", "decode", "total"), 0.0)
+    )

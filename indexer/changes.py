@@ -11,10 +11,10 @@ import numpy.typing as npt
 from indexer.errors import LibraryError
 from indexer.library import FoundFile, Walk
 from indexer.paths import bytes_from_text, path_id
+from indexer.store.creation import library_at
 from indexer.store.ledger import Ledger, id_bytes
 from indexer.store.reader import Store
 from indexer.store.schema import LedgerRow
-from indexer.store.writer import library_at
 
 #: A folder is taken for a library that moved if this share of its files is known from it.
 _MOVED_SHARE = 0.5

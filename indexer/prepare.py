@@ -10,9 +10,9 @@ from pathlib import Path
 from indexer.errors import SoundalikeError
 from indexer.extractor import Extractor
 from indexer.model.checkpoint import DEFAULT_CHECKPOINT, KNOWN_CHECKPOINTS, load_checkpoint
+from indexer.store.creation import create_store, open_matching
 from indexer.store.reader import STORE_FILE, Store
 from indexer.store.schema import FramesMode
-from indexer.store.writer import create_store, open_matching
 from indexer.windows import SAMPLE_RATE_HZ, Geometry
 
 #: A hop below this, 10 ms, is a mistake in the unit rather than a wish.

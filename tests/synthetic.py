@@ -13,11 +13,12 @@ import numpy as np
 import soundfile
 
 from indexer.paths import path_id
+from indexer.store.creation import create_store, library_at
 from indexer.store.ledger import ID_DTYPE
 from indexer.store.reader import Head, Store
 from indexer.store.schema import EMBEDDING_DIM, NUM_TAGS, FramesMode, Identity, LedgerRow, Origin
 from indexer.store.snapshot import Block, WindowTable
-from indexer.store.writer import PartWriter, create_store, library_at
+from indexer.store.writer import PartWriter
 from indexer.windows import WINDOW_SAMPLES, Window
 
 ORIGIN = Origin("cpu", "fp32", {"torch": "2.12.1"}, "2026-01-01T00:00:00+00:00")

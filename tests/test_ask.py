@@ -22,8 +22,8 @@ from indexer.errors import IdentityError, QueryError, StoreError, UnknownTagErro
 from indexer.extract import ExtractConfig, extract
 from indexer.extractor import Extractor
 from indexer.model.checkpoint import Checkpoint
+from indexer.store.creation import create_store
 from indexer.store.reader import Store
-from indexer.store.writer import create_store
 from indexer.windows import WINDOW_SAMPLES, Geometry
 from search.ask import Answer, Question, ask, split_stores
 from search.build import build

@@ -17,9 +17,10 @@ from synthetic import ORIGIN, Synthetic, make_store, recording_id
 
 from indexer.errors import StoreError
 from indexer.paths import path_id
+from indexer.store.creation import library_at
 from indexer.store.reader import Store
 from indexer.store.schema import LedgerRow
-from indexer.store.writer import PartWriter, library_at
+from indexer.store.writer import PartWriter
 from indexer.tags import TagVocabulary
 from search import build as build_module
 from search.build import build, normalised

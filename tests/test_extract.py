@@ -21,8 +21,8 @@ from indexer.extract import ExtractConfig, extract
 from indexer.extractor import Embeddings, Extractor
 from indexer.model.checkpoint import Checkpoint
 from indexer.progress import ExtractReport, Progress
+from indexer.store.creation import create_store
 from indexer.store.reader import Store
-from indexer.store.writer import create_store
 from indexer.windows import SAMPLE_RATE_HZ, WINDOW_SAMPLES, Geometry
 
 IN_PROCESS = ExtractConfig(num_workers=0)

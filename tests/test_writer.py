@@ -33,19 +33,15 @@ from synthetic import (
 )
 
 from indexer.errors import DamagedStoreError, IdentityError, StoreError
+from indexer.store import creation
 from indexer.store import writer as writer_module
+from indexer.store.creation import create_store, library_at, open_matching
 from indexer.store.disk import write_whole
 from indexer.store.part import Part
 from indexer.store.reader import HEAD_FILE, LIBRARIES_FILE, STORE_FILE, Store
 from indexer.store.schema import FramesMode
 from indexer.store.snapshot import Block
-from indexer.store.writer import (
-    PartWriter,
-    create_store,
-    library_at,
-    open_matching,
-    remove_leftovers,
-)
+from indexer.store.writer import PartWriter, remove_leftovers
 from indexer.windows import Window
 
 
@@ -168,7 +164,7 @@ def test_create_store_after_a_creator_was_killed_is_made(
             raise KeyboardInterrupt
         path.write_bytes(content)
 
-    monkeypatch.setattr(writer_module, "write_whole", write_head_only)
+    monkeypatch.setattr(creation, "write_whole", write_head_only)
     with pytest.raises(KeyboardInterrupt):
         create(tmp_path / "s", "a" * 64, seed=1)
     monkeypatch.undo()
@@ -198,7 +194,7 @@ def test_create_store_by_two_at_once_keeps_identity_and_head_of_one(
         if len(written) == 1:  # between its head and its store.json, the other has its chance
             time.sleep(0.3)
 
-    monkeypatch.setattr(writer_module, "write_whole", slowly)
+    monkeypatch.setattr(creation, "write_whole", slowly)
     start = threading.Barrier(2)
 
     def compete(number: int) -> int | None:
@@ -224,7 +220,7 @@ def test_create_store_by_many_processes_is_made_once(
         import sys, time
         from synthetic import head, identity
         from indexer.errors import IdentityError
-        from indexer.store.writer import create_store
+        from indexer.store.creation import create_store
         folder, number = Path(sys.argv[1]), int(sys.argv[2])
         (folder / f"ready{number}").touch()
         while not (folder / "go").exists():
@@ -292,7 +288,7 @@ def test_library_at_many_at_once_are_all_remembered(
         time.sleep(0.05)  # between reading and writing the others have their chance
         write_whole(path, content)
 
-    monkeypatch.setattr(writer_module, "write_whole", slowly)
+    monkeypatch.setattr(creation, "write_whole", slowly)
     roots = [Path(f"/music/{number % 4}") for number in range(16)]
     with ThreadPoolExecutor(4) as pool:
         ids = list(pool.map(lambda root: library_at(bare.store, root), roots))
@@ -597,7 +593,7 @@ store = s.Store.open(Path({str(made.store.path)!r}))
 writer = w.PartWriter(store, s.ORIGIN)
 writer.add_ledger([s.Synthetic(store, "x").row("a.wav", None, "gone")])
 attempt(writer.commit)
-attempt(w.library_at, store, Path("/elsewhere"))
+attempt(s.library_at, store, Path("/elsewhere"))
 attempt(s.make_store, Path({str(public_folder / "new")!r}))
 attempt(w.remove_leftovers, store)
 """,

@@ -6,11 +6,15 @@ import hashlib
 import json
 import os
 import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from indexer.errors import DamagedStoreError
+from indexer.errors import DamagedStoreError, StoreError
 
+#: A file that is locked while its owner lives is called like what it guards, and this.
+LOCK_SUFFIX = ".lock"
 _DIGEST_KEY = "digest"
 
 
@@ -78,3 +82,13 @@ def read_sealed(path: Path) -> dict[str, Any]:
 
 def _encode(document: dict[str, Any]) -> bytes:
     return json.dumps(document, sort_keys=True, indent=1).encode() + b"\n"
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Turn what a full or a read-only disk makes a write raise into a StoreError."""
+    try:
+        yield
+    except OSError as error:
+        reason = os.strerror(error.errno) if error.errno else str(error)
+        raise StoreError(f"cannot write to the store {path}: {reason}") from error

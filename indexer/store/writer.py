@@ -1,9 +1,8 @@
-"""Writing a store: creating it, and committing parts that appear whole or not at all."""
+"""Writing to a store: parts that appear whole or not at all."""
 
 from __future__ import annotations
 
 import fcntl
-import hashlib
 import os
 import shutil
 import uuid
@@ -16,10 +15,16 @@ from typing import IO, Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-from safetensors.numpy import save as save_safetensors
 
-from indexer.errors import DamagedStoreError, StoreError
-from indexer.store.disk import sealed, sha256_of, sync_file, sync_folder, write_whole
+from indexer.store.disk import (
+    LOCK_SUFFIX,
+    sealed,
+    sha256_of,
+    sync_file,
+    sync_folder,
+    write_whole,
+    writing,
+)
 from indexer.store.ledger import ID_DTYPE, id_bytes
 from indexer.store.part import (
     FILES_FILE,
@@ -30,16 +35,14 @@ from indexer.store.part import (
     part_names,
     reading,
 )
-from indexer.store.reader import HEAD_FILE, LIBRARIES_FILE, PARTS_FOLDER, STORE_FILE, Head, Store
+from indexer.store.reader import PARTS_FOLDER, Store
 from indexer.store.schema import (
     FILES_SCHEMA,
-    FORMAT_VERSION,
     FRAMES_ROW_GROUP,
     FRAMES_SCHEMA,
     RECORDING_ID_BYTES,
     SCENE_SCHEMA,
     FramesMode,
-    Identity,
     LedgerRow,
     Origin,
     frame_shape,
@@ -47,129 +50,12 @@ from indexer.store.schema import (
 from indexer.store.snapshot import Block
 
 _TEMPORARY_PREFIX = ".tmp-"
-_LOCK_SUFFIX = ".lock"
 #: Rows in one row group, at most: 5 MB of scenes and tags.
 _ROW_GROUPS = {SCENE_FILE: 1024, FRAMES_FILE: FRAMES_ROW_GROUP, FILES_FILE: 1 << 20}
 #: Columns of the ledger that say the same few things again and again.
 _FEW_VALUES = ["library_id", "status", "stage", "reason", "codec"]
 #: Columns of the ledger that come from outside.
 _FREE_TEXT = ("reason", "codec", "warnings")
-
-
-def create_store(
-    path: Path, identity: Identity, head: Head, *, checkpoint: str, written_by: str
-) -> Store:
-    """Make an empty store, or open the one that another process made first.
-
-    Args:
-        path: Its directory; created if absent.
-        identity: How everything in it will be computed.
-        head: Classifier head and final LayerNorm of the checkpoint.
-        checkpoint: Its name or file, for people and as the default of later commands.
-        written_by: Name and version of the software.
-
-    Raises:
-        StoreError: If the directory holds something else, or cannot be written.
-        IdentityError: If a store is there and its identity is another.
-    """
-    with _writing(path):
-        if not (path / STORE_FILE).exists():
-            _refuse_strangers(path)
-            (path / PARTS_FOLDER).mkdir(parents=True, exist_ok=True)
-            # Locked, so that nobody puts another head beside the identity of the first.
-            with _locked(path / f".{STORE_FILE}{_LOCK_SUFFIX}"):
-                if not (path / STORE_FILE).exists():
-                    _write_store(path, identity, head, checkpoint, written_by)
-    return open_matching(path, identity)
-
-
-def _write_store(
-    path: Path, identity: Identity, head: Head, checkpoint: str, written_by: str
-) -> None:
-    """Write what makes a directory a store; only with the lock, and if there is none yet."""
-    if part_names(path / PARTS_FOLDER):
-        raise DamagedStoreError(
-            f"{path} holds embeddings, but {STORE_FILE}, which says how they were computed, is "
-            f"missing; bring it back from a copy, or choose another --store"
-        )
-    tensors = save_safetensors(
-        {name: np.ascontiguousarray(tensor) for name, tensor in head._asdict().items()}
-    )
-    write_whole(path / HEAD_FILE, tensors)
-    document = {
-        "format_version": FORMAT_VERSION,
-        "identity": asdict(identity),
-        "checkpoint": checkpoint,
-        "head_sha256": hashlib.sha256(tensors).hexdigest(),
-        "written_by": written_by,
-    }
-    write_whole(path / STORE_FILE, sealed(document))  # last: what has it is a store
-
-
-def open_matching(path: Path, identity: Identity) -> Store:
-    """Open a store that must have been made the way `identity` says.
-
-    Raises:
-        IdentityError: Naming every field that differs.
-    """
-    store = Store.open(path)
-    store.identity.require(
-        identity,
-        f"the store {path} was made in another way",
-        "Use the options of the store, or another --store",
-    )
-    return store
-
-
-def _refuse_strangers(path: Path) -> None:
-    """Raise if a place without store.json is not free for a new store."""
-    if path.exists() and not path.is_dir():
-        raise StoreError(f"{path} is a file, not a directory; choose another --store")
-    ours = {STORE_FILE, PARTS_FOLDER, HEAD_FILE, LIBRARIES_FILE}
-    names = {entry.name for entry in path.iterdir()} if path.exists() else set()
-    strangers = sorted(name for name in names - ours if not name.startswith("."))
-    if strangers:
-        raise StoreError(
-            f"{path} holds other files, {strangers[0]!r} for one; "
-            f"a store needs a directory of its own"
-        )
-
-
-def library_at(store: Store, root: Path, moved_from: str | None = None) -> str:
-    """Return the id of the library at a root, remembering the root if it is new.
-
-    Args:
-        store: Where the library is remembered.
-        root: Absolute path of the library's folder.
-        moved_from: Id of the library that has moved to `root`, if it is not a new one.
-    """
-    lock = store.path / f".{LIBRARIES_FILE}{_LOCK_SUFFIX}"
-    with _writing(store.path), _locked(lock):
-        roots = {key: str(known) for key, known in store.libraries().items()}
-        for library_id, known in roots.items():
-            if known == str(root):
-                return library_id
-        library_id = moved_from or uuid.uuid4().hex
-        roots[library_id] = str(root)
-        write_whole(store.path / LIBRARIES_FILE, sealed({"roots": roots}))
-        return library_id
-
-
-@contextmanager
-def _locked(path: Path) -> Iterator[None]:
-    with path.open("wb") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        yield
-
-
-@contextmanager
-def _writing(path: Path) -> Iterator[None]:
-    """Turn what a full or a read-only disk makes a write raise into a StoreError."""
-    try:
-        yield
-    except OSError as error:
-        reason = os.strerror(error.errno) if error.errno else str(error)
-        raise StoreError(f"cannot write to the store {path}: {reason}") from error
 
 
 class PartWriter:
@@ -273,7 +159,7 @@ class PartWriter:
     def _all_or_nothing(self) -> Iterator[None]:
         """Throw everything away if a step breaks off: half of it must not be committed later."""
         try:
-            with _writing(self._parts.parent):
+            with writing(self._parts.parent):
                 yield
         except BaseException:
             self.abandon()
@@ -294,7 +180,7 @@ class PartWriter:
     def _choose_name(self) -> None:
         self._uuid = uuid.uuid4().hex
         self._folder = self._parts / f"{_TEMPORARY_PREFIX}{self._uuid}"
-        self._lock_path = self._folder.with_name(self._folder.name + _LOCK_SUFFIX)
+        self._lock_path = self._folder.with_name(self._folder.name + LOCK_SUFFIX)
 
     def _unfinished(self) -> set[bytes]:
         """Recordings that have windows in this part, but no word yet that they are complete."""
@@ -402,15 +288,13 @@ def remove_leftovers(store: Store) -> int:
     parts = store.path / PARTS_FOLDER
     with reading(parts):
         found = {entry.name for entry in parts.iterdir()}
-    names = {
-        name.removesuffix(_LOCK_SUFFIX) for name in found if name.startswith(_TEMPORARY_PREFIX)
-    }
+    names = {name.removesuffix(LOCK_SUFFIX) for name in found if name.startswith(_TEMPORARY_PREFIX)}
     return sum(_removed(parts / name) for name in sorted(names))
 
 
 def _removed(folder: Path) -> bool:
     """Delete a temporary folder and its lock, unless its process is alive or it is not ours."""
-    lock_path = folder.with_name(folder.name + _LOCK_SUFFIX)
+    lock_path = folder.with_name(folder.name + LOCK_SUFFIX)
     try:
         with lock_path.open("ab") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)  # fails while its process lives

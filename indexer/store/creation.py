@@ -1,0 +1,126 @@
+"""Making a store, and remembering the libraries that it was made from."""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+from safetensors.numpy import save as save_safetensors
+
+from indexer.errors import DamagedStoreError, StoreError
+from indexer.store.disk import LOCK_SUFFIX, sealed, write_whole, writing
+from indexer.store.part import part_names
+from indexer.store.reader import HEAD_FILE, LIBRARIES_FILE, PARTS_FOLDER, STORE_FILE, Head, Store
+from indexer.store.schema import FORMAT_VERSION, Identity
+
+
+def create_store(
+    path: Path, identity: Identity, head: Head, *, checkpoint: str, written_by: str
+) -> Store:
+    """Make an empty store, or open the one that another process made first.
+
+    Args:
+        path: Its directory; created if absent.
+        identity: How everything in it will be computed.
+        head: Classifier head and final LayerNorm of the checkpoint.
+        checkpoint: Its name or file, for people and as the default of later commands.
+        written_by: Name and version of the software.
+
+    Raises:
+        StoreError: If the directory holds something else, or cannot be written.
+        IdentityError: If a store is there and its identity is another.
+    """
+    with writing(path):
+        if not (path / STORE_FILE).exists():
+            _refuse_strangers(path)
+            (path / PARTS_FOLDER).mkdir(parents=True, exist_ok=True)
+            # Locked, so that nobody puts another head beside the identity of the first.
+            with _locked(path / f".{STORE_FILE}{LOCK_SUFFIX}"):
+                if not (path / STORE_FILE).exists():
+                    _write_store(path, identity, head, checkpoint, written_by)
+    return open_matching(path, identity)
+
+
+def _write_store(
+    path: Path, identity: Identity, head: Head, checkpoint: str, written_by: str
+) -> None:
+    """Write what makes a directory a store; only with the lock, and if there is none yet."""
+    if part_names(path / PARTS_FOLDER):
+        raise DamagedStoreError(
+            f"{path} holds embeddings, but {STORE_FILE}, which says how they were computed, is "
+            f"missing; bring it back from a copy, or choose another --store"
+        )
+    tensors = save_safetensors(
+        {name: np.ascontiguousarray(tensor) for name, tensor in head._asdict().items()}
+    )
+    write_whole(path / HEAD_FILE, tensors)
+    document = {
+        "format_version": FORMAT_VERSION,
+        "identity": asdict(identity),
+        "checkpoint": checkpoint,
+        "head_sha256": hashlib.sha256(tensors).hexdigest(),
+        "written_by": written_by,
+    }
+    write_whole(path / STORE_FILE, sealed(document))  # last: what has it is a store
+
+
+def open_matching(path: Path, identity: Identity) -> Store:
+    """Open a store that must have been made the way `identity` says.
+
+    Raises:
+        IdentityError: Naming every field that differs.
+    """
+    store = Store.open(path)
+    store.identity.require(
+        identity,
+        f"the store {path} was made in another way",
+        "Use the options of the store, or another --store",
+    )
+    return store
+
+
+def _refuse_strangers(path: Path) -> None:
+    """Raise if a place without store.json is not free for a new store."""
+    if path.exists() and not path.is_dir():
+        raise StoreError(f"{path} is a file, not a directory; choose another --store")
+    ours = {STORE_FILE, PARTS_FOLDER, HEAD_FILE, LIBRARIES_FILE}
+    names = {entry.name for entry in path.iterdir()} if path.exists() else set()
+    strangers = sorted(name for name in names - ours if not name.startswith("."))
+    if strangers:
+        raise StoreError(
+            f"{path} holds other files, {strangers[0]!r} for one; "
+            f"a store needs a directory of its own"
+        )
+
+
+def library_at(store: Store, root: Path, moved_from: str | None = None) -> str:
+    """Return the id of the library at a root, remembering the root if it is new.
+
+    Args:
+        store: Where the library is remembered.
+        root: Absolute path of the library's folder.
+        moved_from: Id of the library that has moved to `root`, if it is not a new one.
+    """
+    lock = store.path / f".{LIBRARIES_FILE}{LOCK_SUFFIX}"
+    with writing(store.path), _locked(lock):
+        roots = {key: str(known) for key, known in store.libraries().items()}
+        for library_id, known in roots.items():
+            if known == str(root):
+                return library_id
+        library_id = moved_from or uuid.uuid4().hex
+        roots[library_id] = str(root)
+        write_whole(store.path / LIBRARIES_FILE, sealed({"roots": roots}))
+        return library_id
+
+
+@contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    with path.open("wb") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield

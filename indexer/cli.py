@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -150,7 +151,8 @@ def run_extraction(library: Path, store: Path, settings: Any, config: Any, *, qu
     from indexer.extract import find_files
     from indexer.prepare import prepare
 
-    found = find_files(library, config)  # before a store is made for it, or a checkpoint fetched
+    with step_bar("walking", "file", quiet=quiet) as show_walk:
+        found = find_files(library, config, show_walk)  # before a store is made, or a download
     with download_bar(quiet=quiet) as show_download:
         opened, extractor = prepare(store, settings, show_download)
     with extraction_bar(quiet=quiet) as show:
@@ -290,17 +292,26 @@ def checkpoints(
         typer.echo(f"{row['name']:<31} {where:<13} {row['description']}")
 
 
+def _bar(**options: Any) -> tqdm[Any]:
+    """Return a bar that follows the terminal's width; some terminals do not say what it is."""
+    try:
+        is_sized = os.get_terminal_size(sys.stderr.fileno()).columns > 0
+    except OSError:
+        is_sized = False
+    size = {"dynamic_ncols": True} if is_sized else {"ncols": 80, "nrows": 24}
+    return tqdm(**options, **size)
+
+
 @contextmanager
 def extraction_bar(*, quiet: bool) -> Iterator[Callable[[Any], None] | None]:
     """Show files, hours of audio, times real time, failures and time left while extracting."""
     if quiet or not sys.stderr.isatty():
         yield None
         return
-    with tqdm(unit="file", dynamic_ncols=True, desc="walking") as bar:
+    with _bar(unit="file", desc="embedding") as bar:
 
         def show(progress: Any) -> None:
             bar.total = progress.files_total
-            bar.set_description("embedding", refresh=False)
             elapsed_s = max(bar.format_dict["elapsed"], 1e-3)
             bar.set_postfix(
                 hours=f"{progress.audio_s / 3600:.2f}",
@@ -325,7 +336,7 @@ def download_bar(*, quiet: bool) -> Iterator[Callable[[int, int | None], None] |
 
     def show(done: int, total: int | None) -> None:
         if not bars:
-            bars.append(tqdm(unit="B", unit_scale=True, desc="downloading", dynamic_ncols=True))
+            bars.append(_bar(unit="B", unit_scale=True, desc="downloading"))
         bars[0].total = total
         bars[0].update(done - bars[0].n)
 
@@ -337,14 +348,14 @@ def download_bar(*, quiet: bool) -> Iterator[Callable[[int, int | None], None] |
 
 
 @contextmanager
-def step_bar(what: str, unit: str, *, quiet: bool) -> Iterator[Callable[[int, int], None] | None]:
-    """Show progress in steps; nothing appears if there are none."""
+def step_bar(what: str, unit: str, *, quiet: bool) -> Iterator[Callable[..., None] | None]:
+    """Show progress in steps, called with (done, total or nothing); it goes when it is done."""
     if quiet or not sys.stderr.isatty():
         yield None
         return
-    with tqdm(unit=unit, desc=what, dynamic_ncols=True, leave=False) as bar:
+    with _bar(unit=unit, desc=what, leave=False) as bar:
 
-        def show(done: int, total: int) -> None:
+        def show(done: int, total: int | None = None) -> None:
             bar.total = total
             bar.update(done - bar.n)
 

@@ -70,15 +70,22 @@ class ExtractConfig:
     part_seconds: float = 300.0
 
 
-def find_files(library: Path, config: ExtractConfig) -> Walk:
+def find_files(
+    library: Path, config: ExtractConfig, progress: Callable[[int], None] | None = None
+) -> Walk:
     """Return the files of a library that a run would look at.
+
+    Args:
+        library: Folder of audio.
+        config: What is asked for.
+        progress: Called now and then with the number of files seen so far.
 
     Raises:
         LibraryError: If the library is missing or empty, or a list of files cannot be followed.
     """
     if config.files_from:
         return listed(library, config.files_from)
-    return walk(library, config.include, config.exclude)
+    return walk(library, config.include, config.exclude, progress)
 
 
 def extract(

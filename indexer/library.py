@@ -6,7 +6,7 @@ import codecs
 import csv
 import io
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -19,6 +19,8 @@ from indexer.windows import SAMPLE_RATE_HZ
 
 #: An end that no recording reaches, 31 years: what an empty `end` in a list means.
 _FOREVER_S = 1e9
+#: Progress is told once per this many files.
+_FILES_PER_STEP = 1000
 #: What a folder holds that is a store.
 _STORE_NAMES = {"store.json", "parts", "head.safetensors"}
 
@@ -64,7 +66,12 @@ class Walk:
     is_complete: bool = True
 
 
-def walk(root: Path, include: Sequence[str] = (), exclude: Sequence[str] = ()) -> Walk:
+def walk(
+    root: Path,
+    include: Sequence[str] = (),
+    exclude: Sequence[str] = (),
+    progress: Callable[[int], None] | None = None,
+) -> Walk:
     """List the audio files below a folder.
 
     Hidden files and folders are left out. Symbolic links are followed, each folder once.
@@ -74,12 +81,15 @@ def walk(root: Path, include: Sequence[str] = (), exclude: Sequence[str] = ()) -
         include: Patterns (`*` crosses folders) of relative paths; if given, only files that match
             one are taken, whatever their extension.
         exclude: Patterns of relative paths that are left out.
+        progress: Called now and then with the number of files seen so far.
 
     Raises:
         LibraryError: If `root` is not a folder that can be listed, or holds no audio.
     """
     found = Walk(require_folder(root))
-    for path in _files_below(found):
+    for number, path in enumerate(_files_below(found)):
+        if progress and number % _FILES_PER_STEP == 0:
+            progress(number)
         text = text_from_bytes(os.fsencode(path))
         if not include and Path(path).suffix.lower() not in AUDIO_EXTENSIONS:
             found.num_skipped += 1

@@ -197,7 +197,7 @@ def locate(
 def _names(wrong: str) -> str:
     close = difflib.get_close_matches(wrong, KNOWN_CHECKPOINTS, n=1)
     question = f"did you mean {close[0]!r}? " if close else ""
-    return f"{question}Known names: {', '.join(KNOWN_CHECKPOINTS)}"
+    return f"{question}the known names are {', '.join(KNOWN_CHECKPOINTS)}"
 
 
 def _advice(known: KnownCheckpoint) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
@@ -304,26 +305,26 @@ def _bar(**options: Any) -> tqdm[Any]:
 
 @contextmanager
 def extraction_bar(*, quiet: bool) -> Iterator[Callable[[Any], None] | None]:
-    """Show files, hours of audio, times real time, failures and time left while extracting."""
+    """Show files, hours of audio, times real time, failures and time left, if any file is read."""
     if quiet or not sys.stderr.isatty():
         yield None
         return
-    with _bar(unit="file", desc="embedding") as bar:
+    bars: list[tqdm[Any]] = []
+    started_s = time.monotonic()
 
-        def show(progress: Any) -> None:
-            bar.total = progress.files_total
-            elapsed_s = max(bar.format_dict["elapsed"], 1e-3)
-            bar.set_postfix(
-                hours=f"{progress.audio_s / 3600:.2f}",
-                x=f"{progress.audio_s / elapsed_s:.0f}",
-                failed=progress.num_failed,
-                refresh=False,
-            )
-            bar.update(progress.files_done - bar.n)
+    def show(progress: Any) -> None:
+        if not bars:
+            bars.append(_bar(unit="file", desc="embedding", total=progress.files_total))
+        speed = progress.audio_s / max(time.monotonic() - started_s, 1e-3)
+        audio = {"hours": f"{progress.audio_s / 3600:.2f}", "x": f"{speed:.0f}"}
+        bars[0].set_postfix(audio, failed=progress.num_failed, refresh=False)
+        bars[0].update(progress.files_done - bars[0].n)
 
-        bar.leave = False  # until there is something to show: often nothing has changed
+    try:
         yield show
-        bar.leave = bar.total is not None
+    finally:
+        for bar in bars:
+            bar.close()
 
 
 @contextmanager

@@ -146,10 +146,10 @@ class ResolvedFilter(NamedTuple):
     def _fit(
         self, wanted: Callable[[Term], Float32], unwanted: Callable[[Term], Float32], num_rows: int
     ) -> Float32:
-        fits = [np.ones(num_rows, np.float32)]
+        fits: list[Float32] = [np.ones(num_rows, np.float32)]
         fits += [wanted(term) for term in self.all_of]
         if self.any_of:
-            fits.append(np.max([wanted(term) for term in self.any_of], axis=0))
+            fits.append(np.stack([wanted(term) for term in self.any_of]).max(0))
         fits += [1 - unwanted(term) for term in self.none_of]
         return np.asarray(np.min(fits, axis=0))
 

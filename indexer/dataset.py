@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import os
+import signal
 import time
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -238,11 +238,14 @@ def _require_unchanged(path: Path, file: FoundFile) -> None:
 def load_windows(work: Work, *, num_workers: int, pin_memory: bool) -> Iterator[Batch]:
     """Start a DataLoader on a work list, and return its batches, in no particular order.
 
+    A reading process that was killed or crashed ends the iteration with a SoundalikeError.
+
     Args:
         work: What to read, and how.
         num_workers: Processes that read; 0 reads in this one.
         pin_memory: Put waveforms into page-locked memory, for a GPU.
     """
+    on_child = signal.getsignal(signal.SIGCHLD)
     with warnings.catch_warnings():
         # More readers than cores may be right, on a slow network disk for one.
         warnings.filterwarnings("ignore", "This DataLoader will create")
@@ -254,25 +257,30 @@ def load_windows(work: Work, *, num_workers: int, pin_memory: bool) -> Iterator[
             pin_memory=pin_memory,
             in_order=False,
         )
-        return iter(loader)
+        batches = iter(loader)
+    if on_child is not None and signal.getsignal(signal.SIGCHLD) is not on_child:
+        # PyTorch's handler raises wherever this process happens to be, in the middle of a commit
+        # for one. Without it, a reader that died is noticed while waiting for the next batch.
+        signal.signal(signal.SIGCHLD, on_child)
+    return _watched(batches)
 
 
-@contextmanager
-def readers_watched() -> Iterator[None]:
-    """Say in one line that a reading process died, wherever PyTorch's signal handler raises.
+def _watched(batches: Iterator[Batch]) -> Iterator[Batch]:
+    """Pass batches on; a reading process that died is one line.
 
     Raises:
         SoundalikeError: If one was killed or crashed.
     """
     try:
-        yield
-    except RuntimeError as error:
-        if not str(error).startswith("DataLoader worker"):
-            raise
+        while (batch := next(batches, None)) is not None:
+            yield batch
+    except (RuntimeError, OSError, EOFError) as error:
         raise SoundalikeError(
             f"a process that reads audio ended ({error}); what was embedded is kept: run again, "
             f"with --workers 1 if memory is short"
         ) from error
+    finally:
+        del batches  # ends the readers, also while a traceback holds on to this frame
 
 
 def _as_it_is(batch: Any) -> Any:

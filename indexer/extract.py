@@ -19,7 +19,6 @@ from indexer.dataset import (
     Work,
     default_num_workers,
     load_windows,
-    readers_watched,
 )
 from indexer.errors import SoundalikeError
 from indexer.extractor import Embeddings, Extractor, package_versions
@@ -186,10 +185,9 @@ class _Run:
         num_files = len(work.items)
         while work.items:
             self._items = work.items
-            with readers_watched():
-                for batch in self._batches(work):
-                    self._take(batch)
-                    self._show(num_files)
+            for batch in self._batches(work):
+                self._take(batch)
+                self._show(num_files)
             # A copy whose owner failed (it alone was unreadable, say) gets a turn of its own.
             copies = [
                 self._items[done.item] for waiting in self._waiting.values() for done in waiting

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import signal
 from collections.abc import Callable
 from multiprocessing import active_children
 from pathlib import Path
@@ -385,12 +384,13 @@ def test_extract_interrupted_in_the_middle_of_a_file_continues_there(
     assert starts == [number * WINDOW_SAMPLES for number in range(10)]
 
 
+def interrupted() -> None:
+    raise KeyboardInterrupt
+
+
 @pytest.mark.parametrize(
     ("end", "error"),
-    [
-        (lambda: signal.raise_signal(signal.SIGINT), KeyboardInterrupt),
-        (lambda: active_children()[0].kill(), SoundalikeError),
-    ],
+    [(interrupted, KeyboardInterrupt), (lambda: active_children()[0].kill(), SoundalikeError)],
     ids=["interrupt", "dead reader"],
 )
 def test_extract_interrupted_with_readers_leaves_none_and_keeps_what_was_done(

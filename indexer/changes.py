@@ -12,7 +12,7 @@ from indexer.errors import LibraryError
 from indexer.library import FoundFile, Walk
 from indexer.paths import bytes_from_text, path_id
 from indexer.store.creation import library_at
-from indexer.store.ledger import Ledger, id_bytes
+from indexer.store.ledger import Ledger
 from indexer.store.reader import Store
 from indexer.store.schema import LedgerRow
 
@@ -93,12 +93,11 @@ class Changes:
         present = self._ledger.present(self.library_id)
         known_now = np.append(self._path_ids, _path_ids(self.library_id, self._unreadable()))
         suspects = present[~np.isin(self._ledger.path_id[present], known_now)]
-        rows = []
-        for row in self._store.files_at(self._ledger.path_id[suspects]):
-            if self._is_absent(row):
-                at = self._ledger.positions([row.path_id])[0]
-                new_path = found_at.get(id_bytes(self._ledger.recording_id[at]))
-                rows.append(_departed(row, new_path))
+        rows = [
+            _departed(row, found_at.get(row.recording_id or b""))
+            for row in self._store.files_at(self._ledger.path_id[suspects])
+            if self._is_absent(row)
+        ]
         num_gone = sum(row.status == "gone" for row in rows)
         if num_gone > max(1, len(present) // 2) and not allow_gone:
             raise LibraryError(

@@ -17,7 +17,7 @@ import pyarrow.compute as pc
 
 from indexer.errors import StoreError
 from indexer.store.disk import read_sealed, sealed, sha256_of, sync_file, sync_folder, write_whole
-from indexer.store.ledger import Integers, Mask, contains, ids_from_column, last_of_each
+from indexer.store.ledger import Mask, contains, ids_from_column, last_of_each
 from indexer.store.part import Part
 from indexer.store.reader import Store
 from indexer.store.schema import NUM_TAGS
@@ -136,7 +136,7 @@ def _reuse(
     live = np.sort(ids)
     kept = []
     for segment in previous.segments if previous else ():
-        alive = _is_in(live, segment.windows.window_id)
+        alive = contains(live, segment.windows.window_id)
         if alive.any() and alive.mean() >= _MIN_ALIVE_SHARE:
             kept.append((segment, alive))
     kept.sort(key=lambda pair: int(pair[1].sum()))
@@ -144,15 +144,7 @@ def _reuse(
     while kept and len(kept[0][0]) < max_segment_rows and kept[0][1].sum() <= num_new:
         num_new += int(kept.pop(0)[1].sum())
     held = [segment.windows.window_id[alive] for segment, alive in kept]
-    return kept, ~_is_in(np.sort(np.concatenate([live[:0], *held])), ids)
-
-
-def _is_in(sorted_ids: Integers, wanted: Integers) -> Mask:
-    """Return which of `wanted` are in a sorted array."""
-    if not len(sorted_ids):
-        return np.zeros(len(wanted), bool)
-    at = np.minimum(np.searchsorted(sorted_ids, wanted), len(sorted_ids) - 1)
-    return np.asarray(sorted_ids[at] == wanted)
+    return kept, ~contains(np.sort(np.concatenate([live[:0], *held])), ids)
 
 
 def _write_segments(

@@ -46,8 +46,8 @@ def id_bytes(value: np.bytes_ | bytes) -> bytes:
     return bytes(value).ljust(RECORDING_ID_BYTES, b"\0")
 
 
-def contains(sorted_ids: Ids, wanted: Ids) -> Mask:
-    """Return which of `wanted` are in a sorted array of ids."""
+def contains(sorted_ids: Ids | Integers, wanted: Ids | Integers) -> Mask:
+    """Return which of `wanted` are in a sorted array of ids, 16-byte ones or numbers."""
     if not len(sorted_ids):
         return np.zeros(len(wanted), bool)
     at = np.minimum(np.searchsorted(sorted_ids, wanted), len(sorted_ids) - 1)

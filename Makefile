@@ -6,8 +6,9 @@ BIN := $(VENV)/bin
 SOUNDALIKE := $(BIN)/soundalike
 STORE := demo.soundalike
 SAMPLES := data/samples
+FUZZ_SECONDS ?= 300
 
-.PHONY: demo test clean
+.PHONY: demo test fuzz clean
 
 demo: $(VENV)/installed
 	$(SOUNDALIKE) index $(SAMPLES) --store $(STORE) --checkpoint demo
@@ -24,6 +25,10 @@ test: $(VENV)/installed-dev
 	$(BIN)/mypy indexer search
 	$(BIN)/lint-imports
 	$(BIN)/pytest --numprocesses 2 --dist loadgroup -m "not slow"
+
+# Damaged and hostile bytes for every reader; what should not happen is kept in fuzz-findings/.
+fuzz: $(VENV)/installed-dev
+	$(BIN)/python tests/fuzz.py $(FUZZ_SECONDS)
 
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 12))' || \

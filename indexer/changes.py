@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
 import numpy.typing as npt
 
 from indexer.errors import LibraryError
-from indexer.library import FoundFile, Walk
+from indexer.files import FileList, FoundFile
+from indexer.library import Walk
 from indexer.paths import bytes_from_text, path_id
 from indexer.store.creation import library_at
-from indexer.store.ledger import Ledger
+from indexer.store.ledger import ID_DTYPE, Integers, Ledger, contains
 from indexer.store.reader import Store
-from indexer.store.schema import LedgerRow
+from indexer.store.schema import STATUSES, LedgerRow
 
 #: A folder is taken for a library that moved if this share of its files is known from it.
 _MOVED_SHARE = 0.5
+
+
+#: As the ledger has them: what was there when last seen, embedded or failed.
+_PRESENT = (STATUSES.index("ok"), STATUSES.index("failed"))
 
 
 class Changes:
@@ -26,6 +31,9 @@ class Changes:
     Attributes:
         library_id: Of the library, old or new.
         to_read: New or changed files, and failed ones to be tried again.
+        num_new: Files at paths where nothing was before.
+        num_changed: Files that are not as they were when they were embedded.
+        num_retried: Files that failed before and are tried again.
         num_unchanged: Files that are as they were when they were embedded.
         num_failed_before: Files that are as they were when they failed.
     """
@@ -42,13 +50,36 @@ class Changes:
         self._store, self._ledger, self._found = store, ledger, found
         self.library_id = library_at(store, found.root, _moved_library(store, ledger, found))
         self._path_ids = _path_ids(self.library_id, found.files)
-        size = np.array([file.size for file in found.files], np.int64)
-        mtime_ns = np.array([file.mtime_ns for file in found.files], np.int64)
+        size, mtime_ns = found.files.sizes, found.files.mtimes_ns
         embedded, failed = ledger.settled(self._path_ids, size, mtime_ns)
         failed &= not retry_failed
         self.num_unchanged = int(embedded.sum())
         self.num_failed_before = int(failed.sum())
-        self.to_read = [found.files[at] for at in np.flatnonzero(~(embedded | failed))]
+        wanted = np.flatnonzero(~(embedded | failed))
+        self.to_read = FileList(found.files[at] for at in wanted.tolist())
+        was = _statuses(ledger, self._path_ids[wanted])
+        is_new = ~np.isin(was, _PRESENT)
+        self.num_new = int(is_new.sum())
+        self.num_changed, self.num_retried = (int((was == one).sum()) for one in _PRESENT)
+        self._missing = self._find_missing()
+        gone = ledger.recording_id[self._missing]
+        self._missing_recordings = np.unique(gone)
+        #: Those that are at a new path, by the look of it: nothing is read yet.
+        looks = _look(ledger.size, ledger.mtime_ns)[self._missing]
+        self._num_moved = int(np.isin(looks, _look(size, mtime_ns)[wanted[is_new]]).sum())
+
+    def summary(self) -> str:
+        """Say what a run will find to do, before anything is read."""
+        counts = {
+            "new": self.num_new,
+            "changed": self.num_changed,
+            "moved": self._num_moved,
+            "gone": len(self._missing) - self._num_moved,
+            "unchanged": self.num_unchanged,
+            "failed before": self.num_failed_before,
+            "tried again": self.num_retried,
+        }
+        return f"{self._found.root}: " + ", ".join(f"{n:,} {what}" for what, n in counts.items())
 
     def row(self, file: FoundFile) -> LedgerRow:
         """Return what every ledger row of a file has in common."""
@@ -88,24 +119,54 @@ class Changes:
         Raises:
             LibraryError: If more than half is gone, and that was not allowed.
         """
-        if not self._found.is_complete:
-            return []
-        present = self._ledger.present(self.library_id)
-        known_now = np.append(self._path_ids, _path_ids(self.library_id, self._unreadable()))
-        suspects = present[~np.isin(self._ledger.path_id[present], known_now)]
+        self.require_library()
         rows = [
             _departed(row, found_at.get(row.recording_id or b""))
-            for row in self._store.files_at(self._ledger.path_id[suspects])
+            for row in self._store.files_at(self._ledger.path_id[self._missing])
             if self._is_absent(row)
         ]
+        num_present = len(self._ledger.present(self.library_id))
         num_gone = sum(row.status == "gone" for row in rows)
-        if num_gone > max(1, len(present) // 2) and not allow_gone:
+        if num_gone > max(1, num_present // 2) and not allow_gone:
             raise LibraryError(
-                f"{num_gone} of {len(present)} files of this library are no longer in "
+                f"{num_gone} of {num_present} files of this library are no longer in "
                 f"{self._found.root}, and none of them was removed from the store; if they were "
                 f"deleted on purpose, say --allow-gone"
             )
         return rows
+
+    def is_missing(self, recording_id: bytes) -> bool:
+        """Whether a recording was at a path that is no longer there."""
+        wanted = np.array([recording_id], ID_DTYPE)
+        return bool(contains(self._missing_recordings, wanted)[0])
+
+    def require_library(self) -> None:
+        """Raise unless the library still is where it was walked.
+
+        Without this, a disk that is unplugged would make a failure of every file that is left.
+
+        Raises:
+            LibraryError: If it is not.
+        """
+        if not self._found.is_there():
+            raise LibraryError(
+                f"the library {self._found.root} vanished while it was read; what was embedded is "
+                f"kept: run again when it is back"
+            )
+
+    def _find_missing(self) -> Integers:
+        """Return the positions in the ledger of the library's paths that are no longer there."""
+        if not self._found.is_complete:
+            return np.empty(0, np.int64)
+        present = self._ledger.present(self.library_id)
+        known_now = np.append(self._path_ids, _path_ids(self.library_id, self._unreadable()))
+        suspects = present[~np.isin(self._ledger.path_id[present], known_now)]
+        path_ids = [
+            row.path_id
+            for row in self._store.files_at(self._ledger.path_id[suspects])
+            if self._is_absent(row)
+        ]
+        return self._ledger.positions(path_ids)
 
     def _unreadable(self) -> list[FoundFile]:
         return [FoundFile(path, 0, 0) for path, _ in self._found.unreadable]
@@ -122,6 +183,19 @@ class Changes:
         return path.is_dir()
 
 
+def _statuses(ledger: Ledger, path_ids: Integers) -> npt.NDArray[np.int8]:
+    """Return the positions in STATUSES of what became of some paths; -1 for one that is new."""
+    at = ledger.positions(path_ids)
+    if not len(ledger):
+        return np.full(len(at), -1, np.int8)
+    return np.where(at >= 0, ledger.status[at], np.int8(-1))
+
+
+def _look(size: Integers, mtime_ns: Integers) -> Integers:
+    """Return a number that files of one size and date share, and hardly any others."""
+    return mtime_ns * 31 + size
+
+
 def _departed(row: LedgerRow, new_path: str | None) -> LedgerRow:
     if new_path is None:
         return replace(row, status="gone", stage=None, reason=None)
@@ -136,15 +210,15 @@ def _moved_library(store: Store, ledger: Ledger, found: Walk) -> str | None:
     for library_id, root in roots.items():
         if not root.exists():
             at = ledger.positions(_path_ids(library_id, found.files))
-            size = np.array([file.size for file in found.files], np.int64)
-            same = (at >= 0) & (ledger.size[at] == size) if len(ledger) else at >= 0
+            same = (at >= 0) & (ledger.size[at] == found.files.sizes) if len(ledger) else at >= 0
             if same.mean() >= _MOVED_SHARE:
                 return library_id
     return None
 
 
-def _path_ids(library_id: str, files: Sequence[FoundFile]) -> npt.NDArray[np.int64]:
-    return np.array([path_id(library_id, file.path, file.span) for file in files], np.int64)
+def _path_ids(library_id: str, files: Iterable[FoundFile]) -> Integers:
+    ids = (path_id(library_id, file.path, file.span) for file in files)
+    return np.fromiter(ids, np.int64)
 
 
 def _is_utf8(name: bytes) -> bool:

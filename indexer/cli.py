@@ -90,6 +90,12 @@ AllowGoneOption = Annotated[
 MaxHoursOption = Annotated[
     float, typer.Option(metavar="H", min=0.001, help="A longer file is a failure.")
 ]
+TimeoutOption = Annotated[
+    float,
+    typer.Option(
+        metavar="S", min=1, help="Give up on a file that is not got on with for S seconds."
+    ),
+]
 
 
 def register(app: typer.Typer) -> None:
@@ -116,6 +122,7 @@ def extract(
     retry_failed: RetryOption = False,
     allow_gone: AllowGoneOption = False,
     max_hours: MaxHoursOption = 24.0,
+    timeout: TimeoutOption = 120.0,
     output: FormatOption = "text",
     quiet: QuietOption = False,
 ) -> None:
@@ -140,6 +147,7 @@ def extract(
         retry_failed=retry_failed,
         allow_gone=allow_gone,
         max_hours=max_hours,
+        timeout_s=timeout,
     )
     report = run_extraction(library, store, settings, config, quiet=quiet)
     print_report(report, output, quiet=quiet)
@@ -156,8 +164,14 @@ def run_extraction(library: Path, store: Path, settings: Any, config: Any, *, qu
         found = find_files(library, config, show_walk)  # before a store is made, or a download
     with download_bar(quiet=quiet) as show_download:
         opened, extractor = prepare(store, settings, show_download)
+    tell = None if quiet else say
     with extraction_bar(quiet=quiet) as show:
-        return extract_library(found, opened, extractor, config, show)
+        return extract_library(found, opened, extractor, config, show, tell)
+
+
+def say(text: str) -> None:
+    """Print a sentence for people, beside the output."""
+    typer.echo(printable(text), err=True)
 
 
 def print_report(report: Any, output: Format, *, quiet: bool) -> None:

@@ -1,31 +1,37 @@
-"""From a list of files to a DataLoader of windows; a file that cannot be read becomes a Failure."""
+"""From a list of files to batches of windows; a file that cannot be read becomes a Failure."""
 
 from __future__ import annotations
 
+import ctypes
 import hashlib
 import os
 import signal
+import sys
 import time
-import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, IterableDataset
+from torch.utils.data import IterableDataset, get_worker_info
 
 from indexer.audio import AudioInfo, open_audio
 from indexer.audio.decode import open_regular
-from indexer.errors import AudioError, SoundalikeError
-from indexer.library import FoundFile
+from indexer.errors import AudioError
+from indexer.files import FileList, FoundFile
 from indexer.paths import content_id
-from indexer.store.ledger import Ids, contains
-from indexer.windows import Cut, Geometry, window_id
+from indexer.store.ledger import Ids, Integers, contains
+from indexer.windows import Cut, Geometry, Samples, window_id
 
 _HASH_BLOCK_BYTES = 1 << 20
+#: From linux/prctl.h.
+_PR_SET_PDEATHSIG = 1
+#: Stage of a failure that nobody foresaw: a decoder that crashed, hung, or raised what it should
+#: not.
+CRASH = "crash"
 
 
 class Done(NamedTuple):
@@ -51,7 +57,7 @@ class Failure(NamedTuple):
 
     Attributes:
         item: Position in the work list.
-        stage: "open", "decode", "samples" or "embed".
+        stage: "access", "open", "decode", "samples", "embed" or "crash".
         reason: In words, without the path.
         recording_id: Digest of its bytes, if they could be read.
     """
@@ -104,17 +110,48 @@ class Work:
         geometry: How they are cut.
         batch_size: Windows in a batch, at most.
         known: Sorted content ids that need no embedding.
-        partial: Recording → ids of its windows that a run cut short left in the store.
+        partial: Recording → sorted ids of its windows that a run cut short left in the store.
         max_duration_s: A file that decodes to more than this is a failure.
     """
 
     root: Path
-    items: Sequence[FoundFile]
+    items: FileList
     geometry: Geometry
     batch_size: int
     known: Ids
-    partial: Mapping[bytes, frozenset[int]]
+    partial: Mapping[bytes, Integers]
     max_duration_s: float
+
+
+class Watch:
+    """What every reader is at, and since when: shared memory between the readers and their owner.
+
+    A reader that dies cannot say which file killed it, and one that hangs cannot say anything.
+
+    Attributes:
+        pids: Process of each reader; 0 before it has started.
+        items: What it reads: a position in the work list, or -1.
+        beats: `time.monotonic()` of its last sign of life, in seconds; 0 while it waits for others.
+    """
+
+    def __init__(self, num_readers: int) -> None:
+        context = torch.multiprocessing.get_context()
+        self.pids = context.RawArray("q", num_readers)
+        self.items = context.RawArray("q", [-1] * num_readers)
+        self.beats = context.RawArray("d", num_readers)
+
+    def begin(self, reader: int, item: int) -> None:
+        """Note that a reader takes a file; -1 for none."""
+        self.items[reader] = item
+        self.beat(reader)
+
+    def beat(self, reader: int) -> None:
+        """Note that a reader gets on."""
+        self.beats[reader] = time.monotonic()
+
+    def rest(self, reader: int) -> None:
+        """Note that a reader waits, which is no hang."""
+        self.beats[reader] = 0.0
 
 
 class WindowDataset(IterableDataset[Batch]):
@@ -123,64 +160,97 @@ class WindowDataset(IterableDataset[Batch]):
     The workers take files from one shared counter, so that a long file keeps only one of them busy.
     """
 
-    def __init__(self, work: Work) -> None:
-        self._work = work
+    def __init__(
+        self, work: Work, todo: Sequence[int], given: Mapping[int, int], num_readers: int
+    ) -> None:
+        """Prepare to read some files of a work list.
+
+        Args:
+            work: The list, and how to read.
+            todo: Positions in it.
+            given: Position → start of the last window that was given of it before, in samples.
+            num_readers: Processes that will read.
+        """
+        self._work, self._todo, self._given = work, todo, given
         self._next = torch.multiprocessing.get_context().Value("q", 0)
+        self.watch = Watch(max(1, num_readers))
 
     def __iter__(self) -> Iterator[Batch]:
+        info = get_worker_info()
+        reader = info.id if info else 0
+        if info:
+            _end_with_parent()
+        self.watch.pids[reader] = os.getpid()
+        for batch in self._batches(reader):
+            self.watch.rest(reader)
+            yield batch
+            self.watch.beat(reader)
+        self.watch.rest(reader)
+
+    def _batches(self, reader: int) -> Iterator[Batch]:
         batcher = _Batcher(self._work.batch_size)
         while (item := self._take()) is not None:
-            yield from self._read(item, batcher)
+            self.watch.begin(reader, item)
+            yield from self._read(item, batcher, lambda: self.watch.beat(reader))
+            self.watch.begin(reader, -1)
         yield from batcher.rest()
 
     def _take(self) -> int | None:
         with self._next.get_lock():
-            item: int = self._next.value
+            place: int = self._next.value
             self._next.value += 1
-        return item if item < len(self._work.items) else None
+        return self._todo[place] if place < len(self._todo) else None
 
-    def _read(self, item: int, batcher: _Batcher) -> Iterator[Batch]:
+    def _read(self, item: int, batcher: _Batcher, beat: Callable[[], None]) -> Iterator[Batch]:
         """Read one file; whatever is wrong with it ends here."""
         file = self._work.items[item]
         path = file.local(self._work.root)
         recording_id = None
         try:
-            recording_id = recording_digest(path)
+            recording_id = recording_digest(path, beat)
             if self._is_known(recording_id, file):
                 batcher.events.append(Done(item, recording_id))
                 return
-            yield from self._decode(item, path, recording_id, batcher)
+            yield from self._decode(item, recording_id, batcher, beat)
         except AudioError as error:
             batcher.events.append(Failure(item, error.stage, error.reason, recording_id))
         except Exception as error:  # noqa: BLE001 - an unforeseen error costs its file, never the run
             reason = f"{type(error).__name__}: {error}"
-            batcher.events.append(Failure(item, "decode", reason, recording_id))
+            batcher.events.append(Failure(item, CRASH, reason, recording_id))
 
     def _is_known(self, recording_id: bytes, file: FoundFile) -> bool:
         wanted = np.array([content_id(recording_id, file.span)], self._work.known.dtype)
         return bool(contains(self._work.known, wanted)[0])
 
     def _decode(
-        self, item: int, path: Path, recording_id: bytes, batcher: _Batcher
+        self, item: int, recording_id: bytes, batcher: _Batcher, beat: Callable[[], None]
     ) -> Iterator[Batch]:
         file = self._work.items[item]
+        path = file.local(self._work.root)
         start, length = file.span or (0, None)
-        stored = self._work.partial.get(recording_id, frozenset())
         audio = open_audio(
             path, start_sample=start, num_samples=length, max_duration_s=self._work.max_duration_s
         )
         is_empty = True
         with audio:
-            for cut in self._work.geometry.cut(audio.blocks()):
+            for cut in self._work.geometry.cut(_beating(audio.blocks(), beat)):
                 is_empty = False
                 key = WindowKey(item, recording_id, start + cut.start_sample, cut.num_samples)
-                if window_id(*key[1:]) not in stored:
+                if not self._is_given(key):
                     yield from batcher.add(key, cut)
             _require_unchanged(path, file)
             if is_empty:  # a whole file without a sample is refused by the decoder already
                 raise AudioError("samples", "the span that is asked for begins after the end")
             done = Done(item, recording_id, audio.num_samples, audio.info, audio.warnings)
         batcher.events.append(done)
+
+    def _is_given(self, key: WindowKey) -> bool:
+        """Whether a window is in the store already, or on its way there."""
+        if key.start_sample <= self._given.get(key.item, -1):
+            return True
+        stored = self._work.partial.get(key.recording_id)
+        wanted = np.array([window_id(*key[1:])], np.int64)
+        return stored is not None and bool(contains(stored, wanted)[0])
 
 
 class _Batcher:
@@ -213,16 +283,38 @@ class _Batcher:
         self._since = time.perf_counter()  # after the yield: the time away was not ours
 
 
-def recording_digest(path: Path) -> bytes:
+def _end_with_parent() -> None:
+    """Let the system end this process with the one that started it, be it stuck in a decoder."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+def _beating(blocks: Iterator[Samples], beat: Callable[[], None]) -> Iterator[Samples]:
+    """Pass decoded blocks on, each as a sign of life."""
+    for block in blocks:
+        beat()
+        yield block
+
+
+def recording_digest(path: Path, beat: Callable[[], None] | None = None) -> bytes:
     """Return the 16-byte BLAKE2b of a file's bytes.
+
+    Args:
+        path: A regular file, or a link to one.
+        beat: Called after every megabyte.
 
     Raises:
         AudioError: If it is not a regular file that can be read.
     """
     digest = hashlib.blake2b(digest_size=16)
     with open_regular(path) as file:
-        while block := file.read(_HASH_BLOCK_BYTES):
-            digest.update(block)
+        try:
+            while block := file.read(_HASH_BLOCK_BYTES):
+                digest.update(block)
+                if beat:
+                    beat()
+        except OSError as error:
+            raise AudioError("access", f"cannot be read: {error.strerror}".lower()) from error
     return digest.digest()
 
 
@@ -230,67 +322,6 @@ def _require_unchanged(path: Path, file: FoundFile) -> None:
     try:
         status = path.stat()
     except OSError as error:
-        raise AudioError("decode", "the file vanished while it was read") from error
+        raise AudioError("access", "the file vanished while it was read") from error
     if (status.st_size, status.st_mtime_ns) != (file.size, file.mtime_ns):
-        raise AudioError("decode", "the file changed while it was read; run again")
-
-
-def load_windows(work: Work, *, num_workers: int, pin_memory: bool) -> Iterator[Batch]:
-    """Start a DataLoader on a work list, and return its batches, in no particular order.
-
-    A reading process that was killed or crashed ends the iteration with a SoundalikeError.
-
-    Args:
-        work: What to read, and how.
-        num_workers: Processes that read; 0 reads in this one.
-        pin_memory: Put waveforms into page-locked memory, for a GPU.
-    """
-    on_child = signal.getsignal(signal.SIGCHLD)
-    with warnings.catch_warnings():
-        # More readers than cores may be right, on a slow network disk for one.
-        warnings.filterwarnings("ignore", "This DataLoader will create")
-        loader: DataLoader[Batch] = DataLoader(
-            WindowDataset(work),
-            batch_size=None,
-            num_workers=num_workers,
-            collate_fn=_as_it_is,
-            pin_memory=pin_memory,
-            in_order=False,
-        )
-        batches = iter(loader)
-    if on_child is not None and signal.getsignal(signal.SIGCHLD) is not on_child:
-        # PyTorch's handler raises wherever this process happens to be, in the middle of a commit
-        # for one. Without it, a reader that died is noticed while waiting for the next batch.
-        signal.signal(signal.SIGCHLD, on_child)
-    return _watched(batches)
-
-
-def _watched(batches: Iterator[Batch]) -> Iterator[Batch]:
-    """Pass batches on; a reading process that died is one line.
-
-    Raises:
-        SoundalikeError: If one was killed or crashed.
-    """
-    try:
-        while (batch := next(batches, None)) is not None:
-            yield batch
-    except (RuntimeError, OSError, EOFError) as error:
-        raise SoundalikeError(
-            f"a process that reads audio ended ({error}); what was embedded is kept: run again, "
-            f"with --workers 1 if memory is short"
-        ) from error
-    finally:
-        del batches  # ends the readers, also while a traceback holds on to this frame
-
-
-def _as_it_is(batch: Any) -> Any:
-    """Stand in for PyTorch's own conversion, which would turn tuples into lists."""
-    return batch
-
-
-def default_num_workers(device_type: str) -> int:
-    """Return how many reading processes suit a device: on a CPU the network needs the cores."""
-    cores = (
-        len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    )
-    return cores if device_type == "cuda" else max(1, cores // 4)
+        raise AudioError("access", "the file changed while it was read; run again")

@@ -26,7 +26,8 @@ class AudioError(SoundalikeError):
     """One file could not be turned into samples.
 
     Attributes:
-        stage: Where it failed: "open", "decode" or "samples".
+        stage: Where it failed: "access" (the system did not give the file), "open" (it is no
+            audio that can be read), "decode" or "samples".
         reason: What happened, without the file's name.
     """
 

@@ -11,21 +11,18 @@ from pathlib import Path
 import numpy as np
 
 from indexer.changes import Changes
-from indexer.dataset import (
-    Batch,
-    Done,
-    Failure,
-    WindowKey,
-    Work,
-    default_num_workers,
-    load_windows,
-)
+from indexer.copies import Copies
+from indexer.dataset import Batch, Done, Failure, WindowKey, Work
 from indexer.errors import SoundalikeError
 from indexer.extractor import Embeddings, Extractor, package_versions
-from indexer.library import FoundFile, Walk, listed, walk
+from indexer.files import FileList, FoundFile
+from indexer.interrupts import undisturbed
+from indexer.library import Walk, listed, walk
 from indexer.paths import content_id
 from indexer.progress import ExtractReport, FailedFile, Progress
+from indexer.readers import READ_TIMEOUT_S, default_num_workers, load_windows
 from indexer.store.ledger import ID_DTYPE
+from indexer.store.lock import sole_writer
 from indexer.store.reader import Store
 from indexer.store.schema import LedgerRow, Origin
 from indexer.store.snapshot import Block, WindowTable
@@ -35,6 +32,8 @@ from indexer.windows import SAMPLE_RATE_HZ, window_id
 #: Windows in a batch: large ones make a CPU slower (page faults on big temporaries).
 _CPU_BATCH = 4
 _GPU_BATCH = 64
+#: Commit after this many words on files, even where nothing is embedded: some 50 MB of them.
+_MAX_LEDGER_ROWS = 1 << 16
 _NOT_FINITE = "an embedding is not finite: the samples are too large, or the checkpoint is broken"
 
 
@@ -52,6 +51,7 @@ class ExtractConfig:
         retry_failed: Try files again that failed before and have not changed.
         allow_gone: Accept that more than half of a library has disappeared.
         max_hours: A file that decodes to more than this is a failure.
+        timeout_s: A file on which reading makes no progress for this long is a failure.
         part_windows: Commit after this many windows …
         part_seconds: … or this many seconds, whichever comes first.
     """
@@ -65,6 +65,7 @@ class ExtractConfig:
     retry_failed: bool = False
     allow_gone: bool = False
     max_hours: float = 24.0
+    timeout_s: float = READ_TIMEOUT_S
     part_windows: int = 4096
     part_seconds: float = 300.0
 
@@ -93,11 +94,13 @@ def extract(
     extractor: Extractor,
     config: ExtractConfig | None = None,
     progress: Callable[[Progress], None] | None = None,
+    tell: Callable[[str], None] | None = None,
 ) -> ExtractReport:
     """Embed what is new or changed in a library.
 
     A file that cannot be read becomes a row of the ledger, and the run goes on. What was computed
-    is committed as it goes; interrupted, the run commits what it has and can be started again.
+    is committed as it goes; interrupted, the run commits what it has and can be started again. Only
+    one run writes to a store at a time: another waits for it.
 
     Args:
         library: Folder of audio, or what `find_files` found in it.
@@ -105,14 +108,16 @@ def extract(
         extractor: Model and device.
         config: How to go about it.
         progress: Called after every batch.
+        tell: Called with a sentence for people: what was found, and what is waited for.
 
     Returns:
         What was done; failures are in it.
 
     Raises:
-        LibraryError: If the library is missing or empty, or more than half of it disappeared.
+        LibraryError: If the library is missing or empty, disappears, or lost more than half.
         IdentityError: If the store was made with another checkpoint or other settings.
-        SoundalikeError: With `strict`, at the first file that fails; or if a reading process died.
+        StoreError: If the store cannot be written: a full disk, for one.
+        SoundalikeError: With `strict`, at the first file that fails.
     """
     config = config or ExtractConfig()
     started = time.perf_counter()
@@ -121,11 +126,31 @@ def extract(
         f"the store {store.path} was made in another way",
         "Use the checkpoint and options of the store, or another --store",
     )
-    found = library if isinstance(library, Walk) else find_files(library, config)
+    with sole_writer(store.path, tell) as has_waited:
+        if isinstance(library, Walk) and not has_waited:
+            found = library
+        else:
+            root = library.root if isinstance(library, Walk) else library
+            found = find_files(root, config)
+        report = _extract(found, store, extractor, config, progress, tell)
+    report.seconds["total"] = time.perf_counter() - started
+    return report
+
+
+def _extract(
+    found: Walk,
+    store: Store,
+    extractor: Extractor,
+    config: ExtractConfig,
+    progress: Callable[[Progress], None] | None,
+    tell: Callable[[str], None] | None,
+) -> ExtractReport:
     remove_leftovers(store)
     parts = store.parts()
     ledger = store.ledger(parts)
     changes = Changes(store, ledger, found, retry_failed=config.retry_failed)
+    if tell:
+        tell(changes.summary())
     report = ExtractReport(
         num_unchanged=changes.num_unchanged,
         num_failed_before=changes.num_failed_before,
@@ -153,7 +178,6 @@ def extract(
             run.record_missing()
         finally:  # an error, an interrupt or a strict stop keeps what was computed
             run.commit()
-            report.seconds["total"] = time.perf_counter() - started
     return report
 
 
@@ -171,12 +195,11 @@ class _Run:
     ) -> None:
         self._extractor, self._config, self._changes = extractor, config, changes
         self._writer, self._report, self._progress = writer, report, progress
-        self._items: Sequence[FoundFile] = ()
-        self._owner: dict[bytes, int] = {}  # content → the file that is embedded for all copies
-        self._finished: set[bytes] = set()
-        self._waiting: dict[bytes, list[Done]] = {}  # copies that ended before their owner did
+        self._items = FileList()
+        self._copies = Copies()
+        self._again = FileList()  # copies of a file that failed: they may be readable
         self._spoiled: set[int] = set()  # files with an embedding that is not finite
-        self._found_at: dict[bytes, str] = {}  # recordings known from before → their new path
+        self._found_at: dict[bytes, str] = {}  # recordings that moved → their new path
         self._num_done = 0
         self._last_commit = time.perf_counter()
 
@@ -188,12 +211,8 @@ class _Run:
             for batch in self._batches(work):
                 self._take(batch)
                 self._show(num_files)
-            # A copy whose owner failed (it alone was unreadable, say) gets a turn of its own.
-            copies = [
-                self._items[done.item] for waiting in self._waiting.values() for done in waiting
-            ]
-            work = replace(work, items=copies)
-            self._owner, self._waiting, self._spoiled = {}, {}, set()
+            work = replace(work, items=self._again)
+            self._again, self._spoiled = FileList(), set()
 
     def _show(self, num_files: int) -> None:
         if self._progress:
@@ -207,7 +226,10 @@ class _Run:
             num_workers = min(default_num_workers(device_type), len(work.items))
         clock = time.perf_counter()
         pin_memory = device_type == "cuda"
-        for batch in load_windows(work, num_workers=num_workers, pin_memory=pin_memory):
+        timeout_s = self._config.timeout_s
+        for batch in load_windows(
+            work, num_workers=num_workers, pin_memory=pin_memory, timeout_s=timeout_s
+        ):
             self._report.seconds["read"] += time.perf_counter() - clock
             self._report.seconds["decode"] += batch.read_s
             yield batch
@@ -216,28 +238,32 @@ class _Run:
     def _take(self, batch: Batch) -> None:
         """Embed and write what a batch brings."""
         clock = time.perf_counter()
-        rows = [row for row, key in enumerate(batch.keys) if self._is_ours(key)]
+        rows = [
+            row
+            for row, key in enumerate(batch.keys)
+            if self._copies.owns(self._content(key.item, key.recording_id), key.item)
+        ]
         embeddings = self._extractor(batch.waveforms[rows]) if rows else None
         embedded = time.perf_counter()
-        if embeddings:
-            self._write_windows([batch.keys[row] for row in rows], embeddings)
-        for event in batch.events:
-            self._handle(event)
-        is_late = embedded - self._last_commit >= self._config.part_seconds
-        if is_late or self._writer.num_windows >= self._config.part_windows:
+        with undisturbed():  # half of it would be words without windows
+            if embeddings:
+                self._write_windows([batch.keys[row] for row in rows], embeddings)
+            for event in batch.events:
+                self._handle(event)
+        if self._is_due():
             self.commit()
         self._report.seconds["model"] += embedded - clock
         self._report.seconds["write"] += time.perf_counter() - embedded
 
+    def _is_due(self) -> bool:
+        return (
+            time.perf_counter() - self._last_commit >= self._config.part_seconds
+            or self._writer.num_windows >= self._config.part_windows
+            or self._writer.num_ledger_rows >= _MAX_LEDGER_ROWS
+        )
+
     def _content(self, item: int, recording_id: bytes) -> bytes:
         return content_id(recording_id, self._items[item].span)
-
-    def _is_ours(self, key: WindowKey) -> bool:
-        """Whether a window is to be embedded: not if a copy of its file is, or was."""
-        content = self._content(key.item, key.recording_id)
-        if content in self._finished:
-            return False
-        return self._owner.setdefault(content, key.item) == key.item
 
     def _write_windows(self, keys: list[WindowKey], embeddings: Embeddings) -> None:
         scene, frames, tags = embeddings
@@ -266,15 +292,15 @@ class _Run:
         content = self._content(done.item, done.recording_id)
         file = self._items[done.item]
         copies: list[Done] = []
-        if done.info is None or content in self._finished:
+        if done.info is None or self._copies.is_finished(content):
             self._report.num_known += 1
-            self._found_at[done.recording_id] = file.path
-        elif self._owner.get(content, done.item) == done.item:
-            self._finished.add(content)
+            if self._changes.is_missing(done.recording_id):
+                self._found_at[done.recording_id] = file.path
+        elif self._copies.owns(content, done.item):
             self._report.num_embedded += 1
-            copies = self._waiting.pop(content, [])
+            copies = self._copies.finish(content)
         else:
-            self._waiting.setdefault(content, []).append(done)
+            self._copies.wait(content, done)
             return
         self._report.num_warnings += bool(done.warnings)
         self._num_done += 1
@@ -298,9 +324,18 @@ class _Run:
 
     def _fail(self, failure: Failure) -> None:
         file = self._items[failure.item]
+        rows = [_failed(self._changes.row(file), failure)]
+        if failure.stage == "access":
+            self._changes.require_library()
+            # Not a word on the file itself: as it was found in no state, the next run tries again.
+            rows = self._changes.new_failures([replace(row, size=0, mtime_ns=0) for row in rows])
+        if failure.recording_id:
+            copies = self._copies.give_up(self._content(failure.item, failure.recording_id))
+            for copy in copies:
+                self._again.append(self._items[copy.item])
         self._num_done += 1
         self._report.failures.append(FailedFile(file.path, failure.stage, failure.reason))
-        self._writer.add_ledger([_failed(self._changes.row(file), failure)])
+        self._writer.add_ledger(rows)
         if self._config.strict:
             raise SoundalikeError(
                 f"stopped at {file.path} ({failure.stage}): {failure.reason}; "
@@ -325,7 +360,8 @@ class _Run:
 
     def commit(self) -> None:
         """Publish what was added since the last time."""
-        self._writer.commit()
+        with undisturbed():
+            self._writer.commit()
         self._last_commit = time.perf_counter()
 
 

@@ -10,11 +10,11 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import NamedTuple
 
 from indexer.audio import AUDIO_EXTENSIONS
 from indexer.errors import LibraryError
-from indexer.paths import Span, local_path, text_from_bytes
+from indexer.files import FileList, FoundFile
+from indexer.paths import Span, text_from_bytes
 from indexer.windows import SAMPLE_RATE_HZ
 
 #: An end that no recording reaches, 31 years: what an empty `end` in a list means.
@@ -23,26 +23,6 @@ _FOREVER_S = 1e9
 _FILES_PER_STEP = 1000
 #: What a folder holds that is a store.
 _STORE_NAMES = {"store.json", "parts", "head.safetensors"}
-
-
-class FoundFile(NamedTuple):
-    """A file to look at, as it was when it was found.
-
-    Attributes:
-        path: POSIX-relative to the library's root, as stored.
-        size: In bytes; 0 for what has no size.
-        mtime_ns: Last change, in ns since 1970.
-        span: The part of it that is asked for, in samples at 32 kHz; None for the whole.
-    """
-
-    path: str
-    size: int
-    mtime_ns: int
-    span: Span | None = None
-
-    def local(self, root: Path) -> Path:
-        """Return its path on this machine."""
-        return root / local_path(self.path)
 
 
 @dataclass(slots=True)
@@ -59,11 +39,19 @@ class Walk:
     """
 
     root: Path
-    files: list[FoundFile] = field(default_factory=list)
+    files: FileList = field(default_factory=FileList)
     unreadable: list[tuple[str, str]] = field(default_factory=list)
     num_skipped: int = 0
     num_excluded: int = 0
     is_complete: bool = True
+    _place: tuple[int, int] | None = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._place = _place(self.root)
+
+    def is_there(self) -> bool:
+        """Whether the root still is the folder that was walked, on the disk that it was on."""
+        return _place(self.root) == self._place
 
 
 def walk(
@@ -97,7 +85,7 @@ def walk(
             found.num_excluded += 1
         else:
             found.files.append(_found_file(found.root, text))
-    found.files.sort()
+    found.files = found.files.in_order()
     if not found.files and not found.unreadable:
         raise LibraryError(_nothing_found(found))
     return found
@@ -125,6 +113,7 @@ def listed(root: Path, files_from: Path) -> Walk:
     entries = _csv_entries(files_from, content) if is_csv else _lines(content)
     # A list may name files by the root as it was given, which is a link on some machines.
     roots = (found.root, Path(os.path.abspath(root)))  # noqa: PTH100 - resolve() follows links
+    files: set[FoundFile] = set()
     for name, span in entries:
         relative = _relative(name, roots)
         if relative is None:
@@ -132,8 +121,8 @@ def listed(root: Path, files_from: Path) -> Walk:
                 f"{name} in {files_from} is outside the library {found.root}; "
                 f"name a LIBRARY that holds all of the list"
             )
-        found.files.append(_found_file(found.root, text_from_bytes(os.fsencode(relative)), span))
-    found.files = sorted(set(found.files), key=lambda file: (file.path, file.span or (0, 0)))
+        files.add(_found_file(found.root, text_from_bytes(os.fsencode(relative)), span))
+    found.files = FileList(files).in_order()
     if not found.files:
         raise LibraryError(f"the list {files_from} names no file")
     return found
@@ -150,6 +139,15 @@ def require_folder(root: Path) -> Path:
     if not root.is_dir():
         raise LibraryError(f"{root} is not a folder; 'soundalike tag' listens to single files")
     return root.resolve()
+
+
+def _place(folder: Path) -> tuple[int, int] | None:
+    """Return what tells a folder from whatever takes its name later; None if there is none."""
+    try:
+        status = folder.stat()
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino
 
 
 def _nothing_found(found: Walk) -> str:

@@ -16,9 +16,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from indexer.errors import StoreError
+from indexer.store.compaction import delete_replaced
 from indexer.store.disk import read_sealed, sealed, sha256_of, sync_file, sync_folder, write_whole
 from indexer.store.ledger import Mask, contains, ids_from_column, last_of_each
-from indexer.store.part import Part
+from indexer.store.part import SCENE_FILE, Part
 from indexer.store.reader import Store
 from indexer.store.schema import NUM_TAGS
 from indexer.store.snapshot import Block, Snapshot
@@ -28,6 +29,7 @@ from search.segments import (
     CURRENT_FILE,
     GENERATION_FILE,
     INDEX_FOLDER,
+    PARTS_FILE,
     RECORDINGS_FILE,
     SEGMENT_ARRAYS,
     SEGMENTS_FOLDER,
@@ -57,7 +59,8 @@ def build(
     """Bring the index of a store up to date, and return the generation that queries now use.
 
     Segments are reused; only rows that are new, or whose segment has become too small or too empty,
-    are written. If nothing changed, nothing is written.
+    are written. If nothing changed, nothing is written. Parts that a compaction replaced are
+    deleted, now that no query needs to know of them.
 
     Args:
         store: Whose live windows are to be searched.
@@ -68,35 +71,56 @@ def build(
         StoreError: If the index cannot be written.
         DamagedStoreError: If a part is not as it was written.
     """
-    index = store.path / INDEX_FOLDER
-    try:
-        (index / SEGMENTS_FOLDER).mkdir(parents=True, exist_ok=True)
-        with _only_one(index):
-            return _build(store, index, max_segment_rows, progress)
-    except OSError as error:
-        raise StoreError(f"cannot write the index in {index}: {error.strerror or error}") from error
+    with _only_one(store) as index:
+        parts = store.parts()
+        generation = _build(store, index, parts, max_segment_rows, progress)
+        delete_replaced(store, parts)
+        return generation
+
+
+def tidy(store: Store) -> None:
+    """Delete the parts that a compaction replaced, as `build` does in the end.
+
+    Raises:
+        StoreError: If the store is read-only.
+    """
+    with _only_one(store):
+        delete_replaced(store, store.parts())
+
+
+def has_index(store: Store) -> bool:
+    """Whether an index was ever built, be it damaged."""
+    return (store.path / INDEX_FOLDER / CURRENT_FILE).exists()
 
 
 @contextmanager
-def _only_one(index: Path) -> Iterator[None]:
-    with (index / ".lock").open("wb") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        yield
+def _only_one(store: Store) -> Iterator[Path]:
+    """Hold the index alone: nobody else builds, or deletes parts that a build may be reading."""
+    index = store.path / INDEX_FOLDER
+    try:
+        (index / SEGMENTS_FOLDER).mkdir(parents=True, exist_ok=True)
+        with (index / ".lock").open("wb") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            yield index
+    except OSError as error:
+        raise StoreError(f"cannot write the index in {index}: {error.strerror or error}") from error
 
 
 def _build(
     store: Store,
     index: Path,
+    parts: Sequence[Part],
     max_segment_rows: int,
     progress: Callable[[int, int], None] | None,
 ) -> Generation:
     _remove_unused(index, [one.name for one in index.iterdir() if is_generation_name(one.name)])
-    parts = store.parts()
     previous = _previous(store)
     if previous and list(previous.parts) == [part.name for part in parts]:
         return previous
     snapshot = store.snapshot(parts)
     kept, new = _reuse(previous, snapshot, max_segment_rows)
+    for part, _ in snapshot.by_part(new):
+        part.require_intact(SCENE_FILE)  # a copy of damage would have a digest that fits it
     written = _write_segments(index, snapshot, new, max_segment_rows, progress)
     folder = index / f"{TEMPORARY_PREFIX}{uuid.uuid4().hex}"
     folder.mkdir()
@@ -105,8 +129,8 @@ def _build(
     for entry in written:
         _write_mask(alive_file(folder, entry["name"]), np.ones(entry["num_rows"], bool))
     _write_recordings(folder / RECORDINGS_FILE, store, parts, snapshot)
+    _write_parts(folder / PARTS_FILE, parts)
     manifest = {
-        "parts": [part.name for part in parts],
         "num_windows": len(snapshot),
         "segments": [_entry_of(segment, previous) for segment, _ in kept] + written,
         "files": _digests(folder),
@@ -266,6 +290,12 @@ def _write_recordings(path: Path, store: Store, parts: Sequence[Part], snapshot:
     table = chosen.select(columns).sort_by([(name, "ascending") for name in columns])
     with pa.OSFile(str(path), "wb") as file, pa.ipc.new_file(file, table.schema) as writer:
         writer.write_table(table.combine_chunks(), max_chunksize=max(1, len(table)))
+    sync_file(path)
+
+
+def _write_parts(path: Path, parts: Sequence[Part]) -> None:
+    """Write the names of the parts, a line each: no JSON, as there may be many."""
+    path.write_text("".join(f"{part.name}\n" for part in parts), "ascii")
     sync_file(path)
 
 

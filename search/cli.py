@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import shlex
+import signal
 import sys
+from dataclasses import asdict
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -32,6 +34,7 @@ from indexer.cli import (
     RetryOption,
     StoreArgument,
     StrictOption,
+    TimeoutOption,
     WorkersOption,
     print_report,
     run_extraction,
@@ -42,6 +45,7 @@ from indexer.paths import printable
 from indexer.report import count
 
 if TYPE_CHECKING:
+    from indexer.recompute import DeepReport
     from search.query import Hit
 
 app = typer.Typer(
@@ -88,6 +92,7 @@ def index(
     retry_failed: RetryOption = False,
     allow_gone: AllowGoneOption = False,
     max_hours: MaxHoursOption = 24.0,
+    timeout: TimeoutOption = 120.0,
     output: FormatOption = "text",
     quiet: QuietOption = False,
 ) -> None:
@@ -116,6 +121,7 @@ def index(
         retry_failed=retry_failed,
         allow_gone=allow_gone,
         max_hours=max_hours,
+        timeout_s=timeout,
     )
     report = run_extraction(library, path, settings, config, quiet=quiet)
     with step_bar("indexing", "window", quiet=quiet) as show:
@@ -298,31 +304,87 @@ def info(store: StoreArgument, output: FormatOption = "text") -> None:
 
 
 @app.command()
+def compact(
+    store: StoreArgument,
+    output: FormatOption = "text",
+    quiet: QuietOption = False,
+) -> None:
+    """Remove what is dead from a store.
+
+    Windows of deleted files go, and old rows of the ledger; many small parts become a few large
+    ones. STORE can be searched meanwhile. While it runs, what is written anew needs its room on the
+    disk a second time.
+
+    Example: soundalike compact recordings.soundalike
+    """
+    from search.compact import compact as compact_store
+    from search.show import compact_lines
+
+    with step_bar("compacting", "row", quiet=quiet) as show:
+        report = compact_store(store, None if quiet else indexer_cli.say, show)
+    if output == "json":
+        typer.echo(json.dumps(asdict(report), indent=1))
+    elif not quiet:
+        for line in compact_lines(store, report):
+            typer.echo(line)
+
+
+@app.command()
 def verify(
     store: StoreArgument,
+    deep: Annotated[
+        bool,
+        typer.Option("--deep", help="Embed some windows again from their audio, and compare."),
+    ] = False,
+    sample: Annotated[
+        int, typer.Option(metavar="N", min=1, help="How many windows --deep embeds, at most.")
+    ] = 20,
+    checkpoint: CheckpointOption = None,
+    device: DeviceOption = "auto",
     output: FormatOption = "text",
     quiet: QuietOption = False,
 ) -> None:
     """Check every byte of a store.
 
     Holds every file of STORE against the digest it was written with, and the stored tags against
-    the stored scenes. The exit code is 1 if anything is wrong.
+    the stored scenes. With --deep, if that finds nothing, a random sample of windows is embedded
+    again from the audio files. The exit code is 1 if anything is wrong, and 3 if --deep was asked
+    for and no audio is there to compare with.
 
-    Example: soundalike verify recordings.soundalike
+    Example: soundalike verify recordings.soundalike --deep --sample 50
     """
+    from search import show
     from search.verify import verify as verify_store
 
-    with step_bar("verifying", "part", quiet=quiet) as show:
-        problems = verify_store(store, show)
+    with step_bar("verifying", "part", quiet=quiet) as show_part:
+        problems = verify_store(store, show_part)
+    report = None
+    if deep and not problems:  # what is damaged is not parsed
+        report = _recompute(store, sample, checkpoint, device, quiet=quiet)
+        problems = report.problems
     if output == "json":
-        rows = [{"path": str(problem.path), "reason": problem.reason} for problem in problems]
-        typer.echo(json.dumps(rows, indent=1))
+        typer.echo(json.dumps(show.verified_data(problems, report), indent=1))
     else:
         for problem in problems:
             typer.echo(f"{printable(str(problem.path))}: {printable(problem.reason)}")
-        if not problems and not quiet:
-            typer.echo(f"{printable(str(store))} is as it was written")
-    raise typer.Exit(1 if problems else 0)
+        if not quiet:
+            for line in show.verified_lines(store, problems, report):
+                typer.echo(line)
+    raise typer.Exit(1 if problems else 3 if report and report.has_heard_nothing else 0)
+
+
+def _recompute(
+    path: Path, sample: int, checkpoint: str | None, device: str, *, quiet: bool
+) -> DeepReport:
+    from indexer.recompute import recompute
+    from indexer.store.reader import Store
+    from search.embed import extractor_for
+
+    store = Store.open(path)
+    with indexer_cli.download_bar(quiet=quiet) as show_download:
+        extractor = extractor_for(store, checkpoint, device, show_download)
+    with step_bar("listening", "window", quiet=quiet) as show:
+        return recompute(store, extractor, num_windows=sample, progress=show)
 
 
 indexer_cli.register(app)
@@ -330,6 +392,7 @@ indexer_cli.register(app)
 
 def main() -> None:
     """Run the command; an expected error is one line on stderr and an exit code."""
+    signal.signal(signal.SIGTERM, _terminate)
     try:
         code = app(prog_name="soundalike", standalone_mode=False)
     except SoundalikeError as error:
@@ -344,7 +407,9 @@ def main() -> None:
         code = 1
     except OSError as error:  # a full disk, for one
         code = _complain(str(error), 1)
-    if code == _INTERRUPTED:
+    except _Terminated:
+        code = _TERMINATED
+    if code in (_INTERRUPTED, _TERMINATED):
         embeds = sys.argv[1:2] in (["index"], ["extract"])
         kept = "; what was embedded is kept, and running again continues" if embeds else ""
         _complain(f"stopped{kept}", code)
@@ -353,6 +418,16 @@ def main() -> None:
 
 #: What the command line library returns after Ctrl-C: 128 + SIGINT.
 _INTERRUPTED = 130
+#: The same for SIGTERM, which a machine sends that is about to be taken away.
+_TERMINATED = 143
+
+
+class _Terminated(BaseException):
+    """SIGTERM: what was computed is committed on the way out."""
+
+
+def _terminate(*_: object) -> None:
+    raise _Terminated
 
 
 def _complain(message: str, code: int) -> int:

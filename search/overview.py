@@ -19,6 +19,8 @@ from indexer.store.schema import Identity
 from indexer.windows import SAMPLE_RATE_HZ
 from search.segments import Generation, current_name
 
+_COLUMNS = ("status", "stage", "reason", "warnings")
+
 
 @dataclass(frozen=True, slots=True)
 class Overview:
@@ -68,9 +70,9 @@ def overview(path: Path) -> Overview:
         StoreError: If there is no store at `path`, or it cannot be read.
     """
     store = Store.open(path)
-    parts = store.parts()
-    windows = store.snapshot(parts).windows
-    files = store.latest_files(("status", "stage", "reason", "warnings"))
+    parts, windows, files = store.from_parts(
+        lambda parts: (parts, store.snapshot(parts).windows, store.latest_files(_COLUMNS, parts))
+    )
     failed = files.filter(pc.equal(files["status"], "failed"))
     warned = files.filter(pc.is_valid(files["warnings"]))
     generation = Generation.current(store) if current_name(store) else None

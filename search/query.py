@@ -14,7 +14,8 @@ from indexer.errors import QueryError, StoreError
 from indexer.heard import HeardTag, heard
 from indexer.paths import local_path
 from indexer.store.ledger import ID_DTYPE, Ids, Integers, Mask, contains
-from indexer.store.reader import Store
+from indexer.store.part import Part
+from indexer.store.reader import PARTS_FOLDER, Store
 from indexer.store.schema import EMBEDDING_DIM, Identity
 from indexer.store.snapshot import Float16, Float32
 from indexer.windows import Window
@@ -126,10 +127,11 @@ class _Opened:
 
     def num_new_parts(self) -> int:
         new = set(self.store.part_names()) - set(self.generation.parts)
-        if new:  # or replaced by others: their manifests say
+        replaced: set[str] = set()
+        for name in new:
             with suppress(StoreError):  # damage there is no reason not to answer
-                new &= {part.name for part in self.store.parts()}
-        return len(new)
+                replaced.update(Part.from_manifest(self.store.path / PARTS_FOLDER / name).replaces)
+        return len(new - replaced)
 
     def paths(self, recording_id: bytes) -> set[Path]:
         places = self.generation.recordings.places(recording_id)

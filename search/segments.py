@@ -27,6 +27,7 @@ SEGMENTS_FOLDER = "segments"
 CURRENT_FILE = "CURRENT"
 GENERATION_FILE = "manifest.json"
 RECORDINGS_FILE = "recordings.arrow"
+PARTS_FILE = "parts.txt"
 TEMPORARY_PREFIX = ".tmp-"
 
 #: A float16 probability's bits, shifted right by this, fit a byte and keep their order.
@@ -210,7 +211,7 @@ class Generation:
                 path=folder,
                 segments=segments,
                 starts=np.cumsum([0, *map(len, segments)], dtype=np.int64),
-                parts=tuple(document["parts"]),
+                parts=tuple((folder / PARTS_FILE).read_text("ascii").splitlines()),
                 num_windows=document["num_windows"],
                 recordings=Recordings(folder / RECORDINGS_FILE),
                 manifest=document,

@@ -8,12 +8,17 @@ import json
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from indexer.paths import printable
 from indexer.report import clock, count, hours, tags_data
+from indexer.store.verify import Problem
 from search.overview import Overview
 from search.query import Hit
+
+if TYPE_CHECKING:
+    from indexer.recompute import DeepReport
+    from indexer.store.compaction import CompactReport
 
 #: Tags in one line of the table.
 _TABLE_TAGS = 3
@@ -121,6 +126,22 @@ def _index_state(store: Overview) -> str:
     return f"{count(store.num_indexed, 'window')}{behind if store.num_new_parts else ''}, exact"
 
 
+def compact_lines(store: Path, report: CompactReport) -> Iterator[str]:
+    """Say what a compaction did."""
+    if not report.has_changed:
+        yield f"{printable(str(store))}: nothing to compact"
+        return
+    yield (
+        f"removed {count(report.num_windows_removed, 'window')} and "
+        f"{count(report.num_rows_removed, 'row')} of the ledger"
+    )
+    yield (
+        f"{printable(str(store))}: {count(report.num_parts_before, 'part')}, "
+        f"{report.size_bytes_before / 1e6:,.1f} MB before; "
+        f"{count(report.num_parts_after, 'part')}, {report.size_bytes_after / 1e6:,.1f} MB now"
+    )
+
+
 def overview_data(store: Overview) -> dict[str, Any]:
     """Return an overview as plain data."""
     document = asdict(store)
@@ -135,3 +156,28 @@ def overview_data(store: Overview) -> dict[str, Any]:
         for (device, precision), number in store.origins.items()
     ]
     return document
+
+
+def verified_lines(
+    store: Path, problems: Sequence[Problem], deep: DeepReport | None
+) -> Iterator[str]:
+    """Say that a store is as it was written, if it is, and what was heard again."""
+    if deep:
+        yield f"{count(deep.num_recomputed, 'window')} embedded again from the audio"
+    if deep and deep.num_absent:
+        yield f"{count(deep.num_absent, 'window')} not compared: the audio is not there"
+    if deep and deep.num_changed:
+        yield f"{count(deep.num_changed, 'window')} not compared: the file has other content now"
+    if deep and deep.has_heard_nothing:
+        yield "nothing could be compared with its audio; is the library where it was?"
+    if not problems:
+        yield f"{printable(str(store))} is as it was written"
+
+
+def verified_data(problems: Sequence[Problem], deep: DeepReport | None) -> dict[str, Any]:
+    """Return what a verification found as plain data."""
+    rows = [{"path": str(problem.path), "reason": problem.reason} for problem in problems]
+    if deep is None:
+        return {"problems": rows}
+    counts = {"recomputed": deep.num_recomputed, "absent": deep.num_absent}
+    return {"problems": rows, **counts, "changed": deep.num_changed}

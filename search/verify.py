@@ -47,6 +47,8 @@ def _index_problems(store: Store) -> Iterator[Problem]:
         current = current_name(store)
         if current is not None and current not in names:
             yield Problem(index / CURRENT_FILE, f"there is no generation {current}")
+        elif current is None and len(names) > 1:  # one alone: the first build was cut short
+            yield Problem(index / CURRENT_FILE, "it is missing; 'soundalike build' makes a new one")
     except DamagedStoreError as error:
         yield Problem(index / CURRENT_FILE, str(error))
     segments: dict[str, dict[str, str]] = {}

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from oracle import outputs_below, unit
 from synthetic import ORIGIN, Synthetic, make_store, recording_id
 
-from indexer.errors import StoreError
+from indexer.errors import DamagedStoreError, StoreError
 from indexer.paths import path_id
 from indexer.store.creation import library_at
 from indexer.store.reader import Store
@@ -468,8 +468,8 @@ def test_build_renamed_file_updates_its_path_and_writes_no_segment(store: Synthe
     assert_holds(second, store)
 
 
-def test_build_replaced_parts_change_no_window(store: Synthetic) -> None:
-    """What `compact` will do: one part that stands for two others, with the same windows."""
+def test_build_replaced_parts_change_no_window_and_are_deleted(store: Synthetic) -> None:
+    """What `compact` does: one part that stands for two others, with the same windows."""
     store.add({"a": 3})
     store.add({"b": 2}, seed=1)
     first = build(store.store)
@@ -480,9 +480,24 @@ def test_build_replaced_parts_change_no_window(store: Synthetic) -> None:
         patch.setattr(PartWriter, "commit", lambda self: commit(self, replaces=replaced))
         store.add({"a": 3, "b": 2}, scene=np.array(scene), tags=np.array(tags))
     second = build(store.store)
-    assert second.parts == (store.store.part_names()[-1],)
+    assert second.parts == tuple(store.store.part_names())
+    assert not {*replaced} & {*store.store.part_names()}
     assert segment_names(second) == segment_names(first)
     assert_holds(second, store)
+
+
+def test_build_damaged_scenes_are_refused_and_not_given_a_new_digest(store: Synthetic) -> None:
+    store.add({"a": 3})
+    first = build(store.store)
+    store.add({"b": 9}, seed=1)
+    file = store.store.parts()[-1].path / "scene.parquet"
+    content = file.read_bytes()
+    file.write_bytes(content.replace(store.scene[5].tobytes(), store.scene[6].tobytes()))
+    with pytest.raises(DamagedStoreError, match=f"{file} is damaged"):
+        build(store.store)
+    assert Generation.current(store.store).path == first.path
+    file.write_bytes(content)
+    assert_holds(build(store.store), store)
 
 
 # --- vectors -------------------------------------------------------------------------------------

@@ -79,7 +79,8 @@ def store(animals: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_help_names_every_command_and_teaches_the_first_two(run: Run) -> None:
     outcome = run("--help")
-    for name in ("index", "extract", "build", "search", "tag", "tags", "info", "verify"):
+    commands = ("index", "extract", "build", "search", "tag", "tags", "info", "compact", "verify")
+    for name in commands:
         assert f"  {name} " in outcome.out
     assert "soundalike index FOLDER" in outcome.out
     assert outcome.code == 0
@@ -87,7 +88,18 @@ def test_help_names_every_command_and_teaches_the_first_two(run: Run) -> None:
 
 @pytest.mark.parametrize(
     "name",
-    ["index", "extract", "build", "search", "tag", "tags", "info", "verify", "checkpoints"],
+    [
+        "index",
+        "extract",
+        "build",
+        "search",
+        "tag",
+        "tags",
+        "info",
+        "compact",
+        "verify",
+        "checkpoints",
+    ],
 )
 def test_help_of_a_command_has_an_example(run: Run, name: str) -> None:
     outcome = run(name, "--help")
@@ -270,6 +282,28 @@ def test_verify_sound_store_exits_0_and_a_flipped_byte_1(
     assert outcome.out.startswith(str(scene))
 
 
+def test_compact_says_what_it_removed(run: Run, tmp_path: Path) -> None:
+    library, path = tmp_path / "library", tmp_path / "tones.soundalike"
+    for number in range(3):
+        write_tone(library / f"{number}.wav", 1.0, 300 + number)
+    words = ("index", library, "--store", path, "--workers", "0")
+    assert run(*words, "--checkpoint", "demo").code == 0
+    (library / "2.wav").unlink()
+    assert run(*words).code == 0
+    before = run("search", path, "--not-tag", "Dog", "--format", "json").out
+    (first, second) = run("compact", path).out.splitlines()
+    assert first == "removed 1 window and 1 row of the ledger"
+    assert second.startswith(f"{path}: 2 parts, 0.")
+    assert " MB before; 1 part, 0." in second
+    assert run("search", path, "--not-tag", "Dog", "--format", "json").out == before
+    assert run("compact", path) == Outcome(0, f"{path}: nothing to compact\n", "")
+    report = json.loads(run("compact", path, "--format", "json").out)
+    assert (report["num_parts_after"], report["num_windows_removed"]) == (1, 0)
+    assert run("compact", path, "--quiet") == Outcome(0, "", "")
+    data = json.loads(run("info", path, "--format", "json").out)
+    assert (data["num_parts"], data["num_dead_windows"], data["num_new_parts"]) == (1, 0, 0)
+
+
 def test_checkpoints_lists_all_and_demo_is_here(run: Run) -> None:
     lines = run("checkpoints").out.splitlines()
     assert [line.split()[0] for line in lines] == [
@@ -312,6 +346,7 @@ def test_checkpoints_lists_all_and_demo_is_here(run: Run) -> None:
         (("search", "STORE", "LIBRARY/dog.ogg", "--checkpoint", "no.pth"), 1, "no.pth"),
         (("search", "nothing.soundalike", "--tag", "Dog"), 1, "no store at nothing.soundalike; "),
         (("info", "nothing.soundalike"), 1, "no store at nothing.soundalike; "),
+        (("compact", "nothing.soundalike"), 1, "no store at nothing.soundalike; "),
         (("index", "nothing"), 1, "no such folder: nothing"),
         (("index", "LIBRARY/dog.ogg"), 1, "is not a folder; 'soundalike tag' listens"),
         (("index", "EMPTY", "--checkpoint", "demo"), 1, "no audio in "),

@@ -12,9 +12,11 @@ import pytest
 import soundfile
 from synthetic import write_tone
 
-from indexer.dataset import Batch, Done, Failure, Work, load_windows, recording_digest
+from indexer.dataset import Batch, Done, Failure, Work, recording_digest
 from indexer.errors import AudioError
-from indexer.library import FoundFile, walk
+from indexer.files import FileList, FoundFile
+from indexer.library import walk
+from indexer.readers import load_windows
 from indexer.store.ledger import ID_DTYPE
 from indexer.windows import Geometry, window_id
 
@@ -30,7 +32,7 @@ def library(tmp_path: Path) -> Path:
 def work(root: Path, items: Iterable[FoundFile], **changes: object) -> Work:
     options: dict[str, object] = {
         "root": root,
-        "items": list(items),
+        "items": FileList(items),
         "geometry": Geometry(),
         "batch_size": 3,
         "known": np.empty(0, ID_DTYPE),
@@ -109,7 +111,7 @@ def test_loader_known_content_is_not_decoded(library: Path) -> None:
 
 def test_loader_windows_that_are_stored_are_left_out(library: Path) -> None:
     recording = recording_digest(library / "5.wav")
-    partial = {recording: frozenset({window_id(recording, 0, 320_000)})}
+    partial = {recording: np.array([window_id(recording, 0, 320_000)])}
     items = [file for file in walk(library).files if file.path == "5.wav"]
     (batch,) = batches(work(library, items, partial=partial))
     # 21 s: two full windows, and 1 s that no earlier window holds.

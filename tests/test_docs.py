@@ -122,3 +122,10 @@ def test_decisions_are_at_most_forty_lines() -> None:
     assert decisions
     for decision in decisions:
         assert len(decision.read_text().splitlines()) <= 40, decision.name
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
+def test_tests_that_a_document_names_are_there(document: Path) -> None:
+    for name, function in re.findall(r"`(tests/\w+\.py)(?:::(\w+))?`", document.read_text()):
+        source = (REPOSITORY / name).read_text()
+        assert not function or f"\ndef {function}(" in source, (name, function)

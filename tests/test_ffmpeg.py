@@ -125,6 +125,15 @@ def test_open_audio_encoded_gives_the_original(
     assert whole(path)[1] == ()
 
 
+@pytest.mark.parametrize("codec", ["ac3", "eac3"])
+def test_span_of_a_raw_stream_is_where_the_whole_has_it(tmp_path: Path, codec: str) -> None:
+    """FFmpeg counts the timestamps of these itself, and at 44.1 kHz too slowly."""
+    original = noise(5 * 44_100)
+    path = encode(tmp_path / f"a.{codec}", original, 44_100, codec, bit_rate=192_000)
+    start = 4 * 32_000
+    assert lag(span(path, start, 16_000), whole(path)[0][start : start + 16_000]) == 0
+
+
 @pytest.mark.parametrize("name", ["a.mp4", "a.mkv", "a.mov", "a.avi"])
 def test_open_audio_video_gives_its_audio(tmp_path: Path, name: str) -> None:
     original = noise(48_000, 2)

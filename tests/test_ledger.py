@@ -74,7 +74,7 @@ def test_ledger_any_history_equals_a_dictionary(rows: list[LedgerRow]) -> None:
     last = {one.path_id: one for one in rows}
     expected = [last[key] for key in sorted(last)]
     pieces = [table(rows[start : start + 5]) for start in range(0, len(rows), 5)]
-    ledger = Ledger(pa.concat_tables([table([]), *pieces]))
+    ledger = Ledger(batch for piece in pieces for batch in piece.to_batches())
 
     assert len(ledger) == len(expected)
     assert ledger.path_id.tolist() == sorted(last)
@@ -92,7 +92,7 @@ def test_ledger_any_history_equals_a_dictionary(rows: list[LedgerRow]) -> None:
 @given(st.lists(rows_strategy(), max_size=30))
 def test_ledger_any_history_knows_what_is_live_known_and_present(rows: list[LedgerRow]) -> None:
     last = {one.path_id: one for one in rows}
-    ledger = Ledger(table(rows))
+    ledger = Ledger(table(rows).to_batches())
 
     live = {one.recording_id for one in last.values() if one.status == "ok"}
     assert [id_bytes(one) for one in ledger.live_recordings()] == sorted(live)
@@ -122,7 +122,7 @@ def test_settled_any_files_are_as_they_were_or_not(
 ) -> None:
     last = {one.path_id: one for one in rows}
     keys = [path_id(library, path) for library, path, _, _ in files]
-    ledger = Ledger(table(rows))
+    ledger = Ledger(table(rows).to_batches())
 
     embedded, failed = ledger.settled(
         np.array(keys, np.int64),
@@ -140,7 +140,7 @@ def test_settled_any_files_are_as_they_were_or_not(
 
 
 def test_positions_of_known_and_new_paths_are_theirs_and_minus_one() -> None:
-    ledger = Ledger(table([row("a", IDS[0]), row("b", IDS[1])]))
+    ledger = Ledger(table([row("a", IDS[0]), row("b", IDS[1])]).to_batches())
     keys = [path_id("L", path) for path in "bxa"]
     at = ledger.positions([*keys, 0, 2**63 - 1])
     assert at[[1, 3, 4]].tolist() == [-1, -1, -1]
@@ -148,7 +148,7 @@ def test_positions_of_known_and_new_paths_are_theirs_and_minus_one() -> None:
 
 
 def test_ledger_without_rows_answers_everything() -> None:
-    ledger = Ledger(table([]))
+    ledger = Ledger(table([]).to_batches())
     some = np.array([1, 2], np.int64)
     assert len(ledger) == 0
     assert ledger.library_ids == ()
@@ -159,7 +159,9 @@ def test_ledger_without_rows_answers_everything() -> None:
 
 
 def test_ledger_arrays_need_at_most_64_bytes_a_file() -> None:
-    ledger = Ledger(table([row(str(number), recording_id(str(number))) for number in range(1000)]))
+    ledger = Ledger(
+        table([row(str(number), recording_id(str(number))) for number in range(1000)]).to_batches()
+    )
     arrays = [getattr(ledger, name) for name in Ledger.__slots__]
     num_bytes = sum(array.nbytes for array in arrays if isinstance(array, np.ndarray))
     assert len(ledger) == 1000

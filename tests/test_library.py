@@ -9,7 +9,8 @@ import pytest
 from conftest import needs_root, run_as_nobody
 
 from indexer.errors import LibraryError
-from indexer.library import FoundFile, listed, walk
+from indexer.files import FileList, FoundFile
+from indexer.library import listed, walk
 from indexer.paths import text_from_bytes
 
 
@@ -20,7 +21,7 @@ def touch(root: Path, *names: str) -> None:
         path.write_bytes(b"x")
 
 
-def paths(found: list[FoundFile]) -> list[str]:
+def paths(found: FileList) -> list[str]:
     return [file.path for file in found]
 
 
@@ -35,7 +36,7 @@ def test_walk_folder_finds_audio_in_order_and_counts_the_rest(tmp_path: Path) ->
 def test_walk_file_records_size_and_time(tmp_path: Path) -> None:
     touch(tmp_path, "a.wav")
     os.utime(tmp_path / "a.wav", ns=(5, 123_456_789))
-    assert walk(tmp_path).files == [FoundFile("a.wav", 1, 123_456_789)]
+    assert list(walk(tmp_path).files) == [FoundFile("a.wav", 1, 123_456_789)]
 
 
 def test_walk_hidden_files_and_folders_are_left_out(tmp_path: Path) -> None:

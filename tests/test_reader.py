@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -26,14 +29,17 @@ from synthetic import (
     windows_of,
 )
 
+import indexer.store.writer as writer_module
 from indexer.errors import DamagedStoreError, StoreError
 from indexer.paths import path_id
 from indexer.store.disk import sealed
-from indexer.store.ledger import id_bytes
+from indexer.store.ledger import Ledger, id_bytes
+from indexer.store.part import Part
 from indexer.store.reader import Head, Store
 from indexer.store.schema import FILES_SCHEMA, SCHEMAS, LedgerRow
 from indexer.store.snapshot import Block
 from indexer.store.writer import PartWriter
+from search.overview import overview
 
 #: A ledger row that uses every column.
 FULL_ROW = LedgerRow(
@@ -212,6 +218,117 @@ def test_parts_that_another_replaces_do_not_count(made: Synthetic) -> None:
     assert made.store.latest_files(["path"]).num_rows == 2
 
 
+@pytest.mark.parametrize("damage", ["no manifest", "bad manifest", "no file", "short file"])
+def test_damage_in_a_part_matters_until_another_replaces_it(damage: str, made: Synthetic) -> None:
+    made.add({"a": 1})
+    made.add({"b": 1})
+    old, _ = made.store.part_names()
+    folder = made.store.path / "parts" / old
+    if damage.startswith("no"):
+        (folder / ("manifest.json" if "manifest" in damage else "scene.parquet")).unlink()
+    else:
+        (folder / ("manifest.json" if "manifest" in damage else "scene.parquet")).write_text("{")
+    for read in READERS.values():
+        with pytest.raises(DamagedStoreError, match=f"{old}.*is damaged"):
+            read(made.store)
+
+    with PartWriter(made.store, ORIGIN) as writer:
+        writer.add_windows(block_of("a", 1), None)
+        writer.add_ledger([made.row("a.wav", recording_id("a"))])
+        writer.commit(replaces=[old])
+    assert [part.name for part in made.store.parts()] == made.store.part_names()[1:]
+    assert made.store.latest_files(["path"]).num_rows == 2
+    assert len(made.store.snapshot()) == 2
+    for read in READERS.values():
+        read(made.store)
+
+
+# --- reading while parts are replaced ------------------------------------------------------------
+
+#: Everything that lists the parts and then reads them, and what it gives, to be compared.
+READERS: dict[str, Callable[[Store], object]] = {
+    "parts": lambda store: sum(part.num_windows for part in store.parts()),
+    "ledger": lambda store: store.ledger().path_id.tolist(),
+    "files": lambda store: store.files(["path"])["path"].to_pylist(),
+    "latest_files": lambda store: store.latest_files(["path"])["path"].to_pylist(),
+    "files_at": lambda store: store.files_at(store.ledger().path_id),
+    "snapshot": lambda store: store.snapshot().windows.window_id.tolist(),
+    "overview": lambda store: replace(
+        overview(store.path), size_bytes=0, num_parts=0, num_new_parts=0, origins={}
+    ),
+}
+NAMES = ("a", "b", "c")
+
+
+def replace_all(made: Synthetic) -> None:
+    """Write the same windows and rows anew, and delete what held them, as a compaction does."""
+    old = made.store.part_names()
+    with PartWriter(made.store, ORIGIN) as writer:
+        for name in NAMES:
+            writer.add_windows(block_of(name, 2), None)
+        writer.add_ledger([made.row(f"{name}.wav", recording_id(name)) for name in NAMES])
+        writer.commit(replaces=old)
+    parts = made.store.path / "parts"
+    for name in old:
+        (parts / name).rename(parts / f".tmp-{name}")
+        shutil.rmtree(parts / f".tmp-{name}")
+
+
+@pytest.mark.parametrize("reader", READERS)
+@pytest.mark.parametrize("moment", ["listed", "opened"])
+def test_reading_a_list_of_parts_that_are_replaced_and_deleted_reads_again(
+    reader: str, moment: str, made: Synthetic, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    replace_all(made)
+    expected = READERS[reader](made.store)
+    owner, name = {"listed": (Part, "from_manifest"), "opened": (Part, "require_sizes")}[moment]
+    real, todo = getattr(owner, name), [replace_all]
+
+    def interrupted(*args: Any) -> Any:
+        if todo:
+            todo.pop()(made)
+        return real(*args)
+
+    monkeypatch.setattr(owner, name, interrupted)
+    assert READERS[reader](made.store) == expected
+    assert not todo
+
+
+def test_reading_finds_all_that_is_there_while_parts_are_replaced(made: Synthetic) -> None:
+    replace_all(made)
+    expected = {name: read(made.store) for name, read in READERS.items()}
+    with ThreadPoolExecutor(1) as pool:
+        for name in list(READERS) * 2:
+            replacing = pool.submit(replace_all, made)
+            while not replacing.done():
+                assert READERS[name](made.store) == expected[name]
+            replacing.result()
+
+
+def test_reading_a_list_that_was_torn_reads_again(
+    made: Synthetic, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A folder's entries are listed in pieces: what comes and goes meanwhile may be in none."""
+    replace_all(made)
+    names = made.store.part_names()
+    listings = [[], names]
+    monkeypatch.setattr(
+        "indexer.store.reader.part_names", lambda _: listings.pop(0) if listings else names
+    )
+    assert len(made.store.snapshot()) == 6
+
+
+def test_reading_parts_that_never_stay_is_an_error_that_says_so(made: Synthetic) -> None:
+    replace_all(made)
+
+    def read(parts: list[Part]) -> Ledger:
+        replace_all(made)
+        return made.store.ledger(parts)
+
+    with pytest.raises(StoreError, match=r"change faster than they can be read; try again"):
+        made.store.from_parts(read)
+
+
 # --- the ledger as rows --------------------------------------------------------------------------
 
 
@@ -256,6 +373,25 @@ def test_files_at_gives_back_every_column(made: Synthetic) -> None:
     assert made.store.files_at(np.array([], np.int64)) == []
 
 
+def test_files_at_any_paths_are_their_latest_rows(
+    made: Synthetic, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(writer_module._ROW_GROUPS, "files.parquet", 3)
+    rng = np.random.default_rng(0)
+    latest: dict[int, LedgerRow] = {}
+    for size in range(6):
+        paths = [f"{at}.wav" for at in rng.integers(0, 30, 10)]
+        rows = [replace(made.row(path, None, "failed"), size=size) for path in paths]
+        made.add_rows(rows)
+        latest.update((row.path_id, row) for row in rows)
+    expected = [latest[key] for key in sorted(latest)]
+    assert [LedgerRow(**row) for row in made.store.latest_files().to_pylist()] == expected
+    assert made.store.files_at(np.array(list(latest))) == expected
+    for chosen in np.array_split(rng.permutation(list(latest)), 6):
+        some = [latest[key] for key in sorted(chosen.tolist())]
+        assert made.store.files_at(np.append(chosen, [-1, chosen[0]])) == some
+
+
 def test_libraries_of_a_store_without_any_are_none(made: Synthetic, tmp_path: Path) -> None:
     assert made.store.libraries() == {made.library_id: tmp_path / "library"}
     (made.store.path / "libraries.json").unlink()
@@ -278,13 +414,34 @@ def test_partial_windows_are_those_of_begun_recordings(made: Synthetic) -> None:
     parts = made.store.parts()
     partial = made.store.partial_windows(parts, made.store.ledger().known)
     ids = [window.window_id for window in windows_of("begun", 5)]
-    assert partial == {recording_id("begun"): frozenset(ids)}
-    assert made.store.partial_windows(parts[:1], made.store.ledger().known) == {
-        recording_id("begun"): frozenset(ids[:3])
-    }
+    assert as_lists(partial) == {recording_id("begun"): sorted(ids)}
+    partial = made.store.partial_windows(parts[:1], made.store.ledger().known)
+    assert as_lists(partial) == {recording_id("begun"): sorted(ids[:3])}
 
     made.add_rows([made.row("begun.wav", recording_id("begun"))])
     assert made.store.partial_windows(made.store.parts(), made.store.ledger().known) == {}
+
+
+def as_lists(partial: dict[bytes, np.ndarray[Any, Any]]) -> dict[bytes, list[int]]:
+    assert all(windows.dtype == np.int64 for windows in partial.values())
+    return {recording: windows.tolist() for recording, windows in partial.items()}
+
+
+def test_partial_windows_of_several_recordings_are_kept_apart(made: Synthetic) -> None:
+    """Their windows are mixed, in several parts, and some are there twice."""
+    rng = np.random.default_rng(0)
+    expected: dict[bytes, set[int]] = {}
+    for _ in range(3):
+        chosen = [windows_of(name, 20)[at] for name in "abc" for at in rng.permutation(20)[:9]]
+        windows = [chosen[at] for at in rng.permutation(len(chosen))]
+        block = block_of("a", len(windows))
+        with PartWriter(made.store, ORIGIN) as writer:
+            writer.add_windows(Block(table(windows), block.scene, block.tags), None)
+            writer.commit()
+        for window in windows:
+            expected.setdefault(window.recording_id, set()).add(window.window_id)
+    partial = made.store.partial_windows(made.store.parts(), made.store.ledger().known)
+    assert as_lists(partial) == {one: sorted(ids) for one, ids in expected.items()}
 
 
 def test_partial_windows_of_an_id_with_zeros_at_its_end_are_found(
@@ -295,7 +452,7 @@ def test_partial_windows_of_an_id_with_zeros_at_its_end_are_found(
         writer.add_windows(block_of("begun", 1), None)
         writer.commit()
     partial = made.store.partial_windows(made.store.parts(), made.store.ledger().known)
-    assert partial == {b"\1" + bytes(15): frozenset({windows_of("x", 1)[0].window_id})}
+    assert as_lists(partial) == {b"\1" + bytes(15): [windows_of("x", 1)[0].window_id]}
 
 
 # --- head ----------------------------------------------------------------------------------------

@@ -20,6 +20,7 @@ from search.segments import (
     CURRENT_FILE,
     GENERATION_FILE,
     INDEX_FOLDER,
+    PARTS_FILE,
     SEGMENT_ARRAYS,
     SEGMENTS_FOLDER,
     Generation,
@@ -240,7 +241,7 @@ def test_segment_arrays_cannot_be_written_to(several: tuple[Synthetic, Generatio
         several[1].segments[0].vectors[0] = 1
 
 
-@pytest.mark.parametrize("without", ["segments", "parts", "num_windows", "files"])
+@pytest.mark.parametrize("without", ["segments", "num_windows", "files"])
 def test_generation_manifest_without_a_field_is_damage(tmp_path: Path, without: str) -> None:
     store = make_store(tmp_path / "store").store
     file = build(store).path / GENERATION_FILE
@@ -249,6 +250,22 @@ def test_generation_manifest_without_a_field_is_damage(tmp_path: Path, without: 
     file.write_bytes(sealed(document))
     with pytest.raises(DamagedStoreError):
         Generation.current(store)
+
+
+@pytest.mark.parametrize("content", [None, "", "0000000001-00000000000000000000000000000000\n"])
+def test_generation_without_its_list_of_parts_is_damage(
+    tmp_path: Path, content: str | None
+) -> None:
+    store = make_store(tmp_path / "store", frames="none")
+    store.add({"a": 1})
+    generation = build(store.store)
+    assert generation.parts == tuple(store.store.part_names())
+    file = generation.path / PARTS_FILE
+    file.unlink()
+    if content is not None:
+        file.write_text(content)
+    with pytest.raises(DamagedStoreError, match=PARTS_FILE):
+        Generation.current(store.store)
 
 
 def test_generation_without_its_segment_is_damage(tmp_path: Path) -> None:

@@ -22,7 +22,7 @@ from synthetic import (
 
 from indexer.errors import DamagedStoreError, StoreError
 from indexer.store import part as part_module
-from indexer.store.part import Part
+from indexer.store.part import MANIFEST_FILE, Part
 from indexer.store.reader import Store
 from indexer.store.snapshot import Block
 from indexer.store.verify import Problem, verify_parts
@@ -240,6 +240,28 @@ def test_verify_several_damaged_files_are_all_named(tmp_path: Path) -> None:
     damaged[3].unlink()
     damaged[4].unlink()
     assert sorted(problem.path for problem in verify_parts(made.store)) == sorted(damaged)
+
+
+@pytest.mark.parametrize("is_replaced", [True, False])
+def test_verify_part_that_vanishes_meanwhile_is_a_problem_unless_another_replaced_it(
+    is_replaced: bool, tmp_path: Path
+) -> None:
+    made = make_store(tmp_path / "store", frames="none")
+    for name in "abc":
+        made.add({name: 1})
+    first, second, _ = made.store.parts()
+
+    def take_away(num_done: int, _: int) -> None:
+        if num_done == 1:
+            if is_replaced:
+                with PartWriter(made.store, ORIGIN) as writer:
+                    writer.add_ledger([made.row("b.wav", recording_id("b"), "gone")])
+                    writer.commit(replaces=[first.name, second.name])
+            for part in (first, second):
+                part.path.rename(part.path.with_name(f".tmp-{part.name}"))
+
+    problems = verify_parts(made.store, take_away)
+    assert [one.path for one in problems] == ([] if is_replaced else [second.path / MANIFEST_FILE])
 
 
 def test_reading_file_that_is_cut_after_the_part_was_opened_is_damage(made: Synthetic) -> None:

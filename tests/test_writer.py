@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import os
-import signal
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -509,7 +508,7 @@ def test_context_left_by_an_error_leaves_nothing(
     def leave() -> None:
         with PartWriter(made.store, ORIGIN) as writer:
             writer.add_windows(block_of("a", 70), frames_of(70))
-            assert len(entries(made.store)) == 2
+            assert len(entries(made.store)) == 1
             raise error
 
     with pytest.raises(error):
@@ -569,7 +568,8 @@ def test_full_disk_is_a_store_error_and_leaves_nothing(
                 print(writer.commit(), list((store.path / "parts").iterdir()))
     """
     process = start_python(code, str(tmp_path / "s"))
-    message = f"cannot write to the store {tmp_path / 's'}: File too large"
+    kept = "what was committed is kept, and running again continues"
+    message = f"cannot write to the store {tmp_path / 's'}: File too large; {kept}"
     assert finished(process).splitlines() == [message, "None []"] * 4
 
 
@@ -600,7 +600,8 @@ attempt(w.remove_leftovers, store)
     )
     path = made.store.path
     assert said.splitlines() == [
-        f"cannot write to the store {path}: Permission denied",
+        f"cannot write to the store {path}: Permission denied; "
+        "what was committed is kept, and running again continues",
         f"cannot write to the store {path}: Permission denied",
         f"cannot write to the store {path.with_name('new')}: Permission denied",
         "0",
@@ -668,7 +669,20 @@ def test_many_writers_at_once_lose_nothing(bare: Synthetic) -> None:
 # --- leftovers -----------------------------------------------------------------------------------
 
 
-def test_leftovers_of_a_killed_process_are_removed_those_of_a_live_one_kept(
+def test_leftovers_are_removed_and_nothing_else(bare: Synthetic) -> None:
+    bare.add({"a": 1})
+    parts = bare.store.path / "parts"
+    (parts / ".tmp-old").mkdir()
+    (parts / ".tmp-old" / "scene.parquet").touch()
+    (bare.store.path / ".tmp-libraries.json-old").touch()
+    (parts / ".DS_Store").touch()
+    assert remove_leftovers(bare.store) == 2
+    assert entries(bare.store) == [".DS_Store", *bare.store.part_names()]
+    assert not list(bare.store.path.glob(".tmp*"))
+    assert remove_leftovers(bare.store) == 0
+
+
+def test_leftover_of_a_process_that_was_killed_while_it_wrote_is_removed(
     made: Synthetic, start_python: Callable[..., subprocess.Popen[str]]
 ) -> None:
     code = """
@@ -682,60 +696,14 @@ def test_leftovers_of_a_killed_process_are_removed_those_of_a_live_one_kept(
         print("ready", flush=True)
         time.sleep(600)
     """
-    processes = [start_python(code, str(made.store.path)) for _ in range(2)]
-    for process in processes:
-        assert process.stdout is not None
-        assert process.stdout.readline() == "ready\n"
-    temporary = entries(made.store)
-    assert len(temporary) == 4  # a folder and a lock each
-    assert remove_leftovers(made.store) == 0
-    assert entries(made.store) == temporary
-
-    killed, alive = processes
-    os.kill(killed.pid, signal.SIGKILL)
-    killed.communicate()
+    process = start_python(code, str(made.store.path))
+    assert process.stdout is not None
+    assert process.stdout.readline() == "ready\n"
+    assert len(entries(made.store)) == 1
+    process.kill()
+    process.communicate()
     assert remove_leftovers(made.store) == 1
-    assert len(entries(made.store)) == 2
-    assert set(entries(made.store)) < set(temporary)
-    assert made.store.part_names() == []
-
-    alive.kill()
-    alive.communicate()
-    assert remove_leftovers(made.store) == 1
-    assert entries(made.store) == []
-    assert remove_leftovers(made.store) == 0
-
-
-def test_leftover_without_a_lock_is_removed_and_parts_are_not(bare: Synthetic) -> None:
-    bare.add({"a": 1})
-    parts = bare.store.path / "parts"
-    (parts / ".tmp-old").mkdir()
-    (parts / ".tmp-old" / "scene.parquet").touch()
-    (parts / ".DS_Store").touch()
-    assert remove_leftovers(bare.store) == 1
-    assert entries(bare.store) == [".DS_Store", *bare.store.part_names()]
-
-
-def test_lock_that_was_taken_for_a_leftover_is_made_anew(
-    made: Synthetic, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A clean-up may come between the making of a lock file and its locking."""
-    flock = writer_module.fcntl.flock
-    cleaned: list[Sequence[str]] = []
-
-    def late(file: Any, operation: int) -> None:
-        if not cleaned:
-            cleaned.append(entries(made.store))
-            assert remove_leftovers(made.store) == 1
-        flock(file, operation)
-
-    monkeypatch.setattr(writer_module.fcntl, "flock", late)
-    with PartWriter(made.store, ORIGIN) as writer:
-        writer.add_windows(block_of("a", 70), frames_of(70))
-        assert remove_leftovers(made.store) == 0  # it is locked now
-        assert writer.commit() is not None
-    assert entries(made.store) == made.store.part_names()
-    assert len(cleaned[0]) == 1
+    assert entries(made.store) == made.store.part_names() == []
 
 
 def test_writer_files_are_gone_with_the_store_intact(made: Synthetic) -> None:

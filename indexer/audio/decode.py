@@ -71,8 +71,10 @@ def open_regular(path: Path) -> FileIO:
     try:
         _check_regular(path.stat())
         file = FileIO(path, opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK))
-    except (OSError, ValueError) as error:
-        raise AudioError("open", _reason(path, error)) from error
+    except OSError as error:
+        raise AudioError("access", _reason(path, error)) from error
+    except ValueError as error:
+        raise AudioError("open", "not a file name") from error
     try:
         _check_regular(os.fstat(file.fileno()))
     except BaseException:
@@ -89,12 +91,10 @@ def _check_regular(status: os.stat_result) -> None:
         raise AudioError("open", "empty file (0 bytes)")
 
 
-def _reason(path: Path, error: OSError | ValueError) -> str:
+def _reason(path: Path, error: OSError) -> str:
     if isinstance(error, FileNotFoundError):
         return "broken link" if path.is_symlink() else "no such file"
-    if isinstance(error, OSError) and error.strerror:
-        return error.strerror.lower()
-    return "not a file name"
+    return (error.strerror or str(error)).lower()
 
 
 class SndfileSource:

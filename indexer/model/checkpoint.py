@@ -6,6 +6,7 @@ import hashlib
 import math
 import re
 import warnings
+import zipfile
 from collections.abc import Callable, Container, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -134,6 +135,10 @@ _STAND_INS: list[Callable[..., Any] | tuple[Callable[..., Any], str]] = [
 ]
 
 
+#: By which PyTorch tells its new format from the old one.
+_ZIP_BEGINS = b"PK\x03\x04"
+
+
 def _read(path: Path) -> dict[str, Tensor]:
     """Return the state dict in a file, float32, under our names, without counters of steps."""
     readers = {".safetensors": _read_safetensors, ".pth": _read_pickle, ".pt": _read_pickle}
@@ -170,9 +175,10 @@ def _read_pickle(path: Path) -> object:
     with warnings.catch_warnings(), torch.serialization.safe_globals(_STAND_INS):
         warnings.simplefilter("ignore")  # of rare pickle protocols: what comes out is checked
         try:
+            _refuse_compressed(path)
             # Banned elsewhere. With weights_only a pickle makes tensors and calls nothing else.
             return torch.load(path, map_location="cpu", weights_only=True)  # noqa: TID251
-        except OSError:
+        except (OSError, CheckpointError):
             raise
         except UnpicklingError as error:
             raise CheckpointError(
@@ -180,6 +186,17 @@ def _read_pickle(path: Path) -> object:
             ) from error
         except Exception as error:  # damaged bytes raise whatever the parser trips over
             raise CheckpointError(f"it is not a whole PyTorch file ({_line(error)})") from error
+
+
+def _refuse_compressed(path: Path) -> None:
+    """Raise if a zip archive would unpack to more than its size: PyTorch never compresses."""
+    with path.open("rb") as file:
+        if file.read(len(_ZIP_BEGINS)) != _ZIP_BEGINS:
+            return  # the old format
+    with zipfile.ZipFile(path) as archive:
+        unpacked = sum(entry.file_size for entry in archive.infolist())
+    if unpacked > path.stat().st_size:
+        raise CheckpointError(f"it is compressed: {unpacked} bytes when unpacked")
 
 
 def _line(error: Exception) -> str:

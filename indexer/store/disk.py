@@ -5,9 +5,10 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import shutil
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,8 @@ from indexer.errors import DamagedStoreError, StoreError
 
 #: A file that is locked while its owner lives is called like what it guards, and this.
 LOCK_SUFFIX = ".lock"
+#: What is being written, and what a process left behind that ended while it wrote.
+TEMPORARY_PREFIX = ".tmp-"
 _DIGEST_KEY = "digest"
 
 
@@ -44,7 +47,7 @@ def _sync(path: Path, flags: int) -> None:
 
 def write_whole(path: Path, content: bytes) -> None:
     """Write a file so that a reader sees the old content or the new, never a mixture."""
-    temporary = path.with_name(f".{path.name}-{uuid.uuid4().hex}")
+    temporary = path.with_name(f"{TEMPORARY_PREFIX}{path.name}-{uuid.uuid4().hex}")
     try:
         temporary.write_bytes(content)
         sync_file(temporary)
@@ -52,6 +55,15 @@ def write_whole(path: Path, content: bytes) -> None:
     finally:
         temporary.unlink(missing_ok=True)
     sync_folder(path.parent)
+
+
+def remove_all(path: Path) -> None:
+    """Delete a file, or a folder with all that is in it, as far as that is possible."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        with suppress(OSError):
+            path.unlink()
 
 
 def sealed(document: dict[str, Any]) -> bytes:
@@ -85,10 +97,15 @@ def _encode(document: dict[str, Any]) -> bytes:
 
 
 @contextmanager
-def writing(path: Path) -> Iterator[None]:
-    """Turn what a full or a read-only disk makes a write raise into a StoreError."""
+def writing(path: Path, advice: str = "") -> Iterator[None]:
+    """Turn what a full or a read-only disk makes a write raise into a StoreError.
+
+    Args:
+        path: Directory of the store.
+        advice: What the message ends with.
+    """
     try:
         yield
     except OSError as error:
         reason = os.strerror(error.errno) if error.errno else str(error)
-        raise StoreError(f"cannot write to the store {path}: {reason}") from error
+        raise StoreError(f"cannot write to the store {path}: {reason}{advice}") from error

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -25,6 +26,22 @@ LEDGER_COLUMNS = (
     "span_start",
     "span_samples",
 )
+#: What is collected of the rows: columns, which of them are the "ok" of a whole file, and the
+#: content ids of the spans that are "ok".
+_DTYPES: dict[str, np.dtype[Any]] = {
+    "path_id": np.dtype(np.int64),
+    "library": np.dtype(np.int32),
+    "size": np.dtype(np.int64),
+    "mtime_ns": np.dtype(np.int64),
+    "status": np.dtype(np.int8),
+    "recording_id": ID_DTYPE,
+    "is_whole": np.dtype(bool),
+    "spans": ID_DTYPE,
+}
+#: In place of the first sample of a span, where a row is about the whole file.
+_NO_SPAN = -1
+#: In place of an id; it comes before all others.
+_NO_ID = np.zeros((), ID_DTYPE)
 _OK = STATUSES.index("ok")
 _FAILED = STATUSES.index("failed")
 
@@ -54,11 +71,19 @@ def contains(sorted_ids: Ids | Integers, wanted: Ids | Integers) -> Mask:
     return np.asarray(sorted_ids[at] == wanted)
 
 
+def _distinct(ids: Ids) -> Ids:
+    """Return the distinct ones of some ids, sorted; the array itself is sorted on the way."""
+    ids.sort()  # np.unique would make two copies
+    is_first = np.append(True, ids[1:] != ids[:-1])[: len(ids)]
+    return ids if is_first.all() else ids[is_first]
+
+
 def last_of_each(keys: Integers) -> Integers:
     """Return the position of the last row of every distinct key, in the order of the keys."""
     order = np.argsort(keys, kind="stable")
     ordered = keys[order]
-    return order[np.append(ordered[1:] != ordered[:-1], True)] if len(order) else order
+    is_last = np.append(ordered[1:] != ordered[:-1], True)[: len(keys)]
+    return order if is_last.all() else order[is_last]
 
 
 class Ledger:
@@ -72,7 +97,7 @@ class Ledger:
         status: (num_paths,) int8, positions in `indexer.store.schema.STATUSES`.
         recording_id: (num_paths,) 16-byte ids; zeros where the content was never read.
         library_ids: Names of the libraries.
-        known: Sorted content ids of everything that was ever embedded whole.
+        known: Sorted content ids of everything that was ever embedded: whole files and spans.
     """
 
     __slots__ = (
@@ -86,24 +111,42 @@ class Ledger:
         "status",
     )
 
-    def __init__(self, rows: pa.Table) -> None:
+    def __init__(self, batches: Iterable[pa.RecordBatch]) -> None:
         """Keep the last row of every path.
 
         Args:
-            rows: Ledger rows of all parts, oldest first, with at least `LEDGER_COLUMNS`.
+            batches: Ledger rows of all parts, oldest first, with at least `LEDGER_COLUMNS`. Each is
+                let go before the next is taken.
         """
-        path_id = rows["path_id"].to_numpy()
-        last = last_of_each(path_id)
-        status = _codes(rows["status"], STATUSES)
-        recording_id = ids_from_column(rows["recording_id"])
-        self.library_ids: tuple[str, ...] = tuple(sorted(pc.unique(rows["library_id"]).to_pylist()))
+        libraries: dict[str, int] = {}
+        rows = {name: bytearray() for name in _DTYPES}  # they grow without being copied
+        for batch in batches:
+            for name, array in _arrays(batch, libraries).items():
+                rows[name] += array.data
+
+        def taken(name: str) -> Any:  # column by column: only one at a time is in memory twice
+            return np.frombuffer(rows.pop(name), _DTYPES[name])
+
+        path_id = taken("path_id")
+        last = last_of_each(path_id).astype(np.int32)
         self.path_id: Integers = path_id[last]
-        self.library = _codes(rows["library_id"], self.library_ids)[last]
-        self.size: Integers = rows["size"].to_numpy()[last]
-        self.mtime_ns: Integers = rows["mtime_ns"].to_numpy()[last]
-        self.status = status[last].astype(np.int8)
-        self.recording_id: Ids = recording_id[last]
-        self.known: Ids = _embedded(rows, recording_id, status == _OK)
+        del path_id
+        embedded = rows.pop("recording_id")
+        ids = np.frombuffer(embedded, ID_DTYPE)
+        self.recording_id: Ids = ids[last]
+        self.size: Integers = taken("size")[last]
+        self.mtime_ns: Integers = taken("mtime_ns")[last]
+        self.status: npt.NDArray[np.int8] = taken("status")[last]
+        self.library_ids: tuple[str, ...] = tuple(sorted(libraries))
+        numbers = np.array([self.library_ids.index(name) for name in libraries], np.int32)
+        self.library = numbers[taken("library")[last]]
+        del last
+        # What was ever embedded takes the place of the ids of all rows.
+        ids[~taken("is_whole")] = _NO_ID
+        del ids
+        embedded += rows.pop("spans")
+        known = _distinct(np.frombuffer(embedded, ID_DTYPE))
+        self.known: Ids = known[np.searchsorted(known, _NO_ID, "right") :]
 
     def __len__(self) -> int:
         return len(self.path_id)
@@ -136,7 +179,7 @@ class Ledger:
 
     def live_recordings(self) -> Ids:
         """Return the sorted ids of the recordings that at least one path still names."""
-        return np.unique(self.recording_id[self.status == _OK])
+        return _distinct(self.recording_id[self.status == _OK])
 
     def present(self, library_id: str) -> Integers:
         """Return the positions of a library's paths that were there when last seen."""
@@ -147,21 +190,39 @@ class Ledger:
         return np.flatnonzero(mine & there)
 
 
-def _codes(column: pa.ChunkedArray, values: Sequence[str]) -> npt.NDArray[np.int32]:
-    found = pc.index_in(column, value_set=pa.array(values, pa.string()))
-    return np.asarray(pc.fill_null(found, -1).to_numpy(), np.int32)
+def _arrays(batch: pa.RecordBatch, libraries: dict[str, int]) -> dict[str, npt.NDArray[Any]]:
+    """Return ledger rows as arrays.
 
-
-def _embedded(rows: pa.Table, recording_id: Ids, is_ok: Mask) -> Ids:
-    """Return the sorted content ids of all rows that were ever ok."""
-    is_span = ~rows["span_start"].is_null().to_numpy()
-    whole = recording_id[is_ok & ~is_span]
-    chosen = np.flatnonzero(is_ok & is_span)
-    starts, lengths = (
-        rows[name].take(chosen).to_pylist() for name in ("span_start", "span_samples")
+    Args:
+        batch: The rows.
+        libraries: library_id → its number; new ones are added.
+    """
+    library, names = _encoded(batch["library_id"])
+    numbers = [libraries.setdefault(name, len(libraries)) for name in names]
+    said, words = _encoded(batch["status"])
+    status = np.array([STATUSES.index(word) for word in words], np.int8)[said]
+    recording_id = ids_from_column(batch["recording_id"])
+    start, length = (
+        pc.fill_null(batch[name], _NO_SPAN).to_numpy() for name in ("span_start", "span_samples")
     )
+    is_span = start != _NO_SPAN
     spans = [
-        content_id(id_bytes(recording_id[row]), (start, length))
-        for row, start, length in zip(chosen, starts, lengths, strict=True)
+        content_id(id_bytes(recording_id[row]), (int(start[row]), int(length[row])))
+        for row in np.flatnonzero((status == _OK) & is_span)
     ]
-    return np.unique(np.concatenate([whole, np.array(spans, ID_DTYPE)]))
+    return {
+        "path_id": batch["path_id"].to_numpy(),
+        "library": np.array(numbers, np.int32)[library],
+        "size": batch["size"].to_numpy(),
+        "mtime_ns": batch["mtime_ns"].to_numpy(),
+        "status": status,
+        "recording_id": recording_id,
+        "is_whole": (status == _OK) & ~is_span,
+        "spans": np.array(spans, ID_DTYPE),
+    }
+
+
+def _encoded(column: pa.Array) -> tuple[npt.NDArray[np.int32], list[Any]]:
+    """Return a column of few distinct values as positions in a list, and the list."""
+    encoded = column.dictionary_encode()
+    return encoded.indices.to_numpy(), encoded.dictionary.to_pylist()

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple, Self
+from typing import NamedTuple, Self, TypeVar
 
 import numpy as np
 import pyarrow as pa
@@ -24,7 +24,7 @@ from indexer.store.ledger import (
     ids_from_column,
     last_of_each,
 )
-from indexer.store.part import Part, part_names, reading
+from indexer.store.part import FILES_FILE, Part, part_names, reading
 from indexer.store.schema import FILES_SCHEMA, FORMAT_VERSION, Identity, LedgerRow
 from indexer.store.snapshot import Float32, Snapshot
 
@@ -32,6 +32,10 @@ STORE_FILE = "store.json"
 LIBRARIES_FILE = "libraries.json"
 HEAD_FILE = "head.safetensors"
 PARTS_FOLDER = "parts"
+
+#: Reading is tried this often while parts are replaced and deleted meanwhile.
+_ATTEMPTS = 5
+_T = TypeVar("_T")
 
 
 class Head(NamedTuple):
@@ -102,38 +106,88 @@ class Store:
             return part_names(self.path / PARTS_FOLDER)
 
     def parts(self) -> list[Part]:
-        """Return the parts that count, oldest first: those that no other part replaces."""
-        parts = [Part.open(self.path / PARTS_FOLDER / name) for name in self.part_names()]
+        """Return the parts that count, oldest first: those that no other part replaces.
+
+        Raises:
+            DamagedStoreError: If one of them is not as it was written.
+        """
+        return self.from_parts(list)
+
+    def from_parts(self, read: Callable[[list[Part]], _T]) -> _T:
+        """Read from the parts that count; again, if some were replaced and deleted meanwhile.
+
+        Args:
+            read: Called with the parts, oldest first.
+
+        Raises:
+            DamagedStoreError: If a part that counts is not as it was written.
+            StoreError: If parts are replaced faster than they can be read.
+        """
+        for _ in range(_ATTEMPTS):
+            names = self.part_names()
+            # A list that was taken while one part took the place of others may have none of them.
+            while (again := self.part_names()) != names:
+                names = again
+            try:
+                return read(self._counting(names))
+            except DamagedStoreError:
+                if set(names) <= set(self.part_names()):  # none was deleted, so it is damage
+                    raise
+        raise StoreError(f"the parts of {self.path} change faster than they can be read; try again")
+
+    def _counting(self, names: Sequence[str]) -> list[Part]:
+        """Return the parts that no other replaces; what became of the others does not matter."""
+        parts: list[Part] = []
+        errors: dict[str, StoreError] = {}
+        for name in names:
+            try:
+                parts.append(Part.from_manifest(self.path / PARTS_FOLDER / name))
+            except StoreError as error:
+                errors[name] = error
         replaced = {name for part in parts for name in part.replaces}
-        return [part for part in parts if part.name not in replaced]
+        for name in sorted(errors.keys() - replaced):
+            raise errors[name]
+        counting = [part for part in parts if part.name not in replaced]
+        for part in counting:
+            part.require_sizes()
+        return counting
 
     def ledger(self, parts: Sequence[Part] | None = None) -> Ledger:
         """Return the last word on every path."""
-        return Ledger(self.files(LEDGER_COLUMNS, parts))
+        if parts is None:
+            return self.from_parts(self.ledger)
+        return Ledger(batch for part in parts for batch in part.ledger(LEDGER_COLUMNS))
 
     def files(
         self, columns: Iterable[str] = FILES_SCHEMA.names, parts: Sequence[Part] | None = None
     ) -> pa.Table:
         """Return ledger rows of all parts, oldest first: the history, not only the last word."""
-        chosen = self.parts() if parts is None else parts
         names = list(columns)
-        empty = FILES_SCHEMA.empty_table().select(names)
-        tables = (part.ledger(names) for part in chosen)
-        return pa.concat_tables([empty, *tables]).combine_chunks()
+        if parts is None:
+            return self.from_parts(lambda parts: self.files(names, parts))
+        batches = (batch for part in parts for batch in part.ledger(names))
+        return pa.Table.from_batches(batches, _schema(names)).combine_chunks()
 
-    def latest_files(self, columns: Sequence[str] = FILES_SCHEMA.names) -> pa.Table:
+    def latest_files(
+        self, columns: Sequence[str] = FILES_SCHEMA.names, parts: Sequence[Part] | None = None
+    ) -> pa.Table:
         """Return the last ledger row of every path, ordered by path_id."""
-        wanted = list(columns)
-        rows = self.files(dict.fromkeys(["path_id", *wanted]))
-        return rows.take(last_of_each(rows["path_id"].to_numpy())).select(wanted)
+        if parts is None:
+            return self.from_parts(lambda parts: self.latest_files(columns, parts))
+        path_id = np.concatenate([_NO_IDS, *(_path_ids(part) for part in parts)])
+        is_last = np.zeros(len(path_id), bool)
+        is_last[last_of_each(path_id)] = True
+        kept, start = [], 0
+        for batch in (batch for part in parts for batch in part.ledger(columns)):
+            kept.append(batch.filter(pa.array(is_last[start : start + len(batch)])))
+            start += len(batch)
+        return pa.Table.from_batches(kept, _schema(columns)).take(np.argsort(path_id[is_last]))
 
     def files_at(self, path_ids: Integers) -> list[LedgerRow]:
-        """Return the last ledger row of some paths, as objects."""
+        """Return the last ledger row of some paths, as objects, ordered by path_id."""
         if not len(path_ids):
             return []
-        rows = self.latest_files()
-        chosen = rows.filter(np.isin(rows["path_id"].to_numpy(), path_ids))
-        return [LedgerRow(**row) for row in chosen.to_pylist()]
+        return self.from_parts(lambda parts: _last_rows(parts, np.unique(path_ids)))
 
     def libraries(self) -> dict[str, Path]:
         """Return library_id → last known root."""
@@ -160,10 +214,11 @@ class Store:
 
     def snapshot(self, parts: Sequence[Part] | None = None) -> Snapshot:
         """Return the live windows: those of recordings that some path still names."""
-        chosen = self.parts() if parts is None else list(parts)
-        return Snapshot(chosen, self.ledger(chosen).live_recordings(), self.identity.frames)
+        if parts is None:
+            return self.from_parts(self.snapshot)
+        return Snapshot(parts, self.ledger(parts).live_recordings(), self.identity.frames)
 
-    def partial_windows(self, parts: Sequence[Part], known: Ids) -> dict[bytes, frozenset[int]]:
+    def partial_windows(self, parts: Sequence[Part], known: Ids) -> dict[bytes, Integers]:
         """Return the windows of recordings that a run began and did not finish.
 
         Args:
@@ -171,16 +226,51 @@ class Store:
             known: Sorted content ids of finished recordings (`Ledger.known`).
 
         Returns:
-            Recording id → the ids of its windows that are in the store.
+            Recording id → (num_windows,) int64, the sorted ids of its windows that are in the
+            store.
         """
-        begun: dict[bytes, set[int]] = {}
+        recordings, windows = [_NO_RECORDINGS], [_NO_IDS]
         for part in parts:
-            wanted = np.array(part.unfinished, ID_DTYPE)
-            wanted = np.sort(wanted[~contains(known, wanted)])
-            if len(wanted):
+            begun = np.array(part.unfinished, ID_DTYPE)
+            begun = np.sort(begun[~contains(known, begun)])
+            if len(begun):
                 table = part.windows(("window_id", "recording_id"))
-                recordings = ids_from_column(table["recording_id"])
-                for row in np.flatnonzero(contains(wanted, recordings)):
-                    windows = begun.setdefault(id_bytes(recordings[row]), set())
-                    windows.add(table["window_id"][int(row)].as_py())
-        return {recording: frozenset(windows) for recording, windows in begun.items()}
+                ids = ids_from_column(table["recording_id"])
+                chosen = contains(begun, ids)
+                recordings.append(ids[chosen])
+                windows.append(table["window_id"].to_numpy()[chosen])
+        recording, window = np.concatenate(recordings), np.concatenate(windows)
+        order = np.lexsort((window, recording))
+        found, starts = np.unique(recording[order], return_index=True)
+        pieces = np.split(window[order], starts[1:])
+        return {id_bytes(one): np.unique(piece) for one, piece in zip(found, pieces, strict=False)}
+
+
+_NO_IDS = np.empty(0, np.int64)
+_NO_RECORDINGS = np.empty(0, ID_DTYPE)
+
+
+def _schema(columns: Sequence[str]) -> pa.Schema:
+    return pa.schema([FILES_SCHEMA.field(name) for name in columns])
+
+
+def _path_ids(part: Part) -> Integers:
+    return np.concatenate([_NO_IDS, *(one["path_id"] for one in part.ledger(("path_id",)))])
+
+
+def _last_rows(parts: Sequence[Part], wanted: Integers) -> list[LedgerRow]:
+    """Return the last ledger row of some paths, reading nothing else; newest parts first.
+
+    Args:
+        parts: Oldest first.
+        wanted: Sorted keys of the paths.
+    """
+    found: list[LedgerRow] = []
+    for part in reversed(parts):
+        path_id = _path_ids(part)
+        rows = np.flatnonzero(contains(wanted, path_id))
+        rows = np.sort(rows[last_of_each(path_id[rows])])
+        for table in part.tables(FILES_FILE, rows):
+            found += [LedgerRow(**row) for row in table.to_pylist()]
+        wanted = np.setdiff1d(wanted, path_id[rows], assume_unique=True)
+    return sorted(found, key=lambda row: row.path_id)

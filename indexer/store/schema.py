@@ -86,7 +86,7 @@ class LedgerRow:
         path_bytes: The name's bytes, where they are not UTF-8.
         span_start: First sample at 32 kHz of the span that was asked for; None for the whole file.
         span_samples: Length of that span.
-        stage: Where it failed: "walk", "open", "decode", "samples" or "embed".
+        stage: Where it failed: "walk", "access", "open", "decode", "samples", "embed" or "crash".
         reason: Why it failed, or where it moved to.
         recording_id: Digest of the content, if it was read.
         num_samples: Length as decoded, in samples at 32 kHz.

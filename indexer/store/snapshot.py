@@ -117,6 +117,22 @@ class Snapshot:
                 yield Block(self.windows.take(rows[first:last]), scene[at], tags[at])
             seen += len(scene)
 
+    def by_part(self, wanted: Mask | None = None) -> Iterator[tuple[Part, Integers]]:
+        """Yield each part with the positions in it of the rows that are wanted, if any are.
+
+        Args:
+            wanted: (len(self),) which rows; None for all.
+        """
+        for part, low, high in self._spans():
+            rows = self._row_in_part[low:high]
+            rows = rows if wanted is None else rows[wanted[low:high]]
+            if len(rows):
+                yield part, rows
+
+    def part_of(self, row: int) -> Part:
+        """Return the part that holds a row."""
+        return self.parts[int(np.searchsorted(self._bounds, row, side="right")) - 1]
+
     def scene(self, rows: Integers) -> Float32:
         """Return (n, 768) float32 scene embeddings of some rows, in the order asked for."""
         found: Float32 = self._gather(rows, "scene", np.dtype(np.float32), EMBEDDING_DIM)

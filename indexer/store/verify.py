@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -47,11 +48,24 @@ def verify_parts(store: Store, progress: Callable[[int, int], None] | None = Non
     except StoreError as error:
         problems.append(Problem(store.path / HEAD_FILE, str(error)))
     names = store.part_names()
+    of_part: dict[str, list[Problem]] = {}
     for number, name in enumerate(names):
-        problems.extend(_part_problems(store.path / PARTS_FOLDER / name, head))
+        of_part[name] = list(_part_problems(store.path / PARTS_FOLDER / name, head))
         if progress:
             progress(number + 1, len(names))
-    return problems
+    replaced = _replaced_and_deleted(store, {name for name in names if of_part[name]})
+    return problems + [one for name in names if name not in replaced for one in of_part[name]]
+
+
+def _replaced_and_deleted(store: Store, names: set[str]) -> set[str]:
+    """Return those parts in whose place another has come meanwhile: that they are gone is right."""
+    now = store.part_names()
+    gone = names.difference(now)
+    replaced: set[str] = set()
+    for name in now if gone else ():
+        with suppress(StoreError):  # told with the part that is damaged
+            replaced.update(Part.from_manifest(store.path / PARTS_FOLDER / name).replaces)
+    return gone & replaced
 
 
 def _library_problems(store: Store) -> Iterator[Problem]:

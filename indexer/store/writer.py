@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
-import fcntl
-import os
 import shutil
 import uuid
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from indexer.store.disk import (
-    LOCK_SUFFIX,
+    TEMPORARY_PREFIX,
+    remove_all,
     sealed,
     sha256_of,
     sync_file,
@@ -49,19 +49,20 @@ from indexer.store.schema import (
 )
 from indexer.store.snapshot import Block
 
-_TEMPORARY_PREFIX = ".tmp-"
 #: Rows in one row group, at most: 5 MB of scenes and tags.
-_ROW_GROUPS = {SCENE_FILE: 1024, FRAMES_FILE: FRAMES_ROW_GROUP, FILES_FILE: 1 << 20}
+_ROW_GROUPS = {SCENE_FILE: 1024, FRAMES_FILE: FRAMES_ROW_GROUP, FILES_FILE: 1 << 16}
 #: Columns of the ledger that say the same few things again and again.
 _FEW_VALUES = ["library_id", "status", "stage", "reason", "codec"]
 #: Columns of the ledger that come from outside.
 _FREE_TEXT = ("reason", "codec", "warnings")
+_KEPT = "; what was committed is kept, and running again continues"
 
 
 class PartWriter:
     """Collects windows and ledger rows in a temporary folder, and commits them as one part.
 
-    Used as a context: leaving it by an error throws away what was not committed.
+    Used as a context: leaving it by an error throws away what was not committed. Whoever uses it
+    holds `indexer.store.lock.sole_writer`.
     """
 
     def __init__(self, store: Store, origin: Origin) -> None:
@@ -74,7 +75,6 @@ class PartWriter:
         self._parts = store.path / PARTS_FOLDER
         self._origin = origin
         self._mode: FramesMode = store.identity.frames
-        self._lock: IO[bytes] | None = None
         self._start_afresh()
 
     def __enter__(self) -> PartWriter:
@@ -86,7 +86,7 @@ class PartWriter:
     @property
     def is_empty(self) -> bool:
         """Whether there is nothing to commit."""
-        return self.num_windows == 0 and not self._ledger
+        return not (self.num_windows or self.num_ledger_rows)
 
     def add_windows(self, block: Block, frames: np.ndarray[Any, Any] | None) -> None:
         """Add embedded windows.
@@ -109,12 +109,36 @@ class PartWriter:
     def add_ledger(self, rows: Sequence[LedgerRow]) -> None:
         """Add what happened to some paths."""
         self._ledger.extend(rows)
+        self._finished.update(row.recording_id for row in rows if row.status == "ok")
+        self.num_ledger_rows += len(rows)
 
-    def commit(self, replaces: Sequence[str] = ()) -> Part | None:
+    def add_rows(self, name: str, rows: pa.Table) -> None:
+        """Add rows of a file of another part as they are.
+
+        Args:
+            name: Of the file. Where there are frames, they need the same rows as the scenes, in the
+                same order.
+            rows: With the columns of that file.
+
+        Raises:
+            StoreError: If the disk is full or read-only.
+        """
+        with self._all_or_nothing():
+            self._write(name, rows)
+        if name == SCENE_FILE:
+            self._recordings.update(rows["recording_id"].unique().to_pylist())
+            self.num_windows += len(rows)
+        elif name == FILES_FILE:
+            ok = rows.filter(pc.equal(rows["status"], "ok"))
+            self._finished.update(ok["recording_id"].to_pylist())
+            self.num_ledger_rows += len(rows)
+
+    def commit(self, replaces: Sequence[str] = (), sequence: int | None = None) -> Part | None:
         """Publish everything that was added as one part, and start afresh.
 
         Args:
             replaces: Names of the parts that this one stands for.
+            sequence: Its place in the order of parts; None for the one after all others.
 
         Returns:
             The part, or None if nothing was added.
@@ -122,7 +146,7 @@ class PartWriter:
         if self.is_empty:
             return None
         with self._all_or_nothing():
-            self._pending[FILES_FILE] = _ledger_table(self._ledger)
+            self._write(FILES_FILE, _ledger_table(self._ledger))
             for name, table in self._pending.items():
                 if len(table):
                     self._write_rows(name, table)
@@ -131,10 +155,12 @@ class PartWriter:
                 "num_windows": self.num_windows,
                 "origin": asdict(self._origin),
                 "replaces": list(replaces),
-                "unfinished": sorted(one.hex() for one in self._unfinished()),
+                # Windows are here, but no word yet that they are all of their recording's.
+                "unfinished": sorted(one.hex() for one in self._recordings - self._finished),
             }
             write_whole(self._folder / MANIFEST_FILE, sealed(manifest))
-            target = self._parts / f"{_next_sequence(self._parts):010d}-{self._uuid}"
+            place = _next_sequence(self._parts) if sequence is None else sequence
+            target = self._parts / f"{place:010d}-{self._uuid}"
             self._folder.rename(target)
             sync_folder(self._parts)
             self._start_afresh()
@@ -159,32 +185,21 @@ class PartWriter:
     def _all_or_nothing(self) -> Iterator[None]:
         """Throw everything away if a step breaks off: half of it must not be committed later."""
         try:
-            with writing(self._parts.parent):
+            with writing(self._parts.parent, _KEPT):
                 yield
         except BaseException:
             self.abandon()
             raise
 
     def _start_afresh(self) -> None:
-        if self._lock is not None:
-            self._lock_path.unlink(missing_ok=True)
-            self._lock.close()
-        self._lock = None
         self._writers: dict[str, pq.ParquetWriter] = {}
         self._pending: dict[str, pa.Table] = {}
         self._ledger: list[LedgerRow] = []
-        self._recordings: set[bytes] = set()
-        self.num_windows = 0
-        self._choose_name()
-
-    def _choose_name(self) -> None:
+        self._recordings: set[bytes] = set()  # that have windows here
+        self._finished: set[bytes | None] = set()  # that have an "ok" row here
+        self.num_windows = self.num_ledger_rows = 0
         self._uuid = uuid.uuid4().hex
-        self._folder = self._parts / f"{_TEMPORARY_PREFIX}{self._uuid}"
-        self._lock_path = self._folder.with_name(self._folder.name + LOCK_SUFFIX)
-
-    def _unfinished(self) -> set[bytes]:
-        """Recordings that have windows in this part, but no word yet that they are complete."""
-        return self._recordings - {row.recording_id for row in self._ledger if row.status == "ok"}
+        self._folder = self._parts / f"{TEMPORARY_PREFIX}{self._uuid}"
 
     def _write(self, name: str, table: pa.Table) -> None:
         """Write what fills row groups, and hold the rest until more rows or the commit come."""
@@ -196,7 +211,7 @@ class PartWriter:
 
     def _write_rows(self, name: str, table: pa.Table) -> None:
         if name not in self._writers:
-            self._open_folder()
+            self._folder.mkdir(exist_ok=True)
             is_ledger = name == FILES_FILE
             # Embeddings do not compress; dictionaries and page statistics of them are wasted time.
             self._writers[name] = pq.ParquetWriter(
@@ -207,26 +222,6 @@ class PartWriter:
                 write_statistics=["window_id", "path_id"],
             )
         self._writers[name].write_table(table.combine_chunks(), _ROW_GROUPS[name])
-
-    def _open_folder(self) -> None:
-        """Make the temporary folder, and beside it a lock that is held while this process lives."""
-        while self._lock is None:
-            lock = self._lock_path.open("wb")
-            fcntl.flock(lock, fcntl.LOCK_EX)
-            if _is_at(lock, self._lock_path):
-                self._lock = lock
-                self._folder.mkdir()
-            else:  # somebody took it for a leftover before it was locked
-                lock.close()
-                self._choose_name()
-
-
-def _is_at(file: IO[bytes], path: Path) -> bool:
-    """Whether an open file is still the one that a path names."""
-    try:
-        return os.path.samestat(os.fstat(file.fileno()), path.stat())
-    except FileNotFoundError:
-        return False
 
 
 def _scene_table(block: Block) -> pa.Table:
@@ -280,26 +275,21 @@ def _next_sequence(parts: Path) -> int:
 
 
 def remove_leftovers(store: Store) -> int:
-    """Delete the temporary folders of processes that are no longer alive.
+    """Delete what processes left behind that ended in the middle of writing.
+
+    Whoever calls this holds `indexer.store.lock.sole_writer`, so that nobody is writing now.
 
     Returns:
         How many there were.
     """
     parts = store.path / PARTS_FOLDER
     with reading(parts):
-        found = {entry.name for entry in parts.iterdir()}
-    names = {name.removesuffix(LOCK_SUFFIX) for name in found if name.startswith(_TEMPORARY_PREFIX)}
-    return sum(_removed(parts / name) for name in sorted(names))
-
-
-def _removed(folder: Path) -> bool:
-    """Delete a temporary folder and its lock, unless its process is alive or it is not ours."""
-    lock_path = folder.with_name(folder.name + LOCK_SUFFIX)
-    try:
-        with lock_path.open("ab") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)  # fails while its process lives
-            shutil.rmtree(folder, ignore_errors=True)
-            lock_path.unlink(missing_ok=True)
-    except OSError:
-        return False
-    return True
+        found = [
+            entry
+            for folder in (store.path, parts)
+            for entry in folder.iterdir()
+            if entry.name.startswith(TEMPORARY_PREFIX)
+        ]
+    for entry in found:
+        remove_all(entry)
+    return sum(not entry.exists() for entry in found)

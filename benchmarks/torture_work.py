@@ -1,0 +1,87 @@
+"""The work that `torture.py` disturbs: one run or one compaction, by a user without rights.
+
+    python benchmarks/torture_work.py run STORE LIBRARY
+    python benchmarks/torture_work.py compact STORE
+
+Prints "ready", does it, and prints a report as JSON.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+import sys
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import bad_files
+import torch
+
+from indexer.errors import SoundalikeError
+from indexer.extract import ExtractConfig, extract
+from indexer.extractor import Extractor
+from indexer.model.checkpoint import load_checkpoint
+from indexer.store.creation import create_store
+from indexer.windows import Geometry
+from search.compact import compact
+
+NOBODY = 65534
+#: Windows in a part: small, so that there are many, and a kill falls into each stage of one.
+PART_WINDOWS = 32
+#: A decoder that hangs is given up after this, in seconds.
+TIMEOUT_S = 10.0
+#: What is imported at its first use, from places that root alone may read.
+_LATE = ["popen_fork", "queues", "resource_sharer", "sharedctypes", "synchronize", "util"]
+
+
+def embed(extractor: Extractor, store_path: Path, library: Path) -> dict[str, Any]:
+    """Bring a store up to date with a library."""
+    store = create_store(
+        store_path,
+        extractor.identity(Geometry(native=True)),
+        extractor.head(),
+        checkpoint="demo",
+        written_by="torture",
+    )
+    config = ExtractConfig(
+        num_workers=2,
+        part_windows=PART_WINDOWS,
+        max_hours=bad_files.MAX_HOURS,
+        timeout_s=TIMEOUT_S,
+        allow_gone=True,
+    )
+    done = extract(library, store, extractor, config)
+    return {"windows": done.num_windows, "moved": done.num_moved, "gone": done.num_gone}
+
+
+def main(what: str, store: str, library: str = "") -> None:
+    extractor = Extractor(load_checkpoint("demo"), device="cpu")
+    extractor(torch.zeros(1, 32_000))
+    for name in _LATE:
+        import_module(f"multiprocessing.{name}")
+    import_module("pandas")  # PyArrow looks for it
+    if os.geteuid() == 0:
+        os.setgroups([])
+        os.setgid(NOBODY)
+        os.setuid(NOBODY)
+    bad_files.arm()
+    print("ready", flush=True)
+    try:
+        if what == "compact":
+            compact(Path(store))
+            report: dict[str, Any] = {}
+        else:
+            report = embed(extractor, Path(store), Path(library))
+    except SoundalikeError as error:
+        print(str(error).encode("ascii", "backslashreplace").decode(), file=sys.stderr)
+        sys.exit(1)
+    for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN):
+        peak_mb = resource.getrusage(who).ru_maxrss / 1024
+        report["peak_mb"] = max(peak_mb, report.get("peak_mb", 0.0))
+    print(json.dumps(report))
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

@@ -1,0 +1,80 @@
+"""One writer at a time: whoever adds to a store, or tidies it, holds its lock meanwhile."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import socket
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import IO
+
+from indexer.store.disk import writing
+
+WRITER_LOCK_FILE = ".writer.lock"
+
+#: Locks that this process holds.
+_held: set[IO[bytes]] = set()
+
+
+@contextmanager
+def sole_writer(store: Path, tell: Callable[[str], None] | None = None) -> Iterator[bool]:
+    """Be the only one who writes to a store; wait while somebody else is.
+
+    The system lets go of the lock when the process ends, however it ends. It works between machines
+    where their file system has locks that do.
+
+    Args:
+        store: Directory of the store.
+        tell: Called with a sentence for people, if it has to wait.
+
+    Yields:
+        Whether it had to wait: what was looked at before may have changed.
+
+    Raises:
+        StoreError: If the store cannot be written, or its file system has no locks.
+    """
+    with writing(store):
+        lock = (store / WRITER_LOCK_FILE).open("a+b")
+    _held.add(lock)
+    try:
+        with writing(store):
+            has_waited = _take(lock, store, tell)
+            _sign(lock)
+        yield has_waited
+    finally:
+        _held.discard(lock)
+        lock.close()
+
+
+def _take(lock: IO[bytes], store: Path, tell: Callable[[str], None] | None) -> bool:
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        if tell:
+            lock.seek(0)
+            who = lock.read().decode(errors="replace").strip() or "another process"
+            tell(f"{store} is being written by {who}; waiting for it to end")
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        return True
+    return False
+
+
+def _sign(lock: IO[bytes]) -> None:
+    """Say in the lock who holds it, for whoever has to wait."""
+    since = datetime.now(UTC).isoformat(timespec="seconds")
+    lock.truncate(0)
+    lock.write(f"process {os.getpid()} on {socket.gethostname()} since {since}\n".encode())
+    lock.flush()
+
+
+def _let_go() -> None:
+    """Close the locks in a process that was forked: it must not outlive us as their owner."""
+    for lock in _held:
+        os.close(lock.fileno())
+    _held.clear()
+
+
+os.register_at_fork(after_in_child=_let_go)

@@ -1,0 +1,214 @@
+"""Readers that die, hang or raise: their file pays for it, and no other loses anything.
+
+The decoder is the real one. Files that are called "deadly" do to their process what a decoder with
+a fault does: they end it by a real signal, or keep it for ever.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import Callable
+from multiprocessing import active_children
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from synthetic import write_tone
+
+from indexer import dataset
+from indexer.dataset import Batch, Done, Failure, Work
+from indexer.errors import SoundalikeError
+from indexer.library import walk
+from indexer.readers import load_windows
+from indexer.store.ledger import ID_DTYPE
+from indexer.windows import Geometry
+
+
+def die_by(number: int) -> Callable[[], None]:
+    return lambda: os.kill(os.getpid(), number)
+
+
+def raise_(error: BaseException) -> Callable[[], None]:
+    def act() -> None:
+        raise error
+
+    return act
+
+
+@pytest.fixture
+def deadly(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    """Say what opening a file whose name has "deadly" in it does, and how often."""
+
+    def arm(act: Callable[[], None], times: Path | None = None) -> None:
+        real = dataset.open_audio
+
+        def open_audio(path: Path, **options: Any) -> Any:
+            if "deadly" in path.name and (times is None or times.exists()):
+                if times is not None:
+                    times.unlink()
+                act()
+            return real(path, **options)
+
+        monkeypatch.setattr(dataset, "open_audio", open_audio)
+
+    return arm
+
+
+@pytest.fixture
+def library(tmp_path: Path) -> Path:
+    """Eight good files of 1 to 36 s, and a deadly one in their middle."""
+    root = tmp_path / "library"
+    for number in range(8):
+        write_tone(root / f"{number}.wav", 5.0 * number + 1, 300 + number)
+    write_tone(root / "4 deadly.wav", 12.0, 999)
+    return root
+
+
+def read(root: Path, num_workers: int = 2, timeout_s: float = 60.0) -> list[Batch]:
+    work = Work(
+        root=root,
+        items=walk(root).files,
+        geometry=Geometry(),
+        batch_size=3,
+        known=np.empty(0, ID_DTYPE),
+        partial={},
+        max_duration_s=3600.0,
+    )
+    found = list(load_windows(work, num_workers=num_workers, pin_memory=False, timeout_s=timeout_s))
+    assert not active_children()
+    return found
+
+
+def assert_only_the_deadly_failed(found: list[Batch], root: Path, reason: str) -> None:
+    """Every window of the good files came once, before its file's one end; no waveform is lost."""
+    names = [file.path for file in walk(root).files]
+    ended: dict[str, Done | Failure] = {}
+    starts: dict[str, list[int]] = {name: [] for name in names}
+    for batch in found:
+        assert len(batch.keys) == len(batch.waveforms)
+        for key in batch.keys:
+            assert names[key.item] not in ended
+            starts[names[key.item]].append(key.start_sample)
+        for event in batch.events:
+            assert names[event.item] not in ended
+            ended[names[event.item]] = event
+    assert set(ended) == set(names)
+    failed = ended.pop("4 deadly.wav")
+    assert isinstance(failed, Failure)
+    assert (failed.stage, failed.reason) == ("crash", reason)
+    for name, event in ended.items():
+        assert isinstance(event, Done)
+        planned = Geometry().plan((5 * int(name[0]) + 1) * 32_000)
+        assert starts[name] == [start for start, _ in planned]
+
+
+@pytest.mark.parametrize(
+    ("number", "reason"),
+    [
+        (signal.SIGSEGV, "the process that read it was ended by SIGSEGV"),
+        (
+            signal.SIGKILL,
+            "the process that read it was ended by SIGKILL, as it is when memory runs out",
+        ),
+    ],
+)
+@pytest.mark.parametrize("num_workers", [1, 3])
+def test_file_that_kills_its_reader_fails_alone(
+    number: int, reason: str, num_workers: int, library: Path, deadly: Callable[..., None]
+) -> None:
+    deadly(die_by(number))
+    found = read(library, num_workers)
+    assert_only_the_deadly_failed(found, library, f"{reason}; tried twice")
+
+
+def test_file_that_ends_its_reader_politely_fails_alone(
+    library: Path, deadly: Callable[..., None]
+) -> None:
+    deadly(lambda: os._exit(0))
+    reason = "the process that read it ended with code 0; tried twice"
+    assert_only_the_deadly_failed(read(library), library, reason)
+
+
+def test_file_on_which_the_reader_hangs_fails_alone(
+    library: Path, deadly: Callable[..., None]
+) -> None:
+    deadly(lambda: time.sleep(3600))
+    found = read(library, timeout_s=2.0)
+    assert_only_the_deadly_failed(found, library, "no progress for 2 s; tried twice")
+
+
+@pytest.mark.parametrize("num_workers", [0, 2])
+def test_file_with_an_unforeseen_error_fails_alone(
+    num_workers: int, library: Path, deadly: Callable[..., None]
+) -> None:
+    deadly(raise_(MemoryError("no room")))
+    found = read(library, num_workers)
+    assert_only_the_deadly_failed(found, library, "MemoryError: no room; tried twice")
+
+
+@pytest.mark.parametrize("act", [die_by(signal.SIGKILL), raise_(MemoryError())])
+def test_file_that_is_read_at_the_second_attempt_is_no_failure(
+    act: Callable[[], None], library: Path, tmp_path: Path, deadly: Callable[..., None]
+) -> None:
+    once = tmp_path / "once"
+    once.touch()
+    deadly(act, once)
+    events = [event for batch in read(library) for event in batch.events]
+    assert not once.exists()
+    assert len(events) == 9
+    assert all(isinstance(event, Done) for event in events)
+
+
+def test_reader_that_is_killed_between_files_costs_nothing(library: Path) -> None:
+    """Nobody is to blame where a reader dies for a reason that is not in its files."""
+    work = Work(
+        root=library,
+        items=walk(library).files,
+        geometry=Geometry(),
+        batch_size=1,
+        known=np.empty(0, ID_DTYPE),
+        partial={},
+        max_duration_s=3600.0,
+    )
+    batches = load_windows(work, num_workers=2, pin_memory=False)
+    keys, events = [], []
+    for number, batch in enumerate(batches):
+        keys += batch.keys
+        events += batch.events
+        if number in (2, 9):
+            for process in active_children():
+                process.kill()
+    assert all(isinstance(event, Done) for event in events)
+    assert sorted(event.item for event in events) == list(range(9))
+    assert len(keys) == len(set(keys))
+    assert len(keys) == sum(
+        len(Geometry().plan(round(s * 32_000))) for s in [*(5 * n + 1 for n in range(8)), 12]
+    )
+
+
+def test_readers_that_die_whatever_they_read_are_one_error(
+    library: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(dataset.WindowDataset, "_take", lambda _: os._exit(3))
+    with pytest.raises(SoundalikeError, match="die before they read anything"):
+        read(library)
+
+
+def test_reader_that_is_slow_but_gets_on_is_left_alone(
+    library: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The deadline is for standing still, not for a long file."""
+    real = dataset._beating
+
+    def slowly(blocks: Any, beat: Callable[[], None]) -> Any:
+        for block in real(blocks, beat):
+            time.sleep(0.05)
+            yield block
+
+    monkeypatch.setattr(dataset, "_beating", slowly)
+    events = [event for batch in read(library, timeout_s=1.0) for event in batch.events]
+    assert len(events) == 9
+    assert all(isinstance(event, Done) for event in events)

@@ -1,0 +1,328 @@
+"""A run that things happen to: readers die, files are locked, disks are unplugged, others write."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+from multiprocessing import active_children
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import REPOSITORY, needs_root, run_as_nobody
+from synthetic import write_tone
+from test_extract import (
+    IN_PROCESS,
+    Counting,
+    counting,
+    library,
+    many_files,
+    new_store,
+    reasons,
+    run,
+    statuses,
+)
+
+from indexer import dataset
+from indexer.errors import LibraryError
+from indexer.extract import ExtractConfig, extract
+from indexer.interrupts import undisturbed
+from indexer.progress import Progress
+from indexer.store.lock import sole_writer
+from indexer.store.reader import Store
+
+__all__ = ["counting", "library"]  # fixtures
+
+
+def entries(store: Store) -> set[str]:
+    return {entry.name for entry in (store.path / "parts").iterdir()}
+
+
+# --- files that kill -----------------------------------------------------------------------------
+
+
+def test_run_whose_reader_is_killed_once_embeds_every_file(
+    tmp_path: Path, counting: Counting
+) -> None:
+    root = many_files(tmp_path / "library")
+    store = new_store(tmp_path / "store", counting)
+    victims = []
+
+    def kill_one(progress: Progress) -> None:
+        if progress.files_done >= 4 and not victims:
+            victims.append(active_children()[0])
+            victims[0].kill()
+
+    config = ExtractConfig(num_workers=2, batch_size=1)
+    report = extract(root, store, counting, config, kill_one)
+    assert victims
+    assert (report.num_embedded, report.failures) == (40, [])
+    assert len(store.snapshot()) == counting.num_windows == 40
+
+
+def test_file_that_kills_is_quarantined_until_it_is_to_be_tried_again(
+    library: Path, tmp_path: Path, counting: Counting, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = dataset.open_audio
+
+    def deadly(path: Path, **options: Any) -> Any:
+        if path.name == "long.wav":
+            os.kill(os.getpid(), signal.SIGSEGV)
+        return real(path, **options)
+
+    monkeypatch.setattr(dataset, "open_audio", deadly)
+    store = new_store(tmp_path / "store", counting)
+    config = ExtractConfig(num_workers=1)
+    report = run(library, store, counting, config)
+    reason = "the process that read it was ended by SIGSEGV; tried twice"
+    assert [tuple(failure) for failure in report.failures] == [("long.wav", "crash", reason)]
+    assert reasons(store) == {"long.wav": ("crash", reason)}
+    assert len(store.snapshot()) == 2
+    again = run(library, store, counting, config)
+    assert (again.num_failed_before, again.num_unchanged, again.failures) == (1, 2, [])
+    monkeypatch.setattr(dataset, "open_audio", real)  # a better decoder was installed
+    last = run(library, store, counting, ExtractConfig(num_workers=1, retry_failed=True))
+    assert (last.num_embedded, last.failures) == (1, [])
+    assert len(store.snapshot()) == 4
+
+
+# --- access that is lost, and comes back ---------------------------------------------------------
+
+
+@needs_root
+def test_file_that_could_not_be_read_is_tried_again_by_the_next_run(public_folder: Path) -> None:
+    for name in ("a.wav", "locked.wav"):
+        write_tone(public_folder / "library" / name, 1.0, 300 + len(name))
+    locked = public_folder / "library" / "locked.wav"
+    locked.chmod(0)
+    (public_folder / "stores").mkdir()
+    (public_folder / "stores").chmod(0o777)
+    imports = (
+        "import sys; sys.path.insert(0, 'tests')\n"
+        "from pathlib import Path; import multiprocessing.sharedctypes, pandas, torch\n"
+        "from indexer.model.checkpoint import load_checkpoint\n"
+        "from indexer.extractor import Extractor\n"
+        "from test_extract import new_store, run, statuses\n"
+        "from indexer.store.reader import Store\n"
+        "extractor = Extractor(load_checkpoint('demo'), device='cpu')\n"
+        f"root = Path({str(public_folder)!r})\n"
+    )
+    code = (
+        "path = root / 'stores' / 'store'\n"
+        "store = Store.open(path) if path.exists() else new_store(path, extractor)\n"
+        "report = run(root / 'library', store, extractor)\n"
+        "print(sorted(statuses(store).items()), len(report.failures), len(store.part_names()))"
+    )
+    ok, failed = "('a.wav', 'ok')", "('locked.wav', 'failed')"
+    assert run_as_nobody(imports, code) == f"[{ok}, {failed}] 1 1"
+    assert run_as_nobody(imports, code) == f"[{ok}, {failed}] 1 1"  # said again, written once
+    locked.chmod(0o644)  # neither its size nor its date have changed
+    assert run_as_nobody(imports, code) == f"[{ok}, ('locked.wav', 'ok')] 0 2"
+
+
+def test_library_that_vanishes_stops_the_run_and_fails_no_file(
+    tmp_path: Path, counting: Counting
+) -> None:
+    root = many_files(tmp_path / "library")
+    store = new_store(tmp_path / "store", counting)
+
+    def unplug(progress: Progress) -> None:
+        if progress.files_done == 10:
+            root.rename(tmp_path / "unplugged")
+            root.mkdir()  # what is left of a mount is an empty folder
+
+    config = ExtractConfig(num_workers=0, batch_size=1)
+    with pytest.raises(LibraryError, match=r"vanished while it was read; .* run again"):
+        extract(root, store, counting, config, unplug)
+    assert set(statuses(store).values()) == {"ok"}
+    assert 10 <= len(store.snapshot()) < 40
+    root.rmdir()
+    (tmp_path / "unplugged").rename(root)
+    counting.num_windows = 0
+    report = run(root, store, counting)
+    assert report.failures == []
+    assert report.num_embedded + report.num_unchanged == 40
+    assert counting.num_windows <= report.num_embedded <= 30
+
+
+def test_file_that_is_deleted_before_its_turn_is_gone_not_lost(
+    tmp_path: Path, counting: Counting
+) -> None:
+    root = many_files(tmp_path / "library")
+    store = new_store(tmp_path / "store", counting)
+
+    def delete(progress: Progress) -> None:
+        (root / "9.wav").unlink(missing_ok=True)
+
+    config = ExtractConfig(num_workers=0, batch_size=1)
+    report = extract(root, store, counting, config, delete)
+    assert [failure[:2] for failure in report.failures] == [("9.wav", "access")]
+    assert run(root, store, counting).num_gone == 1
+    assert statuses(store)["9.wav"] == "gone"
+
+
+# --- what is found -------------------------------------------------------------------------------
+
+
+def test_run_says_at_its_start_what_it_found(
+    library: Path, tmp_path: Path, counting: Counting
+) -> None:
+    store = new_store(tmp_path / "store", counting)
+    told: list[str] = []
+    extract(library, store, counting, IN_PROCESS, tell=told.append)
+    assert told == [
+        f"{library}: 3 new, 0 changed, 0 moved, 0 gone, 0 unchanged, 0 failed before, 0 tried again"
+    ]
+    (library / "bad.wav").write_text("no audio")
+    for number in range(5):
+        write_tone(library / f"{number}.wav", 1.0, 600 + number)
+    run(library, store, counting)
+    (library / "0.wav").rename(library / "sub" / "0.wav")
+    (library / "1.wav").unlink()
+    write_tone(library / "2.wav", 1.5, 800)
+    write_tone(library / "new.wav", 1.5, 900)
+    extract(library, store, counting, IN_PROCESS, tell=told.append)
+    assert told[1] == (
+        f"{library}: 2 new, 1 changed, 1 moved, 1 gone, 5 unchanged, 1 failed before, 0 tried again"
+    )
+    again = ExtractConfig(num_workers=0, retry_failed=True)
+    extract(library, store, counting, again, tell=told.append)
+    assert told[2].endswith(
+        "0 changed, 0 moved, 0 gone, 8 unchanged, 0 failed before, 1 tried again"
+    )
+
+
+# --- several writers -----------------------------------------------------------------------------
+
+
+def test_second_run_waits_for_the_first_and_looks_again(
+    library: Path, tmp_path: Path, counting: Counting
+) -> None:
+    store = new_store(tmp_path / "store", counting)
+    told: list[str] = []
+    waits, reports = threading.Event(), []
+
+    def second() -> None:
+        def tell(text: str) -> None:
+            told.append(text)
+            waits.set()
+
+        reports.append(extract(library, store, counting, IN_PROCESS, tell=tell))
+
+    with sole_writer(store.path):
+        thread = threading.Thread(target=second)
+        thread.start()
+        assert waits.wait(30)
+        assert f"being written by process {os.getpid()} on " in told[0]
+        assert "waiting" in told[0]
+        write_tone(library / "meanwhile.wav", 1.0, 900)
+        assert store.part_names() == []
+    thread.join()
+    assert reports[0].num_embedded == 4
+    assert statuses(store)["meanwhile.wav"] == "ok"
+
+
+def test_two_runs_at_once_embed_each_file_once(tmp_path: Path, counting: Counting) -> None:
+    root = many_files(tmp_path / "library")
+    store = new_store(tmp_path / "store", counting)
+    reports = []
+    threads = [
+        threading.Thread(target=lambda: reports.append(run(root, store, counting)))
+        for _ in range(3)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(report.num_embedded for report in reports) == [0, 0, 40]
+    assert counting.num_windows == len(store.snapshot()) == 40
+
+
+def test_lock_of_a_process_that_was_killed_is_free_though_its_readers_live(
+    tmp_path: Path, counting: Counting
+) -> None:
+    store = new_store(tmp_path / "store", counting)
+    code = (
+        "import os, sys, time; from pathlib import Path\n"
+        "from indexer.store.lock import sole_writer\n"
+        f"with sole_writer(Path({str(store.path)!r})):\n"
+        "    child = os.fork()\n"
+        "    if child:\n"
+        "        print(child, flush=True)\n"
+        "    time.sleep(600)\n"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", code], stdout=subprocess.PIPE, text=True, cwd=REPOSITORY
+    ) as process:
+        assert process.stdout
+        child = int(process.stdout.readline())
+        process.kill()
+        process.wait()
+        told: list[str] = []
+        with sole_writer(store.path, told.append) as has_waited:
+            assert not has_waited
+        os.kill(child, signal.SIGKILL)
+
+
+def test_leftovers_of_killed_writers_are_removed_by_the_next_run(
+    library: Path, tmp_path: Path, counting: Counting
+) -> None:
+    store = new_store(tmp_path / "store", counting)
+    (store.path / "parts" / ".tmp-0123").mkdir()
+    (store.path / "parts" / ".tmp-0123" / "scene.parquet").write_bytes(b"PAR1")
+    (store.path / ".tmp-libraries.json-0123").write_bytes(b"{")
+    run(library, store, counting)
+    assert entries(store) == set(store.part_names())
+    assert not list(store.path.glob(".tmp-*"))
+
+
+# --- signals -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_undisturbed_block_ends_before_a_signal_takes_effect(number: signal.Signals) -> None:
+    class Stopped(BaseException):
+        pass
+
+    def stop(*_: object) -> None:
+        raise Stopped
+
+    def work() -> None:
+        with undisturbed():
+            steps.append(1)
+            signal.raise_signal(number)
+            steps.append(2)
+        steps.append(3)
+
+    before = signal.signal(number, stop)
+    steps: list[int] = []
+    try:
+        with pytest.raises(Stopped):
+            work()
+        assert steps == [1, 2]
+        with pytest.raises(Stopped):  # and from then on it takes effect at once
+            signal.raise_signal(number)
+    finally:
+        signal.signal(number, before)
+
+
+def test_terminated_index_commits_what_it_has_and_says_so(tmp_path: Path) -> None:
+    root = many_files(tmp_path / "library")
+    command = [sys.executable, "-m", "search", "index", root, "--checkpoint", "demo"]
+    words = [*map(str, command), "--store", str(tmp_path / "store"), "--batch-size", "1"]
+    with subprocess.Popen(words, stderr=subprocess.PIPE, text=True, cwd=REPOSITORY) as process:
+        assert process.stderr
+        assert "40 new" in process.stderr.readline()
+        # The frames of 8 windows fill nothing yet: what is killed here would be lost.
+        store = Store.open(tmp_path / "store")
+        with pytest.raises(subprocess.TimeoutExpired):
+            process.wait(3)
+        process.send_signal(signal.SIGTERM)
+        said = process.stderr.read()
+        assert process.wait() == 143
+    assert said == ("soundalike: stopped; what was embedded is kept, and running again continues\n")
+    assert 0 < len(store.snapshot()) < 40
+    assert entries(store) == set(store.part_names())

@@ -33,7 +33,11 @@ PART_WINDOWS = 32
 #: A decoder that hangs is given up after this, in seconds.
 TIMEOUT_S = 10.0
 #: What is imported at its first use, from places that root alone may read.
-_LATE = ["popen_fork", "queues", "resource_sharer", "sharedctypes", "synchronize", "util"]
+_LATE = [
+    *("encodings.ascii", "pandas", "multiprocessing.popen_fork", "multiprocessing.queues"),
+    *("multiprocessing.resource_sharer", "multiprocessing.sharedctypes"),
+    *("multiprocessing.synchronize", "multiprocessing.util"),
+]
 
 
 def embed(extractor: Extractor, store_path: Path, library: Path) -> dict[str, Any]:
@@ -60,8 +64,7 @@ def main(what: str, store: str, library: str = "") -> None:
     extractor = Extractor(load_checkpoint("demo"), device="cpu")
     extractor(torch.zeros(1, 32_000))
     for name in _LATE:
-        import_module(f"multiprocessing.{name}")
-    import_module("pandas")  # PyArrow looks for it
+        import_module(name)
     if os.geteuid() == 0:
         os.setgroups([])
         os.setgid(NOBODY)
@@ -75,7 +78,7 @@ def main(what: str, store: str, library: str = "") -> None:
         else:
             report = embed(extractor, Path(store), Path(library))
     except SoundalikeError as error:
-        print(str(error).encode("ascii", "backslashreplace").decode(), file=sys.stderr)
+        print(error, file=sys.stderr)
         sys.exit(1)
     for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN):
         peak_mb = resource.getrusage(who).ru_maxrss / 1024

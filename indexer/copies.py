@@ -1,10 +1,10 @@
-"""Files of one content: the first that brings it is embedded, the others wait for it."""
+"""Files of one content: the first that brings it is embedded, the others share its fate."""
 
 from __future__ import annotations
 
 import numpy as np
 
-from indexer.dataset import Done
+from indexer.dataset import Done, Failure
 from indexer.store.ledger import ID_DTYPE, Ids, contains
 
 #: Contents that are held in a set before they are merged into a sorted array, 16 bytes each.
@@ -19,6 +19,7 @@ class Copies:
         self._recent: set[bytes] = set()  # finished as well, not merged yet
         self._owner: dict[bytes, int] = {}
         self._waiting: dict[bytes, list[Done]] = {}
+        self._failed: dict[bytes, Failure] = {}
 
     def owns(self, content: bytes, item: int) -> bool:
         """Whether a file is the one to embed for its content; it is if nobody was before."""
@@ -42,7 +43,16 @@ class Copies:
             self._recent.clear()
         return self.give_up(content)
 
+    def fail(self, content: bytes, failure: Failure) -> list[Done]:
+        """Note that nobody can embed a content; return the copies that waited for it."""
+        self._failed[content] = failure
+        return self._waiting.pop(content, [])
+
+    def failure(self, content: bytes) -> Failure | None:
+        """Return why a content cannot be embedded, if it was tried."""
+        return self._failed.get(content)
+
     def give_up(self, content: bytes) -> list[Done]:
-        """Note that the owner of a content failed; return the copies that waited for it."""
+        """Note that an owner failed where a copy may not; return those that waited for it."""
         self._owner.pop(content, None)
         return self._waiting.pop(content, [])

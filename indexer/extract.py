@@ -12,7 +12,7 @@ import numpy as np
 
 from indexer.changes import Changes
 from indexer.copies import Copies
-from indexer.dataset import Batch, Done, Failure, WindowKey, Work
+from indexer.dataset import CRASH, Batch, Done, Failure, WindowKey, Work
 from indexer.errors import SoundalikeError
 from indexer.extractor import Embeddings, Extractor, package_versions
 from indexer.files import FileList, FoundFile
@@ -296,6 +296,9 @@ class _Run:
             self._report.num_known += 1
             if self._changes.is_missing(done.recording_id):
                 self._found_at[done.recording_id] = file.path
+        elif failure := self._copies.failure(content):
+            self._fail(failure._replace(item=done.item))
+            return
         elif self._copies.owns(content, done.item):
             self._report.num_embedded += 1
             copies = self._copies.finish(content)
@@ -329,10 +332,6 @@ class _Run:
             self._changes.require_library()
             # Not a word on the file itself: as it was found in no state, the next run tries again.
             rows = self._changes.new_failures([replace(row, size=0, mtime_ns=0) for row in rows])
-        if failure.recording_id:
-            copies = self._copies.give_up(self._content(failure.item, failure.recording_id))
-            for copy in copies:
-                self._again.append(self._items[copy.item])
         self._num_done += 1
         self._report.failures.append(FailedFile(file.path, failure.stage, failure.reason))
         self._writer.add_ledger(rows)
@@ -341,6 +340,17 @@ class _Run:
                 f"stopped at {file.path} ({failure.stage}): {failure.reason}; "
                 f"without --strict this is recorded and the run goes on"
             )
+        if failure.recording_id:
+            self._fail_copies(failure, self._content(failure.item, failure.recording_id))
+
+    def _fail_copies(self, failure: Failure, content: bytes) -> None:
+        """Decide what becomes of the copies of a file that failed."""
+        if failure.stage in ("access", CRASH):  # another path may do, or another moment
+            for copy in self._copies.give_up(content):
+                self._again.append(self._items[copy.item])
+        else:  # the same bytes end in the same way
+            for copy in self._copies.fail(content, failure):
+                self._fail(failure._replace(item=copy.item))
 
     def record_unreadable(self, folders: Sequence[tuple[str, str]]) -> None:
         """Record the folders that could not be listed; the ledger hears of each only once."""

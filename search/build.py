@@ -117,10 +117,16 @@ def _build(
     previous = _previous(store)
     if previous and list(previous.parts) == [part.name for part in parts]:
         return previous
+    indexed = set(previous.parts) if previous else set()
+    # A copy of damage would have a digest that fits it, and a wrong id would hide its window.
+    for part in parts:
+        if part.name not in indexed and part.num_windows:
+            part.require_intact(SCENE_FILE)
     snapshot = store.snapshot(parts)
     kept, new = _reuse(previous, snapshot, max_segment_rows)
     for part, _ in snapshot.by_part(new):
-        part.require_intact(SCENE_FILE)  # a copy of damage would have a digest that fits it
+        if part.name in indexed:
+            part.require_intact(SCENE_FILE)
     written = _write_segments(index, snapshot, new, max_segment_rows, progress)
     folder = index / f"{TEMPORARY_PREFIX}{uuid.uuid4().hex}"
     folder.mkdir()

@@ -20,7 +20,7 @@ from synthetic import write_tone
 
 from indexer.store.reader import Store
 from indexer.tags import TagVocabulary
-from search import cli
+from search.__main__ import main
 
 SAMPLES = REPOSITORY / "data" / "samples"
 
@@ -41,7 +41,7 @@ def run(capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> R
     def call(*words: object) -> Outcome:
         monkeypatch.setattr(sys, "argv", ["soundalike", *map(str, words)])
         with pytest.raises(SystemExit) as stopped:
-            cli.main()
+            main()
         captured = capfd.readouterr()
         return Outcome(int(stopped.value.code or 0), captured.out, captured.err)
 
@@ -110,8 +110,8 @@ def test_help_of_a_command_has_an_example(run: Run, name: str) -> None:
 def test_help_is_fast_because_nothing_heavy_is_imported() -> None:
     code = (
         "import sys; sys.argv = ['soundalike', '--help']\n"
-        "from search import cli\n"
-        "try: cli.main()\n"
+        "from search.__main__ import main\n"
+        "try: main()\n"
         "except SystemExit: pass\n"
         "heavy = {'torch', 'faiss', 'pyarrow', 'av'} & set(sys.modules)\n"
         "assert not heavy, heavy"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -11,7 +12,9 @@ from multiprocessing import active_children
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+import soundfile
 from conftest import REPOSITORY, needs_root, run_as_nobody
 from synthetic import write_tone
 from test_extract import (
@@ -33,6 +36,7 @@ from indexer.interrupts import undisturbed
 from indexer.progress import Progress
 from indexer.store.lock import sole_writer
 from indexer.store.reader import Store
+from indexer.windows import SAMPLE_RATE_HZ
 
 __all__ = ["counting", "library"]  # fixtures
 
@@ -326,3 +330,39 @@ def test_terminated_index_commits_what_it_has_and_says_so(tmp_path: Path) -> Non
     assert said == ("soundalike: stopped; what was embedded is kept, and running again continues\n")
     assert 0 < len(store.snapshot()) < 40
     assert entries(store) == set(store.part_names())
+
+
+# --- copies of files that fail -------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("num_workers", [0, 2])
+def test_copies_of_a_file_that_fails_late_all_fail_and_its_windows_are_stored_once(
+    tmp_path: Path, counting: Counting, num_workers: int
+) -> None:
+    root = tmp_path / "library"
+    write_tone(root / "0.wav", 60.0)
+    for number in range(1, 4):
+        shutil.copyfile(root / "0.wav", root / f"{number}.wav")
+    store = new_store(tmp_path / "store", counting)
+    config = ExtractConfig(num_workers=num_workers, max_hours=35 / 3600)
+    run(root, store, counting, config)
+    assert reasons(store) == {f"{n}.wav": ("decode", "longer than 35 s") for n in range(4)}
+    stored = [one for part in store.parts() for one in part.windows(["window_id"])["window_id"]]
+    assert len(stored) == len(set(stored)) == counting.num_windows
+
+
+@pytest.mark.parametrize("num_workers", [0, 2])
+def test_copies_of_a_file_with_samples_too_large_all_fail(
+    tmp_path: Path, counting: Counting, num_workers: int
+) -> None:
+    root = tmp_path / "library"
+    root.mkdir()
+    loud = np.full((5 * SAMPLE_RATE_HZ,), 1e30, np.float32)
+    soundfile.write(root / "0.wav", loud, SAMPLE_RATE_HZ, subtype="FLOAT")
+    for number in range(1, 4):
+        shutil.copyfile(root / "0.wav", root / f"{number}.wav")
+    store = new_store(tmp_path / "store", counting)
+    report = run(root, store, counting, ExtractConfig(num_workers=num_workers, batch_size=2))
+    assert {failure[:2] for failure in report.failures} == {(f"{n}.wav", "embed") for n in range(4)}
+    assert set(statuses(store).values()) == {"failed"}
+    assert counting.num_windows == 1

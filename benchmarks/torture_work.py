@@ -17,11 +17,12 @@ from pathlib import Path
 from typing import Any
 
 import bad_files
+import numpy as np
 import torch
 
 from indexer.errors import SoundalikeError
 from indexer.extract import ExtractConfig, extract
-from indexer.extractor import Extractor
+from indexer.extractor import Embeddings, Extractor
 from indexer.model.checkpoint import load_checkpoint
 from indexer.store.creation import create_store
 from indexer.windows import Geometry
@@ -38,6 +39,26 @@ _LATE = [
     *("multiprocessing.resource_sharer", "multiprocessing.sharedctypes"),
     *("multiprocessing.synchronize", "multiprocessing.util"),
 ]
+
+
+class Counting(Extractor):
+    """An extractor that counts its windows in a mapped file, which a kill does not undo."""
+
+    def __init__(self, count_file: Path) -> None:
+        super().__init__(load_checkpoint("demo"), device="cpu")
+        if not count_file.exists():
+            np.zeros(1, np.int64).tofile(count_file)
+        self._count = np.memmap(count_file, np.int64, "r+")
+
+    def __call__(self, waveforms: torch.Tensor) -> Embeddings:
+        embeddings = super().__call__(waveforms)
+        self._count[0] += len(waveforms)
+        return embeddings
+
+
+def count_file(store: Path) -> Path:
+    """Where the number of windows is that were computed for a store."""
+    return store.with_name(f"{store.name}.count")
 
 
 def embed(extractor: Extractor, store_path: Path, library: Path) -> dict[str, Any]:
@@ -61,8 +82,7 @@ def embed(extractor: Extractor, store_path: Path, library: Path) -> dict[str, An
 
 
 def main(what: str, store: str, library: str = "") -> None:
-    extractor = Extractor(load_checkpoint("demo"), device="cpu")
-    extractor(torch.zeros(1, 32_000))
+    extractor = Counting(count_file(Path(store)))
     for name in _LATE:
         import_module(name)
     if os.geteuid() == 0:

@@ -97,6 +97,10 @@ class Changes:
             status="ok",
         )
 
+    def described(self, rows: Sequence[LedgerRow]) -> list[LedgerRow]:
+        """Return rows of known content with what the store says of it."""
+        return self._store.described(rows)
+
     def new_failures(self, failures: Sequence[LedgerRow]) -> list[LedgerRow]:
         """Return those rows whose path the ledger does not list as failed already."""
         at = self._ledger.positions([row.path_id for row in failures])

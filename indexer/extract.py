@@ -198,6 +198,7 @@ class _Run:
         self._items = FileList()
         self._copies = Copies()
         self._again = FileList()  # copies of a file that failed: they may be readable
+        self._known: list[LedgerRow] = []  # of content that was not decoded: described later
         self._spoiled: set[int] = set()  # files with an embedding that is not finite
         self._found_at: dict[bytes, str] = {}  # recordings that moved → their new path
         self._num_done = 0
@@ -259,7 +260,7 @@ class _Run:
         return (
             time.perf_counter() - self._last_commit >= self._config.part_seconds
             or self._writer.num_windows >= self._config.part_windows
-            or self._writer.num_ledger_rows >= _MAX_LEDGER_ROWS
+            or self._writer.num_ledger_rows + len(self._known) >= _MAX_LEDGER_ROWS
         )
 
     def _content(self, item: int, recording_id: bytes) -> bytes:
@@ -307,21 +308,19 @@ class _Run:
             return
         self._report.num_warnings += bool(done.warnings)
         self._num_done += 1
-        row = self._changes.row(file)
-        info = done.info
-        self._writer.add_ledger(
-            [
-                replace(
-                    row,
-                    recording_id=done.recording_id,
-                    num_samples=done.num_samples,
-                    sample_rate=info.sample_rate if info else None,
-                    channels=info.channels if info else None,
-                    codec=info.codec if info else None,
-                    warnings="; ".join(done.warnings) or None,
-                )
-            ]
-        )
+        row = replace(self._changes.row(file), recording_id=done.recording_id)
+        if done.info is None:
+            self._known.append(row)
+        else:
+            row = replace(
+                row,
+                num_samples=done.num_samples,
+                sample_rate=done.info.sample_rate,
+                channels=done.info.channels,
+                codec=done.info.codec,
+                warnings="; ".join(done.warnings) or None,
+            )
+            self._writer.add_ledger([row])
         for copy in copies:
             self._finish(copy)
 
@@ -371,6 +370,8 @@ class _Run:
     def commit(self) -> None:
         """Publish what was added since the last time."""
         with undisturbed():
+            self._writer.add_ledger(self._changes.described(self._known))
+            self._known = []
             self._writer.commit()
         self._last_commit = time.perf_counter()
 

@@ -8,6 +8,9 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import sys
+import textwrap
 import time
 from collections.abc import Callable
 from multiprocessing import active_children
@@ -16,6 +19,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from conftest import REPOSITORY
 from synthetic import write_tone
 
 from indexer import dataset
@@ -212,3 +216,42 @@ def test_reader_that_is_slow_but_gets_on_is_left_alone(
     events = [event for batch in read(library, timeout_s=1.0) for event in batch.events]
     assert len(events) == 9
     assert all(isinstance(event, Done) for event in events)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the system is told so on Linux only")
+def test_readers_of_a_killed_process_end_though_they_are_stuck(library: Path) -> None:
+    code = f"""
+        import sys, time
+        from pathlib import Path
+        from multiprocessing import active_children
+        import test_readers
+        from indexer import dataset
+        def stuck(*_, **__):
+            print(os.getpid(), flush=True)
+            time.sleep(600)
+        import os
+        dataset.open_audio = stuck
+        test_readers.read(Path({str(library)!r}))
+    """
+    with subprocess.Popen(
+        [sys.executable, "-c", textwrap.dedent(code)],
+        stdout=subprocess.PIPE,
+        text=True,
+        cwd=Path(__file__).parent,
+        env={**os.environ, "PYTHONPATH": f"{REPOSITORY}:{Path(__file__).parent}"},
+    ) as process:
+        assert process.stdout
+        readers = [int(process.stdout.readline()) for _ in range(2)]
+        process.kill()
+        process.wait()
+    deadline = time.monotonic() + 10
+    while any(Path(f"/proc/{pid}").exists() and not is_zombie(pid) for pid in readers):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def is_zombie(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
+    except (FileNotFoundError, ProcessLookupError):
+        return True

@@ -366,3 +366,18 @@ def test_copies_of_a_file_with_samples_too_large_all_fail(
     assert {failure[:2] for failure in report.failures} == {(f"{n}.wav", "embed") for n in range(4)}
     assert set(statuses(store).values()) == {"failed"}
     assert counting.num_windows == 1
+
+
+def test_ledger_row_of_known_content_says_what_was_decoded_before(
+    library: Path, tmp_path: Path, counting: Counting
+) -> None:
+    store = new_store(tmp_path / "store", counting)
+    run(library, store, counting)
+    columns = ("path", "recording_id", "num_samples", "sample_rate", "channels", "codec")
+    before = {row["path"]: row for row in store.latest_files(columns).to_pylist()}
+    (library / "sub").rename(library / "renamed")
+    assert run(library, store, counting).num_known == 2
+    after = {row["path"]: row for row in store.latest_files(columns).to_pylist()}
+    for name in ("short.wav", "stereo.flac"):
+        assert after[f"renamed/{name}"] == before[f"sub/{name}"] | {"path": f"renamed/{name}"}
+        assert after[f"renamed/{name}"]["num_samples"]

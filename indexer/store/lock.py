@@ -73,7 +73,7 @@ def _sign(lock: IO[bytes]) -> None:
 def _let_go() -> None:
     """Close the locks in a process that was forked: it must not outlive us as their owner."""
     for lock in _held:
-        os.close(lock.fileno())
+        lock.close()
     _held.clear()
 
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import NamedTuple, Self, TypeVar
+from typing import Any, NamedTuple, Self, TypeVar
 
 import numpy as np
 import pyarrow as pa
@@ -189,6 +189,18 @@ class Store:
             return []
         return self.from_parts(lambda parts: _last_rows(parts, np.unique(path_ids)))
 
+    def described(self, rows: Sequence[LedgerRow]) -> list[LedgerRow]:
+        """Return rows of known content with what an earlier "ok" row says of it.
+
+        Length, rate, channels, codec and warnings are those of the content, whatever its path is.
+        """
+        if not rows:
+            return []
+        wanted = np.unique(np.array([row.recording_id for row in rows], ID_DTYPE))
+        known = self.from_parts(lambda parts: _descriptions(parts, wanted))
+        keys = ((row.recording_id, row.span_start, row.span_samples) for row in rows)
+        return [replace(row, **known.get(key, {})) for row, key in zip(rows, keys, strict=True)]
+
     def libraries(self) -> dict[str, Path]:
         """Return library_id → last known root."""
         file = self.path / LIBRARIES_FILE
@@ -244,6 +256,24 @@ class Store:
         found, starts = np.unique(recording[order], return_index=True)
         pieces = np.split(window[order], starts[1:])
         return {id_bytes(one): np.unique(piece) for one, piece in zip(found, pieces, strict=False)}
+
+
+#: What a row says of a content, and what tells one content from another.
+_DESCRIPTION = ("num_samples", "sample_rate", "channels", "codec", "warnings")
+_CONTENT = ("recording_id", "span_start", "span_samples")
+
+
+def _descriptions(parts: Sequence[Part], recordings: Ids) -> dict[tuple[Any, ...], dict[str, Any]]:
+    """Return content → what its "ok" rows say of it, for sorted ids of recordings."""
+    known: dict[tuple[Any, ...], dict[str, Any]] = {}
+    columns = ("status", *_CONTENT, *_DESCRIPTION)
+    for batch in (one for part in parts for one in part.ledger(columns)):
+        is_wanted = contains(recordings, ids_from_column(batch["recording_id"]))
+        for row in batch.filter(pa.array(is_wanted)).to_pylist():
+            if row["status"] == "ok" and row["num_samples"] is not None:
+                key = tuple(row[name] for name in _CONTENT)
+                known[key] = {name: row[name] for name in _DESCRIPTION}
+    return known
 
 
 _NO_IDS = np.empty(0, np.int64)

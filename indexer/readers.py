@@ -13,6 +13,7 @@ import signal
 import time
 import warnings
 from collections.abc import Generator, Iterator, Sequence
+from multiprocessing import connection
 from multiprocessing.process import BaseProcess
 from typing import Any
 
@@ -168,14 +169,14 @@ class _Readers:
         while not self._has_lost_one():
             try:
                 batch = next(self._loader, None)
-            except (RuntimeError, OSError, EOFError) as error:
-                # Nothing came for a while, or it came from a reader that died over it.
-                if not self._has_lost_one() and "timed out" not in str(error):
-                    raise SoundalikeError(
-                        f"reading audio failed ({error}); what was embedded is kept: run again, "
-                        f"with --workers 1 if memory or open files are short"
-                    ) from error
-                continue
+            except Exception as error:  # noqa: BLE001 - a dying reader's last words may be anything
+                if "timed out" in str(error) or self._loses_one():
+                    continue
+                # Without its trace, which would keep the loader and its processes alive.
+                raise SoundalikeError(
+                    f"reading audio failed ({error}); what was embedded is kept: run again, "
+                    f"with --workers 1 if memory or open files are short"
+                ) from error.with_traceback(None)
             if batch is None:
                 return
             yield batch
@@ -200,6 +201,11 @@ class _Readers:
                 self._blame(reader, _death(process.exitcode))
                 has_lost_one = True
         return has_lost_one
+
+    def _loses_one(self) -> bool:
+        """Whether a reader has died, or is about to: its connections break before it has ended."""
+        connection.wait([process.sentinel for process in self._processes], _LOOK_S)
+        return self._has_lost_one()
 
     def _reader(self, process: BaseProcess) -> int | None:
         pids = list(self._watch.pids)

@@ -201,6 +201,15 @@ def test_readers_that_die_whatever_they_read_are_one_error(
         read(library)
 
 
+def test_reading_that_fails_though_all_readers_live_is_one_error_and_leaves_none(
+    library: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(dataset.WindowDataset, "_take", lambda _: [].pop())
+    with pytest.raises(SoundalikeError, match=r"reading audio failed \(.*IndexError"):
+        read(library)
+    assert not active_children()
+
+
 def test_reader_that_is_slow_but_gets_on_is_left_alone(
     library: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

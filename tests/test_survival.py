@@ -253,9 +253,8 @@ def test_lock_of_a_process_that_was_killed_is_free_though_its_readers_live(
         "import os, sys, time; from pathlib import Path\n"
         "from indexer.store.lock import sole_writer\n"
         f"with sole_writer(Path({str(store.path)!r})):\n"
-        "    child = os.fork()\n"
-        "    if child:\n"
-        "        print(child, flush=True)\n"
+        "    if os.fork() == 0:\n"
+        "        print(os.getpid(), flush=True)\n"
         "    time.sleep(600)\n"
     )
     with subprocess.Popen(

@@ -1,7 +1,7 @@
 """Everything that goes wrong, on one library: kills, broken files, changes, full disks, damage.
 
     python benchmarks/torture.py                  1,000 files, 100 of them bad in 25 ways, 20 kills
-    python benchmarks/torture.py --files 60 --kills 2
+    python benchmarks/torture.py --brief --files 60 --kills 2
 
 Prints a table and ends with exit code 1 if anything was lost, doubled or not reported. Started as
 root, the work is done by a user without rights, so that locked files are locked; the trials that
@@ -24,7 +24,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -110,9 +110,9 @@ def peak(outcome: Outcome) -> float:
 class Torture:
     """A library, a store made from it without any trouble, and what is done to others like it."""
 
-    def __init__(self, folder: Path, num_files: int, num_kills: int, seed: int) -> None:
+    def __init__(self, folder: Path, num_files: int, num_kills: int) -> None:
         self.folder, self.num_kills = folder, num_kills
-        self.random = random.Random(seed)
+        self.random = random.Random(0)
         num_bad = max(len(bad_files.KINDS), num_files // 10)
         self.library = bad_files.write_library(folder / "library", num_files - num_bad, num_bad)
         own(folder)
@@ -378,17 +378,18 @@ def table(rows: list[Row]) -> str:
     return "\n".join(lines)
 
 
-def torture(folder: Path, num_files: int, num_kills: int, seed: int) -> list[Row]:
+#: Methods of `Torture`, in an order in which each finds what it needs.
+BRIEF = ["untroubled", "kills", "changes", "compaction", "damage"]
+ALL = [*BRIEF, "two_writers", "full_disk", "read_only", "unplugged"]
+
+
+def torture(folder: Path, trials: list[str], num_files: int, num_kills: int) -> list[Row]:
     """Do it all; a folder that everybody may enter is needed."""
     rows: list[Row] = []
-    trials = Torture(folder, num_files, num_kills, seed)
-    steps: list[Callable[[], Iterator[Row]]] = [
-        trials.untroubled, trials.kills, trials.two_writers, trials.changes, trials.compaction,
-        trials.full_disk, trials.read_only, trials.unplugged, trials.damage,
-    ]  # fmt: skip
-    for step in steps:
+    victim = Torture(folder, num_files, num_kills)
+    for name in trials:
         clock = time.monotonic()
-        for row in step():
+        for row in getattr(victim, name)():
             rows.append(row)
             print(f"{time.monotonic() - clock:6.1f} s  {row}", file=sys.stderr, flush=True)
     return rows
@@ -398,11 +399,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--files", type=int, default=1000)
     parser.add_argument("--kills", type=int, default=20)
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--brief", action="store_true", help="only what is quick")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="torture-") as name:
         Path(name).chmod(0o755)
-        rows = torture(Path(name), options.files, options.kills, options.seed)
+        trials = BRIEF if options.brief else ALL
+        rows = torture(Path(name), trials, options.files, options.kills)
     print(table(rows))
     sys.exit(any(row.lost or row.doubled or row.unreported for row in rows))
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
@@ -61,9 +62,8 @@ class Changes:
         is_new = ~np.isin(was, _PRESENT)
         self.num_new = int(is_new.sum())
         self.num_changed, self.num_retried = (int((was == one).sum()) for one in _PRESENT)
-        self._missing = self._find_missing()
-        gone = ledger.recording_id[self._missing]
-        self._missing_recordings = np.unique(gone)
+        self._missing, self._num_folders = self._find_missing()
+        self._missing_recordings = np.unique(ledger.recording_id[self._missing])
         #: Those that are at a new path, by the look of it: nothing is read yet.
         looks = _look(ledger.size, ledger.mtime_ns)[self._missing]
         self._num_moved = int(np.isin(looks, _look(size, mtime_ns)[wanted[is_new]]).sum())
@@ -74,7 +74,7 @@ class Changes:
             "new": self.num_new,
             "changed": self.num_changed,
             "moved": self._num_moved,
-            "gone": len(self._missing) - self._num_moved,
+            "gone": len(self._missing) - self._num_folders - self._num_moved,
             "unchanged": self.num_unchanged,
             "failed before": self.num_failed_before,
             "tried again": self.num_retried,
@@ -102,12 +102,14 @@ class Changes:
         return self._store.described(rows)
 
     def new_failures(self, failures: Sequence[LedgerRow]) -> list[LedgerRow]:
-        """Return those rows whose path the ledger does not list as failed already."""
-        at = self._ledger.positions([row.path_id for row in failures])
+        """Return those rows whose path the ledger does not list as failed in the same state."""
+        ledger, at = self._ledger, self._ledger.positions([row.path_id for row in failures])
         return [
             row
-            for row, place in zip(failures, at, strict=True)
-            if place < 0 or self._ledger.status_of(place) != "failed"
+            for row, place in zip(failures, at.tolist(), strict=True)
+            if place < 0
+            or ledger.status_of(place) != "failed"
+            or (ledger.size[place], ledger.mtime_ns[place]) != (row.size, row.mtime_ns)
         ]
 
     def missing(self, found_at: Mapping[bytes, str], *, allow_gone: bool) -> list[LedgerRow]:
@@ -124,13 +126,13 @@ class Changes:
             LibraryError: If more than half is gone, and that was not allowed.
         """
         self.require_library()
-        rows = [
-            _departed(row, found_at.get(row.recording_id or b""))
-            for row in self._store.files_at(self._ledger.path_id[self._missing])
-            if self._is_absent(row)
-        ]
+        missing = [row for row in self._missing_rows() if self._is_absent(row)]
+        rows = [_departed(row, found_at.get(row.recording_id or b"")) for row in missing]
         num_present = len(self._ledger.present(self.library_id))
-        num_gone = sum(row.status == "gone" for row in rows)
+        num_gone = sum(
+            row.status == "gone" and not _was_folder(before)
+            for row, before in zip(rows, missing, strict=True)
+        )
         if num_gone > max(1, num_present // 2) and not allow_gone:
             raise LibraryError(
                 f"{num_gone} of {num_present} files of this library are no longer in "
@@ -158,19 +160,26 @@ class Changes:
                 f"kept: run again when it is back"
             )
 
-    def _find_missing(self) -> Integers:
-        """Return the positions in the ledger of the library's paths that are no longer there."""
+    def _find_missing(self) -> tuple[Integers, int]:
+        """Return the positions in the ledger of paths that are no longer there.
+
+        And how many of them were folders that could not be listed, and can be now.
+        """
         if not self._found.is_complete:
-            return np.empty(0, np.int64)
+            return np.empty(0, np.int64), 0
         present = self._ledger.present(self.library_id)
         known_now = np.append(self._path_ids, _path_ids(self.library_id, self._unreadable()))
         suspects = present[~np.isin(self._ledger.path_id[present], known_now)]
-        path_ids = [
-            row.path_id
+        rows = [
+            row
             for row in self._store.files_at(self._ledger.path_id[suspects])
             if self._is_absent(row)
         ]
-        return self._ledger.positions(path_ids)
+        missing = self._ledger.positions([row.path_id for row in rows])
+        return missing, sum(_was_folder(row) for row in rows)
+
+    def _missing_rows(self) -> list[LedgerRow]:
+        return self._store.files_at(self._ledger.path_id[self._missing])
 
     def _unreadable(self) -> list[FoundFile]:
         return [FoundFile(path, 0, 0) for path, _ in self._found.unreadable]
@@ -200,6 +209,11 @@ def _look(size: Integers, mtime_ns: Integers) -> Integers:
     return mtime_ns * 31 + size
 
 
+def _was_folder(row: LedgerRow) -> bool:
+    """Whether a row is of a folder that could not be listed, not of a file."""
+    return row.stage == "walk"
+
+
 def _departed(row: LedgerRow, new_path: str | None) -> LedgerRow:
     if new_path is None:
         return replace(row, status="gone", stage=None, reason=None)
@@ -212,12 +226,23 @@ def _moved_library(store: Store, ledger: Ledger, found: Walk) -> str | None:
     if found.root in roots.values() or not found.files:
         return None
     for library_id, root in roots.items():
-        if not root.exists():
+        if not _may_exist(root):
             at = ledger.positions(_path_ids(library_id, found.files))
             same = (at >= 0) & (ledger.size[at] == found.files.sizes) if len(ledger) else at >= 0
             if same.mean() >= _MOVED_SHARE:
                 return library_id
     return None
+
+
+def _may_exist(root: Path) -> bool:
+    """Whether a folder is there, or on a disk that does not say."""
+    try:
+        root.stat()
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    except OSError:
+        return True
+    return True
 
 
 def _path_ids(library_id: str, files: Iterable[FoundFile]) -> Integers:

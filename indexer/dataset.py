@@ -27,6 +27,8 @@ from indexer.store.ledger import Ids, Integers, contains
 from indexer.windows import Cut, Geometry, Samples, window_id
 
 _HASH_BLOCK_BYTES = 1 << 20
+#: The ends of so many files, or one that is so old in seconds, are told before a batch is full.
+_NEWS, _NEWS_S = 64, 5.0
 #: From linux/prctl.h.
 _PR_SET_PDEATHSIG = 1
 #: Stage of a failure that nobody foresaw: a decoder that crashed, hung, or raised what it should
@@ -179,7 +181,7 @@ class WindowDataset(IterableDataset[Batch]):
         info = get_worker_info()
         reader = info.id if info else 0
         if info:
-            _end_with_parent()
+            _obey_parent()
         self.watch.pids[reader] = os.getpid()
         for batch in self._batches(reader):
             self.watch.rest(reader)
@@ -193,6 +195,8 @@ class WindowDataset(IterableDataset[Batch]):
             self.watch.begin(reader, item)
             yield from self._read(item, batcher, lambda: self.watch.beat(reader))
             self.watch.begin(reader, -1)
+            if batcher.has_news:
+                yield from batcher.rest()
         yield from batcher.rest()
 
     def _take(self) -> int | None:
@@ -213,7 +217,8 @@ class WindowDataset(IterableDataset[Batch]):
                 return
             yield from self._decode(item, recording_id, batcher, beat)
         except AudioError as error:
-            batcher.events.append(Failure(item, error.stage, error.reason, recording_id))
+            cause = _disturbance(path, file) or error
+            batcher.events.append(Failure(item, cause.stage, cause.reason, recording_id))
         except Exception as error:  # noqa: BLE001 - an unforeseen error costs its file, never the run
             reason = f"{type(error).__name__}: {error}"
             batcher.events.append(Failure(item, CRASH, reason, recording_id))
@@ -235,6 +240,7 @@ class WindowDataset(IterableDataset[Batch]):
         with audio:
             for cut in self._work.geometry.cut(_beating(audio.blocks(), beat)):
                 is_empty = False
+                _require_unchanged(path, file)  # or its windows would be of other bytes than hashed
                 key = WindowKey(item, recording_id, start + cut.start_sample, cut.num_samples)
                 if not self._is_given(key):
                     yield from batcher.add(key, cut)
@@ -266,6 +272,12 @@ class _Batcher:
         self._since = time.perf_counter()
         self.events: list[Done | Failure] = []
 
+    @property
+    def has_news(self) -> bool:
+        """Whether files have ended that nobody should have to wait for, or lose with a reader."""
+        is_late = time.perf_counter() - self._since > _NEWS_S
+        return len(self.events) >= _NEWS or bool(self.events and is_late)
+
     def add(self, key: WindowKey, cut: Cut) -> Iterator[Batch]:
         """Take one window, first giving the batch that it no longer fits into."""
         other_length = self._waveforms and len(self._waveforms[0]) != len(cut.waveform)
@@ -283,8 +295,10 @@ class _Batcher:
         self._since = time.perf_counter()  # after the yield: the time away was not ours
 
 
-def _end_with_parent() -> None:
-    """Let the system end this process with the one that started it, be it stuck in a decoder."""
+def _obey_parent() -> None:
+    """Let this process end when the one that started it ends, or says so, be it in a decoder."""
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)  # a handler of Python's would wait for FFmpeg
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all; the parent decides
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
@@ -316,6 +330,15 @@ def recording_digest(path: Path, beat: Callable[[], None] | None = None) -> byte
         except OSError as error:
             raise AudioError("access", f"cannot be read: {error.strerror}".lower()) from error
     return digest.digest()
+
+
+def _disturbance(path: Path, file: FoundFile) -> AudioError | None:
+    """Return what happened to a file while it was read, if that may be why it failed."""
+    try:
+        _require_unchanged(path, file)
+    except AudioError as error:
+        return error if file.mtime_ns else None  # it could not be reached when it was found, either
+    return None
 
 
 def _require_unchanged(path: Path, file: FoundFile) -> None:

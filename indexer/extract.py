@@ -17,7 +17,7 @@ from indexer.errors import SoundalikeError
 from indexer.extractor import Embeddings, Extractor, package_versions
 from indexer.files import FileList, FoundFile
 from indexer.interrupts import undisturbed
-from indexer.library import Walk, listed, walk
+from indexer.library import Walk, listed, look_again, walk
 from indexer.paths import content_id
 from indexer.progress import ExtractReport, FailedFile, Progress
 from indexer.readers import READ_TIMEOUT_S, default_num_workers, load_windows
@@ -126,12 +126,10 @@ def extract(
         f"the store {store.path} was made in another way",
         "Use the checkpoint and options of the store, or another --store",
     )
+    found = library if isinstance(library, Walk) else find_files(library, config)
     with sole_writer(store.path, tell) as has_waited:
-        if isinstance(library, Walk) and not has_waited:
-            found = library
-        else:
-            root = library.root if isinstance(library, Walk) else library
-            found = find_files(root, config)
+        if has_waited:
+            found = look_again(found, config.include, config.exclude)
         report = _extract(found, store, extractor, config, progress, tell)
     report.seconds["total"] = time.perf_counter() - started
     return report
@@ -214,6 +212,7 @@ class _Run:
                 self._show(num_files)
             work = replace(work, items=self._again)
             self._again, self._spoiled = FileList(), set()
+            self._copies.begin_again()
 
     def _show(self, num_files: int) -> None:
         if self._progress:
@@ -242,7 +241,7 @@ class _Run:
         rows = [
             row
             for row, key in enumerate(batch.keys)
-            if self._copies.owns(self._content(key.item, key.recording_id), key.item)
+            if self._copies.takes(self._content(key.item, key.recording_id), key.item)
         ]
         embeddings = self._extractor(batch.waveforms[rows]) if rows else None
         embedded = time.perf_counter()
@@ -302,9 +301,10 @@ class _Run:
             return
         elif self._copies.owns(content, done.item):
             self._report.num_embedded += 1
-            copies = self._copies.finish(content)
+            copies = self._copies.finish(done.item)
         else:
-            self._copies.wait(content, done)
+            if not self._copies.waits(content, done):  # its owner failed, its windows are dropped
+                self._again.append(file)
             return
         self._report.num_warnings += bool(done.warnings)
         self._num_done += 1
@@ -339,17 +339,13 @@ class _Run:
                 f"stopped at {file.path} ({failure.stage}): {failure.reason}; "
                 f"without --strict this is recorded and the run goes on"
             )
-        if failure.recording_id:
-            self._fail_copies(failure, self._content(failure.item, failure.recording_id))
-
-    def _fail_copies(self, failure: Failure, content: bytes) -> None:
-        """Decide what becomes of the copies of a file that failed."""
-        if failure.stage in ("access", CRASH):  # another path may do, or another moment
-            for copy in self._copies.give_up(content):
-                self._again.append(self._items[copy.item])
-        else:  # the same bytes end in the same way
-            for copy in self._copies.fail(content, failure):
+        # The same bytes end in the same way, but for another path or another moment.
+        is_of_content = failure.stage not in ("access", CRASH)
+        for copy in self._copies.fail(failure, is_of_content=is_of_content):
+            if is_of_content:
                 self._fail(failure._replace(item=copy.item))
+            else:
+                self._again.append(self._items[copy.item])
 
     def record_unreadable(self, folders: Sequence[tuple[str, str]]) -> None:
         """Record the folders that could not be listed; the ledger hears of each only once."""

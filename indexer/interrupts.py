@@ -17,11 +17,25 @@ def undisturbed() -> Iterator[None]:
         yield  # signals interrupt the main thread only
         return
     held: list[int] = []
-    before = {one: signal.signal(one, lambda number, _: held.append(number)) for one in _SIGNALS}
+    with _blocked():
+        before = {
+            one: signal.signal(one, lambda number, _: held.append(number)) for one in _SIGNALS
+        }
     try:
         yield
     finally:
-        for one, handler in before.items():
-            signal.signal(one, signal.SIG_DFL if handler is None else handler)
+        with _blocked():
+            for one, handler in before.items():
+                signal.signal(one, signal.SIG_DFL if handler is None else handler)
         for number in held:
             signal.raise_signal(number)
+
+
+@contextmanager
+def _blocked() -> Iterator[None]:
+    """Let no signal come between the changes of several handlers."""
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)

@@ -128,6 +128,25 @@ def listed(root: Path, files_from: Path) -> Walk:
     return found
 
 
+def look_again(found: Walk, include: Sequence[str] = (), exclude: Sequence[str] = ()) -> Walk:
+    """Return what a library holds now, after a long wait.
+
+    Args:
+        found: What it held before: all of it, or the files of a list, which are looked at again.
+        include: The patterns of the walk.
+        exclude: Likewise.
+
+    Raises:
+        LibraryError: If it is gone, or holds no audio any more.
+    """
+    if found.is_complete:
+        return walk(found.root, include, exclude)
+    again = Walk(require_folder(found.root), is_complete=False)
+    for file in found.files:
+        again.files.append(_found_file(again.root, file.path, file.span))
+    return again
+
+
 def require_folder(root: Path) -> Path:
     """Return the absolute path of a library.
 

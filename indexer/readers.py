@@ -75,7 +75,8 @@ class _Reading:
             suspects = yield from self._read(todo.tolist(), self._num_workers)
             for item in suspects:
                 yield from self._read_alone(item)
-            num_barren = num_barren + 1 if self._is_barren and not suspects else 0
+            has_got_on = not self._is_barren or self._has_ended[todo].any()
+            num_barren = 0 if has_got_on else num_barren + 1
             if num_barren == _MAX_BARREN:
                 raise SoundalikeError(
                     "the processes that read audio die before they read anything; what was "
@@ -227,7 +228,8 @@ class _Readers:
 def _death(exit_code: int) -> str:
     if exit_code >= 0:
         return f"the process that read it ended with code {exit_code}"
-    name = signal.Signals(-exit_code).name
+    names = {one.value: one.name for one in signal.Signals}
+    name = names.get(-exit_code, f"signal {-exit_code}")
     hint = ", as it is when memory runs out" if name == "SIGKILL" else ""
     return f"the process that read it was ended by {name}{hint}"
 

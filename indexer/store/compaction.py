@@ -29,7 +29,9 @@ from indexer.store.writer import PartWriter
 
 #: A compacted part is full with this many windows: 5 GB with pooled frames.
 PART_WINDOWS = 100_000
-_COLUMNS = ("path_id", "status", "recording_id")
+_COLUMNS = ("path_id", "status", "stage", "recording_id")
+#: Failures after which the next run may go on with what was embedded.
+_PASSING = ("access", "crash")
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,11 +180,12 @@ def _kept_recordings(words: pa.Table, is_last: Mask, parts: Sequence[Part]) -> I
     """Return the sorted ids of the recordings whose windows are kept.
 
     They are the live ones, and those that a run began and was not able to finish: the next run
-    goes on with them. Of these no word was written yet, neither "ok" nor "failed".
+    goes on with them. Of these no word was written yet, "ok" or "failed" for good.
     """
     recording_id = ids_from_column(words["recording_id"])
     is_ok, is_failed = (pc.equal(words["status"], one).to_numpy() for one in ("ok", "failed"))
-    ended = np.unique(recording_id[is_ok | is_failed])
+    may_pass = pc.is_in(words["stage"], value_set=pa.array(_PASSING, pa.string())).to_numpy()
+    ended = np.unique(recording_id[is_ok | (is_failed & ~may_pass)])
     begun = np.array([one for part in parts for one in part.unfinished], ID_DTYPE)
     return np.union1d(recording_id[is_ok & is_last], begun[~contains(ended, begun)])
 

@@ -217,7 +217,7 @@ class WindowDataset(IterableDataset[Batch]):
                 return
             yield from self._decode(item, recording_id, batcher, beat)
         except AudioError as error:
-            cause = _disturbance(path, file) or error
+            cause = error if error.stage == "access" else _disturbance(path, file) or error
             batcher.events.append(Failure(item, cause.stage, cause.reason, recording_id))
         except Exception as error:  # noqa: BLE001 - an unforeseen error costs its file, never the run
             reason = f"{type(error).__name__}: {error}"

@@ -8,6 +8,8 @@ import signal
 import subprocess
 import sys
 import threading
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from multiprocessing import active_children
 from pathlib import Path
 from typing import Any
@@ -15,11 +17,13 @@ from typing import Any
 import numpy as np
 import pytest
 import soundfile
+import torch
 from conftest import REPOSITORY, needs_root, run_as_nobody
 from synthetic import write_tone
 from test_extract import (
     IN_PROCESS,
     Counting,
+    by_window,
     counting,
     library,
     many_files,
@@ -30,15 +34,32 @@ from test_extract import (
 )
 
 from indexer import dataset
+from indexer import extract as extract_module
+from indexer.audio import AudioInfo
+from indexer.changes import Changes
+from indexer.dataset import Batch, Done, Failure, WindowKey, Work, recording_digest
 from indexer.errors import LibraryError
-from indexer.extract import ExtractConfig, extract
+from indexer.extract import ExtractConfig, extract, find_files
 from indexer.interrupts import undisturbed
+from indexer.library import look_again, walk
 from indexer.progress import Progress
 from indexer.store.lock import sole_writer
 from indexer.store.reader import Store
-from indexer.windows import SAMPLE_RATE_HZ
+from indexer.windows import SAMPLE_RATE_HZ, WINDOW_SAMPLES
 
 __all__ = ["counting", "library"]  # fixtures
+
+
+#: What is imported before the rights are given up.
+IMPORTS_FOR_NOBODY = (
+    "import sys; sys.path.insert(0, 'tests')\n"
+    "from pathlib import Path; import multiprocessing.sharedctypes, pandas, torch\n"
+    "from indexer.model.checkpoint import load_checkpoint\n"
+    "from indexer.extractor import Extractor\n"
+    "from test_extract import new_store, run, statuses\n"
+    "from indexer.store.reader import Store\n"
+    "extractor = Extractor(load_checkpoint('demo'), device='cpu')\n"
+)
 
 
 def entries(store: Store) -> set[str]:
@@ -104,16 +125,7 @@ def test_file_that_could_not_be_read_is_tried_again_by_the_next_run(public_folde
     locked.chmod(0)
     (public_folder / "stores").mkdir()
     (public_folder / "stores").chmod(0o777)
-    imports = (
-        "import sys; sys.path.insert(0, 'tests')\n"
-        "from pathlib import Path; import multiprocessing.sharedctypes, pandas, torch\n"
-        "from indexer.model.checkpoint import load_checkpoint\n"
-        "from indexer.extractor import Extractor\n"
-        "from test_extract import new_store, run, statuses\n"
-        "from indexer.store.reader import Store\n"
-        "extractor = Extractor(load_checkpoint('demo'), device='cpu')\n"
-        f"root = Path({str(public_folder)!r})\n"
-    )
+    imports = IMPORTS_FOR_NOBODY + f"root = Path({str(public_folder)!r})\n"
     code = (
         "path = root / 'stores' / 'store'\n"
         "store = Store.open(path) if path.exists() else new_store(path, extractor)\n"
@@ -380,3 +392,192 @@ def test_ledger_row_of_known_content_says_what_was_decoded_before(
     for name in ("short.wav", "stereo.flac"):
         assert after[f"renamed/{name}"] == before[f"sub/{name}"] | {"path": f"renamed/{name}"}
         assert after[f"renamed/{name}"]["num_samples"]
+
+
+@pytest.mark.parametrize("stage", ["access", "crash"])
+def test_copy_whose_windows_were_dropped_for_an_owner_that_failed_is_embedded_whole(
+    tmp_path: Path, counting: Counting, monkeypatch: pytest.MonkeyPatch, stage: str
+) -> None:
+    """The first file gives one window and fails; its copy was further on, and lost some."""
+    root = tmp_path / "library"
+    write_tone(root / "a.wav", 60.0)
+    for name in ("b.wav", "c.wav"):
+        shutil.copyfile(root / "a.wav", root / name)
+    events = scripted(
+        root,
+        [
+            ("a", 0),
+            ("b", 0),
+            ("b", 1),
+            ("b", 2),
+            ("a", stage),
+            ("b", 3),
+            ("c", 0),
+            ("b", 4),
+            ("b", 5),
+            ("b", "done"),
+            ("c", 1),
+            ("c", 2),
+            ("c", 3),
+            ("c", 4),
+            ("c", 5),
+            ("c", "done"),
+        ],
+    )
+    real, passes = extract_module.load_windows, []
+
+    def load_windows(work: Work, **options: Any) -> Iterator[Batch]:
+        passes.append(len(work.items))
+        return iter(events) if len(passes) == 1 else real(work, **options)
+
+    monkeypatch.setattr(extract_module, "load_windows", load_windows)
+    store = new_store(tmp_path / "store", counting)
+    run(root, store, counting)
+    assert statuses(store) == {"a.wav": "failed", "b.wav": "ok", "c.wav": "ok"}
+    starts = store.snapshot().windows.start_sample
+    assert sorted(starts.tolist()) == [WINDOW_SAMPLES * number for number in range(6)]
+
+
+def test_copy_that_fails_on_its_own_takes_nothing_from_the_owner(
+    tmp_path: Path, counting: Counting, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = tmp_path / "library"
+    write_tone(root / "a.wav", 30.0)
+    shutil.copyfile(root / "a.wav", root / "b.wav")
+    events = scripted(
+        root, [("a", 0), ("b", 0), ("b", "decode"), ("a", 1), ("a", 2), ("a", "done")]
+    )
+    monkeypatch.setattr(extract_module, "load_windows", lambda *_, **__: iter(events))
+    store = new_store(tmp_path / "store", counting)
+    run(root, store, counting)
+    assert statuses(store) == {"a.wav": "ok", "b.wav": "failed"}
+    assert len(store.snapshot()) == 3
+
+
+def test_copies_that_wait_for_an_owner_whose_reader_died_get_their_turn(
+    tmp_path: Path, counting: Counting, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What kills a reader leaves no digest."""
+    root = tmp_path / "library"
+    write_tone(root / "a.wav", 5.0)
+    shutil.copyfile(root / "a.wav", root / "b.wav")
+    events = scripted(root, [("a", 0), ("b", 0), ("b", "done"), ("a", None)])
+    real, passes = extract_module.load_windows, []
+
+    def load_windows(work: Work, **options: Any) -> Iterator[Batch]:
+        passes.append(len(work.items))
+        return iter(events) if len(passes) == 1 else real(work, **options)
+
+    monkeypatch.setattr(extract_module, "load_windows", load_windows)
+    store = new_store(tmp_path / "store", counting)
+    run(root, store, counting)
+    assert passes == [2, 1]
+    assert statuses(store) == {"a.wav": "failed", "b.wav": "ok"}
+
+
+def scripted(root: Path, steps: Sequence[tuple[str, object]]) -> list[Batch]:
+    """What readers would give, in an order that is chosen: windows by number, and ends of files."""
+    files = [file.path for file in walk(root).files]
+    samples, _ = soundfile.read(root / files[0], dtype="float32")
+    digest = recording_digest(root / files[0])
+    info = AudioInfo(SAMPLE_RATE_HZ, 1, "pcm_s16le", "wav", "none")
+    batches = []
+    for name, step in steps:
+        item = files.index(f"{name}.wav")
+        waveform, keys, events = torch.empty(0, 0), [], []
+        if isinstance(step, int):
+            start = step * WINDOW_SAMPLES
+            real = samples[start : start + WINDOW_SAMPLES]
+            waveform = torch.zeros(1, WINDOW_SAMPLES)
+            waveform[0, : len(real)] = torch.from_numpy(real)
+            keys = [WindowKey(item, digest, start, len(real))]
+        elif step == "done":
+            events = [Done(item, digest, len(samples), info)]
+        else:
+            events = [Failure(item, str(step or "crash"), "a reason", digest if step else None)]
+        batches.append(Batch(waveform, keys, events, 0.0))
+    return batches
+
+
+# --- folders, lists, and failures over failures --------------------------------------------------
+
+
+@needs_root
+def test_folders_that_become_readable_are_no_files_that_are_gone(public_folder: Path) -> None:
+    root = public_folder / "library"
+    for name in ("a", "b", "c"):
+        write_tone(root / name / "x.wav", 1.0, 300 + ord(name))
+    (public_folder / "stores").mkdir()
+    (public_folder / "stores").chmod(0o777)
+    for name in ("b", "c"):
+        (root / name).chmod(0)
+    printed = []
+    for _ in range(2):
+        printed.append(
+            run_as_nobody(
+                IMPORTS_FOR_NOBODY,
+                f"root = Path({str(public_folder)!r})\n"
+                "path = root / 'stores' / 'store'\n"
+                "store = Store.open(path) if path.exists() else new_store(path, extractor)\n"
+                "report = run(root / 'library', store, extractor)\n"
+                "print(report.num_embedded, len(report.failures))",
+            )
+        )
+        for name in ("b", "c"):
+            (root / name).chmod(0o755)
+    assert printed == ["1 2", "2 0"]
+
+
+def test_list_of_files_is_looked_at_again_after_waiting_not_read_again(
+    library: Path, tmp_path: Path, counting: Counting
+) -> None:
+    names = tmp_path / "names.txt"
+    names.write_text("long.wav\n")
+    config = ExtractConfig(num_workers=0, files_from=names)
+    found = find_files(library, config)
+    names.write_text("")  # a pipe is empty the second time
+    write_tone(library / "long.wav", 3.0)
+    again = look_again(found)
+    assert [file.path for file in again.files] == ["long.wav"]
+    assert again.files[0].size == (library / "long.wav").stat().st_size
+    assert not again.is_complete
+
+
+def test_access_that_fails_over_an_older_failure_is_tried_again(
+    library: Path, tmp_path: Path, counting: Counting
+) -> None:
+    (library / "bad.wav").write_text("no audio")
+    store = new_store(tmp_path / "store", counting)
+    run(library, store, counting)
+    changes = Changes(store, store.ledger(), walk(library), retry_failed=True)
+    (file,) = changes.to_read
+    locked = replace(changes.row(file), status="failed", stage="access", size=0, mtime_ns=0)
+    assert changes.new_failures([locked]) == [locked]
+    same = replace(locked, stage="open", size=file.size, mtime_ns=file.mtime_ns)
+    assert changes.new_failures([same]) == []
+
+
+def test_file_that_is_rewritten_while_it_is_read_leaves_no_window_of_its_new_bytes(
+    tmp_path: Path, counting: Counting
+) -> None:
+    """They would be stored under the digest of the old ones, and be live when those come back."""
+    root = tmp_path / "library"
+    write_tone(root / "a.wav", 100.0, 300)
+    shutil.copyfile(root / "a.wav", tmp_path / "old.wav")
+    store = new_store(tmp_path / "store", counting)
+
+    def rewrite(progress: Progress) -> None:
+        if progress.audio_s == 20.0:
+            write_tone(root / "a.wav", 100.0, 900)
+
+    config = ExtractConfig(num_workers=0, batch_size=1, part_windows=1)
+    report = extract(root, store, counting, config, rewrite)
+    assert [failure.stage for failure in report.failures] == ["access"]
+    shutil.copyfile(tmp_path / "old.wav", root / "a.wav")
+    run(root, store, counting)
+    clean = new_store(tmp_path / "clean", counting)
+    run(root, clean, counting)
+    expected, found = by_window(clean), by_window(store)
+    assert expected.keys() == found.keys()
+    for key, (scene, _, _) in expected.items():
+        np.testing.assert_allclose(found[key][0], scene, atol=1e-5)

@@ -297,7 +297,7 @@ def test_protocol_any_history_leaves_a_whole_store(extractor: Counted) -> None:
 
 @pytest.mark.slow
 def test_protocol_many_long_histories_leave_a_whole_store(extractor: Counted) -> None:
-    long = settings(BRIEF, max_examples=100, stateful_step_count=50, derandomize=False)
+    long = settings(BRIEF, max_examples=40, stateful_step_count=50, derandomize=False)
     run_state_machine_as_test(machine(extractor), settings=long)
 
 

@@ -32,7 +32,7 @@ NOBODY = 65534
 #: Windows in a part: small, so that there are many, and a kill falls into each stage of one.
 PART_WINDOWS = 32
 #: A decoder that hangs is given up after this, in seconds.
-TIMEOUT_S = 10.0
+TIMEOUT_S = 6.0
 #: What is imported at its first use, from places that root alone may read.
 _LATE = [
     *("encodings.ascii", "pandas", "multiprocessing.popen_fork", "multiprocessing.queues"),

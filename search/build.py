@@ -18,7 +18,14 @@ import pyarrow.compute as pc
 from indexer.errors import StoreError
 from indexer.store.compaction import delete_replaced
 from indexer.store.disk import read_sealed, sealed, sha256_of, sync_file, sync_folder, write_whole
-from indexer.store.ledger import Mask, contains, ids_from_column, last_of_each
+from indexer.store.ledger import (
+    ID_DTYPE,
+    Ids,
+    Mask,
+    contains,
+    ids_from_column,
+    last_of_each,
+)
 from indexer.store.part import SCENE_FILE, Part
 from indexer.store.reader import Store
 from indexer.store.schema import NUM_TAGS
@@ -27,20 +34,25 @@ from indexer.tags import TagVocabulary
 from search.segments import (
     CODES,
     CURRENT_FILE,
+    FORMAT,
     GENERATION_FILE,
     INDEX_FOLDER,
     PARTS_FILE,
+    RECORDING_DTYPE,
     RECORDINGS_FILE,
     SEGMENT_ARRAYS,
     SEGMENTS_FOLDER,
     TEMPORARY_PREFIX,
     Generation,
+    Recordings,
     Segment,
     alive_file,
     array_file,
     code_of,
     current_name,
     is_generation_name,
+    mapped,
+    recordings_file,
 )
 
 #: Rows of a segment, at most: 0.5 GB of vectors, tags and codes.
@@ -130,13 +142,19 @@ def _build(
     written = _write_segments(index, snapshot, new, max_segment_rows, progress)
     folder = index / f"{TEMPORARY_PREFIX}{uuid.uuid4().hex}"
     folder.mkdir()
-    for segment, alive in kept:
-        _write_mask(alive_file(folder, segment.name), alive)
-    for entry in written:
-        _write_mask(alive_file(folder, entry["name"]), np.ones(entry["num_rows"], bool))
     _write_recordings(folder / RECORDINGS_FILE, store, parts, snapshot)
+    recordings = Recordings(folder / RECORDINGS_FILE)
+    for segment, alive in kept:
+        _write_rows(folder, segment.name, alive, segment.windows.recording_id, recordings)
+    for entry in written:
+        name, num_rows = entry["name"], entry["num_rows"]
+        ids = mapped(
+            array_file(index / SEGMENTS_FOLDER / name, "recording_id"), ID_DTYPE, (num_rows,)
+        )
+        _write_rows(folder, name, np.ones(num_rows, bool), ids, recordings)
     _write_parts(folder / PARTS_FILE, parts)
     manifest = {
+        "format": FORMAT,
         "num_windows": len(snapshot),
         "segments": [_entry_of(segment, previous) for segment, _ in kept] + written,
         "files": _digests(folder),
@@ -280,9 +298,17 @@ def _digests(folder: Path) -> dict[str, list[Any]]:
     return {file.name: [file.stat().st_size, sha256_of(file)] for file in sorted(folder.iterdir())}
 
 
-def _write_mask(path: Path, alive: Mask) -> None:
-    path.write_bytes(np.packbits(alive).data)
-    sync_file(path)
+def _write_rows(
+    folder: Path, segment: str, alive: Mask, recording_ids: Ids, recordings: Recordings
+) -> None:
+    """Write which rows of a segment are alive, and where their recordings are listed."""
+    first = recordings.first_rows(recording_ids).astype(RECORDING_DTYPE)
+    for path, array in (
+        (alive_file(folder, segment), np.packbits(alive)),
+        (recordings_file(folder, segment), first),
+    ):
+        path.write_bytes(array.data)
+        sync_file(path)
 
 
 def _write_recordings(path: Path, store: Store, parts: Sequence[Part], snapshot: Snapshot) -> None:

@@ -13,7 +13,7 @@ import numpy as np
 from indexer.errors import QueryError, StoreError
 from indexer.heard import HeardTag, heard
 from indexer.paths import local_path
-from indexer.store.ledger import ID_DTYPE, Ids, Integers, Mask, contains
+from indexer.store.ledger import ID_DTYPE, Ids, Integers, Mask
 from indexer.store.part import Part
 from indexer.store.reader import PARTS_FOLDER, Store
 from indexer.store.schema import EMBEDDING_DIM, Identity
@@ -144,11 +144,11 @@ class _Opened:
     def allowed(self, resolved: ResolvedFilter | None, exclude: frozenset[bytes]) -> list[Mask]:
         """Return a mask of the rows of each segment that may be hits."""
         masks = []
-        without = np.array(sorted(exclude), ID_DTYPE)
+        first_rows = self.generation.recordings.first_rows(np.array(sorted(exclude), ID_DTYPE))
         for segment in self.generation.segments:
             mask = resolved.matches(segment) if resolved else segment.alive
-            if len(without):
-                mask = mask & ~contains(without, segment.windows.recording_id)
+            for row in first_rows[first_rows >= 0]:
+                mask = mask & (segment.recordings != row)
             masks.append(mask)
         return masks
 

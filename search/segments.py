@@ -15,7 +15,7 @@ import pyarrow as pa
 
 from indexer.errors import DamagedStoreError, StoreError
 from indexer.store.disk import read_sealed
-from indexer.store.ledger import ID_DTYPE, Ids, Integers, Mask, ids_from_column
+from indexer.store.ledger import ID_DTYPE, Ids, Integers, Mask, contains, ids_from_column
 from indexer.store.part import reading
 from indexer.store.reader import Store
 from indexer.store.schema import EMBEDDING_DIM, NUM_TAGS
@@ -30,6 +30,8 @@ RECORDINGS_FILE = "recordings.arrow"
 PARTS_FILE = "parts.txt"
 TEMPORARY_PREFIX = ".tmp-"
 
+#: Of a generation; the store's own parts have another.
+FORMAT = 2
 #: A float16 probability's bits, shifted right by this, fit a byte and keep their order.
 CODE_SHIFT = 6
 
@@ -43,6 +45,7 @@ SEGMENT_ARRAYS: dict[str, tuple[np.dtype[Any], tuple[int, ...]]] = {
     "tags": (np.dtype("<f2"), (NUM_TAGS,)),
 }
 CODES = "codes"
+RECORDING_DTYPE = np.dtype("<i4")
 
 #: Number and random part: publishing gives the next number.
 _GENERATION_NAME = re.compile(r"[0-9]{8}-[0-9a-f]{8}")
@@ -67,12 +70,15 @@ class Segment:
         codes: (num_columns, num_rows) uint8, tag by tag: `code_of` the probability. After the 527
             tags come the groups of `TagVocabulary.groups`, each the maximum of its tags.
         alive: (num_rows,) which rows a generation still holds.
+        recordings: (num_rows,) int32: where `Generation.recordings` has the first place of each
+            row's recording; anything for rows that are dead.
     """
 
     path: Path
     arrays: Mapping[str, npt.NDArray[Any]]
     codes: npt.NDArray[np.uint8]
     alive: Mask
+    recordings: npt.NDArray[np.int32]
 
     @property
     def name(self) -> str:
@@ -98,18 +104,21 @@ class Segment:
         return len(self.alive)
 
     @classmethod
-    def open(cls, path: Path, num_rows: int, num_columns: int, alive: Mask) -> Self:
-        """Map a segment's arrays.
+    def open(cls, path: Path, generation: Path, num_rows: int, num_columns: int) -> Self:
+        """Map a segment's arrays, and what a generation's folder says of its rows.
 
         Raises:
             DamagedStoreError: If an array is missing or not of the expected size.
         """
+        packed = mapped(alive_file(generation, path.name), np.dtype("u1"), ((num_rows + 7) // 8,))
+        alive = np.unpackbits(packed, count=num_rows).view(bool)
+        recordings = mapped(recordings_file(generation, path.name), RECORDING_DTYPE, (num_rows,))
         arrays = {
-            name: _mapped(array_file(path, name), dtype, (num_rows, *rest))
+            name: mapped(array_file(path, name), dtype, (num_rows, *rest))
             for name, (dtype, rest) in SEGMENT_ARRAYS.items()
         }
-        codes = _mapped(array_file(path, CODES), np.dtype(np.uint8), (num_columns, num_rows))
-        return cls(path, arrays, codes, alive)
+        codes = mapped(array_file(path, CODES), np.dtype(np.uint8), (num_columns, num_rows))
+        return cls(path, arrays, codes, alive, recordings)
 
 
 def code_of(probabilities: Float16) -> npt.NDArray[np.uint8]:
@@ -131,12 +140,23 @@ class Recordings:
             self._table = pa.ipc.open_file(pa.memory_map(str(path))).read_all().combine_chunks()
             self._ids = ids_from_column(self._table["recording_id"])
 
+    @property
+    def table(self) -> pa.Table:
+        """Columns recording_id, library_id and path: a row for each place of a recording."""
+        return self._table
+
     def places(self, recording_id: bytes) -> list[Place]:
         """Return all places of a recording, in the order of their paths; none if it is unknown."""
         wanted = np.array(recording_id, ID_DTYPE)
         low, high = (int(np.searchsorted(self._ids, wanted, side)) for side in ("left", "right"))
         rows = self._table.slice(low, high - low)
         return [Place(row["library_id"], row["path"]) for row in rows.to_pylist()]
+
+    def first_rows(self, recording_ids: Ids) -> Integers:
+        """Return (n,) the row of `table` with the first place of each recording; -1 if unknown."""
+        at = np.searchsorted(self._ids, recording_ids)
+        known = contains(self._ids, recording_ids)
+        return np.where(known, at, -1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -195,15 +215,20 @@ class Generation:
             )
         with reading(folder / GENERATION_FILE):
             document = read_sealed(folder / GENERATION_FILE)
+            if document.get("format") != FORMAT:
+                raise StoreError(
+                    f"the index {folder} was built by another version of soundalike; "
+                    f"'soundalike build' makes a new one"
+                )
             # Its own files are small, and parsed: they are checked now. Segments are neither.
             for problem in digest_problems(folder, digests_of(document)):
                 raise DamagedStoreError(f"{problem.path} is damaged: {problem.reason}")
             segments = tuple(
                 Segment.open(
                     index / SEGMENTS_FOLDER / entry["name"],
+                    folder,
                     entry["num_rows"],
                     entry["num_columns"],
-                    _alive(folder, entry["name"], entry["num_rows"]),
                 )
                 for entry in document["segments"]
             )
@@ -295,17 +320,17 @@ def alive_file(folder: Path, segment: str) -> Path:
     return folder / f"alive-{segment}.raw"
 
 
+def recordings_file(folder: Path, segment: str) -> Path:
+    """Return the recording of each row of a segment, in a generation's folder."""
+    return folder / f"recordings-{segment}.raw"
+
+
 def digests_of(entry: Mapping[str, Any]) -> dict[str, str]:
     """Return name → SHA-256 of the files that a manifest lists."""
     return {name: digest for name, (_, digest) in entry["files"].items()}
 
 
-def _alive(folder: Path, segment: str, num_rows: int) -> Mask:
-    packed = _mapped(alive_file(folder, segment), np.dtype(np.uint8), ((num_rows + 7) // 8,))
-    return np.unpackbits(packed, count=num_rows).view(bool)
-
-
-def _mapped(path: Path, dtype: np.dtype[Any], shape: tuple[int, ...]) -> npt.NDArray[Any]:
+def mapped(path: Path, dtype: np.dtype[Any], shape: tuple[int, ...]) -> npt.NDArray[Any]:
     """Map a file that holds nothing but an array: whatever its bytes, it opens or is refused."""
     with reading(path):
         expected = math.prod(shape) * dtype.itemsize

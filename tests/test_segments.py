@@ -21,13 +21,16 @@ from search.segments import (
     GENERATION_FILE,
     INDEX_FOLDER,
     PARTS_FILE,
+    RECORDING_DTYPE,
     SEGMENT_ARRAYS,
     SEGMENTS_FOLDER,
     Generation,
     Segment,
+    alive_file,
     array_file,
     code_of,
     current_name,
+    recordings_file,
 )
 
 #: Bits of 1.0 as float16.
@@ -215,7 +218,7 @@ def test_current_that_never_stays_is_given_up(
         Generation.current(store)
 
 
-@pytest.mark.parametrize("name", [*SEGMENT_ARRAYS, "codes"])
+@pytest.mark.parametrize("name", [*SEGMENT_ARRAYS, "codes", "alive", "recordings"])
 @pytest.mark.parametrize("change", ["missing", "short", "long"])
 def test_segment_array_of_another_size_is_damage(tmp_path: Path, name: str, change: str) -> None:
     folder = tmp_path / "segment"
@@ -224,16 +227,21 @@ def test_segment_array_of_another_size_is_damage(tmp_path: Path, name: str, chan
     for one, (dtype, shape) in SEGMENT_ARRAYS.items():
         np.zeros((num_rows, *shape), dtype).tofile(array_file(folder, one))
     np.zeros((num_columns, num_rows), np.uint8).tofile(array_file(folder, "codes"))
-    alive = np.ones(num_rows, bool)
-    assert len(Segment.open(folder, num_rows, num_columns, alive)) == num_rows
+    own = {
+        "alive": alive_file(tmp_path, "segment"),
+        "recordings": recordings_file(tmp_path, "segment"),
+    }
+    np.packbits(np.ones(num_rows, bool)).tofile(own["alive"])
+    np.zeros(num_rows, RECORDING_DTYPE).tofile(own["recordings"])
+    assert len(Segment.open(folder, tmp_path, num_rows, num_columns)) == num_rows
 
-    file = array_file(folder, name)
+    file = own.get(name, array_file(folder, name))
     content = file.read_bytes()
     file.unlink()
     if change != "missing":
         file.write_bytes(content[:-1] if change == "short" else content + b"\0")
     with pytest.raises(DamagedStoreError, match=file.name):
-        Segment.open(folder, num_rows, num_columns, alive)
+        Segment.open(folder, tmp_path, num_rows, num_columns)
 
 
 def test_segment_arrays_cannot_be_written_to(several: tuple[Synthetic, Generation]) -> None:

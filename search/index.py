@@ -67,6 +67,27 @@ class VectorIndex:
         order = np.lexsort((self._generation.window_ids(rows), -scores))[:k]
         return Neighbours(scores[order], rows[order])
 
+    def search_many(
+        self, vectors: Float32, k: int, allowed: Sequence[Mask] | None = None
+    ) -> tuple[Float32, Integers]:
+        """Return the k rows that are nearest to each of many vectors.
+
+        Args:
+            vectors: (n, 768) float32 of length 1.
+            k: How many rows for each, at least 1.
+            allowed: A (num_rows,) mask for each segment; None allows all live rows.
+
+        Returns:
+            (n, k) float32 scores, the highest first, and (n, k) rows; -inf and -1 where there are
+            fewer than k.
+        """
+        scores = np.full((len(vectors), k), -np.inf, np.float32)
+        rows = np.full((len(vectors), k), -1, np.int64)
+        for at in range(len(vectors)):
+            found = self.search(vectors[at : at + 1], k, allowed)
+            scores[at, : len(found.rows)], rows[at, : len(found.rows)] = found
+        return scores, rows
+
     def score(self, vectors: Float32, rows: Integers) -> Float32:
         """Return the score of some rows: the highest cosine similarity to any of the vectors.
 

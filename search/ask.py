@@ -32,6 +32,7 @@ class Question:
         group_by: "file" gives the best window of each recording only.
         include_self: Whether the queries' own recordings may be hits.
         min_score: Hits below it are left out.
+        diversity: From 0 to 1: how much hits that are like earlier ones are put back.
     """
 
     queries: tuple[str, ...] = ()
@@ -42,6 +43,7 @@ class Question:
     group_by: Literal["file"] | None = None
     include_self: bool = False
     min_score: float | None = None
+    diversity: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,6 +107,7 @@ def ask(
         exclude=frozenset() if question.include_self else frozenset(own),
         group_by=question.group_by,
         min_score=question.min_score,
+        diversity=question.diversity,
     )
     return Answer(index.query(query), index.num_new_parts())
 

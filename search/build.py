@@ -8,16 +8,15 @@ import uuid
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from indexer.errors import StoreError
 from indexer.store.compaction import delete_replaced
-from indexer.store.disk import read_sealed, sealed, sha256_of, sync_file, sync_folder, write_whole
+from indexer.store.disk import read_sealed, sealed, sync_file, sync_folder, write_whole
 from indexer.store.ledger import (
     ID_DTYPE,
     Ids,
@@ -28,11 +27,8 @@ from indexer.store.ledger import (
 )
 from indexer.store.part import SCENE_FILE, Part
 from indexer.store.reader import Store
-from indexer.store.schema import NUM_TAGS
-from indexer.store.snapshot import Block, Snapshot
-from indexer.tags import TagVocabulary
+from indexer.store.snapshot import Snapshot
 from search.segments import (
-    CODES,
     CURRENT_FILE,
     FORMAT,
     GENERATION_FILE,
@@ -40,7 +36,6 @@ from search.segments import (
     PARTS_FILE,
     RECORDING_DTYPE,
     RECORDINGS_FILE,
-    SEGMENT_ARRAYS,
     SEGMENTS_FOLDER,
     TEMPORARY_PREFIX,
     Generation,
@@ -48,24 +43,42 @@ from search.segments import (
     Segment,
     alive_file,
     array_file,
-    code_of,
     current_name,
     is_generation_name,
     mapped,
     recordings_file,
 )
+from search.structure import (
+    TRAINED_FOLDER,
+    IndexConfig,
+    is_as_wanted,
+    made_for,
+    remove_unused_lists,
+)
+from search.writing import measured_files, write_segments
 
-#: Rows of a segment, at most: 0.5 GB of vectors, tags and codes.
-MAX_SEGMENT_ROWS = 1 << 17
+#: Rows of a segment, at most: 1.3 GB of vectors, tags and codes.
+MAX_SEGMENT_ROWS = 1 << 18
 #: Of a segment that keeps less than this share of its rows, the live ones are written anew.
 _MIN_ALIVE_SHARE = 0.5
-_BLOCK_ROWS = 4096
+_AS_BEFORE = IndexConfig()
+
+
+class _How(NamedTuple):
+    """What a build was asked for: see `build`."""
+
+    config: IndexConfig
+    max_segment_rows: int
+    progress: Callable[[int, int], None] | None
+    tell: Callable[[str], None] | None
 
 
 def build(
     store: Store,
     *,
     progress: Callable[[int, int], None] | None = None,
+    config: IndexConfig = _AS_BEFORE,
+    tell: Callable[[str], None] | None = None,
     max_segment_rows: int = MAX_SEGMENT_ROWS,
 ) -> Generation:
     """Bring the index of a store up to date, and return the generation that queries now use.
@@ -76,7 +89,9 @@ def build(
 
     Args:
         store: Whose live windows are to be searched.
-        progress: Called with (rows written, rows to write).
+        progress: Called with (rows written, rows to write): of segments, then of their lists.
+        config: What kind of index, and how good.
+        tell: Called with a sentence for people, when lists are trained anew.
         max_segment_rows: Rows of a segment, at most.
 
     Raises:
@@ -85,7 +100,8 @@ def build(
     """
     with _only_one(store) as index:
         parts = store.parts()
-        generation = _build(store, index, parts, max_segment_rows, progress)
+        num_rows = min(max_segment_rows, config.max_segment_rows)
+        generation = _build(store, index, parts, _How(config, num_rows, progress, tell))
         delete_replaced(store, parts)
         return generation
 
@@ -122,12 +138,12 @@ def _build(
     store: Store,
     index: Path,
     parts: Sequence[Part],
-    max_segment_rows: int,
-    progress: Callable[[int, int], None] | None,
+    how: _How,
 ) -> Generation:
     _remove_unused(index, [one.name for one in index.iterdir() if is_generation_name(one.name)])
     previous = _previous(store)
-    if previous and list(previous.parts) == [part.name for part in parts]:
+    is_same = previous and list(previous.parts) == [part.name for part in parts]
+    if previous and is_same and is_as_wanted(previous, how.config):
         return previous
     indexed = set(previous.parts) if previous else set()
     # A copy of damage would have a digest that fits it, and a wrong id would hide its window.
@@ -135,11 +151,13 @@ def _build(
         if part.name not in indexed and part.num_windows:
             part.require_intact(SCENE_FILE)
     snapshot = store.snapshot(parts)
-    kept, new = _reuse(previous, snapshot, max_segment_rows)
+    kept, new = _reuse(previous, snapshot, how.max_segment_rows)
     for part, _ in snapshot.by_part(new):
         if part.name in indexed:
             part.require_intact(SCENE_FILE)
-    written = _write_segments(index, snapshot, new, max_segment_rows, progress)
+    written = write_segments(
+        index / SEGMENTS_FOLDER, snapshot, new, how.max_segment_rows, how.progress
+    )
     folder = index / f"{TEMPORARY_PREFIX}{uuid.uuid4().hex}"
     folder.mkdir()
     _write_recordings(folder / RECORDINGS_FILE, store, parts, snapshot)
@@ -157,8 +175,17 @@ def _build(
         "format": FORMAT,
         "num_windows": len(snapshot),
         "segments": [_entry_of(segment, previous) for segment, _ in kept] + written,
-        "files": _digests(folder),
+        "structure": {"trained": None},
+        "files": measured_files(folder),
     }
+    write_whole(folder / GENERATION_FILE, sealed(manifest))
+    manifest["structure"] = made_for(
+        Generation.open(folder),
+        previous.manifest["structure"] if previous else None,
+        how.config,
+        how.progress,
+        how.tell,
+    )
     write_whole(folder / GENERATION_FILE, sealed(manifest))
     _publish(index, folder, previous)
     return Generation.current(store)
@@ -195,107 +222,10 @@ def _reuse(
     return kept, ~contains(np.sort(np.concatenate([live[:0], *held])), ids)
 
 
-def _write_segments(
-    index: Path,
-    snapshot: Snapshot,
-    wanted: Mask,
-    max_segment_rows: int,
-    progress: Callable[[int, int], None] | None,
-) -> list[dict[str, Any]]:
-    """Write the wanted rows as segments; return what a manifest says of each."""
-    total, done = int(wanted.sum()), 0
-    written: list[dict[str, Any]] = []
-    segment: _SegmentWriter | None = None
-    for block in snapshot.blocks(_BLOCK_ROWS, wanted):
-        at = 0
-        while at < len(block.scene):
-            if segment is None:
-                segment = _SegmentWriter(index, min(max_segment_rows, total - done))
-            at += segment.add(block, at)
-            if segment.is_full:
-                done += segment.num_rows
-                written.append(segment.publish())
-                segment = None
-        if progress:
-            progress(done + (segment.filled if segment else 0), total)
-    return written
-
-
-class _SegmentWriter:
-    """One segment on its way to disk: its rows as they come, and its codes at the end.
-
-    Files are written, not mapped: on a full disk, writing is an error and a mapping is a crash.
-    """
-
-    def __init__(self, index: Path, num_rows: int) -> None:
-        self._groups = [list(indices) for _, indices in TagVocabulary.audioset().groups]
-        self._segments = index / SEGMENTS_FOLDER
-        self._name = uuid.uuid4().hex
-        self._folder = self._segments / f"{TEMPORARY_PREFIX}{self._name}"
-        self._folder.mkdir()
-        self._codes = np.empty((NUM_TAGS + len(self._groups), num_rows), np.uint8)  # 88 MB at most
-        self.num_rows, self.filled = num_rows, 0
-
-    @property
-    def is_full(self) -> bool:
-        return self.filled == self.num_rows
-
-    def add(self, block: Block, start: int) -> int:
-        """Take as many rows of a block, from `start` on, as there is room for."""
-        stop = min(len(block.scene), start + self.num_rows - self.filled)
-        rows = slice(start, stop)
-        columns: dict[str, npt.NDArray[Any]] = block.windows.take(rows)._asdict()
-        columns |= {"vectors": normalised(block.scene[rows]), "tags": block.tags[rows]}
-        for name, (dtype, _) in SEGMENT_ARRAYS.items():
-            with array_file(self._folder, name).open("ab") as file:
-                file.write(np.ascontiguousarray(columns[name], dtype).data)
-        to = slice(self.filled, self.filled + stop - start)
-        codes = code_of(block.tags[rows]).T  # (527, n)
-        self._codes[:NUM_TAGS, to] = codes
-        for number, indices in enumerate(self._groups):
-            self._codes[NUM_TAGS + number, to] = codes[indices].max(0)
-        self.filled = to.stop
-        return stop - start
-
-    def publish(self) -> dict[str, Any]:
-        """Make it appear under its name, and return what a manifest says of it."""
-        array_file(self._folder, CODES).write_bytes(self._codes.data)
-        for file in self._folder.iterdir():
-            sync_file(file)
-        sync_folder(self._folder)
-        entry = {
-            "name": self._name,
-            "num_rows": self.num_rows,
-            "num_columns": len(self._codes),
-            "files": _digests(self._folder),
-        }
-        self._folder.rename(self._segments / self._name)
-        sync_folder(self._segments)
-        return entry
-
-
-def normalised(scene: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-    """Return vectors of length 1, so that their dot product is the cosine similarity.
-
-    Args:
-        scene: (n, 768) float32 scene embeddings.
-
-    Returns:
-        (n, 768) float32; a vector of zeros stays as it is.
-    """
-    length = np.sqrt(np.square(scene, dtype=np.float64).sum(1, keepdims=True))
-    return np.asarray(scene / np.maximum(length, np.finfo(np.float32).tiny), np.float32)
-
-
 def _entry_of(segment: Segment, previous: Generation | None) -> dict[str, Any]:
     """Return what the previous manifest says of a segment: a new digest would hide damage."""
     entries = previous.manifest["segments"] if previous else ()
     return next(dict(entry) for entry in entries if entry["name"] == segment.name)
-
-
-def _digests(folder: Path) -> dict[str, list[Any]]:
-    """Return name → [size in bytes, SHA-256] of the files in a folder."""
-    return {file.name: [file.stat().st_size, sha256_of(file)] for file in sorted(folder.iterdir())}
 
 
 def _write_rows(
@@ -343,19 +273,23 @@ def _publish(index: Path, folder: Path, previous: Generation | None) -> None:
 
 
 def _remove_unused(index: Path, kept: Iterable[str]) -> None:
-    """Delete other generations, segments that no kept one names, and leftovers of dead builds."""
-    needed = {SEGMENTS_FOLDER, *kept}
+    """Delete other generations, what no kept one names, and leftovers of dead builds."""
+    needed = {SEGMENTS_FOLDER, TRAINED_FOLDER, *kept}
     for folder in index.iterdir():
         if folder.is_dir() and folder.name not in needed:
             shutil.rmtree(folder, ignore_errors=True)
-    named = {segment for name in kept for segment in _segment_names(index / name)}
+    manifests = [found for name in kept if (found := _manifest(index / name))]
+    named = {entry["name"] for manifest in manifests for entry in manifest["segments"]}
     for folder in (index / SEGMENTS_FOLDER).iterdir():
         if folder.name not in named:
             shutil.rmtree(folder, ignore_errors=True)
+    remove_unused_lists(index, [manifest["structure"] for manifest in manifests])
 
 
-def _segment_names(generation: Path) -> list[str]:
+def _manifest(generation: Path) -> dict[str, Any] | None:
+    """Return what a generation needs; None if it is damaged, so that it cannot be opened."""
     try:
-        return [entry["name"] for entry in read_sealed(generation / GENERATION_FILE)["segments"]]
+        manifest = read_sealed(generation / GENERATION_FILE)
     except (StoreError, OSError):
-        return []  # damaged: it cannot be opened, so that it needs none
+        return None
+    return manifest if manifest.get("format") == FORMAT else None

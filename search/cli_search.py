@@ -56,6 +56,9 @@ def search(
     min_score: Annotated[
         float | None, typer.Option(metavar="S", help="Leave out hits below this score.")
     ] = None,
+    diverse: Annotated[
+        bool, typer.Option("--diverse", help="Put hits back that are like those before them.")
+    ] = False,
     copy_to: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Copy the audio of each hit to DIR.")
     ] = None,
@@ -78,6 +81,7 @@ def search(
     """
     from search.ask import Question, ask, split_stores
     from search.collect import require_folder
+    from search.diversity import DEFAULT_DIVERSITY
     from search.filters import TagFilter
 
     stores, queries = split_stores(stores_and_query)
@@ -97,6 +101,7 @@ def search(
         group_by=group_by,
         include_self=include_self,
         min_score=min_score,
+        diversity=DEFAULT_DIVERSITY if diverse else None,
     )
     if copy_to:
         require_folder(copy_to)

@@ -18,8 +18,8 @@ from indexer.model.checkpoint import load_checkpoint
 from indexer.store.reader import Store
 from indexer.store.schema import Identity
 from indexer.store.snapshot import Float32
-from indexer.windows import SAMPLE_RATE_HZ
-from search.build import normalised
+from indexer.windows import SAMPLE_RATE_HZ, Window
+from search.writing import normalised
 
 
 class Clip(NamedTuple):
@@ -28,10 +28,12 @@ class Clip(NamedTuple):
     Attributes:
         vectors: (q, 768) float32 of length 1, one for each of its windows.
         recording_id: Digest of the file's bytes, so that the same recording can be left out.
+        windows: Where each of them is in the file.
     """
 
     vectors: Float32
     recording_id: bytes
+    windows: list[Window]
 
 
 def extractor_for(
@@ -90,15 +92,16 @@ def embed_clip(
         raise QueryError(f"a clip is longer than 0 s, got {duration_s:g}")
     start_sample = round(start_s * SAMPLE_RATE_HZ)
     num_samples = None if duration_s is None else max(1, round(duration_s * SAMPLE_RATE_HZ))
+    scenes, windows = [], []
     try:
         recording_id = recording_digest(path)
         with open_audio(path, start_sample=start_sample, num_samples=num_samples) as audio:
-            scenes = [
-                extractor(torch.from_numpy(cut.waveform)[None]).scene
-                for cut in identity.geometry.cut(audio.blocks())
-            ]
+            for cut in identity.geometry.cut(audio.blocks()):
+                scenes.append(extractor(torch.from_numpy(cut.waveform)[None]).scene)
+                place = start_sample + cut.start_sample
+                windows.append(Window(recording_id, place, cut.num_samples))
     except AudioError as error:
         raise QueryError(f"cannot listen to {path}: {error.reason}") from error
     if not scenes:
         raise QueryError(f"{path} has no audio at {start_s:g} s; choose another --start")
-    return Clip(normalised(np.concatenate(scenes)), recording_id)
+    return Clip(normalised(np.concatenate(scenes)), recording_id, windows)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import NamedTuple
+from time import perf_counter
+from typing import Any, NamedTuple
 
 import faiss
 import numpy as np
@@ -11,6 +12,8 @@ import numpy as np
 from indexer.store.ledger import Integers, Mask
 from indexer.store.schema import EMBEDDING_DIM
 from indexer.store.snapshot import Float32
+from search.lists import SegmentLists, Trained
+from search.planner import EXACT, Calibration, Plan, choose
 from search.segments import Generation, Segment
 
 #: How far the float32 product of two vectors of length 1 may be from the true one, in whatever
@@ -20,6 +23,16 @@ _ROUNDING = EMBEDDING_DIM * 2.0**-24
 _MARGIN = 16
 #: Rows whose products are held at a time: 25 MB in float64.
 _BLOCK_ROWS = 4096
+#: Vectors up to this number are multiplied row by row where the rows lie; more are worth a copy.
+_FEW_VECTORS = 4
+#: Where so many rows of a segment are allowed, reading all of them in order is quicker: one core
+#: read 100,000 of 200,000 picked rows in the time in which it read all 200,000.
+_MOST = 0.6
+#: Effort grows by this, where the visited lists hold too few matching rows.
+_GROWTH = 4
+#: Vectors answered at a time by `search_many`, and rows that they are multiplied with: 0.2 GB.
+_BATCH_VECTORS = 1024
+_KNN_ROWS = 1 << 16
 
 
 class Neighbours(NamedTuple):
@@ -28,47 +41,98 @@ class Neighbours(NamedTuple):
     Attributes:
         scores: (n,) float32 cosine similarities, the highest first.
         rows: (n,) positions in the generation; of equal scores, the lower window id first.
+        plan: How they were found, in the end.
+        scan_ms: Milliseconds until candidates were found.
+        rescore_ms: Milliseconds to compute their scores, and sort them.
     """
 
     scores: Float32
     rows: Integers
+    plan: Plan = EXACT
+    scan_ms: float = 0.0
+    rescore_ms: float = 0.0
+
+
+class Lists(NamedTuple):
+    """The approximate half of an index.
+
+    Attributes:
+        trained: Centres and quantiser.
+        segments: The lists of each segment, in order.
+        fetch: Candidates that are scored again, as a multiple of k.
+    """
+
+    trained: Trained
+    segments: Sequence[SegmentLists]
+    fetch: int
 
 
 class VectorIndex:
-    """An exact index over the segments of a generation: FAISS's brute force, on mapped memory."""
+    """Searches the segments of a generation: exactly, or by lists where these are quicker.
 
-    def __init__(self, generation: Generation) -> None:
-        self._generation = generation
+    Lists only propose rows. One routine scores them again, from the vectors as they are stored.
 
-    def search(self, vectors: Float32, k: int, allowed: Sequence[Mask] | None = None) -> Neighbours:
+    Attributes:
+        generation: The rows.
+        calibration: What the plans cost, and how much they find.
+        lists: None if the index is exact.
+    """
+
+    def __init__(
+        self, generation: Generation, calibration: Calibration, lists: Lists | None = None
+    ) -> None:
+        self.generation = generation
+        self.calibration = calibration
+        self.lists = lists
+
+    def search(
+        self,
+        vectors: Float32,
+        k: int,
+        allowed: Sequence[Mask] | None = None,
+        *,
+        exact: bool = False,
+    ) -> Neighbours:
         """Return the k rows that are nearest to any of the vectors.
-
-        FAISS finds candidates, and says of everything else how near it can be at most. Should that
-        be too near to tell (many equal vectors around rank k), all that are near enough are taken.
 
         Args:
             vectors: (q, 768) float32 of length 1; a row's score is its best over them.
             k: How many rows, at least 1.
             allowed: A (num_rows,) mask for each segment; None allows all live rows.
+            exact: Whether only an exact answer will do.
 
         Returns:
-            min(k, allowed rows) rows: exact, ties at k included. Damaged rows that are not numbers
-            are never among them.
+            min(k, allowed rows) rows. If the plan is exact, ties at k are decided by window id.
+            Damaged rows that are not numbers are never among them.
         """
-        if allowed is None:
-            allowed = [segment.alive for segment in self._generation.segments]
+        masks = self._masks(allowed)
+        plan = choose(self.calibration, _count(masks), self.generation.num_windows, k, exact=exact)
+        return self.run(plan, vectors, k, masks)
+
+    def run(self, plan: Plan, vectors: Float32, k: int, masks: Sequence[Mask]) -> Neighbours:
+        """Search by a plan; lists that hold too few rows which match give way to all rows."""
+        began = perf_counter()
         vectors = np.ascontiguousarray(vectors, np.float32)
-        rows, near, unseen = self._fetch(vectors, k + _MARGIN, allowed)
-        # The k-th score may be one rounding below the k-th of these, and so may each that beats it.
-        bound = float(np.partition(near, -k)[-k]) - 2 * _ROUNDING if len(near) >= k else -np.inf
-        is_settled = unseen < bound or np.isneginf(unseen)
-        rows = rows[near >= bound] if is_settled else self._at_least(bound, vectors, allowed)
+        rows = None
+        if plan.name == "lists":
+            rows, effort = self._candidates(plan.effort, vectors, k, masks)
+            plan = plan._replace(effort=effort)
+        if rows is None:
+            rows = self._all_near(vectors, k, masks)
+            plan = EXACT._replace(expected_ms=plan.expected_ms)
+        scanned = perf_counter()
         scores = self.score(vectors, rows)
-        order = np.lexsort((self._generation.window_ids(rows), -scores))[:k]
-        return Neighbours(scores[order], rows[order])
+        order = np.lexsort((self.generation.window_ids(rows), -scores))[:k]
+        times = (scanned - began) * 1e3, (perf_counter() - scanned) * 1e3
+        return Neighbours(scores[order], rows[order], plan, *times)
 
     def search_many(
-        self, vectors: Float32, k: int, allowed: Sequence[Mask] | None = None
+        self,
+        vectors: Float32,
+        k: int,
+        allowed: Sequence[Mask] | None = None,
+        *,
+        exact: bool = False,
     ) -> tuple[Float32, Integers]:
         """Return the k rows that are nearest to each of many vectors.
 
@@ -76,17 +140,48 @@ class VectorIndex:
             vectors: (n, 768) float32 of length 1.
             k: How many rows for each, at least 1.
             allowed: A (num_rows,) mask for each segment; None allows all live rows.
+            exact: Whether only exact answers will do.
 
         Returns:
             (n, k) float32 scores, the highest first, and (n, k) rows; -inf and -1 where there are
             fewer than k.
         """
+        vectors = np.ascontiguousarray(vectors, np.float32)
         scores = np.full((len(vectors), k), -np.inf, np.float32)
         rows = np.full((len(vectors), k), -1, np.int64)
-        for at in range(len(vectors)):
-            found = self.search(vectors[at : at + 1], k, allowed)
-            scores[at, : len(found.rows)], rows[at, : len(found.rows)] = found
+        masks = self._masks(allowed)
+        num_allowed = _count(masks)
+        width = min(k, num_allowed)  # that many are found, of each
+        plan = choose(self.calibration, num_allowed, self.generation.num_windows, k, exact=exact)
+        for first in range(0, len(vectors) if width else 0, _BATCH_VECTORS):
+            block = slice(first, first + _BATCH_VECTORS)
+            scores[block, :width], rows[block, :width] = self._search_block(
+                plan, vectors[block], width, masks
+            )
         return scores, rows
+
+    def _search_block(
+        self, plan: Plan, vectors: Float32, k: int, masks: Sequence[Mask]
+    ) -> tuple[Float32, Integers]:
+        if plan.name == "lists":
+            near, found = self._scan(plan.effort, vectors, self._num_fetched(k), masks)
+        else:
+            near, found = self._products_of_all(vectors, k + _MARGIN, masks)
+        found = _best(near, found, self._num_fetched(k))[1]
+        found = np.pad(found, ((0, 0), (0, max(0, k - found.shape[1]))), constant_values=-1)
+        scores = self._score_pairs(vectors, found)
+        order = np.lexsort((self._ids_of(found), -scores))[:, :k]
+        scores, rows = np.take_along_axis(scores, order, 1), np.take_along_axis(found, order, 1)
+        rows[np.isneginf(scores)] = -1
+        if plan.name == "lists":
+            for at in np.flatnonzero((rows < 0).any(1)):  # too few in those lists
+                one = self.search(vectors[at : at + 1], k, masks, exact=True)
+                scores[at, : len(one.rows)], rows[at, : len(one.rows)] = one[:2]
+        return scores, rows
+
+    def _masks(self, allowed: Sequence[Mask] | None) -> list[Mask]:
+        alive = [segment.alive for segment in self.generation.segments]
+        return alive if allowed is None else list(allowed)
 
     def score(self, vectors: Float32, rows: Integers) -> Float32:
         """Return the score of some rows: the highest cosine similarity to any of the vectors.
@@ -104,73 +199,169 @@ class VectorIndex:
         best = np.full(len(rows), -1.0)
         for first in range(0, len(rows), _BLOCK_ROWS):
             block = slice(first, first + _BLOCK_ROWS)
-            stored = self._generation.vectors(rows[block]).astype(np.float64)
+            stored = self.generation.vectors(rows[block]).astype(np.float64)
             for vector in vectors:
-                with np.errstate(invalid="ignore"):
-                    products = (stored * vector).sum(1)  # not `@`: BLAS sums as the shape suits it
-                np.fmax(best[block], products, out=best[block])
+                np.fmax(best[block], _products(stored, vector), out=best[block])
         return np.asarray(np.minimum(best, 1), np.float32)
 
-    def _fetch(
-        self, vectors: Float32, num_fetched: int, allowed: Sequence[Mask]
-    ) -> tuple[Integers, Float32, float]:
-        """Find candidates.
+    def _score_pairs(self, vectors: Float32, rows: Integers) -> Float32:
+        """Return (n, m) scores as `score` gives them, of m rows for each vector; -inf for -1."""
+        scores = np.empty(rows.shape, np.float32)
+        step = max(1, _BLOCK_ROWS // rows.shape[1])
+        for first in range(0, len(rows), step):
+            block = rows[first : first + step]
+            stored = self.generation.vectors(np.maximum(block, 0).ravel()).astype(np.float64)
+            shaped = stored.reshape(*block.shape, EMBEDDING_DIM)
+            products = _products(shaped, vectors[first : first + step, None])
+            scores[first : first + step] = np.where(block < 0, -np.inf, np.minimum(products, 1))
+        return np.where(np.isnan(scores), -np.inf, scores)
+
+    def _ids_of(self, rows: Integers) -> Integers:
+        return self.generation.window_ids(np.maximum(rows, 0).ravel()).reshape(rows.shape)
+
+    def _num_fetched(self, k: int) -> int:
+        """Candidates to score again for k hits: codes are not quite the vectors."""
+        return (self.lists.fetch * k if self.lists else k) + _MARGIN
+
+    def _candidates(
+        self, effort: int, vectors: Float32, k: int, masks: Sequence[Mask]
+    ) -> tuple[Integers | None, int]:
+        """Propose rows from the lists near the vectors; None if these hold too few that match.
 
         Returns:
-            Rows, FAISS's best score of each, and a bound on its scores of all others.
+            Rows, at least twice k of them, and how many lists were visited for each vector.
         """
+        assert self.lists is not None  # without lists, no plan says so
+        num_fetched = self._num_fetched(k)
+        first, most = effort, self.lists.trained.num_lists // _GROWTH
+        while effort <= max(first, most):
+            near, rows = self._scan(effort, vectors, num_fetched, masks)
+            distinct, best = _best_of_each(rows[rows >= 0], near[rows >= 0])
+            if len(distinct) >= 2 * k:
+                return distinct[np.argsort(-best, kind="stable")[:num_fetched]], effort
+            effort *= _GROWTH
+        return None, effort
+
+    def _scan(
+        self, effort: int, vectors: Float32, k: int, masks: Sequence[Mask]
+    ) -> tuple[Float32, Integers]:
+        """Return (q, m) approximate scores and rows of the generation, -1 where there is none."""
+        assert self.lists is not None
+        probes = self.lists.trained.nearest(vectors, effort)
+        near, rows = [np.empty((len(vectors), 0), np.float32)], [np.empty((len(vectors), 0), int)]
+        starts = self.generation.starts.tolist()
+        for start, lists, mask in zip(starts, self.lists.segments, masks, strict=False):
+            scores, at = lists.search(vectors, probes, k, None if mask.all() else mask)
+            near.append(scores)
+            rows.append(np.where(at < 0, -1, start + at))
+        return np.concatenate(near, axis=1), np.concatenate(rows, axis=1)
+
+    def _all_near(self, vectors: Float32, k: int, masks: Sequence[Mask]) -> Integers:
+        """Return all rows that may be among the k best, by the float32 products of all of them."""
         rows, near = [np.empty(0, np.int64)], [np.empty(0, np.float32)]
-        unseen = -np.inf
-        for start, segment, mask in self._segments(allowed):
-            num_allowed = int(np.count_nonzero(mask))
-            scores, at = _knn(vectors, segment.vectors, min(num_fetched, num_allowed), mask)
-            if num_fetched < num_allowed:
-                unseen = max(unseen, float(scores[:, -1].max()))
-            found = at >= 0  # FAISS leaves places empty rather than list what is not a number
-            rows.append(start + at[found])
-            near.append(scores[found])
-        return *_best_of_each(np.concatenate(rows), np.concatenate(near)), unseen
+        for start, segment, mask in self._segments(masks):
+            at = np.flatnonzero(mask)
+            rows.append(start + at)
+            near.append(_nearness(vectors, segment.vectors, at))
+        all_rows, all_near = np.concatenate(rows), np.concatenate(near)
+        all_near[np.isnan(all_near)] = -np.inf
+        # The k-th score may be one rounding below the k-th of these, and so may each that beats it.
+        bound = np.partition(all_near, -k)[-k] - 2 * _ROUNDING if len(all_near) > k else -np.inf
+        return all_rows[(all_near >= bound) & (all_near > -np.inf)]
 
-    def _at_least(self, bound: float, vectors: Float32, allowed: Sequence[Mask]) -> Integers:
-        """Return all allowed rows whose float32 score reaches a bound."""
-        found = [np.empty(0, np.int64)]
-        for start, segment, mask in self._segments(allowed):
-            rows = np.flatnonzero(mask)
-            for first in range(0, len(rows), _BLOCK_ROWS):
-                block = rows[first : first + _BLOCK_ROWS]
-                with np.errstate(invalid="ignore"):
-                    near = (segment.vectors[block] @ vectors.T).max(1)  # (n,)
-                found.append(start + block[near >= bound])
-        return np.concatenate(found)
+    def _products_of_all(
+        self, vectors: Float32, k: int, masks: Sequence[Mask]
+    ) -> tuple[Float32, Integers]:
+        """Return the (n, k) best float32 products, and their rows, -1 where there are fewer."""
+        best = np.full((len(vectors), k), -np.inf, np.float32)
+        rows = np.full((len(vectors), k), -1, np.int64)
+        for start, segment, mask in self._segments(masks):
+            at = np.flatnonzero(mask)
+            for first in range(0, len(at), _KNN_ROWS):
+                block = at[first : first + _KNN_ROWS]
+                is_run = block[-1] - block[0] == len(block) - 1
+                stored = segment.vectors[block[0] : block[-1] + 1] if is_run else None
+                stored = segment.vectors[block] if stored is None else stored
+                near, found = faiss.knn(
+                    vectors, stored, min(k, len(block)), metric=faiss.METRIC_INNER_PRODUCT
+                )
+                found = np.where(found < 0, -1, start + block[found])
+                both = np.concatenate([best, near], 1), np.concatenate([rows, found], 1)
+                best, rows = _best(*both, k)
+        return best, rows
 
-    def _segments(self, allowed: Sequence[Mask]) -> Iterator[tuple[int, Segment, Mask]]:
+    def _segments(self, masks: Sequence[Mask]) -> Iterator[tuple[int, Segment, Mask]]:
         """Yield (first row, segment, mask) of the segments that have allowed rows."""
-        generation = self._generation
+        generation = self.generation
         for start, segment, mask in zip(
-            generation.starts.tolist(), generation.segments, allowed, strict=False
+            generation.starts.tolist(), generation.segments, masks, strict=False
         ):
             if mask.any():
                 yield start, segment, mask
 
 
-def _knn(vectors: Float32, stored: Float32, k: int, allowed: Mask) -> tuple[Float32, Integers]:
-    """Return FAISS's (q, k) best scores and their rows, -1 for none, among the allowed rows."""
-    scores, rows = np.empty((len(vectors), k), np.float32), np.empty((len(vectors), k), np.int64)
-    bits = np.packbits(allowed, bitorder="little")
-    selector = faiss.IDSelectorBitmap(len(bits), faiss.swig_ptr(bits))
-    # Below `faiss.knn`, which takes no selector. With one, nothing is copied, and it is no slower.
-    faiss.knn_inner_product(
-        faiss.swig_ptr(vectors),
+def _count(masks: Sequence[Mask]) -> int:
+    return sum(int(np.count_nonzero(mask)) for mask in masks)
+
+
+def _products(stored: Any, vectors: Any) -> Any:
+    """Return products in float64, each summed by itself: `@` would sum as the shape suits it."""
+    with np.errstate(invalid="ignore"):
+        return (stored * vectors).sum(-1)
+
+
+def _nearness(vectors: Float32, stored: Float32, rows: Integers) -> Float32:
+    """Return (n,) the best float32 product of some stored rows with any of the vectors."""
+    if len(rows) > _MOST * len(stored):
+        return _nearness_of_blocks(vectors, stored, slice(None), len(stored))[rows]
+    if len(vectors) > _FEW_VECTORS:
+        return _nearness_of_blocks(vectors, stored, rows, len(rows))
+    near = _nearness_in_place(vectors[0], stored, rows)
+    for vector in vectors[1:]:
+        np.fmax(near, _nearness_in_place(vector, stored, rows), out=near)
+    return near
+
+
+def _nearness_of_blocks(
+    vectors: Float32, stored: Float32, rows: Integers | slice, num_rows: int
+) -> Float32:
+    """The same by matrix products."""
+    near = np.empty(num_rows, np.float32)
+    for first in range(0, num_rows, _BLOCK_ROWS):
+        block = slice(first, first + _BLOCK_ROWS)
+        picked = stored[block] if isinstance(rows, slice) else stored[rows[block]]
+        with np.errstate(invalid="ignore", over="ignore"):
+            near[block] = (picked @ vectors.T).max(1)
+    return near
+
+
+def _nearness_in_place(vector: Float32, stored: Float32, rows: Integers) -> Float32:
+    """Return (n,) products of a vector with rows that are read where they are, on all cores."""
+    num_cores = faiss.omp_get_max_threads()
+    each = -(-len(rows) // num_cores)
+    padded = np.full((num_cores, each), rows[-1])  # FAISS shares out queries, not rows
+    padded.ravel()[: len(rows)] = rows
+    copies = np.tile(vector, (num_cores, 1))
+    products = np.empty((num_cores, each), np.float32)
+    faiss.fvec_inner_products_by_idx(
+        faiss.swig_ptr(products),
+        faiss.swig_ptr(copies),
         faiss.swig_ptr(stored),
+        faiss.swig_ptr(padded),
         EMBEDDING_DIM,
-        len(vectors),
-        len(stored),
-        k,
-        faiss.swig_ptr(scores),
-        faiss.swig_ptr(rows),
-        selector,
+        num_cores,
+        each,
     )
-    return scores, rows
+    return products.ravel()[: len(rows)]
+
+
+def _best(scores: Float32, rows: Integers, k: int) -> tuple[Float32, Integers]:
+    """Return the k best columns of each row, in any order."""
+    if scores.shape[1] <= k:
+        return scores, rows
+    scores = np.where(np.isnan(scores) | (rows < 0), -np.inf, scores)
+    at = np.argpartition(scores, -k, axis=1)[:, -k:]
+    return np.take_along_axis(scores, at, 1), np.take_along_axis(rows, at, 1)
 
 
 def _best_of_each(rows: Integers, scores: Float32) -> tuple[Integers, Float32]:

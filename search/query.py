@@ -3,26 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from time import perf_counter
 from typing import Any, Literal, NamedTuple, Self
 
 import numpy as np
 
-from indexer.errors import QueryError, StoreError
+from indexer.errors import QueryError
 from indexer.heard import HeardTag, heard
-from indexer.paths import local_path
 from indexer.store.ledger import ID_DTYPE, Ids, Integers, Mask
-from indexer.store.part import Part
-from indexer.store.reader import PARTS_FOLDER, Store
+from indexer.store.reader import Store
 from indexer.store.schema import EMBEDDING_DIM, Identity
 from indexer.store.snapshot import Float16, Float32
 from indexer.windows import Window
 from search.browse import best_fits
+from search.diversity import MAX_DIVERSE, num_candidates, spread
 from search.filters import ResolvedFilter, TagFilter
-from search.index import Neighbours, VectorIndex
-from search.segments import Generation, Place
+from search.index import Neighbours
+from search.opened import OpenedStore
+from search.planner import Plan
+from search.segments import Generation
 
 #: Tags shown with a hit, and how probable each must be to be shown.
 NUM_TOP_TAGS = 5
@@ -43,6 +44,9 @@ class Query:
         exclude: Recordings that are left out: the query's own, as a rule.
         group_by: "file" gives the best window of each recording only.
         min_score: Hits below it are left out.
+        exact: Whether only an exact answer will do, however long it takes.
+        diversity: From 0 to 1: how much hits that are like earlier ones are put back, see
+            `spread`. At 0 only the score counts, at 1 only the difference; None is as 0.
     """
 
     vectors: Float32 | None = None
@@ -51,6 +55,8 @@ class Query:
     exclude: frozenset[bytes] = frozenset()
     group_by: Literal["file"] | None = None
     min_score: float | None = None
+    exact: bool = False
+    diversity: float | None = None
 
     def __post_init__(self) -> None:
         if self.k < 1:
@@ -65,6 +71,19 @@ class Query:
             raise QueryError("the least score is a number, got nan")
         if self.vectors is not None and not np.isfinite(self.vectors).all():
             raise QueryError("query vectors must be finite: these have NaN or infinity in them")
+        if self.diversity is not None:
+            self._check_diversity(self.diversity)
+
+    def _check_diversity(self, diversity: float) -> None:
+        if not 0 <= diversity <= 1:
+            raise QueryError(f"diversity is a number from 0 to 1, got {diversity}")
+        if self.k > MAX_DIVERSE:
+            raise QueryError(f"a diverse answer has at most {MAX_DIVERSE:,} hits, got k = {self.k}")
+
+    @property
+    def num_candidates(self) -> int:
+        """How many of the best hits it takes to choose k."""
+        return num_candidates(self.k) if self.diversity else self.k
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +110,7 @@ class Hit:
     tags: tuple[HeardTag, ...]
 
 
-class _Found(NamedTuple):
+class _Rows(NamedTuple):
     """Rows of the stores, in the order of an answer: best score, then lowest window id.
 
     Attributes:
@@ -106,60 +125,57 @@ class _Found(NamedTuple):
     stores: Integers
     rows: Integers
 
-    def take(self, at: Any) -> _Found:
-        return _Found(*(column[at] for column in self))
+    def take(self, at: Any) -> _Rows:
+        return _Rows(*(column[at] for column in self))
 
 
 @dataclass(frozen=True, slots=True)
-class _Opened:
-    """One store, at one generation."""
+class Step:
+    """How one store was searched.
 
-    store: Store
-    generation: Generation
-    index: VectorIndex
-    roots: dict[str, Path]
+    Attributes:
+        store: Its directory.
+        plan: What was done; of several rounds, in the last.
+        num_matching: Rows that the filter left.
+        num_windows: Live rows.
+        num_lists: Lists of the index; 0 if it has none.
+        filter_ms: Milliseconds to find the matching rows, on average of the stores.
+        scan_ms: Milliseconds to find candidates, in all rounds.
+        rescore_ms: Milliseconds to score these again from the stored vectors, in all rounds.
+    """
 
-    @classmethod
-    def at(cls, path: Path) -> Self:
-        store = Store.open(path)
-        generation = Generation.current(store)
-        return cls(store, generation, VectorIndex(generation), store.libraries())
+    store: Path
+    plan: Plan
+    num_matching: int
+    num_windows: int
+    num_lists: int
+    filter_ms: float
+    scan_ms: float
+    rescore_ms: float
 
-    def num_new_parts(self) -> int:
-        new = set(self.store.part_names()) - set(self.generation.parts)
-        replaced: set[str] = set()
-        for name in new:
-            with suppress(StoreError):  # damage there is no reason not to answer
-                replaced.update(Part.from_manifest(self.store.path / PARTS_FOLDER / name).replaces)
-        return len(new - replaced)
 
-    def paths(self, recording_id: bytes) -> set[Path]:
-        places = self.generation.recordings.places(recording_id)
-        return {self._path(place) for place in places}
+@dataclass(frozen=True, slots=True)
+class Found:
+    """The windows that answer a query, the best first, and how they were found.
 
-    def _path(self, place: Place) -> Path:
-        root = self.roots.get(place.library_id, Path(f"(library {place.library_id})"))
-        return root / local_path(place.path)
+    Attributes:
+        scores: (n,) float32.
+        window_ids: (n,) int64.
+        stores: (n,) positions in `SoundIndex.stores`.
+        rows: (n,) positions in a store's generation.
+        steps: One for each store.
+    """
 
-    def allowed(self, resolved: ResolvedFilter | None, exclude: frozenset[bytes]) -> list[Mask]:
-        """Return a mask of the rows of each segment that may be hits."""
-        masks = []
-        first_rows = self.generation.recordings.first_rows(np.array(sorted(exclude), ID_DTYPE))
-        for segment in self.generation.segments:
-            mask = resolved.matches(segment) if resolved else segment.alive
-            for row in first_rows[first_rows >= 0]:
-                mask = mask & (segment.recordings != row)
-            masks.append(mask)
-        return masks
+    scores: Float32
+    window_ids: Integers
+    stores: Integers
+    rows: Integers
+    steps: tuple[Step, ...]
 
-    def best(
-        self, query: Query, resolved: ResolvedFilter | None, k: int, allowed: Sequence[Mask]
-    ) -> Neighbours:
-        """Return the k best of the allowed rows."""
-        if query.vectors is not None:
-            return self.index.search(query.vectors, k, allowed)
-        assert resolved is not None  # a query has vectors or a filter
-        return best_fits(self.generation, resolved, k, allowed)
+    @property
+    def is_exact(self) -> bool:
+        """Whether no window was overlooked."""
+        return all(step.plan.is_exact for step in self.steps)
 
 
 class SoundIndex:
@@ -172,7 +188,7 @@ class SoundIndex:
         stores: The stores.
     """
 
-    def __init__(self, opened: Sequence[_Opened]) -> None:
+    def __init__(self, opened: Sequence[OpenedStore]) -> None:
         self._opened = list(opened)
         self.stores: tuple[Store, ...] = tuple(one.store for one in opened)
 
@@ -184,7 +200,7 @@ class SoundIndex:
             StoreError: If one is not there, or has no index yet.
             IdentityError: If they were not computed the same way.
         """
-        opened = [_Opened.at(one) for one in (path, *more)]
+        opened = [OpenedStore.at(one) for one in (path, *more)]
         first = opened[0].store
         for other in opened[1:]:
             first.identity.require(
@@ -235,56 +251,117 @@ class SoundIndex:
         )
 
     def query(self, query: Query) -> list[Hit]:
-        """Answer a query, exactly.
+        """Answer a query: `find`, with everything that is known about each window.
+
+        Raises:
+            UnknownTagError: If the filter names a tag that cannot be filtered by.
+        """
+        return self.hits(self.find(query))
+
+    def find(self, query: Query) -> Found:
+        """Find the windows that answer a query, and say how.
 
         Returns:
             min(k, matching windows) hits, the best first; of equal scores, the lower window id
-            first. With `group_by`, min(k, matching recordings); fewer with `min_score`.
+            first. With `group_by`, min(k, matching recordings); fewer with `min_score`. With
+            `diversity`, in the order of choice.
 
         Raises:
             UnknownTagError: If the filter names a tag that cannot be filtered by.
         """
         resolved = query.filter.resolve() if query.filter else None
+        began = perf_counter()
         allowed = [one.allowed(resolved, query.exclude) for one in self._opened]
-        num_asked = query.k
+        filter_ms = (perf_counter() - began) * 1e3
+        rounds: list[list[Neighbours]] = []
+        num_asked = query.num_candidates
         while True:
-            found, is_all = self._best(query, resolved, num_asked, allowed)
+            rounds.append(self._round(query, resolved, num_asked, allowed))
+            found, is_all = self._merged(rounds[-1], num_asked)
             if query.min_score is not None:
                 num_found = len(found.rows)
                 found = found.take(found.scores >= query.min_score)
                 is_all |= len(found.rows) < num_found  # whatever comes later is below it as well
             chosen = self._distinct(found, query)
-            if is_all or len(chosen.rows) >= query.k:
-                return self._hits(chosen.take(slice(query.k)))
+            if is_all or len(chosen.rows) >= query.num_candidates:
+                steps = self._steps(rounds, allowed, filter_ms)
+                return Found(*self._cut(chosen.take(slice(query.num_candidates)), query), steps)
             num_asked *= _GROWTH  # several windows of a recording, or a window in several stores
 
-    def _best(
+    def _round(
         self,
         query: Query,
         resolved: ResolvedFilter | None,
         num_asked: int,
         allowed: Sequence[Sequence[Mask]],
-    ) -> tuple[_Found, bool]:
+    ) -> list[Neighbours]:
+        """Return the best rows of each store."""
+        if query.vectors is not None:
+            return [
+                one.index.search(query.vectors, num_asked, masks, exact=query.exact)
+                for one, masks in zip(self._opened, allowed, strict=True)
+            ]
+        assert resolved is not None  # a query has vectors or a filter
+        return [
+            best_fits(one.generation, resolved, num_asked, masks)
+            for one, masks in zip(self._opened, allowed, strict=True)
+        ]
+
+    def _merged(self, each: Sequence[Neighbours], num_asked: int) -> tuple[_Rows, bool]:
         """Return the best rows of all stores, in order and without a gap; and whether that is all.
 
         Each store gives its best. What it has not given comes after the last that it has, so that
         the merged order holds up to the first such last one.
         """
-        each = []
-        for number, (one, masks) in enumerate(zip(self._opened, allowed, strict=True)):
-            scores, rows = one.best(query, resolved, num_asked, masks)
-            stores = np.full(len(rows), number)
-            each.append(_Found(scores, one.generation.window_ids(rows), stores, rows))
-        merged = _Found(*(np.concatenate(column) for column in zip(*each, strict=True)))
+        columns = [
+            _Rows(
+                near.scores,
+                one.generation.window_ids(near.rows),
+                np.full(len(near.rows), n),
+                near.rows,
+            )
+            for n, (one, near) in enumerate(zip(self._opened, each, strict=True))
+        ]
+        merged = _Rows(*(np.concatenate(column) for column in zip(*columns, strict=True)))
         merged = merged.take(np.lexsort((merged.stores, merged.window_ids, -merged.scores)))
         ends = [
             np.flatnonzero(merged.stores == number)[-1] + 1
-            for number, one in enumerate(each)
-            if len(one.rows) == num_asked
+            for number, near in enumerate(each)
+            if len(near.rows) == num_asked
         ]
         return merged.take(slice(min(ends, default=None))), not ends
 
-    def _distinct(self, found: _Found, query: Query) -> _Found:
+    def _cut(self, chosen: _Rows, query: Query) -> _Rows:
+        """Keep the k best rows, or with `diversity` the k that are best and unlike each other."""
+        if not query.diversity:
+            return chosen.take(slice(query.k))
+        vectors = np.empty((len(chosen.rows), EMBEDDING_DIM), np.float32)
+        for number, one in enumerate(self._opened):
+            mine = chosen.stores == number
+            vectors[mine] = one.generation.vectors(chosen.rows[mine])
+        return chosen.take(spread(vectors, chosen.scores, query.k, 1 - query.diversity))
+
+    def _steps(
+        self,
+        rounds: Sequence[Sequence[Neighbours]],
+        allowed: Sequence[Sequence[Mask]],
+        filter_ms: float,
+    ) -> tuple[Step, ...]:
+        return tuple(
+            Step(
+                store=one.store.path,
+                plan=rounds[-1][number].plan,
+                num_matching=sum(int(np.count_nonzero(mask)) for mask in allowed[number]),
+                num_windows=one.generation.num_windows,
+                num_lists=one.index.lists.trained.num_lists if one.index.lists else 0,
+                filter_ms=filter_ms / len(self._opened),
+                scan_ms=sum(each[number].scan_ms for each in rounds),
+                rescore_ms=sum(each[number].rescore_ms for each in rounds),
+            )
+            for number, one in enumerate(self._opened)
+        )
+
+    def _distinct(self, found: _Rows, query: Query) -> _Rows:
         """Drop all but the best row of each window, or of each recording."""
         keys: Ids | Integers = found.window_ids
         if query.group_by:
@@ -295,7 +372,8 @@ class SoundIndex:
         _, first = np.unique(keys, return_index=True)
         return found.take(np.sort(first))
 
-    def _hits(self, found: _Found) -> list[Hit]:
+    def hits(self, found: Found) -> list[Hit]:
+        """Return everything that is known about the windows that were found."""
         hits: dict[int, Hit] = {}
         for number, one in enumerate(self._opened):
             places = np.flatnonzero(found.stores == number)

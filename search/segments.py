@@ -197,7 +197,7 @@ class Generation:
                     f"{store.path} has no index yet; 'soundalike build {store.path}' makes one"
                 )
             try:
-                return cls._open(index, name)
+                return cls._named(index, name)
             except DamagedStoreError:
                 if current_name(store) == name:  # otherwise it was replaced and deleted meanwhile
                     raise
@@ -206,13 +206,24 @@ class Generation:
         )
 
     @classmethod
-    def _open(cls, index: Path, name: str) -> Self:
+    def _named(cls, index: Path, name: str) -> Self:
         folder = index / name
         if not folder.is_dir():
             raise DamagedStoreError(
                 f"{index / CURRENT_FILE} is damaged: there is no generation {name}; "
                 f"'soundalike build' makes a new one"
             )
+        return cls.open(folder)
+
+    @classmethod
+    def open(cls, folder: Path) -> Self:
+        """Open a generation by its folder, published or not.
+
+        Raises:
+            StoreError: If another version of the program built it.
+            DamagedStoreError: If it is not as it was written.
+        """
+        index = folder.parent
         with reading(folder / GENERATION_FILE):
             document = read_sealed(folder / GENERATION_FILE)
             if document.get("format") != FORMAT:

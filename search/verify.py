@@ -18,6 +18,7 @@ from search.segments import (
     digests_of,
     is_generation_name,
 )
+from search.structure import structure_problems
 
 
 def verify(path: Path, progress: Callable[[int, int], None] | None = None) -> list[Problem]:
@@ -52,6 +53,7 @@ def _index_problems(store: Store) -> Iterator[Problem]:
     except DamagedStoreError as error:
         yield Problem(index / CURRENT_FILE, str(error))
     segments: dict[str, dict[str, str]] = {}
+    structures = []
     for name in names:
         manifest_file = index / name / GENERATION_FILE
         try:
@@ -63,5 +65,7 @@ def _index_problems(store: Store) -> Iterator[Problem]:
         else:
             yield from digest_problems(index / name, digests_of(manifest))
             segments.update((entry["name"], digests_of(entry)) for entry in manifest["segments"])
+            structures.append(manifest.get("structure", {"trained": None}))
     for name, digests in segments.items():
         yield from digest_problems(index / SEGMENTS_FOLDER / name, digests)
+    yield from structure_problems(index, structures)

@@ -23,8 +23,7 @@ from indexer.store.schema import LedgerRow
 from indexer.store.writer import PartWriter
 from indexer.tags import TagVocabulary
 from search import build as build_module
-from search.build import build, normalised
-from search.index import VectorIndex
+from search.build import build
 from search.segments import (
     CURRENT_FILE,
     GENERATION_FILE,
@@ -35,6 +34,8 @@ from search.segments import (
     Place,
     code_of,
 )
+from search.structure import open_index
+from search.writing import normalised
 
 
 @pytest.fixture
@@ -151,7 +152,7 @@ def test_build_segments_are_at_most_as_long_as_told(store: Synthetic, num_rows: 
 def test_build_blocks_smaller_than_parts_lose_nothing(
     store: Synthetic, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(build_module, "_BLOCK_ROWS", 3)
+    monkeypatch.setattr("search.writing._BLOCK_ROWS", 3)
     store.add({"a": 7, "b": 4})
     assert_holds(build(store.store, max_segment_rows=5), store)
 
@@ -285,7 +286,7 @@ def test_build_deletes_segments_that_no_kept_generation_names(store: Synthetic) 
 def test_build_reader_of_an_old_generation_keeps_answering(store: Synthetic) -> None:
     store.add({"a": 3})
     old = build(store.store)
-    index = VectorIndex(old)
+    index = open_index(old)
     query = unit(store.scene[1]).astype(np.float32)
     before = index.search(query, 3)
     for number in range(2):  # each takes the place of all segments
@@ -344,7 +345,7 @@ def test_build_on_a_full_disk_is_an_error_and_not_a_crash(
 ) -> None:
     """/dev/full stands for the disk: a mapped file there would end the process by a signal."""
     store.add({"a": 2})
-    monkeypatch.setattr(build_module, "array_file", lambda *_: Path("/dev/full"))
+    monkeypatch.setattr("search.writing.array_file", lambda *_: Path("/dev/full"))
     with pytest.raises(StoreError, match="No space left"):
         build(store.store)
 

@@ -12,9 +12,11 @@ from hypothesis import strategies as st
 from oracle import Array, unit
 from synthetic import make_store
 
-from search.build import build, normalised
-from search.index import Neighbours, VectorIndex
+from search.build import build
+from search.index import Neighbours
 from search.segments import Generation, array_file
+from search.structure import open_index
+from search.writing import normalised
 
 #: Two scores closer than this may come in either order: float32 rounding decides.
 ROUNDING = 1e-6
@@ -116,13 +118,13 @@ def test_search_any_query_and_mask_equals_the_exact_answer(
     rng = np.random.default_rng(seed)
     vectors = draw(rng, generation)
     allowed = alive(generation) & (rng.random(generation.starts[-1]) < share)
-    found = VectorIndex(generation).search(vectors, k, masks_of(generation, allowed))
+    found = open_index(generation).search(vectors, k, masks_of(generation, allowed))
     assert_nearest(generation, found, vectors, k, allowed)
 
 
 def test_search_without_masks_gives_live_rows_only(generation: Generation) -> None:
     vectors = a_random_vector(np.random.default_rng(1), generation)
-    found = VectorIndex(generation).search(vectors, 1000)
+    found = open_index(generation).search(vectors, 1000)
     assert len(found.rows) == 390
     assert_nearest(generation, found, vectors, 1000, alive(generation))
 
@@ -131,19 +133,19 @@ def test_search_one_allowed_row_gives_it(generation: Generation) -> None:
     vectors = a_random_vector(np.random.default_rng(1), generation)
     for row in range(0, 400, 29):
         allowed = all_rows(generation) == row
-        found = VectorIndex(generation).search(vectors, 5, masks_of(generation, allowed))
+        found = open_index(generation).search(vectors, 5, masks_of(generation, allowed))
         assert found.rows.tolist() == [row]
 
 
 def test_search_nothing_allowed_gives_nothing(generation: Generation) -> None:
     masks = masks_of(generation, np.zeros(400, bool))
-    found = VectorIndex(generation).search(np.eye(1, 768, dtype=np.float32), 5, masks)
+    found = open_index(generation).search(np.eye(1, 768, dtype=np.float32), 5, masks)
     assert found.rows.shape == found.scores.shape == (0,)
 
 
 def test_search_empty_store_gives_nothing(tmp_path: Path) -> None:
     empty = build(make_store(tmp_path / "store").store)
-    found = VectorIndex(empty).search(np.eye(1, 768, dtype=np.float32), 5)
+    found = open_index(empty).search(np.eye(1, 768, dtype=np.float32), 5)
     assert found.rows.shape == (0,)
 
 
@@ -156,14 +158,14 @@ def test_search_equal_vectors_at_rank_k_come_by_window_id(generation: Generation
     in_segments = np.bincount(np.searchsorted(generation.starts, crowd, "right") - 1)
     assert len(in_segments) == 3
     assert in_segments.min() > 5 + 16
-    found = VectorIndex(generation).search(stored[crowd[:1]], k)
+    found = open_index(generation).search(stored[crowd[:1]], k)
     ids = np.sort(generation.window_ids(crowd))[:k]
     assert generation.window_ids(found.rows[: len(ids)]).tolist() == ids.tolist()
     assert len(np.unique(found.scores[: len(ids)])) == 1
 
 
 def test_search_zero_query_scores_all_rows_zero_and_sorts_by_id(generation: Generation) -> None:
-    found = VectorIndex(generation).search(np.zeros((1, 768), np.float32), 20)
+    found = open_index(generation).search(np.zeros((1, 768), np.float32), 20)
     assert (found.scores == 0).all()
     live = np.flatnonzero(alive(generation))
     assert (generation.window_ids(found.rows) == np.sort(generation.window_ids(live))[:20]).all()
@@ -172,7 +174,7 @@ def test_search_zero_query_scores_all_rows_zero_and_sorts_by_id(generation: Gene
 def test_search_score_does_not_depend_on_how_a_row_was_found(generation: Generation) -> None:
     """Any k, any mask, alone or with others: the same bits."""
     rng = np.random.default_rng(2)
-    index = VectorIndex(generation)
+    index = open_index(generation)
     vectors = several_vectors(rng, generation)
     everything = index.search(vectors, 1000)
     known = dict(zip(everything.rows.tolist(), everything.scores.tolist(), strict=True))
@@ -189,7 +191,7 @@ def test_search_score_does_not_depend_on_how_a_row_was_found(generation: Generat
 
 def test_score_equals_float64_to_the_last_bit_of_float32(generation: Generation) -> None:
     vectors = several_vectors(np.random.default_rng(3), generation)
-    found = VectorIndex(generation).score(vectors, all_rows(generation))
+    found = open_index(generation).score(vectors, all_rows(generation))
     assert found.dtype == np.float32
     assert (found == exact_scores(generation, vectors).astype(np.float32)).all()
 
@@ -198,7 +200,7 @@ def test_score_is_a_cosine_from_minus_one_to_one(tmp_path: Path) -> None:
     store = make_store(tmp_path / "store", frames="none")
     scene = np.random.default_rng(0).normal(0, 1, (50, 768)).astype(np.float32)
     store.add({"a": 100}, scene=np.concatenate([scene, -scene]))
-    index = VectorIndex(build(store.store))
+    index = open_index(build(store.store))
     for row in range(50):
         scores = index.score(unit32(scene[row]), np.arange(100))
         assert scores.max() <= 1
@@ -208,7 +210,7 @@ def test_score_is_a_cosine_from_minus_one_to_one(tmp_path: Path) -> None:
 
 
 def test_search_vectors_of_any_layout_give_the_same(generation: Generation) -> None:
-    index = VectorIndex(generation)
+    index = open_index(generation)
     vectors = several_vectors(np.random.default_rng(4), generation)
     strided = np.repeat(vectors, 2, axis=1)[:, ::2]
     assert not strided.flags.c_contiguous
@@ -230,7 +232,7 @@ def test_search_damaged_vectors_are_no_hits_and_no_crash(tmp_path: Path, k: int)
     vectors.tofile(array_file(folder, "vectors"))
     generation = Generation.current(store.store)
     query = unit32(store.scene[0])
-    found = VectorIndex(generation).search(query, k)
+    found = open_index(generation).search(query, k)
     good = np.setdiff1d(np.arange(10), [2, 5, 8])
     assert len(found.rows) == min(k, 7)
     assert np.isin(found.rows, good).all()
@@ -246,7 +248,7 @@ def test_search_many_rows_on_the_boundary_of_blocks_are_all_seen(
     store = make_store(tmp_path / "store", frames="none")
     store.add({"a": 33}, scene=np.tile(np.eye(1, 768, dtype=np.float32), (33, 1)))
     generation = build(store.store, max_segment_rows=15)
-    found = VectorIndex(generation).search(np.eye(1, 768, dtype=np.float32), 9)
+    found = open_index(generation).search(np.eye(1, 768, dtype=np.float32), 9)
     ids = np.sort(generation.window_ids(np.arange(33)))
     assert generation.window_ids(found.rows).tolist() == ids[:9].tolist()
     assert unit(store.scene[0])[0, 0] == found.scores[0] == 1

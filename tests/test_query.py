@@ -275,9 +275,9 @@ def test_query_min_score_stops_looking_where_it_is_reached(
     asked: list[int] = []
     search = VectorIndex.search
 
-    def counting(self: VectorIndex, vectors: Array, k: int, allowed: Any) -> Any:
+    def counting(self: VectorIndex, vectors: Array, k: int, allowed: Any, *, exact: bool) -> Any:
         asked.append(k)
-        return search(self, vectors, k, allowed)
+        return search(self, vectors, k, allowed, exact=exact)
 
     monkeypatch.setattr(VectorIndex, "search", counting)
     vectors = unit32(np.random.default_rng(99).normal(0, 1, 768))

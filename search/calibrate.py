@@ -1,0 +1,178 @@
+"""Measuring an index: how many lists a query must visit, and what the plans cost here.
+
+The queries are windows of the store itself; what else their recordings hold is left out of the
+answers, as it would be too easy to find. The truth is exact.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from indexer.heard import DEFAULT_THRESHOLD
+from indexer.store.ledger import Integers, Mask
+from indexer.store.schema import NUM_TAGS
+from indexer.store.snapshot import Float32
+from search.index import Lists, VectorIndex
+from search.planner import CALIBRATED_K, WORTH_WAITING_MS, Calibration, Level, Plan
+from search.segments import Generation, code_of
+
+_SHARES = (1.0, 0.5, 0.2, 0.1, 0.03, 0.01, 0.003, 0.001, 0.0003, 0.0001)
+_NUM_QUERIES = 100
+#: Rows of a query's own recording that may stand before the ten that count.
+_MAX_OWN = 64
+#: Rows that an exact search is timed with, and how often.
+_TIMED_ROWS, _TIMES = 20_000, 5
+#: Candidates to score again, as multiples of k: tried in this order.
+_FETCHES = (2, 4, 8, 16, 32, 64)
+#: A tag stands for a share if its own is within this factor of it.
+_NEAR_ENOUGH = 2.0
+
+
+class Sample(NamedTuple):
+    """Windows that are asked about.
+
+    Attributes:
+        vectors: (q, 768) float32.
+        recordings: (q,) what `Segment.recordings` says of them.
+    """
+
+    vectors: Float32
+    recordings: Integers
+
+
+def measured(generation: Generation, lists: Lists | None, target: float) -> VectorIndex:
+    """Return an index that knows what its plans cost and find.
+
+    Args:
+        generation: Its rows.
+        lists: Its lists; their `fetch` is chosen here.
+        target: Recall at 10 that is to be reached. Half-way from there to 1 is aimed at, as the
+            next queries will not be the same.
+    """
+    rng = np.random.default_rng(0)
+    row_ms = _exact_row_ms(generation, rng)
+    calibration = Calibration(target, generation.num_windows, row_ms)
+    if lists is None or not generation.num_windows:
+        return VectorIndex(generation, calibration, lists)
+    sample = _sample(generation, rng)
+    aim = (1 + target) / 2
+    lists = lists._replace(fetch=_enough_fetched(generation, lists, sample, calibration))
+    index = VectorIndex(generation, calibration, lists)
+    levels: list[Level] = []
+    for share in _SHARES:
+        if generation.num_windows * share * row_ms <= WORTH_WAITING_MS and levels:
+            break  # narrower filters are answered exactly
+        found = [_level(index, sample, mask, share, aim) for mask in _masks(index, share, rng)]
+        worst = max(found, key=lambda level: level.effort)
+        least = levels[-1].effort if levels else 0
+        recall = min(level.recall for level in found)
+        levels.append(Level(share, max(worst.effort, least), recall, worst.ms))
+    final = Calibration(target, generation.num_windows, row_ms, tuple(levels))
+    return VectorIndex(generation, final, lists)
+
+
+def _sample(generation: Generation, rng: np.random.Generator) -> Sample:
+    live = np.flatnonzero(np.concatenate([segment.alive for segment in generation.segments]))
+    rows = np.sort(rng.choice(live, min(_NUM_QUERIES, len(live)), replace=False))
+    recordings = np.concatenate([segment.recordings for segment in generation.segments])
+    return Sample(generation.vectors(rows), recordings[rows])
+
+
+def _exact_row_ms(generation: Generation, rng: np.random.Generator) -> float:
+    """Time an exact search of rows here and there; its cost for one of them."""
+    if not generation.num_windows:
+        return 0.0
+    share = min(1.0, _TIMED_ROWS / generation.num_windows)
+    masks = [segment.alive & (rng.random(len(segment)) < share) for segment in generation.segments]
+    num_rows = max(1, sum(int(mask.sum()) for mask in masks))
+    index = VectorIndex(generation, Calibration(1.0, num_rows, 0.0))
+    vector = rng.normal(0, 1, (1, generation.segments[0].vectors.shape[1])).astype(np.float32)
+    times = [
+        found.scan_ms + found.rescore_ms
+        for found in (index.search(vector, CALIBRATED_K, masks) for _ in range(_TIMES + 1))
+    ]
+    return float(np.median(times[1:]) / num_rows)  # the first had to read the disk
+
+
+def _masks(index: VectorIndex, share: float, rng: np.random.Generator) -> Iterator[list[Mask]]:
+    """Yield filters of a certain share: rows at random, and a tag that is heard as often."""
+    segments = index.generation.segments
+    if share == 1:
+        yield [segment.alive for segment in segments]
+        return
+    yield [segment.alive & (rng.random(len(segment)) < share) for segment in segments]
+    least = int(code_of(np.array([DEFAULT_THRESHOLD], np.float16))[0])
+    counts = np.zeros(NUM_TAGS, np.int64)
+    for segment in segments:
+        for tag in range(NUM_TAGS):
+            counts[tag] += np.count_nonzero(segment.codes[tag] >= least)
+    shares = np.maximum(counts, 1) / index.generation.num_windows
+    nearest = int(np.argmin(np.abs(np.log(shares / share))))
+    if 1 / _NEAR_ENOUGH <= shares[nearest] / share <= _NEAR_ENOUGH:
+        yield [segment.alive & (segment.codes[nearest] >= least) for segment in segments]
+
+
+def _level(
+    index: VectorIndex, sample: Sample, masks: Sequence[Mask], share: float, aim: float
+) -> Level:
+    """Double the effort until the recall is reached, or all lists are visited."""
+    assert index.lists is not None
+    truth = _truth(index, sample, masks)
+    effort = 1
+    while True:
+        recall, ms = _recall(index, sample, masks, truth, effort)
+        if recall >= aim or effort >= index.lists.trained.num_lists:
+            return Level(share, effort, recall, ms)
+        effort = min(2 * effort, index.lists.trained.num_lists)
+
+
+def _truth(index: VectorIndex, sample: Sample, masks: Sequence[Mask]) -> list[Integers]:
+    """Return for each query the 10 best rows that are not of its own recording."""
+    scores, rows = index.search_many(sample.vectors, CALIBRATED_K + _MAX_OWN, masks, exact=True)
+    own = np.concatenate([segment.recordings for segment in index.generation.segments])
+    best = []
+    for at, recording in enumerate(sample.recordings):
+        found = rows[at][scores[at] > -np.inf]
+        best.append(found[own[found] != recording][:CALIBRATED_K])
+    return best
+
+
+def _recall(
+    index: VectorIndex,
+    sample: Sample,
+    masks: Sequence[Mask],
+    truth: Sequence[Integers],
+    effort: int,
+) -> tuple[float, float]:
+    """Return how much of the truth is found at an effort, and the median milliseconds."""
+    plan = Plan("lists", effort, 0.0, 0.0)
+    found, times = 0, []
+    segments = index.generation.segments
+    for at, recording in enumerate(sample.recordings):
+        others = [
+            mask & (segment.recordings != recording)
+            for mask, segment in zip(masks, segments, strict=True)
+        ]
+        answer = index.run(plan, sample.vectors[at : at + 1], CALIBRATED_K, others)
+        found += len(np.intersect1d(answer.rows, truth[at]))
+        times.append(answer.scan_ms + answer.rescore_ms)
+    return found / max(1, sum(map(len, truth))), float(np.median(times))
+
+
+def _enough_fetched(
+    generation: Generation, lists: Lists, sample: Sample, calibration: Calibration
+) -> int:
+    """Return how many candidates are enough: more would find less than half a percent more."""
+    masks = [segment.alive for segment in generation.segments]
+    effort = max(1, lists.trained.num_lists // 8)
+    truth = _truth(VectorIndex(generation, calibration, lists), sample, masks)
+    recalls = {}
+    for fetch in (_FETCHES[-1], *_FETCHES[:-1]):
+        index = VectorIndex(generation, calibration, lists._replace(fetch=fetch))
+        recalls[fetch], _ = _recall(index, sample, masks, truth, effort)
+        if fetch != _FETCHES[-1] and recalls[fetch] >= recalls[_FETCHES[-1]] - 0.005:
+            return fetch
+    return _FETCHES[-1]

@@ -1,0 +1,78 @@
+"""One store as a query sees it: a generation, its index, and where its recordings are."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self
+
+import numpy as np
+
+from indexer.errors import StoreError
+from indexer.paths import local_path
+from indexer.store.ledger import ID_DTYPE, Mask
+from indexer.store.part import Part
+from indexer.store.reader import PARTS_FOLDER, Store
+from search.filters import ResolvedFilter
+from search.index import VectorIndex
+from search.segments import Generation, Place
+from search.structure import open_index
+
+
+@dataclass(frozen=True, slots=True)
+class OpenedStore:
+    """One store, at one generation.
+
+    Attributes:
+        store: The store.
+        generation: What queries see of it.
+        index: Finds its nearest rows.
+        roots: library_id → last known root.
+    """
+
+    store: Store
+    generation: Generation
+    index: VectorIndex
+    roots: dict[str, Path]
+
+    @classmethod
+    def at(cls, path: Path) -> Self:
+        """Open a store for searching.
+
+        Raises:
+            StoreError: If there is none, or it has no index yet.
+            DamagedStoreError: If its index is not as it was written.
+        """
+        store = Store.open(path)
+        generation = Generation.current(store)
+        return cls(store, generation, open_index(generation), store.libraries())
+
+    def num_new_parts(self) -> int:
+        """Return how many parts were committed since the generation was built."""
+        new = set(self.store.part_names()) - set(self.generation.parts)
+        replaced: set[str] = set()
+        for name in new:
+            with suppress(StoreError):  # damage there is no reason not to answer
+                replaced.update(Part.from_manifest(self.store.path / PARTS_FOLDER / name).replaces)
+        return len(new - replaced)
+
+    def paths(self, recording_id: bytes) -> set[Path]:
+        """Return all places of a recording."""
+        places = self.generation.recordings.places(recording_id)
+        return {self._path(place) for place in places}
+
+    def _path(self, place: Place) -> Path:
+        root = self.roots.get(place.library_id, Path(f"(library {place.library_id})"))
+        return root / local_path(place.path)
+
+    def allowed(self, resolved: ResolvedFilter | None, exclude: frozenset[bytes]) -> list[Mask]:
+        """Return a mask of the rows of each segment that may be hits."""
+        masks = []
+        first_rows = self.generation.recordings.first_rows(np.array(sorted(exclude), ID_DTYPE))
+        for segment in self.generation.segments:
+            mask = resolved.matches(segment) if resolved else segment.alive
+            for row in first_rows[first_rows >= 0]:
+                mask = mask & (segment.recordings != row)
+            masks.append(mask)
+        return masks

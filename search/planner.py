@@ -1,0 +1,112 @@
+"""Which plan answers a question: all that match, or the lists near the query. Arithmetic only."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any, Literal, NamedTuple, Self
+
+#: Hits that recall is measured at, as is usual for nearest neighbours.
+CALIBRATED_K = 10
+#: An exact answer that takes no longer than this is preferred to a quicker one that may miss hits.
+WORTH_WAITING_MS = 2.0
+
+PlanName = Literal["exact", "lists"]
+
+
+@dataclass(frozen=True, slots=True)
+class Level:
+    """What was measured at the build, for filters that a certain share of the rows matches.
+
+    Attributes:
+        share: Of all rows, those that match.
+        effort: Lists that were visited.
+        recall: Share of the true best 10 that were found: the lowest of the filters tried.
+        ms: Median milliseconds of a query, without its filter.
+    """
+
+    share: float
+    effort: int
+    recall: float
+    ms: float
+
+
+@dataclass(frozen=True, slots=True)
+class Calibration:
+    """What the plans cost on the machine that built the index, and how much they find.
+
+    Attributes:
+        target: Recall at 10 that was asked for.
+        num_rows: Live rows when it was measured.
+        exact_row_ms: Milliseconds that an exact search takes for each matching row.
+        levels: From all rows to few; none without lists.
+    """
+
+    target: float
+    num_rows: int
+    exact_row_ms: float
+    levels: tuple[Level, ...] = ()
+
+    @classmethod
+    def from_data(cls, data: Mapping[str, Any]) -> Self:
+        """Read what `as_data` wrote."""
+        levels = tuple(Level(**level) for level in data["levels"])
+        return cls(**{**data, "levels": levels})
+
+    def as_data(self) -> dict[str, Any]:
+        """Return plain data, for a manifest."""
+        return asdict(self)
+
+
+class Plan(NamedTuple):
+    """How a query is to be answered.
+
+    Attributes:
+        name: "exact" computes the score of every row that matches; "lists" looks at the rows of
+            those lists only whose centres are nearest to the query.
+        effort: Lists to visit; 0 for an exact answer.
+        recall: Measured at the build for a filter as narrow as this one; 1 for an exact answer.
+        expected_ms: What it should take.
+    """
+
+    name: PlanName
+    effort: int
+    recall: float
+    expected_ms: float
+
+    @property
+    def is_exact(self) -> bool:
+        """Whether its answer has no better one."""
+        return self.name == "exact"
+
+
+#: Everything was looked at.
+EXACT = Plan("exact", 0, 1.0, 0.0)
+
+
+def choose(
+    calibration: Calibration, num_matching: int, num_rows: int, k: int, *, exact: bool = False
+) -> Plan:
+    """Choose the plan for a query.
+
+    Exact is chosen where it is not slower, or quick enough. Otherwise the effort is that of the
+    next narrower filter which was measured. To find 100 hits is taken for as hard as to find 10
+    among a tenth of the rows: the furthest of them is as far away.
+
+    Args:
+        calibration: Of the index.
+        num_matching: Rows that the filter leaves.
+        num_rows: Live rows.
+        k: Hits asked for.
+        exact: Whether only an exact answer will do.
+    """
+    whole = Plan("exact", 0, 1.0, num_matching * calibration.exact_row_ms)
+    if exact or whole.expected_ms <= WORTH_WAITING_MS or not num_matching:
+        return whole
+    share = num_matching / num_rows * min(1.0, CALIBRATED_K / k)
+    near = [level for level in calibration.levels if level.share <= share]
+    if not near:
+        return whole
+    level = max(near, key=lambda one: one.share)
+    lists = Plan("lists", level.effort, level.recall, level.ms)
+    return min(whole, lists, key=lambda plan: plan.expected_ms)

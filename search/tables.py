@@ -1,0 +1,104 @@
+"""Tables that are written as they are made: a whole file or none, Parquet or JSON lines."""
+
+from __future__ import annotations
+
+import json
+import os
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from indexer.errors import QueryError
+from indexer.store.disk import TEMPORARY_PREFIX, sync_file, sync_folder
+
+#: Takes some rows of a table.
+Write = Callable[[pa.RecordBatch], None]
+
+
+def require_table(path: Path) -> None:
+    """Make sure that a table can be written to a path, as far as can be told before.
+
+    Raises:
+        QueryError: If its name says no format, or its folder is not there.
+    """
+    if path.suffix not in (".parquet", ".jsonl"):
+        raise QueryError(
+            f"{path} says no format; call it something.parquet or something.jsonl (JSON lines)"
+        )
+    if not path.parent.is_dir():
+        raise QueryError(f"cannot write {path}: there is no folder {path.parent}")
+    if path.is_dir():
+        raise QueryError(f"cannot write {path}: a folder has that name")
+
+
+@contextmanager
+def writing_table(path: Path, schema: pa.Schema) -> Iterator[Write]:
+    """Write a table in pieces; nothing appears at its path until it is complete.
+
+    Args:
+        path: Where to; what is there is replaced. Its suffix says how: see `require_table`.
+        schema: Of every piece.
+
+    Yields:
+        What takes the pieces, in order.
+
+    Raises:
+        QueryError: If it cannot be written.
+    """
+    temporary = path.with_name(f"{TEMPORARY_PREFIX}{path.name}-{uuid.uuid4().hex}")
+    opened = _parquet if path.suffix == ".parquet" else _json_lines
+    try:
+        with opened(temporary, schema) as write:
+            yield write
+        with _explained(path):
+            sync_file(temporary)
+            temporary.replace(path)
+            sync_folder(path.parent)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def _parquet(path: Path, schema: pa.Schema) -> Iterator[Write]:
+    with _explained(path):
+        writer = pq.ParquetWriter(path, schema, compression="zstd")
+
+    def write(rows: pa.RecordBatch) -> None:
+        with _explained(path):
+            writer.write_batch(rows)
+
+    try:
+        yield write
+    finally:
+        with _explained(path):
+            writer.close()
+
+
+@contextmanager
+def _json_lines(path: Path, schema: pa.Schema) -> Iterator[Write]:
+    with _explained(path):
+        file = path.open("w", encoding="ascii")
+
+    def write(rows: pa.RecordBatch) -> None:
+        lines = [f"{json.dumps(row)}\n" for row in rows.cast(schema).to_pylist()]
+        with _explained(path):
+            file.writelines(lines)
+
+    try:
+        yield write
+    finally:
+        with _explained(path):
+            file.close()
+
+
+@contextmanager
+def _explained(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        reason = os.strerror(error.errno) if error.errno else str(error)
+        raise QueryError(f"cannot write {path.parent / _final_name(path)}: {reason}") from error

@@ -19,7 +19,7 @@ from search.index import Lists, VectorIndex
 from search.planner import CALIBRATED_K, WORTH_WAITING_MS, Calibration, Level, Plan
 from search.segments import Generation, code_of
 
-_SHARES = (1.0, 0.5, 0.2, 0.1, 0.03, 0.01, 0.003, 0.001, 0.0003, 0.0001)
+_SHARES = (1.0, 0.7, 0.5, 0.3, 0.2, 0.1, 0.03, 0.01, 0.003, 0.001, 0.0003, 0.0001)
 _NUM_QUERIES = 100
 #: Rows of a query's own recording that may stand before the ten that count.
 _MAX_OWN = 64
@@ -63,7 +63,8 @@ def measured(generation: Generation, lists: Lists | None, target: float) -> Vect
     index = VectorIndex(generation, calibration, lists)
     levels: list[Level] = []
     for share in _SHARES:
-        if generation.num_windows * share * row_ms <= WORTH_WAITING_MS and levels:
+        num_rows = generation.num_windows * share
+        if levels and (num_rows * row_ms <= WORTH_WAITING_MS or num_rows < 2 * CALIBRATED_K):
             break  # narrower filters are answered exactly
         found = [_level(index, sample, mask, share, aim) for mask in _masks(index, share, rng)]
         worst = max(found, key=lambda level: level.effort)

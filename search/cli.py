@@ -39,10 +39,32 @@ from indexer.cli import (
 )
 from indexer.paths import printable
 from indexer.report import count
-from search import cli_search
+from search import cli_batch, cli_search
 
 if TYPE_CHECKING:
     from indexer.recompute import DeepReport
+    from indexer.store.reader import Store
+    from search.segments import Generation
+    from search.structure import IndexConfig
+
+MemoryOption = Annotated[
+    float | None,
+    typer.Option(
+        metavar="GB",
+        min=0.3,
+        help="What the index may take while it is built, and its codes when it is searched. "
+        "Default: half of the machine's memory.",
+    ),
+]
+RecallOption = Annotated[
+    float | None,
+    typer.Option(
+        metavar="R",
+        min=0.5,
+        max=0.999,
+        help="Share of the true best 10 to find where answers are not exact. Default: 0.95.",
+    ),
+]
 
 app = typer.Typer(
     name="soundalike",
@@ -89,6 +111,8 @@ def index(
     allow_gone: AllowGoneOption = False,
     max_hours: MaxHoursOption = 24.0,
     timeout: TimeoutOption = 120.0,
+    memory: MemoryOption = None,
+    recall: RecallOption = None,
     output: FormatOption = "text",
     quiet: QuietOption = False,
 ) -> None:
@@ -103,8 +127,8 @@ def index(
     from indexer.extract import ExtractConfig
     from indexer.prepare import Settings, default_store
     from indexer.store.reader import Store
-    from search.build import build as build_index
 
+    index_config = _index_config(memory, recall)  # a wrong one is told before the long work
     path = store or default_store(library)
     settings = Settings(checkpoint, frames, hop, native, device, precision)
     config = ExtractConfig(
@@ -120,8 +144,7 @@ def index(
         timeout_s=timeout,
     )
     report = run_extraction(library, path, settings, config, quiet=quiet)
-    with step_bar("indexing", "window", quiet=quiet) as show:
-        generation = build_index(Store.open(path), progress=show)
+    generation = _build(Store.open(path), index_config, quiet=quiet)
     print_report(report, output, quiet=quiet)
     if output == "text" and not quiet:
         name = printable(str(path))
@@ -133,30 +156,47 @@ def index(
 @app.command()
 def build(
     store: StoreArgument,
+    memory: MemoryOption = None,
+    recall: RecallOption = None,
     output: FormatOption = "text",
     quiet: QuietOption = False,
 ) -> None:
     """Bring the index of a store up to date.
 
-    The second half of 'index'. Only new windows are written; if nothing changed, nothing is.
+    The second half of 'index'. Only new windows are written; if nothing changed, nothing is. Up to
+    50,000 windows are searched exactly. Above, vectors are sorted into lists, and how many of them
+    a query must visit is measured; an exact answer can still be asked for.
 
-    Example: soundalike build recordings.soundalike
+    Example: soundalike build recordings.soundalike --memory 8
     """
     from indexer.store.reader import Store
+    from search import show
+
+    generation = _build(Store.open(store), _index_config(memory, recall), quiet=quiet)
+    if output == "json":
+        typer.echo(json.dumps(show.generation_data(generation), indent=1))
+    elif not quiet:
+        for line in show.generation_lines(generation):
+            typer.echo(line)
+
+
+def _index_config(memory_gb: float | None, recall: float | None) -> IndexConfig:
+    from search.structure import IndexConfig
+
+    return IndexConfig(round(memory_gb * 1e9) if memory_gb else None, recall)
+
+
+def _build(store: Store, config: IndexConfig, *, quiet: bool) -> Generation:
     from search.build import build as build_index
 
     with step_bar("indexing", "window", quiet=quiet) as show:
-        generation = build_index(Store.open(store), progress=show)
-    if output == "json":
-        typer.echo(
-            json.dumps({"generation": generation.path.name, "windows": generation.num_windows})
-        )
-    elif not quiet:
-        held = count(generation.num_windows, "window")
-        typer.echo(f"{generation.path.name}: {held}, exact index")
+        tell = None if quiet else indexer_cli.say
+        return build_index(store, config=config, progress=show, tell=tell)
 
 
 app.command()(cli_search.search)
+app.command()(cli_batch.batch)
+app.command()(cli_batch.duplicates)
 
 
 @app.command()

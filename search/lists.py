@@ -82,6 +82,9 @@ class Trained:
         index.cp.niter = _ITERATIONS
         index.cp.min_points_per_centroid = 1  # small samples are tests, or filters of damage
         index.cp.max_points_per_centroid = TRAINING_ROWS_PER_LIST
+        if kind == "pq":
+            index.pq.cp.niter = _ITERATIONS
+            index.pq.cp.min_points_per_centroid = 1
         if faiss.get_num_gpus():
             index.clustering_index = faiss.index_cpu_to_all_gpus(faiss.IndexFlatIP(EMBEDDING_DIM))
         index.train(np.ascontiguousarray(sample, np.float32))

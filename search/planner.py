@@ -11,6 +11,9 @@ CALIBRATED_K = 10
 #: An exact answer that takes no longer than this is preferred to a quicker one that may miss hits.
 WORTH_WAITING_MS = 2.0
 
+#: A filter that leaves this much less is taken for the same: most leave out the query's recording.
+_AS_GOOD_AS = 1.1
+
 PlanName = Literal["exact", "lists"]
 
 
@@ -104,7 +107,7 @@ def choose(
     if exact or whole.expected_ms <= WORTH_WAITING_MS or not num_matching:
         return whole
     share = num_matching / num_rows * min(1.0, CALIBRATED_K / k)
-    near = [level for level in calibration.levels if level.share <= share]
+    near = [level for level in calibration.levels if level.share <= share * _AS_GOOD_AS]
     if not near:
         return whole
     level = max(near, key=lambda one: one.share)

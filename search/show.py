@@ -14,11 +14,12 @@ from indexer.paths import printable
 from indexer.report import clock, count, hours, tags_data
 from indexer.store.verify import Problem
 from search.overview import Overview
-from search.query import Hit
+from search.query import Hit, Step
 
 if TYPE_CHECKING:
     from indexer.recompute import DeepReport
     from indexer.store.compaction import CompactReport
+    from search.segments import Generation
 
 #: Tags in one line of the table.
 _TABLE_TAGS = 3
@@ -124,6 +125,71 @@ def _index_state(store: Overview) -> str:
         return "none yet; 'soundalike build' makes one"
     behind = f"; {count(store.num_new_parts, 'new part')}: run 'soundalike build'"
     return f"{count(store.num_indexed, 'window')}{behind if store.num_new_parts else ''}, exact"
+
+
+def generation_lines(generation: Generation) -> Iterator[str]:
+    """Say what kind of index a generation has, and what was measured when it was built."""
+    found = generation_data(generation)
+    held = count(generation.num_windows, "window")
+    yield f"{generation.path.name}: {held}, {found['kind']} index"
+    for level in found["levels"]:
+        yield (
+            f"  {level['share']:>8.2%} of the windows match: {level['effort']:,} lists visited, "
+            f"recall {level['recall']:.3f}, {level['ms']:.1f} ms"
+        )
+    if found["levels"]:
+        yield "  fewer: exact"
+
+
+def generation_data(generation: Generation) -> dict[str, Any]:
+    """Return the same as plain data."""
+    entry = generation.manifest["structure"]
+    return {
+        "generation": generation.path.name,
+        "windows": generation.num_windows,
+        "kind": entry["kind"] if entry["trained"] else "exact",
+        **entry["calibration"],
+    }
+
+
+def steps_lines(steps: Sequence[Step]) -> Iterator[str]:
+    """Say how an answer was found: matching rows, plan, effort, exactness, milliseconds."""
+    for step in steps:
+        plan = step.plan
+        share = step.num_matching / max(1, step.num_windows)
+        matching = f"{step.num_matching:,} of {step.num_windows:,} windows match ({share:.3%})"
+        yield f"{shown_path(step.store)}: {matching}"
+        if plan.is_exact:
+            yield "  plan     exact: the score of every matching window was computed"
+        else:
+            yield (
+                f"  plan     lists: {plan.effort:,} of {step.num_lists:,} visited; recall "
+                f"{plan.recall:.3f} when the index was built; --exact overlooks nothing"
+            )
+        yield (
+            f"  time     {step.filter_ms:.1f} ms filter, {step.scan_ms:.1f} ms scan, "
+            f"{step.rescore_ms:.1f} ms scores; {plan.expected_ms:.1f} ms were expected"
+        )
+
+
+def steps_data(steps: Sequence[Step]) -> list[dict[str, Any]]:
+    """Return the same as plain data."""
+    return [
+        {
+            "store": str(step.store),
+            "plan": step.plan.name,
+            "exact": step.plan.is_exact,
+            "effort": step.plan.effort,
+            "lists": step.num_lists,
+            "recall": step.plan.recall,
+            "matching": step.num_matching,
+            "windows": step.num_windows,
+            "filter_ms": round(step.filter_ms, 3),
+            "scan_ms": round(step.scan_ms, 3),
+            "rescore_ms": round(step.rescore_ms, 3),
+        }
+        for step in steps
+    ]
 
 
 def compact_lines(store: Path, report: CompactReport) -> Iterator[str]:

@@ -39,6 +39,8 @@ from search.segments import Generation, Segment
 TRAINED_FOLDER = "trained"
 #: Below this, an exact search of all windows takes 6 ms (0.12 us a row on two cores).
 MIN_LISTED_ROWS = 50_000
+#: Below this, there are no lists whatever the kind: a codebook of a byte needs as many examples.
+MIN_TRAINING_ROWS = 256
 DEFAULT_RECALL = 0.95
 #: Trained anew when the store has so many times the windows that it was trained for.
 _MAX_GROWTH = 4.0
@@ -94,8 +96,10 @@ class IndexConfig:
             num_rows: Windows to be indexed.
             previous: What was chosen before; it stays, unless this says otherwise.
         """
+        if self.kind == "flat" or num_rows < MIN_TRAINING_ROWS:
+            return None
         if self.kind != "auto":
-            return None if self.kind == "flat" else self.kind
+            return self.kind
         if num_rows < MIN_LISTED_ROWS:
             return None
         if previous and self.memory_bytes is None:

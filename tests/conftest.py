@@ -9,12 +9,16 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
+import faiss
 import pytest
 import torch
 
 from indexer.extractor import Extractor
 from indexer.model.checkpoint import Checkpoint, load_checkpoint, state_digest
 from indexer.model.convnext import ConvNeXt
+
+# Two processes run tests, on two cores: threads that wait for each other would be slower by far.
+faiss.omp_set_num_threads(1)
 
 REPOSITORY = Path(__file__).parent.parent
 #: Recordings that are not part of the project; tests that want them are skipped where they are not.

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+import faiss
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -217,6 +218,22 @@ def test_search_vectors_of_any_layout_give_the_same(generation: Generation) -> N
     first, second = index.search(vectors, 10), index.search(strided, 10)
     assert (first.rows == second.rows).all()
     assert (first.scores == second.scores).all()
+
+
+def test_search_shared_out_among_cores_misses_no_row(generation: Generation) -> None:
+    """The rows are divided among the cores: any number of either has to come out even."""
+    index = open_index(generation)
+    vectors = a_random_vector(np.random.default_rng(1), generation)
+    whole = index.search(vectors, 400).rows
+    try:
+        for num_cores in (2, 3, 7):
+            faiss.omp_set_num_threads(num_cores)
+            for num_rows in (1, 2, 5, 13, 100):
+                allowed = np.isin(all_rows(generation), whole[-num_rows:])
+                found = index.search(vectors, 400, masks_of(generation, allowed))
+                assert found.rows.tolist() == whole[-num_rows:].tolist()
+    finally:
+        faiss.omp_set_num_threads(1)
 
 
 @pytest.mark.parametrize("k", [1, 6, 7, 8, 20])

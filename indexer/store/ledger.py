@@ -53,7 +53,7 @@ Integers = npt.NDArray[np.int64]
 def ids_from_column(column: pa.ChunkedArray | pa.Array) -> Ids:
     """Return a column of 16-byte ids as a (num_rows,) array; a null becomes 16 zero bytes."""
     whole = column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
-    filled = pc.fill_null(whole, b"\0" * RECORDING_ID_BYTES)
+    filled = pc.fill_null(whole, b"\0" * RECORDING_ID_BYTES) if whole.null_count else whole
     ids = np.frombuffer(filled.buffers()[1] or b"", ID_DTYPE)
     return ids[filled.offset : filled.offset + len(filled)]
 

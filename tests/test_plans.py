@@ -1,0 +1,240 @@
+"""Every plan on every kind of index: exact answers are the oracle's, others say what they are."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import oracle
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from oracle import Array, unit
+from synthetic import Synthetic, make_store
+
+from search.build import build
+from search.filters import TagFilter
+from search.planner import Level
+from search.query import Found, Query, SoundIndex
+from search.structure import IndexConfig
+
+pytestmark = pytest.mark.xdist_group("plans")  # built once
+
+Opened = tuple[list[Synthetic], SoundIndex]
+KINDS = ("flat", "sq8", "pq")
+#: Rows that differ by less in score may come in either order.
+ROUNDING = 1e-6
+
+
+def unit32(scene: Array) -> Array:
+    return unit(scene).astype(np.float32)
+
+
+def fill(store: Synthetic, recordings: dict[str, int], seed: int) -> None:
+    """Clusters, crowds of equal vectors, silence; tags that go with the clusters."""
+    rng = np.random.default_rng(seed)
+    num_rows = sum(recordings.values())
+    cluster = rng.integers(0, 12, num_rows)
+    centres = np.random.default_rng(0).normal(0, 1, (12, 768))
+    noise = rng.choice([0.0, 0.3, 1.0], num_rows, p=[0.2, 0.5, 0.3])[:, None]
+    scene = (centres[cluster] + noise * rng.normal(0, 1, (num_rows, 768))).astype(np.float32)
+    scene[rng.random(num_rows) < 0.03] = 0
+    tags = rng.beta(0.2, 60, (num_rows, 527))
+    tags[np.arange(num_rows), cluster * 7] = rng.choice([0.2, 0.25, 0.6, 0.9], num_rows)
+    tags[rng.permutation(num_rows)[:5], 400] = 0.8  # rare, and everywhere
+    store.add(recordings, scene=scene, tags=tags.astype(np.float16))
+
+
+def with_lists_preferred(index: SoundIndex, effort: int) -> SoundIndex:
+    """Make the planner believe that an exact answer would take for ever."""
+    for one in index.opened:
+        if one.index.lists:
+            level = Level(share=0.0, effort=effort, recall=0.5, ms=1.0)
+            one.index.calibration = replace(
+                one.index.calibration, exact_row_ms=1e9, levels=(level,)
+            )
+    return index
+
+
+@pytest.fixture(scope="module")
+def sets(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[Opened]]:
+    """For each kind: one store in segments with dead rows, and two that share recordings."""
+    made: dict[str, list[Opened]] = {}
+    for kind in KINDS:
+        folder = tmp_path_factory.mktemp(kind)
+        config = IndexConfig(kind=kind)  # type: ignore[arg-type]
+        one, two = (
+            make_store(folder / name, frames="none", root=folder / f"library of {name}")
+            for name in ("one", "two")
+        )
+        fill(one, {f"r{number}": 1 + number % 9 for number in range(130)}, seed=1)
+        build(one.store, config=config, max_segment_rows=400)
+        fill(one, {f"s{number}": 2 for number in range(30)}, seed=2)
+        one.remove("r8.wav", "r17.wav", "s3.wav")
+        fill(two, {f"t{number}": 3 for number in range(110)}, seed=3)
+        for store in (one, two):
+            build(store.store, config=config, max_segment_rows=400)
+        paths = one.store.path, two.store.path
+        made[kind] = [([one], SoundIndex.open(paths[0])), ([one, two], SoundIndex.open(*paths))]
+    return made
+
+
+def test_sets_have_what_they_are_to_show(sets: dict[str, list[Opened]]) -> None:
+    for kind in KINDS:
+        (first, *_) = sets[kind][0][1].opened
+        assert len(first.generation.segments) > 1
+        assert not all(segment.alive.all() for segment in first.generation.segments)
+        assert (first.index.lists is None) == (kind == "flat")
+        if first.index.lists:
+            assert first.index.lists.trained.kind == kind
+
+
+def assert_holds(stores: list[Synthetic], found: Found, query: Query) -> None:
+    """What every answer must be; and if it calls itself exact, that it is the oracle's."""
+    rows = {row.window_id: row for row in oracle.live_rows(*stores)}
+    assert len(np.unique(found.window_ids)) == len(found.window_ids)
+    hits = [rows[int(window_id)] for window_id in found.window_ids]  # live, all of them
+    assert not {row.recording_id for row in hits} & query.exclude
+    if hits:
+        assert found.scores == pytest.approx(oracle.scores(hits, query), abs=ROUNDING)
+        assert (np.lexsort((found.window_ids, -found.scores)) == np.arange(len(hits))).all()
+        if query.filter:
+            assert oracle.matches(np.array([row.tags for row in hits]), query.filter).all()
+        if query.min_score is not None:
+            assert found.scores.min() >= np.float32(query.min_score)
+        if query.group_by:
+            assert len({row.recording_id for row in hits}) == len(hits)
+    expected = oracle.answer(stores, query)
+    if found.is_exact:
+        assert found.scores.tolist() == pytest.approx([s for s, _ in expected], abs=ROUNDING)
+        wrong = [
+            score
+            for score, window_id in zip(found.scores, found.window_ids, strict=True)
+            if int(window_id) not in {window_id for _, window_id in expected}
+        ]
+        assert all(abs(score - expected[-1][0]) < ROUNDING for score in wrong)
+    elif query.min_score is None:
+        assert len(hits) == len(expected)
+
+
+tags = st.lists(st.sampled_from(["0", "7", "14", "21", "400", "Speech", "Animal"]), max_size=2)
+
+
+@settings(max_examples=250, deadline=None)
+@given(
+    kind=st.sampled_from(KINDS),
+    which=st.integers(0, 1),
+    effort=st.sampled_from([1, 3, 1000]),
+    seed=st.integers(0, 2**32 - 1),
+    wanted=st.builds(
+        TagFilter,
+        all_of=tags.map(tuple),
+        any_of=tags.map(tuple),
+        none_of=tags.map(tuple),
+        threshold=st.sampled_from([0.0, 0.001, 0.25, 0.6]),
+    ),
+    k=st.one_of(st.integers(1, 30), st.sampled_from([100, 2000])),
+    grouped=st.booleans(),
+    min_score=st.sampled_from([None, None, 0.0, 0.5, 0.9]),
+    excluding=st.integers(0, 2),
+    exact=st.booleans(),
+)
+def test_any_plan_on_any_kind_of_index_keeps_its_word(
+    sets: dict[str, list[Opened]],
+    kind: str,
+    which: int,
+    effort: int,
+    seed: int,
+    wanted: TagFilter,
+    k: int,
+    grouped: bool,
+    min_score: float | None,
+    excluding: int,
+    exact: bool,
+) -> None:
+    rng = np.random.default_rng(seed)
+    stores, index = sets[kind][which]
+    rows = oracle.live_rows(*stores)
+    vectors = [rows[rng.integers(len(rows))].scene, rng.normal(0, 1, 768).astype(np.float32)]
+    query = Query(
+        vectors=unit32(np.array(vectors[: rng.integers(1, 3)])),
+        k=k,
+        filter=wanted or None,
+        exclude=frozenset(rows[rng.integers(len(rows))].recording_id for _ in range(excluding)),
+        group_by="file" if grouped else None,
+        min_score=min_score,
+        exact=exact,
+    )
+    found = with_lists_preferred(index, effort).find(query)
+    assert found.is_exact or not exact
+    assert_holds(stores, found, query)
+
+
+@pytest.mark.parametrize("kind", ["sq8", "pq"])
+def test_lists_are_used_where_the_planner_says_so(sets: dict[str, list[Opened]], kind: str) -> None:
+    stores, index = sets[kind][0]
+    query = Query(vectors=unit32(stores[0].scene[0]))
+    (step,) = with_lists_preferred(index, 2).find(query).steps
+    assert (step.plan.name, step.plan.effort) == ("lists", 2)
+    assert step.num_matching == step.num_windows == len(oracle.live_rows(*stores))
+    assert step.num_lists > 2
+
+
+@pytest.mark.parametrize("kind", ["sq8", "pq"])
+def test_all_lists_visited_find_what_is_best(sets: dict[str, list[Opened]], kind: str) -> None:
+    """Approximate in name only: nothing but the codes stands between it and the truth."""
+    stores, index = sets[kind][0]
+    found = expected = 0
+    for at in range(0, 200, 7):
+        query = Query(vectors=unit32(stores[0].scene[at] + 0.5), k=10)
+        ids = with_lists_preferred(index, 1000).find(query).window_ids
+        best = {window_id for _, window_id in oracle.answer(stores, query)}
+        found += len(best & set(ids.tolist()))
+        expected += len(best)
+    assert found / expected > 0.9
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_search_many_gives_what_search_gives(sets: dict[str, list[Opened]], kind: str) -> None:
+    stores, sounds = sets[kind][0]
+    (one,) = with_lists_preferred(sounds, 1000).opened
+    allowed = one.allowed(TagFilter(("Speech",), threshold=0.001).resolve(), frozenset())
+    vectors = unit32(np.array(stores[0].scene[:60]))
+    for masks in (None, allowed):
+        for k in (1, 10, 3000):
+            scores, rows = one.index.search_many(vectors, k, masks, exact=True)
+            for at, vector in enumerate(vectors):
+                alone = one.index.search(vector[None], k, masks, exact=True)
+                number = len(alone.rows)
+                assert (rows[at, number:] == -1).all()
+                assert np.isneginf(scores[at, number:]).all()
+                assert (scores[at, :number] == alone.scores).all()
+                near_last = alone.scores > alone.scores[-1] + ROUNDING
+                assert (rows[at, :number] == alone.rows)[near_last].all()
+
+
+@pytest.mark.parametrize("kind", ["sq8", "pq"])
+def test_search_many_by_lists_returns_k_rows_that_match(
+    sets: dict[str, list[Opened]], kind: str
+) -> None:
+    stores, sounds = sets[kind][0]
+    (one,) = with_lists_preferred(sounds, 1).opened
+    rare = one.allowed(TagFilter(("400",)).resolve(), frozenset())
+    num_matching = sum(int(mask.sum()) for mask in rare)
+    assert 3 < num_matching <= 10
+    vectors = unit32(np.array(stores[0].scene[:30]))
+    scores, rows = one.index.search_many(vectors, 50, rare)
+    assert (np.isneginf(scores) == (rows < 0)).all()
+    assert ((rows >= 0).sum(1) == num_matching).all()
+    is_allowed = np.concatenate(rare)
+    assert is_allowed[rows[rows >= 0]].all()
+
+
+def test_search_many_of_none_is_empty(sets: dict[str, list[Opened]], tmp_path: Path) -> None:
+    _, sounds = sets["sq8"][0]
+    scores, rows = sounds.opened[0].index.search_many(np.empty((0, 768), np.float32), 5)
+    assert scores.shape == rows.shape == (0, 5)
+    build(make_store(tmp_path / "empty").store)
+    empty = SoundIndex.open(tmp_path / "empty").opened[0].index
+    assert (empty.search_many(np.eye(3, 768, dtype=np.float32), 2)[1] == -1).all()

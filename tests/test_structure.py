@@ -1,0 +1,284 @@
+"""Which structure a build chooses, what it reuses, when it trains anew, and what it measured."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from oracle import Array
+from synthetic import Synthetic, make_store
+
+from indexer.errors import DamagedStoreError, QueryError, StoreError
+from indexer.store.disk import read_sealed, sealed
+from search.build import build
+from search.planner import Plan
+from search.segments import GENERATION_FILE, Generation
+from search.structure import MIN_LISTED_ROWS, TRAINED_FOLDER, IndexConfig, open_index
+from search.verify import verify
+
+SQ8 = IndexConfig(kind="sq8")
+
+
+def clustered(num_rows: int, seed: int, centre_seed: int = 0) -> Array:
+    rng = np.random.default_rng(seed)
+    centres = np.random.default_rng(centre_seed).normal(0, 1, (30, 768))
+    scene = centres[rng.integers(0, 30, num_rows)] + rng.normal(0, 0.7, (num_rows, 768))
+    return scene.astype(np.float32)
+
+
+def add(store: Synthetic, prefix: str, num_rows: int, seed: int, centre_seed: int = 0) -> None:
+    names = {f"{prefix}{number}": 2 for number in range(num_rows // 2)}
+    store.add(names, scene=clustered(num_rows, seed, centre_seed))
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Synthetic:
+    made = make_store(tmp_path / "store", frames="none")
+    add(made, "a", 600, seed=1)
+    return made
+
+
+def structure(generation: Generation) -> dict[str, Any]:
+    return dict(generation.manifest["structure"])
+
+
+def trained_files(generation: Generation) -> dict[str, int]:
+    """Name → inode of what lies in the folder of the trained structure."""
+    folder = generation.path.parent / TRAINED_FOLDER / structure(generation)["trained"]
+    return {file.name: file.stat().st_ino for file in folder.iterdir()}
+
+
+# --- the choice ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("num_rows", "memory_gb", "kind", "expected"),
+    [
+        (MIN_LISTED_ROWS - 1, 100.0, "auto", None),
+        (MIN_LISTED_ROWS, 100.0, "auto", "sq8"),
+        (1_000_000, 1.6, "auto", "sq8"),  # 0.77 GB of codes are no more than half of it
+        (1_000_000, 1.5, "auto", "pq"),
+        (10_000_000, 12.0, "auto", "pq"),
+        (10_000_000, 12.0, "flat", None),
+        (300, 12.0, "sq8", "sq8"),
+        (255, 12.0, "pq", None),
+    ],
+)
+def test_kind_follows_windows_and_memory(
+    num_rows: int, memory_gb: float, kind: Any, expected: str | None
+) -> None:
+    config = IndexConfig(memory_bytes=round(memory_gb * 1e9), kind=kind)
+    assert config.kind_for(num_rows) == expected
+
+
+def test_kind_that_was_chosen_stays_unless_memory_is_given() -> None:
+    assert IndexConfig().kind_for(MIN_LISTED_ROWS, "pq") == "pq"
+    assert IndexConfig(memory_bytes=1 << 40).kind_for(MIN_LISTED_ROWS, "pq") == "sq8"
+
+
+@pytest.mark.parametrize("recall", [0.0, 1.0, -1, 2])
+def test_recall_that_cannot_be_is_an_error(recall: float) -> None:
+    with pytest.raises(QueryError, match="recall"):
+        IndexConfig(recall=recall)
+
+
+def test_memory_that_is_too_little_is_an_error() -> None:
+    with pytest.raises(QueryError, match="256 MB"):
+        IndexConfig(memory_bytes=1000)
+
+
+def test_small_store_has_no_lists(store: Synthetic) -> None:
+    generation = build(store.store)
+    assert structure(generation)["trained"] is None
+    assert open_index(generation).lists is None
+    assert not (generation.path.parent / TRAINED_FOLDER).exists()
+
+
+# --- reuse ---------------------------------------------------------------------------------------
+
+
+def test_build_of_nothing_new_changes_nothing(store: Synthetic) -> None:
+    first = build(store.store, config=SQ8)
+    assert build(store.store, config=SQ8).path == first.path
+    assert build(store.store, config=IndexConfig(recall=0.9, kind="sq8")).path != first.path
+
+
+def test_build_adds_lists_for_new_segments_and_shares_the_others(store: Synthetic) -> None:
+    told: list[str] = []
+    first = build(store.store, config=SQ8)
+    before = trained_files(first)
+    add(store, "b", 200, seed=2)
+    second = build(store.store, config=SQ8, tell=told.append)
+    after = trained_files(second)
+    assert structure(second)["trained"] == structure(first)["trained"]
+    assert before.items() < after.items()
+    assert len(after) == len(before) + 2
+    assert told == []
+    found = open_index(second).search_many(second.vectors(np.arange(800)), 1)[1]
+    assert (found[:, 0] == np.arange(800)).mean() > 0.95
+
+
+def test_build_keeps_the_calibration_until_the_store_has_changed_enough(store: Synthetic) -> None:
+    first = build(store.store, config=SQ8)
+    add(store, "b", 100, seed=2)
+    second = build(store.store, config=SQ8)
+    assert structure(second)["calibration"] == structure(first)["calibration"]
+    add(store, "c", 100, seed=3)
+    third = build(store.store, config=SQ8)
+    assert structure(third)["calibration"]["num_rows"] == 800
+
+
+def test_build_removes_lists_that_no_generation_needs(store: Synthetic) -> None:
+    first = build(store.store, config=SQ8)
+    for number in range(3):
+        add(store, f"b{number}-", 700, seed=number)  # more than there was: segments are merged
+        build(store.store, config=IndexConfig(kind="sq8"))
+    last = Generation.current(store.store)
+    folder = last.path.parent / TRAINED_FOLDER
+    named = set()
+    for generation in last.path.parent.glob("0*"):
+        entry = read_sealed(generation / GENERATION_FILE)["structure"]
+        named |= {(entry["trained"], name) for name in entry["files"]}
+    assert {(file.parent.name, file.name) for file in folder.glob("*/*")} == named
+    assert not first.path.exists()
+
+
+def test_reader_of_the_previous_generation_is_not_disturbed(store: Synthetic) -> None:
+    first = build(store.store, config=SQ8)
+    index = open_index(first)
+    vectors = first.vectors(np.arange(50))
+    before = index.search_many(vectors, 5)
+    add(store, "b", 4000, seed=2)
+    build(store.store, config=SQ8)
+    again = open_index(Generation.open(first.path))
+    for one in (index, again):
+        for expected, found in zip(before, one.search_many(vectors, 5), strict=True):
+            assert (expected == found).all()
+
+
+# --- training anew -------------------------------------------------------------------------------
+
+
+def test_build_trains_anew_when_the_store_has_grown(store: Synthetic) -> None:
+    told: list[str] = []
+    first = build(store.store, config=SQ8)
+    add(store, "b", 2000, seed=2)
+    second = build(store.store, config=SQ8, tell=told.append)
+    assert structure(second)["trained"] != structure(first)["trained"]
+    assert told == ["training anew: 2,600 windows now, 600 when the lists were trained"]
+
+
+def test_build_trains_anew_when_new_sounds_are_unlike_the_old(store: Synthetic) -> None:
+    told: list[str] = []
+    first = build(store.store, config=SQ8)
+    add(store, "b", 300, seed=2, centre_seed=99)
+    second = build(store.store, config=SQ8, tell=told.append)
+    assert structure(second)["trained"] != structure(first)["trained"]
+    assert len(told) == 1
+    assert "as far from the centres" in told[0]
+
+
+def test_build_trains_anew_for_another_kind(store: Synthetic) -> None:
+    first = build(store.store, config=SQ8)
+    second = build(store.store, config=IndexConfig(kind="flat"))
+    assert (structure(first)["kind"], structure(second)["trained"]) == ("sq8", None)
+
+
+# --- damage --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["trained", "sizes", "lists"])
+def test_damaged_structure_is_found_and_mended(store: Synthetic, name: str) -> None:
+    told: list[str] = []
+    generation = build(store.store, config=SQ8)
+    (file,) = (generation.path.parent / TRAINED_FOLDER).glob(f"*/{name}*")
+    content = bytearray(file.read_bytes())
+    content[len(content) // 2] ^= 0x10
+    file.write_bytes(content)
+    assert [problem.path for problem in verify(store.store.path)] == [file]
+    if name == "lists":  # too big to be checked at each opening; it cannot do harm
+        open_index(generation)
+        return
+    with pytest.raises(DamagedStoreError, match="soundalike build"):
+        open_index(generation)
+    mended = build(store.store, config=SQ8, tell=told.append)
+    assert told == ["the trained lists are damaged: training anew"]
+    assert open_index(mended).lists
+    newer = [problem.path for problem in verify(store.store.path)]
+    assert newer in ([], [file])  # the generation before it is kept as it is
+
+
+def test_index_of_another_version_is_named_and_replaced(store: Synthetic) -> None:
+    generation = build(store.store)
+    manifest = dict(generation.manifest)
+    del manifest["format"]
+    manifest.pop("digest", None)
+    (generation.path / GENERATION_FILE).write_bytes(sealed(manifest))
+    with pytest.raises(StoreError, match="another version"):
+        Generation.current(store.store)
+    assert build(store.store).num_windows == 600
+
+
+# --- what is measured ----------------------------------------------------------------------------
+
+
+@pytest.fixture
+def always_lists(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing is small enough to be answered exactly without being measured."""
+    monkeypatch.setattr("search.calibrate.WORTH_WAITING_MS", 0.0)
+
+
+def test_calibration_tells_the_recall_of_other_queries(tmp_path: Path, always_lists: None) -> None:
+    made = make_store(tmp_path / "store", frames="none")
+    add(made, "a", 3000, seed=1)
+    generation = build(made.store, config=IndexConfig(kind="sq8", recall=0.9))
+    index = open_index(generation)
+    levels = index.calibration.levels
+    assert [level.share for level in levels][:2] == [1.0, 0.7]
+    efforts = [level.effort for level in levels]
+    assert efforts == sorted(efforts)
+    assert all(level.recall >= 0.9 for level in levels)
+    stored = generation.vectors(np.arange(3000))
+    queries = clustered(200, seed=77)
+    queries /= np.linalg.norm(queries, axis=1, keepdims=True)
+    rng = np.random.default_rng(5)
+    for level in levels[:6]:
+        mask = rng.random(3000) < level.share
+        plan = Plan("lists", level.effort, level.recall, level.ms)
+        num_found = num_true = 0
+        for query in queries:
+            best = np.flatnonzero(mask)[np.argsort(-(stored[mask] @ query))[:10]]
+            found = index.run(plan, query[None], 10, [mask]).rows
+            num_found += len(np.intersect1d(found, best))
+            num_true += len(best)
+        assert num_found / num_true >= 0.88, level
+
+
+def test_higher_recall_costs_more_lists(tmp_path: Path, always_lists: None) -> None:
+    made = make_store(tmp_path / "store", frames="none")
+    scene = np.random.default_rng(0).normal(0, 1, (2000, 768)).astype(np.float32)
+    made.add({f"a{number}": 1 for number in range(2000)}, scene=scene)  # no clusters: hard
+    efforts = []
+    for recall in (0.5, 0.99):
+        generation = build(made.store, config=IndexConfig(kind="sq8", recall=recall))
+        calibration = open_index(generation).calibration
+        assert calibration.target == recall
+        efforts.append(calibration.levels[0].effort)
+    assert efforts[0] < efforts[1]
+
+
+def test_recall_stays_what_it_was_unless_asked(store: Synthetic) -> None:
+    build(store.store, config=IndexConfig(kind="sq8", recall=0.8))
+    add(store, "b", 300, seed=2)
+    generation = build(store.store, config=SQ8)
+    assert open_index(generation).calibration.target == 0.8
+
+
+def test_manifest_is_plain_json(store: Synthetic) -> None:
+    generation = build(store.store, config=SQ8)
+    document = json.loads((generation.path / GENERATION_FILE).read_text())
+    assert document["structure"]["kind"] == "sq8"
+    assert document["structure"]["calibration"]["levels"]

@@ -5,6 +5,7 @@
     ├── CheckpointError        a checkpoint is missing, damaged or another network
     ├── LibraryError           the folder of audio is missing, empty, or lost too much
     ├── QueryError             a question that cannot be asked: a window id that is not there, k = 0
+    │   └── ExpressionError    a filter expression that cannot be read; two more lines show where
     ├── StoreError             a store cannot be opened, read or written
     │   ├── DamagedStoreError       bytes on disk are not the bytes that were written
     │   └── IdentityError   two things that were not computed the same way; names the fields
@@ -50,6 +51,21 @@ class LibraryError(SoundalikeError):
 
 class QueryError(SoundalikeError):
     """A question that cannot be answered as asked."""
+
+
+class ExpressionError(QueryError):
+    """A filter expression that cannot be read.
+
+    Attributes:
+        lines: What is wrong; the line of the expression; and a caret below the spot.
+    """
+
+    def __init__(self, *lines: str) -> None:
+        super().__init__(*lines)
+        self.lines = lines
+
+    def __str__(self) -> str:
+        return "\n".join(self.lines)
 
 
 class StoreError(SoundalikeError):

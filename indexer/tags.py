@@ -130,6 +130,10 @@ class TagVocabulary:
             [Node(entry["id"], entry["name"], tuple(entry["child_ids"])) for entry in entries],
         )
 
+    def find(self, text: str) -> Tag | None:
+        """Return the node that `resolve` does; None where that is an error."""
+        return self._by_text.get(_normalised(text))
+
     def resolve(self, text: str) -> Tag:
         """Return the node that a person means.
 
@@ -143,7 +147,7 @@ class TagVocabulary:
         Raises:
             UnknownTagError: If there is none; the message proposes names that are like it.
         """
-        tag = self._by_text.get(_normalised(text))
+        tag = self.find(text)
         if tag is not None:
             return tag
         likely = self._likely(text)

@@ -11,8 +11,12 @@ from typing import Literal
 import numpy as np
 
 from indexer.errors import QueryError
+from search.answers import Hit, Step
+from search.conditions import Where
 from search.filters import TagFilter
-from search.query import Hit, Query, SoundIndex
+from search.metadata import Coverage, Metadata
+from search.places import Places
+from search.query import Query, SoundIndex
 
 #: 63 bits have 19 digits at most.
 _WINDOW_ID = re.compile("[0-9]{1,19}")
@@ -32,7 +36,11 @@ class Question:
         group_by: "file" gives the best window of each recording only.
         include_self: Whether the queries' own recordings may be hits.
         min_score: Hits below it are left out.
+        exact: Whether only an exact answer will do, however long it takes.
         diversity: From 0 to 1: how much hits that are like earlier ones are put back.
+        where: A filter expression that hits must fit as well: docs/filters.md explains. Threshold
+            and descendants are those of `filter`.
+        metadata: File whose columns `where` may name, see `Metadata.read`.
     """
 
     queries: tuple[str, ...] = ()
@@ -44,6 +52,9 @@ class Question:
     include_self: bool = False
     min_score: float | None = None
     diversity: float | None = None
+    exact: bool = False
+    where: str | None = None
+    metadata: Path | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,10 +64,14 @@ class Answer:
     Attributes:
         hits: The best first.
         num_new_parts: Parts of the stores that their indexes do not hold yet.
+        steps: How each store was searched.
+        coverage: How the metadata and the stores fit together; None without metadata.
     """
 
     hits: list[Hit]
     num_new_parts: int
+    steps: tuple[Step, ...]
+    coverage: Coverage | None = None
 
 
 def ask(
@@ -80,9 +95,12 @@ def ask(
         StoreError: If a store is not there, or has no index yet.
         QueryError: If a query file cannot be read, or a window id is not there.
         UnknownTagError: If the filter names a tag that cannot be filtered by.
+        ExpressionError: If the filter expression cannot be understood.
     """
     question.filter.resolve()  # a misspelt tag is found before a checkpoint is loaded
+    where = _where(question)
     index = SoundIndex.open(*stores)
+    coverage = _coverage(where, index)
     window_ids = [int(text) for text in question.queries if _is_window_id(text)]
     files = [Path(text) for text in question.queries if not _is_window_id(text)]
     known_vectors, windows = index.windows(window_ids)
@@ -107,9 +125,37 @@ def ask(
         exclude=frozenset() if question.include_self else frozenset(own),
         group_by=question.group_by,
         min_score=question.min_score,
+        exact=question.exact,
         diversity=question.diversity,
+        where=where,
     )
-    return Answer(index.query(query), index.num_new_parts())
+    found = index.find(query)
+    return Answer(index.hits(found), index.num_new_parts(), found.steps, coverage)
+
+
+def _where(question: Question) -> Where | None:
+    if question.where is None:
+        if question.metadata:
+            raise QueryError(
+                f"nothing is asked of {question.metadata}: name its columns in a filter expression "
+                f"(--where)"
+            )
+        return None
+    tags = question.filter
+    return Where.parse(
+        question.where,
+        Metadata.read(question.metadata) if question.metadata else None,
+        threshold=tags.threshold,
+        descendants=tags.descendants,
+    )
+
+
+def _coverage(where: Where | None, index: SoundIndex) -> Coverage | None:
+    if where is None or where.metadata is None:
+        return None
+    return where.metadata.coverage(
+        [Places(one.generation.recordings, one.roots) for one in index.opened]
+    )
 
 
 def split_stores(words: Sequence[str]) -> tuple[list[Path], tuple[str, ...]]:

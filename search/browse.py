@@ -1,4 +1,4 @@
-"""Browsing by tag: which windows fit a filter best, without a clip to compare them with."""
+"""Browsing: which windows fit a filter best, without a clip to compare them with."""
 
 from __future__ import annotations
 
@@ -7,22 +7,22 @@ from collections.abc import Sequence
 import numpy as np
 
 from indexer.store.ledger import Mask
-from search.filters import ResolvedFilter
+from search.filters import Condition
 from search.index import Neighbours
 from search.segments import Generation
 
 
 def best_fits(
-    generation: Generation, resolved: ResolvedFilter, k: int, allowed: Sequence[Mask]
+    generation: Generation, condition: Condition, k: int, allowed: Sequence[Mask]
 ) -> Neighbours:
-    """Return the k rows that fit a filter best; scores are `ResolvedFilter.relevance`.
+    """Return the k rows that fit a condition best; scores are `Condition.relevance`.
 
     Codes, a byte a tag, tell of most rows that they are not among them. The probabilities, of which
     a row has a kilobyte, are read for the others only.
 
     Args:
         generation: To be searched.
-        resolved: The filter.
+        condition: The filter.
         k: How many rows, at least 1.
         allowed: A (num_rows,) mask for each segment.
 
@@ -31,7 +31,7 @@ def best_fits(
     """
     rows = [np.flatnonzero(mask) for mask in allowed]
     bounds = [
-        resolved.relevance_bounds(segment, local)
+        condition.relevance_bounds(segment, local)
         for segment, local in zip(generation.segments, rows, strict=True)
     ]
     least = np.concatenate([np.empty(0, np.float32), *(one for one, _ in bounds)])
@@ -41,7 +41,7 @@ def best_fits(
         generation.starts.tolist(), generation.segments, rows, bounds, strict=False
     ):
         near = local[greatest >= enough]
-        scores.append(resolved.relevance(segment, near))
+        scores.append(condition.relevance(segment, near))
         found.append(start + near)
     all_scores, all_rows = np.concatenate(scores), np.concatenate(found)
     order = np.lexsort((generation.window_ids(all_rows), -all_scores))[:k]

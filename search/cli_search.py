@@ -13,7 +13,8 @@ from indexer.paths import printable
 from indexer.report import count
 
 if TYPE_CHECKING:
-    from search.query import Hit
+    from search.answers import Hit
+    from search.metadata import Coverage
 
 
 def search(
@@ -47,6 +48,22 @@ def search(
     no_descendants: Annotated[
         bool, typer.Option("--no-descendants", help="Do not count Dog as an Animal.")
     ] = False,
+    where: Annotated[
+        str | None,
+        typer.Option(
+            metavar="EXPR",
+            help="Must hold: tags, duration, path and other columns, with and, or, not. "
+            "docs/filters.md explains.",
+        ),
+    ] = None,
+    metadata: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="CSV or Parquet with more columns for --where; its column 'path' says which file "
+            "a row is about.",
+        ),
+    ] = None,
     group_by: Annotated[
         Literal["file"] | None, typer.Option(help="file: the best window of each recording.")
     ] = None,
@@ -58,6 +75,15 @@ def search(
     ] = None,
     diverse: Annotated[
         bool, typer.Option("--diverse", help="Put hits back that are like those before them.")
+    ] = False,
+    exact: Annotated[
+        bool, typer.Option("--exact", help="Overlook nothing, however long it takes.")
+    ] = False,
+    explain: Annotated[
+        bool,
+        typer.Option(
+            "--explain", help="Say on stderr how the hits were found, and how long it took."
+        ),
     ] = False,
     copy_to: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Copy the audio of each hit to DIR.")
@@ -78,9 +104,11 @@ def search(
     Example: soundalike search recordings.soundalike bark.wav --tag Dog
 
     Example: soundalike search recordings.soundalike --tag Rain --format m3u > rain.m3u
+
+    Example: soundalike search recordings.soundalike --where "Dog > 0.4 and not (Speech or Music)"
     """
+    from search import show
     from search.ask import Question, ask, split_stores
-    from search.collect import require_folder
     from search.diversity import DEFAULT_DIVERSITY
     from search.filters import TagFilter
 
@@ -101,13 +129,23 @@ def search(
         group_by=group_by,
         include_self=include_self,
         min_score=min_score,
+        exact=exact,
         diversity=DEFAULT_DIVERSITY if diverse else None,
+        where=where,
+        metadata=metadata,
     )
-    if copy_to:
+    if copy_to:  # what decodes audio takes seconds to import
+        from search.collect import require_folder
+
         require_folder(copy_to)
     with indexer_cli.download_bar(quiet=quiet) as show_download:
         answer = ask(stores, question, checkpoint=checkpoint, device=device, progress=show_download)
     _print_hits(answer.hits, output)
+    if explain:
+        for line in show.steps_lines(answer.steps):
+            typer.echo(line, err=True)
+    if answer.coverage and not quiet:
+        _print_coverage(answer.coverage)
     if answer.num_new_parts and not quiet:
         typer.echo(
             f"not in the index yet: {count(answer.num_new_parts, 'part')}; run 'soundalike build'",
@@ -130,6 +168,18 @@ def _print_hits(hits: list[Hit], output: str) -> None:
             "m3u": show.hits_m3u,
         }
         typer.echo(shown[output](hits))
+
+
+def _print_coverage(coverage: Coverage) -> None:
+    lines = [
+        f"column {name!r} is not used: a built-in one has the name" for name in coverage.hidden
+    ]
+    if coverage.num_unused_rows:
+        lines.append(f"no recording for {count(coverage.num_unused_rows, 'row')}")
+    if coverage.num_bare_recordings:
+        lines.append(f"no row for {count(coverage.num_bare_recordings, 'recording')}")
+    for line in lines:
+        typer.echo(printable(f"{coverage.path}: {line}"), err=True)
 
 
 def _copy(hits: list[Hit], folder: Path, *, quiet: bool) -> list[str]:

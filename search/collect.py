@@ -13,7 +13,7 @@ import soundfile
 from indexer.audio import read_span
 from indexer.errors import AudioError, QueryError
 from indexer.paths import printable
-from search.query import Hit
+from search.answers import Hit
 
 #: Characters of the original name that are kept in the copy's, at most: a name has 255 bytes.
 _MAX_STEM = 50

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import NamedTuple
+from functools import cache
+from typing import NamedTuple, Protocol
 
 import numpy as np
 
@@ -37,6 +38,46 @@ class Term(NamedTuple):
     def probabilities(self, segment: Segment, rows: Integers) -> Float16:
         """Return (n,) float16 probabilities in some rows of a segment."""
         return np.asarray(segment.tags[rows[:, None], self.indices].max(1))
+
+    def exactly(self, segment: Segment, rows: Integers) -> Float32:
+        """Return `probabilities` as float32."""
+        return self.probabilities(segment, rows).astype(np.float32)
+
+    def least(self, segment: Segment, rows: Integers) -> Float32:
+        """Return (n,) float32 the least that the probabilities may be, going by their codes."""
+        return np.asarray(_LEAST[segment.codes[self.column, rows]])
+
+    def greatest(self, segment: Segment, rows: Integers) -> Float32:
+        """Return (n,) float32 the greatest that the probabilities may be, going by their codes."""
+        return np.asarray(_GREATEST[segment.codes[self.column, rows]])
+
+    def reaches(self, segment: Segment, bound: np.float16) -> Mask:
+        """Return (num_rows,) which rows have a probability at or above a bound, dead rows too."""
+        bound_bits = int(bound.view(np.uint16))
+        sure = -(-bound_bits >> CODE_SHIFT)  # the least code of which every probability reaches it
+        codes = segment.codes[self.column]
+        reaches: Mask = codes >= sure
+        if sure << CODE_SHIFT != bound_bits:  # of the code below, some do: the float16 tells
+            rows = np.flatnonzero(codes == sure - 1)
+            reaches[rows] = self.probabilities(segment, rows) >= bound
+        return reaches
+
+
+#: Says of some rows of a segment how probable a term is: `Term.exactly`, or a bound of it.
+Probability = Callable[[Term, Segment, Integers], Float32]
+
+
+class Condition(Protocol):
+    """Which rows of a segment may be hits, and how well they fit."""
+
+    def matches(self, segment: Segment) -> Mask:
+        """Return (num_rows,) which rows of a segment match; dead rows never do."""
+
+    def relevance(self, segment: Segment, rows: Integers) -> Float32:
+        """Return (n,) how well rows of a segment fit, from 0 to 1."""
+
+    def relevance_bounds(self, segment: Segment, rows: Integers) -> tuple[Float32, Float32]:
+        """Return the least and the greatest relevance that rows may have, going by their codes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,9 +113,8 @@ class TagFilter:
         """
         if not 0 <= self.threshold <= 1:
             raise QueryError(f"the threshold is a probability from 0 to 1, got {self.threshold}")
-        columns = _columns()
         all_of, any_of, none_of = (
-            tuple(_term(name, columns, descendants=self.descendants) for name in names)
+            tuple(tag_term(name, descendants=self.descendants) for name in names)
             for names in (self.all_of, self.any_of, self.none_of)
         )
         return ResolvedFilter(all_of, any_of, none_of, float16_at_least(self.threshold))
@@ -99,26 +139,15 @@ class ResolvedFilter(NamedTuple):
         """Return (num_rows,) which rows of a segment match; dead rows never do."""
         matching = segment.alive.copy()
         for term in self.all_of:
-            matching &= self._reaches(segment, term)
+            matching &= term.reaches(segment, self.bound)
         if self.any_of:
             any_matches = np.zeros(len(segment), bool)
             for term in self.any_of:
-                any_matches |= self._reaches(segment, term)
+                any_matches |= term.reaches(segment, self.bound)
             matching &= any_matches
         for term in self.none_of:
-            matching &= ~self._reaches(segment, term)
+            matching &= ~term.reaches(segment, self.bound)
         return matching
-
-    def _reaches(self, segment: Segment, term: Term) -> Mask:
-        """Which rows have the term's probability at or above the bound."""
-        bound_bits = int(self.bound.view(np.uint16))
-        sure = -(-bound_bits >> CODE_SHIFT)  # the least code of which every probability reaches it
-        codes = segment.codes[term.column]
-        reaches: Mask = codes >= sure
-        if sure << CODE_SHIFT != bound_bits:  # of the code below, some do: the float16 tells
-            rows = np.flatnonzero(codes == sure - 1)
-            reaches[rows] = term.probabilities(segment, rows) >= self.bound
-        return reaches
 
     def relevance(self, segment: Segment, rows: Integers) -> Float32:
         """Return how well rows of a segment fit, from 0 to 1: what browsing by tag orders by.
@@ -126,31 +155,23 @@ class ResolvedFilter(NamedTuple):
         It is the least of: the probability of each tag in `all_of`, the greatest probability in
         `any_of`, and one minus the probability of each tag in `none_of`.
         """
-
-        def probability(term: Term) -> Float32:
-            return term.probabilities(segment, rows).astype(np.float32)
-
-        return self._fit(probability, probability, len(rows))
+        return self._fit(segment, rows, Term.exactly, Term.exactly)
 
     def relevance_bounds(self, segment: Segment, rows: Integers) -> tuple[Float32, Float32]:
         """Return the least and the greatest relevance that rows may have, going by their codes."""
-
-        def least(term: Term) -> Float32:
-            return np.asarray(_LEAST[segment.codes[term.column, rows]])
-
-        def greatest(term: Term) -> Float32:
-            return np.asarray(_GREATEST[segment.codes[term.column, rows]])
-
-        return self._fit(least, greatest, len(rows)), self._fit(greatest, least, len(rows))
+        return (
+            self._fit(segment, rows, Term.least, Term.greatest),
+            self._fit(segment, rows, Term.greatest, Term.least),
+        )
 
     def _fit(
-        self, wanted: Callable[[Term], Float32], unwanted: Callable[[Term], Float32], num_rows: int
+        self, segment: Segment, rows: Integers, wanted: Probability, unwanted: Probability
     ) -> Float32:
-        fits: list[Float32] = [np.ones(num_rows, np.float32)]
-        fits += [wanted(term) for term in self.all_of]
+        fits: list[Float32] = [np.ones(len(rows), np.float32)]
+        fits += [wanted(term, segment, rows) for term in self.all_of]
         if self.any_of:
-            fits.append(np.stack([wanted(term) for term in self.any_of]).max(0))
-        fits += [1 - unwanted(term) for term in self.none_of]
+            fits.append(np.stack([wanted(term, segment, rows) for term in self.any_of]).max(0))
+        fits += [1 - unwanted(term, segment, rows) for term in self.none_of]
         return np.asarray(np.min(fits, axis=0))
 
 
@@ -163,6 +184,15 @@ def float16_at_least(threshold: float) -> np.float16:
     return np.float16(np.nextafter(nearest, np.float16(2)))
 
 
+def float16_above(threshold: float) -> np.float16:
+    """Return the least float16 that is above float32(threshold)."""
+    bound = float16_at_least(threshold)
+    if np.float32(bound) > np.float32(threshold):
+        return bound
+    return np.float16(np.nextafter(bound, np.float16(2)))
+
+
+@cache
 def _columns() -> dict[tuple[int, ...], int]:
     """Return outputs → the column of a segment's codes that holds their maximum."""
     groups = TagVocabulary.audioset().groups
@@ -171,7 +201,12 @@ def _columns() -> dict[tuple[int, ...], int]:
     return columns
 
 
-def _term(name: str, columns: dict[tuple[int, ...], int], *, descendants: bool) -> Term:
+def tag_term(name: str, *, descendants: bool) -> Term:
+    """Look a tag up.
+
+    Raises:
+        UnknownTagError: If AudioSet has no such tag, or the model no output at or below it.
+    """
     vocabulary = TagVocabulary.audioset()
     indices = vocabulary.outputs(vocabulary.resolve(name), descendants=descendants)
-    return Term(indices, columns[indices])
+    return Term(indices, _columns()[indices])

@@ -28,6 +28,8 @@ _FEW_VECTORS = 4
 #: Where so many rows of a segment are allowed, reading all of them in order is quicker: one core
 #: read 100,000 of 200,000 picked rows in the time in which it read all 200,000.
 _MOST = 0.6
+#: Rows whose products one core computes in some tenths of a millisecond; see the same in `lists`.
+_ROWS_WORTH_SHARING = 1024
 #: Effort grows by this, where the visited lists hold too few matching rows.
 _GROWTH = 4
 #: Vectors answered at a time by `search_many`, and rows that they are multiplied with: 0.2 GB.
@@ -337,7 +339,7 @@ def _nearness_of_blocks(
 
 def _nearness_in_place(vector: Float32, stored: Float32, rows: Integers) -> Float32:
     """Return (n,) products of a vector with rows that are read where they are, on all cores."""
-    num_cores = faiss.omp_get_max_threads()
+    num_cores = faiss.omp_get_max_threads() if len(rows) > _ROWS_WORTH_SHARING else 1
     each = -(-len(rows) // num_cores)
     padded = np.full((num_cores, each), rows[-1])  # FAISS shares out queries, not rows
     padded.ravel()[: len(rows)] = rows

@@ -14,7 +14,8 @@ from indexer.paths import local_path
 from indexer.store.ledger import ID_DTYPE, Mask
 from indexer.store.part import Part
 from indexer.store.reader import PARTS_FOLDER, Store
-from search.filters import ResolvedFilter
+from search.conditions import Together, Where
+from search.filters import Condition, ResolvedFilter
 from search.index import VectorIndex
 from search.segments import Generation, Place
 from search.structure import open_index
@@ -48,6 +49,21 @@ class OpenedStore:
         generation = Generation.current(store)
         return cls(store, generation, open_index(generation), store.libraries())
 
+    def beside(self, path: Path) -> OpenedStore:
+        """Open a store whose vectors are to be compared with those of this one.
+
+        Raises:
+            StoreError: If there is none, or it has no index yet.
+            IdentityError: If the two were not computed the same way.
+        """
+        other = OpenedStore.at(path)
+        self.store.identity.require(
+            other.store.identity,
+            f"{path} cannot be compared with {self.store.path}",
+            "Index both with the same checkpoint and options",
+        )
+        return other
+
     def num_new_parts(self) -> int:
         """Return how many parts were committed since the generation was built."""
         new = set(self.store.part_names()) - set(self.generation.parts)
@@ -66,12 +82,18 @@ class OpenedStore:
         root = self.roots.get(place.library_id, Path(f"(library {place.library_id})"))
         return root / local_path(place.path)
 
-    def allowed(self, resolved: ResolvedFilter | None, exclude: frozenset[bytes]) -> list[Mask]:
+    def condition(self, resolved: ResolvedFilter | None, where: Where | None) -> Condition | None:
+        """Return what a filter and an expression ask of this store; None if there is neither."""
+        expressed = where.on(self.generation, self.roots) if where else None
+        parts = tuple(part for part in (resolved, expressed) if part is not None)
+        return Together(parts) if parts else None
+
+    def allowed(self, condition: Condition | None, exclude: frozenset[bytes]) -> list[Mask]:
         """Return a mask of the rows of each segment that may be hits."""
         masks = []
         first_rows = self.generation.recordings.first_rows(np.array(sorted(exclude), ID_DTYPE))
         for segment in self.generation.segments:
-            mask = resolved.matches(segment) if resolved else segment.alive
+            mask = condition.matches(segment) if condition else segment.alive
             for row in first_rows[first_rows >= 0]:
                 mask = mask & (segment.recordings != row)
             masks.append(mask)

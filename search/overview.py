@@ -37,6 +37,7 @@ class Overview:
         num_parts: Units of commit.
         num_dead_windows: Stored windows that no path names any more, or that are doubled.
         num_indexed: Windows that queries see; None if no index was built yet.
+        index_kind: "exact", or how its lists keep vectors; None if no index was built yet.
         num_new_parts: Parts that the index does not hold yet.
         statuses: Status → number of paths, the most frequent first.
         failures: (stage, reason) → number of paths, the most frequent first.
@@ -55,6 +56,7 @@ class Overview:
     num_parts: int
     num_dead_windows: int
     num_indexed: int | None
+    index_kind: str | None
     num_new_parts: int
     statuses: dict[str, int]
     failures: dict[tuple[str, str], int]
@@ -88,6 +90,7 @@ def overview(path: Path) -> Overview:
         num_parts=len(parts),
         num_dead_windows=sum(part.num_windows for part in parts) - len(windows.window_id),
         num_indexed=generation.num_windows if generation else None,
+        index_kind=generation.manifest["structure"].get("kind", "exact") if generation else None,
         num_new_parts=len(names - set(generation.parts)) if generation else len(names),
         statuses=dict(_counted(files, "status")),
         failures={(stage, why): n for stage, why, n in _counted(failed, "stage", "reason")},

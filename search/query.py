@@ -11,18 +11,19 @@ from typing import Any, Literal, NamedTuple, Self
 import numpy as np
 
 from indexer.errors import QueryError
-from indexer.heard import HeardTag, heard
+from indexer.heard import heard
 from indexer.store.ledger import ID_DTYPE, Ids, Integers, Mask
 from indexer.store.reader import Store
 from indexer.store.schema import EMBEDDING_DIM, Identity
 from indexer.store.snapshot import Float16, Float32
 from indexer.windows import Window
+from search.answers import Found, Hit, Step
 from search.browse import best_fits
+from search.conditions import Where
 from search.diversity import MAX_DIVERSE, num_candidates, spread
-from search.filters import ResolvedFilter, TagFilter
+from search.filters import Condition, TagFilter
 from search.index import Neighbours
 from search.opened import OpenedStore
-from search.planner import Plan
 from search.segments import Generation
 
 #: Tags shown with a hit, and how probable each must be to be shown.
@@ -47,6 +48,7 @@ class Query:
         exact: Whether only an exact answer will do, however long it takes.
         diversity: From 0 to 1: how much hits that are like earlier ones are put back, see
             `spread`. At 0 only the score counts, at 1 only the difference; None is as 0.
+        where: An expression that hits must fit as well; None for any.
     """
 
     vectors: Float32 | None = None
@@ -57,11 +59,13 @@ class Query:
     min_score: float | None = None
     exact: bool = False
     diversity: float | None = None
+    where: Where | None = None
 
     def __post_init__(self) -> None:
         if self.k < 1:
             raise QueryError(f"k must be at least 1, got {self.k}")
-        if not self.filter if self.vectors is None else not len(self.vectors):
+        is_filtered = bool(self.filter or self.where)
+        if not is_filtered if self.vectors is None else not len(self.vectors):
             raise QueryError("nothing to look for: give a clip, a window id or a tag")
         if self.vectors is not None and self.vectors.shape[1:] != (EMBEDDING_DIM,):
             raise QueryError(
@@ -86,30 +90,6 @@ class Query:
         return num_candidates(self.k) if self.diversity else self.k
 
 
-@dataclass(frozen=True, slots=True)
-class Hit:
-    """One window that answers a query.
-
-    Attributes:
-        score: Cosine similarity to the query, or without a clip how well the tags fit, 0 to 1.
-        window_id: 63-bit id, the same in every store that has the window.
-        recording_id: 16-byte digest of the file's content.
-        paths: All places of the recording on this machine, if their libraries still are where they
-            were last seen.
-        start_s: Start of the window, in seconds.
-        end_s: End of the window, in seconds.
-        tags: The most probable tags.
-    """
-
-    score: float
-    window_id: int
-    recording_id: bytes
-    paths: tuple[Path, ...]
-    start_s: float
-    end_s: float
-    tags: tuple[HeardTag, ...]
-
-
 class _Rows(NamedTuple):
     """Rows of the stores, in the order of an answer: best score, then lowest window id.
 
@@ -129,55 +109,6 @@ class _Rows(NamedTuple):
         return _Rows(*(column[at] for column in self))
 
 
-@dataclass(frozen=True, slots=True)
-class Step:
-    """How one store was searched.
-
-    Attributes:
-        store: Its directory.
-        plan: What was done; of several rounds, in the last.
-        num_matching: Rows that the filter left.
-        num_windows: Live rows.
-        num_lists: Lists of the index; 0 if it has none.
-        filter_ms: Milliseconds to find the matching rows, on average of the stores.
-        scan_ms: Milliseconds to find candidates, in all rounds.
-        rescore_ms: Milliseconds to score these again from the stored vectors, in all rounds.
-    """
-
-    store: Path
-    plan: Plan
-    num_matching: int
-    num_windows: int
-    num_lists: int
-    filter_ms: float
-    scan_ms: float
-    rescore_ms: float
-
-
-@dataclass(frozen=True, slots=True)
-class Found:
-    """The windows that answer a query, the best first, and how they were found.
-
-    Attributes:
-        scores: (n,) float32.
-        window_ids: (n,) int64.
-        stores: (n,) positions in `SoundIndex.stores`.
-        rows: (n,) positions in a store's generation.
-        steps: One for each store.
-    """
-
-    scores: Float32
-    window_ids: Integers
-    stores: Integers
-    rows: Integers
-    steps: tuple[Step, ...]
-
-    @property
-    def is_exact(self) -> bool:
-        """Whether no window was overlooked."""
-        return all(step.plan.is_exact for step in self.steps)
-
-
 class SoundIndex:
     """Answers queries from one store, or from several that were computed the same way.
 
@@ -185,11 +116,12 @@ class SoundIndex:
     opening again.
 
     Attributes:
+        opened: The stores, each at its generation.
         stores: The stores.
     """
 
     def __init__(self, opened: Sequence[OpenedStore]) -> None:
-        self._opened = list(opened)
+        self.opened: tuple[OpenedStore, ...] = tuple(opened)
         self.stores: tuple[Store, ...] = tuple(one.store for one in opened)
 
     @classmethod
@@ -218,11 +150,11 @@ class SoundIndex:
     @property
     def num_windows(self) -> int:
         """Live windows, in all stores."""
-        return sum(one.generation.num_windows for one in self._opened)
+        return sum(one.generation.num_windows for one in self.opened)
 
     def num_new_parts(self) -> int:
         """Return how many parts were committed since the generations were built."""
-        return sum(one.num_new_parts() for one in self._opened)
+        return sum(one.num_new_parts() for one in self.opened)
 
     def windows(self, window_ids: Iterable[int]) -> tuple[Float32, list[Window]]:
         """Return the vectors of windows that are in the stores, to ask for what is like them.
@@ -241,7 +173,7 @@ class SoundIndex:
         return np.array(vectors, np.float32).reshape(-1, EMBEDDING_DIM), windows
 
     def _find(self, window_id: int) -> tuple[Generation, Integers]:
-        for one in self._opened:
+        for one in self.opened:
             row = one.generation.find(window_id)
             if row is not None:
                 return one.generation, np.array([row])
@@ -271,12 +203,16 @@ class SoundIndex:
         """
         resolved = query.filter.resolve() if query.filter else None
         began = perf_counter()
-        allowed = [one.allowed(resolved, query.exclude) for one in self._opened]
+        conditions = [one.condition(resolved, query.where) for one in self.opened]
+        allowed = [
+            one.allowed(condition, query.exclude)
+            for one, condition in zip(self.opened, conditions, strict=True)
+        ]
         filter_ms = (perf_counter() - began) * 1e3
         rounds: list[list[Neighbours]] = []
         num_asked = query.num_candidates
         while True:
-            rounds.append(self._round(query, resolved, num_asked, allowed))
+            rounds.append(self._round(query, conditions, num_asked, allowed))
             found, is_all = self._merged(rounds[-1], num_asked)
             if query.min_score is not None:
                 num_found = len(found.rows)
@@ -291,7 +227,7 @@ class SoundIndex:
     def _round(
         self,
         query: Query,
-        resolved: ResolvedFilter | None,
+        conditions: Sequence[Condition | None],
         num_asked: int,
         allowed: Sequence[Sequence[Mask]],
     ) -> list[Neighbours]:
@@ -299,12 +235,12 @@ class SoundIndex:
         if query.vectors is not None:
             return [
                 one.index.search(query.vectors, num_asked, masks, exact=query.exact)
-                for one, masks in zip(self._opened, allowed, strict=True)
+                for one, masks in zip(self.opened, allowed, strict=True)
             ]
-        assert resolved is not None  # a query has vectors or a filter
         return [
-            best_fits(one.generation, resolved, num_asked, masks)
-            for one, masks in zip(self._opened, allowed, strict=True)
+            best_fits(one.generation, condition, num_asked, masks)
+            for one, condition, masks in zip(self.opened, conditions, allowed, strict=True)
+            if condition is not None  # a query has vectors or a condition
         ]
 
     def _merged(self, each: Sequence[Neighbours], num_asked: int) -> tuple[_Rows, bool]:
@@ -320,7 +256,7 @@ class SoundIndex:
                 np.full(len(near.rows), n),
                 near.rows,
             )
-            for n, (one, near) in enumerate(zip(self._opened, each, strict=True))
+            for n, (one, near) in enumerate(zip(self.opened, each, strict=True))
         ]
         merged = _Rows(*(np.concatenate(column) for column in zip(*columns, strict=True)))
         merged = merged.take(np.lexsort((merged.stores, merged.window_ids, -merged.scores)))
@@ -336,7 +272,7 @@ class SoundIndex:
         if not query.diversity:
             return chosen.take(slice(query.k))
         vectors = np.empty((len(chosen.rows), EMBEDDING_DIM), np.float32)
-        for number, one in enumerate(self._opened):
+        for number, one in enumerate(self.opened):
             mine = chosen.stores == number
             vectors[mine] = one.generation.vectors(chosen.rows[mine])
         return chosen.take(spread(vectors, chosen.scores, query.k, 1 - query.diversity))
@@ -354,11 +290,11 @@ class SoundIndex:
                 num_matching=sum(int(np.count_nonzero(mask)) for mask in allowed[number]),
                 num_windows=one.generation.num_windows,
                 num_lists=one.index.lists.trained.num_lists if one.index.lists else 0,
-                filter_ms=filter_ms / len(self._opened),
+                filter_ms=filter_ms / len(self.opened),
                 scan_ms=sum(each[number].scan_ms for each in rounds),
                 rescore_ms=sum(each[number].rescore_ms for each in rounds),
             )
-            for number, one in enumerate(self._opened)
+            for number, one in enumerate(self.opened)
         )
 
     def _distinct(self, found: _Rows, query: Query) -> _Rows:
@@ -366,7 +302,7 @@ class SoundIndex:
         keys: Ids | Integers = found.window_ids
         if query.group_by:
             keys = np.empty(len(found.rows), ID_DTYPE)
-            for number, one in enumerate(self._opened):
+            for number, one in enumerate(self.opened):
                 mine = found.stores == number
                 keys[mine] = one.generation.recording_ids(found.rows[mine])
         _, first = np.unique(keys, return_index=True)
@@ -375,7 +311,7 @@ class SoundIndex:
     def hits(self, found: Found) -> list[Hit]:
         """Return everything that is known about the windows that were found."""
         hits: dict[int, Hit] = {}
-        for number, one in enumerate(self._opened):
+        for number, one in enumerate(self.opened):
             places = np.flatnonzero(found.stores == number)
             rows = found.rows[places]
             windows, tags = one.generation.windows(rows), one.generation.tags(rows)
@@ -385,7 +321,7 @@ class SoundIndex:
         return [hits[place] for place in sorted(hits)]
 
     def _hit(self, score: float, window_id: int, window: Window, tags: Float16) -> Hit:
-        paths = set[Path]().union(*(one.paths(window.recording_id) for one in self._opened))
+        paths = set[Path]().union(*(one.paths(window.recording_id) for one in self.opened))
         return Hit(
             score=score,
             window_id=window_id,

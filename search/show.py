@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 from indexer.paths import printable
 from indexer.report import clock, count, hours, tags_data
 from indexer.store.verify import Problem
+from search.answers import Hit, Step
 from search.overview import Overview
-from search.query import Hit, Step
 
 if TYPE_CHECKING:
     from indexer.recompute import DeepReport
@@ -124,7 +124,8 @@ def _index_state(store: Overview) -> str:
     if store.num_indexed is None:
         return "none yet; 'soundalike build' makes one"
     behind = f"; {count(store.num_new_parts, 'new part')}: run 'soundalike build'"
-    return f"{count(store.num_indexed, 'window')}{behind if store.num_new_parts else ''}, exact"
+    state = f"{count(store.num_indexed, 'window')}, {store.index_kind}"
+    return f"{state}{behind if store.num_new_parts else ''}"
 
 
 def generation_lines(generation: Generation) -> Iterator[str]:

@@ -25,7 +25,7 @@ def require_table(path: Path) -> None:
     Raises:
         QueryError: If its name says no format, or its folder is not there.
     """
-    if path.suffix not in (".parquet", ".jsonl"):
+    if path.suffix not in _WRITERS:
         raise QueryError(
             f"{path} says no format; call it something.parquet or something.jsonl (JSON lines)"
         )
@@ -50,10 +50,19 @@ def writing_table(path: Path, schema: pa.Schema) -> Iterator[Write]:
         QueryError: If it cannot be written.
     """
     temporary = path.with_name(f"{TEMPORARY_PREFIX}{path.name}-{uuid.uuid4().hex}")
-    opened = _parquet if path.suffix == ".parquet" else _json_lines
     try:
-        with opened(temporary, schema) as write:
+        with _explained(path):
+            writer = _WRITERS[path.suffix](temporary, schema)
+
+        def write(rows: pa.RecordBatch) -> None:
+            with _explained(path):
+                writer.write_batch(rows)
+
+        try:
             yield write
+        finally:
+            with _explained(path):
+                writer.close()
         with _explained(path):
             sync_file(temporary)
             temporary.replace(path)
@@ -62,37 +71,21 @@ def writing_table(path: Path, schema: pa.Schema) -> Iterator[Write]:
         temporary.unlink(missing_ok=True)
 
 
-@contextmanager
-def _parquet(path: Path, schema: pa.Schema) -> Iterator[Write]:
-    with _explained(path):
-        writer = pq.ParquetWriter(path, schema, compression="zstd")
+class _JsonLines:
+    """Writes an object for each row, as `pyarrow.parquet.ParquetWriter` writes columns."""
 
-    def write(rows: pa.RecordBatch) -> None:
-        with _explained(path):
-            writer.write_batch(rows)
+    def __init__(self, path: Path, _: pa.Schema) -> None:
+        self._file = path.open("w", encoding="ascii")
 
-    try:
-        yield write
-    finally:
-        with _explained(path):
-            writer.close()
+    def write_batch(self, rows: pa.RecordBatch) -> None:
+        self._file.writelines(f"{json.dumps(row)}\n" for row in rows.to_pylist())
+
+    def close(self) -> None:
+        self._file.close()
 
 
-@contextmanager
-def _json_lines(path: Path, schema: pa.Schema) -> Iterator[Write]:
-    with _explained(path):
-        file = path.open("w", encoding="ascii")
-
-    def write(rows: pa.RecordBatch) -> None:
-        lines = [f"{json.dumps(row)}\n" for row in rows.cast(schema).to_pylist()]
-        with _explained(path):
-            file.writelines(lines)
-
-    try:
-        yield write
-    finally:
-        with _explained(path):
-            file.close()
+#: Suffix → what writes such a file.
+_WRITERS = {".parquet": pq.ParquetWriter, ".jsonl": _JsonLines}
 
 
 @contextmanager
@@ -101,4 +94,4 @@ def _explained(path: Path) -> Iterator[None]:
         yield
     except OSError as error:
         reason = os.strerror(error.errno) if error.errno else str(error)
-        raise QueryError(f"cannot write {path.parent / _final_name(path)}: {reason}") from error
+        raise QueryError(f"cannot write {path}: {reason}") from error

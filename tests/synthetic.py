@@ -73,11 +73,16 @@ class Synthetic:
         tags: np.ndarray[Any, Any] | None = None,
         path_prefix: str = "",
         num_frames: int = NUM_FRAMES,
+        last_samples: int = WINDOW_SAMPLES,
     ) -> None:
         """Commit one part: recording name → number of windows; the path is `<name>.wav`."""
         rng = np.random.default_rng(seed)
         windows = [
-            Window(recording_id(name), number * WINDOW_SAMPLES, WINDOW_SAMPLES)
+            Window(
+                recording_id(name),
+                number * WINDOW_SAMPLES,
+                last_samples if number == count - 1 else WINDOW_SAMPLES,
+            )
             for name, count in recordings.items()
             for number in range(count)
         ]

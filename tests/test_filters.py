@@ -134,7 +134,9 @@ def segment_of(tags: Array) -> Segment:
     """A segment in memory: what `build` would have written, worked out column by column."""
     groups = [tags[:, list(indices)].max(1) for _, indices in VOCABULARY.groups]
     codes = code_of(np.concatenate([tags, np.array(groups).T], 1)).T.copy()
-    return Segment(Path(), {"tags": tags}, codes, np.ones(len(tags), bool))
+    return Segment(
+        Path(), {"tags": tags}, codes, np.ones(len(tags), bool), np.zeros(len(tags), "i4")
+    )
 
 
 @settings(max_examples=60, deadline=None)

@@ -220,8 +220,11 @@ def test_search_vectors_of_any_layout_give_the_same(generation: Generation) -> N
     assert (first.scores == second.scores).all()
 
 
-def test_search_shared_out_among_cores_misses_no_row(generation: Generation) -> None:
+def test_search_shared_out_among_cores_misses_no_row(
+    generation: Generation, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The rows are divided among the cores: any number of either has to come out even."""
+    monkeypatch.setattr("search.index._ROWS_WORTH_SHARING", 0)
     index = open_index(generation)
     vectors = a_random_vector(np.random.default_rng(1), generation)
     whole = index.search(vectors, 400).rows

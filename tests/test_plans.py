@@ -13,10 +13,11 @@ from hypothesis import strategies as st
 from oracle import Array, unit
 from synthetic import Synthetic, make_store
 
+from search.answers import Found
 from search.build import build
 from search.filters import TagFilter
 from search.planner import Level
-from search.query import Found, Query, SoundIndex
+from search.query import Query, SoundIndex
 from search.structure import IndexConfig
 
 pytestmark = pytest.mark.xdist_group("plans")  # built once

@@ -16,8 +16,8 @@ from synthetic import identity
 
 from indexer.heard import HeardTag
 from indexer.tags import TagVocabulary
+from search.answers import Hit
 from search.overview import Overview
-from search.query import Hit
 from search.show import (
     hits_csv,
     hits_json,
@@ -213,6 +213,7 @@ def overview_of(**fields: Any) -> Overview:
         "num_parts": 2,
         "num_dead_windows": 3,
         "num_indexed": 1234,
+        "index_kind": "sq8",
         "num_new_parts": 1,
         "statuses": {"ok": 2000, "failed": 2},
         "failures": {("open", "not audio\n"): 2},
@@ -232,7 +233,7 @@ def test_overview_lines_are_plain_and_say_all_counts() -> None:
         "1,234 windows of 1 recording, 3.4 h",
         "10 s, hop 10 s, frames pooled",
         "5.6 MB in 2 parts, 3 dead windows",
-        "1,234 windows; 1 new part: run 'soundalike build', exact",
+        "1,234 windows, sq8; 1 new part: run 'soundalike build'",
         "on cpu at fp32 (2 parts)",
         r"/mu\x0asic (01234567)",
         "2,000 ok, 2 failed",

@@ -1,0 +1,159 @@
+"""The engine under test: a real store of the made-up library, built and asked as people do."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from time import perf_counter
+from typing import Any
+
+import numpy as np
+from search_data import DIMENSION, FILTERS, TAGS, THRESHOLD, Array, Data, Filter, K
+
+from indexer.paths import path_id
+from indexer.store.creation import create_store, library_at
+from indexer.store.ledger import ID_DTYPE
+from indexer.store.lock import sole_writer
+from indexer.store.reader import Head, Store
+from indexer.store.schema import NUM_TAGS, Identity, LedgerRow, Origin
+from indexer.store.snapshot import Block, WindowTable
+from indexer.store.writer import PartWriter
+from indexer.tags import TagVocabulary
+from indexer.windows import WINDOW_SAMPLES, Window
+from search.answers import Found
+from search.build import build
+from search.filters import TagFilter
+from search.opened import OpenedStore
+from search.query import Query, SoundIndex
+
+_RECORDING_WINDOWS = 5
+_IDENTITY = Identity("0" * 64, "made-up", "made-up", frames="none")
+_ORIGIN = Origin("cpu", "fp32", {}, "2026-01-01T00:00:00+00:00")
+
+
+class Ours:
+    """A store with its index; the planner chooses the effort."""
+
+    note = "disk: vectors, all 527 tags and ids as well; the store itself comes on top"
+
+    def __init__(self, folder: Path, data: Data) -> None:
+        self._folder = folder
+        self._path = folder / "made-up.soundalike"
+        self._data = data
+        self._filters = [_tag_filter(one) for one in FILTERS]
+
+    def build(self) -> dict[str, float]:
+        written = self._folder / "written.json"
+        if not written.exists():
+            began = perf_counter()
+            shutil.rmtree(self._path, ignore_errors=True)
+            ids = write_store(self._path, self._data)
+            np.save(self._folder / "window_ids.npy", ids)
+            written.write_text(json.dumps({"write_s": perf_counter() - began}))
+        began = perf_counter()
+        build(Store.open(self._path))
+        return {"build_s": perf_counter() - began, **json.loads(written.read_text())}
+
+    def forget(self) -> None:
+        """Delete the index; the store, which is the data, stays."""
+        shutil.rmtree(self._path / "index", ignore_errors=True)
+
+    def files(self) -> list[Path]:
+        return [self._path / "index"]
+
+    def prepare(self) -> None:
+        ids = np.load(self._folder / "window_ids.npy")
+        self._order = np.argsort(ids)
+        self._sorted_ids = ids[self._order]
+
+    def open(self) -> None:
+        opened = OpenedStore.at(self._path)
+        self._vector_index = opened.index
+        self._index = SoundIndex([opened])
+
+    def efforts(self, share: float) -> Sequence[Any]:
+        return [None]
+
+    def query(self, vector: Array, number: int, effort: Any) -> Found:
+        return self._index.find(Query(vector[None], k=K, filter=self._filters[number]))
+
+    def rows(self, answer: Found) -> Array:
+        """Return the library's rows of an answer; not timed, as only the benchmark asks."""
+        return self._order[np.searchsorted(self._sorted_ids, answer.window_ids)]
+
+    def plan(self, answer: Found, effort: Any) -> str:
+        plan = answer.steps[0].plan
+        return plan.name if plan.is_exact else f"{plan.name} {plan.effort}"
+
+    def batch(self, vectors: Array, effort: Any) -> None:
+        self._vector_index.search_many(vectors, K)
+
+
+def _tag_filter(condition: Filter) -> TagFilter | None:
+    names = list(TAGS)
+    named = [tuple(names[tag] for tag in tags) for tags in condition[1:]]
+    return TagFilter(*named, threshold=THRESHOLD) if condition.terms else None
+
+
+def write_store(path: Path, data: Data) -> Array:
+    """Write the library as a store, and return the window id of each row."""
+    head = Head(
+        np.zeros((NUM_TAGS, DIMENSION), np.float32),
+        np.zeros(NUM_TAGS, np.float32),
+        np.ones(DIMENSION, np.float32),
+        np.zeros(DIMENSION, np.float32),
+    )
+    store = create_store(path, _IDENTITY, head, checkpoint="made-up", written_by="bench_search")
+    library = library_at(store, path.parent / "sounds")
+    vocabulary = TagVocabulary.audioset()
+    columns = [vocabulary.outputs(vocabulary.resolve(name))[0] for name in TAGS]
+    ids = np.empty(data.num_windows, np.int64)
+    with sole_writer(store.path), PartWriter(store, _ORIGIN) as writer:
+        for first, vectors, probabilities in data.blocks():
+            # What the model hears faintly nearly everywhere.
+            tags = np.random.default_rng(first).random((len(vectors), NUM_TAGS), np.float32)
+            tags = (0.1 * tags**8).astype(np.float16)
+            tags[:, columns] = probabilities.T
+            windows = _windows(first, len(vectors))
+            table = _table(windows)
+            ids[first : first + len(vectors)] = table.window_id
+            writer.add_windows(Block(table, vectors, tags), None)
+            recordings = dict.fromkeys(window.recording_id for window in windows)
+            writer.add_ledger([_ledger_row(library, recording) for recording in recordings])
+            writer.commit()
+    return ids
+
+
+def _windows(first: int, count: int) -> list[Window]:
+    windows = []
+    for row in range(first, first + count):
+        recording, number = divmod(row, _RECORDING_WINDOWS)
+        digest = hashlib.blake2b(recording.to_bytes(8, "little"), digest_size=16).digest()
+        windows.append(Window(digest, number * WINDOW_SAMPLES, WINDOW_SAMPLES))
+    return windows
+
+
+def _table(windows: Sequence[Window]) -> WindowTable:
+    return WindowTable(
+        np.array([window.window_id for window in windows], np.int64),
+        np.array([window.recording_id for window in windows], ID_DTYPE),
+        np.array([window.start_sample for window in windows], np.int64),
+        np.array([window.num_samples for window in windows], np.int32),
+    )
+
+
+def _ledger_row(library: str, recording: bytes) -> LedgerRow:
+    path = f"{recording.hex()}.wav"
+    return LedgerRow(
+        path_id=path_id(library, path),
+        library_id=library,
+        path=path,
+        size=1000,
+        mtime_ns=1,
+        status="ok",
+        recording_id=recording,
+        num_samples=_RECORDING_WINDOWS * WINDOW_SAMPLES,
+    )

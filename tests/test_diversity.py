@@ -1,0 +1,209 @@
+"""Diverse answers against a greedy choice written out, and what must hold beside it."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import oracle
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from oracle import Array, unit
+from synthetic import Synthetic, make_store
+
+from indexer.errors import QueryError
+from search.__main__ import main
+from search.build import build
+from search.diversity import DEFAULT_DIVERSITY, num_candidates, spread
+from search.filters import TagFilter
+from search.query import Query, SoundIndex
+
+
+def chosen_by_hand(vectors: Array, scores: Array, k: int, balance: float) -> list[int]:
+    """Greedy, one by one; of equal values the higher score, then the lower position."""
+    left, chosen = list(range(len(scores))), []
+    while left and len(chosen) < k:
+
+        def worth(at: int) -> tuple[float, float, int]:
+            nearest = max((float(vectors[at] @ vectors[one]) for one in chosen), default=None)
+            value = 0.0 if nearest is None else balance * scores[at] - (1 - balance) * nearest
+            return (value, float(scores[at]), -at)
+
+        best = max(left, key=worth)
+        left.remove(best)
+        chosen.append(best)
+    return chosen
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    seed=st.integers(0, 2**32 - 1),
+    num=st.integers(0, 25),
+    k=st.integers(1, 30),
+    balance=st.sampled_from([0.0, 0.25, 0.5, 0.75, 1.0]),
+)
+def test_spread_equals_a_greedy_choice_ties_included(
+    seed: int, num: int, k: int, balance: float
+) -> None:
+    """Products are multiples of 1/4 and scores of 1/8: every sum is exact, and many are equal."""
+    rng = np.random.default_rng(seed)
+    vectors = np.zeros((num, 768), np.float32)
+    for vector in vectors:
+        vector[rng.choice(6, 4, replace=False)] = rng.choice([-0.5, 0.5], 4)
+    scores = (rng.integers(-8, 9, num) / 8).astype(np.float32)
+    chosen = spread(vectors, scores, k, balance)
+    assert chosen.tolist() == chosen_by_hand(vectors.astype(float), scores, k, balance)
+
+
+def test_spread_takes_one_of_each_kind_before_a_second() -> None:
+    vectors = np.repeat(np.eye(3, 768, dtype=np.float32), 4, axis=0)
+    scores = np.linspace(0.9, 0.8, 12, dtype=np.float32)
+    assert spread(vectors, scores, 4, 0.7).tolist() == [0, 4, 8, 1]
+    assert spread(vectors, scores, 4, 1.0).tolist() == [0, 1, 2, 3]
+
+
+# --- in a query ----------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def stores(tmp_path_factory: pytest.TempPathFactory) -> list[Synthetic]:
+    """Two stores with 300 windows around eight centres, in recordings of up to five."""
+    folder = tmp_path_factory.mktemp("diverse")
+    made = []
+    for number in range(2):
+        store = make_store(folder / f"{number}", frames="none", root=folder / f"library{number}")
+        rng = np.random.default_rng(number)
+        recordings = {f"{number}-{name}": 1 + name % 5 for name in range(50)}
+        centres = np.random.default_rng(9).normal(0, 1, (8, 768))
+        kinds = rng.integers(0, 8, sum(recordings.values()))
+        scene = (centres[kinds] + 0.7 * rng.normal(0, 1, (len(kinds), 768))).astype(np.float32)
+        tags = np.where(rng.random((len(kinds), 527)) < 0.3, 0.9, 0.01)
+        store.add(recordings, scene=scene, tags=tags)
+        build(store.store)
+        made.append(store)
+    return made
+
+
+def expected(stores: list[Synthetic], query: Query) -> list[int]:
+    """Window ids: the plain answer of many, worked out, then chosen by hand."""
+    assert query.diversity is not None
+    plain = Query(
+        query.vectors,
+        num_candidates(query.k),
+        query.filter,
+        query.exclude,
+        query.group_by,
+        query.min_score,
+    )
+    best = oracle.answer(stores, plain)
+    scene = {row.window_id: row.scene for row in oracle.live_rows(*stores)}
+    vectors = unit(np.array([scene[window_id] for _, window_id in best]).reshape(-1, 768))
+    scores = np.array([score for score, _ in best])
+    chosen = chosen_by_hand(vectors, scores, query.k, 1 - query.diversity)
+    return [best[at][1] for at in chosen]
+
+
+@settings(max_examples=30, deadline=None)
+@given(
+    seed=st.integers(0, 2**32 - 1),
+    k=st.integers(1, 15),
+    diversity=st.sampled_from([0.1, DEFAULT_DIVERSITY, 0.5, 0.9]),
+    tagged=st.booleans(),
+    grouped=st.booleans(),
+    min_score=st.sampled_from([None, 0.0, 0.5]),
+)
+def test_diverse_query_equals_the_oracle(
+    stores: list[Synthetic],
+    seed: int,
+    k: int,
+    diversity: float,
+    tagged: bool,
+    grouped: bool,
+    min_score: float | None,
+) -> None:
+    rng = np.random.default_rng(seed)
+    scene = stores[0].scene[int(rng.integers(len(stores[0].scene)))]
+    query = Query(
+        vectors=unit(scene + rng.normal(0, 0.5, 768)).astype(np.float32),
+        k=k,
+        filter=TagFilter(("Dog",)) if tagged else None,
+        group_by="file" if grouped else None,
+        min_score=min_score,
+        diversity=diversity,
+    )
+    hits = SoundIndex.open(*(store.store.path for store in stores)).query(query)
+    assert [hit.window_id for hit in hits] == expected(stores, query)
+    if min_score is not None:
+        assert all(hit.score >= min_score for hit in hits)
+    if grouped:
+        assert len({hit.recording_id for hit in hits}) == len(hits)
+
+
+def test_diverse_answer_has_more_kinds_and_every_hit_its_own_score(
+    stores: list[Synthetic],
+) -> None:
+    index = SoundIndex.open(stores[0].store.path)
+    vectors = unit(stores[0].scene[0] + stores[0].scene[7]).astype(np.float32)
+
+    def likeness(diversity: float | None) -> float:
+        hits = index.query(Query(vectors, k=8, diversity=diversity))
+        plain = {hit.window_id: hit.score for hit in index.query(Query(vectors, k=200))}
+        assert [hit.score for hit in hits] == [plain[hit.window_id] for hit in hits]
+        found, _ = index.windows(hit.window_id for hit in hits)
+        return float((found @ found.T).mean())
+
+    assert likeness(0.9) < likeness(0.6) < likeness(None)
+
+
+def test_diversity_of_none_or_nothing_is_the_plain_answer(stores: list[Synthetic]) -> None:
+    index = SoundIndex.open(*(store.store.path for store in stores))
+    vectors = unit(stores[0].scene[3]).astype(np.float32)
+    plain = index.query(Query(vectors, k=20))
+    assert index.query(Query(vectors, k=20, diversity=0.0)) == plain
+    assert index.query(Query(vectors, k=20, diversity=None)) == plain
+    assert index.query(Query(vectors, k=1, diversity=0.9)) == plain[:1]
+
+
+def test_diverse_query_by_tag_alone_begins_with_the_best(stores: list[Synthetic]) -> None:
+    index = SoundIndex.open(stores[0].store.path)
+    wanted = TagFilter(("Dog",), threshold=0.5)
+    plain = index.query(Query(filter=wanted, k=100))
+    spread_out = index.query(Query(filter=wanted, k=10, diversity=0.5))
+    assert spread_out[0] == plain[0]
+    assert len(spread_out) == 10
+    assert {hit.window_id for hit in spread_out} <= {hit.window_id for hit in plain}
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"diversity": -0.1}, "from 0 to 1, got -0.1"),
+        ({"diversity": 1.5}, "from 0 to 1, got 1.5"),
+        ({"diversity": float("nan")}, "from 0 to 1, got nan"),
+        ({"diversity": 0.3, "k": 1001}, "at most 1,000 hits, got k = 1001"),
+    ],
+)
+def test_diversity_that_cannot_be_is_an_error(fields: dict[str, Any], message: str) -> None:
+    with pytest.raises(QueryError, match=message):
+        Query(np.eye(1, 768, dtype=np.float32), **fields)
+
+
+def test_search_diverse_is_the_default_strength(
+    stores: list[Synthetic], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = stores[0]
+    window = store.windows[0]
+    words = ["search", str(store.store.path), str(window.window_id), "--format", "json"]
+    monkeypatch.setattr(sys, "argv", ["soundalike", *words, "--diverse"])
+    with pytest.raises(SystemExit, match="0"):
+        main()
+    printed = [hit["window_id"] for hit in json.loads(capsys.readouterr().out)]
+    index = SoundIndex.open(Path(store.store.path))
+    vectors, _ = index.windows([window.window_id])
+    exclude = frozenset({window.recording_id})
+    hits = index.query(Query(vectors, exclude=exclude, diversity=DEFAULT_DIVERSITY))
+    assert printed == [hit.window_id for hit in hits]

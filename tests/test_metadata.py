@@ -1,0 +1,278 @@
+"""Metadata files: what is read from them, which recordings it belongs to, and what is refused."""
+
+from __future__ import annotations
+
+import os
+from datetime import UTC, date, datetime, time
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet
+import pytest
+from synthetic import Synthetic, make_store, recording_id
+
+import search.metadata
+from indexer.errors import QueryError
+from indexer.store.creation import library_at
+from search.build import build
+from search.metadata import Coverage, Metadata
+from search.opened import OpenedStore
+from search.places import Places
+
+
+def read(tmp_path: Path, content: str | bytes, name: str = "sheet.csv") -> Metadata:
+    file = tmp_path / name
+    file.write_bytes(content if isinstance(content, bytes) else content.encode())
+    return Metadata.read(file)
+
+
+def kinds(metadata: Metadata) -> dict[str, str]:
+    return {column.name: column.kind for column in metadata.columns}
+
+
+# --- columns -------------------------------------------------------------------------------------
+
+
+def test_read_csv_tells_the_kind_of_each_column(tmp_path: Path) -> None:
+    metadata = read(
+        tmp_path,
+        "path,n,x,ok,day,moment,zoned,clock,site,blank\n"
+        "a.wav,1,1.5,true,2024-05-01,2024-05-01 10:00:00,2024-05-01T10:00:00+0200,10:00:00,pond,\n"
+        "b.wav,NA,,false,,,,,,\n",
+    )
+    table = metadata.table.to_pydict()
+    assert kinds(metadata) == {
+        "n": "number",
+        "x": "number",
+        "ok": "truth",
+        "day": "time",
+        "moment": "time",
+        "zoned": "time",
+        "clock": "text",
+        "site": "text",
+        "blank": "empty",
+    }
+    assert table["n"] == [1, None]
+    assert table["zoned"] == [datetime(2024, 5, 1, 8), None]
+    assert table["clock"] == ["10:00:00", None]
+    assert table["site"] == ["pond", None]
+    assert metadata.keys.to_pylist() == ["a.wav", "b.wav"]
+
+
+def test_read_parquet_tells_the_kind_of_each_column(tmp_path: Path) -> None:
+    file = tmp_path / "sheet"
+    table = pa.table(
+        {
+            "Path": pa.array(["a.wav"]).dictionary_encode(),
+            "u": pa.array([2**64 - 1], pa.uint64()),
+            "money": pa.array([Decimal("1.50")]),
+            "nan": [float("nan")],
+            "zoned": pa.array([datetime(2024, 5, 1, tzinfo=UTC)], pa.timestamp("ns", "UTC")),
+            "day": [date(2024, 5, 1)],
+            "clock": [time(10)],
+            "large": pa.array(["x"], pa.large_string()),
+            "nested": [[1, 2]],
+            "bytes": [b"\xff"],
+        }
+    )
+    pa.parquet.write_table(table, file)
+    metadata = Metadata.read(file)
+    assert kinds(metadata) == {
+        "u": "number",
+        "money": "number",
+        "nan": "number",
+        "zoned": "time",
+        "day": "time",
+        "clock": "text",
+        "large": "text",
+    }
+    assert metadata.table.to_pylist() == [
+        {
+            "u": 2.0**64,
+            "money": 1.5,
+            "nan": None,
+            "zoned": datetime(2024, 5, 1),
+            "day": datetime(2024, 5, 1),
+            "clock": "10:00:00.000000",
+            "large": "x",
+        }
+    ]
+
+
+@pytest.mark.parametrize("delimiter", [",", ";", "\t"])
+def test_read_csv_takes_what_spreadsheets_write(tmp_path: Path, delimiter: str) -> None:
+    lines = ["path,site", '"a, b.wav","two\nlines; and, more"']
+    text = (
+        "\r\n".join(lines).replace('wav",', f'wav"{delimiter}').replace("path,", f"path{delimiter}")
+    )
+    metadata = read(tmp_path, "\ufeff" + text)
+    assert metadata.keys.to_pylist() == ["a, b.wav"]
+    assert metadata.table["site"].to_pylist() == ["two\nlines; and, more"]
+
+
+def test_read_csv_kind_is_told_from_all_rows(tmp_path: Path) -> None:
+    lines = [f"{n}.wav,{n}" for n in range(200_000)]
+    metadata = read(tmp_path, "\n".join(["path,n", *lines, "last.wav,many"]))
+    assert kinds(metadata) == {"n": "text"}
+
+
+def test_read_column_with_a_built_in_name_is_hidden(tmp_path: Path) -> None:
+    metadata = read(tmp_path, "file,path,duration\nx,a.wav,3\n")
+    assert metadata.keys.to_pylist() == ["a.wav"]
+    assert kinds(metadata) == {"file": "text"}
+    assert metadata.hidden == ("duration",)
+
+
+# --- which row belongs to which recording --------------------------------------------------------
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Synthetic:
+    """Recordings a and b, b in two libraries, and one with odd bytes in its name."""
+    made = make_store(tmp_path / "store", frames="none", root=tmp_path / "first")
+    made.add({"a": 1, "b": 1, r"odd \x5c\xff": 1}, path_prefix="in/")
+    second = Synthetic(made.store, library_at(made.store, tmp_path / "second"))
+    second.add_rows([second.row("in/b.wav", recording_id("b"))])
+    build(made.store)
+    return made
+
+
+def places_of(store: Synthetic) -> Places:
+    opened = OpenedStore.at(store.store.path)
+    return Places(opened.generation.recordings, opened.roots)
+
+
+def joined(store: Synthetic, metadata: Metadata) -> dict[tuple[str, str], int]:
+    """(library, path) → row of the file."""
+    places = places_of(store)
+    rows = metadata.rows(places)
+    assert rows.dtype == np.int64
+    names = zip(places.libraries.to_pylist(), places.paths.to_pylist(), strict=True)
+    return {(Path(one).name, path): int(row) for (one, path), row in zip(names, rows, strict=True)}
+
+
+def test_rows_relative_path_belongs_to_each_library(store: Synthetic, tmp_path: Path) -> None:
+    metadata = read(tmp_path, "filename,n\nnone.wav,0\n./in/b.wav,1\n,2\n,3\n")
+    assert joined(store, metadata) == {
+        ("first", "in/a.wav"): -1,
+        ("first", "in/b.wav"): 1,
+        ("second", "in/b.wav"): 1,
+        ("first", r"in/odd \x5c\xff.wav"): -1,
+    }
+
+
+def test_rows_absolute_path_belongs_to_one_library(store: Synthetic, tmp_path: Path) -> None:
+    metadata = read(tmp_path, f"path,n\n{tmp_path}/second/in/b.wav,0\n{tmp_path}/first/in/a.wav,1")
+    assert joined(store, metadata) == {
+        ("first", "in/a.wav"): 1,
+        ("first", "in/b.wav"): -1,
+        ("second", "in/b.wav"): 0,
+        ("first", r"in/odd \x5c\xff.wav"): -1,
+    }
+    assert metadata.values("n", metadata.rows(places_of(store))).to_pylist().count(None) == 2
+
+
+@pytest.mark.parametrize("name", [r"odd \x5c\xff", r"odd \\xff"])
+def test_rows_odd_name_is_known_as_stored_and_as_it_is(
+    store: Synthetic, tmp_path: Path, name: str
+) -> None:
+    metadata = read(tmp_path, f"path,n\nin/{name}.wav,0\n")
+    assert joined(store, metadata)["first", r"in/odd \x5c\xff.wav"] == 0
+
+
+def test_rows_root_that_is_not_utf8_is_compared_as_stored(tmp_path: Path) -> None:
+    root = Path(os.fsdecode(os.fsencode(tmp_path) + b"/\xff"))
+    made = make_store(tmp_path / "store", frames="none", root=root)
+    made.add({"a": 1})
+    build(made.store)
+    assert places_of(made).libraries.to_pylist() == [f"{tmp_path}/\\xff"]
+    metadata = read(tmp_path, f"path,n\n{tmp_path}/\\xff/a.wav,0\n")
+    assert metadata.rows(places_of(made)).tolist() == [0]
+
+
+def test_coverage_counts_what_has_no_counterpart(store: Synthetic, tmp_path: Path) -> None:
+    metadata = read(tmp_path, f"path,end\n{tmp_path}/second/in/b.wav,1\nx.wav,2\ny.wav,3\n")
+    empty = make_store(tmp_path / "empty", frames="none")
+    build(empty.store)
+    expected = Coverage(metadata.path, 2, 2, ("end",))
+    assert metadata.coverage([places_of(store), places_of(empty)]) == expected
+
+
+def test_coverage_of_an_empty_store_is_no_error(tmp_path: Path) -> None:
+    empty = make_store(tmp_path / "empty", frames="none")
+    build(empty.store)
+    metadata = read(tmp_path, "path\na.wav\n")
+    assert metadata.coverage([places_of(empty)]) == Coverage(metadata.path, 1, 0, ())
+
+
+# --- refusals ------------------------------------------------------------------------------------
+
+
+def test_coverage_nothing_in_common_shows_both_spellings(store: Synthetic, tmp_path: Path) -> None:
+    metadata = read(tmp_path, "path\nIN/A.wav\n")
+    with pytest.raises(QueryError, match=r"'IN/A.wav' where the store has 'in/.*relative"):
+        metadata.coverage([places_of(store)])
+
+
+def test_rows_relative_and_absolute_for_one_place_are_an_error(
+    store: Synthetic, tmp_path: Path
+) -> None:
+    metadata = read(tmp_path, f"path\nin/a.wav\n{tmp_path}/first/in/a.wav\n")
+    with pytest.raises(QueryError, match=r"two rows for in/a.wav"):
+        metadata.rows(places_of(store))
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        ("path,n\na.wav,1\n./a.wav,2\n", "more than one row for 'a.wav'"),
+        ("name,n\na.wav,1\n", "no column 'path', 'file' or 'filename'.*'name', 'n'"),
+        ("path,n,n\na.wav,1,2\n", "more than one column 'n'"),
+        ("path\n1\n2\n", "column of paths .* holds int64"),
+        (b"path,n\n\xff.wav,1\n", "column of paths .* holds binary"),
+        (b"", "cannot read metadata .*Empty CSV"),
+        ("path,n\na.wav,1,2,3\n", "cannot read metadata .*Expected 2 columns, got 4"),
+        (b"PAR1 and no more", "cannot read metadata"),
+    ],
+)
+def test_read_what_cannot_be_used_says_why(tmp_path: Path, content: str | bytes, says: str) -> None:
+    with pytest.raises(QueryError, match=says) as caught:
+        read(tmp_path, content)
+    assert "sheet.csv" in str(caught.value)
+
+
+@pytest.mark.parametrize(("name", "says"), [("none.csv", "no such file"), ("", "not a file")])
+def test_read_what_is_no_file_is_an_error(tmp_path: Path, name: str, says: str) -> None:
+    with pytest.raises(QueryError, match=says):
+        Metadata.read(tmp_path / name)
+
+
+def test_read_pipe_is_refused_and_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(QueryError, match="not a file"):
+        Metadata.read(tmp_path / "pipe")
+
+
+def test_read_more_than_the_limit_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(search.metadata, "_MAX_BYTES", 10_000)
+    with pytest.raises(QueryError, match=r"20,005 bytes, at most 10,000"):
+        read(tmp_path, "path\n" + "a" * 20_000)
+    packed = tmp_path / "packed.parquet"
+    numbers: dict[str, Any] = {"path": ["a.wav"] * 50_000, "n": range(50_000)}
+    pa.parquet.write_table(pa.table(numbers), packed, compression="zstd", row_group_size=5_000)
+    monkeypatch.setattr(search.metadata, "_MAX_BYTES", packed.stat().st_size + 1)
+    with pytest.raises(QueryError, match="bytes unpacked"):
+        Metadata.read(packed)
+
+
+def test_read_time_out_of_range_is_an_error(tmp_path: Path) -> None:
+    file = tmp_path / "sheet.parquet"
+    times = pa.array([2**62], pa.timestamp("ms"))
+    pa.parquet.write_table(pa.table({"path": ["a.wav"], "day": times}), file)
+    with pytest.raises(QueryError, match=r"column 'day' cannot be read: .*out of bounds"):
+        Metadata.read(file)

@@ -66,11 +66,14 @@ def measured(generation: Generation, lists: Lists | None, target: float) -> Vect
         num_rows = generation.num_windows * share
         if levels and (num_rows * row_ms <= WORTH_WAITING_MS or num_rows < 2 * CALIBRATED_K):
             break  # narrower filters are answered exactly
-        found = [_level(index, sample, mask, share, aim) for mask in _masks(index, share, rng)]
+        least = levels[-1].effort if levels else 1  # a narrower filter never takes less
+        found = [
+            _level(index, sample, mask, share, aim, least) for mask in _masks(index, share, rng)
+        ]
         worst = max(found, key=lambda level: level.effort)
-        least = levels[-1].effort if levels else 0
-        recall = min(level.recall for level in found)
-        levels.append(Level(share, max(worst.effort, least), recall, worst.ms))
+        levels.append(worst._replace(recall=min(level.recall for level in found)))
+        if worst.ms > num_rows * row_ms:
+            break  # from here on, exact is quicker
     final = Calibration(target, generation.num_windows, row_ms, tuple(levels))
     return VectorIndex(generation, final, lists)
 
@@ -93,9 +96,9 @@ def _exact_row_ms(generation: Generation, rng: np.random.Generator) -> float:
     vector = rng.normal(0, 1, (1, generation.segments[0].vectors.shape[1])).astype(np.float32)
     times = [
         found.scan_ms + found.rescore_ms
-        for found in (index.search(vector, CALIBRATED_K, masks) for _ in range(_TIMES + 1))
+        for found in (index.search(vector, CALIBRATED_K, masks) for _ in range(_TIMES))
     ]
-    return float(np.median(times[1:]) / num_rows)  # the first had to read the disk
+    return min(times) / num_rows  # the others had to read the disk, or to wait for other programs
 
 
 def _masks(index: VectorIndex, share: float, rng: np.random.Generator) -> Iterator[list[Mask]]:
@@ -117,12 +120,16 @@ def _masks(index: VectorIndex, share: float, rng: np.random.Generator) -> Iterat
 
 
 def _level(
-    index: VectorIndex, sample: Sample, masks: Sequence[Mask], share: float, aim: float
+    index: VectorIndex,
+    sample: Sample,
+    masks: Sequence[Mask],
+    share: float,
+    aim: float,
+    effort: int,
 ) -> Level:
-    """Double the effort until the recall is reached, or all lists are visited."""
+    """Double an effort until the recall is reached, or all lists are visited."""
     assert index.lists is not None
     truth = _truth(index, sample, masks)
-    effort = 1
     while True:
         recall, ms = _recall(index, sample, masks, truth, effort)
         if recall >= aim or effort >= index.lists.trained.num_lists:

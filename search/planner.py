@@ -17,8 +17,7 @@ _AS_GOOD_AS = 1.1
 PlanName = Literal["exact", "lists"]
 
 
-@dataclass(frozen=True, slots=True)
-class Level:
+class Level(NamedTuple):
     """What was measured at the build, for filters that a certain share of the rows matches.
 
     Attributes:
@@ -58,7 +57,7 @@ class Calibration:
 
     def as_data(self) -> dict[str, Any]:
         """Return plain data, for a manifest."""
-        return asdict(self)
+        return {**asdict(self), "levels": [level._asdict() for level in self.levels]}
 
 
 class Plan(NamedTuple):

@@ -87,6 +87,22 @@ def test_store_format_lines_run_one_after_the_other(workplace: Path) -> None:
     assert re.search(r"animals/\w*dog\w*\.(ogg|wav)", result.stdout)
 
 
+@pytest.mark.xdist_group("docs")
+def test_search_page_commands_and_python_run(workplace: Path) -> None:
+    page = REPOSITORY / "docs" / "search.md"
+    if (workplace / "samples.soundalike").exists():  # the README's, made in the same way
+        shell = "\n".join(blocks(page, "sh")).replace("soundalike index", ": soundalike index")
+    else:
+        shell = "\n".join(blocks(page, "sh"))
+    assert "97 windows, exact" in run_shell(shell, workplace)
+    (code,) = blocks(page, "python")
+    result = subprocess.run(
+        [sys.executable, "-c", code], cwd=workplace, capture_output=True, text=True, check=False
+    )
+    assert result.returncode == 0, result.stderr
+    assert re.fullmatch(r"exact True \d+ of 97\n", result.stdout)
+
+
 def test_store_format_names_every_column_and_no_other() -> None:
     text = (REPOSITORY / "docs" / "store-format.md").read_text()
     for file, schema in SCHEMAS.items():

@@ -42,9 +42,9 @@ ENGINES = {
 TARGET_RECALL = 0.95
 #: Queries that find out which effort is enough; and seconds that one filter may take for that.
 SWEEP_QUERIES = 50
-SWEEP_S = 60.0
+SWEEP_S = 20.0
 #: Slow queries are timed as long as this, though never fewer than so many.
-TIMED_S = 20.0
+TIMED_S = 10.0
 MIN_QUERIES = 20
 #: Of a window on disk: in the parts, in the segments, and in the codes of the lists.
 BYTES_PER_WINDOW = 9_500

@@ -39,9 +39,8 @@ def draw(results: list[dict[str, Any]], out: Path) -> None:
         for axis in row:
             _finish(axis)
     handles, labels = axes[0][0].get_legend_handles_labels()
-    rows = len(labels) // 6 + 1
     figure.legend(handles, labels, loc="lower center", ncols=6, frameon=False)
-    figure.tight_layout(rect=(0, 0.05 * rows, 1, 1))
+    figure.tight_layout(rect=(0, 0.4 / figure.get_figheight(), 1, 1))
     out.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(out, transparent=True, dpi=150)
 
@@ -79,6 +78,7 @@ def _draw_recall(axis: Any, results: dict[str, Any]) -> None:
         shares, recalls = [share for share, _ in points], [trial["recall"] for _, trial in points]
         axis.plot(shares, recalls, color=colour, lw=2.8 if name == "ours" else 1.4, marker=marker)
     axis.axhline(_TARGET, color=_INK, lw=1, ls=":")
+    axis.set_ylim(top=1.005, bottom=min(0.9, axis.get_ylim()[0]))
     axis.set_ylabel("recall at 10")
     axis.set_title(f"{results['windows']:,} windows: what was found")
 

@@ -45,4 +45,4 @@ def best_fits(
         found.append(start + near)
     all_scores, all_rows = np.concatenate(scores), np.concatenate(found)
     order = np.lexsort((generation.window_ids(all_rows), -all_scores))[:k]
-    return Neighbours(all_scores[order], all_rows[order])
+    return Neighbours(all_scores[order], all_rows[order], num_allowed=len(least))

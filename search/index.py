@@ -28,8 +28,8 @@ _FEW_VECTORS = 4
 #: Where so many rows of a segment are allowed, reading all of them in order is quicker: one core
 #: read 100,000 of 200,000 picked rows in the time in which it read all 200,000.
 _MOST = 0.6
-#: Rows whose products one core computes in some tenths of a millisecond; see the same in `lists`.
-_ROWS_WORTH_SHARING = 1024
+#: Rows whose products one core computes in some 10 ms; see the same in `lists`.
+_ROWS_WORTH_SHARING = 1 << 16
 #: Effort grows by this, where the visited lists hold too few matching rows.
 _GROWTH = 4
 #: Vectors answered at a time by `search_many`, and rows that they are multiplied with: 0.2 GB.
@@ -44,6 +44,7 @@ class Neighbours(NamedTuple):
         scores: (n,) float32 cosine similarities, the highest first.
         rows: (n,) positions in the generation; of equal scores, the lower window id first.
         plan: How they were found, in the end.
+        num_allowed: Rows that might have been found.
         scan_ms: Milliseconds until candidates were found.
         rescore_ms: Milliseconds to compute their scores, and sort them.
     """
@@ -51,6 +52,7 @@ class Neighbours(NamedTuple):
     scores: Float32
     rows: Integers
     plan: Plan = EXACT
+    num_allowed: int = 0
     scan_ms: float = 0.0
     rescore_ms: float = 0.0
 
@@ -108,8 +110,9 @@ class VectorIndex:
             Damaged rows that are not numbers are never among them.
         """
         masks = self._masks(allowed)
-        plan = choose(self.calibration, _count(masks), self.generation.num_windows, k, exact=exact)
-        return self.run(plan, vectors, k, masks)
+        num_allowed, num_live = _count(masks), self.generation.num_windows
+        plan = choose(self.calibration, num_allowed, num_live, k, exact=exact)
+        return self.run(plan, vectors, k, masks)._replace(num_allowed=num_allowed)
 
     def run(self, plan: Plan, vectors: Float32, k: int, masks: Sequence[Mask]) -> Neighbours:
         """Search by a plan; lists that hold too few rows which match give way to all rows."""
@@ -125,8 +128,8 @@ class VectorIndex:
         scanned = perf_counter()
         scores = self.score(vectors, rows)
         order = np.lexsort((self.generation.window_ids(rows), -scores))[:k]
-        times = (scanned - began) * 1e3, (perf_counter() - scanned) * 1e3
-        return Neighbours(scores[order], rows[order], plan, *times)
+        scan_ms, rescore_ms = (scanned - began) * 1e3, (perf_counter() - scanned) * 1e3
+        return Neighbours(scores[order], rows[order], plan, 0, scan_ms, rescore_ms)
 
     def search_many(
         self,
@@ -238,7 +241,7 @@ class VectorIndex:
         first, most = effort, self.lists.trained.num_lists // _GROWTH
         while effort <= max(first, most):
             near, rows = self._scan(effort, vectors, num_fetched, masks)
-            distinct, best = _best_of_each(rows[rows >= 0], near[rows >= 0])
+            distinct, best = _best_of_each(rows, near)
             if len(distinct) >= 2 * k:
                 return distinct[np.argsort(-best, kind="stable")[:num_fetched]], effort
             effort *= _GROWTH
@@ -338,13 +341,15 @@ def _nearness_of_blocks(
 
 
 def _nearness_in_place(vector: Float32, stored: Float32, rows: Integers) -> Float32:
-    """Return (n,) products of a vector with rows that are read where they are, on all cores."""
-    num_cores = faiss.omp_get_max_threads() if len(rows) > _ROWS_WORTH_SHARING else 1
+    """Return (n,) products of a vector with rows that are read where they are."""
+    all_cores = faiss.omp_get_max_threads()
+    num_cores = all_cores if len(rows) > _ROWS_WORTH_SHARING else 1
     each = -(-len(rows) // num_cores)
     padded = np.full((num_cores, each), rows[-1])  # FAISS shares out queries, not rows
     padded.ravel()[: len(rows)] = rows
     copies = np.tile(vector, (num_cores, 1))
     products = np.empty((num_cores, each), np.float32)
+    faiss.omp_set_num_threads(num_cores)  # of this thread; it would wait for idle ones as well
     faiss.fvec_inner_products_by_idx(
         faiss.swig_ptr(products),
         faiss.swig_ptr(copies),
@@ -354,6 +359,7 @@ def _nearness_in_place(vector: Float32, stored: Float32, rows: Integers) -> Floa
         num_cores,
         each,
     )
+    faiss.omp_set_num_threads(all_cores)
     return products.ravel()[: len(rows)]
 
 
@@ -367,7 +373,11 @@ def _best(scores: Float32, rows: Integers, k: int) -> tuple[Float32, Integers]:
 
 
 def _best_of_each(rows: Integers, scores: Float32) -> tuple[Integers, Float32]:
-    """Return the distinct rows, and the best score of each."""
-    order = np.argsort(rows, kind="stable")
-    distinct, first = np.unique(rows[order], return_index=True)
-    return distinct, np.maximum.reduceat(scores[order], first) if len(first) else scores
+    """Return the distinct rows of what was found for some vectors, and the best score of each."""
+    is_row = rows >= 0
+    found, near = rows[is_row], scores[is_row]
+    if len(rows) == 1:  # one vector finds no row twice
+        return found, near
+    order = np.argsort(found, kind="stable")
+    distinct, first = np.unique(found[order], return_index=True)
+    return distinct, np.maximum.reduceat(near[order], first) if len(first) else near

@@ -35,9 +35,9 @@ TRAINING_ROWS_PER_LIST = 40
 _ITERATIONS = 8
 _BLOCK_ROWS = 16384
 _ROW_BYTES = 8
-#: Codes that one core scans in about a millisecond. Below, waiting for a second core, which other
-#: programs may be using, costs more than it helps: 10 ms instead of 0.5 were seen.
-_ROWS_WORTH_SHARING = 16_384
+#: Codes that one core scans in some 10 ms. Below, one core does it: to wait for a second, which
+#: other programs may be using, took 8 to 30 ms where the scan takes one.
+_ROWS_WORTH_SHARING = 1 << 17
 
 TRAINED_FILE = "trained.faiss"
 SIZES_PREFIX = "sizes-"
@@ -128,12 +128,12 @@ class Trained:
 
     def distances(self, vectors: Float32) -> Float32:
         """Return (n,) how far vectors of length 1 are from their centres, as 1 - cosine."""
-        return np.asarray(1 - self.nearest(vectors, 1).scores[:, 0])
+        return np.asarray(1 - self._centres.search(vectors, 1)[0][:, 0])
 
     def encode(self, vectors: Float32) -> tuple[Integers, npt.NDArray[np.uint8]]:
         """Return (n,) the list of each vector, and (n, code_bytes) its code there."""
         vectors = np.ascontiguousarray(vectors, np.float32)
-        lists = np.ascontiguousarray(self.nearest(vectors, 1).lists[:, 0])
+        lists = np.ascontiguousarray(self._centres.search(vectors, 1)[1][:, 0])
         lists = np.maximum(lists, 0)  # a vector that is not a number is near to none
         codes = np.empty((len(vectors), self.code_bytes), np.uint8)
         self._index.encode_vectors(

@@ -220,7 +220,7 @@ class SoundIndex:
                 is_all |= len(found.rows) < num_found  # whatever comes later is below it as well
             chosen = self._distinct(found, query)
             if is_all or len(chosen.rows) >= query.num_candidates:
-                steps = self._steps(rounds, allowed, filter_ms)
+                steps = self._steps(rounds, filter_ms)
                 return Found(*self._cut(chosen.take(slice(query.num_candidates)), query), steps)
             num_asked *= _GROWTH  # several windows of a recording, or a window in several stores
 
@@ -258,6 +258,8 @@ class SoundIndex:
             )
             for n, (one, near) in enumerate(zip(self.opened, each, strict=True))
         ]
+        if len(columns) == 1:
+            return columns[0], len(columns[0].rows) < num_asked
         merged = _Rows(*(np.concatenate(column) for column in zip(*columns, strict=True)))
         merged = merged.take(np.lexsort((merged.stores, merged.window_ids, -merged.scores)))
         ends = [
@@ -277,17 +279,12 @@ class SoundIndex:
             vectors[mine] = one.generation.vectors(chosen.rows[mine])
         return chosen.take(spread(vectors, chosen.scores, query.k, 1 - query.diversity))
 
-    def _steps(
-        self,
-        rounds: Sequence[Sequence[Neighbours]],
-        allowed: Sequence[Sequence[Mask]],
-        filter_ms: float,
-    ) -> tuple[Step, ...]:
+    def _steps(self, rounds: Sequence[Sequence[Neighbours]], filter_ms: float) -> tuple[Step, ...]:
         return tuple(
             Step(
                 store=one.store.path,
                 plan=rounds[-1][number].plan,
-                num_matching=sum(int(np.count_nonzero(mask)) for mask in allowed[number]),
+                num_matching=rounds[-1][number].num_allowed,
                 num_windows=one.generation.num_windows,
                 num_lists=one.index.lists.trained.num_lists if one.index.lists else 0,
                 filter_ms=filter_ms / len(self.opened),
@@ -299,6 +296,8 @@ class SoundIndex:
 
     def _distinct(self, found: _Rows, query: Query) -> _Rows:
         """Drop all but the best row of each window, or of each recording."""
+        if len(self.opened) == 1 and not query.group_by:
+            return found  # a store has each window once
         keys: Ids | Integers = found.window_ids
         if query.group_by:
             keys = np.empty(len(found.rows), ID_DTYPE)

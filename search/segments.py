@@ -259,8 +259,11 @@ class Generation:
         Yields:
             (segment, rows within it, their positions in `rows`), for segments that have any.
         """
+        if len(self.segments) == 1:
+            yield self.segments[0], rows, np.arange(len(rows))
+            return
         segment_of = np.searchsorted(self.starts, rows, side="right") - 1
-        for number in np.unique(segment_of):
+        for number in np.flatnonzero(np.bincount(segment_of)):
             at = np.flatnonzero(segment_of == number)
             yield self.segments[number], rows[at] - self.starts[number], at
 

@@ -153,13 +153,16 @@ def _blocks(
     advance: Callable[[int], None],
     show_download: Callable[[int, int | None], None] | None,
 ) -> Iterator[Queries]:
+    size = block_size(options.k)
     for one in sources.stores:
-        yield from stored_queries(one, block_size(options.k), advance)
+        yield from stored_queries(one, size, advance)
     if sources.files:
         from search.embed import extractor_for  # noqa: PLC0415 - torch takes seconds to import
 
         extractor = extractor_for(opened.store, options.checkpoint, options.device, show_download)
-        yield from heard_queries(sources, extractor, opened.store.identity, advance)
+        for heard in heard_queries(sources, extractor, opened.store.identity, advance):
+            for first in range(0, len(heard.vectors), size):
+                yield Queries(*(column[first : first + size] for column in heard))
 
 
 class _Hits(NamedTuple):

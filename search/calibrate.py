@@ -6,7 +6,6 @@ answers, as it would be too easy to find. The truth is exact.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
@@ -25,13 +24,14 @@ _NUM_QUERIES = 100
 #: Aimed at is this share of the way from the target to 1: of 0.95, 0.97. That is two standard
 #: errors of a recall measured with so many queries.
 _RESERVE = 0.4
-#: Efforts are tried in steps of about this factor.
-_STEP = 1.4
+#: Tried in this order; the last visits half of all lists.
+_REACHES = (0.0, 0.03, 0.06, 0.08, 0.1, 0.12, 0.14, 0.17, 0.2, 0.25, 0.3, 0.4, 0.6, 2.0)
 #: Rows of a query's own recording that may stand before the ten that count.
 _MAX_OWN = 64
 #: Rows that an exact search is timed with, and how often.
 _TIMED_ROWS, _TIMES = 20_000, 5
-#: Candidates to score again, as multiples of k: tried in this order.
+#: Candidates to score again, as multiples of k: tried in this order, at this reach.
+_FAR = 0.3
 _FETCHES = (2, 4, 8, 16, 32, 64)
 #: A tag stands for a share if its own is within this factor of it.
 _NEAR_ENOUGH = 2.0
@@ -72,11 +72,11 @@ def measured(generation: Generation, lists: Lists | None, target: float) -> Vect
         num_rows = generation.num_windows * share
         if levels and (num_rows * row_ms <= WORTH_WAITING_MS or num_rows < 2 * CALIBRATED_K):
             break  # narrower filters are answered exactly
-        least = levels[-1].effort if levels else 1  # a narrower filter never takes less
+        least = levels[-1].reach if levels else 0.0  # a narrower filter never takes less
         found = [
             _level(index, sample, mask, share, aim, least) for mask in _masks(index, share, rng)
         ]
-        worst = max(found, key=lambda level: level.effort)
+        worst = max(found, key=lambda level: (level.reach, level.ms))
         levels.append(worst._replace(recall=min(level.recall for level in found)))
         if worst.ms > num_rows * row_ms:
             break  # from here on, exact is quicker
@@ -131,16 +131,16 @@ def _level(
     masks: Sequence[Mask],
     share: float,
     aim: float,
-    effort: int,
+    least: float,
 ) -> Level:
-    """Raise an effort until the recall is reached, or all lists are visited."""
-    assert index.lists is not None
+    """Reach further, until the recall is good enough."""
     truth = _truth(index, sample, masks)
-    while True:
-        recall, ms = _recall(index, sample, masks, truth, effort)
-        if recall >= aim or effort >= index.lists.trained.num_lists:
-            return Level(share, effort, recall, ms)
-        effort = min(math.ceil(_STEP * effort), index.lists.trained.num_lists)
+    for reach in _REACHES:
+        if reach >= least:
+            level = _measured_at(index, sample, masks, truth, Level(share, reach, 0, 0.0, 0.0))
+            if level.recall >= aim:
+                break
+    return level
 
 
 def _truth(index: VectorIndex, sample: Sample, masks: Sequence[Mask]) -> list[Integers]:
@@ -154,16 +154,16 @@ def _truth(index: VectorIndex, sample: Sample, masks: Sequence[Mask]) -> list[In
     return best
 
 
-def _recall(
+def _measured_at(
     index: VectorIndex,
     sample: Sample,
     masks: Sequence[Mask],
     truth: Sequence[Integers],
-    effort: int,
-) -> tuple[float, float]:
-    """Return how much of the truth is found at an effort, and the median milliseconds."""
-    plan = Plan("lists", effort, 0.0, 0.0)
-    found, times = 0, []
+    level: Level,
+) -> Level:
+    """Return a level with how much of the truth it finds, and what that takes: the medians."""
+    plan = Plan("lists", level.reach, 0, 0.0, 0.0)
+    num_found, efforts, times = 0, [], []
     segments = index.generation.segments
     for at, recording in enumerate(sample.recordings):
         others = [
@@ -171,9 +171,11 @@ def _recall(
             for mask, segment in zip(masks, segments, strict=True)
         ]
         answer = index.run(plan, sample.vectors[at : at + 1], CALIBRATED_K, others)
-        found += len(np.intersect1d(answer.rows, truth[at]))
+        num_found += len(np.intersect1d(answer.rows, truth[at]))
+        efforts.append(answer.plan.effort)
         times.append(answer.scan_ms + answer.rescore_ms)
-    return found / max(1, sum(map(len, truth))), float(np.median(times))
+    recall = num_found / max(1, sum(map(len, truth)))
+    return Level(level.share, level.reach, int(np.median(efforts)), recall, float(np.median(times)))
 
 
 def _enough_fetched(
@@ -181,12 +183,12 @@ def _enough_fetched(
 ) -> int:
     """Return how many candidates are enough: more would find less than half a percent more."""
     masks = [segment.alive for segment in generation.segments]
-    effort = max(1, lists.trained.num_lists // 8)
+    far = Level(1.0, _FAR, 0, 0.0, 0.0)
     truth = _truth(VectorIndex(generation, calibration, lists), sample, masks)
     recalls = {}
     for fetch in (_FETCHES[-1], *_FETCHES[:-1]):
         index = VectorIndex(generation, calibration, lists._replace(fetch=fetch))
-        recalls[fetch], _ = _recall(index, sample, masks, truth, effort)
+        recalls[fetch] = _measured_at(index, sample, masks, truth, far).recall
         if fetch != _FETCHES[-1] and recalls[fetch] >= recalls[_FETCHES[-1]] - 0.005:
             return fetch
     return _FETCHES[-1]

@@ -174,6 +174,10 @@ def _print_coverage(coverage: Coverage) -> None:
     lines = [
         f"column {name!r} is not used: a built-in one has the name" for name in coverage.hidden
     ]
+    lines += [
+        f"column {name!r} is not used: it holds neither numbers, text, times nor true and false"
+        for name in coverage.unusable
+    ]
     if coverage.num_unused_rows:
         lines.append(f"no recording for {count(coverage.num_unused_rows, 'row')}")
     if coverage.num_bare_recordings:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import reduce
@@ -17,9 +18,9 @@ from indexer.heard import DEFAULT_THRESHOLD
 from indexer.store.ledger import Integers, Mask
 from indexer.store.snapshot import Float32
 from indexer.windows import SAMPLE_RATE_HZ
-from search.expression import Compared, Either, Every, Heard, Negation, Node, Operand, parse
 from search.filters import Condition, Probability, Term
 from search.metadata import Metadata
+from search.nodes import Compared, Either, Every, Heard, Negation, Node, Operand
 from search.places import Places
 from search.segments import Generation, Segment
 
@@ -35,8 +36,10 @@ _TESTS: dict[str, Callable[[pa.Array, pa.Array], pa.Array]] = {
         pc.greater_equal(values, to[0]), pc.less_equal(values, to[1])
     ),
     "in": lambda values, to: pc.is_in(values, value_set=to),
-    "like": lambda values, to: pc.match_like(values, to[0].as_py()),
-    "ilike": lambda values, to: pc.match_like(values, to[0].as_py(), ignore_case=True),
+    "like": lambda values, to: pc.match_substring_regex(values, _regex(to[0].as_py())),
+    "ilike": lambda values, to: pc.match_substring_regex(
+        values, _regex(to[0].as_py()), ignore_case=True
+    ),
 }
 
 
@@ -97,6 +100,8 @@ class Where:
             ExpressionError: If it cannot be understood; the message points at the spot.
             QueryError: If the threshold is not a probability.
         """
+        from search.expression import parse  # noqa: PLC0415 - lark is only for those who ask so
+
         columns = metadata.columns if metadata else ()
         return cls(parse(text, columns, threshold=threshold, descendants=descendants), metadata)
 
@@ -226,6 +231,16 @@ def _alike(values: pa.Array, operands: Sequence[Operand]) -> tuple[pa.Array, pa.
     if pa.types.is_floating(values.type):
         operands = [float(operand) for operand in operands]  # type: ignore[arg-type]
     return values, pa.array(operands, values.type)
+
+
+def _regex(pattern: str) -> str:
+    r"""Return what a pattern of `like` is as a regular expression: %, _, and \ before one of them.
+
+    `pyarrow.compute.match_like` takes \\ for two backslashes where the rest of a pattern is plain.
+    """
+    wild = {"%": ".*", "_": "."}
+    parts = re.findall(r"\\?.", pattern, re.DOTALL)
+    return rf"(?s)\A{''.join(wild.get(part) or re.escape(part[-1]) for part in parts)}\z"
 
 
 def _of_windows(name: str, segment: Segment, rows: Integers | slice) -> npt.NDArray[Any]:

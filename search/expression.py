@@ -20,7 +20,8 @@ from indexer.heard import DEFAULT_THRESHOLD
 from indexer.tags import TagVocabulary
 from search.columns import BUILT_IN, Column, Kind, find_column, proposal
 from search.filters import Term, float16_above, float16_at_least, tag_term
-from search.pointing import pointing_at, syntax_error
+from search.nodes import Compared, Either, Every, Heard, Negation, Node, Operand
+from search.pointing import pointing_at, shortened, syntax_error
 
 _GRAMMAR = r"""
 start: either
@@ -68,63 +69,6 @@ _LITERALS: dict[Kind, tuple[str, str, str]] = {
     "truth": ("true and false", "TRUTH", "true or false"),
     "time": ("times", "TEXT", "a date such as '2024-05-31' or '2024-05-31 14:00'"),
 }
-
-Operand = int | float | str | bool | datetime
-
-
-@dataclass(frozen=True, slots=True)
-class Heard:
-    """A tag's probability reaches a bound, or stays below it.
-
-    Attributes:
-        term: The tag.
-        bound: Least probability that reaches it.
-        is_wanted: Whether it has to be reached.
-    """
-
-    term: Term
-    bound: np.float16
-    is_wanted: bool
-
-
-@dataclass(frozen=True, slots=True)
-class Compared:
-    """A comparison with a column.
-
-    Attributes:
-        column: The column.
-        operator: In lower case: "=", "!=", "<", "<=", ">" or ">="; "like", "ilike", "in", "between"
-            and "is null", and the same with "not".
-        operands: What it is compared with, of the column's kind; none for a column without values.
-    """
-
-    column: Column
-    operator: str
-    operands: tuple[Operand, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class Negation:
-    """What it holds does not hold."""
-
-    part: Node
-
-
-@dataclass(frozen=True, slots=True)
-class Every:
-    """All of its parts hold."""
-
-    parts: tuple[Node, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Either:
-    """One of its parts holds, or more."""
-
-    parts: tuple[Node, ...]
-
-
-Node = Heard | Compared | Negation | Every | Either
 
 
 def parse(
@@ -221,7 +165,8 @@ class _Reading:
         column = find_column(self.columns, spelt) if name.type != "QUOTED" else None
         if name.type == "BRACKETED":
             if column is None:
-                self._fail(name, f"unknown column [{spelt}]. {proposal(self.columns, spelt)}")
+                unknown = f"unknown column [{shortened(spelt)}]"
+                self._fail(name, f"{unknown}. {proposal(self.columns, spelt)}")
             return column
         is_tag = TagVocabulary.audioset().find(spelt) is not None
         if column is not None and is_tag:
@@ -234,7 +179,8 @@ class _Reading:
         except UnknownTagError as error:
             is_unknown = name.type == "WORD" and not is_tag
             columns = f" {proposal(self.columns, spelt)}" if is_unknown else ""
-            raise pointing_at(self.text, _start(name), f"{error}{columns}") from error
+            problem = str(error).replace(repr(spelt)[1:-1], shortened(spelt))
+            raise pointing_at(self.text, _start(name), f"{problem}{columns}") from error
 
     def _heard(self, term: Term, operator: str, words: list[Token], values: list[Token]) -> Node:
         if not operator:
@@ -252,7 +198,8 @@ class _Reading:
 
     def _probability(self, value: Token) -> float:
         if value.type != "NUMBER" or not 0 <= float(value) <= 1:
-            self._fail(value, f"a tag's probability is a number from 0 to 1, not {value}")
+            shown = shortened(value)
+            self._fail(value, f"a tag's probability is a number from 0 to 1, not {shown}")
         return float(value)
 
     def _compared(
@@ -277,7 +224,7 @@ class _Reading:
     def _operand(self, column: Column, value: Token) -> Operand:
         assert column.kind != "empty"
         holds, token_type, literal = _LITERALS[column.kind]
-        problem = f"{column.name} holds {holds}: compare it with {literal}, not {value}"
+        problem = f"{column.name} holds {holds}: compare it with {literal}, not {shortened(value)}"
         if value.type != token_type:
             self._fail(value, problem)
         if value.type == "NUMBER":
@@ -312,9 +259,10 @@ def _unquoted(token: Token) -> str:
 
 
 def _number(text: str) -> int | float:
-    """Return a number: whole ones as such, so that large ones are compared as they are."""
-    is_whole = re.fullmatch("[+-]?[0-9]{1,18}", text) is not None
-    return int(text) if is_whole else float(text)
+    """Return a number: whole ones that fit an int64 as such, to be compared as they are."""
+    whole = re.fullmatch("([+-]?)0*([0-9]{1,19})", text)
+    number = int(whole[1] + whole[2]) if whole else None
+    return number if number is not None and -(2**63) <= number < 2**63 else float(text)
 
 
 def _time(text: str) -> datetime:

@@ -177,7 +177,7 @@ class ResolvedFilter(NamedTuple):
 
 def float16_at_least(threshold: float) -> np.float16:
     """Return the least float16 that is not below float32(threshold)."""
-    wanted = np.float32(threshold)
+    wanted = np.float32(threshold) + np.float32(0)  # -0.0 has other bits than 0.0
     nearest = np.float16(wanted)
     if np.float32(nearest) >= wanted:
         return nearest

@@ -12,7 +12,7 @@ import numpy as np
 from indexer.store.ledger import Integers, Mask
 from indexer.store.schema import EMBEDDING_DIM
 from indexer.store.snapshot import Float32
-from search.lists import SegmentLists, Trained
+from search.lists import Probes, SegmentLists, Trained
 from search.planner import EXACT, Calibration, Plan, choose
 from search.segments import Generation, Segment
 
@@ -30,8 +30,8 @@ _FEW_VECTORS = 4
 _MOST = 0.6
 #: Rows whose products one core computes in some 10 ms; see the same in `lists`.
 _ROWS_WORTH_SHARING = 1 << 16
-#: Effort grows by this, where the visited lists hold too few matching rows.
-_GROWTH = 4
+#: Lists that are visited first, and how their number grows while they hold too few matching rows.
+_FIRST_LISTS, _GROWTH = 16, 4
 #: Vectors answered at a time by `search_many`, and rows that they are multiplied with: 0.2 GB.
 _BATCH_VECTORS = 1024
 _KNN_ROWS = 1 << 16
@@ -120,7 +120,7 @@ class VectorIndex:
         vectors = np.ascontiguousarray(vectors, np.float32)
         rows = None
         if plan.name == "lists":
-            rows, effort = self._candidates(plan.effort, vectors, k, masks)
+            rows, effort = self._candidates(plan.reach, vectors, k, masks)
             plan = plan._replace(effort=effort)
         if rows is None:
             rows = self._all_near(vectors, k, masks)
@@ -169,7 +169,7 @@ class VectorIndex:
         self, plan: Plan, vectors: Float32, k: int, masks: Sequence[Mask]
     ) -> tuple[Float32, Integers]:
         if plan.name == "lists":
-            near, found = self._scan(plan.effort, vectors, self._num_fetched(k), masks)
+            near, found, _ = self._visit(plan.reach, vectors, k, masks)
         else:
             near, found = self._products_of_all(vectors, k + _MARGIN, masks)
         found = _best(near, found, self._num_fetched(k))[1]
@@ -229,35 +229,60 @@ class VectorIndex:
         return (self.lists.fetch * k if self.lists else k) + _MARGIN
 
     def _candidates(
-        self, effort: int, vectors: Float32, k: int, masks: Sequence[Mask]
+        self, reach: float, vectors: Float32, k: int, masks: Sequence[Mask]
     ) -> tuple[Integers | None, int]:
         """Propose rows from the lists near the vectors; None if these hold too few that match.
 
         Returns:
-            Rows, at least twice k of them, and how many lists were visited for each vector.
+            Rows, and how many lists were visited for the vector that took most.
+        """
+        near, rows, num_visited = self._visit(reach, vectors, k, masks)
+        distinct, best = _best_of_each(rows, near)
+        if len(distinct) < k:
+            return None, num_visited
+        return distinct[np.argsort(-best, kind="stable")[: self._num_fetched(k)]], num_visited
+
+    def _visit(
+        self, reach: float, vectors: Float32, k: int, masks: Sequence[Mask]
+    ) -> tuple[Float32, Integers, int]:
+        """Scan lists, the nearest first, until no further one can be expected to hold a hit.
+
+        That is when its centre scores less than the k-th best row so far, by `reach` or more. As
+        long as there are no k rows, four times as many lists are visited.
+
+        Returns:
+            (q, m) approximate scores and rows, -1 where there is none; and the most lists visited.
         """
         assert self.lists is not None  # without lists, no plan says so
-        num_fetched = self._num_fetched(k)
-        first, most = effort, self.lists.trained.num_lists // _GROWTH
-        while effort <= max(first, most):
-            near, rows = self._scan(effort, vectors, num_fetched, masks)
-            distinct, best = _best_of_each(rows, near)
-            if len(distinct) >= 2 * k:
-                return distinct[np.argsort(-best, kind="stable")[:num_fetched]], effort
-            effort *= _GROWTH
-        return None, effort
+        probes = self.lists.trained.ranked(vectors)
+        num_lists, num_fetched = self.lists.trained.num_lists, self._num_fetched(k)
+        near = np.empty((len(vectors), 0), np.float32)
+        rows = np.empty((len(vectors), 0), np.int64)
+        visited, wanted = 0, np.full(len(vectors), min(_FIRST_LISTS, num_lists))
+        while visited < wanted.max():
+            last = int(wanted.max())
+            some = probes.between(visited, last)
+            some.lists[np.arange(visited, last) >= wanted[:, None]] = -1
+            scores, found = self._scan(some, vectors, num_fetched, masks)
+            both = np.concatenate([near, scores], 1), np.concatenate([rows, found], 1)
+            near, rows = _best(*both, num_fetched)
+            kth = np.partition(near, -k, axis=1)[:, -k] if near.shape[1] >= k else -np.inf
+            bound = np.reshape(kth, (-1, 1)) - reach
+            wanted = (probes.scores > bound).sum(1)
+            wanted = np.where(np.isneginf(kth), _GROWTH * last, wanted)
+            visited, wanted = last, np.minimum(wanted, num_lists // 2)
+        return near, rows, visited
 
     def _scan(
-        self, effort: int, vectors: Float32, k: int, masks: Sequence[Mask]
+        self, probes: Probes, vectors: Float32, k: int, masks: Sequence[Mask]
     ) -> tuple[Float32, Integers]:
-        """Return (q, m) approximate scores and rows of the generation, -1 where there is none."""
+        """Return (q, m) approximate scores and rows of the generation; -inf and -1 for none."""
         assert self.lists is not None
-        probes = self.lists.trained.nearest(vectors, effort)
-        near, rows = [np.empty((len(vectors), 0), np.float32)], [np.empty((len(vectors), 0), int)]
+        near, rows = [], []
         starts = self.generation.starts.tolist()
         for start, lists, mask in zip(starts, self.lists.segments, masks, strict=False):
             scores, at = lists.search(vectors, probes, k, None if mask.all() else mask)
-            near.append(scores)
+            near.append(np.where(at < 0, -np.inf, scores))
             rows.append(np.where(at < 0, -1, start + at))
         return np.concatenate(near, axis=1), np.concatenate(rows, axis=1)
 

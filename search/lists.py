@@ -49,15 +49,20 @@ def num_lists_for(num_rows: int) -> int:
 
 
 class Probes(NamedTuple):
-    """The lists nearest to some vectors.
+    """Lists to visit, for some vectors.
 
     Attributes:
-        lists: (q, effort) int64 numbers of lists, the nearest first.
-        scores: (q, effort) float32 products with their centres.
+        lists: (q, n) int64 numbers of lists, the nearest first; -1 for none.
+        scores: (q, n) float32 products with their centres.
     """
 
     lists: Integers
     scores: Float32
+
+    def between(self, first: int, last: int) -> Probes:
+        """Return some of them: nearer ones have been visited, further ones need not be."""
+        some = slice(first, last)
+        return Probes(self.lists[:, some].copy(), self.scores[:, some].copy())
 
 
 class Trained:
@@ -121,10 +126,21 @@ class Trained:
         """Bytes of a vector in a list."""
         return int(self._index.code_size)
 
-    def nearest(self, vectors: Float32, effort: int) -> Probes:
-        """Return the lists whose centres are nearest to some (q, 768) vectors."""
-        scores, lists = self._centres.search(vectors, min(effort, self.num_lists))
-        return Probes(lists, scores)
+    def ranked(self, vectors: Float32) -> Probes:
+        """Return all lists for some (q, 768) vectors, those with the nearest centres first."""
+        if len(vectors) == 1:  # on one core: BLAS would wait for a second that may be busy
+            near = np.empty((1, self.num_lists), np.float32)
+            faiss.fvec_inner_products_ny(
+                faiss.swig_ptr(near),
+                faiss.swig_ptr(vectors),
+                self._centres.get_xb(),
+                EMBEDDING_DIM,
+                self.num_lists,
+            )
+        else:
+            near = vectors @ self._centres.reconstruct_n(0, self.num_lists).T
+        lists = np.argsort(-near, axis=1)
+        return Probes(lists, np.take_along_axis(near, lists, 1))
 
     def distances(self, vectors: Float32) -> Float32:
         """Return (n,) how far vectors of length 1 are from their centres, as 1 - cosine."""

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import codecs
+import csv
+import io
+import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -27,6 +31,10 @@ _PARQUET_MAGIC = b"PAR1"
 #: What a CSV file may have between its values.
 _DELIMITERS = ",;\t"
 _MAX_HEADER_BYTES = 1 << 16
+#: Rows of a Parquet file that are unpacked before they are counted.
+_PARQUET_ROWS = 1024
+#: Characters of a value that a message shows.
+_MAX_SHOWN = 40
 
 
 class Coverage(NamedTuple):
@@ -37,12 +45,14 @@ class Coverage(NamedTuple):
         num_unused_rows: Rows of the file that belong to no recording.
         num_bare_recordings: Recordings that no row belongs to.
         hidden: Columns that cannot be used: a built-in one has the name.
+        unusable: Columns that cannot be used: their values are of no kind that can be compared.
     """
 
     path: Path
     num_unused_rows: int
     num_bare_recordings: int
     hidden: tuple[str, ...]
+    unusable: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,12 +65,14 @@ class Metadata:
         table: The other columns; each int64, float64, string, bool, timestamp in microseconds
             (in UTC, without a zone) or null.
         hidden: Columns that cannot be used: a built-in one has the name.
+        unusable: Columns that cannot be used: their values are of no kind that can be compared.
     """
 
     path: Path
     keys: pa.Array
     table: pa.Table
     hidden: tuple[str, ...] = ()
+    unusable: tuple[str, ...] = ()
 
     @classmethod
     def read(cls, path: Path) -> Self:
@@ -90,7 +102,9 @@ class Metadata:
             for name, values in columns.items()
             if values is not None and name not in names
         }
-        return cls(path, keys, pa.table(usable), tuple(sorted(names & set(columns))))
+        hidden = tuple(sorted(names & set(columns)))
+        unusable = tuple(name for name in columns if name not in {*usable, *hidden})
+        return cls(path, keys, pa.table(usable), hidden, unusable)
 
     @property
     def columns(self) -> tuple[Column, ...]:
@@ -143,7 +157,8 @@ class Metadata:
                 f"no row of {self.path} belongs to a recording: it has {ours} where the store has "
                 f"{theirs!r}; give paths relative to the library, or absolute ones"
             )
-        return Coverage(self.path, int(np.count_nonzero(~used)), num_bare, self.hidden)
+        num_unused = int(np.count_nonzero(~used))
+        return Coverage(self.path, num_unused, num_bare, self.hidden, self.unusable)
 
 
 def _read(path: Path) -> pa.Table:
@@ -158,7 +173,10 @@ def _read(path: Path) -> pa.Table:
             )
         with path.open("rb") as file:
             start = file.read(_MAX_HEADER_BYTES)
-        return _read_parquet(path) if start.startswith(_PARQUET_MAGIC) else _read_csv(path, start)
+        is_parquet = start.startswith(_PARQUET_MAGIC)
+        table = _read_parquet(path) if is_parquet else _read_csv(path, start)
+        _ = table.column_names  # an error if one is not UTF-8
+        return table
     except (OSError, ValueError, pa.ArrowException) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise QueryError(
@@ -167,27 +185,88 @@ def _read(path: Path) -> pa.Table:
 
 
 def _read_csv(path: Path, start: bytes) -> pa.Table:
-    header = start.decode("utf-8", "replace").split("\n", 1)[0]
-    return pyarrow.csv.read_csv(
+    if start.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        raise QueryError(f"cannot read metadata from {path}: it is UTF-16; save it as UTF-8")
+    names, delimiter = _header(path, start)
+    key = next((name for name in names if name.strip().casefold() in KEYS), None)
+    table = pyarrow.csv.read_csv(
         path,
         # In one block, so that the kind of a column is told from all of its values.
-        read_options=pyarrow.csv.ReadOptions(block_size=_MAX_BYTES + 1),
-        parse_options=pyarrow.csv.ParseOptions(
-            delimiter=max(_DELIMITERS, key=header.count), newlines_in_values=True
+        read_options=pyarrow.csv.ReadOptions(block_size=path.stat().st_size + 1),
+        parse_options=pyarrow.csv.ParseOptions(delimiter=delimiter, newlines_in_values=True),
+        # A file may be called 7, or NA.
+        convert_options=pyarrow.csv.ConvertOptions(
+            null_values=[""], column_types=dict.fromkeys([key] if key else [], pa.binary())
         ),
     )
+    columns = [_text(path, *one) for one in zip(table.column_names, table.columns, strict=True)]
+    _require_closed(path, columns[-1][-1].as_py() if len(table) else table.column_names[-1])
+    stripped = [name.strip() for name in table.column_names]
+    while stripped and not stripped[-1]:
+        stripped.pop()
+    return pa.table(columns[: len(stripped)], stripped)
+
+
+def _header(path: Path, start: bytes) -> tuple[list[str], str]:
+    """Return the names of the columns of a CSV file, and what stands between its values."""
+    text = codecs.getincrementaldecoder("utf-8-sig")("surrogateescape").decode(start)
+    lines = text.lstrip("\r\n")
+    first = lines.splitlines()[0] if lines else ""
+    delimiter = max(_DELIMITERS, key=first.count)
+    names = next(csv.reader(io.StringIO(lines, newline=""), delimiter=delimiter), [])
+    for number, name in enumerate(names, 1):
+        if re.search("[\udc80-\udcff]", name):  # bytes that could not be decoded
+            raise QueryError(
+                f"cannot read metadata from {path}: the name of column {number} is not UTF-8; save "
+                f"the file as UTF-8"
+            )
+    return names, delimiter
+
+
+def _text(path: Path, name: str, column: pa.ChunkedArray) -> pa.ChunkedArray:
+    """Return a column; what may not be UTF-8 comes as bytes, and has to be text."""
+    if not pa.types.is_binary(column.type):
+        return column
+    try:
+        return column.cast(pa.string())
+    except pa.ArrowException as error:
+        raise QueryError(
+            f"cannot read metadata from {path}: column {name!r} is not UTF-8; save the file as "
+            f"UTF-8"
+        ) from error
+
+
+def _require_closed(path: Path, last: object) -> None:
+    """Make sure that no quote swallows the rest of a CSV file: its last value must end in one."""
+    if not isinstance(last, str) or not {"\n", "\r"} & set(last):
+        return
+    doubled = last.replace('"', '""')
+    if not path.read_bytes().rstrip().endswith(f'"{doubled}"'.encode()):
+        begins = last.splitlines()[0][:_MAX_SHOWN]
+        raise QueryError(
+            f"cannot read metadata from {path}: the quote before {begins!r} is never closed; "
+            f"close it, or double it if it is part of the value"
+        )
 
 
 def _read_parquet(path: Path) -> pa.Table:
+    """Read a file as far as the limit allows: a few encoded bytes may stand for gigabytes."""
     with pyarrow.parquet.ParquetFile(path) as file:
-        groups = [file.metadata.row_group(at) for at in range(file.metadata.num_row_groups)]
-        num_bytes = sum(group.total_byte_size for group in groups)
-        if num_bytes > _MAX_BYTES:
-            raise QueryError(
-                f"cannot read metadata from {path}: {num_bytes:,} bytes unpacked, at most "
-                f"{_MAX_BYTES:,}; leave out rows and columns that no filter needs"
-            )
-        return file.read()
+        schema = pa.schema([(one.name, _plain(one.type)) for one in file.schema_arrow])
+        batches, num_bytes = [], 0
+        for batch in file.iter_batches(_PARQUET_ROWS):
+            batches.append(batch.cast(schema))
+            num_bytes += batches[-1].nbytes
+            if num_bytes > _MAX_BYTES:
+                raise QueryError(
+                    f"cannot read metadata from {path}: more than {_MAX_BYTES:,} bytes unpacked; "
+                    f"leave out rows and columns that no filter needs"
+                )
+        return pa.Table.from_batches(batches, schema)
+
+
+def _plain(given: pa.DataType) -> pa.DataType:
+    return given.value_type if pa.types.is_dictionary(given) else given
 
 
 def _key(path: Path, table: pa.Table) -> str:
@@ -227,8 +306,6 @@ def _kind(data_type: pa.DataType) -> Kind:
 
 def _normalised(path: Path, name: str, column: pa.ChunkedArray) -> pa.Array | None:
     """Return a column in the type for its kind, with nulls for what is missing; None if of none."""
-    if pa.types.is_dictionary(column.type):
-        column = column.cast(column.type.value_type)
     wanted = _type_for(column.type)
     if wanted is None:
         return None

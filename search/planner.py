@@ -22,12 +22,14 @@ class Level(NamedTuple):
 
     Attributes:
         share: Of all rows, those that match.
-        effort: Lists that were visited.
+        reach: A list is visited if its centre is nearer than the k-th hit, or less near by this.
+        effort: Lists that were visited for a query: the median.
         recall: Share of the true best 10 that were found: the lowest of the filters tried.
         ms: Median milliseconds of a query, without its filter.
     """
 
     share: float
+    reach: float
     effort: int
     recall: float
     ms: float
@@ -65,13 +67,15 @@ class Plan(NamedTuple):
 
     Attributes:
         name: "exact" computes the score of every row that matches; "lists" looks at the rows of
-            those lists only whose centres are nearest to the query.
-        effort: Lists to visit; 0 for an exact answer.
+            those lists only whose centres are near enough to the query.
+        reach: Visited is each list whose centre scores higher than the k-th hit minus this.
+        effort: Lists that this should take, and in the end, that were visited; 0 if exact.
         recall: Measured at the build for a filter as narrow as this one; 1 for an exact answer.
         expected_ms: What it should take.
     """
 
     name: PlanName
+    reach: float
     effort: int
     recall: float
     expected_ms: float
@@ -83,7 +87,7 @@ class Plan(NamedTuple):
 
 
 #: Everything was looked at.
-EXACT = Plan("exact", 0, 1.0, 0.0)
+EXACT = Plan("exact", 0.0, 0, 1.0, 0.0)
 
 
 def choose(
@@ -91,7 +95,7 @@ def choose(
 ) -> Plan:
     """Choose the plan for a query.
 
-    Exact is chosen where it is not slower, or quick enough. Otherwise the effort is that of the
+    Exact is chosen where it is not slower, or quick enough. Otherwise the reach is that of the
     next narrower filter which was measured. To find 100 hits is taken for as hard as to find 10
     among a tenth of the rows: the furthest of them is as far away.
 
@@ -102,7 +106,7 @@ def choose(
         k: Hits asked for.
         exact: Whether only an exact answer will do.
     """
-    whole = Plan("exact", 0, 1.0, num_matching * calibration.exact_row_ms)
+    whole = Plan("exact", 0.0, 0, 1.0, num_matching * calibration.exact_row_ms)
     if exact or whole.expected_ms <= WORTH_WAITING_MS or not num_matching:
         return whole
     share = num_matching / num_rows * min(1.0, CALIBRATED_K / k)
@@ -110,5 +114,5 @@ def choose(
     if not near:
         return whole
     level = max(near, key=lambda one: one.share)
-    lists = Plan("lists", level.effort, level.recall, level.ms)
+    lists = Plan("lists", level.reach, level.effort, level.recall, level.ms)
     return min(whole, lists, key=lambda plan: plan.expected_ms)

@@ -34,6 +34,8 @@ _CALLED = {
 }
 #: Where a comparison may come, all of these may.
 _COMPARISONS = frozenset({"LIKE", "IN", "BETWEEN", "IS", "NOT"})
+#: Characters that are shown of a long line on each side of the spot, and of a long value.
+_MAX_SHOWN = 60
 
 
 def pointing_at(text: str, at: int, problem: str) -> ExpressionError:
@@ -46,11 +48,19 @@ def pointing_at(text: str, at: int, problem: str) -> ExpressionError:
     """
     start = text.rfind("\n", 0, at) + 1
     end = text.find("\n", at)
-    line = text[start : end if end >= 0 else None]
-    caret = " " * _width(printable(text[start:at])) + "^"
+    before = printable(text[start:at])
+    if len(before) > _MAX_SHOWN:
+        before = f"…{before[1 - _MAX_SHOWN :]}"
+    after = shortened(printable(text[at : end if end >= 0 else None]))
+    caret = " " * _width(before) + "^"
     return ExpressionError(
-        f"cannot read the filter: {printable(problem)}", f"  {printable(line)}", f"  {caret}"
+        f"cannot read the filter: {printable(problem)}", f"  {before}{after}", f"  {caret}"
     )
+
+
+def shortened(text: str) -> str:
+    """Return a text, with … for the rest of a long one."""
+    return text if len(text) <= _MAX_SHOWN else f"{text[: _MAX_SHOWN - 1]}…"
 
 
 def syntax_error(text: str, error: UnexpectedInput, accepted: Set[str]) -> ExpressionError:
@@ -69,7 +79,7 @@ def syntax_error(text: str, error: UnexpectedInput, accepted: Set[str]) -> Expre
     if token is None and text[at] in "'\"[":
         return pointing_at(text, at, f"this {text[at]} has no counterpart that ends it")
     found = re.match(r"\w+|.", text[at:], re.DOTALL) if token is None else None
-    shown = found[0] if found else str(token)
+    shown = shortened(found[0] if found else str(token))
     hint = _hint(token.type if token is not None else "", text[:at], accepted)
     return pointing_at(text, at, f"{expected}, found {shown}{hint}")
 

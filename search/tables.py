@@ -6,7 +6,7 @@ import json
 import os
 import uuid
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pyarrow as pa
@@ -17,6 +17,8 @@ from indexer.store.disk import TEMPORARY_PREFIX, sync_file, sync_folder
 
 #: Takes some rows of a table.
 Write = Callable[[pa.RecordBatch], None]
+#: Rows of JSON lines that are made at a time.
+_JSON_ROWS = 10_000
 
 
 def require_table(path: Path) -> None:
@@ -49,7 +51,7 @@ def writing_table(path: Path, schema: pa.Schema) -> Iterator[Write]:
     Raises:
         QueryError: If it cannot be written.
     """
-    temporary = path.with_name(f"{TEMPORARY_PREFIX}{path.name}-{uuid.uuid4().hex}")
+    temporary = path.with_name(f"{TEMPORARY_PREFIX}{uuid.uuid4().hex}")  # also for a long name
     try:
         with _explained(path):
             writer = _WRITERS[path.suffix](temporary, schema)
@@ -68,7 +70,8 @@ def writing_table(path: Path, schema: pa.Schema) -> Iterator[Write]:
             temporary.replace(path)
             sync_folder(path.parent)
     finally:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):  # what went wrong before is what matters
+            temporary.unlink(missing_ok=True)
 
 
 class _JsonLines:
@@ -78,7 +81,9 @@ class _JsonLines:
         self._file = path.open("w", encoding="ascii")
 
     def write_batch(self, rows: pa.RecordBatch) -> None:
-        self._file.writelines(f"{json.dumps(row)}\n" for row in rows.to_pylist())
+        for first in range(0, len(rows), _JSON_ROWS):  # a row takes kilobytes as Python objects
+            some = rows.slice(first, _JSON_ROWS).to_pylist()
+            self._file.writelines(f"{json.dumps(row)}\n" for row in some)
 
     def close(self) -> None:
         self._file.close()

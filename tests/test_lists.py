@@ -55,12 +55,12 @@ def test_trained_survives_its_file(
         assert (one == other).all()
 
 
-def test_nearest_lists_are_those_whose_rows_are_nearest(
+def test_nearest_list_of_a_row_is_its_own(
     made: tuple[Trained, SegmentLists, Array],
 ) -> None:
     """A row is in the list that is nearest to it: one list visited finds it, by its own vector."""
     trained, lists, vectors = made
-    probes = trained.nearest(vectors[:200], 1)
+    probes = trained.ranked(vectors[:200]).between(0, 1)
     assert (probes.lists[:, 0] == trained.encode(vectors[:200])[0]).all()
     scores, rows = lists.search(vectors[:200], probes, 40, None)
     assert (rows == np.arange(200)[:, None]).any(1).all()
@@ -69,7 +69,7 @@ def test_nearest_lists_are_those_whose_rows_are_nearest(
 
 def test_all_lists_hold_every_row_once(made: tuple[Trained, SegmentLists, Array]) -> None:
     trained, lists, vectors = made
-    probes = trained.nearest(vectors[:2], NUM_LISTS)
+    probes = trained.ranked(vectors[:2]).between(0, NUM_LISTS)
     _, rows = lists.search(vectors[:2], probes, NUM_ROWS, None)
     assert (np.sort(rows, axis=1) == np.arange(NUM_ROWS)).all()
 
@@ -78,7 +78,7 @@ def test_scores_of_codes_are_close_to_the_products(
     made: tuple[Trained, SegmentLists, Array],
 ) -> None:
     trained, lists, vectors = made
-    scores, rows = lists.search(vectors[:20], trained.nearest(vectors[:20], 12), 50, None)
+    scores, rows = lists.search(vectors[:20], trained.ranked(vectors[:20]).between(0, 12), 50, None)
     exact = np.take_along_axis(vectors[:20] @ vectors.T, rows, 1)
     assert np.abs(scores - exact).max() < {"sq8": 0.02, "pq": 0.6}[trained.kind]
 
@@ -104,7 +104,7 @@ def test_selector_is_honoured_by_every_kind(
     rng = np.random.default_rng(seed)
     allowed = rng.random(NUM_ROWS) < share
     queries = clustered(seed, num_queries)
-    probes = trained.nearest(queries, effort)
+    probes = trained.ranked(queries).between(0, effort)
     _, rows = lists.search(queries, probes, k, allowed)
     list_of = trained.encode(vectors)[0]
     for found, visited in zip(rows, probes.lists, strict=True):
@@ -121,7 +121,7 @@ def test_rows_that_are_not_numbers_are_never_found(tmp_path: Path) -> None:
     files = ListFiles.of(tmp_path, "a")
     write_lists(trained, vectors, files)
     queries = clustered(4, 3)
-    probes = trained.nearest(queries, 4)
+    probes = trained.ranked(queries).between(0, 4)
     _, rows = SegmentLists(trained, files, 600).search(queries, probes, 500, None)
     assert len(np.unique(rows[0])) >= 499
 
@@ -133,7 +133,7 @@ def test_lists_in_a_folder_whose_name_is_not_utf8_open(tmp_path: Path) -> None:
     trained = Trained.train(vectors, "sq8", 4)
     write_lists(trained, vectors, ListFiles.of(folder, "a"))
     lists = SegmentLists(trained, ListFiles.of(folder, "a"), 300)
-    _, rows = lists.search(vectors[:5], trained.nearest(vectors[:5], 4), 1, None)
+    _, rows = lists.search(vectors[:5], trained.ranked(vectors[:5]).between(0, 4), 1, None)
     assert rows[:, 0].tolist() == [0, 1, 2, 3, 4]
 
 
@@ -163,7 +163,7 @@ def test_flipped_bytes_of_lists_change_no_more_than_the_answer(tmp_path: Path, k
     write_lists(trained, vectors, files)
     content = bytearray(files.codes.read_bytes())
     queries, allowed = clustered(3, 4), rng.random(600) < 0.5
-    probes = trained.nearest(queries, 8)
+    probes = trained.ranked(queries).between(0, 8)
     for _ in range(20):
         for at in rng.integers(0, len(content), 2000):
             content[at] = rng.integers(0, 256)

@@ -15,9 +15,9 @@ CALIBRATION = Calibration(
     num_rows=1_000_000,
     exact_row_ms=1e-4,
     levels=(
-        Level(share=1.0, effort=16, recall=0.98, ms=0.5),
-        Level(share=0.1, effort=64, recall=0.97, ms=1.5),
-        Level(share=0.05, effort=256, recall=0.96, ms=4.5),
+        Level(share=1.0, reach=0.1, effort=16, recall=0.98, ms=0.5),
+        Level(share=0.1, reach=0.2, effort=64, recall=0.97, ms=1.5),
+        Level(share=0.05, reach=0.3, effort=256, recall=0.96, ms=4.5),
     ),
 )
 
@@ -56,14 +56,14 @@ def test_choose_promises_no_more_than_was_measured(num_matching: int, k: int, ex
         assert (plan.recall, plan.expected_ms) == (1, whole_ms)
     else:
         assert plan.expected_ms <= whole_ms
-        assert plan.effort in {level.effort for level in CALIBRATION.levels}
+        assert plan.reach in {level.reach for level in CALIBRATION.levels}
 
 
 @given(st.integers(1, 1_000_000), st.integers(1, 1_000_000))
-def test_choose_never_makes_less_effort_for_a_narrower_filter(one: int, other: int) -> None:
+def test_choose_never_reaches_less_far_for_a_narrower_filter(one: int, other: int) -> None:
     few, many = sorted((one, other))
     narrow, wide = (choose(CALIBRATION, number, 1_000_000, 10) for number in (few, many))
-    assert narrow.is_exact or narrow.effort >= wide.effort
+    assert narrow.is_exact or narrow.reach >= wide.reach
 
 
 def test_choose_without_lists_is_exact() -> None:

@@ -47,11 +47,11 @@ def fill(store: Synthetic, recordings: dict[str, int], seed: int) -> None:
     store.add(recordings, scene=scene, tags=tags.astype(np.float16))
 
 
-def with_lists_preferred(index: SoundIndex, effort: int) -> SoundIndex:
+def with_lists_preferred(index: SoundIndex, reach: float) -> SoundIndex:
     """Make the planner believe that an exact answer would take for ever."""
     for one in index.opened:
         if one.index.lists:
-            level = Level(share=0.0, effort=effort, recall=0.5, ms=1.0)
+            level = Level(share=0.0, reach=reach, effort=1, recall=0.5, ms=1.0)
             one.index.calibration = replace(
                 one.index.calibration, exact_row_ms=1e9, levels=(level,)
             )
@@ -126,7 +126,7 @@ tags = st.lists(st.sampled_from(["0", "7", "14", "21", "400", "Speech", "Animal"
 @given(
     kind=st.sampled_from(KINDS),
     which=st.integers(0, 1),
-    effort=st.sampled_from([1, 3, 1000]),
+    reach=st.sampled_from([-2.0, 0.1, 2.0]),
     seed=st.integers(0, 2**32 - 1),
     wanted=st.builds(
         TagFilter,
@@ -145,7 +145,7 @@ def test_any_plan_on_any_kind_of_index_keeps_its_word(
     sets: dict[str, list[Opened]],
     kind: str,
     which: int,
-    effort: int,
+    reach: float,
     seed: int,
     wanted: TagFilter,
     k: int,
@@ -167,7 +167,7 @@ def test_any_plan_on_any_kind_of_index_keeps_its_word(
         min_score=min_score,
         exact=exact,
     )
-    found = with_lists_preferred(index, effort).find(query)
+    found = with_lists_preferred(index, reach).find(query)
     assert found.is_exact or not exact
     assert_holds(stores, found, query)
 
@@ -176,20 +176,20 @@ def test_any_plan_on_any_kind_of_index_keeps_its_word(
 def test_lists_are_used_where_the_planner_says_so(sets: dict[str, list[Opened]], kind: str) -> None:
     stores, index = sets[kind][0]
     query = Query(vectors=unit32(stores[0].scene[0]))
-    (step,) = with_lists_preferred(index, 2).find(query).steps
-    assert (step.plan.name, step.plan.effort) == ("lists", 2)
+    (step,) = with_lists_preferred(index, -2).find(query).steps
+    assert (step.plan.name, step.plan.effort) == ("lists", 16)
     assert step.num_matching == step.num_windows == len(oracle.live_rows(*stores))
-    assert step.num_lists > 2
+    assert step.num_lists > 32
 
 
 @pytest.mark.parametrize("kind", ["sq8", "pq"])
-def test_all_lists_visited_find_what_is_best(sets: dict[str, list[Opened]], kind: str) -> None:
+def test_half_of_all_lists_find_what_is_best(sets: dict[str, list[Opened]], kind: str) -> None:
     """Approximate in name only: nothing but the codes stands between it and the truth."""
     stores, index = sets[kind][0]
     found = expected = 0
     for at in range(0, 200, 7):
         query = Query(vectors=unit32(stores[0].scene[at] + 0.5), k=10)
-        ids = with_lists_preferred(index, 1000).find(query).window_ids
+        ids = with_lists_preferred(index, 2).find(query).window_ids
         best = {window_id for _, window_id in oracle.answer(stores, query)}
         found += len(best & set(ids.tolist()))
         expected += len(best)
@@ -199,7 +199,7 @@ def test_all_lists_visited_find_what_is_best(sets: dict[str, list[Opened]], kind
 @pytest.mark.parametrize("kind", KINDS)
 def test_search_many_gives_what_search_gives(sets: dict[str, list[Opened]], kind: str) -> None:
     stores, sounds = sets[kind][0]
-    (one,) = with_lists_preferred(sounds, 1000).opened
+    (one,) = with_lists_preferred(sounds, 2).opened
     allowed = one.allowed(TagFilter(("Speech",), threshold=0.001).resolve(), frozenset())
     vectors = unit32(np.array(stores[0].scene[:60]))
     for masks in (None, allowed):
@@ -220,7 +220,7 @@ def test_search_many_by_lists_returns_k_rows_that_match(
     sets: dict[str, list[Opened]], kind: str
 ) -> None:
     stores, sounds = sets[kind][0]
-    (one,) = with_lists_preferred(sounds, 1).opened
+    (one,) = with_lists_preferred(sounds, -2).opened
     rare = one.allowed(TagFilter(("400",)).resolve(), frozenset())
     num_matching = sum(int(mask.sum()) for mask in rare)
     assert 3 < num_matching <= 10

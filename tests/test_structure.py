@@ -238,8 +238,8 @@ def test_calibration_tells_the_recall_of_other_queries(tmp_path: Path, always_li
     index = open_index(generation)
     levels = index.calibration.levels
     assert [level.share for level in levels][:2] == [1.0, 0.7]
-    efforts = [level.effort for level in levels]
-    assert efforts == sorted(efforts)
+    reaches = [level.reach for level in levels]
+    assert reaches == sorted(reaches)
     assert all(level.recall >= 0.9 for level in levels)
     stored = generation.vectors(np.arange(3000))
     queries = clustered(200, seed=77)
@@ -247,7 +247,7 @@ def test_calibration_tells_the_recall_of_other_queries(tmp_path: Path, always_li
     rng = np.random.default_rng(5)
     for level in levels[:6]:
         mask = rng.random(3000) < level.share
-        plan = Plan("lists", level.effort, level.recall, level.ms)
+        plan = Plan("lists", level.reach, level.effort, level.recall, level.ms)
         num_found = num_true = 0
         for query in queries:
             best = np.flatnonzero(mask)[np.argsort(-(stored[mask] @ query))[:10]]
@@ -257,17 +257,17 @@ def test_calibration_tells_the_recall_of_other_queries(tmp_path: Path, always_li
         assert num_found / num_true >= 0.88, level
 
 
-def test_higher_recall_costs_more_lists(tmp_path: Path, always_lists: None) -> None:
+def test_higher_recall_reaches_further(tmp_path: Path, always_lists: None) -> None:
     made = make_store(tmp_path / "store", frames="none")
     scene = np.random.default_rng(0).normal(0, 1, (2000, 768)).astype(np.float32)
     made.add({f"a{number}": 1 for number in range(2000)}, scene=scene)  # no clusters: hard
-    efforts = []
+    reaches = []
     for recall in (0.5, 0.99):
         generation = build(made.store, config=IndexConfig(kind="sq8", recall=recall))
         calibration = open_index(generation).calibration
         assert calibration.target == recall
-        efforts.append(calibration.levels[0].effort)
-    assert efforts[0] < efforts[1]
+        reaches.append(calibration.levels[0].reach)
+    assert reaches[0] < reaches[1]
 
 
 def test_recall_stays_what_it_was_unless_asked(store: Synthetic) -> None:

@@ -162,7 +162,7 @@ def _blocks(
         extractor = extractor_for(opened.store, options.checkpoint, options.device, show_download)
         for heard in heard_queries(sources, extractor, opened.store.identity, advance):
             for first in range(0, len(heard.vectors), size):
-                yield Queries(*(column[first : first + size] for column in heard))
+                yield heard.take(slice(first, first + size))
 
 
 class _Hits(NamedTuple):

@@ -12,7 +12,6 @@ from datetime import UTC, datetime
 from functools import cache
 from typing import NoReturn
 
-import numpy as np
 from lark import Lark, Token, Tree, UnexpectedInput
 
 from indexer.errors import QueryError, UnknownTagError

@@ -188,7 +188,7 @@ def _read_csv(path: Path, start: bytes) -> pa.Table:
     if start.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
         raise QueryError(f"cannot read metadata from {path}: it is UTF-16; save it as UTF-8")
     names, delimiter = _header(path, start)
-    key = next((name for name in names if name.strip().casefold() in KEYS), None)
+    key = _find_key(names)
     table = pyarrow.csv.read_csv(
         path,
         # In one block, so that the kind of a column is told from all of its values.
@@ -200,7 +200,8 @@ def _read_csv(path: Path, start: bytes) -> pa.Table:
         ),
     )
     columns = [_text(path, *one) for one in zip(table.column_names, table.columns, strict=True)]
-    _require_closed(path, columns[-1][-1].as_py() if len(table) else table.column_names[-1])
+    if len(table):
+        _require_closed(path, columns[-1][-1].as_py())
     stripped = [name.strip() for name in table.column_names]
     while stripped and not stripped[-1]:
         stripped.pop()
@@ -270,14 +271,18 @@ def _plain(given: pa.DataType) -> pa.DataType:
 
 
 def _key(path: Path, table: pa.Table) -> str:
-    names: dict[str, str] = {name.casefold(): name for name in reversed(table.column_names)}
-    for key in KEYS:
-        if key in names:
-            return names[key]
+    key = _find_key(table.column_names)
+    if key is not None:
+        return key
     raise QueryError(
         f"{path} has no column {', '.join(map(repr, KEYS[:-1]))} or {KEYS[-1]!r} that says which "
         f"file a row is about; its columns are {', '.join(map(repr, table.column_names))}"
     )
+
+
+def _find_key(names: Sequence[str]) -> str | None:
+    folded = {name.strip().casefold(): name for name in reversed(names)}
+    return next((folded[key] for key in KEYS if key in folded), None)
 
 
 def _keys(path: Path, column: pa.ChunkedArray) -> pa.Array:

@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -49,6 +49,10 @@ class Queries(NamedTuple):
     paths: pa.Array
     start_s: npt.NDArray[np.float64]
     end_s: npt.NDArray[np.float64]
+
+    def take(self, at: Any) -> Queries:
+        """Return some of the questions."""
+        return Queries(*(column[at] for column in self))
 
 
 @dataclass(slots=True)

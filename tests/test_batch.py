@@ -35,11 +35,13 @@ from indexer.store.creation import create_store
 from indexer.windows import Geometry
 from search.__main__ import main
 from search.ask import Question, ask
-from search.batch import SCHEMA, BatchOptions, BatchReport, run_batch
+from search.batch import SCHEMA, BatchOptions, BatchReport, _answer, run_batch
 from search.build import build
 from search.filters import TagFilter
 from search.index import VectorIndex
 from search.query import Query, SoundIndex
+from search.sources import Queries
+from search.tables import writing_table
 
 Row = dict[str, Any]
 
@@ -313,6 +315,25 @@ def test_batch_asks_with_each_window_of_a_file(heard: Path, tmp_path: Path) -> N
 
 
 @pytest.mark.usefixtures("is_tiny")
+def test_batch_asks_with_the_windows_of_a_file_in_blocks(
+    heard: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lengths = []
+
+    def answer(queries: Queries, *rest: Any) -> None:
+        lengths.append(len(queries.vectors))
+        _answer(queries, *rest)
+
+    monkeypatch.setattr("search.batch._answer", answer)
+    asked = (heard / "store", [heard / "library" / "long.wav"], tmp_path / "x.jsonl")
+    whole, _ = batch(*asked, k=9, device="cpu")
+    monkeypatch.setattr("search.batch.block_size", lambda _: 2)
+    in_blocks, _ = batch(*asked, k=9, device="cpu")
+    assert lengths == [3, 2, 1]
+    assert in_blocks == whole
+
+
+@pytest.mark.usefixtures("is_tiny")
 def test_batch_where_no_file_can_be_read_is_an_empty_table(heard: Path, tmp_path: Path) -> None:
     (tmp_path / "a.wav").write_text("no")
     (tmp_path / "b.wav").touch()
@@ -340,6 +361,34 @@ def test_batch_output_that_cannot_be_is_an_error_before_work_begins(
     (tmp_path / "folder.parquet").mkdir()
     with pytest.raises(QueryError, match=message):
         run_batch(tmp_path / "no store", [tmp_path], tmp_path / name)
+
+
+def test_batch_output_may_have_the_longest_name(stores: list[Synthetic], tmp_path: Path) -> None:
+    path = stores[0].store.path
+    for suffix in (".parquet", ".jsonl"):
+        assert batch(path, [path], tmp_path / f"{'x' * (255 - len(suffix))}{suffix}", k=1)[0]
+
+
+def test_writing_json_lines_makes_a_few_rows_at_a_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("search.tables._JSON_ROWS", 3)
+    rows = pa.RecordBatch.from_pydict({"n": list(range(10))})
+    with writing_table(tmp_path / "x.jsonl", rows.schema) as write:
+        write(rows)
+        write(rows.slice(0, 0))
+    assert rows_of(tmp_path / "x.jsonl") == rows.to_pylist()
+
+
+def test_writing_table_says_what_went_wrong_and_not_what_cleaning_up_did(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: Any, **__: Any) -> None:
+        raise PermissionError(1, "may not")
+
+    monkeypatch.setattr(Path, "unlink", refuse)
+    with pytest.raises(KeyError, match="cause"), writing_table(tmp_path / "x.jsonl", pa.schema([])):
+        raise KeyError("cause")
 
 
 def test_batch_that_fails_leaves_what_was_there(

@@ -15,6 +15,8 @@ from typing import Any
 
 import numpy as np
 import oracle
+import pyarrow as pa
+import pyarrow.parquet
 import pytest
 from conftest import REPOSITORY
 from hypothesis import given, settings
@@ -29,12 +31,16 @@ from indexer.windows import Window
 from search.ask import Answer, Question, ask
 from search.build import build
 from search.cli import app
-from search.conditions import Where
+from search.columns import Column
+from search.conditions import Where, holds
 from search.filters import TagFilter
 from search.metadata import Metadata
+from search.nodes import Compared
 from search.opened import OpenedStore
 from search.query import Query, SoundIndex
 
+#: A path with a backslash, as it is stored.
+BACKSLASH = r"copies/r\x5c4.wav"
 #: Probabilities that the rows have: on the bounds that are asked for, and beside them.
 BOUNDS = [0.0, 0.25, 0.4, 0.5, 1.0]
 SHEET = """\
@@ -82,7 +88,8 @@ def filled(tmp_path_factory: pytest.TempPathFactory) -> Filled:
     store.add({f"r{n}": 3 for n in range(4, 8)}, tags=tags[12:], last_samples=72_000)
     build(store.store, max_segment_rows=7)
     other = Synthetic(store.store, library_at(store.store, folder / "other"))
-    store.add_rows([store.row(f"copies/r{n}.wav", recording_id(f"r{n}")) for n in (2, 3, 4)])
+    copies = {2: "copies/r2.wav", 3: "copies/r3.wav", 4: BACKSLASH}
+    store.add_rows([store.row(path, recording_id(f"r{n}")) for n, path in copies.items()])
     other.add_rows([other.row("old/r_5%.wav", recording_id("r5"))])
     store.remove("r6.wav")
     build(store.store, max_segment_rows=7)
@@ -107,8 +114,9 @@ def rows_of(store: Synthetic, folder: Path) -> dict[int, Row]:
     }
     paths = {f"r{n}": [f"field/r{n}.wav"] for n in range(4)}
     paths |= {f"r{n}": [f"r{n}.wav"] for n in (4, 5, 7)}
-    for n in (2, 3, 4):
+    for n in (2, 3):
         paths[f"r{n}"].append(f"copies/r{n}.wav")
+    paths["r4"].append(BACKSLASH)
     rows = {}
     for position in store.live():
         window: Window = store.windows[position]
@@ -234,6 +242,15 @@ EQUAL = ("=", "!=")
 NULL = ("is null", "is not null")
 TEXTS = ["pond", "Hill", "hill", "", "field/r0.wav", "copies/r3.wav", "r5.wav", "it's", "pond 50%"]
 PATTERNS = ["%", "", "field/%", "%r_.wav", "%\\_5\\%%", "pond%", "POND", "%50\\%", "_ill", "%.WAV"]
+PATTERNS += [
+    r"copies/r\\x5c4.wav",
+    r"copies/r\\%",
+    r"%\\x5c%",
+    r"%\\x5C4.wav",
+    r"%\\\\x5c%",
+    "%.%",
+    "_%r.wav",
+]
 NUMBERS = [0, 1, 2, 2.25, 2.5, 3, 10, 20.0, 12.25, -1, 0.5, 2**53, 2**53 + 1, 1e3, 4]
 DAYS = [datetime(2024, 5, 1), datetime(2024, 5, 2, 12), datetime(2024, 1, 1, 0, 0, 1)]
 
@@ -412,6 +429,30 @@ def test_where_path_is_about_any_copy_and_not_path_about_all(filled: Filled) -> 
     }
 
 
+def test_where_backslash_in_a_pattern_is_written_twice(filled: Filled) -> None:
+    for pattern in (
+        r"copies/r\\%",
+        r"%\\x5c4.wav",
+        r"%\\x5c%",
+        r"copies/r\\x5c4.wav",
+        r"%r_x5c_.wav",
+    ):
+        assert matching(filled, f"path like '{pattern}'") == {"r4.wav"}
+        assert matching(filled, f"path ilike '{pattern.upper()}'") == {"r4.wav"}
+    assert matching(filled, rf"path = '{BACKSLASH}'") == {"r4.wav"}
+
+
+@pytest.mark.parametrize(
+    "pattern", ["a.c", "(a", "[", "^$", "a\nb%", "*", "é_", r"\\\%", "a#b ~&-"]
+)
+def test_holds_pattern_is_literal_but_for_its_wildcards(pattern: str) -> None:
+    texts = ["a.c", "abc", "(a", "[", "^$", "", "a\nb\nc", "*", "éß", "É犬", "\\%", "a#b ~&-", "\\"]
+    for operator in ("like", "ilike"):
+        comparison = Compared(Column("site", "text", "metadata"), operator, (pattern,))
+        found = holds(pa.array([*texts, None]), comparison).tolist()
+        assert found == [is_so(text, operator, [pattern]) for text in [*texts, None]]
+
+
 def test_where_library_is_its_root(filled: Filled) -> None:
     assert matching(filled, "library like '%/other'") == {"r5.wav"}
     root = next(iter(filled.rows.values())).copies[0][1]
@@ -569,5 +610,9 @@ def test_search_says_what_the_metadata_does_not_cover(documented: Path) -> None:
         f"{sheet}: no recording for 2 rows",
         f"{sheet}: no row for 2 recordings",
     ]
+    nested = pa.table({"path": ["field/dawn.wav"], "site": ["pond"], "lists": [[1]]})
+    pa.parquet.write_table(nested, documented / "nested.parquet")
+    result = CliRunner().invoke(app, [*command, str(documented / "nested.parquet")])
+    assert "column 'lists' is not used: it holds neither" in result.stderr
     quiet = CliRunner().invoke(app, [*command, str(sheet), "--quiet"], catch_exceptions=False)
     assert quiet.stderr == ""

@@ -159,6 +159,14 @@ def test_matches_threshold_zero_is_every_live_row(segments: list[Segment]) -> No
         assert (mask == segment.alive).all()
 
 
+def test_matches_threshold_minus_zero_is_zero(segments: list[Segment]) -> None:
+    assert not np.signbit(float16_at_least(-0.0))
+    for mask, segment in zip(
+        matching(segments, TagFilter(all_of=("Dog",), threshold=-0.0)), segments, strict=True
+    ):
+        assert (mask == segment.alive).all()
+
+
 @pytest.mark.parametrize("threshold", [-0.1, 1.1, math.nan, math.inf])
 def test_resolve_threshold_that_is_no_probability_is_an_error(threshold: float) -> None:
     with pytest.raises(QueryError, match="threshold"):

@@ -41,7 +41,7 @@ def test_read_csv_tells_the_kind_of_each_column(tmp_path: Path) -> None:
         tmp_path,
         "path,n,x,ok,day,moment,zoned,clock,site,blank\n"
         "a.wav,1,1.5,true,2024-05-01,2024-05-01 10:00:00,2024-05-01T10:00:00+0200,10:00:00,pond,\n"
-        "b.wav,NA,,false,,,,,,\n",
+        "b.wav,,nan,false,,,,,,\n",
     )
     table = metadata.table.to_pydict()
     assert kinds(metadata) == {
@@ -57,6 +57,7 @@ def test_read_csv_tells_the_kind_of_each_column(tmp_path: Path) -> None:
     }
     assert table["n"] == [1, None]
     assert table["zoned"] == [datetime(2024, 5, 1, 8), None]
+    assert table["x"] == [1.5, None]
     assert table["clock"] == ["10:00:00", None]
     assert table["site"] == ["pond", None]
     assert metadata.keys.to_pylist() == ["a.wav", "b.wav"]
@@ -89,6 +90,7 @@ def test_read_parquet_tells_the_kind_of_each_column(tmp_path: Path) -> None:
         "clock": "text",
         "large": "text",
     }
+    assert metadata.unusable == ("nested", "bytes")
     assert metadata.table.to_pylist() == [
         {
             "u": 2.0**64,
@@ -124,6 +126,41 @@ def test_read_column_with_a_built_in_name_is_hidden(tmp_path: Path) -> None:
     assert metadata.keys.to_pylist() == ["a.wav"]
     assert kinds(metadata) == {"file": "text"}
     assert metadata.hidden == ("duration",)
+
+
+def test_read_csv_only_an_empty_cell_is_missing(tmp_path: Path) -> None:
+    metadata = read(tmp_path, "path,n,site\na.wav,NA,null\nb.wav,1,\n")
+    assert metadata.table.to_pydict() == {"n": ["NA", "1"], "site": ["null", None]}
+
+
+@pytest.mark.parametrize(
+    "names", [["1", "02"], ["2024-05-01", "2024-05-02"], ["true", "false"], ["NA", "nan"], ["1.0"]]
+)
+def test_read_csv_file_names_are_text_whatever_they_look_like(
+    tmp_path: Path, names: list[str]
+) -> None:
+    metadata = read(tmp_path, "\n".join(["file,Path ", *(f"1,{name}" for name in names)]))
+    assert metadata.keys.to_pylist() == names
+    assert kinds(metadata) == {"file": "number"}
+
+
+def test_read_csv_names_of_columns_are_stripped_and_those_without_at_the_end_left_out(
+    tmp_path: Path,
+) -> None:
+    metadata = read(tmp_path, "\n path , recorded by ,,\na.wav,me,,\n")
+    assert metadata.keys.to_pylist() == ["a.wav"]
+    assert metadata.table.to_pydict() == {"recorded by": ["me"]}
+
+
+def test_read_csv_takes_memory_by_its_size(tmp_path: Path) -> None:
+    pool = pa.default_memory_pool()
+    counted = pa.proxy_memory_pool(pool)
+    pa.set_memory_pool(counted)
+    try:
+        read(tmp_path, "path,n\na.wav,1\n")
+    finally:
+        pa.set_memory_pool(pool)
+    assert 0 < counted.max_memory() < 1 << 20
 
 
 # --- which row belongs to which recording --------------------------------------------------------
@@ -231,8 +268,13 @@ def test_rows_relative_and_absolute_for_one_place_are_an_error(
         ("path,n\na.wav,1\n./a.wav,2\n", "more than one row for 'a.wav'"),
         ("name,n\na.wav,1\n", "no column 'path', 'file' or 'filename'.*'name', 'n'"),
         ("path,n,n\na.wav,1,2\n", "more than one column 'n'"),
-        ("path\n1\n2\n", "column of paths .* holds int64"),
-        (b"path,n\n\xff.wav,1\n", "column of paths .* holds binary"),
+        (b"path,n\n\xff.wav,1\n", "column 'path' is not UTF-8; save"),
+        (b"path,site\na.wav,caf\xe9\n", "column 'site' is not UTF-8; save"),
+        (b"path,n,caf\xe9\na.wav,1,2\n", "name of column 3 is not UTF-8; save"),
+        ("path,n\na.wav,1\n".encode("utf-16"), "it is UTF-16; save it as UTF-8"),
+        ('path,site\na.wav,"pond\nb.wav,hill\n', "quote before 'pond' is never closed"),
+        ('path,site\na.wav,"pond\nb.wav,""hill""', "quote before 'pond' is never closed"),
+        ('path,"site\na.wav,pond\n', "cannot read metadata .*Empty CSV"),
         (b"", "cannot read metadata .*Empty CSV"),
         ("path,n\na.wav,1,2,3\n", "cannot read metadata .*Expected 2 columns, got 4"),
         (b"PAR1 and no more", "cannot read metadata"),
@@ -268,6 +310,35 @@ def test_read_more_than_the_limit_is_refused(
     monkeypatch.setattr(search.metadata, "_MAX_BYTES", packed.stat().st_size + 1)
     with pytest.raises(QueryError, match="bytes unpacked"):
         Metadata.read(packed)
+
+
+@pytest.mark.parametrize("is_category", [False, True])
+def test_read_parquet_that_repeats_a_long_value_is_counted_unpacked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_category: bool
+) -> None:
+    packed = tmp_path / "packed.parquet"
+    long = pa.DictionaryArray.from_arrays(pa.array([0] * 5000, "i4"), ["x" * 10_000])
+    names = [f"{n}.wav" for n in range(5000)]
+    table = pa.table({"path": names, "note": long if is_category else long.cast(pa.string())})
+    pa.parquet.write_table(table, packed, compression="zstd")
+    assert packed.stat().st_size < 100_000
+    monkeypatch.setattr(search.metadata, "_MAX_BYTES", 15_000_000)
+    before = pa.total_allocated_bytes()
+    with pytest.raises(QueryError, match="more than 15,000,000 bytes unpacked"):
+        Metadata.read(packed)
+    assert pa.total_allocated_bytes() - before < 1_000_000
+
+
+def test_read_parquet_without_rows_has_its_columns(tmp_path: Path) -> None:
+    file = tmp_path / "empty.parquet"
+    kind = pa.dictionary(pa.int32(), pa.string())
+    pa.parquet.write_table(pa.table({"path": pa.array([], kind), "n": pa.array([], "i4")}), file)
+    assert kinds(Metadata.read(file)) == {"n": "number"}
+
+
+def test_read_csv_closed_quotes_at_the_end_are_values(tmp_path: Path) -> None:
+    for end in ('"two\nlines"', '"two ""\n""lines"""\n\n', '"two\r\nlines\r\n"\r\n', '5" high\n'):
+        assert len(read(tmp_path, f"path,site\na.wav,1\nb.wav,{end}").keys) == 2
 
 
 def test_read_time_out_of_range_is_an_error(tmp_path: Path) -> None:

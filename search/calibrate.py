@@ -21,6 +21,8 @@ from search.segments import Generation, code_of
 
 _SHARES = (1.0, 0.7, 0.5, 0.3, 0.2, 0.1, 0.03, 0.01, 0.003, 0.001, 0.0003, 0.0001)
 _NUM_QUERIES = 100
+#: Scores that differ by no more are equal.
+_EQUAL = 1e-6
 #: Aimed at is this share of the way from the target to 1: of 0.95, 0.97. That is two standard
 #: errors of a recall measured with so many queries.
 _RESERVE = 0.4
@@ -88,6 +90,8 @@ def _sample(generation: Generation, rng: np.random.Generator) -> Sample:
     live = np.flatnonzero(np.concatenate([segment.alive for segment in generation.segments]))
     rows = np.sort(rng.choice(live, min(_NUM_QUERIES, len(live)), replace=False))
     recordings = np.concatenate([segment.recordings for segment in generation.segments])
+    if len(np.unique(recordings[live])) == 1:  # nothing would be left
+        return Sample(generation.vectors(rows), np.full(len(rows), -1))
     return Sample(generation.vectors(rows), recordings[rows])
 
 
@@ -143,14 +147,14 @@ def _level(
     return level
 
 
-def _truth(index: VectorIndex, sample: Sample, masks: Sequence[Mask]) -> list[Integers]:
-    """Return for each query the 10 best rows that are not of its own recording."""
+def _truth(index: VectorIndex, sample: Sample, masks: Sequence[Mask]) -> list[Float32]:
+    """Return for each query the scores of the 10 best rows that are not of its own recording."""
     scores, rows = index.search_many(sample.vectors, CALIBRATED_K + _MAX_OWN, masks, exact=True)
     own = np.concatenate([segment.recordings for segment in index.generation.segments])
     best = []
     for at, recording in enumerate(sample.recordings):
-        found = rows[at][scores[at] > -np.inf]
-        best.append(found[own[found] != recording][:CALIBRATED_K])
+        is_other = (scores[at] > -np.inf) & (own[rows[at]] != recording)
+        best.append(scores[at][is_other][:CALIBRATED_K])
     return best
 
 
@@ -158,7 +162,7 @@ def _measured_at(
     index: VectorIndex,
     sample: Sample,
     masks: Sequence[Mask],
-    truth: Sequence[Integers],
+    truth: Sequence[Float32],
     level: Level,
 ) -> Level:
     """Return a level with how much of the truth it finds, and what that takes: the medians."""
@@ -171,7 +175,8 @@ def _measured_at(
             for mask, segment in zip(masks, segments, strict=True)
         ]
         answer = index.run(plan, sample.vectors[at : at + 1], CALIBRATED_K, others)
-        num_found += len(np.intersect1d(answer.rows, truth[at]))
+        if len(truth[at]):  # of equal scores, any is right
+            num_found += int(np.count_nonzero(answer.scores >= truth[at][-1] - _EQUAL))
         efforts.append(answer.plan.effort)
         times.append(answer.scan_ms + answer.rescore_ms)
     recall = num_found / max(1, sum(map(len, truth)))

@@ -128,6 +128,7 @@ class VectorIndex:
         scanned = perf_counter()
         scores = self.score(vectors, rows)
         order = np.lexsort((self.generation.window_ids(rows), -scores))[:k]
+        order = order[scores[order] > -np.inf]
         scan_ms, rescore_ms = (scanned - began) * 1e3, (perf_counter() - scanned) * 1e3
         return Neighbours(scores[order], rows[order], plan, 0, scan_ms, rescore_ms)
 
@@ -172,6 +173,8 @@ class VectorIndex:
             near, found, _ = self._visit(plan.reach, vectors, k, masks)
         else:
             near, found = self._products_of_all(vectors, k + _MARGIN, masks)
+            bound = np.partition(near, -k, axis=1)[:, -k] - 2 * _ROUNDING
+            is_open = (near.min(1) >= bound) & (near.min(1) > -np.inf)  # more may be as near
         found = _best(near, found, self._num_fetched(k))[1]
         found = np.pad(found, ((0, 0), (0, max(0, k - found.shape[1]))), constant_values=-1)
         scores = self._score_pairs(vectors, found)
@@ -179,9 +182,10 @@ class VectorIndex:
         scores, rows = np.take_along_axis(scores, order, 1), np.take_along_axis(found, order, 1)
         rows[np.isneginf(scores)] = -1
         if plan.name == "lists":
-            for at in np.flatnonzero((rows < 0).any(1)):  # too few in those lists
-                one = self.search(vectors[at : at + 1], k, masks, exact=True)
-                scores[at, : len(one.rows)], rows[at, : len(one.rows)] = one[:2]
+            is_open = (rows < 0).any(1)  # too few in those lists
+        for at in np.flatnonzero(is_open):
+            one = self.search(vectors[at : at + 1], k, masks, exact=True)
+            scores[at, : len(one.rows)], rows[at, : len(one.rows)] = one[:2]
         return scores, rows
 
     def _masks(self, allowed: Sequence[Mask] | None) -> list[Mask]:
@@ -199,15 +203,15 @@ class VectorIndex:
             rows: (n,) positions in the generation.
 
         Returns:
-            (n,) float32 from -1 to 1.
+            (n,) float32 from -1 to 1; -inf for rows that are not numbers.
         """
-        best = np.full(len(rows), -1.0)
+        best = np.full(len(rows), -np.inf)
         for first in range(0, len(rows), _BLOCK_ROWS):
             block = slice(first, first + _BLOCK_ROWS)
             stored = self.generation.vectors(rows[block]).astype(np.float64)
             for vector in vectors:
                 np.fmax(best[block], _products(stored, vector), out=best[block])
-        return np.asarray(np.minimum(best, 1), np.float32)
+        return np.asarray(np.where(np.isneginf(best), best, np.clip(best, -1, 1)), np.float32)
 
     def _score_pairs(self, vectors: Float32, rows: Integers) -> Float32:
         """Return (n, m) scores as `score` gives them, of m rows for each vector; -inf for -1."""
@@ -269,7 +273,10 @@ class VectorIndex:
             kth = np.partition(near, -k, axis=1)[:, -k] if near.shape[1] >= k else -np.inf
             bound = np.reshape(kth, (-1, 1)) - reach
             wanted = (probes.scores > bound).sum(1)
-            wanted = np.where(np.isneginf(kth), _GROWTH * last, wanted)
+            more = max(
+                _GROWTH * last, int(wanted.max())
+            )  # none that a neighbour goes on to is skipped
+            wanted = np.where(np.isneginf(kth), more, wanted)
             visited, wanted = last, np.minimum(wanted, num_lists // 2)
         return near, rows, visited
 
@@ -278,13 +285,17 @@ class VectorIndex:
     ) -> tuple[Float32, Integers]:
         """Return (q, m) approximate scores and rows of the generation; -inf and -1 for none."""
         assert self.lists is not None
-        near, rows = [], []
+        near = np.empty((len(vectors), 0), np.float32)
+        rows = np.empty((len(vectors), 0), np.int64)
         starts = self.generation.starts.tolist()
         for start, lists, mask in zip(starts, self.lists.segments, masks, strict=False):
-            scores, at = lists.search(vectors, probes, k, None if mask.all() else mask)
-            near.append(np.where(at < 0, -np.inf, scores))
-            rows.append(np.where(at < 0, -1, start + at))
-        return np.concatenate(near, axis=1), np.concatenate(rows, axis=1)
+            num_found = min(k, len(mask))
+            scores, at = lists.search(vectors, probes, num_found, None if mask.all() else mask)
+            found = np.where(at < 0, -1, start + at)
+            near, rows = _best(
+                np.concatenate([near, scores], 1), np.concatenate([rows, found], 1), k
+            )
+        return np.where(rows < 0, -np.inf, near), rows
 
     def _all_near(self, vectors: Float32, k: int, masks: Sequence[Mask]) -> Integers:
         """Return all rows that may be among the k best, by the float32 products of all of them."""

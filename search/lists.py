@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from indexer.errors import DamagedStoreError
-from indexer.store.disk import sync_file
+from indexer.store.disk import TEMPORARY_PREFIX, sync_file
 from indexer.store.ledger import Integers, Mask
 from indexer.store.part import reading
 from indexer.store.schema import EMBEDDING_DIM
@@ -150,7 +150,7 @@ class Trained:
         """Return (n,) the list of each vector, and (n, code_bytes) its code there."""
         vectors = np.ascontiguousarray(vectors, np.float32)
         lists = np.ascontiguousarray(self._centres.search(vectors, 1)[1][:, 0])
-        lists = np.maximum(lists, 0)  # a vector that is not a number is near to none
+        lists = np.maximum(lists, 0)
         codes = np.empty((len(vectors), self.code_bytes), np.uint8)
         self._index.encode_vectors(
             len(vectors), faiss.swig_ptr(vectors), faiss.swig_ptr(lists), faiss.swig_ptr(codes)
@@ -197,7 +197,7 @@ def write_lists(
 ) -> None:
     """Sort a segment's rows into lists, and write these: of each, its codes, then its rows.
 
-    The codes of the whole segment are held in memory, twice.
+    The codes of the whole segment are held in memory.
 
     Args:
         trained: Centres and quantiser.
@@ -209,19 +209,24 @@ def write_lists(
     codes = np.empty((len(vectors), trained.code_bytes), np.uint8)
     for block in _blocks(len(vectors)):
         lists[block], codes[block] = trained.encode(vectors[block])
+        lists[block][~np.isfinite(vectors[block]).all(1)] = -1  # damaged rows are in no list
         if progress:
             progress(len(lists[block]))
     order = np.argsort(lists, kind="stable")
-    sizes = np.bincount(lists, minlength=trained.num_lists)
+    order = order[np.searchsorted(lists[order], 0) :]
+    sizes = np.bincount(lists[order], minlength=trained.num_lists)
     ends = np.cumsum(sizes)
-    with files.codes.open("wb") as file:
+    # A file of this name may be mapped by a reader: it is replaced, and never cut.
+    temporary = files.codes.with_name(f"{TEMPORARY_PREFIX}{files.codes.name}")
+    with temporary.open("wb") as file:
         for first, last in zip((ends - sizes).tolist(), ends.tolist(), strict=True):
             rows = order[first:last]
             file.write(codes[rows].data)
             file.write(rows.data)
     sizes.astype("<i8").tofile(files.sizes)
-    for path in (files.codes, files.sizes):
+    for path in (temporary, files.sizes):
         sync_file(path)
+    temporary.replace(files.codes)
 
 
 def _blocks(num_rows: int) -> Iterator[slice]:
@@ -238,12 +243,13 @@ class SegmentLists:
         Raises:
             DamagedStoreError: If a file is missing or not of the size that it should have.
         """
+        self._trained = trained  # it owns the centres that the scanner refers to
         self._num_rows = num_rows
         row_bytes = trained.code_bytes + _ROW_BYTES
         with reading(files.codes):
             sizes = np.fromfile(files.sizes, "<i8")
-            found, expected = files.codes.stat().st_size, num_rows * row_bytes
-            if found != expected or len(sizes) != trained.num_lists or sizes.sum() != num_rows:
+            found, expected = files.codes.stat().st_size, int(sizes.sum()) * row_bytes
+            if found != expected or len(sizes) != trained.num_lists:
                 raise DamagedStoreError(
                     f"{files.codes} is damaged: {found} bytes, written as {expected}"
                 )

@@ -31,7 +31,7 @@ PARTS_FILE = "parts.txt"
 TEMPORARY_PREFIX = ".tmp-"
 
 #: Of a generation; the store's own parts have another.
-FORMAT = 2
+FORMAT = 3
 #: A float16 probability's bits, shifted right by this, fit a byte and keep their order.
 CODE_SHIFT = 6
 

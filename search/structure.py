@@ -10,6 +10,7 @@ import os
 import shutil
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -46,6 +47,9 @@ DEFAULT_RECALL = 0.95
 _MAX_GROWTH = 4.0
 #: Trained anew when new windows are so many times as far from their centres as the first were.
 _MAX_DRIFT = 1.5
+#: And are at least this share of all: what is rare may be odd.
+_DRIFTED_SHARE = 0.1
+_MIN_ROWS_PER_LIST = 10
 _DRIFT_ROWS = 4096
 _VECTOR_BYTES = 3072
 #: Calibrated anew when the number of windows has changed by more than this share.
@@ -122,7 +126,10 @@ def open_index(generation: Generation) -> VectorIndex:
         raise DamagedStoreError(
             f"{problem.path} is damaged: {problem.reason}; 'soundalike build' makes a new one"
         )
-    return VectorIndex(generation, calibration, _opened(generation, entry))
+    try:
+        return VectorIndex(generation, calibration, _opened(generation, entry))
+    except DamagedStoreError as error:
+        raise DamagedStoreError(f"{error}; 'soundalike build' writes it anew") from error
 
 
 def made_for(
@@ -151,7 +158,8 @@ def made_for(
     lists = None
     if kind:
         reused = _reusable(generation, previous, kind, tell or _silent)
-        entry = reused or _train(generation, kind, config)
+        entry = reused or _train(generation, kind, config) or entry
+    if entry["trained"]:
         _write_missing(generation, entry, progress)
         lists = _opened(generation, entry)
     is_same = previous is not None and previous["trained"] == entry["trained"]
@@ -169,8 +177,25 @@ def is_as_wanted(generation: Generation, config: IndexConfig) -> bool:
     return (
         _kind(config, generation.num_windows, entry) == entry.get("kind")
         and config.recall in (None, entry["calibration"]["target"])
-        and not any(digest_problems(_folder(generation.path.parent, entry), _small(entry)))
+        and len(_intact_files(generation, entry)) == len(entry.get("files", {}))
     )
+
+
+def _intact_files(generation: Generation, entry: Mapping[str, Any]) -> dict[str, list[Any]]:
+    """Return those files of a structure that have their size; of small ones, their content too."""
+    folder = _folder(generation.path.parent, entry)
+    damaged = {problem.path.name for problem in digest_problems(folder, _small(entry))}
+    return {
+        name: [size, digest]
+        for name, (size, digest) in entry.get("files", {}).items()
+        if name not in damaged and _size(folder / name) == size
+    }
+
+
+def _size(path: Path) -> int | None:
+    with suppress(OSError):
+        return path.stat().st_size
+    return None
 
 
 def _kind(config: IndexConfig, num_rows: int, previous: Mapping[str, Any] | None) -> Kind | None:
@@ -196,9 +221,9 @@ def _reusable(
     """Return the previous structure, if its centres still suit the windows."""
     if not previous or previous["trained"] is None or previous["kind"] != kind:
         return None
-    folder = _folder(generation.path.parent, previous)
-    if any(digest_problems(folder, _small(previous))):
-        tell("the trained lists are damaged: training anew")
+    files = _intact_files(generation, previous)
+    if TRAINED_FILE not in files:
+        tell("the centres of the lists are damaged: training anew")
         return None
     if generation.num_windows > _MAX_GROWTH * previous["num_rows"]:
         tell(
@@ -206,44 +231,51 @@ def _reusable(
             f"{previous['num_rows']:,} when the lists were trained"
         )
         return None
-    trained = Trained.open(folder / TRAINED_FILE)
+    trained = Trained.open(_folder(generation.path.parent, previous) / TRAINED_FILE)
+    num_drifted = 0
     for segment in generation.segments:
-        if ListFiles.of(folder, segment.name).sizes.name not in previous["files"]:
-            drift = _distance(trained, segment) / max(previous["distance"], 1e-9)
-            if drift > _MAX_DRIFT:
-                tell(
-                    f"training anew: new windows are {drift:.1f} times as far from the centres of "
-                    f"the lists as those that they were trained for"
-                )
-                return None
-    return dict(previous)
+        if f"{SIZES_PREFIX}{segment.name}.raw" not in previous["files"]:
+            is_far = _distance(trained, segment) > _MAX_DRIFT * previous["distance"]
+            num_drifted += len(segment) if is_far else 0
+    if num_drifted > _DRIFTED_SHARE * generation.num_windows:
+        tell(
+            f"training anew: {num_drifted:,} new windows are {_MAX_DRIFT:g} times as far from the "
+            f"centres of the lists as any part of those that they were trained for"
+        )
+        return None
+    return {**previous, "files": files}
 
 
 def _distance(trained: Trained, segment: Segment) -> float:
     """Return how far the windows of a segment are from their centres, on average."""
     rows = np.unique(np.linspace(0, len(segment) - 1, _DRIFT_ROWS).astype(int))
-    return float(np.nanmean(trained.distances(np.ascontiguousarray(segment.vectors[rows]))))
+    vectors = segment.vectors[rows]
+    finite = vectors[np.isfinite(vectors).all(1)]
+    return float(trained.distances(finite).mean()) if len(finite) else 0.0
 
 
-def _train(generation: Generation, kind: Kind, config: IndexConfig) -> dict[str, Any]:
-    """Find centres on a sample, and write them to a folder of their own."""
+def _train(generation: Generation, kind: Kind, config: IndexConfig) -> dict[str, Any] | None:
+    """Find centres on a sample, and write them to a folder of their own; None if too small."""
     num_lists = num_lists_for(generation.num_windows)
     live = np.flatnonzero(np.concatenate([segment.alive for segment in generation.segments]))
     most = min(num_lists * TRAINING_ROWS_PER_LIST, config.memory // 4 // _VECTOR_BYTES)
     chosen = np.random.default_rng(0).choice(live, min(most, len(live)), replace=False)
     sample = generation.vectors(np.sort(chosen))
     sample = sample[np.isfinite(sample).all(1)]  # damaged ones would spoil every centre
-    trained = Trained.train(sample, kind, min(num_lists, len(sample)))
+    if len(sample) < MIN_TRAINING_ROWS:
+        return None
+    trained = Trained.train(sample, kind, min(num_lists, len(sample) // _MIN_ROWS_PER_LIST))
     entry: dict[str, Any] = {
         "trained": uuid.uuid4().hex,
         "kind": kind,
         "num_rows": generation.num_windows,
-        "distance": float(trained.distances(sample[:_DRIFT_ROWS]).mean()),
+        "distance": max(_distance(trained, segment) for segment in generation.segments),
         "fetch": 1,
         "files": {},
     }
     folder = _folder(generation.path.parent, entry)
     folder.mkdir(parents=True)
+    sync_folder(folder.parent)
     trained.write(folder / TRAINED_FILE)
     entry["files"] = _measured_files([folder / TRAINED_FILE])
     return entry

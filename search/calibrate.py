@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 
 from indexer.heard import DEFAULT_THRESHOLD
 from indexer.store.ledger import Integers, Mask
@@ -19,13 +20,15 @@ from search.index import Lists, VectorIndex
 from search.planner import CALIBRATED_K, WORTH_WAITING_MS, Calibration, Level, Plan
 from search.segments import Generation, code_of
 
+Float64 = npt.NDArray[np.float64]
+
 _SHARES = (1.0, 0.7, 0.5, 0.3, 0.2, 0.1, 0.03, 0.01, 0.003, 0.001, 0.0003, 0.0001)
-_NUM_QUERIES = 100
+_NUM_QUERIES = 250
 #: Scores that differ by no more are equal.
 _EQUAL = 1e-6
-#: Aimed at is this share of the way from the target to 1: of 0.95, 0.97. That is two standard
-#: errors of a recall measured with so many queries.
-_RESERVE = 0.4
+#: Aimed at is this share of the way from the target to 1: of 0.95, 0.96. That is two standard
+#: errors of a recall measured with so many queries, whose own recall varies by 0.09 or so.
+_RESERVE = 0.2
 #: Tried in this order; the last visits half of all lists.
 _REACHES = (0.0, 0.03, 0.06, 0.08, 0.1, 0.12, 0.14, 0.17, 0.2, 0.25, 0.3, 0.4, 0.6, 2.0)
 #: Rows of a query's own recording that may stand before the ten that count.
@@ -34,9 +37,11 @@ _MAX_OWN = 64
 _TIMED_ROWS, _TIMES = 20_000, 5
 #: Candidates to score again, as multiples of k: tried in this order, at this reach.
 _FAR = 0.3
-_FETCHES = (2, 4, 8, 16, 32, 64)
+_FETCHES = (1.2, 1.5, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0)
 #: A tag stands for a share if its own is within this factor of it.
 _NEAR_ENOUGH = 2.0
+#: The code from which on a tag is heard.
+_HEARD = int(code_of(np.array([DEFAULT_THRESHOLD], np.float16))[0])
 
 
 class Sample(NamedTuple):
@@ -70,13 +75,15 @@ def measured(generation: Generation, lists: Lists | None, target: float) -> Vect
     lists = lists._replace(fetch=_enough_fetched(generation, lists, sample, calibration))
     index = VectorIndex(generation, calibration, lists)
     levels: list[Level] = []
+    tag_shares = _tag_shares(generation)
     for share in _SHARES:
         num_rows = generation.num_windows * share
         if levels and (num_rows * row_ms <= WORTH_WAITING_MS or num_rows < 2 * CALIBRATED_K):
             break  # narrower filters are answered exactly
         least = levels[-1].reach if levels else 0.0  # a narrower filter never takes less
         found = [
-            _level(index, sample, mask, share, aim, least) for mask in _masks(index, share, rng)
+            _level(index, sample, masks, share, aim, least)
+            for masks in _masks(generation, share, tag_shares, rng)
         ]
         worst = max(found, key=lambda level: (level.reach, level.ms))
         levels.append(worst._replace(recall=min(level.recall for level in found)))
@@ -111,22 +118,27 @@ def _exact_row_ms(generation: Generation, rng: np.random.Generator) -> float:
     return min(times) / num_rows  # the others had to read the disk, or to wait for other programs
 
 
-def _masks(index: VectorIndex, share: float, rng: np.random.Generator) -> Iterator[list[Mask]]:
+def _tag_shares(generation: Generation) -> Float64:
+    """Return (527,) in which share of the rows each tag is heard; a row at least, of the rarest."""
+    counts = np.ones(NUM_TAGS, np.int64)
+    for segment in generation.segments:
+        for tag in range(NUM_TAGS):
+            counts[tag] += np.count_nonzero(segment.codes[tag] >= _HEARD)
+    return counts / generation.num_windows
+
+
+def _masks(
+    generation: Generation, share: float, tag_shares: Float64, rng: np.random.Generator
+) -> Iterator[list[Mask]]:
     """Yield filters of a certain share: rows at random, and a tag that is heard as often."""
-    segments = index.generation.segments
+    segments = generation.segments
     if share == 1:
         yield [segment.alive for segment in segments]
         return
     yield [segment.alive & (rng.random(len(segment)) < share) for segment in segments]
-    least = int(code_of(np.array([DEFAULT_THRESHOLD], np.float16))[0])
-    counts = np.zeros(NUM_TAGS, np.int64)
-    for segment in segments:
-        for tag in range(NUM_TAGS):
-            counts[tag] += np.count_nonzero(segment.codes[tag] >= least)
-    shares = np.maximum(counts, 1) / index.generation.num_windows
-    nearest = int(np.argmin(np.abs(np.log(shares / share))))
-    if 1 / _NEAR_ENOUGH <= shares[nearest] / share <= _NEAR_ENOUGH:
-        yield [segment.alive & (segment.codes[nearest] >= least) for segment in segments]
+    nearest = int(np.argmin(np.abs(np.log(tag_shares / share))))
+    if 1 / _NEAR_ENOUGH <= tag_shares[nearest] / share <= _NEAR_ENOUGH:
+        yield [segment.alive & (segment.codes[nearest] >= _HEARD) for segment in segments]
 
 
 def _level(
@@ -185,7 +197,7 @@ def _measured_at(
 
 def _enough_fetched(
     generation: Generation, lists: Lists, sample: Sample, calibration: Calibration
-) -> int:
+) -> float:
     """Return how many candidates are enough: more would find less than half a percent more."""
     masks = [segment.alive for segment in generation.segments]
     far = Level(1.0, _FAR, 0, 0.0, 0.0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from time import perf_counter
 from typing import Any, NamedTuple
@@ -12,15 +13,15 @@ import numpy as np
 from indexer.store.ledger import Integers, Mask
 from indexer.store.schema import EMBEDDING_DIM
 from indexer.store.snapshot import Float32
-from search.lists import Probes, SegmentLists, Trained
+from search.lists import Bits, Probes, SegmentLists, Trained, packed
 from search.planner import EXACT, Calibration, Plan, choose
 from search.segments import Generation, Segment
 
 #: How far the float32 product of two vectors of length 1 may be from the true one, in whatever
 #: order it is summed: 768 roundings of 2^-24.
 _ROUNDING = EMBEDDING_DIM * 2.0**-24
-#: Rows fetched beyond k, so that the boundary can be seen.
-_MARGIN = 16
+#: Rows fetched beyond k, so that the boundary can be seen: by exact products, and by codes.
+_MARGIN, _SPARE = 16, 4
 #: Rows whose products are held at a time: 25 MB in float64.
 _BLOCK_ROWS = 4096
 #: Vectors up to this number are multiplied row by row where the rows lie; more are worth a copy.
@@ -31,7 +32,10 @@ _MOST = 0.6
 #: Rows whose products one core computes in some 10 ms; see the same in `lists`.
 _ROWS_WORTH_SHARING = 1 << 16
 #: Lists that are visited first, and how their number grows while they hold too few matching rows.
-_FIRST_LISTS, _GROWTH = 16, 4
+_FIRST_LISTS, _GROWTH = 10, 4
+#: Lists whose centres are put in order at first: FAISS does so as it computes them. More are wanted
+#: by narrow filters, and of these the rest is sorted too.
+_FIRST_RANKED = 64
 #: Vectors answered at a time by `search_many`, and rows that they are multiplied with: 0.2 GB.
 _BATCH_VECTORS = 1024
 _KNN_ROWS = 1 << 16
@@ -68,7 +72,7 @@ class Lists(NamedTuple):
 
     trained: Trained
     segments: Sequence[SegmentLists]
-    fetch: int
+    fetch: float
 
 
 class VectorIndex:
@@ -88,6 +92,7 @@ class VectorIndex:
         self.generation = generation
         self.calibration = calibration
         self.lists = lists
+        self._starts: list[int] = generation.starts[:-1].tolist()
 
     def search(
         self,
@@ -170,12 +175,11 @@ class VectorIndex:
         self, plan: Plan, vectors: Float32, k: int, masks: Sequence[Mask]
     ) -> tuple[Float32, Integers]:
         if plan.name == "lists":
-            near, found, _ = self._visit(plan.reach, vectors, k, masks)
+            _, found, _ = self._visit(plan.reach, vectors, k, masks)
         else:
             near, found = self._products_of_all(vectors, k + _MARGIN, masks)
             bound = np.partition(near, -k, axis=1)[:, -k] - 2 * _ROUNDING
             is_open = (near.min(1) >= bound) & (near.min(1) > -np.inf)  # more may be as near
-        found = _best(near, found, self._num_fetched(k))[1]
         found = np.pad(found, ((0, 0), (0, max(0, k - found.shape[1]))), constant_values=-1)
         scores = self._score_pairs(vectors, found)
         order = np.lexsort((self._ids_of(found), -scores))[:, :k]
@@ -230,7 +234,8 @@ class VectorIndex:
 
     def _num_fetched(self, k: int) -> int:
         """Candidates to score again for k hits: codes are not quite the vectors."""
-        return (self.lists.fetch * k if self.lists else k) + _MARGIN
+        assert self.lists is not None
+        return math.ceil(self.lists.fetch * k) + _SPARE
 
     def _candidates(
         self, reach: float, vectors: Float32, k: int, masks: Sequence[Mask]
@@ -258,44 +263,45 @@ class VectorIndex:
             (q, m) approximate scores and rows, -1 where there is none; and the most lists visited.
         """
         assert self.lists is not None  # without lists, no plan says so
-        probes = self.lists.trained.ranked(vectors)
-        num_lists, num_fetched = self.lists.trained.num_lists, self._num_fetched(k)
-        near = np.empty((len(vectors), 0), np.float32)
-        rows = np.empty((len(vectors), 0), np.int64)
-        visited, wanted = 0, np.full(len(vectors), min(_FIRST_LISTS, num_lists))
-        while visited < wanted.max():
-            last = int(wanted.max())
+        trained, num_lists = self.lists.trained, self.lists.trained.num_lists
+        allowed, num_fetched = [packed(mask) for mask in masks], self._num_fetched(k)
+        probes = trained.nearest(vectors, _FIRST_RANKED)
+        visited, last = 0, min(_FIRST_LISTS, num_lists)
+        near, rows = self._scan(probes.between(0, last), vectors, num_fetched, allowed)
+        while True:
+            bound = _kth_best(near, k) - reach
+            if (probes.scores[:, -1:] > bound).any() and probes.lists.shape[1] < num_lists:
+                probes = trained.all_after(vectors, probes)
+            wanted = (probes.scores > bound).sum(1)
+            # What a neighbour goes on to is not skipped, so that "visited" is true of all vectors.
+            more = max(_GROWTH * last, int(wanted.max()))
+            wanted = np.where(bound[:, 0] > -np.inf, wanted, more)
+            wanted = np.minimum(wanted, num_lists // 2)
+            visited, last = last, int(wanted.max())
+            if last <= visited:
+                return near, rows, visited
             some = probes.between(visited, last)
             some.lists[np.arange(visited, last) >= wanted[:, None]] = -1
-            scores, found = self._scan(some, vectors, num_fetched, masks)
+            scores, found = self._scan(some, vectors, num_fetched, allowed)
             both = np.concatenate([near, scores], 1), np.concatenate([rows, found], 1)
             near, rows = _best(*both, num_fetched)
-            kth = np.partition(near, -k, axis=1)[:, -k] if near.shape[1] >= k else -np.inf
-            bound = np.reshape(kth, (-1, 1)) - reach
-            wanted = (probes.scores > bound).sum(1)
-            more = max(
-                _GROWTH * last, int(wanted.max())
-            )  # none that a neighbour goes on to is skipped
-            wanted = np.where(np.isneginf(kth), more, wanted)
-            visited, wanted = last, np.minimum(wanted, num_lists // 2)
-        return near, rows, visited
 
     def _scan(
-        self, probes: Probes, vectors: Float32, k: int, masks: Sequence[Mask]
+        self, probes: Probes, vectors: Float32, k: int, allowed: Sequence[Bits | None]
     ) -> tuple[Float32, Integers]:
         """Return (q, m) approximate scores and rows of the generation; -inf and -1 for none."""
         assert self.lists is not None
-        near = np.empty((len(vectors), 0), np.float32)
-        rows = np.empty((len(vectors), 0), np.int64)
-        starts = self.generation.starts.tolist()
-        for start, lists, mask in zip(starts, self.lists.segments, masks, strict=False):
-            num_found = min(k, len(mask))
-            scores, at = lists.search(vectors, probes, num_found, None if mask.all() else mask)
-            found = np.where(at < 0, -1, start + at)
-            near, rows = _best(
-                np.concatenate([near, scores], 1), np.concatenate([rows, found], 1), k
-            )
-        return np.where(rows < 0, -np.inf, near), rows
+        nears, founds = [], []
+        for start, lists, bits in zip(self._starts, self.lists.segments, allowed, strict=True):
+            near, rows = lists.search(vectors, probes, k, bits)
+            is_none = rows < 0
+            rows += start
+            near[is_none], rows[is_none] = -np.inf, -1
+            nears.append(near)
+            founds.append(rows)
+        if len(nears) == 1:
+            return near, rows
+        return _best(np.concatenate(nears, 1), np.concatenate(founds, 1), k)
 
     def _all_near(self, vectors: Float32, k: int, masks: Sequence[Mask]) -> Integers:
         """Return all rows that may be among the k best, by the float32 products of all of them."""
@@ -397,6 +403,13 @@ def _nearness_in_place(vector: Float32, stored: Float32, rows: Integers) -> Floa
     )
     faiss.omp_set_num_threads(all_cores)
     return products.ravel()[: len(rows)]
+
+
+def _kth_best(scores: Float32, k: int) -> Float32:
+    """Return the (q, 1) k-th best score of each row; -inf if it has fewer."""
+    if scores.shape[1] < k:
+        return np.full((len(scores), 1), -np.inf, np.float32)
+    return np.partition(scores, -k, axis=1)[:, -k, None]
 
 
 def _best(scores: Float32, rows: Integers, k: int) -> tuple[Float32, Integers]:

@@ -90,11 +90,13 @@ class OpenedStore:
 
     def allowed(self, condition: Condition | None, exclude: frozenset[bytes]) -> list[Mask]:
         """Return a mask of the rows of each segment that may be hits."""
-        masks = []
-        first_rows = self.generation.recordings.first_rows(np.array(sorted(exclude), ID_DTYPE))
+        masks, left_out = [], []
+        if exclude:
+            rows = self.generation.recordings.first_rows(np.array(sorted(exclude), ID_DTYPE))
+            left_out = rows[rows >= 0].tolist()
         for segment in self.generation.segments:
             mask = condition.matches(segment) if condition else segment.alive
-            for row in first_rows[first_rows >= 0]:
+            for row in left_out:
                 mask = mask & (segment.recordings != row)
             masks.append(mask)
         return masks

@@ -259,9 +259,6 @@ class Generation:
         Yields:
             (segment, rows within it, their positions in `rows`), for segments that have any.
         """
-        if len(self.segments) == 1:
-            yield self.segments[0], rows, np.arange(len(rows))
-            return
         segment_of = np.searchsorted(self.starts, rows, side="right") - 1
         for number in np.flatnonzero(np.bincount(segment_of)):
             at = np.flatnonzero(segment_of == number)
@@ -288,6 +285,8 @@ class Generation:
         return WindowTable(*(self._gathered(name, rows) for name in WindowTable._fields))
 
     def _gathered(self, name: str, rows: Integers) -> npt.NDArray[Any]:
+        if len(self.segments) == 1:
+            return np.asarray(self.segments[0].arrays[name][rows])
         dtype, shape = SEGMENT_ARRAYS[name]
         result = np.empty((len(rows), *shape), dtype)
         for segment, local, at in self.locate(rows):

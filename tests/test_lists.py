@@ -11,7 +11,16 @@ from hypothesis import strategies as st
 from oracle import Array
 
 from indexer.errors import DamagedStoreError
-from search.lists import KINDS, Kind, ListFiles, SegmentLists, Trained, num_lists_for, write_lists
+from search.lists import (
+    KINDS,
+    Kind,
+    ListFiles,
+    SegmentLists,
+    Trained,
+    num_lists_for,
+    packed,
+    write_lists,
+)
 from search.writing import normalised
 
 NUM_ROWS, NUM_LISTS = 1500, 12
@@ -60,16 +69,29 @@ def test_nearest_list_of_a_row_is_its_own(
 ) -> None:
     """A row is in the list that is nearest to it: one list visited finds it, by its own vector."""
     trained, lists, vectors = made
-    probes = trained.ranked(vectors[:200]).between(0, 1)
+    probes = trained.nearest(vectors[:200], 1)
     assert (probes.lists[:, 0] == trained.encode(vectors[:200])[0]).all()
     scores, rows = lists.search(vectors[:200], probes, 40, None)
     assert (rows == np.arange(200)[:, None]).any(1).all()
     assert (np.diff(scores, axis=1) <= 0).all()
 
 
+@pytest.mark.parametrize("num_queries", [1, 7])
+def test_lists_after_the_first_are_all_others_in_order(
+    made: tuple[Trained, SegmentLists, Array], num_queries: int
+) -> None:
+    trained, _, _ = made
+    queries = clustered(8, num_queries)
+    expected = trained.nearest(queries, NUM_LISTS)
+    for num_first in (1, 5, NUM_LISTS):
+        probes = trained.all_after(queries, trained.nearest(queries, num_first))
+        assert (probes.lists == expected.lists).all()
+        assert np.abs(probes.scores - expected.scores).max() < 1e-6
+
+
 def test_all_lists_hold_every_row_once(made: tuple[Trained, SegmentLists, Array]) -> None:
     trained, lists, vectors = made
-    probes = trained.ranked(vectors[:2]).between(0, NUM_LISTS)
+    probes = trained.nearest(vectors[:2], NUM_LISTS)
     _, rows = lists.search(vectors[:2], probes, NUM_ROWS, None)
     assert (np.sort(rows, axis=1) == np.arange(NUM_ROWS)).all()
 
@@ -78,7 +100,7 @@ def test_scores_of_codes_are_close_to_the_products(
     made: tuple[Trained, SegmentLists, Array],
 ) -> None:
     trained, lists, vectors = made
-    scores, rows = lists.search(vectors[:20], trained.ranked(vectors[:20]).between(0, 12), 50, None)
+    scores, rows = lists.search(vectors[:20], trained.nearest(vectors[:20], 12), 50, None)
     exact = np.take_along_axis(vectors[:20] @ vectors.T, rows, 1)
     assert np.abs(scores - exact).max() < {"sq8": 0.02, "pq": 0.6}[trained.kind]
 
@@ -104,8 +126,8 @@ def test_selector_is_honoured_by_every_kind(
     rng = np.random.default_rng(seed)
     allowed = rng.random(NUM_ROWS) < share
     queries = clustered(seed, num_queries)
-    probes = trained.ranked(queries).between(0, effort)
-    _, rows = lists.search(queries, probes, k, allowed)
+    probes = trained.nearest(queries, effort)
+    _, rows = lists.search(queries, probes, k, packed(allowed))
     list_of = trained.encode(vectors)[0]
     for found, visited in zip(rows, probes.lists, strict=True):
         there = np.flatnonzero(allowed & np.isin(list_of, visited))
@@ -121,7 +143,7 @@ def test_rows_that_are_not_numbers_are_never_found(tmp_path: Path) -> None:
     files = ListFiles.of(tmp_path, "a")
     write_lists(trained, vectors, files)
     queries = clustered(4, 3)
-    probes = trained.ranked(queries).between(0, 4)
+    probes = trained.nearest(queries, 4)
     _, rows = SegmentLists(trained, files, 600).search(queries, probes, 500, None)
     assert len(np.unique(rows[0])) >= 499
 
@@ -133,7 +155,7 @@ def test_lists_in_a_folder_whose_name_is_not_utf8_open(tmp_path: Path) -> None:
     trained = Trained.train(vectors, "sq8", 4)
     write_lists(trained, vectors, ListFiles.of(folder, "a"))
     lists = SegmentLists(trained, ListFiles.of(folder, "a"), 300)
-    _, rows = lists.search(vectors[:5], trained.ranked(vectors[:5]).between(0, 4), 1, None)
+    _, rows = lists.search(vectors[:5], trained.nearest(vectors[:5], 4), 1, None)
     assert rows[:, 0].tolist() == [0, 1, 2, 3, 4]
 
 
@@ -163,19 +185,20 @@ def test_flipped_bytes_of_lists_change_no_more_than_the_answer(tmp_path: Path, k
     write_lists(trained, vectors, files)
     content = bytearray(files.codes.read_bytes())
     queries, allowed = clustered(3, 4), rng.random(600) < 0.5
-    probes = trained.ranked(queries).between(0, 8)
+    probes = trained.nearest(queries, 8)
     for _ in range(20):
         for at in rng.integers(0, len(content), 2000):
             content[at] = rng.integers(0, 256)
         files.codes.write_bytes(content)
         for mask in (None, allowed):
-            _, rows = SegmentLists(trained, files, 600).search(queries, probes, 30, mask)
-            assert ((rows >= -1) & (rows < 600)).all()
+            bits = None if mask is None else packed(mask)
+            _, rows = SegmentLists(trained, files, 600).search(queries, probes, 30, bits)
+            assert (rows < 600).all()
             assert mask is None or mask[rows[rows >= 0]].all()
 
 
 @pytest.mark.parametrize(
-    ("num_rows", "expected"), [(1, 4), (50_000, 894), (1_000_000, 4000), (10_000_000, 12_649)]
+    ("num_rows", "expected"), [(1, 2), (50_000, 447), (1_000_000, 2000), (10_000_000, 6325)]
 )
 def test_number_of_lists_grows_with_the_root(num_rows: int, expected: int) -> None:
     assert num_lists_for(num_rows) == expected

@@ -269,10 +269,15 @@ def test_build_with_damaged_vectors_goes_on(store: Synthetic, num_damaged: int) 
 # --- what is measured ----------------------------------------------------------------------------
 
 
+_SHARES = (1.0, 0.5, 0.2, 0.05)
+
+
 @pytest.fixture
 def always_lists(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nothing is small enough to be answered exactly without being measured."""
-    monkeypatch.setattr("search.calibrate.WORTH_WAITING_MS", 0.0)
+    """Exact answers are slow, so that all shares are measured, whatever the machine is doing."""
+    monkeypatch.setattr("search.calibrate._exact_row_ms", lambda *_: 1.0)
+    monkeypatch.setattr("search.calibrate._SHARES", _SHARES)
+    monkeypatch.setattr("search.calibrate._NUM_QUERIES", 100)
 
 
 def test_calibration_tells_the_recall_of_other_queries(tmp_path: Path, always_lists: None) -> None:
@@ -281,7 +286,7 @@ def test_calibration_tells_the_recall_of_other_queries(tmp_path: Path, always_li
     generation = build(made.store, config=IndexConfig(kind="sq8", recall=0.9))
     index = open_index(generation)
     levels = index.calibration.levels
-    assert [level.share for level in levels][:2] == [1.0, 0.7]
+    assert tuple(level.share for level in levels) == _SHARES
     reaches = [level.reach for level in levels]
     assert reaches == sorted(reaches)
     assert all(level.recall >= 0.9 for level in levels)
@@ -289,7 +294,7 @@ def test_calibration_tells_the_recall_of_other_queries(tmp_path: Path, always_li
     queries = clustered(200, seed=77)
     queries /= np.linalg.norm(queries, axis=1, keepdims=True)
     rng = np.random.default_rng(5)
-    for level in levels[:6]:
+    for level in levels:
         mask = rng.random(3000) < level.share
         plan = Plan("lists", level.reach, level.effort, level.recall, level.ms)
         num_found = num_true = 0
@@ -312,7 +317,7 @@ def test_equal_vectors_do_not_count_as_missed(
     made.add({f"a{number}": 1 for number in range(2000)}, scene=scene)
     generation = build(made.store, config=SQ8)
     level = open_index(generation).calibration.levels[0]
-    assert level.recall >= 0.97
+    assert level.recall >= 0.95
     assert level.reach < 0.5
 
 

@@ -9,7 +9,7 @@ from typing import Self
 
 import numpy as np
 
-from indexer.errors import StoreError
+from indexer.errors import DamagedStoreError, StoreError
 from indexer.paths import local_path
 from indexer.store.ledger import ID_DTYPE, Mask
 from indexer.store.part import Part
@@ -17,7 +17,7 @@ from indexer.store.reader import PARTS_FOLDER, Store
 from search.conditions import Together, Where
 from search.filters import Condition, ResolvedFilter
 from search.index import VectorIndex
-from search.segments import Generation, Place
+from search.segments import Generation, Place, current_name
 from search.structure import open_index
 
 
@@ -46,8 +46,13 @@ class OpenedStore:
             DamagedStoreError: If its index is not as it was written.
         """
         store = Store.open(path)
-        generation = Generation.current(store)
-        return cls(store, generation, open_index(generation), store.libraries())
+        while True:
+            generation = Generation.current(store)
+            try:
+                return cls(store, generation, open_index(generation), store.libraries())
+            except DamagedStoreError:
+                if current_name(store) == generation.path.name:
+                    raise  # otherwise it was replaced and deleted meanwhile
 
     def beside(self, path: Path) -> OpenedStore:
         """Open a store whose vectors are to be compared with those of this one.

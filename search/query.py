@@ -29,6 +29,8 @@ from search.segments import Generation
 #: Tags shown with a hit, and how probable each must be to be shown.
 NUM_TOP_TAGS = 5
 MIN_TOP_PROBABILITY = 0.1
+#: How far the length of a query's vector may be from 1: float16 would be off by less.
+_MAX_LENGTH_ERROR = 1e-3
 #: Where k rows hold fewer than k hits, this many times more are looked at.
 _GROWTH = 8
 
@@ -75,6 +77,11 @@ class Query:
             raise QueryError("the least score is a number, got nan")
         if self.vectors is not None and not np.isfinite(self.vectors).all():
             raise QueryError("query vectors must be finite: these have NaN or infinity in them")
+        if self.vectors is not None and _length_error(self.vectors) > _MAX_LENGTH_ERROR:
+            raise QueryError(
+                "query vectors must have length 1: divide each by its Euclidean norm; these are "
+                f"off by up to {_length_error(self.vectors):.3g}"
+            )
         if self.diversity is not None:
             self._check_diversity(self.diversity)
 
@@ -88,6 +95,12 @@ class Query:
     def num_candidates(self) -> int:
         """How many of the best hits it takes to choose k."""
         return num_candidates(self.k) if self.diversity else self.k
+
+
+def _length_error(vectors: Float32) -> float:
+    """Return how far lengths are from 1, at most; a vector of zeros has no direction to scale."""
+    lengths = np.einsum("ij,ij->i", vectors, vectors) ** 0.5
+    return float(np.abs(lengths[lengths > 0] - 1).max(initial=0))
 
 
 class _Rows(NamedTuple):

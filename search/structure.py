@@ -98,7 +98,8 @@ class IndexConfig:
 
         Args:
             num_rows: Windows to be indexed.
-            previous: What was chosen before; it stays, unless this says otherwise.
+            previous: What was chosen before; it stays, unless this says otherwise, or the store has
+                outgrown the memory by far.
         """
         if self.kind == "flat" or num_rows < MIN_TRAINING_ROWS:
             return None
@@ -106,9 +107,12 @@ class IndexConfig:
             return self.kind
         if num_rows < MIN_LISTED_ROWS:
             return None
-        if previous and self.memory_bytes is None:
-            return previous
-        return "sq8" if num_rows * CODE_BYTES["sq8"] <= self.memory // 2 else "pq"
+        num_bytes = num_rows * CODE_BYTES["sq8"]
+        if previous == "sq8" and self.memory_bytes is None:  # not given up for a few rows too many
+            return "sq8" if num_bytes <= self.memory else "pq"
+        if previous == "pq" and self.memory_bytes is None:
+            return "pq"
+        return "sq8" if num_bytes <= self.memory // 2 else "pq"
 
 
 def open_index(generation: Generation) -> VectorIndex:

@@ -366,6 +366,7 @@ VECTORS = np.eye(1, 768, dtype=np.float32)
         ({"vectors": VECTORS[:, :767]}, "shape"),
         ({"vectors": VECTORS * np.nan}, "finite"),
         ({"vectors": VECTORS + np.inf}, "finite"),
+        ({"vectors": 2 * VECTORS}, "length 1"),
     ],
 )
 def test_query_that_cannot_be_asked_is_an_error(fields: dict[str, Any], message: str) -> None:

@@ -14,6 +14,8 @@ from synthetic import Synthetic, make_store
 from indexer.errors import DamagedStoreError, QueryError, StoreError
 from indexer.store.disk import read_sealed, sealed
 from search.build import build
+from search.index import VectorIndex
+from search.opened import OpenedStore
 from search.planner import Plan
 from search.segments import GENERATION_FILE, Generation, array_file
 from search.structure import MIN_LISTED_ROWS, TRAINED_FOLDER, IndexConfig, open_index
@@ -77,6 +79,18 @@ def test_kind_follows_windows_and_memory(
 def test_kind_that_was_chosen_stays_unless_memory_is_given() -> None:
     assert IndexConfig().kind_for(MIN_LISTED_ROWS, "pq") == "pq"
     assert IndexConfig(memory_bytes=1 << 40).kind_for(MIN_LISTED_ROWS, "pq") == "sq8"
+
+
+def test_kind_changes_by_itself_where_codes_have_outgrown_the_memory(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    pages = {"SC_PAGE_SIZE": 4096, "SC_PHYS_PAGES": (16 << 30) // 4096}  # 16 GB, of which half
+    monkeypatch.setattr("os.sysconf", pages.__getitem__)
+    rows_of_half = (8 << 30) // 768
+    assert IndexConfig().kind_for(rows_of_half // 2) == "sq8"
+    assert IndexConfig().kind_for(rows_of_half // 2 + 1) == "pq"
+    assert IndexConfig().kind_for(rows_of_half, "sq8") == "sq8"
+    assert IndexConfig().kind_for(rows_of_half + 1, "sq8") == "pq"
 
 
 @pytest.mark.parametrize("recall", [0.0, 1.0, -1, 2])
@@ -264,6 +278,25 @@ def test_build_with_damaged_vectors_goes_on(store: Synthetic, num_damaged: int) 
         found = open_index(generation).search(query, 600, exact=exact)
         assert len(found.rows) == 600 - num_damaged
         assert not np.isin(found.rows, np.arange(num_damaged)).any()
+
+
+def test_store_that_is_rebuilt_while_it_is_opened_opens_at_the_new_generation(
+    store: Synthetic, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = build(store.store, config=SQ8)
+
+    def rebuilding(generation: Generation) -> VectorIndex:
+        if generation.path == first.path:  # two builds later, nothing of it is left
+            add(store, "b", 300, seed=2)
+            build(store.store, config=IndexConfig(kind="pq"))
+            add(store, "c", 300, seed=3)
+            build(store.store, config=IndexConfig(kind="pq"))
+        return open_index(generation)
+
+    monkeypatch.setattr("search.opened.open_index", rebuilding)
+    opened = OpenedStore.at(store.store.path)
+    assert opened.generation.num_windows == 1200
+    assert not first.path.exists()
 
 
 # --- what is measured ----------------------------------------------------------------------------

@@ -401,6 +401,9 @@ def main() -> None:
     parser.add_argument("--kills", type=int, default=20)
     parser.add_argument("--brief", action="store_true", help="only what is quick")
     options = parser.parse_args()
+    fewest = len(bad_files.KINDS) + 35
+    if options.files < fewest:
+        parser.error(f"--files {options.files} leaves too few good ones; give {fewest} or more")
     with tempfile.TemporaryDirectory(prefix="torture-") as name:
         Path(name).chmod(0o755)
         trials = BRIEF if options.brief else ALL

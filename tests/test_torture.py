@@ -11,7 +11,7 @@ from conftest import REPOSITORY
 
 @pytest.mark.timeout(400)
 def test_torture_of_a_small_library_loses_doubles_and_hides_nothing() -> None:
-    words = ["--brief", "--files", "24", "--kills", "1"]
+    words = ["--brief", "--files", "60", "--kills", "1"]
     result = subprocess.run(
         [sys.executable, REPOSITORY / "benchmarks" / "torture.py", *words],
         capture_output=True,

@@ -12,6 +12,7 @@ import json
 import os
 import resource
 import sys
+import threading
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,7 @@ import torch
 
 from indexer.errors import SoundalikeError
 from indexer.extract import ExtractConfig, extract
-from indexer.extractor import Embeddings, Extractor
+from indexer.extractor import Extractor, Timed
 from indexer.model.checkpoint import load_checkpoint
 from indexer.store.creation import create_store
 from indexer.windows import Geometry
@@ -49,11 +50,13 @@ class Counting(Extractor):
         if not count_file.exists():
             np.zeros(1, np.int64).tofile(count_file)
         self._count = np.memmap(count_file, np.int64, "r+")
+        self._turn = threading.Lock()
 
-    def __call__(self, waveforms: torch.Tensor) -> Embeddings:
-        embeddings = super().__call__(waveforms)
-        self._count[0] += len(waveforms)
-        return embeddings
+    def timed(self, waveforms: torch.Tensor) -> Timed:
+        timed = super().timed(waveforms)
+        with self._turn:
+            self._count[0] += len(waveforms)
+        return timed
 
 
 def count_file(store: Path) -> Path:

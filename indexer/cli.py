@@ -133,7 +133,7 @@ def extract(
 
     Example: soundalike extract recordings recordings.soundalike
     """
-    from indexer.extract import ExtractConfig
+    from indexer.config import ExtractConfig
     from indexer.prepare import Settings
 
     settings = Settings(checkpoint, frames, hop, native, device, precision)

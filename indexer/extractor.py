@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from importlib.metadata import version
 from typing import Any, Literal, NamedTuple
 
@@ -14,11 +15,14 @@ from indexer.audio.resample import RESAMPLER
 from indexer.errors import SoundalikeError
 from indexer.model.checkpoint import Checkpoint
 from indexer.model.convnext import FRONT_END
+from indexer.model.inference import InferenceNetwork, PlainMlp
+from indexer.model.tuning import Arithmetic, quickest
 from indexer.store.reader import Head
 from indexer.store.schema import FramesMode, Identity
 from indexer.windows import Geometry
 
 Precision = Literal["fp32", "bf16"]
+_DTYPES: dict[str, torch.dtype] = {"fp32": torch.float32, "bf16": torch.bfloat16}
 
 
 class Embeddings(NamedTuple):
@@ -36,8 +40,17 @@ class Embeddings(NamedTuple):
     tags: npt.NDArray[np.float32]
 
 
+class Timed(NamedTuple):
+    """Embeddings, and how long each step to them took, in seconds."""
+
+    embeddings: Embeddings
+    to_device_s: float
+    network_s: float
+    to_host_s: float
+
+
 class Extractor:
-    """Turns waveforms into embeddings.
+    """Turns waveforms into embeddings. Several threads may call it at the same time.
 
     Attributes:
         checkpoint: What it computes with.
@@ -59,7 +72,8 @@ class Extractor:
         Args:
             checkpoint: From `indexer.model.checkpoint.load_checkpoint`.
             device: "auto" (a GPU if there is one), "cpu", "cuda" or "cuda:N".
-            precision: "auto" (bf16 on a GPU, fp32 on a CPU), "fp32" or "bf16".
+            precision: "auto" (bf16 on a GPU; on a CPU fp32, unless a short measurement finds bf16
+                much faster), "fp32" or "bf16".
             frames: "pooled", "full" or "none".
 
         Raises:
@@ -67,9 +81,11 @@ class Extractor:
         """
         self.checkpoint = checkpoint
         self.device = _device(device)
-        self.precision = _precision(precision, self.device)
+        arithmetic = _arithmetic(precision, self.device)
+        self.precision: Precision = "fp32" if arithmetic.dtype is torch.float32 else "bf16"
         self.frames: FramesMode = frames
         self._model = checkpoint.model.to(self.device)
+        self._network = InferenceNetwork(self._model, *arithmetic)
 
     def __call__(self, waveforms: Tensor) -> Embeddings:
         """Embed windows of one length.
@@ -80,18 +96,33 @@ class Extractor:
         Returns:
             Scene, frames and tags of each, from one forward pass.
         """
+        return self.timed(waveforms).embeddings
+
+    def timed(self, waveforms: Tensor) -> Timed:
+        """Do the same, and say how long it took."""
+        clock = time.perf_counter()
         moved = waveforms.to(self.device, non_blocking=True)
-        reduced = torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bf16")
+        on_device = self._clock()
         # On a GPU, convolutions would round fp32 to TF32, whatever the precision asked for.
         exact = torch.backends.cudnn.flags(enabled=True, allow_tf32=False)
-        with torch.inference_mode(), reduced, exact:
-            output = self._model(moved)
+        with torch.inference_mode(), exact:
+            output = self._network(moved)
             frames = self._frames(output.frames)
-        return Embeddings(
-            output.scene.float().cpu().numpy(),
+        computed = self._clock()
+        embeddings = Embeddings(
+            output.scene.cpu().numpy(),
             None if frames is None else frames.cpu().numpy(),
-            output.tags.float().cpu().numpy(),
+            output.tags.cpu().numpy(),
         )
+        return Timed(
+            embeddings, on_device - clock, computed - on_device, time.perf_counter() - computed
+        )
+
+    def _clock(self) -> float:
+        """Return the time once everything asked of the device is done."""
+        if self.device.type == "cuda":
+            torch.cuda.current_stream(self.device).synchronize()
+        return time.perf_counter()
 
     def _frames(self, frame_map: Tensor) -> Tensor | None:
         """Bring a (B, 768, T, 7) map into the stored layout, time first and channels last."""
@@ -149,12 +180,12 @@ def _device(asked: str) -> torch.device:
     return device
 
 
-def _precision(asked: str, device: torch.device) -> Precision:
-    if asked == "auto":
-        return "bf16" if device.type == "cuda" else "fp32"
-    if asked in {"fp32", "bf16"}:
-        return "fp32" if asked == "fp32" else "bf16"
-    raise SoundalikeError(f"unknown precision {asked!r}; use auto, fp32 or bf16")
+def _arithmetic(asked: str, device: torch.device) -> Arithmetic:
+    if asked not in {"auto", *_DTYPES}:
+        raise SoundalikeError(f"unknown precision {asked!r}; use auto, fp32 or bf16")
+    if device.type == "cuda":
+        return Arithmetic(_DTYPES["bf16" if asked == "auto" else asked], PlainMlp)
+    return quickest(*(_DTYPES.values() if asked == "auto" else [_DTYPES[asked]]))
 
 
 def _array(tensor: Tensor) -> npt.NDArray[Any]:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+_STAGES = ("decode", "to_device", "network", "to_host", "write", "embed", "total")
+
 
 class Progress(NamedTuple):
     """How far a run is.
@@ -37,6 +39,7 @@ class ExtractReport:
     Attributes:
         num_windows: Embedded.
         audio_s: Seconds of audio in them.
+        bytes_written: Size of their embeddings.
         num_embedded: Files that were embedded.
         num_known: Files whose content was in the store already (copies, renames, moves).
         num_unchanged: Files that were not read, because nothing about them changed.
@@ -49,13 +52,18 @@ class ExtractReport:
         num_warnings: Files that were embedded but have something a listener should know.
         device: Where the network ran.
         precision: At which precision.
-        seconds: Where the time went: "read" is waiting for decoded audio, then "model" and
-            "write"; "total" includes walking; "decode" is the work of the readers, which runs
-            beside the others.
+        num_workers: Processes that read; 0 if it was done by the run itself.
+        num_lanes: Threads that embedded side by side.
+        num_cores: Cores that they shared.
+        seconds: Where the time went. "decode" is the work of all readers, "to_device", "network"
+            and "to_host" that of all lanes, "write" that of the run itself; these went on at the
+            same time. "embed" is how long it took from the first file read to the last window
+            written; "total" also has the walk.
     """
 
     num_windows: int = 0
     audio_s: float = 0.0
+    bytes_written: int = 0
     num_embedded: int = 0
     num_known: int = 0
     num_unchanged: int = 0
@@ -68,6 +76,7 @@ class ExtractReport:
     num_warnings: int = 0
     device: str = "cpu"
     precision: str = "fp32"
-    seconds: dict[str, float] = field(
-        default_factory=lambda: dict.fromkeys(("read", "model", "write", "decode", "total"), 0.0)
-    )
+    num_workers: int = 0
+    num_lanes: int = 1
+    num_cores: int = 1
+    seconds: dict[str, float] = field(default_factory=lambda: dict.fromkeys(_STAGES, 0.0))

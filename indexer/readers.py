@@ -8,7 +8,6 @@ and goes on after the last window that it gave of each.
 from __future__ import annotations
 
 import multiprocessing
-import os
 import signal
 import time
 import warnings
@@ -237,11 +236,3 @@ def _death(exit_code: int) -> str:
 def _as_it_is(batch: Any) -> Any:
     """Stand in for PyTorch's own conversion, which would turn tuples into lists."""
     return batch
-
-
-def default_num_workers(device_type: str) -> int:
-    """Return how many reading processes suit a device: on a CPU the network needs the cores."""
-    cores = (
-        len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    )
-    return cores if device_type == "cuda" else max(1, cores // 4)

@@ -16,6 +16,10 @@ if TYPE_CHECKING:  # it imports torch, which a report does not need
 
 #: Kinds of failure that the summary lists; the ledger has all.
 _MAX_KINDS = 12
+#: Copying to and from a GPU that takes less is left out of the summary, in seconds.
+_WORTH_NAMING_S = 0.1
+#: A stage that is busy for less of the time bounds nothing.
+_BUSY = 0.5
 
 
 def report_lines(report: ExtractReport) -> Iterator[str]:
@@ -41,12 +45,60 @@ def report_lines(report: ExtractReport) -> Iterator[str]:
     if named:
         yield f"files beside those: {', '.join(named)}"
     if report.num_windows:
-        parts = (("waiting for audio", "read"), ("model", "model"), ("writing", "write"))
-        spent = ", ".join(f"{what} {report.seconds[key]:.1f} s" for what, key in parts)
-        yield f"time: {spent} (readers worked {report.seconds['decode']:.1f} s beside)"
+        yield _stages(report)
+        yield bound(report)
     if report.failures:
         yield f"{count(len(report.failures), 'failure')}, recorded in the store:"
         yield from _failure_lines(report.failures)
+
+
+def _stages(report: ExtractReport) -> str:
+    seconds = report.seconds
+    readers = count(report.num_workers, "reader") if report.num_workers else "the run itself"
+    copying = seconds["to_device"] + seconds["to_host"]
+    parts = [
+        f"decoding {seconds['decode']:.1f} s by {readers}",
+        f"network {seconds['network']:.1f} s by {count(report.num_lanes, 'thread')}",
+        *([f"copying {copying:.1f} s"] if copying >= _WORTH_NAMING_S else []),
+        f"writing {seconds['write']:.1f} s",
+    ]
+    return f"time: {', '.join(parts)}, side by side in {seconds['embed']:.1f} s"
+
+
+def bound(report: ExtractReport) -> str:
+    """Say in one sentence which stage kept a run from being faster, and what would help.
+
+    It is the one that was busy for the greatest part of the time. How fast a stage would be alone
+    follows from the work that it did and the time that it took.
+    """
+    seconds, num_windows = report.seconds, report.num_windows
+    readers = max(report.num_workers, 1)
+    copying = seconds["to_device"] + seconds["to_host"]
+    taken = {
+        "decoding": seconds["decode"] / readers,
+        "the network": (seconds["network"] + copying) / report.num_lanes,
+        "writing": seconds["write"],
+    }
+    stage = max(taken, key=taken.__getitem__)
+    if taken[stage] <= _BUSY * seconds["embed"]:
+        return "bound by no stage: the run was too short, or waited to be started"
+    rate = f"{num_windows / taken[stage]:,.1f} windows/s"
+    if stage == "decoding":
+        more = report.num_workers < report.num_cores
+        return f"bound by decoding: {count(readers, 'reader')} can give {rate}; " + (
+            f"more would help (--workers {min(2 * readers, report.num_cores)})"
+            if more
+            else "all cores are in use"
+        )
+    if stage == "writing":
+        written = report.bytes_written / taken[stage] / 1e6
+        return f"bound by writing: the disk took {written:,.0f} MB/s, {rate}"
+    if report.device == "cpu":
+        cores = count(report.num_cores, "core")
+        return f"bound by the network: {cores} can give {rate} at {report.precision}"
+    if copying > seconds["network"]:
+        return f"bound by copying to and from the GPU: {rate}"
+    return f"bound by the network: {report.device} can give {rate} at {report.precision}"
 
 
 def _failure_lines(failures: Sequence[FailedFile]) -> Iterator[str]:
@@ -62,6 +114,7 @@ def _failure_lines(failures: Sequence[FailedFile]) -> Iterator[str]:
 def report_data(report: ExtractReport) -> dict[str, Any]:
     """Return a report as plain data."""
     document = asdict(report)
+    document["bound"] = bound(report) if report.num_windows else None
     document["failures"] = [failure._asdict() for failure in report.failures]
     return document
 

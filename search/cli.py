@@ -124,7 +124,7 @@ def index(
 
     Example: soundalike index recordings --checkpoint demo
     """
-    from indexer.extract import ExtractConfig
+    from indexer.config import ExtractConfig
     from indexer.prepare import Settings, default_store
     from indexer.store.reader import Store
 

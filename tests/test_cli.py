@@ -131,7 +131,9 @@ def test_index_json_is_a_report(run: Run, animals: Path, store: Path) -> None:
     outcome = run("index", animals, "--store", store, "--workers", "0", "--format", "json")
     report = json.loads(outcome.out)
     assert report["num_unchanged"] == 20
-    assert set(report["seconds"]) == {"read", "model", "write", "decode", "total"}
+    stages = {"decode", "to_device", "network", "to_host", "write", "embed", "total"}
+    assert set(report["seconds"]) == stages
+    assert report["bound"] is None
 
 
 def test_index_quiet_prints_nothing(run: Run, animals: Path, store: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import threading
 from multiprocessing import active_children
 from pathlib import Path
 
@@ -14,9 +15,10 @@ import torch
 from conftest import needs_root, run_as_nobody
 from synthetic import write_tone
 
+from indexer.cores import num_cores
 from indexer.errors import IdentityError, LibraryError, SoundalikeError
 from indexer.extract import ExtractConfig, extract
-from indexer.extractor import Embeddings, Extractor
+from indexer.extractor import Extractor, Timed
 from indexer.model.checkpoint import Checkpoint
 from indexer.progress import ExtractReport, Progress
 from indexer.store.creation import create_store
@@ -25,15 +27,19 @@ from indexer.windows import SAMPLE_RATE_HZ, WINDOW_SAMPLES, Geometry
 
 IN_PROCESS = ExtractConfig(num_workers=0)
 
+#: Several threads embed.
+TURN = threading.Lock()
+
 
 class Counting(Extractor):
     """A real extractor that counts the windows it is given."""
 
     num_windows = 0
 
-    def __call__(self, waveforms: torch.Tensor) -> Embeddings:
-        self.num_windows += len(waveforms)
-        return super().__call__(waveforms)
+    def timed(self, waveforms: torch.Tensor) -> Timed:
+        with TURN:
+            self.num_windows += len(waveforms)
+        return super().timed(waveforms)
 
 
 @pytest.fixture
@@ -530,6 +536,7 @@ def test_extract_progress_counts_files_and_audio(
 def test_extract_file_that_is_replaced_while_it_waits_is_read_as_it_is_now(
     library: Path, tmp_path: Path, counting: Counting
 ) -> None:
+    write_tone(library / "long.wav", 10.0 * (num_cores() + 4), 300)  # more than is read ahead
     store = new_store(tmp_path / "store", counting)
     config = ExtractConfig(num_workers=0, batch_size=1)
 

@@ -26,8 +26,8 @@ def test_extractor_outputs_are_the_models_in_the_stored_layout(
     found = Extractor(tiny_checkpoint, device="cpu", frames=frames)(waveforms)
     with torch.inference_mode():
         expected = tiny_checkpoint.model(waveforms)
-    np.testing.assert_array_equal(found.scene, expected.scene)
-    np.testing.assert_array_equal(found.tags, expected.tags)
+    np.testing.assert_allclose(found.scene, expected.scene, atol=2e-5)
+    np.testing.assert_allclose(found.tags, expected.tags, atol=1e-5)
     if frames == "none":
         assert found.frames is None
         return

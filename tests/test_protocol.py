@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import shutil
 import tempfile
+import threading
 from collections.abc import Iterator
 from multiprocessing.sharedctypes import RawValue
 from pathlib import Path
@@ -31,7 +32,7 @@ from synthetic import write_tone
 from test_extract import new_store
 
 from indexer.extract import ExtractConfig, extract
-from indexer.extractor import Embeddings, Extractor
+from indexer.extractor import Extractor, Timed
 from indexer.model.checkpoint import Checkpoint
 from indexer.store.ledger import contains, id_bytes, ids_from_column
 from indexer.store.verify import verify_parts
@@ -58,10 +59,12 @@ class Counted(Extractor):
     def __init__(self, checkpoint: Checkpoint) -> None:
         super().__init__(checkpoint, device="cpu")
         self.count = RawValue("q", 0)
+        self._turn = threading.Lock()
 
-    def __call__(self, waveforms: torch.Tensor) -> Embeddings:
-        self.count.value += len(waveforms)
-        return super().__call__(waveforms)
+    def timed(self, waveforms: torch.Tensor) -> Timed:
+        with self._turn:
+            self.count.value += len(waveforms)
+        return super().timed(waveforms)
 
 
 def plan(content: Content) -> list[tuple[int, int]]:

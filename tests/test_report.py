@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from indexer.progress import ExtractReport, FailedFile
-from indexer.report import clock, count, hours, report_data, report_lines
+from indexer.report import bound, clock, count, hours, report_data, report_lines
 
 
 @pytest.mark.parametrize(
@@ -55,3 +55,55 @@ def test_report_failures_are_grouped_by_reason_with_an_example() -> None:
         "stage": "open",
         "reason": "not audio",
     }
+
+
+@pytest.mark.parametrize(
+    ("device", "num_workers", "seconds", "sentence"),
+    [
+        (
+            "cpu",
+            1,
+            {"decode": 4.0, "network": 19.0, "write": 1.0},
+            "bound by the network: 8 cores can give 10.5 windows/s at fp32",
+        ),
+        (
+            "NVIDIA H100",
+            2,
+            {"decode": 18.0, "network": 2.0, "write": 1.0},
+            "bound by decoding: 2 readers can give 11.1 windows/s; more would help (--workers 4)",
+        ),
+        (
+            "NVIDIA H100",
+            8,
+            {"decode": 72.0, "network": 2.0},
+            "bound by decoding: 8 readers can give 11.1 windows/s; all cores are in use",
+        ),
+        (
+            "NVIDIA H100",
+            8,
+            {"decode": 40.0, "network": 2.0, "to_host": 17.0},
+            "bound by copying to and from the GPU: 10.5 windows/s",
+        ),
+        (
+            "NVIDIA H100",
+            8,
+            {"decode": 40.0, "network": 19.0, "to_host": 0.5},
+            "bound by the network: NVIDIA H100 can give 10.3 windows/s at fp32",
+        ),
+        (
+            "NVIDIA H100",
+            8,
+            {"decode": 40.0, "network": 10.0, "write": 9.0},
+            "bound by writing: the disk took 11 MB/s, 11.1 windows/s",
+        ),
+        ("cpu", 1, {"network": 8.0}, "bound by no stage: the run was too short, or waited"),
+    ],
+)
+def test_bound_names_the_stage_that_was_busy_for_longest(
+    device: str, num_workers: int, seconds: dict[str, float], sentence: str
+) -> None:
+    report = ExtractReport(num_windows=100, bytes_written=100_000_000, device=device)
+    report.num_workers, report.num_lanes, report.num_cores = num_workers, 2, 8
+    report.seconds |= seconds | {"embed": 10.0}
+    assert bound(report).startswith(sentence)
+    assert report_data(report)["bound"] == bound(report)

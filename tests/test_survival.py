@@ -34,9 +34,10 @@ from test_extract import (
 )
 
 from indexer import dataset
-from indexer import extract as extract_module
+from indexer import run as run_module
 from indexer.audio import AudioInfo
 from indexer.changes import Changes
+from indexer.cores import num_cores
 from indexer.dataset import Batch, Done, Failure, WindowKey, Work, recording_digest
 from indexer.errors import LibraryError
 from indexer.extract import ExtractConfig, extract, find_files
@@ -424,13 +425,13 @@ def test_copy_whose_windows_were_dropped_for_an_owner_that_failed_is_embedded_wh
             ("c", "done"),
         ],
     )
-    real, passes = extract_module.load_windows, []
+    real, passes = run_module.load_windows, []
 
     def load_windows(work: Work, **options: Any) -> Iterator[Batch]:
         passes.append(len(work.items))
         return iter(events) if len(passes) == 1 else real(work, **options)
 
-    monkeypatch.setattr(extract_module, "load_windows", load_windows)
+    monkeypatch.setattr(run_module, "load_windows", load_windows)
     store = new_store(tmp_path / "store", counting)
     run(root, store, counting)
     assert statuses(store) == {"a.wav": "failed", "b.wav": "ok", "c.wav": "ok"}
@@ -447,7 +448,7 @@ def test_copy_that_fails_on_its_own_takes_nothing_from_the_owner(
     events = scripted(
         root, [("a", 0), ("b", 0), ("b", "decode"), ("a", 1), ("a", 2), ("a", "done")]
     )
-    monkeypatch.setattr(extract_module, "load_windows", lambda *_, **__: iter(events))
+    monkeypatch.setattr(run_module, "load_windows", lambda *_, **__: iter(events))
     store = new_store(tmp_path / "store", counting)
     run(root, store, counting)
     assert statuses(store) == {"a.wav": "ok", "b.wav": "failed"}
@@ -462,13 +463,13 @@ def test_copies_that_wait_for_an_owner_whose_reader_died_get_their_turn(
     write_tone(root / "a.wav", 5.0)
     shutil.copyfile(root / "a.wav", root / "b.wav")
     events = scripted(root, [("a", 0), ("b", 0), ("b", "done"), ("a", None)])
-    real, passes = extract_module.load_windows, []
+    real, passes = run_module.load_windows, []
 
     def load_windows(work: Work, **options: Any) -> Iterator[Batch]:
         passes.append(len(work.items))
         return iter(events) if len(passes) == 1 else real(work, **options)
 
-    monkeypatch.setattr(extract_module, "load_windows", load_windows)
+    monkeypatch.setattr(run_module, "load_windows", load_windows)
     store = new_store(tmp_path / "store", counting)
     run(root, store, counting)
     assert passes == [2, 1]
@@ -562,13 +563,14 @@ def test_file_that_is_rewritten_while_it_is_read_leaves_no_window_of_its_new_byt
 ) -> None:
     """They would be stored under the digest of the old ones, and be live when those come back."""
     root = tmp_path / "library"
-    write_tone(root / "a.wav", 100.0, 300)
+    length_s = 10.0 * (num_cores() + 8)  # more than is read ahead
+    write_tone(root / "a.wav", length_s, 300)
     shutil.copyfile(root / "a.wav", tmp_path / "old.wav")
     store = new_store(tmp_path / "store", counting)
 
     def rewrite(progress: Progress) -> None:
         if progress.audio_s == 20.0:
-            write_tone(root / "a.wav", 100.0, 900)
+            write_tone(root / "a.wav", length_s, 900)
 
     config = ExtractConfig(num_workers=0, batch_size=1, part_windows=1)
     report = extract(root, store, counting, config, rewrite)

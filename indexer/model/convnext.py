@@ -43,13 +43,13 @@ MEL_HIGH_HZ = 14_000
 POWER_FLOOR = 1e-10
 
 #: Of every LayerNorm (arXiv:2201.03545, published code).
-_NORM_EPS = 1e-6
+NORM_EPS = 1e-6
 #: Side of the stem's square patches, in frames and bands, and of the 2 x 2 patches between stages.
-_STEM_PATCH = 4
-_STAGE_PATCH = 2
+STEM_PATCH = 4
+STAGE_PATCH = 2
 #: Frames of zeros at each end of the spectrogram: 1001 frames become 252 rather than 250 patches.
-_STEM_TIME_PADDING = 4
-_KERNEL = 7
+STEM_TIME_PADDING = 4
+KERNEL = 7
 #: Hidden width of a block's two linear layers, in multiples of its own.
 _EXPANSION = 4
 
@@ -100,22 +100,22 @@ class ConvNeXt(nn.Module):
 
         self.bn0 = nn.BatchNorm2d(NUM_MELS)
         stem = nn.Sequential(
-            nn.Conv2d(1, dims[0], _STEM_PATCH, stride=_STEM_PATCH, padding=(_STEM_TIME_PADDING, 0)),
-            _ChannelNorm(dims[0], eps=_NORM_EPS),
+            nn.Conv2d(1, dims[0], STEM_PATCH, stride=STEM_PATCH, padding=(STEM_TIME_PADDING, 0)),
+            _ChannelNorm(dims[0], eps=NORM_EPS),
         )
         between = [
             nn.Sequential(
-                _ChannelNorm(dim, eps=_NORM_EPS),
-                nn.Conv2d(dim, next_dim, _STAGE_PATCH, stride=_STAGE_PATCH),
+                _ChannelNorm(dim, eps=NORM_EPS),
+                nn.Conv2d(dim, next_dim, STAGE_PATCH, stride=STAGE_PATCH),
             )
             for dim, next_dim in itertools.pairwise(dims)
         ]
         self.downsample_layers = nn.ModuleList([stem, *between])
         self.stages = nn.ModuleList(
-            nn.Sequential(*(_Block(dim) for _ in range(depth)))
+            nn.Sequential(*(Block(dim) for _ in range(depth)))
             for depth, dim in zip(depths, dims, strict=True)
         )
-        self.norm = nn.LayerNorm(dims[-1], eps=_NORM_EPS)
+        self.norm = nn.LayerNorm(dims[-1], eps=NORM_EPS)
         self.head_audioset = nn.Linear(dims[-1], num_classes)
         self.eval()
 
@@ -196,22 +196,21 @@ class ConvNeXt(nn.Module):
         return scene
 
 
-class _Block(nn.Module):
+class Block(nn.Module):
     """Depthwise 7 x 7 convolution, then two linear layers across channels, added to the input."""
 
     def __init__(self, dim: int) -> None:
         super().__init__()
-        self.dwconv = nn.Conv2d(dim, dim, _KERNEL, padding=_KERNEL // 2, groups=dim)
-        self.norm = nn.LayerNorm(dim, eps=_NORM_EPS)
+        self.dwconv = nn.Conv2d(dim, dim, KERNEL, padding=KERNEL // 2, groups=dim)
+        self.norm = nn.LayerNorm(dim, eps=NORM_EPS)
         self.pwconv1 = nn.Linear(dim, _EXPANSION * dim)
         self.pwconv2 = nn.Linear(_EXPANSION * dim, dim)
         # Training starts from 1e-6, at which a block that was not loaded would pass unnoticed.
         self.gamma = nn.Parameter(torch.ones(dim))
 
     def forward(self, x: Tensor) -> Tensor:
-        y: Tensor = self.dwconv(x).permute(
-            0, 2, 3, 1
-        )  # (B, T, F, C), a view of channels-last memory
+        """Return a (B, C, T, F) map with what the block adds to it."""
+        y: Tensor = self.dwconv(x).permute(0, 2, 3, 1)  # (B, T, F, C), a view of the same memory
         y = self.pwconv2(F.gelu(self.pwconv1(self.norm(y))))  # (B, T, F, C)
         return x + (self.gamma * y).permute(0, 3, 1, 2)  # (B, C, T, F)
 

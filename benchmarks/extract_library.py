@@ -1,0 +1,51 @@
+"""What the benchmarks of extraction work on: recordings of 10 s, and a network of the full size.
+
+The network's weights are random: speed does not depend on what it has learned.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import soundfile
+import torch
+from safetensors.torch import save_file
+
+from indexer.model.convnext import ConvNeXt
+
+SECONDS = 10
+#: Suffix → container for libsndfile, rate in Hz, channels: the files that people have. The first is
+#: what the network takes as it is.
+FORMATS = {
+    "wav": ("WAV", 32_000, 1),
+    "44k.wav": ("WAV", 44_100, 2),
+    "flac": ("FLAC", 44_100, 2),
+    "ogg": ("OGG", 44_100, 2),
+    "mp3": ("MP3", 44_100, 2),
+}
+
+
+def write_library(folder: Path, kind: str, num_files: int) -> Path:
+    """Write recordings of one of `FORMATS`, no two alike, and return their folder."""
+    container, rate, channels = FORMATS[kind]
+    library = folder / kind
+    library.mkdir()
+    time_s = np.arange(SECONDS * rate) / rate
+    for number in range(num_files):
+        random = np.random.default_rng(number)
+        # Three tones that come and go over noise: codecs have something to do.
+        signal = random.normal(0, 0.02, (len(time_s), channels))
+        for pitch_hz in random.uniform(100, 8000, 3):
+            swell = np.sin(np.pi * random.uniform(0.1, 2) * time_s) ** 2
+            signal += (0.2 * swell * np.sin(2 * np.pi * pitch_hz * time_s))[:, None]
+        soundfile.write(library / f"{number}.{kind}", signal, rate, format=container)
+    return library
+
+
+def write_checkpoint(folder: Path) -> Path:
+    """Write a ConvNeXt-Tiny with random weights, and return its file."""
+    torch.manual_seed(0)
+    path = folder / "random.safetensors"
+    save_file(ConvNeXt().state_dict(), path)
+    return path

@@ -1,0 +1,128 @@
+"""The network as it is run, against the network as it is defined."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+import torch.nn.functional as F
+from conftest import REPOSITORY
+from test_convnext import SEED, clip, fill
+from torch import Tensor
+
+from indexer.model import tuning
+from indexer.model.checkpoint import load_checkpoint
+from indexer.model.convnext import ConvNeXt
+from indexer.model.inference import InferenceNetwork, Mlp, PackedMlp, PlainMlp
+from indexer.model.tuning import Arithmetic, quickest
+
+WITHOUT_PACKED = tuning._layers(Arithmetic(torch.float32, PackedMlp)) is None
+MLPS = [
+    PlainMlp,
+    pytest.param(
+        PackedMlp, marks=pytest.mark.skipif(WITHOUT_PACKED, reason="oneDNN's layers are missing")
+    ),
+]
+
+
+@pytest.fixture(scope="module")
+def model() -> ConvNeXt:
+    """The published design at its full size, with weights that let every path matter."""
+    return fill(ConvNeXt(), SEED).eval()
+
+
+@pytest.mark.parametrize("mlp", MLPS)
+@pytest.mark.parametrize("name", ["noise_10_1", "noise_5_2", "chirp_10_0", "silence_10_0"])
+def test_network_computes_what_the_model_defines(
+    model: ConvNeXt, mlp: type[Mlp], name: str
+) -> None:
+    waveforms = torch.cat([clip(name), clip(name).flip(1)])
+    found = InferenceNetwork(model, mlp=mlp)(waveforms)
+    with torch.inference_mode():
+        expected = model(waveforms)
+    assert F.cosine_similarity(found.scene, expected.scene).min() > 0.999999
+    torch.testing.assert_close(found.tags, expected.tags, atol=1e-5, rtol=0)
+    torch.testing.assert_close(found.frames, expected.frames, atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize("mlp", MLPS)
+@pytest.mark.parametrize("num_samples", [1, 8_000, 12_345, 330_001])
+def test_network_of_any_length_computes_what_the_model_defines(
+    tiny_model: ConvNeXt, mlp: type[Mlp], num_samples: int
+) -> None:
+    waveforms = torch.randn(3, num_samples, generator=torch.Generator().manual_seed(num_samples))
+    found = InferenceNetwork(tiny_model, mlp=mlp)(waveforms)
+    with torch.inference_mode():
+        expected = tiny_model(waveforms)
+    for one, other in zip(found, expected, strict=True):
+        torch.testing.assert_close(one, other, atol=2e-5, rtol=1e-5)
+
+
+@pytest.fixture(scope="module")
+def tiny_model() -> ConvNeXt:
+    return fill(ConvNeXt(depths=(1, 2, 1, 1), dims=(8, 16, 8, 24)), 1).eval()
+
+
+@pytest.fixture(scope="module")
+def barks() -> Tensor:
+    samples = soundfile.read(REPOSITORY / "data/samples/animals/dog.ogg", dtype="float32")[0]
+    return torch.from_numpy(samples[None, :160_000].copy())
+
+
+def test_network_in_bfloat16_is_near_float32_on_a_recording(barks: Tensor) -> None:
+    model = load_checkpoint("demo").model
+    exact = InferenceNetwork(model)(barks)
+    rounded = InferenceNetwork(model, torch.bfloat16)(barks)
+    assert rounded.scene.dtype == rounded.tags.dtype == torch.float32
+    assert F.cosine_similarity(rounded.scene, exact.scene).min() > 0.9995
+    torch.testing.assert_close(rounded.tags, exact.tags, atol=0.02, rtol=0)
+    assert not torch.equal(rounded.scene, exact.scene)
+
+
+def test_network_leaves_the_model_as_it_was(tiny_model: ConvNeXt) -> None:
+    before = {name: tensor.clone() for name, tensor in tiny_model.state_dict().items()}
+    InferenceNetwork(tiny_model)(torch.zeros(1, 32_000))
+    for name, tensor in tiny_model.state_dict().items():
+        assert torch.equal(tensor, before[name]), name
+
+
+def test_quickest_takes_what_was_measured_to_be_faster(monkeypatch: pytest.MonkeyPatch) -> None:
+    fp32, bf16 = torch.float32, torch.bfloat16
+    took: dict[Arithmetic, float] = {}
+    monkeypatch.setattr(tuning, "_seconds", lambda ones: [took[one] for one in ones])
+
+    def choice(plain: float, packed: float, reduced: float, *dtypes: torch.dtype) -> Arithmetic:
+        took.update(
+            zip((one for one, _ in tuning._CANDIDATES), (plain, packed, reduced), strict=True)
+        )
+        quickest.cache_clear()
+        return quickest(*dtypes)
+
+    try:
+        assert choice(10, 9.5, 9, fp32, bf16) == (fp32, PlainMlp)  # no more than chance
+        assert choice(10, 8, 6, fp32, bf16) == (fp32, PackedMlp)
+        assert choice(10, 8, 2, fp32, bf16) == (bf16, PackedMlp)
+        assert choice(10, 8, 2, fp32) == (fp32, PackedMlp)
+        assert choice(10, np.inf, np.inf, fp32, bf16) == (fp32, PlainMlp)
+        assert choice(10, 8, np.inf, bf16) == (bf16, PlainMlp)  # slow, but it was asked for
+    finally:
+        quickest.cache_clear()
+
+
+def test_quickest_leaves_the_number_of_threads_alone() -> None:
+    before = torch.get_num_threads()
+    quickest.cache_clear()
+    assert quickest(torch.float32).dtype is torch.float32
+    assert torch.get_num_threads() == before
+
+
+def test_measurement_of_operators_that_are_missing_is_infinite() -> None:
+    class Missing(PlainMlp):
+        def __call__(self, y: Tensor, x: Tensor) -> Tensor:
+            return torch.ops.mkldnn.not_there(y, x)  # type: ignore[no-any-return]
+
+    missing, there = (Arithmetic(torch.float32, mlp) for mlp in (Missing, PlainMlp))
+    with torch.inference_mode():
+        assert tuning._seconds([missing, there])[0] == np.inf
+        assert 0 < tuning._seconds([missing, there])[1] < 60

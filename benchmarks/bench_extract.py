@@ -6,7 +6,7 @@
 
 All that is compared is measured by turns, in one run. Tables are printed as Markdown; `--json`
 keeps the figures, which plot_extract.py draws. ONNX Runtime is compared if it is installed
-(`pip install -e '.[bench]'`).
+(`pip install onnxruntime onnxscript`).
 """
 
 from __future__ import annotations
@@ -42,12 +42,14 @@ from indexer.windows import WINDOW_SAMPLES, Geometry
 
 SECTIONS = ("limits", "network", "decode", "ends", "scaling")
 TURNS = 7
-#: Side of the matrices whose product says what the machine can do at most, and of their blocks.
+#: Side of the matrices whose product says what the machine can do at most.
 MATRIX = 2048
 #: Floats that are copied to measure the memory: more than any cache holds.
 COPIED = 2**26
 #: Windows that a variant embeds in one turn.
 WINDOWS = 4
+#: Of each kind; all are decoded, some are embedded.
+RECORDINGS = 160
 NUM_FILES = {"published": 8, "soundalike": 48}
 
 #: Name of a variant → function that does some work → what it returns is how much.
@@ -85,6 +87,11 @@ class Bench:
         )
         self._lanes.submit(time.sleep, 0).result()
         torch.set_num_threads(num_cores())
+
+    def _library(self, kind: str) -> Path:
+        """Return recordings of a kind, written when they are first asked for."""
+        library = self.folder / kind
+        return library if library.exists() else write_library(self.folder, kind, RECORDINGS)
 
     def side_by_side(self, work: Callable[[], object], times: int) -> None:
         """Do something so many times, in all lanes."""
@@ -166,7 +173,7 @@ class Bench:
         yield f"| windows/s decoded | {' | '.join(f'{n} readers' for n in counts)} |"
         yield f"|---{'|---' * len(counts)}|"
         for kind in FORMATS:
-            library = write_library(self.folder, kind, 160)
+            library = self._library(kind)
             found = by_turns({str(n): _reading(library, n) for n in counts}, 3)
             self.figures.setdefault("decode", {})[kind] = found
             yield f"| {kind} | {' | '.join(f'{one:.0f}' for one in found.values())} |"
@@ -176,9 +183,7 @@ class Bench:
         yield "| files | published way | soundalike | ratio | with --frames full | |"
         yield "|---|---|---|---|---|---|"
         for kind in FORMATS:
-            library = self.folder / kind
-            if not library.exists():
-                write_library(self.folder, kind, max(NUM_FILES.values()))
+            library = self._library(kind)
             rates = [self._pair(library) for _ in range(3)]
             old, new, full = (statistics.median(column) for column in zip(*rates, strict=True))
             ratio = statistics.median(ours / theirs for theirs, ours, _ in rates)
@@ -198,9 +203,7 @@ class Bench:
 
     def scaling(self) -> Iterator[str]:
         """From files to a store, by batch size and by readers."""
-        library = self.folder / "flac"
-        if not library.exists():
-            write_library(self.folder, "flac", max(NUM_FILES.values()))
+        library = self._library("flac")
         yield "| option | windows/s | |"
         yield "|---|---|---|"
         for name, values in (("batch_size", (1, 2, 4, 8)), ("num_workers", (0, 1, 2, 3))):

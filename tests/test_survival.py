@@ -395,6 +395,18 @@ def test_ledger_row_of_known_content_says_what_was_decoded_before(
         assert after[f"renamed/{name}"]["num_samples"]
 
 
+def read_first(events: list[Batch], monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Let a run's first pass read this, and the others files; return how many files each has."""
+    real, passes = run_module.load_windows, []
+
+    def load_windows(work: Work, **options: Any) -> Iterator[Batch]:
+        passes.append(len(work.items))
+        return iter(events) if len(passes) == 1 else real(work, **options)
+
+    monkeypatch.setattr(run_module, "load_windows", load_windows)
+    return passes
+
+
 @pytest.mark.parametrize("stage", ["access", "crash"])
 def test_copy_whose_windows_were_dropped_for_an_owner_that_failed_is_embedded_whole(
     tmp_path: Path, counting: Counting, monkeypatch: pytest.MonkeyPatch, stage: str
@@ -425,13 +437,7 @@ def test_copy_whose_windows_were_dropped_for_an_owner_that_failed_is_embedded_wh
             ("c", "done"),
         ],
     )
-    real, passes = run_module.load_windows, []
-
-    def load_windows(work: Work, **options: Any) -> Iterator[Batch]:
-        passes.append(len(work.items))
-        return iter(events) if len(passes) == 1 else real(work, **options)
-
-    monkeypatch.setattr(run_module, "load_windows", load_windows)
+    read_first(events, monkeypatch)
     store = new_store(tmp_path / "store", counting)
     run(root, store, counting)
     assert statuses(store) == {"a.wav": "failed", "b.wav": "ok", "c.wav": "ok"}
@@ -463,13 +469,7 @@ def test_copies_that_wait_for_an_owner_whose_reader_died_get_their_turn(
     write_tone(root / "a.wav", 5.0)
     shutil.copyfile(root / "a.wav", root / "b.wav")
     events = scripted(root, [("a", 0), ("b", 0), ("b", "done"), ("a", None)])
-    real, passes = run_module.load_windows, []
-
-    def load_windows(work: Work, **options: Any) -> Iterator[Batch]:
-        passes.append(len(work.items))
-        return iter(events) if len(passes) == 1 else real(work, **options)
-
-    monkeypatch.setattr(run_module, "load_windows", load_windows)
+    passes = read_first(events, monkeypatch)
     store = new_store(tmp_path / "store", counting)
     run(root, store, counting)
     assert passes == [2, 1]

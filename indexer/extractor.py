@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-import time
+import copy
+import sys
+from collections.abc import Sequence
 from importlib.metadata import version
 from typing import Any, Literal, NamedTuple
 
@@ -17,6 +19,7 @@ from indexer.model.checkpoint import Checkpoint
 from indexer.model.convnext import FRONT_END
 from indexer.model.inference import InferenceNetwork, PlainMlp
 from indexer.model.tuning import Arithmetic, quickest
+from indexer.stopwatch import Stopwatch
 from indexer.store.reader import Head
 from indexer.store.schema import FramesMode, Identity
 from indexer.windows import Geometry
@@ -54,9 +57,11 @@ class Extractor:
 
     Attributes:
         checkpoint: What it computes with.
-        device: Where.
+        device: Where; a GPU always with its number.
         precision: "fp32" or "bf16"; the log-mel front end and the classifier are always fp32.
         frames: Which frame embeddings it returns.
+        most_windows: How many windows are embedded at once, at most. It starts without a limit, and
+            falls to half a batch whenever the device has no memory for one.
     """
 
     def __init__(
@@ -71,7 +76,7 @@ class Extractor:
 
         Args:
             checkpoint: From `indexer.model.checkpoint.load_checkpoint`.
-            device: "auto" (a GPU if there is one), "cpu", "cuda" or "cuda:N".
+            device: "auto" (a GPU if there is one), "cpu", "cuda" (the first) or "cuda:N".
             precision: "auto" (bf16 on a GPU; on a CPU fp32, unless a short measurement finds bf16
                 much faster), "fp32" or "bf16".
             frames: "pooled", "full" or "none".
@@ -84,8 +89,16 @@ class Extractor:
         arithmetic = _arithmetic(precision, self.device)
         self.precision: Precision = "fp32" if arithmetic.dtype is torch.float32 else "bf16"
         self.frames: FramesMode = frames
-        self._model = checkpoint.model.to(self.device)
+        self.most_windows = sys.maxsize
+        self._takes_any_gpu = device in {"auto", "cuda"}
+        is_gpu = self.device.type == "cuda"
+        # What is moved is a copy, for other devices will be given the same checkpoint.
+        self._model = (
+            copy.deepcopy(checkpoint.model).to(self.device) if is_gpu else checkpoint.model
+        )
         self._network = InferenceNetwork(self._model, *arithmetic)
+        if is_gpu:
+            torch.cuda.synchronize(self.device)  # other streams do not wait for what was prepared
 
     def __call__(self, waveforms: Tensor) -> Embeddings:
         """Embed windows of one length.
@@ -99,30 +112,57 @@ class Extractor:
         return self.timed(waveforms).embeddings
 
     def timed(self, waveforms: Tensor) -> Timed:
-        """Do the same, and say how long it took."""
-        clock = time.perf_counter()
+        """Do the same, and say how long it took.
+
+        A batch that the device has no memory for is halved, and so are those that come later.
+
+        Raises:
+            SoundalikeError: If there is no memory for a single window.
+        """
+        while True:
+            size = max(min(self.most_windows, len(waveforms)), 1)
+            try:
+                return _joined([self._timed(some) for some in torch.split(waveforms, size)])
+            except torch.OutOfMemoryError as error:
+                if size == 1:
+                    raise SoundalikeError(
+                        f"{self.device_name} has no memory left for a single window; close what "
+                        f"else uses it, or use --device cpu"
+                    ) from error
+                self.most_windows = min(self.most_windows, size // 2)
+            if self.device.type == "cuda":
+                torch.cuda.empty_cache()  # blocks of the old sizes are of no use
+
+    def _timed(self, waveforms: Tensor) -> Timed:
+        watch = Stopwatch(self.device)
         moved = waveforms.to(self.device, non_blocking=True)
-        on_device = self._clock()
+        watch.lap()
         # On a GPU, convolutions would round fp32 to TF32, whatever the precision asked for.
         exact = torch.backends.cudnn.flags(enabled=True, allow_tf32=False)
         with torch.inference_mode(), exact:
             output = self._network(moved)
             frames = self._frames(output.frames)
-        computed = self._clock()
+        watch.lap()
+        scene, tags = _to_host(output.scene), _to_host(output.tags)
+        on_host = None if frames is None else _to_host(frames)
+        watch.lap()
+        seconds = watch.seconds()  # before it, nothing need have arrived
         embeddings = Embeddings(
-            output.scene.cpu().numpy(),
-            None if frames is None else frames.cpu().numpy(),
-            output.tags.cpu().numpy(),
+            scene.numpy(), None if on_host is None else on_host.numpy(), tags.numpy()
         )
-        return Timed(
-            embeddings, on_device - clock, computed - on_device, time.perf_counter() - computed
-        )
+        return Timed(embeddings, *seconds)
 
-    def _clock(self) -> float:
-        """Return the time once everything asked of the device is done."""
-        if self.device.type == "cuda":
-            torch.cuda.current_stream(self.device).synchronize()
-        return time.perf_counter()
+    def on_all_gpus(self) -> list[Extractor]:
+        """Return this extractor, and one like it for each other GPU, unless one was asked for."""
+        if self.device.type == "cpu" or not self._takes_any_gpu:
+            return [self]
+        others = range(1, torch.cuda.device_count())
+        return [self, *(self._like_this(f"cuda:{number}") for number in others)]
+
+    def _like_this(self, device: str) -> Extractor:
+        return Extractor(
+            self.checkpoint, device=device, precision=self.precision, frames=self.frames
+        )
 
     def _frames(self, frame_map: Tensor) -> Tensor | None:
         """Bring a (B, 768, T, 7) map into the stored layout, time first and channels last."""
@@ -163,9 +203,30 @@ def package_versions() -> dict[str, str]:
     return {name: version(name) for name in names}
 
 
+def _to_host(tensor: Tensor) -> Tensor:
+    """Begin to copy a result to the host, where it has to be waited for."""
+    if tensor.device.type == "cpu":
+        return tensor
+    host = torch.empty(tensor.shape, dtype=tensor.dtype, pin_memory=True)  # kept, and used again
+    return host.copy_(tensor, non_blocking=True)
+
+
+def _joined(pieces: Sequence[Timed]) -> Timed:
+    """Return as one what was embedded in pieces."""
+    if len(pieces) == 1:
+        return pieces[0]
+    scene, frames, tags = zip(*(piece.embeddings for piece in pieces), strict=True)
+    embeddings = Embeddings(
+        np.concatenate(scene),
+        None if frames[0] is None else np.concatenate(frames),
+        np.concatenate(tags),
+    )
+    return Timed(embeddings, *np.sum([piece[1:] for piece in pieces], axis=0).tolist())
+
+
 def _device(asked: str) -> torch.device:
     if asked == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        asked = "cuda" if torch.cuda.is_available() else "cpu"
     try:
         device = torch.device(asked)
     except RuntimeError as error:
@@ -177,7 +238,7 @@ def _device(asked: str) -> torch.device:
             f"no device {asked!r}: PyTorch sees {torch.cuda.device_count()} GPUs; "
             f"use --device cpu, or check the driver"
         )
-    return device
+    return torch.device("cuda", device.index or 0) if device.type == "cuda" else device
 
 
 def _arithmetic(asked: str, device: torch.device) -> Arithmetic:

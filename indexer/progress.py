@@ -54,6 +54,9 @@ class ExtractReport:
         precision: At which precision.
         num_workers: Processes that read; 0 if it was done by the run itself.
         num_lanes: Threads that embedded side by side.
+        num_devices: GPUs that they shared, or 1.
+        batch_size: Windows read at once, at most.
+        most_windows: Windows embedded at once, at most: less than a batch if memory was short.
         num_cores: Cores that they shared.
         seconds: Where the time went. "decode" is the work of all readers, "to_device", "network"
             and "to_host" that of all lanes, "write" that of the run itself; these went on at the
@@ -78,5 +81,8 @@ class ExtractReport:
     precision: str = "fp32"
     num_workers: int = 0
     num_lanes: int = 1
+    num_devices: int = 1
+    batch_size: int = 1
+    most_windows: int = 1
     num_cores: int = 1
     seconds: dict[str, float] = field(default_factory=lambda: dict.fromkeys(_STAGES, 0.0))

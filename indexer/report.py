@@ -28,7 +28,7 @@ def report_lines(report: ExtractReport) -> Iterator[str]:
     speed = f", {report.audio_s / total:.0f} x real time" if report.num_windows and total else ""
     yield (
         f"embedded {count(report.num_embedded, 'file')}: {count(report.num_windows, 'window')}, "
-        f"{hours(report.audio_s)} of audio in {total:.1f} s on {report.device} "
+        f"{hours(report.audio_s)} of audio in {total:.1f} s on {_devices(report)} "
         f"({report.precision}){speed}"
     )
     beside = {
@@ -47,9 +47,19 @@ def report_lines(report: ExtractReport) -> Iterator[str]:
     if report.num_windows:
         yield _stages(report)
         yield bound(report)
+    if report.most_windows < report.batch_size:
+        yield (
+            f"there was no memory for batches of {report.batch_size}: "
+            f"{count(report.most_windows, 'window')} at a time were embedded"
+        )
     if report.failures:
         yield f"{count(len(report.failures), 'failure')}, recorded in the store:"
         yield from _failure_lines(report.failures)
+
+
+def _devices(report: ExtractReport) -> str:
+    several = f"{report.num_devices} x " if report.num_devices > 1 else ""
+    return f"{several}{report.device}"
 
 
 def _stages(report: ExtractReport) -> str:
@@ -98,7 +108,7 @@ def bound(report: ExtractReport) -> str:
         return f"bound by the network: {cores} can give {rate} at {report.precision}"
     if copying > seconds["network"]:
         return f"bound by copying to and from the GPU: {rate}"
-    return f"bound by the network: {report.device} can give {rate} at {report.precision}"
+    return f"bound by the network: {_devices(report)} can give {rate} at {report.precision}"
 
 
 def _failure_lines(failures: Sequence[FailedFile]) -> Iterator[str]:

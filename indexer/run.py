@@ -87,7 +87,7 @@ class Run:
         """Keep every lane busy; take what they give in the order in which it was read."""
         ahead: deque[_Ahead] = deque()
         with Lanes(self._extractor) as lanes:
-            self._report.num_lanes = lanes.count
+            self._report.num_lanes, self._report.num_devices = lanes.count, lanes.num_devices
             for batch in self._batches(work):
                 ahead.append(self._submitted(batch, lanes))
                 while ahead and (len(ahead) >= lanes.depth or ahead[0].is_ready):
@@ -96,6 +96,8 @@ class Run:
             while ahead:
                 self._take(ahead.popleft())
                 self._show(num_files)
+            self._report.batch_size = work.batch_size
+            self._report.most_windows = min(work.batch_size, lanes.most_windows)
 
     def _submitted(self, batch: Batch, lanes: Lanes) -> _Ahead:
         """Hand to the lanes what of a batch is to be embedded, and no copy of something else."""

@@ -547,3 +547,27 @@ def test_extract_file_that_is_replaced_while_it_waits_is_read_as_it_is_now(
     report = extract(library, store, counting, config, replace_next)
     assert [failure.path for failure in report.failures] == ["sub/short.wav"]
     assert run(library, store, counting).num_embedded == 1  # it changed since it failed
+
+
+class Cramped(Counting):
+    """An extractor on a device with memory for two windows."""
+
+    def _timed(self, waveforms: torch.Tensor) -> Timed:
+        if len(waveforms) > 2:
+            raise torch.OutOfMemoryError("no more")
+        return super()._timed(waveforms)
+
+
+def test_extract_out_of_memory_embeds_all_and_says_so(
+    library: Path, tmp_path: Path, counting: Counting, tiny_checkpoint: Checkpoint
+) -> None:
+    whole, pieces = (new_store(tmp_path / name, counting) for name in ("whole", "pieces"))
+    config = ExtractConfig(num_workers=0, batch_size=4)
+    extract(library, whole, counting, config)
+    report = extract(library, pieces, Cramped(tiny_checkpoint, device="cpu"), config)
+    assert (report.num_windows, report.batch_size, report.most_windows) == (4, 4, 2)
+    expected, found = by_window(whole), by_window(pieces)
+    assert found.keys() == expected.keys()
+    for key, arrays in expected.items():
+        for one, other in zip(arrays, found[key], strict=True):
+            np.testing.assert_allclose(one, other, atol=2e-3)  # a step of float16

@@ -9,7 +9,8 @@ import torch
 from indexer.errors import SoundalikeError
 from indexer.extractor import Extractor, package_versions
 from indexer.model.checkpoint import Checkpoint
-from indexer.model.convnext import ConvNeXt
+from indexer.model.convnext import ConvNeXt, Output
+from indexer.model.inference import InferenceNetwork
 from indexer.store.schema import FramesMode
 from indexer.windows import Geometry
 
@@ -73,9 +74,11 @@ def test_extractor_on_a_gpu_is_near_the_cpu(
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device")
-def test_extractor_auto_without_a_gpu_is_the_cpu_in_fp32(tiny_checkpoint: Checkpoint) -> None:
+def test_extractor_auto_without_a_gpu_is_the_cpu(tiny_checkpoint: Checkpoint) -> None:
     extractor = Extractor(tiny_checkpoint)
-    assert (extractor.device_name, extractor.precision) == ("cpu", "fp32")
+    assert extractor.device_name == "cpu"
+    assert extractor.precision in {"fp32", "bf16"}  # whichever is faster here
+    assert extractor.on_all_gpus() == [extractor]
     with pytest.raises(SoundalikeError, match="PyTorch sees 0 GPUs; use --device cpu"):
         Extractor(tiny_checkpoint, device="cuda")
 
@@ -96,6 +99,52 @@ def test_extractor_what_does_not_exist_is_named(
 ) -> None:
     with pytest.raises(SoundalikeError, match=message):
         Extractor(tiny_checkpoint, **options)  # type: ignore[arg-type]
+
+
+class Small(InferenceNetwork):
+    """A network on a device with memory for so many windows."""
+
+    def __init__(self, network: InferenceNetwork, num_windows: int) -> None:
+        self.__dict__ |= network.__dict__
+        self.num_windows, self.sizes = num_windows, []
+
+    def __call__(self, waveforms: torch.Tensor) -> Output:
+        self.sizes.append(len(waveforms))
+        if len(waveforms) > self.num_windows:
+            raise torch.OutOfMemoryError("no more")
+        return super().__call__(waveforms)
+
+
+@pytest.mark.parametrize("frames", ["pooled", "none"])
+def test_extractor_out_of_memory_halves_the_batch_and_goes_on(
+    tiny_checkpoint: Checkpoint, frames: FramesMode
+) -> None:
+    waveforms = torch.randn(11, 16_000, generator=torch.Generator().manual_seed(1))
+    extractor = Extractor(tiny_checkpoint, device="cpu", precision="fp32", frames=frames)
+    expected = extractor(waveforms)
+    small = extractor._network = Small(extractor._network, 3)
+    timed = extractor.timed(waveforms)
+    assert small.sizes == [11, 5, 2, 2, 2, 2, 2, 1]
+    assert extractor.most_windows == 2
+    assert timed.network_s > 0
+    for found, wanted in zip(timed.embeddings, expected, strict=True):
+        if wanted is None:
+            assert found is None
+        else:
+            assert found.dtype == wanted.dtype
+            np.testing.assert_allclose(found, wanted, atol=1e-5)
+    small.sizes.clear()
+    extractor(waveforms[:4])  # what was learned is kept
+    assert small.sizes == [2, 2]
+
+
+def test_extractor_without_memory_for_one_window_says_what_to_do(
+    tiny_checkpoint: Checkpoint,
+) -> None:
+    extractor = Extractor(tiny_checkpoint, device="cpu", precision="fp32")
+    extractor._network = Small(extractor._network, 0)
+    with pytest.raises(SoundalikeError, match=r"no memory left for a single window; close what"):
+        extractor(torch.zeros(4, 16_000))
 
 
 def test_extractor_identity_holds_what_shapes_the_numbers(tiny_checkpoint: Checkpoint) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from functools import partial
 
 import numpy as np
 import pytest
@@ -101,3 +102,34 @@ def test_cores_are_shared_by_device(monkeypatch: pytest.MonkeyPatch) -> None:
     assert (default_num_workers("cuda"), default_num_lanes("cuda")) == (16, 2)
     monkeypatch.setattr("indexer.cores.num_cores", lambda: 2)
     assert (default_num_workers("cpu"), default_num_lanes("cpu")) == (1, 2)
+
+
+class OnTwo(Extractor):
+    """An extractor that has a twin, as if there were two GPUs."""
+
+    def on_all_gpus(self) -> list[Extractor]:
+        self.twin = Extractor(self.checkpoint, device="cpu", precision="fp32")
+        return [self, self.twin]
+
+
+def test_lanes_share_all_devices(tiny_checkpoint: Checkpoint) -> None:
+    first = OnTwo(tiny_checkpoint, device="cpu", precision="fp32")
+    with Lanes(first) as lanes:
+        assert (lanes.num_devices, lanes.count) == (2, 2 * default_num_lanes("cpu"))
+        barrier, users = threading.Barrier(lanes.count), []
+
+        def meeting(extractor: Extractor, some: torch.Tensor) -> Timed:
+            barrier.wait(timeout=60)  # so that every lane is given one
+            users.append(extractor)
+            return Extractor._timed(extractor, some)
+
+        for extractor in (first, first.twin):
+            extractor._timed = partial(meeting, extractor)  # type: ignore[method-assign]
+        futures = [lanes.submit(waveforms(number)) for number in range(lanes.count)]
+        found = [future.result().embeddings.scene for future in futures]
+        assert users.count(first) == users.count(first.twin) == default_num_lanes("cpu")
+        first.twin.most_windows = 3
+        assert lanes.most_windows == 3
+    plain = Extractor(tiny_checkpoint, device="cpu", precision="fp32")
+    for number, scene in enumerate(found):
+        np.testing.assert_allclose(scene, plain(waveforms(number)).scene, atol=1e-5)

@@ -107,3 +107,15 @@ def test_bound_names_the_stage_that_was_busy_for_longest(
     report.seconds |= seconds | {"embed": 10.0}
     assert bound(report).startswith(sentence)
     assert report_data(report)["bound"] == bound(report)
+
+
+def test_report_says_how_many_devices_and_that_memory_was_short() -> None:
+    report = ExtractReport(num_windows=4, audio_s=40, num_embedded=4, device="GPU of a kind")
+    report.seconds |= {"embed": 1.0, "total": 2.0, "network": 1.0}
+    assert not any("memory" in line for line in report_lines(report))
+    report.num_devices, report.batch_size, report.most_windows = 2, 64, 16
+    lines = list(report_lines(report))
+    assert "on 2 x GPU of a kind (fp32)" in lines[0]
+    assert lines[-1] == (
+        "there was no memory for batches of 64: 16 windows at a time were embedded"
+    )

@@ -16,7 +16,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import IterableDataset, get_worker_info
+from torch.utils.data import IterableDataset, default_collate, get_worker_info
 
 from indexer.audio import AudioInfo, open_audio
 from indexer.audio.decode import open_regular
@@ -289,7 +289,7 @@ class _Batcher:
     def rest(self) -> Iterator[Batch]:
         """Give what is held, if anything is."""
         if self._keys or self.events:
-            waveforms = torch.stack(self._waveforms) if self._waveforms else torch.empty(0, 0)
+            waveforms = default_collate(self._waveforms) if self._waveforms else torch.empty(0, 0)
             yield Batch(waveforms, self._keys, self.events, time.perf_counter() - self._since)
         self._keys, self._waveforms, self.events = [], [], []
         self._since = time.perf_counter()  # after the yield: the time away was not ours

@@ -1,6 +1,6 @@
-"""Opening a file for decoding: FFmpeg for nearly all, libsndfile for what FFmpeg does not know.
+"""Opening a file: plain WAV as it lies, nearly all else with FFmpeg, the rest with libsndfile.
 
-Neither is given a file name: the file is opened here, found to be a regular one, and passed on as a
+None is given a file name: the file is opened here, found to be a regular one, and passed on as a
 descriptor. So no name is ever taken for an address, and nothing can take the place of the file.
 """
 
@@ -17,6 +17,7 @@ import soundfile
 
 from indexer.audio.ffmpeg import FFmpegSource
 from indexer.audio.source import END, AudioInfo, Channels, Source, check_duration, truncation
+from indexer.audio.wav import open_plain_wav
 from indexer.errors import AudioError
 
 _KINDS = {stat.S_IFDIR: "folder", stat.S_IFIFO: "FIFO", stat.S_IFSOCK: "socket"}
@@ -46,6 +47,8 @@ def open_source(path: Path, max_duration_s: float) -> Source:
 
 def _source(file: FileIO, max_duration_s: float) -> Source:
     try:
+        if plain := open_plain_wav(file, max_duration_s):
+            return plain
         return FFmpegSource(file, max_duration_s)
     except av.error.InvalidDataError:
         pass  # no container that FFmpeg knows

@@ -17,12 +17,13 @@ from itertools import chain, islice
 
 import av
 import numpy as np
-import numpy.typing as npt
 
 from indexer.audio.source import (
     END,
     AudioInfo,
     Channels,
+    Raw,
+    as_float,
     check_channels,
     check_duration,
     truncation,
@@ -67,9 +68,6 @@ _DTYPES: dict[str, type[np.generic]] = {
     "flt": np.float32,
     "dbl": np.float64,
 }
-
-#: (channels, num_samples) of any sample format.
-_Raw = npt.NDArray[np.generic]
 
 av.logging.set_level(av.logging.PANIC)
 
@@ -153,23 +151,23 @@ class FFmpegSource:
 
     def read(self, start: int, stop: int = END) -> Iterator[Channels]:
         """Decode a span; see `Source`."""
-        pending: list[_Raw] = []
+        pending: list[Raw] = []
         num_pending = 0
         try:
             for piece in self._pieces(start, stop):
                 first = pending[0] if pending else piece
                 alike = (piece.dtype, len(piece)) == (first.dtype, len(first))
                 if not alike or num_pending >= self.info.chunk_samples:
-                    yield _as_float(pending)
+                    yield as_float(pending)
                     pending, num_pending = [], 0
                 pending.append(piece)
                 num_pending += piece.shape[1]
             if pending:
-                yield _as_float(pending)
+                yield as_float(pending)
         except (OSError, av.FFmpegError) as error:  # the file changed, or the disk fails
             raise AudioError("decode", "it can no longer be read") from error
 
-    def _pieces(self, start: int, stop: int) -> Iterator[_Raw]:
+    def _pieces(self, start: int, stop: int) -> Iterator[Raw]:
         """Yield (channels, num_samples) arrays from `start` to `stop`, gaps filled."""
         position = start
         end = 0
@@ -346,7 +344,7 @@ def _is_chained(descriptor: int) -> bool:
     return False
 
 
-def _unpacked(frame: av.AudioFrame) -> _Raw:
+def _unpacked(frame: av.AudioFrame) -> Raw:
     """Return a frame's samples, (channels, num_samples), without converting them."""
     channels = frame.layout.nb_channels
     check_channels("decode", channels)
@@ -363,14 +361,3 @@ def _unpacked(frame: av.AudioFrame) -> _Raw:
     except (av.FFmpegError, KeyError, ValueError) as error:
         raise AudioError("decode", f"{channels} channels of {name} samples are not read") from error
     return packed.reshape(frame.samples, channels).T
-
-
-def _as_float(pieces: list[_Raw]) -> Channels:
-    """Join arrays of one sample format and bring full scale to 1."""
-    raw = np.concatenate(pieces, axis=1)
-    if raw.dtype.kind == "f":
-        with np.errstate(over="ignore"):  # what float32 cannot hold becomes infinite
-            return raw.astype(np.float32, copy=False)
-    full_scale = 2.0 ** (8 * raw.dtype.itemsize - 1)
-    scaled: Channels = np.multiply(raw, np.float32(1 / full_scale), dtype=np.float32)
-    return scaled - 1 if raw.dtype == np.uint8 else scaled

@@ -26,6 +26,8 @@ _CHUNK_VALUES = 2**20
 
 #: (channels, num_samples) float32, full scale is 1.
 Channels = npt.NDArray[np.float32]
+#: (channels, num_samples) of any sample format.
+Raw = npt.NDArray[np.generic]
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,3 +112,14 @@ def truncation(end_s: float, declared_s: float) -> list[str]:
     if declared_s - end_s < TRUNCATED_S:
         return []
     return [f"ends at {end_s:.1f} s of the {declared_s:.1f} s that its header declares"]
+
+
+def as_float(pieces: list[Raw]) -> Channels:
+    """Join arrays of one sample format and bring full scale to 1."""
+    raw = np.concatenate(pieces, axis=1)
+    if raw.dtype.kind == "f":
+        with np.errstate(over="ignore"):  # what float32 cannot hold becomes infinite
+            return raw.astype(np.float32, copy=False)
+    full_scale = 2.0 ** (8 * raw.dtype.itemsize - 1)
+    scaled: Channels = np.multiply(raw, np.float32(1 / full_scale), dtype=np.float32)
+    return scaled - 1 if raw.dtype == np.uint8 else scaled

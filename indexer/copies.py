@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from indexer.dataset import Done, Failure
+from indexer.batches import Done, Failure
 from indexer.store.ledger import ID_DTYPE, Ids, contains
 
 #: Contents that are held in a set before they are merged into a sorted array, 16 bytes each.

@@ -11,95 +11,24 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 import torch
-from torch import Tensor
-from torch.utils.data import IterableDataset, default_collate, get_worker_info
+from torch.utils.data import IterableDataset, get_worker_info
 
-from indexer.audio import AudioInfo, open_audio
+from indexer.audio import AudioStream, open_audio
 from indexer.audio.decode import open_regular
+from indexer.audio.deferred import cut_source, is_deferrable
+from indexer.batches import CRASH, Batch, Batchers, Done, Failure, WindowKey
 from indexer.errors import AudioError
 from indexer.files import FileList, FoundFile
 from indexer.paths import content_id
 from indexer.store.ledger import Ids, Integers, contains
-from indexer.windows import Cut, Geometry, Samples, window_id
+from indexer.windows import SAMPLE_RATE_HZ, Cut, Geometry, Samples, window_id
 
 _HASH_BLOCK_BYTES = 1 << 20
-#: The ends of so many files, or one that is so old in seconds, are told before a batch is full.
-_NEWS, _NEWS_S = 64, 5.0
 #: From linux/prctl.h.
 _PR_SET_PDEATHSIG = 1
-#: Stage of a failure that nobody foresaw: a decoder that crashed, hung, or raised what it should
-#: not.
-CRASH = "crash"
-
-
-class Done(NamedTuple):
-    """A file was read to its end, or its content is known already.
-
-    Attributes:
-        item: Position in the work list.
-        recording_id: Digest of its bytes.
-        num_samples: Length as decoded at 32 kHz; None if it was not decoded.
-        info: What the decoder says of it; None if it was not decoded.
-        warnings: What a listener should know.
-    """
-
-    item: int
-    recording_id: bytes
-    num_samples: int | None = None
-    info: AudioInfo | None = None
-    warnings: tuple[str, ...] = ()
-
-
-class Failure(NamedTuple):
-    """A file could not be embedded.
-
-    Attributes:
-        item: Position in the work list.
-        stage: "access", "open", "decode", "samples", "embed" or "crash".
-        reason: In words, without the path.
-        recording_id: Digest of its bytes, if they could be read.
-    """
-
-    item: int
-    stage: str
-    reason: str
-    recording_id: bytes | None = None
-
-
-class WindowKey(NamedTuple):
-    """Which window a row of a batch is.
-
-    Attributes:
-        item: Position in the work list.
-        recording_id: Digest of the file's bytes.
-        start_sample: At 32 kHz.
-        num_samples: Real audio, at 32 kHz.
-    """
-
-    item: int
-    recording_id: bytes
-    start_sample: int
-    num_samples: int
-
-
-class Batch(NamedTuple):
-    """Windows of one length, and what happened to files up to here.
-
-    Attributes:
-        waveforms: (B, num_samples) float32; B is 0 in a batch that only carries events.
-        keys: B of them.
-        events: Files that ended; a file's windows are in this batch or an earlier one.
-        read_s: Seconds that its worker spent on reading, hashing and decoding.
-    """
-
-    waveforms: Tensor
-    keys: list[WindowKey]
-    events: list[Done | Failure]
-    read_s: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,6 +43,7 @@ class Work:
         known: Sorted content ids that need no embedding.
         partial: Recording → sorted ids of its windows that a run cut short left in the store.
         max_duration_s: A file that decodes to more than this is a failure.
+        defers: Give windows at the rate of their file, where that is possible.
     """
 
     root: Path
@@ -123,6 +53,7 @@ class Work:
     known: Ids
     partial: Mapping[bytes, Integers]
     max_duration_s: float
+    defers: bool = False
 
 
 class Watch:
@@ -183,21 +114,22 @@ class WindowDataset(IterableDataset[Batch]):
         if info:
             _obey_parent()
         self.watch.pids[reader] = os.getpid()
+        since = time.perf_counter()
         for batch in self._batches(reader):
             self.watch.rest(reader)
-            yield batch
+            yield batch._replace(read_s=time.perf_counter() - since)
             self.watch.beat(reader)
+            since = time.perf_counter()
         self.watch.rest(reader)
 
     def _batches(self, reader: int) -> Iterator[Batch]:
-        batcher = _Batcher(self._work.batch_size)
+        batchers = Batchers(self._work.batch_size)
         while (item := self._take()) is not None:
             self.watch.begin(reader, item)
-            yield from self._read(item, batcher, lambda: self.watch.beat(reader))
+            yield from self._read(item, batchers, lambda: self.watch.beat(reader))
             self.watch.begin(reader, -1)
-            if batcher.has_news:
-                yield from batcher.rest()
-        yield from batcher.rest()
+            yield from batchers.news()
+        yield from batchers.rest()
 
     def _take(self) -> int | None:
         with self._next.get_lock():
@@ -205,7 +137,7 @@ class WindowDataset(IterableDataset[Batch]):
             self._next.value += 1
         return self._todo[place] if place < len(self._todo) else None
 
-    def _read(self, item: int, batcher: _Batcher, beat: Callable[[], None]) -> Iterator[Batch]:
+    def _read(self, item: int, batchers: Batchers, beat: Callable[[], None]) -> Iterator[Batch]:
         """Read one file; whatever is wrong with it ends here."""
         file = self._work.items[item]
         path = file.local(self._work.root)
@@ -213,22 +145,22 @@ class WindowDataset(IterableDataset[Batch]):
         try:
             recording_id = recording_digest(path, beat)
             if self._is_known(recording_id, file):
-                batcher.events.append(Done(item, recording_id))
+                batchers.tell(Done(item, recording_id))
                 return
-            yield from self._decode(item, recording_id, batcher, beat)
+            yield from self._decode(item, recording_id, batchers, beat)
         except AudioError as error:
             cause = error if error.stage == "access" else _disturbance(path, file) or error
-            batcher.events.append(Failure(item, cause.stage, cause.reason, recording_id))
+            batchers.tell(Failure(item, cause.stage, cause.reason, recording_id))
         except Exception as error:  # noqa: BLE001 - an unforeseen error costs its file, never the run
             reason = f"{type(error).__name__}: {error}"
-            batcher.events.append(Failure(item, CRASH, reason, recording_id))
+            batchers.tell(Failure(item, CRASH, reason, recording_id))
 
     def _is_known(self, recording_id: bytes, file: FoundFile) -> bool:
         wanted = np.array([content_id(recording_id, file.span)], self._work.known.dtype)
         return bool(contains(self._work.known, wanted)[0])
 
     def _decode(
-        self, item: int, recording_id: bytes, batcher: _Batcher, beat: Callable[[], None]
+        self, item: int, recording_id: bytes, batchers: Batchers, beat: Callable[[], None]
     ) -> Iterator[Batch]:
         file = self._work.items[item]
         path = file.local(self._work.root)
@@ -238,17 +170,28 @@ class WindowDataset(IterableDataset[Batch]):
         )
         is_empty = True
         with audio:
-            for cut in self._work.geometry.cut(_beating(audio.blocks(), beat)):
+            rate_hz, cuts = self._cuts(audio, is_whole=file.span is None, beat=beat)
+            batchers.begin(rate_hz)
+            for cut in cuts:
                 is_empty = False
                 _require_unchanged(path, file)  # or its windows would be of other bytes than hashed
                 key = WindowKey(item, recording_id, start + cut.start_sample, cut.num_samples)
                 if not self._is_given(key):
-                    yield from batcher.add(key, cut)
+                    yield from batchers.add(key, cut)
             _require_unchanged(path, file)
             if is_empty:  # a whole file without a sample is refused by the decoder already
                 raise AudioError("samples", "the span that is asked for begins after the end")
             done = Done(item, recording_id, audio.num_samples, audio.info, audio.warnings)
-        batcher.events.append(done)
+        batchers.tell(done)
+
+    def _cuts(
+        self, audio: AudioStream, *, is_whole: bool, beat: Callable[[], None]
+    ) -> tuple[int, Iterator[Cut]]:
+        """Return the windows of a file, and their rate in Hz."""
+        geometry, rate_hz = self._work.geometry, audio.info.sample_rate
+        if self._work.defers and is_whole and is_deferrable(rate_hz, geometry):
+            return rate_hz, cut_source(_beating(audio.source_blocks(), beat), rate_hz, geometry)
+        return SAMPLE_RATE_HZ, geometry.cut(_beating(audio.blocks(), beat))
 
     def _is_given(self, key: WindowKey) -> bool:
         """Whether a window is in the store already, or on its way there."""
@@ -257,42 +200,6 @@ class WindowDataset(IterableDataset[Batch]):
         stored = self._work.partial.get(key.recording_id)
         wanted = np.array([window_id(*key[1:])], np.int64)
         return stored is not None and bool(contains(stored, wanted)[0])
-
-
-class _Batcher:
-    """Collects windows of one length; a full batch waits for what comes next.
-
-    It waits so that the news of a file's end travels with its last window, not after it.
-    """
-
-    def __init__(self, batch_size: int) -> None:
-        self._batch_size = batch_size
-        self._keys: list[WindowKey] = []
-        self._waveforms: list[Tensor] = []
-        self._since = time.perf_counter()
-        self.events: list[Done | Failure] = []
-
-    @property
-    def has_news(self) -> bool:
-        """Whether files have ended that nobody should have to wait for, or lose with a reader."""
-        is_late = time.perf_counter() - self._since > _NEWS_S
-        return len(self.events) >= _NEWS or bool(self.events and is_late)
-
-    def add(self, key: WindowKey, cut: Cut) -> Iterator[Batch]:
-        """Take one window, first giving the batch that it no longer fits into."""
-        other_length = self._waveforms and len(self._waveforms[0]) != len(cut.waveform)
-        if len(self._keys) >= self._batch_size or other_length:
-            yield from self.rest()
-        self._keys.append(key)
-        self._waveforms.append(torch.from_numpy(cut.waveform))
-
-    def rest(self) -> Iterator[Batch]:
-        """Give what is held, if anything is."""
-        if self._keys or self.events:
-            waveforms = default_collate(self._waveforms) if self._waveforms else torch.empty(0, 0)
-            yield Batch(waveforms, self._keys, self.events, time.perf_counter() - self._since)
-        self._keys, self._waveforms, self.events = [], [], []
-        self._since = time.perf_counter()  # after the yield: the time away was not ours
 
 
 def _obey_parent() -> None:

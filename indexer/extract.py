@@ -127,6 +127,7 @@ def _extract(
                     known=ledger.known,
                     partial=store.partial_windows(parts, ledger.known),
                     max_duration_s=config.max_hours * 3600,
+                    defers=extractor.resamples,
                 )
             )
             run.record_missing()

@@ -13,6 +13,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from indexer.audio.deferred import DeferredResampler, SourceWindows
 from indexer.audio.resample import RESAMPLER
 from indexer.errors import SoundalikeError
 from indexer.model.checkpoint import Checkpoint
@@ -90,6 +91,7 @@ class Extractor:
         self.precision: Precision = "fp32" if arithmetic.dtype is torch.float32 else "bf16"
         self.frames: FramesMode = frames
         self.most_windows = sys.maxsize
+        self._resamplers: dict[int, DeferredResampler] = {}
         self._takes_any_gpu = device in {"auto", "cuda"}
         is_gpu = self.device.type == "cuda"
         # What is moved is a copy, for other devices will be given the same checkpoint.
@@ -111,18 +113,21 @@ class Extractor:
         """
         return self.timed(waveforms).embeddings
 
-    def timed(self, waveforms: Tensor) -> Timed:
+    def timed(self, windows: Tensor | SourceWindows) -> Timed:
         """Do the same, and say how long it took.
 
         A batch that the device has no memory for is halved, and so are those that come later.
+
+        Args:
+            windows: As when called; or at the rate of their files, to be resampled on the device.
 
         Raises:
             SoundalikeError: If there is no memory for a single window.
         """
         while True:
-            size = max(min(self.most_windows, len(waveforms)), 1)
+            size = max(min(self.most_windows, len(windows)), 1)
             try:
-                return _joined([self._timed(some) for some in torch.split(waveforms, size)])
+                return _joined([self._timed(some) for some in windows.split(size)])
             except torch.OutOfMemoryError as error:
                 if size == 1:
                     raise SoundalikeError(
@@ -133,14 +138,15 @@ class Extractor:
             if self.device.type == "cuda":
                 torch.cuda.empty_cache()  # blocks of the old sizes are of no use
 
-    def _timed(self, waveforms: Tensor) -> Timed:
+    def _timed(self, windows: Tensor | SourceWindows) -> Timed:
         watch = Stopwatch(self.device)
-        moved = waveforms.to(self.device, non_blocking=True)
+        moved = windows.to(self.device, non_blocking=True)
         watch.lap()
         # On a GPU, convolutions would round fp32 to TF32, whatever the precision asked for.
         exact = torch.backends.cudnn.flags(enabled=True, allow_tf32=False)
         with torch.inference_mode(), exact:
-            output = self._network(moved)
+            waveforms = self._resampled(moved) if isinstance(moved, SourceWindows) else moved
+            output = self._network(waveforms)
             frames = self._frames(output.frames)
         watch.lap()
         scene, tags = _to_host(output.scene), _to_host(output.tags)
@@ -151,6 +157,12 @@ class Extractor:
             scene.numpy(), None if on_host is None else on_host.numpy(), tags.numpy()
         )
         return Timed(embeddings, *seconds)
+
+    def _resampled(self, windows: SourceWindows) -> Tensor:
+        rate_hz = windows.source_rate_hz
+        if rate_hz not in self._resamplers:
+            self._resamplers[rate_hz] = DeferredResampler(rate_hz, self.device)
+        return self._resamplers[rate_hz](windows)
 
     def on_all_gpus(self) -> list[Extractor]:
         """Return this extractor, and one like it for each other GPU, unless one was asked for."""
@@ -189,6 +201,11 @@ class Extractor:
         state = self._model.state_dict()
         names = ("head_audioset.weight", "head_audioset.bias", "norm.weight", "norm.bias")
         return Head(*(_array(state[name]) for name in names))
+
+    @property
+    def resamples(self) -> bool:
+        """Whether readers had better leave resampling to this device: to a GPU, they had."""
+        return self.device.type == "cuda"
 
     @property
     def device_name(self) -> str:

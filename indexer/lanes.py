@@ -9,6 +9,7 @@ from queue import SimpleQueue
 import torch
 from torch import Tensor
 
+from indexer.audio.deferred import SourceWindows
 from indexer.cores import default_num_lanes
 from indexer.extractor import Extractor, Timed
 
@@ -52,13 +53,13 @@ class Lanes:
         """How many windows fit into every device at once, as far as is known."""
         return min(extractor.most_windows for extractor in self._extractors)
 
-    def submit(self, waveforms: Tensor) -> Future[Timed]:
+    def submit(self, windows: Tensor | SourceWindows) -> Future[Timed]:
         """Embed a batch as soon as a lane is free; see `Extractor.timed`."""
-        return self._pool.submit(self._embed, waveforms)
+        return self._pool.submit(self._embed, windows)
 
-    def _embed(self, waveforms: Tensor) -> Timed:
+    def _embed(self, windows: Tensor | SourceWindows) -> Timed:
         extractor: Extractor = self._own.extractor
-        return extractor.timed(waveforms)
+        return extractor.timed(windows)
 
     def __enter__(self) -> Lanes:
         return self

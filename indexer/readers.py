@@ -20,8 +20,10 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader
 
-from indexer.dataset import CRASH, Batch, Failure, Watch, WindowDataset, Work
+from indexer.batches import CRASH, Batch, Failure
+from indexer.dataset import Watch, WindowDataset, Work
 from indexer.errors import SoundalikeError
+from indexer.windows import SAMPLE_RATE_HZ
 
 #: A reader without a sign of life for this long hangs. It gives one for every megabyte that it
 #: reads, and for every second of audio or so that it decodes. Network disks stall for a minute.
@@ -90,7 +92,7 @@ class _Reading:
             self._given.pop(item, None)
             failure = suspects[item]
             again = failure._replace(reason=f"{failure.reason}; tried twice")
-            yield Batch(torch.empty(0, 0), [], [again], 0.0)
+            yield Batch(torch.empty(0, 0), SAMPLE_RATE_HZ, [], [again], 0.0)
 
     def _read(self, todo: Sequence[int], num_workers: int) -> Generator[Batch, None, _Suspects]:
         """Read files until all have ended or a reader has died; return those to be tried alone."""

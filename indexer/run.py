@@ -10,12 +10,16 @@ from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
+import torch
+from torch import Tensor
 
+from indexer.audio.deferred import SourceWindows
+from indexer.batches import CRASH, Batch, Done, Failure, WindowKey
 from indexer.changes import Changes
 from indexer.config import ExtractConfig
 from indexer.copies import Copies
 from indexer.cores import default_num_workers
-from indexer.dataset import CRASH, Batch, Done, Failure, WindowKey, Work
+from indexer.dataset import Work
 from indexer.errors import SoundalikeError
 from indexer.extractor import Embeddings, Extractor, Timed
 from indexer.files import FileList, FoundFile
@@ -89,7 +93,7 @@ class Run:
         with Lanes(self._extractor) as lanes:
             self._report.num_lanes, self._report.num_devices = lanes.count, lanes.num_devices
             for batch in self._batches(work):
-                ahead.append(self._submitted(batch, lanes))
+                ahead.append(self._submitted(batch, lanes, work.geometry.window_samples))
                 while ahead and (len(ahead) >= lanes.depth or ahead[0].is_ready):
                     self._take(ahead.popleft())
                     self._show(num_files)
@@ -99,7 +103,7 @@ class Run:
             self._report.batch_size = work.batch_size
             self._report.most_windows = min(work.batch_size, lanes.most_windows)
 
-    def _submitted(self, batch: Batch, lanes: Lanes) -> _Ahead:
+    def _submitted(self, batch: Batch, lanes: Lanes, window_samples: int) -> _Ahead:
         """Hand to the lanes what of a batch is to be embedded, and no copy of something else."""
         rows = [
             row
@@ -110,7 +114,8 @@ class Run:
         if not rows:
             return _Ahead(batch.events, keys, None)
         waveforms = batch.waveforms if len(rows) == len(batch.keys) else batch.waveforms[rows]
-        return _Ahead(batch.events, keys, lanes.submit(waveforms))
+        windows = _windows(waveforms, batch.rate_hz, keys, window_samples)
+        return _Ahead(batch.events, keys, lanes.submit(windows))
 
     def _show(self, num_files: int) -> None:
         if self._progress:
@@ -276,6 +281,17 @@ def _failed(row: LedgerRow, failure: Failure) -> LedgerRow:
         reason=failure.reason,
         recording_id=failure.recording_id,
     )
+
+
+def _windows(
+    waveforms: Tensor, rate_hz: int, keys: Sequence[WindowKey], window_samples: int
+) -> Tensor | SourceWindows:
+    """Return a batch's windows as an extractor takes them."""
+    if rate_hz == SAMPLE_RATE_HZ:
+        return waveforms
+    places = [(key.start_sample % SAMPLE_RATE_HZ, key.num_samples) for key in keys]
+    offsets, lengths = torch.tensor(places).unbind(1)
+    return SourceWindows(waveforms, rate_hz, offsets, lengths, window_samples)
 
 
 def _window_table(keys: Sequence[WindowKey]) -> WindowTable:

@@ -173,44 +173,63 @@ class Geometry:
         Yields:
             The windows of `plan`, in order, padded; the arrays are the receiver's to keep.
         """
-        held = _Held()
-        start = 0
+        held = Held()
+        for start, num_samples in self.planned(map(held.append, blocks)):
+            yield Cut(start, num_samples, self.pad(held.take(start, start + num_samples)))
+            held.forget(start + self.hop_samples)
+
+    def planned(self, ends: Iterable[int]) -> Iterator[tuple[int, int]]:
+        """Plan a recording whose length is not known yet.
+
+        Args:
+            ends: How many samples of it are there, growing; the last is its length.
+
+        Yields:
+            What `plan` returns, each window as soon as it is certain and all of it is there.
+        """
+        start = end = 0
         deciding = self.native  # whether the recording may still turn out to be one native window
-        for block in blocks:
-            held.append(block)
-            if deciding and held.end <= MAX_NATIVE_SAMPLES:
+        for end in ends:
+            if deciding and end <= MAX_NATIVE_SAMPLES:
                 continue
             deciding = False
-            while held.end - start >= self.window_samples:
-                audio = held.take(start, start + self.window_samples)
-                yield Cut(start, self.window_samples, self.pad(audio))
+            while end - start >= self.window_samples:
+                yield start, self.window_samples
                 start += self.hop_samples
-            held.forget(start)
-        if deciding and held.end > 0:
-            yield Cut(0, held.end, self.pad(held.take(0, held.end)))
-        elif not deciding and self._keeps_rest(start, held.end):
-            yield Cut(start, held.end - start, self.pad(held.take(start, held.end)))
+        if deciding and end > 0:
+            yield 0, end
+        elif not deciding and self._keeps_rest(start, end):
+            yield start, end - start
 
 
-class _Held:
-    """The samples of a stream from some offset on."""
+class Held:
+    """The samples of a stream from some offset on.
+
+    Attributes:
+        end: How many have come so far.
+    """
 
     def __init__(self) -> None:
         self._blocks: deque[Samples] = deque()
         self._start = 0  # offset of the first block
+        self._wanted = 0  # offset of the first sample that may still be taken
         self.end = 0
 
-    def append(self, block: Samples) -> None:
+    def append(self, block: Samples) -> int:
+        """Take the next samples; return the new `end`."""
         self._blocks.append(block)
         self.end += len(block)
+        self.forget(self._wanted)
+        return self.end
 
     def forget(self, before: int) -> None:
-        """Drop the blocks that end before an offset, which may lie beyond the end."""
+        """Drop what ends before an offset, which may not have come yet."""
+        self._wanted = before
         while self._blocks and self._start + len(self._blocks[0]) <= before:
             self._start += len(self._blocks.popleft())
 
     def take(self, start: int, stop: int) -> Samples:
-        """Return a copy of the samples from `start` to `stop`."""
+        """Return a copy of the samples from `start` to `stop`, or to the end."""
         pieces, at = [], self._start
         for block in self._blocks:
             pieces.append(block[max(start - at, 0) : max(stop - at, 0)])

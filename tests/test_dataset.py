@@ -12,7 +12,8 @@ import pytest
 import soundfile
 from synthetic import write_tone
 
-from indexer.dataset import Batch, Done, Failure, Work, recording_digest
+from indexer.batches import Batch, Done, Failure
+from indexer.dataset import Work, recording_digest
 from indexer.errors import AudioError
 from indexer.files import FileList, FoundFile
 from indexer.library import walk

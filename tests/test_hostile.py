@@ -68,7 +68,8 @@ def test_extract_ten_hours_in_a_few_megabytes_need_the_memory_of_ten_minutes(
     write_noise(tmp_path / "10" / "noise.flac", 10)
     assert write_silence(tmp_path / "600" / "silence.flac", 10).stat().st_size < 4e6
     peaks = [max(peaks_mb(tmp_path / name, tmp_path / f"store{name}")) for name in ("10", "600")]
-    assert peaks[1] - peaks[0] < TOLERANCE_MB, peaks
+    # And a row group of scenes, gathered in small pieces: ten minutes do not fill one.
+    assert peaks[1] - peaks[0] < 3 * TOLERANCE_MB, peaks
 
 
 # --- headers -------------------------------------------------------------------------------------

@@ -23,7 +23,8 @@ from conftest import REPOSITORY
 from synthetic import write_tone
 
 from indexer import dataset
-from indexer.dataset import Batch, Done, Failure, Work
+from indexer.batches import Batch, Done, Failure
+from indexer.dataset import Work
 from indexer.errors import SoundalikeError
 from indexer.library import walk
 from indexer.readers import load_windows

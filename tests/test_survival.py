@@ -36,9 +36,10 @@ from test_extract import (
 from indexer import dataset
 from indexer import run as run_module
 from indexer.audio import AudioInfo
+from indexer.batches import Batch, Done, Failure, WindowKey
 from indexer.changes import Changes
 from indexer.cores import num_cores
-from indexer.dataset import Batch, Done, Failure, WindowKey, Work, recording_digest
+from indexer.dataset import Work, recording_digest
 from indexer.errors import LibraryError
 from indexer.extract import ExtractConfig, extract, find_files
 from indexer.interrupts import undisturbed

@@ -43,6 +43,12 @@ def half_width(source_rate_hz: int) -> int:
     return math.ceil(LOWPASS_FILTER_WIDTH * orig / (min(orig, new) * ROLLOFF))
 
 
+def has_small_kernel(source_rate_hz: int) -> bool:
+    """Whether torchaudio's kernel for a rate is of a size to be computed and kept."""
+    orig, new = _reduced(source_rate_hz)
+    return new * (orig + 2 * half_width(source_rate_hz)) <= MAX_KERNEL_VALUES
+
+
 def output_length(num_samples: int, source_rate_hz: int) -> int:
     """Return how many samples at 32 kHz a recording of `num_samples` becomes: rounded up."""
     return -(-num_samples * SAMPLE_RATE_HZ // source_rate_hz)
@@ -95,7 +101,7 @@ class StreamingResampler:
         if self._passes:
             self.first_output = first_sample
             return
-        self._filter = _filter_for(source_rate_hz)
+        self._filter = filter_for(source_rate_hz)
         reach = first_sample + half_width(source_rate_hz) if first_sample else 0
         self.first_output = self._given = output_length(reach, source_rate_hz)
         # What is held begins `context` before the block that the next output sample lies in.
@@ -162,6 +168,8 @@ class BlockFilter:
 
     Attributes:
         context: How many source samples are needed before and after the second.
+        taps: (groups, 1, num_taps, outputs of a group) float32 coefficients.
+        starts: (groups, batches, periods of a batch) int64, the first source sample of each group.
     """
 
     def __init__(self, source_rate_hz: int, *, exact: bool | None = None) -> None:
@@ -178,7 +186,7 @@ class BlockFilter:
         width = half_width(source_rate_hz)
         self.context = width + 1
         if exact is None:
-            exact = new * (orig + 2 * width) > MAX_KERNEL_VALUES
+            exact = not has_small_kernel(source_rate_hz)
         coefficients = _exact(orig, new) if exact else _of_torchaudio(source_rate_hz)
         size = _group_size(orig, new, width)
         repeat = math.lcm(new, size)  # this many outputs on, the coefficients are the same again
@@ -193,18 +201,18 @@ class BlockFilter:
             sources = starts[chunk, None, None] + np.arange(num_taps)[:, None]
             # (groups, num_taps, 1) and (groups, 1, outputs of a group)
             table[chunk] = coefficients(sources, outputs[chunk, None, :])
-        self._taps = table[:, None]
+        self.taps = table[:, None]
         # Products are kept so small that NumPy's BLAS does not start threads: every worker would.
         num_periods = SAMPLE_RATE_HZ // repeat
         at_once = max(_PRODUCTS_AT_ONCE // (num_taps * size), 1)
         batch = max(count for count in range(1, at_once + 1) if num_periods % count == 0)
         periods = np.arange(num_periods).reshape(-1, batch) * (repeat * orig // new)
-        self._windows = self.context + starts[:, None, None] + periods  # (groups, batches, periods)
+        self.starts = self.context + starts[:, None, None] + periods  # (groups, batches, periods)
 
     def __call__(self, samples: Samples) -> Samples:
         """Return (32000,) float32 for (context + source rate + context,) float32."""
-        windows = np.lib.stride_tricks.sliding_window_view(samples, self._taps.shape[-2])
-        filtered: Samples = windows[self._windows] @ self._taps
+        windows = np.lib.stride_tricks.sliding_window_view(samples, self.taps.shape[-2])
+        filtered: Samples = windows[self.starts] @ self.taps
         # (groups, batches, periods of a batch, outputs of a group) into the order of the outputs
         return filtered.transpose(1, 2, 0, 3).reshape(-1)
 
@@ -272,4 +280,5 @@ def _reduced(source_rate_hz: int) -> tuple[int, int]:
     return source_rate_hz // common, SAMPLE_RATE_HZ // common
 
 
-_filter_for = lru_cache(maxsize=2)(BlockFilter)
+#: Kept for the rates met last: a library has few.
+filter_for = lru_cache(maxsize=4)(BlockFilter)

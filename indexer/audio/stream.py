@@ -20,7 +20,7 @@ import numpy as np
 import numpy.typing as npt
 
 from indexer.audio.decode import open_source
-from indexer.audio.resample import StreamingResampler, source_span
+from indexer.audio.resample import StreamingResampler, output_length, source_span
 from indexer.audio.source import END, Channels, Source
 from indexer.errors import AudioError
 from indexer.windows import Samples
@@ -125,7 +125,21 @@ class AudioStream:
                 self.num_samples += len(wanted)
                 yield wanted
 
+    def source_blocks(self) -> Iterator[Samples]:
+        """Decode all of the file at its own rate; otherwise like `blocks`, and instead of it."""
+        num_source_samples = 0
+        for mono in self._mono(0, END):
+            num_source_samples += len(mono)
+            self.num_samples = output_length(num_source_samples, self.info.sample_rate)
+            yield mono
+
     def _resampled(self, resampler: StreamingResampler, first: int, stop: int) -> Iterator[Samples]:
+        for mono in self._mono(first, stop):
+            yield resampler.push(mono)
+        yield resampler.flush()
+
+    def _mono(self, first: int, stop: int) -> Iterator[Samples]:
+        """Yield the mean of the channels, at the file's rate."""
         position = first
         for channels in self._source.read(first, stop):
             mono = self._mixed.mean(channels)
@@ -133,8 +147,7 @@ class AudioStream:
                 at_s = (position + int(np.argmin(np.isfinite(mono)))) / self.info.sample_rate
                 raise AudioError("samples", f"not finite (NaN or infinite) at {at_s:.2f} s")
             position += len(mono)
-            yield resampler.push(mono)
-        yield resampler.flush()
+            yield mono
 
     @property
     def warnings(self) -> tuple[str, ...]:

@@ -1,0 +1,159 @@
+"""Batches of windows, and the ends of files that travel with them."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+from torch.utils.data import default_collate
+
+from indexer.audio import AudioInfo
+from indexer.windows import SAMPLE_RATE_HZ, Cut
+
+#: The ends of so many files, or one that is so old in seconds, are told before a batch is full.
+_NEWS, _NEWS_S = 64, 5.0
+#: Stage of a failure that nobody foresaw: a decoder that crashed, hung, or raised what it should
+#: not.
+CRASH = "crash"
+
+
+class Done(NamedTuple):
+    """A file was read to its end, or its content is known already.
+
+    Attributes:
+        item: Position in the work list.
+        recording_id: Digest of its bytes.
+        num_samples: Length as decoded at 32 kHz; None if it was not decoded.
+        info: What the decoder says of it; None if it was not decoded.
+        warnings: What a listener should know.
+    """
+
+    item: int
+    recording_id: bytes
+    num_samples: int | None = None
+    info: AudioInfo | None = None
+    warnings: tuple[str, ...] = ()
+
+
+class Failure(NamedTuple):
+    """A file could not be embedded.
+
+    Attributes:
+        item: Position in the work list.
+        stage: "access", "open", "decode", "samples", "embed" or "crash".
+        reason: In words, without the path.
+        recording_id: Digest of its bytes, if they could be read.
+    """
+
+    item: int
+    stage: str
+    reason: str
+    recording_id: bytes | None = None
+
+
+class WindowKey(NamedTuple):
+    """Which window a row of a batch is.
+
+    Attributes:
+        item: Position in the work list.
+        recording_id: Digest of the file's bytes.
+        start_sample: At 32 kHz.
+        num_samples: Real audio, at 32 kHz.
+    """
+
+    item: int
+    recording_id: bytes
+    start_sample: int
+    num_samples: int
+
+
+class Batch(NamedTuple):
+    """Windows of one length, and what happened to files up to here.
+
+    Attributes:
+        waveforms: (B, num_samples) float32; B is 0 in a batch that only carries events.
+        rate_hz: Of the waveforms: 32,000, or that of the files, see `indexer.audio.deferred`.
+        keys: B of them.
+        events: Files that ended; a file's windows are in this batch or an earlier one.
+        read_s: Seconds that its worker spent on reading, hashing and decoding.
+    """
+
+    waveforms: Tensor
+    rate_hz: int
+    keys: list[WindowKey]
+    events: list[Done | Failure]
+    read_s: float = 0.0
+
+
+class Batchers:
+    """Batches under way, one for every rate that windows come at."""
+
+    def __init__(self, batch_size: int) -> None:
+        self._batch_size = batch_size
+        self._of_rate = {SAMPLE_RATE_HZ: _Batcher(batch_size, SAMPLE_RATE_HZ)}
+        self._current = self._of_rate[SAMPLE_RATE_HZ]
+
+    def begin(self, rate_hz: int) -> None:
+        """Take what comes next at another rate."""
+        if rate_hz not in self._of_rate:
+            self._of_rate[rate_hz] = _Batcher(self._batch_size, rate_hz)
+        self._current = self._of_rate[rate_hz]
+
+    def add(self, key: WindowKey, cut: Cut) -> Iterator[Batch]:
+        """Take one window; give a batch if that has become full."""
+        return self._current.add(key, cut)
+
+    def tell(self, event: Done | Failure) -> None:
+        """Take the end of a file, whose windows came last."""
+        self._current.events.append(event)
+
+    def news(self) -> Iterator[Batch]:
+        """Give what holds ends of files that nobody should have to wait for."""
+        for batcher in self._of_rate.values():
+            if batcher.has_news:
+                yield from batcher.rest()
+
+    def rest(self) -> Iterator[Batch]:
+        """Give all that is held."""
+        for batcher in self._of_rate.values():
+            yield from batcher.rest()
+
+
+class _Batcher:
+    """Collects windows of one length and rate; a full batch waits for what comes next.
+
+    It waits so that the news of a file's end travels with its last window, not after it.
+    """
+
+    def __init__(self, batch_size: int, rate_hz: int) -> None:
+        self._batch_size, self._rate_hz = batch_size, rate_hz
+        self._keys: list[WindowKey] = []
+        self._waveforms: list[Tensor] = []
+        self._since = time.perf_counter()
+        self.events: list[Done | Failure] = []
+
+    @property
+    def has_news(self) -> bool:
+        """Whether files have ended that nobody should have to wait for, or lose with a reader."""
+        is_late = time.perf_counter() - self._since > _NEWS_S
+        return len(self.events) >= _NEWS or bool(self.events and is_late)
+
+    def add(self, key: WindowKey, cut: Cut) -> Iterator[Batch]:
+        """Take one window, first giving the batch that it no longer fits into."""
+        other_length = self._waveforms and len(self._waveforms[0]) != len(cut.waveform)
+        if len(self._keys) >= self._batch_size or other_length:
+            yield from self.rest()
+        self._keys.append(key)
+        self._waveforms.append(torch.from_numpy(cut.waveform))
+
+    def rest(self) -> Iterator[Batch]:
+        """Give what is held, if anything is."""
+        if self._keys or self.events:
+            # In a reader, this puts it into shared memory at once.
+            held: Tensor = default_collate(self._waveforms) if self._keys else torch.empty(0, 0)
+            yield Batch(held, self._rate_hz, self._keys, self.events)
+        self._keys, self._waveforms, self.events = [], [], []
+        self._since = time.perf_counter()

@@ -42,15 +42,22 @@ from indexer.windows import WINDOW_SAMPLES, Geometry
 
 SECTIONS = ("limits", "network", "decode", "ends", "scaling")
 TURNS = 7
-#: Side of the matrices whose product says what the machine can do at most.
-MATRIX = 2048
+#: Side of the matrices whose product says what the device can do at most.
+MATRIX = {"cpu": 2048, "cuda": 8192}
 #: Floats that are copied to measure the memory: more than any cache holds.
 COPIED = 2**26
-#: Windows that a variant embeds in one turn.
-WINDOWS = 4
+#: Windows that a variant embeds in one turn, and in one batch.
+WINDOWS = {"cpu": 4, "cuda": 512}
+BATCHES = {"cpu": (1, 2, 4, 8), "cuda": (16, 64, 128, 256)}
+#: For sections that go from files to a store.
+FILE_BATCHES = {"cpu": (1, 2, 4, 8), "cuda": (16, 32, 64, 128)}
 #: Of each kind; all are decoded, some are embedded.
-RECORDINGS = 160
-NUM_FILES = {"published": 8, "soundalike": 48}
+RECORDINGS = {"cpu": 160, "cuda": 4096}
+NUM_FILES = {
+    "cpu": {"published": 8, "soundalike": 48},
+    "cuda": {"published": 64, "soundalike": 4096},
+}
+
 
 #: Name of a variant → function that does some work → what it returns is how much.
 Variants = Mapping[str, Callable[[], float]]
@@ -63,6 +70,8 @@ def by_turns(variants: Variants, turns: int = TURNS) -> dict[str, float]:
         for name, work in variants.items():
             start = time.perf_counter()
             amount = work()
+            if torch.cuda.is_available():
+                torch.cuda.synchronize()
             if turn:
                 found[name].append(amount / (time.perf_counter() - start))
     return {name: statistics.median(rates) for name, rates in found.items()}
@@ -73,25 +82,37 @@ class Bench:
 
     def __init__(self, folder: Path, device: str) -> None:
         self.folder, self.device = folder, torch.device(device)
+        self.kind = self.device.type
         self.figures: dict[str, Any] = {"device": device, "cores": num_cores()}
         self.checkpoint = write_checkpoint(folder)
         self.model = load_checkpoint(self.checkpoint).model.to(self.device)
-        self.waveforms = 0.1 * torch.randn(8, WINDOW_SAMPLES, device=self.device)
-        self.num_lanes = default_num_lanes(self.device.type)
-        self._matrices = torch.rand(2, MATRIX, MATRIX)
+        batch = max(BATCHES[self.kind])
+        self.waveforms = 0.1 * torch.randn(batch, WINDOW_SAMPLES, device=self.device)
+        self.num_lanes = default_num_lanes(self.kind)
+        # What the network is run in: on a GPU bfloat16.
+        self.dtype = torch.bfloat16 if self.kind == "cuda" else torch.float32
+        side = MATRIX[self.kind]
+        self._matrices = torch.rand(2, side, side, device=self.device, dtype=self.dtype)
         with FlopCounterMode(display=False) as counter, torch.inference_mode():
             self.model(self.waveforms[:1])
         self.gflop = counter.get_total_flops() / 1e9
-        self._lanes = ThreadPoolExecutor(
-            self.num_lanes, initializer=torch.set_num_threads, initargs=(1,)
-        )
+        self._lanes = ThreadPoolExecutor(self.num_lanes, initializer=self._begin)
         self._lanes.submit(time.sleep, 0).result()
         torch.set_num_threads(num_cores())
+
+    def _begin(self) -> None:
+        """Set up the thread that calls this as `indexer.lanes.Lanes` does."""
+        if self.kind == "cuda":
+            torch.cuda.set_stream(torch.cuda.Stream(self.device))
+        else:
+            torch.set_num_threads(1)
 
     def _library(self, kind: str) -> Path:
         """Return recordings of a kind, written when they are first asked for."""
         library = self.folder / kind
-        return library if library.exists() else write_library(self.folder, kind, RECORDINGS)
+        return (
+            library if library.exists() else write_library(self.folder, kind, RECORDINGS[self.kind])
+        )
 
     def side_by_side(self, work: Callable[[], object], times: int) -> None:
         """Do something so many times, in all lanes."""
@@ -102,11 +123,11 @@ class Bench:
         """Multiply two matrices in every lane; return the GFLOP of it."""
         times = 2 * self.num_lanes
         self.side_by_side(lambda: self._matrices[0] @ self._matrices[1], times)
-        return times * 2 * MATRIX**3 / 1e9
+        return times * 2 * MATRIX[self.kind] ** 3 / 1e9
 
     def limits(self) -> Iterator[str]:
         """Arithmetic and memory."""
-        source, target = torch.zeros(2, COPIED)
+        source, target = torch.zeros(2, COPIED, device=self.device)
 
         def copy() -> float:
             target.copy_(source)
@@ -122,35 +143,43 @@ class Bench:
     def network(self) -> Iterator[str]:
         """The forward pass alone, by turns with the products that are its limit."""
         published, model = PublishedWay(self.model), self.model
-        plain = InferenceNetwork(model, mlp=PlainMlp)
-        packed = InferenceNetwork(model, mlp=PackedMlp)
         variants: dict[str, Callable[[], float]] = {
             "limit: products of matrices": lambda: self.multiply() / self.gflop,
             "published way, three calls, batch 1": self._once(published.all_three),
             "published way, one call, batch 1": self._once(published.tags),
             "definition, one call, batch 1": self._once(torch.inference_mode()(model)),
         }
-        for name, net in {"plain layers": plain, "packed layers": packed}.items():
-            variants[f"{name}, all cores, batch 2"] = self._batches(net, 2)
-            for size in (1, 2, 4, 8):
+        for name, net in self._networks().items():
+            if self.kind == "cpu":
+                variants[f"{name}, all cores, batch 2"] = self._batches(net, 2)
+            for size in BATCHES[self.kind]:
                 variants[f"{name}, lanes, batch {size}"] = self._in_lanes(net, size)
-        if onnx := _onnx_runtime(model, self.folder):
+        if self.kind == "cpu" and (onnx := _onnx_runtime(model, self.folder)):
             variants["ONNX Runtime, all cores, batch 1"] = self._once(onnx)
         found = by_turns(variants)
         limit, baseline = (found[name] for name in list(variants)[:2])
-        chosen = quickest(torch.float32).mlp.__name__
-        yield f"Chosen by the start-up measurement: {chosen}."
+        if self.kind == "cpu":
+            yield f"Chosen by the start-up measurement: {quickest(torch.float32).mlp.__name__}."
         yield "| forward pass | windows/s | to the published way | of the limit |"
         yield "|---|---|---|---|"
         for name, clips in found.items():
             yield f"| {name} | {clips:.2f} | {clips / baseline:.2f} | {clips / limit:.0%} |"
 
+    def _networks(self) -> dict[str, InferenceNetwork]:
+        if self.kind == "cpu":
+            kinds = {"plain layers": PlainMlp, "packed layers": PackedMlp}
+            return {name: InferenceNetwork(self.model, mlp=mlp) for name, mlp in kinds.items()}
+        dtypes = {"bf16": torch.bfloat16, "fp32": torch.float32}
+        return {name: InferenceNetwork(self.model, dtype) for name, dtype in dtypes.items()}
+
     def _once(self, call: Callable[[Tensor], object]) -> Callable[[], float]:
-        return self._batches(call, 1, 1)
+        return self._batches(call, 1, 1 if self.kind == "cpu" else 16)
 
     def _batches(
-        self, call: Callable[[Tensor], object], size: int, windows: int = WINDOWS
+        self, call: Callable[[Tensor], object], size: int, windows: int | None = None
     ) -> Callable[[], float]:
+        windows = windows or WINDOWS[self.kind]
+
         def work() -> float:
             for _ in range(windows // size):
                 call(self.waveforms[:size])
@@ -159,7 +188,7 @@ class Bench:
         return work
 
     def _in_lanes(self, call: Callable[[Tensor], object], size: int) -> Callable[[], float]:
-        times = max(WINDOWS // size, self.num_lanes)
+        times = max(WINDOWS[self.kind] // size, self.num_lanes)
 
         def work() -> float:
             self.side_by_side(lambda: call(self.waveforms[:size]), times)
@@ -169,7 +198,7 @@ class Bench:
 
     def decode(self) -> Iterator[str]:
         """Reading alone: digest, decoding, mono, 32 kHz, windows, and their way to this process."""
-        counts = range(1, num_cores() + 2)
+        counts = (1, 2, 3) if num_cores() < 4 else (1, 4, num_cores())
         yield f"| windows/s decoded | {' | '.join(f'{n} readers' for n in counts)} |"
         yield f"|---{'|---' * len(counts)}|"
         for kind in FORMATS:
@@ -189,14 +218,15 @@ class Bench:
             ratio = statistics.median(ours / theirs for theirs, ours, _ in rates)
             yield f"| {kind} | {old:.2f} | {new:.2f} | {ratio:.2f} | {full:.2f} | {self.told} |"
 
+    def _timed(self, way: str, library: Path, **options: Any) -> Any:
+        """Embed recordings in one way, in a process of its own."""
+        num_files = NUM_FILES[self.kind][way]
+        return timed(way, library, self.checkpoint, num_files, device=self.kind, **options)
+
     def _pair(self, library: Path) -> tuple[float, float, float]:
-        published = timed("published", library, self.checkpoint, NUM_FILES["published"])
-        options = {"device": self.device.type}
+        published = self._timed("published", library)
         ours, full = (
-            timed(
-                "soundalike", library, self.checkpoint, NUM_FILES["soundalike"], **options, **more
-            )
-            for more in ({}, {"frames": "full"})
+            self._timed("soundalike", library, **more) for more in ({}, {"frames": "full"})
         )
         self.told = ours["report"]["bound"]
         return rate(published), rate(ours), rate(full)
@@ -206,16 +236,10 @@ class Bench:
         library = self._library("flac")
         yield "| option | windows/s | |"
         yield "|---|---|---|"
-        for name, values in (("batch_size", (1, 2, 4, 8)), ("num_workers", (0, 1, 2, 3))):
+        readers = (0, 1, 2, 3) if self.kind == "cpu" else (1, 2, 4, 8, num_cores())
+        for name, values in (("batch_size", FILE_BATCHES[self.kind]), ("num_workers", readers)):
             for value in values:
-                outcome = timed(
-                    "soundalike",
-                    library,
-                    self.checkpoint,
-                    NUM_FILES["soundalike"],
-                    device=self.device.type,
-                    **{name: value},
-                )
+                outcome = self._timed("soundalike", library, **{name: value})
                 told = outcome["report"]["bound"]
                 self.figures.setdefault(name, {})[value] = rate(outcome)
                 yield f"| {name} {value} | {rate(outcome):.2f} | {told} |"

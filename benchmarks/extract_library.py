@@ -5,6 +5,8 @@ The network's weights are random: speed does not depend on what it has learned.
 
 from __future__ import annotations
 
+from concurrent.futures import ProcessPoolExecutor
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -28,19 +30,23 @@ FORMATS = {
 
 def write_library(folder: Path, kind: str, num_files: int) -> Path:
     """Write recordings of one of `FORMATS`, no two alike, and return their folder."""
-    container, rate, channels = FORMATS[kind]
     library = folder / kind
     library.mkdir()
-    time_s = np.arange(SECONDS * rate) / rate
-    for number in range(num_files):
-        random = np.random.default_rng(number)
-        # Three tones that come and go over noise: codecs have something to do.
-        signal = random.normal(0, 0.02, (len(time_s), channels))
-        for pitch_hz in random.uniform(100, 8000, 3):
-            swell = np.sin(np.pi * random.uniform(0.1, 2) * time_s) ** 2
-            signal += (0.2 * swell * np.sin(2 * np.pi * pitch_hz * time_s))[:, None]
-        soundfile.write(library / f"{number}.{kind}", signal, rate, format=container)
+    with ProcessPoolExecutor() as pool:
+        list(pool.map(partial(_write, library, kind), range(num_files), chunksize=8))
     return library
+
+
+def _write(library: Path, kind: str, number: int) -> None:
+    container, rate, channels = FORMATS[kind]
+    time_s = np.arange(SECONDS * rate) / rate
+    random = np.random.default_rng(number)
+    # Three tones that come and go over noise: codecs have something to do.
+    signal = random.normal(0, 0.02, (len(time_s), channels))
+    for pitch_hz in random.uniform(100, 8000, 3):
+        swell = np.sin(np.pi * random.uniform(0.1, 2) * time_s) ** 2
+        signal += (0.2 * swell * np.sin(2 * np.pi * pitch_hz * time_s))[:, None]
+    soundfile.write(library / f"{number}.{kind}", signal, rate, format=container)
 
 
 def write_checkpoint(folder: Path) -> Path:

@@ -3,9 +3,9 @@
     python benchmarks/extract_ways.py published FOLDER CHECKPOINT NUM_FILES
     python benchmarks/extract_ways.py soundalike FOLDER CHECKPOINT NUM_FILES [option=value …]
 
-Options are those of `Settings` and `ExtractConfig`. Prints a line of JSON: windows, seconds, and
-what the run says of itself. Loading the libraries and the checkpoint is not counted, neither here
-nor there; starting the readers is.
+Options are those of `Settings` and `ExtractConfig`; the published way takes a device. Prints a line
+of JSON: windows, seconds, and what the run says of itself. Loading the libraries and the checkpoint
+is not counted, neither here nor there; starting the readers is.
 """
 
 from __future__ import annotations
@@ -27,8 +27,10 @@ from indexer.prepare import Settings, prepare
 from indexer.report import report_data
 
 
-def published(files: list[Path], checkpoint: Path, out: Path) -> dict[str, Any]:
-    way = PublishedWay(load_checkpoint(checkpoint).model)
+def published(
+    files: list[Path], checkpoint: Path, out: Path, device: str = "cpu"
+) -> dict[str, Any]:
+    way = PublishedWay(load_checkpoint(checkpoint).model.to(device))
     embed_files(way, files[:1], out)  # so that nothing is done for the first time
     start = time.perf_counter()
     embed_files(way, files, out)

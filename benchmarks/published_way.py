@@ -38,6 +38,7 @@ class PublishedWay:
 
     def __init__(self, model: ConvNeXt) -> None:
         self._model = model
+        self.device = model.head_audioset.weight.device
         self._spectrogram = Spectrogram(n_fft=FFT_SAMPLES, hop_length=HOP_SAMPLES)
         self._log_mel = LogmelFilterBank(
             sr=SAMPLE_RATE_HZ,
@@ -49,6 +50,8 @@ class PublishedWay:
             ref=1.0,
             top_db=None,
         )
+        for layer in (self._spectrogram, self._log_mel):
+            layer.to(self.device)
 
     @torch.no_grad()
     def frames(self, waveforms: Tensor) -> Tensor:
@@ -101,5 +104,5 @@ def embed_files(way: PublishedWay, files: Sequence[Path], out: Path) -> None:
             waveform = torchaudio.functional.resample(waveform, rate, SAMPLE_RATE_HZ)
         padded = torch.zeros(1, WINDOW_SAMPLES)
         padded[0, : len(waveform)] = waveform[:WINDOW_SAMPLES]
-        tags, scene, frames = way.all_three(padded)
+        tags, scene, frames = (found.cpu() for found in way.all_three(padded.to(way.device)))
         np.savez(out / f"{file.stem}.npz", scene=scene, frames=frames, tags=tags)

@@ -21,7 +21,7 @@ from indexer.store.schema import Origin
 from indexer.store.writer import PartWriter, remove_leftovers
 
 #: Windows in a batch: on a CPU, large ones are slower.
-_CPU_BATCH = 2
+_CPU_BATCH = 4
 _GPU_BATCH = 64
 
 

@@ -39,7 +39,7 @@ from indexer.cli import (
 )
 from indexer.paths import printable
 from indexer.report import count
-from search import cli_batch, cli_search
+from search import cli_batch, cli_eval, cli_export, cli_search
 
 if TYPE_CHECKING:
     from indexer.recompute import DeepReport
@@ -197,6 +197,8 @@ def _build(store: Store, config: IndexConfig, *, quiet: bool) -> Generation:
 app.command()(cli_search.search)
 app.command()(cli_batch.batch)
 app.command()(cli_batch.duplicates)
+app.add_typer(cli_eval.app)
+app.add_typer(cli_export.app)
 
 
 @app.command()

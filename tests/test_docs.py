@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 from conftest import REPOSITORY
+from synthetic import write_tone
 
 from indexer.store.schema import SCHEMAS
+from indexer.tags import TagVocabulary
+from search.__main__ import main
 from search.cli import app
 
 DOCUMENTS = sorted(
@@ -44,6 +49,21 @@ def run_shell(lines: str, folder: Path) -> str:
     )
     assert result.returncode == 0, result.stderr
     return result.stdout
+
+
+def run_here(
+    lines: str, folder: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> str:
+    """Run lines that are nothing but our command, in this process: eight starts would take long."""
+    monkeypatch.chdir(folder)
+    for line in filter(None, lines.splitlines()):
+        name, *words = shlex.split(line, comments=True)
+        assert name == "soundalike"
+        monkeypatch.setattr(sys, "argv", [name, *words])
+        with pytest.raises(SystemExit) as stopped:
+            main()
+        assert not stopped.value.code, capfd.readouterr().err
+    return capfd.readouterr().out
 
 
 def without_make(lines: str) -> str:
@@ -103,6 +123,58 @@ def test_search_page_commands_and_python_run(workplace: Path) -> None:
     assert re.fullmatch(r"exact True \d+ of 97\n", result.stdout)
 
 
+@pytest.fixture
+def laboratory(tmp_path: Path) -> Path:
+    """Small stand-ins for the data sets that the page on experiments walks through."""
+    tags = TagVocabulary.audioset().tags
+    lines = ["# Segments", "# num_ytids=6", "# YTID, start_seconds, end_seconds, positive_labels"]
+    esc50 = ["filename,fold,target,category,esc10,src_file,take"]
+    for number in range(6):
+        write_tone(tmp_path / "audioset_eval" / f"-clip_{number:05}_30.wav", 2.0, 200 + 90 * number)
+        lines.append(f'-clip_{number:05}, 30.000, 40.000, "{tags[number % 3].mid},{tags[7].mid}"')
+        name, kind = f"{number % 2 + 1}-{number}-A-0.wav", ("low", "high")[number // 3]
+        write_tone(
+            tmp_path / "ESC-50" / "audio" / name, 1.0, {"low": 150, "high": 5000}[kind] + number
+        )
+        esc50.append(f"{name},{number % 2 + 1},0,{kind},True,{number},A")
+        youtube_id, split = f"_clip-{number:05}", ("train", "val", "test")[number % 3]
+        write_tone(tmp_path / "audiocaps" / f"Y{youtube_id}.wav", 1.0, 3000 + 90 * number)
+        with (tmp_path / f"{split}.csv").open("a") as table:
+            if number < 3:
+                table.write("audiocap_id,youtube_id,start_time,caption\n")
+            table.write(f'{number},{youtube_id},30,"A tone, and nothing else."\n')
+    (tmp_path / "eval_segments.csv").write_text("\n".join(lines[:-1]))  # one is not in the list
+    (tmp_path / "ESC-50" / "meta").mkdir()
+    (tmp_path / "ESC-50" / "meta" / "esc50.csv").write_text("\n".join(esc50))
+    random = np.random.default_rng(0)
+    ids = [f"clip {number}" for number in range(4)]
+    np.savez(tmp_path / "sounds.npz", ids=ids, embeddings=random.normal(size=(4, 8)))
+    np.savez(tmp_path / "captions.npz", ids=2 * ids, embeddings=random.normal(size=(8, 8)))
+    return tmp_path
+
+
+def test_experiments_page_commands_and_python_run(
+    laboratory: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    page = REPOSITORY / "docs" / "experiments.md"
+    shell = "\n".join(blocks(page, "sh"))
+    shell = re.sub(r"convnext-tiny-[\w-]+", "demo", shell)
+    shell = re.sub(r"(soundalike export audiocaps .*)", r"\1 --allow-leak", shell)  # the demo has
+    printed = run_here(shell, laboratory, monkeypatch, capfd)
+    assert "test: 2 of 2 clips (100.0%), 2 captions; 0 missing" in printed
+    assert "LEAK: demo was trained on 3,200 short clips" in printed
+    assert "5 of 5 segments are in the store (100.0%)" in printed
+    assert "in the store and not in the list: 1 file" in printed
+    assert "6 files with 2 labels" in printed
+    assert "tested on that (2 given)" in printed
+    assert "4 sounds, 8 captions" in printed
+    assert len((laboratory / "classes.csv").read_text().splitlines()) == 528
+    (code,) = blocks(page, "python")
+    exec(compile(code, str(page), "exec"), {})
+    sizes = "torch.Size([2, 768]) torch.Size([2, 15, 768])"
+    assert capfd.readouterr().out == f"{sizes} [120.0, 440.0, 760.0]\n"
+
+
 def test_store_format_names_every_column_and_no_other() -> None:
     text = (REPOSITORY / "docs" / "store-format.md").read_text()
     for file, schema in SCHEMAS.items():
@@ -115,9 +187,14 @@ def test_store_format_names_every_column_and_no_other() -> None:
 def test_readme_table_names_every_command_and_functions_that_exist() -> None:
     text = (REPOSITORY / "README.md").read_text()
     commands = {command.name or command.callback.__name__ for command in app.registered_commands}  # type: ignore[union-attr]
+    commands |= {
+        f"{group.typer_instance.info.name} {command.name or command.callback.__name__}"  # type: ignore[union-attr]
+        for group in app.registered_groups
+        for command in group.typer_instance.registered_commands  # type: ignore[union-attr]
+    }
     table = text.split("| command | function |")[1].split("\n\n")[0]
     rows = [row.split("|")[1:3] for row in table.splitlines()[2:]]
-    assert {name for row in rows for name in re.findall(r"`(\w+)`", row[0])} == commands
+    assert {name for row in rows for name in re.findall(r"`([\w ]+)`", row[0])} == commands
     dotted = [name for row in rows for name in re.findall(r"`((?:indexer|search)[\w.]+)`", row[1])]
     assert len(dotted) >= 10
     for name in dotted:

@@ -14,12 +14,14 @@ import soundfile
 import torch
 from conftest import needs_root, run_as_nobody
 from synthetic import write_tone
+from test_convnext import GOLDEN, SEED, clip, fill
 
 from indexer.cores import num_cores
 from indexer.errors import IdentityError, LibraryError, SoundalikeError
 from indexer.extract import ExtractConfig, extract
 from indexer.extractor import Extractor, Timed
-from indexer.model.checkpoint import Checkpoint
+from indexer.model.checkpoint import Checkpoint, state_digest
+from indexer.model.convnext import ConvNeXt
 from indexer.progress import ExtractReport, Progress
 from indexer.store.creation import create_store
 from indexer.store.reader import Store
@@ -489,6 +491,29 @@ def test_extract_native_windows_have_the_length_of_the_recording(
     assert lengths == [64_000, 96_000, 448_000]
     frames = store.snapshot().frames(np.arange(3))
     assert sorted(len(one) for one in frames) == [6, 9, 44]
+
+
+def test_extract_native_short_clip_has_the_published_features(tmp_path: Path) -> None:
+    """From a file of 5 s to the store, with the full network: what the published code computes."""
+    model = fill(ConvNeXt(), SEED)
+    checkpoint = Checkpoint("golden", Path("golden"), state_digest(model), model)
+    extractor = Extractor(checkpoint, device="cpu", precision="fp32", frames="pooled")
+    path = tmp_path / "library" / "noise.wav"
+    path.parent.mkdir()
+    soundfile.write(path, clip("noise_5_2")[0].numpy(), SAMPLE_RATE_HZ, "FLOAT")
+    store = new_store(tmp_path / "store", extractor, Geometry(native=True))
+    run(path.parent, store, extractor)
+    snapshot = store.snapshot()
+    assert snapshot.windows.num_samples.tolist() == [5 * SAMPLE_RATE_HZ]
+    with np.load(GOLDEN) as golden:
+        scene, probabilities, frames = (
+            golden[f"noise_5_2/{name}"] for name in ("scene", "probs", "frames_mean_over_freq")
+        )
+    np.testing.assert_allclose(snapshot.scene(np.array([0]))[0], scene, atol=1e-4)
+    # Stored as float16, which keeps 11 bits.
+    np.testing.assert_allclose(snapshot.tags(np.array([0]))[0], probabilities, atol=5e-4)
+    (stored,) = snapshot.frames(np.array([0]), published_layout=True)
+    np.testing.assert_allclose(stored, frames, atol=1e-4, rtol=1e-3)
 
 
 def test_extract_full_frames_average_to_the_pooled_ones(

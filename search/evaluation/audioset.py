@@ -1,0 +1,164 @@
+"""AudioSet's evaluation: the published lists of segments, and a store's tags beside them."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from indexer.errors import SoundalikeError
+from indexer.store.reader import Store
+from indexer.store.schema import NUM_TAGS
+from indexer.tags import TagVocabulary
+from search.clips import Clip, StoredClips
+from search.evaluation.tagging import Mask, TaggingReport, evaluate_tagging
+
+_NUM_FIELDS = 4
+
+
+class Published(NamedTuple):
+    """A row of a paper's table."""
+
+    mean_ap: float
+    auc: float
+    d_prime: float
+
+
+#: The paper's figures on the evaluation set, by checkpoint. Source: arXiv:2306.00830.
+PUBLISHED = {"convnext-tiny-471": Published(0.471, 0.973, 3.071)}
+
+
+class Segment(NamedTuple):
+    """One row of AudioSet's lists.
+
+    Attributes:
+        youtube_id: 11 characters.
+        start_s: Where the clip begins in the video.
+        labels: Indices of its tags among the 527.
+    """
+
+    youtube_id: str
+    start_s: float
+    labels: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class AudioSetReport:
+    """Figures, and how much of the set they are of.
+
+    Attributes:
+        tagging: Class by class.
+        checkpoint: What the store was made with.
+        published: The paper's row for that checkpoint, if it has one.
+        num_segments: In the list.
+        num_missing: Of those, not in the store.
+        num_extra: Clips of the store that the list does not have, and files that are no clip.
+        num_of_several_windows: Clips with more than one window; their first one counts.
+    """
+
+    tagging: TaggingReport
+    checkpoint: str
+    published: Published | None
+    num_segments: int
+    num_missing: int
+    num_extra: int
+    num_of_several_windows: int
+
+
+def read_segments(path: Path) -> list[Segment]:
+    """Read a list of segments as AudioSet publishes it.
+
+    Args:
+        path: A CSV of YouTube id, start and end in seconds, and the mids of the labels in quotes;
+            lines that begin with # are comments.
+
+    Raises:
+        SoundalikeError: If the file is not there, or a line is not of that form; names the line.
+    """
+    try:
+        with path.open(newline="", encoding="utf-8") as file:
+            segments = list(_segments(path, file))
+    except OSError as error:
+        raise SoundalikeError(f"cannot read {path}: {error.strerror or error}") from error
+    except UnicodeDecodeError as error:
+        raise SoundalikeError(f"cannot read {path}: it is no text") from error
+    if not segments:
+        raise SoundalikeError(f"{path} has no segments; give AudioSet's eval_segments.csv")
+    return segments
+
+
+def _segments(path: Path, lines: Iterator[str]) -> Iterator[Segment]:
+    index_of = {tag.mid: index for index, tag in enumerate(TagVocabulary.audioset().tags)}
+    rows = csv.reader(lines, skipinitialspace=True)
+    for row in rows:
+        if not row or row[0].startswith("#"):
+            continue
+        where = f"{path}, line {rows.line_num}"
+        if len(row) != _NUM_FIELDS:
+            raise SoundalikeError(f"{where}: {len(row)} fields, not YTID, start, end and labels")
+        mids = [mid.strip() for mid in row[3].split(",") if mid.strip()]
+        unknown = [mid for mid in mids if mid not in index_of]
+        if unknown or not mids:
+            what = f"{unknown[0]!r} is none of the 527 labels" if unknown else "no labels"
+            raise SoundalikeError(f"{where}: {what}")
+        try:
+            start_s = float(row[1])
+        except ValueError as error:
+            raise SoundalikeError(f"{where}: the start {row[1]!r} is no number") from error
+        yield Segment(row[0], start_s, tuple(index_of[mid] for mid in mids))
+
+
+def evaluate_audioset(store: Store, segments: list[Segment]) -> AudioSetReport:
+    """Compare a store's tags with AudioSet's labels.
+
+    Probabilities are computed again from the stored scenes and classifier, in float32: stored ones
+    are float16, where many near 1 are equal.
+
+    Args:
+        store: Of the evaluation set; files are named as in `search.clips`.
+        segments: What is labelled.
+
+    Raises:
+        SoundalikeError: If the store has none of the segments.
+    """
+    snapshot = store.snapshot()
+    clips = StoredClips(store, snapshot)
+    rows: list[int] = []
+    kept: list[Segment] = []
+    used: set[Clip] = set()
+    num_several = 0
+    for segment in segments:
+        clip = clips.find(segment.youtube_id, segment.start_s)
+        if clip is None:
+            continue
+        windows = clips.rows(clip)
+        used.add(clip)
+        rows.append(int(windows[0]))
+        kept.append(segment)
+        num_several += len(windows) > 1
+    if not rows:
+        raise SoundalikeError(
+            f"{store.path} has none of the {len(segments)} segments; its files must be named by "
+            f"YouTube id: ID.wav, YID.wav, ID_30.flac or ID_30000_40000.wav"
+        )
+    probabilities = store.head().tags(snapshot.scene(np.array(rows)))
+    return AudioSetReport(
+        evaluate_tagging(_targets(kept), probabilities),
+        checkpoint=store.checkpoint,
+        published=PUBLISHED.get(store.checkpoint),
+        num_segments=len(segments),
+        num_missing=len(segments) - len(kept),
+        num_extra=len(clips) - len(used) + clips.num_unnamed,
+        num_of_several_windows=num_several,
+    )
+
+
+def _targets(segments: list[Segment]) -> Mask:
+    targets = np.zeros((len(segments), NUM_TAGS), bool)
+    for row, segment in enumerate(segments):
+        targets[row, list(segment.labels)] = True
+    return targets

@@ -1,0 +1,283 @@
+"""How well a store tells apart what somebody has labelled: neighbours and two simple probes."""
+
+from __future__ import annotations
+
+import csv
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+from sklearn.linear_model import LogisticRegression
+from sklearn.model_selection import StratifiedKFold
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+
+from indexer.errors import SoundalikeError
+from indexer.store.ledger import id_bytes
+from indexer.store.reader import Store
+
+PRECISIONS_AT = (1, 5, 10)
+#: Neighbours that vote in the k-NN probe.
+NEIGHBOURS = 5
+#: Made by us where none are given.
+_NUM_FOLDS = 5
+_MAX_ITERATIONS = 2000
+#: Names of columns, the first that is there counts; ESC-50's own among them.
+_PATHS = ("path", "filename", "file", "fname")
+_LABELS = ("label", "category", "class", "target")
+_FOLDS = ("fold",)
+#: Files that are compared with all others at once.
+_BLOCK = 1024
+
+Values = npt.NDArray[np.float64]
+Integers = npt.NDArray[np.int64]
+
+
+class Labelled(NamedTuple):
+    """One file.
+
+    Attributes:
+        path: As in the store, or only the file's name.
+        label: Its class.
+        fold: Which fold it belongs to; None if nobody said.
+    """
+
+    path: str
+    label: str
+    fold: str | None
+
+
+class Probe(NamedTuple):
+    """Accuracy of a classifier that was trained on the other folds.
+
+    Attributes:
+        name: Of the classifier.
+        accuracies: One for each fold, in their order.
+    """
+
+    name: str
+    accuracies: tuple[float, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class LabelsReport:
+    """What came out, and of what.
+
+    Attributes:
+        precisions: k → share of the k nearest other files that have the same label.
+        mean_ap: Mean average precision of all others, ranked; of equal ones the wrong come first.
+        probes: k-NN and logistic regression; empty if there are not two folds.
+        folds: Their names; made up if none were given.
+        are_folds_given: Whether somebody gave them.
+        num_files: With a label, in the store.
+        num_labels: Different ones.
+        num_missing: Files with a label that are not in the store.
+        num_alone: Files whose label no other file has; they are asked nothing.
+        checkpoint: What the store was made with.
+    """
+
+    precisions: dict[int, float]
+    mean_ap: float
+    probes: tuple[Probe, ...]
+    folds: tuple[str, ...]
+    are_folds_given: bool
+    num_files: int
+    num_labels: int
+    num_missing: int
+    num_alone: int
+    checkpoint: str
+
+
+def read_labels(path: Path) -> list[Labelled]:
+    """Read a table of labels.
+
+    Args:
+        path: A CSV with a header: a column path (or filename), a column label (or category), and
+            if there are official folds a column fold. ESC-50's esc50.csv is one.
+
+    Raises:
+        SoundalikeError: If it is not there, or a column or a cell is missing; says which.
+    """
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as file:
+            reader = csv.DictReader(file)
+            names = [_column(path, reader.fieldnames or (), some) for some in (_PATHS, _LABELS)]
+            fold = next((name for name in _FOLDS if name in (reader.fieldnames or ())), None)
+            rows = [
+                Labelled(row[names[0]] or "", row[names[1]] or "", row[fold] if fold else None)
+                for row in reader
+            ]
+    except OSError as error:
+        raise SoundalikeError(f"cannot read {path}: {error.strerror or error}") from error
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise SoundalikeError(f"cannot read {path}: {error}") from error
+    for number, row in enumerate(rows, start=1):
+        if not row.path or not row.label or row.fold == "":
+            raise SoundalikeError(f"{path}, row {number}: an empty cell in {row}")
+    if not rows:
+        raise SoundalikeError(f"{path} has no rows; give a path and a label in each")
+    return rows
+
+
+def _column(path: Path, columns: Sequence[str], names: Sequence[str]) -> str:
+    for name in names:
+        if name in columns:
+            return name
+    raise SoundalikeError(
+        f"{path} has no column {names[0]} (or {', '.join(names[1:])}), only {', '.join(columns)}"
+    )
+
+
+def labels_of_folders(store: Store) -> list[Labelled]:
+    """Return every file of a store with the name of the folder that it lies in as its label."""
+    return [
+        Labelled(path, PurePosixPath(path).parent.name, None)
+        for path in _recordings(store)
+        if PurePosixPath(path).parent.name
+    ]
+
+
+def evaluate_labels(store: Store, labels: Sequence[Labelled]) -> LabelsReport:
+    """Ask for each file which others sound like it, and train two probes.
+
+    A file is the mean of its windows' scene embeddings, each of length 1. Neighbours are ranked by
+    cosine similarity.
+
+    Args:
+        store: With the files in it.
+        labels: Of some or all of them; a path may be only a file's name, if no two files share it.
+
+    Raises:
+        SoundalikeError: If fewer than two of the files are in the store, or all have one label.
+    """
+    found = _found(store, labels)
+    kept = [labelled for labelled, _ in found]
+    names = sorted({labelled.label for labelled in kept})
+    if len(names) < 2:
+        raise SoundalikeError(
+            f"{len(kept)} of {len(labels)} labelled files are in {store.path}, with "
+            f"{len(names)} labels: at least two are needed; paths are those of the library, such "
+            f"as {next(iter(_recordings(store)), 'none')!r}"
+        )
+    vectors = _file_vectors(store, [recording for _, recording in found])
+    classes = np.array([names.index(labelled.label) for labelled in kept])
+    precisions, mean_ap, num_alone = _neighbours(vectors, classes)
+    folds, are_given = _folds(kept, classes)
+    return LabelsReport(
+        precisions,
+        mean_ap,
+        tuple(_probes(vectors, classes, folds)),
+        tuple(sorted(set(folds.tolist()))),
+        are_given,
+        num_files=len(kept),
+        num_labels=len(names),
+        num_missing=len(labels) - len(kept),
+        num_alone=num_alone,
+        checkpoint=store.checkpoint,
+    )
+
+
+def _recordings(store: Store) -> dict[str, bytes]:
+    """Return path → recording of every live file."""
+    table = store.latest_files(("path", "recording_id", "status"))
+    rows = zip(*(table[name].to_pylist() for name in table.column_names), strict=True)
+    return {path: recording for path, recording, status in sorted(rows) if status == "ok"}
+
+
+def _found(store: Store, labels: Sequence[Labelled]) -> list[tuple[Labelled, bytes]]:
+    recordings = _recordings(store)
+    by_name: dict[str, list[str]] = defaultdict(list)
+    for path in recordings:
+        by_name[PurePosixPath(path).name].append(path)
+    found = []
+    for labelled in labels:
+        named = [labelled.path] if labelled.path in recordings else by_name[labelled.path]
+        if len(named) > 1:
+            raise SoundalikeError(
+                f"{labelled.path} may be {named[0]} or {named[1]}; give the path in the library"
+            )
+        found += [(labelled, recordings[path]) for path in named]
+    return found
+
+
+def _file_vectors(store: Store, recordings: Sequence[bytes]) -> Values:
+    """Return (n, 768), each of length 1: the mean direction of a recording's windows."""
+    snapshot = store.snapshot()
+    rows_of: dict[bytes, list[int]] = defaultdict(list)
+    for row, recording in enumerate(snapshot.windows.recording_id):
+        rows_of[id_bytes(recording)].append(row)
+    vectors = []
+    for recording in recordings:
+        scenes = snapshot.scene(np.array(rows_of[recording])).astype(np.float64)
+        vectors.append((scenes / np.linalg.norm(scenes, axis=1, keepdims=True)).mean(0))
+    stacked = np.array(vectors)
+    unit: Values = stacked / np.linalg.norm(stacked, axis=1, keepdims=True)
+    return unit
+
+
+def _neighbours(vectors: Values, classes: Integers) -> tuple[dict[int, float], float, int]:
+    """Return precision at each k, mAP, and how many files have a label of their own."""
+    sizes = np.bincount(classes)[classes]
+    at_k: dict[int, list[float]] = {k: [] for k in PRECISIONS_AT}
+    precisions = []
+    for query in np.flatnonzero(sizes > 1):
+        scores = np.round(vectors @ vectors[query], 10)
+        others = np.delete(np.arange(len(vectors)), query)
+        is_right = classes[others] == classes[query]
+        ranked = is_right[np.lexsort((is_right, -scores[others]))]
+        hits = np.cumsum(ranked)
+        for k in PRECISIONS_AT:
+            at_k[k].append(ranked[:k].mean())
+        places = np.flatnonzero(ranked)
+        precisions.append((hits[places] / (places + 1)).mean())
+    means = {k: float(np.mean(values)) for k, values in at_k.items()}
+    return means, float(np.mean(precisions)), int((sizes == 1).sum())
+
+
+def _folds(kept: Sequence[Labelled], classes: Integers) -> tuple[npt.NDArray[np.str_], bool]:
+    given = [labelled.fold for labelled in kept]
+    if all(fold is not None for fold in given):
+        return np.array(given, np.str_), True
+    least = min(Counter(classes.tolist()).values())
+    if least < 2:
+        return np.full(len(kept), "1"), False
+    folds = np.empty(len(kept), object)
+    splits = StratifiedKFold(min(_NUM_FOLDS, least), shuffle=True, random_state=0)
+    for number, (_, tested) in enumerate(splits.split(classes, classes), start=1):
+        folds[tested] = str(number)
+    return folds.astype(np.str_), False
+
+
+def _probes(vectors: Values, classes: Integers, folds: npt.NDArray[np.str_]) -> Iterator[Probe]:
+    names = sorted(set(folds.tolist()))
+    if len(names) < 2:
+        return
+    accuracies: dict[str, list[float]] = defaultdict(list)
+    for name in names:
+        tested = folds == name
+        train, test = vectors[~tested], vectors[tested]
+        truth = classes[tested]
+        voted = _votes(train, classes[~tested], test)
+        accuracies[f"{NEIGHBOURS}-NN"].append(float((voted == truth).mean()))
+        if len(set(classes[~tested].tolist())) > 1:
+            probe = make_pipeline(StandardScaler(), LogisticRegression(max_iter=_MAX_ITERATIONS))
+            right = probe.fit(train, classes[~tested]).predict(test) == truth
+            accuracies["logistic regression"].append(float(right.mean()))
+    for name, values in accuracies.items():
+        yield Probe(name, tuple(values))
+
+
+def _votes(train: Values, classes: Integers, test: Values) -> Integers:
+    """Return the label that most of the nearest have; of equal ones that with greater scores."""
+    found = []
+    for vector in test:
+        scores = train @ vector
+        nearest = np.argsort(-scores, kind="stable")[:NEIGHBOURS]
+        # A vote weighs more than all scores together; they decide among labels with equal votes.
+        weights = 2 * NEIGHBOURS + scores[nearest]
+        found.append(np.bincount(classes[nearest], weights).argmax())
+    return np.array(found, np.int64)

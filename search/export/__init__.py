@@ -1,0 +1,1 @@
+"""Files that other people's code reads: captions joined with embeddings, one module per form."""

@@ -1,0 +1,138 @@
+"""Exporting captioned sounds: which are there, whether they may be used, and in which form."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Literal
+
+from indexer.errors import SoundalikeError
+from indexer.store.reader import Store
+from search.export.captions import Captioned, read_audiocaps, read_clotho
+from search.export.consent import Consent
+from search.export.hdf5 import write_conette, write_dcase
+from search.export.joined import Sound, Source, Split, join
+from search.export.leaks import known_checkpoint, require_no_leak
+from search.export.shards import write_webdataset
+from search.export.tables import write_npz, write_parquet
+
+Form = Literal["parquet", "npz", "hdf5-conette", "hdf5-dcase", "webdataset"]
+Dataset = Literal["AudioCaps", "Clotho"]
+_Write = Callable[[Split, Iterable[Sound], Path, Mapping[str, str]], list[Path]]
+
+_WRITERS: Mapping[Form, _Write] = {
+    "parquet": write_parquet,
+    "npz": write_npz,
+    "hdf5-conette": write_conette,
+    "hdf5-dcase": write_dcase,
+    "webdataset": write_webdataset,
+}
+_NEED_FRAMES = {"hdf5-conette", "hdf5-dcase"}
+
+
+@dataclass(frozen=True, slots=True)
+class ExportReport:
+    """What was written.
+
+    Attributes:
+        splits: With what is present and missing in each.
+        files: Of all splits, id lists included.
+        num_extra: Recordings of the store that no table has.
+        leak: What is wrong with evaluating on this; None if nothing is.
+    """
+
+    splits: tuple[Split, ...]
+    files: tuple[Path, ...]
+    num_extra: int
+    leak: str | None
+
+
+def export_captioned(
+    store: Store,
+    dataset: Dataset,
+    tables: Sequence[Path],
+    form: Form,
+    folder: Path,
+    *,
+    consent: Consent | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> ExportReport:
+    """Join a store with tables of captions, and write what the consumers of a form read.
+
+    Beside them come, for each split, `{split}_ids.txt` and `{split}_missing.txt`, one id a line.
+
+    Args:
+        store: With the sounds in it.
+        dataset: Whose tables they are.
+        tables: A CSV per split; the split is called as the file is, without its suffix.
+        form: Of the files.
+        folder: Where to; it is made, and must not hold files of these names.
+        consent: What is exported although it may be a leak; by default nothing is.
+        progress: Called with clips written and clips in all.
+
+    Raises:
+        SoundalikeError: If there is a leak; or no sound of any table is there; or the form needs
+            frames and the store has none.
+    """
+    splits = [path.stem for path in tables]
+    if len(set(splits)) < len(splits):
+        raise SoundalikeError(f"two tables of captions are called {splits[0]}; name them by split")
+    reason = require_no_leak(store, dataset, splits, consent or Consent())
+    source = Source(store)
+    if form in _NEED_FRAMES and not source.has_frames:
+        raise SoundalikeError(
+            f"{form} is made of frame embeddings, and {store.path} was made with --frames none; "
+            f"embed again with --frames pooled"
+        )
+    read, find = (
+        (read_audiocaps, source.by_clip())
+        if dataset == "AudioCaps"
+        else (read_clotho, source.by_file_name())
+    )
+    joined = [join(path.stem, read(path), find) for path in tables]
+    total = sum(len(split.present) for split in joined)
+    if not total:
+        example = next(one.file_id for split in joined for one in split.missing)
+        raise SoundalikeError(f"{store.path} has none of the sounds, such as {example}")
+    folder.mkdir(parents=True, exist_ok=True)
+    provenance = _provenance(store, dataset, reason)
+    files: list[Path] = []
+    done = 0
+    for split in joined:
+        counted = _counted(source.sounds(split), done, total, progress)
+        files += [*_id_lists(split, folder), *_WRITERS[form](split, counted, folder, provenance)]
+        done += len(split.present)
+    return ExportReport(tuple(joined), tuple(files), source.num_others(joined), reason)
+
+
+def _counted(
+    sounds: Iterable[Sound], done: int, total: int, progress: Callable[[int, int], None] | None
+) -> Iterable[Sound]:
+    for number, sound in enumerate(sounds, start=done + 1):
+        yield sound
+        if progress:
+            progress(number, total)
+
+
+def _id_lists(split: Split, folder: Path) -> list[Path]:
+    def write(name: str, clips: Sequence[Captioned]) -> Path:
+        path = folder / f"{split.name}_{name}.txt"
+        path.write_text("".join(f"{one.file_id}\n" for one in clips), encoding="utf-8")
+        return path
+
+    return [write("ids", split.present), write("missing", split.missing)]
+
+
+def _provenance(store: Store, dataset: str, reason: str | None) -> dict[str, str]:
+    known = known_checkpoint(store)
+    return {
+        "dataset": dataset,
+        "checkpoint": store.checkpoint,
+        "weights": store.identity.weights,
+        "trained_on": known.trained_on if known else "unknown",
+        "native": str(store.identity.native).lower(),
+        "leak": reason or "none",
+        "written_by": f"soundalike {version('soundalike')}",
+    }

@@ -1,0 +1,144 @@
+"""Captions joined with what a store holds of their sounds."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import PurePosixPath
+from typing import NamedTuple, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from indexer.store.ledger import id_bytes
+from indexer.store.reader import Head, Store
+from indexer.store.snapshot import Float32, Snapshot
+from search.clips import StoredClips
+from search.export.captions import Captioned
+
+#: Clips that are read from the store at once; full frames of so many are 90 MB.
+_BLOCK = 128
+
+
+class Sound(NamedTuple):
+    """One clip as it is exported.
+
+    Attributes:
+        captioned: Names and captions.
+        scene: (768,) float32.
+        tags: (527,) float32 probabilities.
+        frames: (T, 768) float32, averaged over frequency; None if the store keeps none.
+    """
+
+    captioned: Captioned
+    scene: Float32
+    tags: Float32
+    frames: Float32 | None
+
+
+@dataclass(frozen=True, slots=True)
+class Split:
+    """One table of captions, and the windows of its sounds.
+
+    Attributes:
+        name: "train", "val" or "test": the name of its file.
+        present: Clips that the store has, in the order of the table.
+        rows: (len(present),) rows of the snapshot; the first window of a clip that has several.
+        missing: Clips that it does not have.
+        num_of_several_windows: How many of those present are longer than a window.
+    """
+
+    name: str
+    present: tuple[Captioned, ...]
+    rows: npt.NDArray[np.int64]
+    missing: tuple[Captioned, ...]
+    num_of_several_windows: int
+
+
+class Finder(Protocol):
+    """Finds the rows of a sound's windows."""
+
+    def __call__(self, captioned: Captioned) -> npt.NDArray[np.int64]:
+        """Return rows of the snapshot, in order of time; none if it is not there."""
+        ...
+
+
+class Source:
+    """A store to export from."""
+
+    def __init__(self, store: Store) -> None:
+        """Open its live windows."""
+        self.store = store
+        self._snapshot: Snapshot = store.snapshot()
+        self._head: Head = store.head()
+        self.has_frames = store.identity.frames != "none"
+
+    def by_clip(self) -> Finder:
+        """Return what finds sounds by YouTube id and start."""
+        clips = StoredClips(self.store, self._snapshot)
+
+        def find(captioned: Captioned) -> npt.NDArray[np.int64]:
+            clip = clips.find(captioned.youtube_id or "", captioned.start_s)
+            return np.empty(0, np.int64) if clip is None else clips.rows(clip)
+
+        return find
+
+    def by_file_name(self) -> Finder:
+        """Return what finds sounds by the names of their files, whatever folder they lie in."""
+        windows = self._snapshot.windows
+        rows_of: dict[bytes, list[int]] = defaultdict(list)
+        for row in np.lexsort((windows.start_sample, windows.recording_id)):
+            rows_of[id_bytes(windows.recording_id[row])].append(int(row))
+        table = self.store.latest_files(("path", "recording_id", "status"))
+        columns = (table[name].to_pylist() for name in table.column_names)
+        recordings = {
+            PurePosixPath(path).name: recording
+            for path, recording, status in zip(*columns, strict=True)
+            if status == "ok"
+        }
+
+        def find(captioned: Captioned) -> npt.NDArray[np.int64]:
+            recording = recordings.get(captioned.file_id)
+            return np.array([] if recording is None else rows_of[recording], np.int64)
+
+        return find
+
+    def num_others(self, splits: Sequence[Split]) -> int:
+        """Return how many recordings of the store are in none of the splits."""
+        recordings = self._snapshot.windows.recording_id
+        used = recordings[np.concatenate([split.rows for split in splits])]
+        return len(np.unique(recordings)) - len(np.unique(used))
+
+    def sounds(self, split: Split) -> Iterator[Sound]:
+        """Read the sounds of a split, in order and in bounded memory."""
+        for first in range(0, len(split.rows), _BLOCK):
+            rows = split.rows[first : first + _BLOCK]
+            scenes = self._snapshot.scene(rows)
+            # Computed again: the stored ones are float16.
+            tags = self._head.tags(scenes)
+            frames: Sequence[Float32 | None] = [None] * len(rows)
+            if self.has_frames:
+                frames = [_pooled(one) for one in self._snapshot.frames(rows)]
+            some = split.present[first : first + _BLOCK]
+            yield from map(Sound, some, scenes, tags, frames)
+
+
+def join(name: str, captions: Sequence[Captioned], find: Finder) -> Split:
+    """Look for the sounds of a table."""
+    present, rows, missing, num_several = [], [], [], 0
+    for captioned in captions:
+        windows = find(captioned)
+        if not len(windows):
+            missing.append(captioned)
+            continue
+        present.append(captioned)
+        rows.append(int(windows[0]))
+        num_several += len(windows) > 1
+    return Split(name, tuple(present), np.array(rows, np.int64), tuple(missing), num_several)
+
+
+def _pooled(frames: npt.NDArray[np.float16]) -> Float32:
+    """Return (T, 768) for (T, 768) or (T, 7, 768)."""
+    wide = frames.astype(np.float32)
+    return wide if wide.ndim == 2 else wide.mean(1)

@@ -1,0 +1,179 @@
+"""Label files for people: one per recording, in the form that an editor of sound reads."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Literal, NamedTuple
+
+import numpy as np
+
+from indexer.errors import SoundalikeError
+from indexer.store.ledger import Integers, id_bytes
+from indexer.store.reader import Store
+from indexer.tags import TagVocabulary
+from indexer.windows import SAMPLE_RATE_HZ
+from search.export.spans import Span, frame_tags, merged, spans_of_window
+
+LabelForm = Literal["audacity", "raven", "csv"]
+#: What is appended to a recording's path.
+_SUFFIXES: Mapping[LabelForm, str] = {
+    "audacity": ".txt",
+    "raven": ".selections.txt",
+    "csv": ".csv",
+}
+#: Parts of a path that lead out of a folder: files of a list may lie anywhere.
+_OUT = {"/", ".."}
+#: Windows whose frames are read at once.
+_WINDOWS = 64
+#: Upper edge of the box that Raven draws: what the network hears ends here, in Hz.
+_HIGH_HZ = 14_000
+
+
+class LabelFile(NamedTuple):
+    """One that was written: where, and how many spans are in it."""
+
+    path: Path
+    num_spans: int
+
+
+@dataclass(frozen=True, slots=True)
+class LabelsExport:
+    """What was written.
+
+    Attributes:
+        files: One per file of the library in which something is heard.
+        num_silent: Files in which nothing is; they have none.
+    """
+
+    files: tuple[LabelFile, ...]
+    num_silent: int
+
+
+def export_labels(
+    store: Store,
+    folder: Path,
+    form: LabelForm,
+    *,
+    tags: Sequence[int] | None = None,
+    threshold: float = 0.25,
+    progress: Callable[[int, int], None] | None = None,
+) -> LabelsExport:
+    """Write when each tag is heard, for every recording of a store.
+
+    A tag is heard where its probability, frame by frame and averaged over a second, is at least the
+    threshold; gaps of half a second are closed. Files lie in `folder` as recordings do in their
+    library, and are called like them, with a suffix more.
+
+    Args:
+        store: With frame embeddings.
+        folder: Where to; it is made.
+        form: "audacity" (start, end, name), "raven" (a selection table) or "csv".
+        tags: Indices among the 527; None for all.
+        threshold: Probability that counts as heard.
+        progress: Called with recordings done and recordings in all.
+
+    Raises:
+        SoundalikeError: If the store keeps no frames.
+    """
+    if store.identity.frames == "none":
+        raise SoundalikeError(
+            f"{store.path} has no frame embeddings, and they say when a tag is heard; embed again "
+            f"with --frames pooled"
+        )
+    wanted = range(len(TagVocabulary.audioset().tags)) if tags is None else tags
+    paths = _paths(store)
+    written, num_silent = [], 0
+    for done, (recording, spans) in enumerate(_recordings(store, wanted, threshold), start=1):
+        for path in paths.get(recording, ()):
+            if not spans:
+                num_silent += 1
+                continue
+            target = folder / f"{path}{_SUFFIXES[form]}"
+            target.parent.mkdir(parents=True, exist_ok=True)
+            target.write_text(_text(form, path, spans), encoding="utf-8")
+            written.append(LabelFile(target, len(spans)))
+        if progress:
+            progress(done, len(paths))
+    return LabelsExport(tuple(written), num_silent)
+
+
+def outputs_of(names: Sequence[str]) -> list[int]:
+    """Return the indices that some tags stand for: their own, and those of all below them.
+
+    Raises:
+        UnknownTagError: If there is no such tag; names the nearest.
+    """
+    vocabulary = TagVocabulary.audioset()
+    return sorted(
+        {index for name in names for index in vocabulary.outputs(vocabulary.resolve(name))}
+    )
+
+
+def _paths(store: Store) -> dict[bytes, list[str]]:
+    """Return recording → its paths; below a folder for each library, if there are several."""
+    table = store.latest_files(("path", "recording_id", "status", "library_id"))
+    rows = [row for row in table.to_pylist() if row["status"] == "ok"]
+    libraries = sorted({row["library_id"] for row in rows})
+    found: dict[bytes, list[str]] = defaultdict(list)
+    for row in rows:
+        path = PurePosixPath(
+            *(part for part in PurePosixPath(row["path"]).parts if part not in _OUT)
+        )
+        if len(libraries) > 1:
+            path = PurePosixPath(f"library {libraries.index(row['library_id']) + 1}") / path
+        found[row["recording_id"]].append(str(path))
+    return found
+
+
+def _recordings(
+    store: Store, tags: Sequence[int], threshold: float
+) -> Iterator[tuple[bytes, list[Span]]]:
+    snapshot, head = store.snapshot(), store.head()
+    windows = snapshot.windows
+    order = np.lexsort((windows.start_sample, windows.recording_id))
+    edges = np.flatnonzero(windows.recording_id[order][1:] != windows.recording_id[order][:-1]) + 1
+    groups: list[Integers] = np.split(order, edges) if len(order) else []
+    for rows in groups:
+        spans: list[Span] = []
+        for some in np.array_split(rows, -(-len(rows) // _WINDOWS)):
+            frames = [one if one.ndim == 2 else one.mean(1) for one in snapshot.frames(some)]
+            places = windows.take(some)
+            for one, start, length in zip(
+                frames, places.start_sample, places.num_samples, strict=True
+            ):
+                start_s, duration_s = start / SAMPLE_RATE_HZ, length / SAMPLE_RATE_HZ
+                heard = frame_tags(one, head)
+                spans += spans_of_window(heard, start_s, duration_s, tags, threshold)
+        yield id_bytes(windows.recording_id[rows[0]]), merged(spans)
+
+
+def _text(form: LabelForm, path: str, spans: Sequence[Span]) -> str:
+    names = TagVocabulary.audioset().names
+    buffer = io.StringIO()
+    if form == "audacity":
+        for span in spans:
+            buffer.write(f"{span.start_s:.3f}\t{span.end_s:.3f}\t{names[span.tag]}\n")
+    elif form == "raven":
+        writer = csv.writer(buffer, delimiter="\t", lineterminator="\n")
+        writer.writerow(
+            [
+                *("Selection", "View", "Channel", "Begin Time (s)", "End Time (s)"),
+                *("Low Freq (Hz)", "High Freq (Hz)", "Tag", "Probability"),
+            ]
+        )
+        for number, span in enumerate(spans, start=1):
+            times = (f"{span.start_s:.3f}", f"{span.end_s:.3f}")
+            box = (number, "Spectrogram 1", 1, *times, 0, _HIGH_HZ)
+            writer.writerow([*box, names[span.tag], f"{span.probability:.4f}"])
+    else:
+        writer = csv.writer(buffer, lineterminator="\n")
+        writer.writerow(["path", "start_s", "end_s", "tag", "name", "probability"])
+        for span in spans:
+            times = (f"{span.start_s:.3f}", f"{span.end_s:.3f}")
+            writer.writerow([path, *times, span.tag, names[span.tag], f"{span.probability:.4f}"])
+    return buffer.getvalue()

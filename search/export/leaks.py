@@ -1,0 +1,89 @@
+"""The guard against publishing a leak: figures of a checkpoint on what it was trained on."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from pathlib import Path
+
+from indexer.errors import SoundalikeError
+from indexer.model.download import KNOWN_CHECKPOINTS, KnownCheckpoint
+from indexer.store.reader import Store
+from search.export.consent import Consent
+
+#: AudioCaps lies inside AudioSet's training set; its own training split may be looked at.
+_TRAINING = "train"
+
+
+def known_checkpoint(store: Store) -> KnownCheckpoint | None:
+    """Return which of the known checkpoints a store was made with; None if it is none of them.
+
+    A store keeps the name that was given, or the file; a file is known by its bytes.
+    """
+    if store.checkpoint in KNOWN_CHECKPOINTS:
+        return KNOWN_CHECKPOINTS[store.checkpoint]
+    path = Path(store.checkpoint)
+    if not path.is_file():
+        return None
+    with path.open("rb") as file:
+        digest = hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
+    return next((one for one in KNOWN_CHECKPOINTS.values() if one.md5 == digest), None)
+
+
+def leak(store: Store, dataset: str, split: str, *, is_clean: bool) -> str | None:
+    """Say why a split must not be evaluated with a store's checkpoint.
+
+    Args:
+        store: Made with some checkpoint.
+        dataset: "AudioCaps" or "Clotho".
+        split: Its name; whatever does not begin with "train" is for evaluation.
+        is_clean: Whether the user vouches for an unknown checkpoint.
+
+    Returns:
+        A sentence, or None if nothing speaks against it.
+    """
+    known = known_checkpoint(store)
+    if known is not None and known.url is None:
+        return (
+            f"{known.name} was trained on {known.trained_on}, for trying the tool: not for results"
+        )
+    if dataset != "AudioCaps" or split.startswith(_TRAINING):
+        return None
+    if known is None:
+        if is_clean:
+            return None
+        return (
+            f"{store.checkpoint} is none of the published checkpoints: it may have been trained on "
+            f"the clips of AudioCaps"
+        )
+    if known.saw_audiocaps:
+        return (
+            f"{known.name} was trained on {known.trained_on}, which has the clips of AudioCaps in "
+            f"it: figures on its {split} split would be too good"
+        )
+    return None
+
+
+def require_no_leak(
+    store: Store, dataset: str, splits: Sequence[str], consent: Consent
+) -> str | None:
+    """Stop before a leak is exported, unless that is wanted.
+
+    Returns:
+        What is wrong with it, to be written into every file; None if nothing is.
+
+    Raises:
+        SoundalikeError: If there is a leak and it is not allowed; names the right checkpoint.
+    """
+    found = [leak(store, dataset, split, is_clean=consent.is_clean) for split in splits]
+    reason = next((one for one in found if one), None)
+    if reason and not consent.allow_leak:
+        right = [one.name for one in KNOWN_CHECKPOINTS.values() if not one.saw_audiocaps]
+        clean = ""
+        if known_checkpoint(store) is None:
+            clean = "; --checkpoint-clean, if you know that it was not"
+        raise SoundalikeError(
+            f"{reason}. Embed again with {' or '.join(right)}{clean}; or --allow-leak, which "
+            f"writes this into every file"
+        )
+    return reason

@@ -1,0 +1,136 @@
+"""Every window of a store in a plain file: a table, JSON lines, or one array."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections import defaultdict
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+import numpy as np
+
+from indexer.errors import SoundalikeError
+from indexer.heard import heard
+from indexer.store.ledger import id_bytes
+from indexer.store.reader import Store
+from indexer.store.schema import EMBEDDING_DIM
+from indexer.store.snapshot import Float16, Float32
+from indexer.windows import Window
+
+WindowsForm = Literal["csv", "jsonl", "npy"]
+
+
+class _Row(NamedTuple):
+    window: Window
+    paths: list[str]
+    scene: Float32
+    tags: Float16
+
+
+def export_windows(
+    store: Store,
+    path: Path,
+    form: WindowsForm,
+    *,
+    threshold: float = 0.25,
+    progress: Callable[[int, int], None] | None = None,
+) -> int:
+    """Write every window of a store.
+
+    Args:
+        store: What to export.
+        path: The file. Of "csv" each row is window_id, path, start_s, end_s and tags, as
+            "name probability; …". "jsonl" has all paths, the tags as objects and the scene
+            embedding as well. "npy" is (n, 768) float32, and beside it `{path}.csv` says which row
+            is which window.
+        form: Of it.
+        threshold: Probability from which on a tag is named.
+        progress: Called with windows done and windows in all.
+
+    Returns:
+        How many windows were written.
+
+    Raises:
+        SoundalikeError: If the file cannot be written.
+    """
+    snapshot = store.snapshot()
+    rows = _counted(_rows(store), len(snapshot), progress)
+    try:
+        if form == "csv":
+            _write_csv(path, rows, threshold)
+        elif form == "jsonl":
+            _write_jsonl(path, rows, threshold)
+        else:
+            _write_npy(path, rows, len(snapshot), threshold)
+    except OSError as error:
+        raise SoundalikeError(f"cannot write {path}: {error.strerror or error}") from error
+    return len(snapshot)
+
+
+def _rows(store: Store) -> Iterator[_Row]:
+    table = store.latest_files(("path", "recording_id", "status"))
+    paths: dict[bytes, list[str]] = defaultdict(list)
+    for row in table.to_pylist():
+        if row["status"] == "ok":
+            paths[row["recording_id"]].append(row["path"])
+    for block in store.snapshot().blocks():
+        for row, (scene, tags) in enumerate(zip(block.scene, block.tags, strict=True)):
+            window = block.windows.window(row)
+            yield _Row(window, sorted(paths[id_bytes(window.recording_id)]), scene, tags)
+
+
+def _counted(
+    rows: Iterator[_Row], total: int, progress: Callable[[int, int], None] | None
+) -> Iterator[_Row]:
+    for number, row in enumerate(rows, start=1):
+        yield row
+        if progress:
+            progress(number, total)
+
+
+def _write_csv(path: Path, rows: Iterator[_Row], threshold: float) -> None:
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(["window_id", "path", "start_s", "end_s", "tags"])
+        for row in rows:
+            writer.writerow(_cells(row, threshold))
+
+
+def _cells(row: _Row, threshold: float) -> list[object]:
+    window = row.window
+    tags = heard(row.tags, threshold=threshold)
+    named = "; ".join(f"{one.tag.name} {one.probability:.3f}" for one in tags)
+    path = row.paths[0] if row.paths else ""
+    return [window.window_id, path, f"{window.start_s:.6g}", f"{window.end_s:.6g}", named]
+
+
+def _write_jsonl(path: Path, rows: Iterator[_Row], threshold: float) -> None:
+    with path.open("w", encoding="utf-8") as file:
+        for row in rows:
+            document = {
+                "window_id": row.window.window_id,
+                "paths": row.paths,
+                "start_s": row.window.start_s,
+                "end_s": row.window.end_s,
+                "tags": [
+                    {"name": one.tag.name, "mid": one.tag.mid, "probability": one.probability}
+                    for one in heard(row.tags, threshold=threshold)
+                ],
+                "scene": [float(value) for value in row.scene],
+            }
+            file.write(json.dumps(document) + "\n")
+
+
+def _write_npy(path: Path, rows: Iterator[_Row], num_rows: int, threshold: float) -> None:
+    shape = (num_rows, EMBEDDING_DIM)
+    array = np.lib.format.open_memmap(path, "w+", np.dtype(np.float32), shape)
+
+    def kept() -> Iterator[_Row]:
+        for place, row in enumerate(rows):
+            array[place] = row.scene
+            yield row
+
+    _write_csv(path.with_name(f"{path.name}.csv"), kept(), threshold)
+    array.flush()

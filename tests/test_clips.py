@@ -1,0 +1,73 @@
+"""Names of clips, in every convention; and the windows of each in a store."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from synthetic import write_tone
+from test_extract import new_store, run
+
+from indexer.extractor import Extractor
+from search.clips import Clip, StoredClips, clip_of
+
+ALPHABET = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-"
+YOUTUBE_IDS = st.text(ALPHABET, min_size=11, max_size=11)
+
+
+@given(
+    youtube_id=YOUTUBE_IDS, start_s=st.integers(0, 9999), suffix=st.sampled_from(["wav", "flac"])
+)
+def test_clip_of_every_convention_is_read_whatever_the_id(
+    youtube_id: str, start_s: int, suffix: str
+) -> None:
+    """Ids that begin with -, hold _, or look as if they ended in a start."""
+    placed, unplaced = Clip(youtube_id, 1000 * start_s), Clip(youtube_id, None)
+    end_s = start_s + 10
+    for name, expected in (
+        (f"{youtube_id}", unplaced),
+        (f"Y{youtube_id}", unplaced),
+        (f"{youtube_id}_{start_s}", placed),
+        (f"Y{youtube_id}_{start_s}", placed),
+        (f"{youtube_id}_{1000 * start_s}_{1000 * end_s}", placed),
+    ):
+        assert clip_of(f"some folder/{name}.{suffix}") == expected
+
+
+@pytest.mark.parametrize(
+    "name", ["dog.wav", "abcdefghijk_x.wav", "abcdefghij.wav", "abcdefghijkl.wav", "ü" * 11, ""]
+)
+def test_clip_of_any_other_name_is_none(name: str) -> None:
+    assert clip_of(name) is None
+
+
+def test_stored_clips_have_the_rows_of_their_windows(
+    tmp_path: Path, tiny_extractor: Extractor
+) -> None:
+    library = tmp_path / "library"
+    names = {"-_3456789AB_30": 12.0, "Y0123456789b": 2.0, "0123456789a_1000_11000": 25.0}
+    for number, (name, duration_s) in enumerate(names.items()):
+        write_tone(library / f"{name}.wav", duration_s, 200 + 50 * number)
+    write_tone(library / "no clip.wav", 1.0, 900)
+    write_tone(library / "sub" / "-_3456789AB_30.flac", 1.0, 950)  # again: the first name counts
+    store = new_store(tmp_path / "store", tiny_extractor)
+    run(library, store, tiny_extractor)
+    snapshot = store.snapshot()
+    clips = StoredClips(store, snapshot)
+    assert (len(clips), clips.num_unnamed) == (3, 1)
+    found = {}
+    for youtube_id, start_s in (("-_3456789AB", 30.0), ("0123456789a", 1.0)):
+        clip = clips.find(youtube_id, start_s)
+        assert clip is not None
+        found[clip] = clips.rows(clip)
+    lengths = [snapshot.windows.num_samples[rows].tolist() for rows in found.values()]
+    assert lengths == [[320_000, 64_000], [320_000, 320_000, 160_000]]
+    for rows in found.values():
+        assert (np.diff(snapshot.windows.start_sample[rows]) == 320_000).all()
+        assert len(set(snapshot.windows.recording_id[rows].tolist())) == 1
+    assert clips.find("0123456789b", 7.0) == Clip("0123456789b", None)  # wherever it begins
+    assert clips.find("0123456789a", 7.0) is None
+    assert clips.find("-_3456789AB", 31.0) is None

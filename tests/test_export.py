@@ -1,0 +1,457 @@
+"""A stand-in AudioCaps of 60 clips under every naming convention, in every form and back again."""
+
+from __future__ import annotations
+
+import csv
+import gc
+import json
+import warnings
+from ast import literal_eval
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import h5py
+import numpy as np
+import pandas as pd
+import pyarrow.parquet as pq
+import pytest
+import webdataset
+from synthetic import write_tone
+from test_cli import Run, run
+from test_extract import new_store
+from test_extract import run as embed
+from torchoutil.extras.hdf import HDFDataset
+
+from indexer.errors import SoundalikeError
+from indexer.extractor import Extractor
+from indexer.store.reader import Store
+from indexer.windows import Geometry
+from search.export.captioned import Form, export_captioned
+from search.export.captions import Captioned, read_audiocaps, read_clotho
+from search.export.consent import Consent
+from search.export.leaks import known_checkpoint, leak
+
+__all__ = ["run"]
+
+SPLITS = {"train": (30, 1), "val": (14, 5), "test": (16, 5)}
+#: How a clip's file is named; the first has whole seconds, the last milliseconds.
+NAMES: tuple[Callable[[str, int], str], ...] = (
+    lambda youtube_id, start_s: f"{youtube_id}_{start_s}.wav",
+    lambda youtube_id, start_s: f"Y{youtube_id}.wav",
+    lambda youtube_id, start_s: f"{youtube_id}.wav",
+    lambda youtube_id, start_s: f"Y{youtube_id}_{start_s}.wav",
+    lambda youtube_id, start_s: f"{youtube_id}_{1000 * start_s}_{1000 * (start_s + 10)}.wav",
+)
+FORMS: tuple[Form, ...] = ("parquet", "npz", "hdf5-conette", "hdf5-dcase", "webdataset")
+
+
+class Caps(NamedTuple):
+    """The stand-in: its store, its tables, and what must come out."""
+
+    store: Store
+    tables: list[Path]
+    expected: dict[str, list[Captioned]]
+    missing: dict[str, list[str]]
+    paths: dict[str, str]  # id → path of its file
+
+
+@pytest.fixture(scope="module")
+def caps(tmp_path_factory: pytest.TempPathFactory, tiny_extractor: Extractor) -> Caps:
+    folder = tmp_path_factory.mktemp("caps")
+    tables, expected, missing, paths = [], {}, {}, {}
+    number = 0
+    for split, (num_clips, num_captions) in SPLITS.items():
+        rows = [["audiocap_id", "youtube_id", "start_time", "caption"]]
+        expected[split], missing[split] = [], []
+        for _ in range(num_clips):
+            youtube_id = (
+                ("-", "_", "a")[number % 3] + f"{number:03}" + ("_30", "xyz")[number % 2] + "b-_9"
+            )
+            start_s = 10 * (number % 7)
+            captions = [f'Somebody says "{number}", {one}.' for one in range(num_captions)]
+            ids = [f"{1000 * number + one}" for one in range(num_captions)]
+            for caption_id, caption in zip(ids, captions, strict=True):
+                rows.append([caption_id, youtube_id, str(start_s), caption])
+            file_id = f"{youtube_id}_{start_s}"
+            if number % 10 == 9:
+                missing[split].append(file_id)
+            else:
+                path = f"{split}/{NAMES[number % 5](youtube_id, start_s)}"
+                write_tone(folder / "audio" / path, 0.5 + 0.1 * (number % 9), 100 + 20 * number)
+                paths[file_id] = path
+                expected[split].append(
+                    Captioned(file_id, youtube_id, float(start_s), tuple(ids), tuple(captions))
+                )
+            number += 1
+        table = folder / f"{split}.csv"
+        with table.open("w", newline="") as file:
+            csv.writer(file).writerows(rows)
+        tables.append(table)
+    write_tone(folder / "audio" / "no clip.wav", 1.0, 5000)
+    write_tone(folder / "audio" / "abcdefghijk_70.wav", 1.0, 5100)
+    store = new_store(folder / "store", tiny_extractor, Geometry(native=True))
+    embed(folder / "audio", store, tiny_extractor)
+    return Caps(store, tables, expected, missing, paths)
+
+
+class Values(NamedTuple):
+    scene: np.ndarray
+    tags: np.ndarray
+    frames: np.ndarray  # (T, 768)
+
+
+def stored(caps: Caps) -> dict[str, Values]:
+    """What the store holds of each id, found by path."""
+    files = caps.store.latest_files(("path", "recording_id")).to_pylist()
+    recordings = {row["path"]: row["recording_id"] for row in files}
+    snapshot = caps.store.snapshot()
+    found = {}
+    for file_id, path in caps.paths.items():
+        rows = np.flatnonzero(snapshot.windows.recording_id == recordings[path])
+        scene = snapshot.scene(rows)
+        tags = caps.store.head().tags(scene)[0]
+        found[file_id] = Values(scene[0], tags, snapshot.frames(rows)[0])
+    return found
+
+
+def export(caps: Caps, form: Form, folder: Path) -> Path:
+    export_captioned(
+        caps.store,
+        "AudioCaps",
+        caps.tables,
+        form,
+        folder,
+        consent=Consent(is_clean=True),
+    )
+    return folder
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_export_lists_what_is_there_and_what_is_missing(
+    caps: Caps, tmp_path: Path, form: Form
+) -> None:
+    told: list[tuple[int, int]] = []
+    report = export_captioned(
+        caps.store,
+        "AudioCaps",
+        caps.tables,
+        form,
+        tmp_path / "out",
+        consent=Consent(is_clean=True),
+        progress=lambda *counts: told.append(counts),
+    )
+    for split in report.splits:
+        ids = [one.file_id for one in caps.expected[split.name]]
+        lines = (tmp_path / "out" / f"{split.name}_ids.txt").read_text().splitlines()
+        assert [one.file_id for one in split.present] == lines == ids
+        lines = (tmp_path / "out" / f"{split.name}_missing.txt").read_text().splitlines()
+        assert lines == caps.missing[split.name]
+    assert report.num_extra == 2
+    assert set(report.files) == set((tmp_path / "out").iterdir())
+    assert told[-1] == (54, 54)
+    assert len(told) == 54
+
+
+def test_export_parquet_comes_back(caps: Caps, tmp_path: Path) -> None:
+    values = stored(caps)
+    for split, clips in caps.expected.items():
+        path = export(caps, "parquet", tmp_path) / f"{split}.parquet"
+        rows = pq.read_table(path).to_pylist()
+        assert [row["id"] for row in rows] == [one.file_id for one in clips]
+        for row, one in zip(rows, clips, strict=True):
+            assert (row["youtube_id"], row["start_s"], row["split"]) == (
+                one.youtube_id,
+                one.start_s,
+                split,
+            )
+            assert tuple(row["captions"]) == one.captions
+            assert tuple(row["caption_ids"]) == one.caption_ids
+            np.testing.assert_array_equal(np.float32(row["scene"]), values[one.file_id].scene)
+            np.testing.assert_allclose(row["tags"], values[one.file_id].tags, atol=1e-6)
+            np.testing.assert_array_equal(np.float16(row["frames"]), values[one.file_id].frames)
+        schema = pq.read_schema(path)
+        provenance = json.loads(schema.metadata[b"soundalike"])
+        assert provenance["leak"] == "none"
+        assert provenance["weights"] == caps.store.identity.weights
+        assert pd.read_parquet(path).scene[0].dtype == np.float32
+
+
+def test_export_npz_comes_back_and_can_be_evaluated(caps: Caps, tmp_path: Path, run: Run) -> None:
+    values, folder = stored(caps), export(caps, "npz", tmp_path)
+    for split, clips in caps.expected.items():
+        with np.load(folder / f"{split}.npz") as file:
+            assert file["ids"].tolist() == [one.file_id for one in clips]
+            assert (file["embeddings"].dtype, file["tags"].dtype) == (np.float32, np.float32)
+            for row, one in enumerate(clips):
+                np.testing.assert_array_equal(file["embeddings"][row], values[one.file_id].scene)
+                np.testing.assert_allclose(file["tags"][row], values[one.file_id].tags, atol=1e-6)
+            assert json.loads(str(file["provenance"]))["dataset"] == "AudioCaps"
+        with (folder / f"{split}_captions.csv").open(newline="") as table:
+            rows = [tuple(row) for row in csv.reader(table)][1:]
+        assert rows == [
+            (one.file_id, caption_id, caption)
+            for one in clips
+            for caption_id, caption in zip(one.caption_ids, one.captions, strict=True)
+        ]
+    told = run("eval", "retrieval", "--audio", folder / "val.npz", "--text", folder / "val.npz")
+    assert f"{len(caps.expected['val'])} sounds, {len(caps.expected['val'])} captions" in told.out
+
+
+def test_export_hdf5_conette_is_read_by_its_own_loader(caps: Caps, tmp_path: Path) -> None:
+    values, folder = stored(caps), export(caps, "hdf5-conette", tmp_path)
+    for split, clips in caps.expected.items():
+        dataset = HDFDataset(folder / f"{split}.hdf")
+        assert len(dataset) == len(clips)
+        for row, one in enumerate(clips):
+            item = dataset[row]
+            assert set(item) == {
+                *("frame_embs", "frame_embs_lens", "clipwise_output", "captions"),
+                *("fname", "dataset", "subset", "index"),
+            }
+            expected = values[one.file_id]
+            np.testing.assert_array_equal(item["frame_embs"], expected.frames.T.astype("f4"))
+            assert item["frame_embs"].dtype == np.float32
+            assert int(item["frame_embs_lens"]) == len(expected.frames)
+            np.testing.assert_allclose(item["clipwise_output"], expected.tags, atol=1e-6)
+            assert list(item["captions"]) == list(one.captions)
+            names = (str(item["fname"]), str(item["dataset"]), str(item["subset"]))
+            assert names == (one.file_id, "audiocaps", split)
+            assert int(item["index"]) == row
+        assert dataset.user_attrs["leak"] == "none"
+        dataset.close()
+
+
+def test_export_hdf5_dcase_is_read_as_the_baseline_does(caps: Caps, tmp_path: Path) -> None:
+    values, folder = stored(caps), export(caps, "hdf5-dcase", tmp_path)
+    for split, clips in caps.expected.items():
+        text = pd.read_csv(folder / f"{split}_text.csv", converters={"tokens": literal_eval})
+        assert list(text.columns) == ["tid", "fid", "fname", "raw_text", "text", "tokens"]
+        assert text.tid.is_unique
+        captions = [(one.file_id, caption) for one in clips for caption in one.captions]
+        assert list(zip(text.fid, text.raw_text, strict=True)) == captions
+        number = captions[0][1].split('"')[1]
+        assert text.text[0] == f"somebody says {number} 0"
+        assert text.tokens[0] == ["somebody", "says", number, "0"]
+        with h5py.File(folder / f"{split}_audio_convnext.hdf5") as audio:
+            assert set(audio) == {one.file_id for one in clips}
+            for fid in text.fid:
+                frames = audio[fid][()]
+                assert frames.dtype == np.float32
+                np.testing.assert_array_equal(frames, values[fid].frames.astype("f4"))
+            assert audio.attrs["leak"] == "none"
+
+
+def samples(*shards: Path) -> list[dict[str, Any]]:
+    """Read shards with their own library, which leaves closing the last one to chance."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ResourceWarning)
+        stream = webdataset.WebDataset([str(shard) for shard in shards], shardshuffle=False)
+        found = list(stream.decode())
+        del stream
+        gc.collect()
+    return found
+
+
+def test_export_webdataset_is_read_as_a_stream(
+    caps: Caps, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("search.export.shards.CLIPS_PER_SHARD", 10)
+    values, folder = stored(caps), export(caps, "webdataset", tmp_path)
+    for split, clips in caps.expected.items():
+        shards = sorted(folder.glob(f"{split}-*.tar"))
+        assert len(shards) == -(-len(clips) // 10)
+        for sample, one in zip(samples(*shards), clips, strict=True):
+            assert sample["__key__"] == one.file_id
+            assert sample["json"]["captions"] == list(one.captions)
+            assert sample["json"]["provenance"]["leak"] == "none"
+            expected = values[one.file_id]
+            np.testing.assert_array_equal(sample["scene.npy"], expected.scene)
+            np.testing.assert_allclose(sample["tags.npy"], expected.tags, atol=1e-6)
+            np.testing.assert_array_equal(sample["frames.npy"], expected.frames.astype("f4"))
+
+
+def test_export_full_frames_are_averaged_over_frequency(
+    tmp_path: Path, tiny_checkpoint: Any
+) -> None:
+    extractor = Extractor(tiny_checkpoint, device="cpu", frames="full")
+    write_tone(tmp_path / "audio" / "abcdefghijk_30.wav", 2.0, 300)
+    store = new_store(tmp_path / "store", extractor)
+    embed(tmp_path / "audio", store, extractor)
+    table = tmp_path / "train.csv"
+    table.write_text("audiocap_id,youtube_id,start_time,caption\n1,abcdefghijk,30,A tone.\n")
+    export_captioned(store, "AudioCaps", [table], "webdataset", tmp_path / "out")
+    (sample,) = samples(tmp_path / "out" / "train-000000.tar")
+    (frames,) = store.snapshot().frames(np.array([0]))
+    np.testing.assert_allclose(sample["frames.npy"], frames.astype("f4").mean(1), atol=1e-6)
+
+
+def test_export_clotho_by_file_name(caps: Caps, tmp_path: Path) -> None:
+    paths = [Path(path).name for path in caps.paths.values()][:3]
+    table = tmp_path / "evaluation.csv"
+    with table.open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["file_name", *(f"caption_{number}" for number in range(1, 6))])
+        writer.writerows([name, *(f"{name} {number}" for number in range(5))] for name in paths)
+        writer.writerow(["gone.wav", *"abcde"])
+    report = export_captioned(caps.store, "Clotho", [table], "npz", tmp_path / "out")
+    assert [one.file_id for one in report.splits[0].missing] == ["gone.wav"]
+    with np.load(tmp_path / "out" / "evaluation.npz") as file:
+        assert file["ids"].tolist() == paths
+        values = stored(caps)
+        for row, file_id in enumerate(list(caps.paths)[:3]):
+            np.testing.assert_array_equal(file["embeddings"][row], values[file_id].scene)
+    rows = (tmp_path / "out" / "evaluation_captions.csv").read_text().splitlines()
+    assert len(rows) == 1 + 15
+
+
+# --- the guard -----------------------------------------------------------------------------------
+
+
+def made_with(store: Store, checkpoint: str) -> Store:
+    """Return a store as if it had been made with another checkpoint."""
+    fields = {"path": store.path, "identity": store.identity, "head_digest": store.head_digest}
+    return Store(checkpoint=checkpoint, **fields)
+
+
+@pytest.mark.parametrize(
+    ("checkpoint", "dataset", "split", "is_clean", "reason"),
+    [
+        ("convnext-tiny-471", "AudioCaps", "val", False, "has the clips of AudioCaps in it"),
+        ("convnext-tiny-471", "AudioCaps", "test", True, "figures on its test split would be"),
+        ("convnext-tiny-471", "AudioCaps", "captions", False, "figures on its captions split"),
+        ("convnext-tiny-471", "AudioCaps", "train", False, None),
+        ("convnext-tiny-471", "Clotho", "evaluation", False, None),
+        ("convnext-tiny-465-audiocaps-70", "AudioCaps", "test", False, None),
+        ("convnext-tiny-465-audiocaps-75", "AudioCaps", "val", False, None),
+        ("/models/mine.pth", "AudioCaps", "test", False, "none of the published checkpoints"),
+        ("/models/mine.pth", "AudioCaps", "test", True, None),
+        ("/models/mine.pth", "AudioCaps", "train", False, None),
+        ("demo", "AudioCaps", "train", True, "for trying the tool: not for results"),
+        ("demo", "Clotho", "evaluation", False, "trained on 3,200 short clips"),
+    ],
+)
+def test_leak_of_every_checkpoint_on_every_split(
+    caps: Caps, checkpoint: str, dataset: str, split: str, is_clean: bool, reason: str | None
+) -> None:
+    found = leak(made_with(caps.store, checkpoint), dataset, split, is_clean=is_clean)
+    assert found is None if reason is None else reason in (found or "")
+
+
+def test_known_checkpoint_is_known_by_the_bytes_of_its_file(caps: Caps, tmp_path: Path) -> None:
+    demo = Path(__file__).parent.parent / "checkpoints" / "demo.safetensors"
+    renamed = tmp_path / "convnext_tiny_465mAP_BL_AC_70kit.pth"
+    renamed.write_bytes(demo.read_bytes())
+    known = known_checkpoint(made_with(caps.store, str(renamed)))
+    assert known is not None
+    assert known.name == "demo"
+    assert known_checkpoint(made_with(caps.store, str(tmp_path / "none"))) is None
+
+
+def provenances(folder: Path) -> list[Mapping[str, str]]:
+    found: list[Mapping[str, str]] = []
+    for path in sorted(folder.iterdir()):
+        match path.suffix:
+            case ".parquet":
+                found.append(json.loads(pq.read_schema(path).metadata[b"soundalike"]))
+            case ".npz":
+                found.append(json.loads(str(np.load(path)["provenance"])))
+            case ".hdf":
+                found.append(HDFDataset(path).user_attrs)
+            case ".hdf5":
+                with h5py.File(path) as file:
+                    found.append(dict(file.attrs))
+            case ".tar":
+                found += [sample["json"]["provenance"] for sample in samples(path)]
+    return found
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_export_of_a_leak_stops_and_if_allowed_says_so_in_every_file(
+    caps: Caps, tmp_path: Path, form: Form
+) -> None:
+    store = made_with(caps.store, "convnext-tiny-471")
+    with pytest.raises(
+        SoundalikeError,
+        match=r"Embed again with convnext-tiny-465-audiocaps-70 or convnext-tiny-465-audiocaps-75; "
+        r"or --allow-leak",
+    ):
+        export_captioned(store, "AudioCaps", caps.tables, form, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+    report = export_captioned(
+        store, "AudioCaps", caps.tables, form, tmp_path / "out", consent=Consent(allow_leak=True)
+    )
+    found = provenances(tmp_path / "out")
+    assert len(found) >= 3
+    assert {one["leak"] for one in found} == {report.leak}
+    assert "convnext-tiny-471 was trained on AudioSet" in (report.leak or "")
+
+
+# --- the command, and what may be wrong ----------------------------------------------------------
+
+
+def test_export_audiocaps_command_tells_what_is_there(caps: Caps, tmp_path: Path, run: Run) -> None:
+    command = ["export", "audiocaps", caps.store.path, *caps.tables, "--output", tmp_path / "out"]
+    refused = run(*command)
+    assert refused.code == 1
+    assert "--checkpoint-clean, if you know that it was not; or --allow-leak" in refused.err
+    told = run(*command, "--checkpoint-clean")
+    assert told.code == 0
+    assert "train: 27 of 30 clips (90.0%), 27 captions; 3 missing" in told.out
+    assert "in the store and in no table: 2 recordings" in told.out
+    told = run(*command, "--allow-leak", "--format", "json", "--as", "npz")
+    data = json.loads(told.out)
+    assert data["splits"]["test"]["num_captions"] == 5 * data["splits"]["test"]["num_present"]
+    assert "none of the published checkpoints" in data["leak"]
+    assert "LEAK: " in run(*command, "--allow-leak").out
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "message"),
+    [
+        ("test.csv", "youtube_id,caption\na,b\n", "has no column start_time, only youtube_id, cap"),
+        (
+            "test.csv",
+            "youtube_id,start_time,caption\nabcdefghijk,soon,A tone.\n",
+            "line 2: the start_time 'soon' is no whole number of seconds",
+        ),
+        (
+            "test.csv",
+            "youtube_id,start_time,caption\nabcdefghijk,30,\n",
+            "line 2: caption is empty",
+        ),
+        ("test.csv", "youtube_id,start_time,caption\n", "has no captions"),
+        (
+            "test.csv",
+            "youtube_id,start_time,caption\nkkkkkkkkkkk,30,A tone.\n",
+            "has none of the sounds, such as kkkkkkkkkkk_30",
+        ),
+    ],
+)
+def test_export_of_wrong_captions_says_what(
+    caps: Caps, tmp_path: Path, name: str, text: str, message: str
+) -> None:
+    (tmp_path / name).write_text(text)
+    with pytest.raises(SoundalikeError, match=message):
+        export_captioned(
+            caps.store,
+            "AudioCaps",
+            [tmp_path / name],
+            "npz",
+            tmp_path / "out",
+            consent=Consent(is_clean=True),
+        )
+
+
+def test_export_that_cannot_be_says_why(caps: Caps, tmp_path: Path, tiny_checkpoint: Any) -> None:
+    with pytest.raises(SoundalikeError, match="two tables of captions are called train"):
+        export_captioned(caps.store, "AudioCaps", caps.tables[:1] * 2, "npz", tmp_path)
+    with pytest.raises(SoundalikeError, match=r"cannot read .*none.csv: No such file"):
+        read_clotho(tmp_path / "none.csv")
+    (tmp_path / "train.csv").write_bytes(b"\xff\xfe\xfa")
+    with pytest.raises(SoundalikeError, match="cannot read"):
+        read_audiocaps(tmp_path / "train.csv")
+    extractor = Extractor(tiny_checkpoint, device="cpu", frames="none")
+    store = new_store(tmp_path / "store", extractor)
+    with pytest.raises(SoundalikeError, match="hdf5-dcase is made of frame embeddings"):
+        export_captioned(store, "AudioCaps", caps.tables[:1], "hdf5-dcase", tmp_path)

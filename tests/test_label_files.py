@@ -1,0 +1,242 @@
+"""When a tag is heard: spans from frames, and the files that editors of sound read."""
+
+from __future__ import annotations
+
+import csv
+import json
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from synthetic import write_tone
+from test_cli import Run, run
+from test_extract import new_store
+from test_extract import run as embed
+
+from indexer.errors import SoundalikeError, UnknownTagError
+from indexer.extractor import Extractor
+from indexer.model.checkpoint import Checkpoint
+from indexer.store.reader import Head, Store
+from indexer.tags import TagVocabulary
+from indexer.windows import Geometry
+from search.export.label_files import export_labels, outputs_of
+from search.export.spans import Span, frame_tags, merged, spans_of_window
+
+__all__ = ["run"]
+
+NAMES = TagVocabulary.audioset().names
+
+
+def test_frame_tags_are_those_of_the_model_on_a_single_frame(tiny_checkpoint: Checkpoint) -> None:
+    """The network's own pooling, given one frame: LayerNorm(max + mean) is LayerNorm(2 x frame)."""
+    model = tiny_checkpoint.model
+    frames = torch.randn(7, 768, generator=torch.Generator().manual_seed(0))
+    with torch.inference_mode():
+        scenes = torch.cat([model.pool(one[None, :, None, None]) for one in frames])
+        expected = torch.sigmoid(model.head_audioset(scenes))
+    head = Extractor(tiny_checkpoint, device="cpu").head()
+    np.testing.assert_allclose(frame_tags(frames.numpy(), head), expected, atol=1e-5)
+
+
+def window(heard: list[int], num_frames: int = 31) -> np.ndarray:
+    """Probabilities of tag 2: 0.9 in some frames, 0 in the others; no other tag is heard."""
+    probabilities = np.zeros((num_frames, 527), np.float32)
+    probabilities[heard, 2] = 0.9
+    return probabilities
+
+
+def test_spans_are_where_the_frames_are() -> None:
+    (span,) = spans_of_window(window(list(range(10, 15))), 100.0, 10.0, range(527), 0.5)
+    # Smoothed, frames 10 to 14 stay over a half: 3.16 s to 4.76 s of the window.
+    assert span == pytest.approx((103.16, 104.76, 2, 0.9))
+
+
+def test_spans_of_one_loud_frame_are_none_and_of_one_silent_frame_are_not_broken() -> None:
+    assert list(spans_of_window(window([10]), 0.0, 10.0, range(527), 0.5)) == []
+    heard = [*range(5, 10), *range(11, 16)]
+    (span,) = spans_of_window(window(heard), 0.0, 10.0, range(527), 0.5)
+    assert span[:2] == pytest.approx((1.56, 5.08))
+
+
+def test_spans_reach_from_the_beginning_to_the_end_and_no_further() -> None:
+    (span,) = spans_of_window(window(list(range(31))), 20.0, 10.0, [2], 0.5)
+    assert span[:2] == (20.0, 30.0)
+    (span,) = spans_of_window(window(list(range(31))), 20.0, 2.0, [2], 0.5)  # the rest is padding
+    assert span[:2] == (20.0, 22.0)
+    assert list(spans_of_window(window(list(range(31))), 0.0, 10.0, [1, 3], 0.5)) == []
+
+
+@given(
+    st.lists(
+        st.builds(
+            lambda start, length, tag: Span(start / 10, (start + length) / 10, tag, 0.5),
+            st.integers(0, 100),
+            st.integers(1, 30),
+            st.integers(0, 2),
+        )
+    )
+)
+def test_merged_spans_cover_the_same_and_keep_their_distance(spans: list[Span]) -> None:
+    joined = merged(spans)
+    assert joined == sorted(joined)
+    for tag in range(3):
+        of_tag = [span for span in joined if span.tag == tag]
+        for one, following in pairwise(of_tag):
+            assert following.start_s - one.end_s > 0.5
+        for span in spans:
+            if span.tag == tag:
+                assert any(
+                    one.start_s <= span.start_s and span.end_s <= one.end_s for one in of_tag
+                )
+    assert sum(span.end_s - span.start_s for span in joined) <= 0.5 * len(spans) + sum(
+        span.end_s - span.start_s for span in spans
+    )
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory, tiny_extractor: Extractor) -> Store:
+    library = tmp_path_factory.mktemp("labels") / "library"
+    write_tone(library / "sub" / "long.wav", 25.0, 300)
+    write_tone(library / "short.wav", 1.5, 600)
+    made = new_store(library.parent / "store", tiny_extractor, Geometry(160_000))
+    embed(library, made, tiny_extractor)
+    return made
+
+
+def expected_spans(store: Store, head: Head, threshold: float) -> dict[str, list[Span]]:
+    """All tags, by file, from the store's own frames."""
+    files = store.latest_files(("path", "recording_id")).to_pylist()
+    snapshot, found = store.snapshot(), {}
+    for row in files:
+        rows = np.flatnonzero(snapshot.windows.recording_id == row["recording_id"])
+        spans: list[Span] = []
+        for place in rows:
+            one = snapshot.windows.window(int(place))
+            (frames,) = snapshot.frames(np.array([place]))
+            probabilities = frame_tags(frames, head)
+            duration_s = one.num_samples / 32_000
+            spans += spans_of_window(probabilities, one.start_s, duration_s, range(527), threshold)
+        found[row["path"]] = merged(spans)
+    return found
+
+
+@pytest.mark.parametrize("form", ["audacity", "raven", "csv"])
+def test_export_labels_writes_a_file_for_each_recording(
+    store: Store, tmp_path: Path, form: Any
+) -> None:
+    snapshot = store.snapshot()
+    middle = float(np.median(frame_tags(snapshot.frames(np.array([0]))[0], store.head())))
+    told: list[tuple[int, int]] = []
+    report = export_labels(
+        store, tmp_path, form, threshold=middle, progress=lambda *counts: told.append(counts)
+    )
+    assert told == [(1, 2), (2, 2)]
+    suffix = {"audacity": ".txt", "raven": ".selections.txt", "csv": ".csv"}[form]
+    wanted = expected_spans(store, store.head(), middle)
+    assert {file.path for file in report.files} == {tmp_path / f"{path}{suffix}" for path in wanted}
+    for path, spans in wanted.items():
+        text = (tmp_path / f"{path}{suffix}").read_text()
+        if form == "csv":
+            rows = list(csv.DictReader(text.splitlines()))
+            found = [(row["start_s"], row["end_s"], row["name"]) for row in rows]
+            assert {row["path"] for row in rows} == {path}
+        elif form == "raven":
+            rows = list(csv.DictReader(text.splitlines(), delimiter="\t"))
+            found = [(row["Begin Time (s)"], row["End Time (s)"], row["Tag"]) for row in rows]
+            assert [row["Selection"] for row in rows] == [str(n + 1) for n in range(len(rows))]
+        else:
+            found = [tuple(line.split("\t")) for line in text.splitlines()]
+        assert found == [(f"{s.start_s:.3f}", f"{s.end_s:.3f}", NAMES[s.tag]) for s in spans]
+
+
+def test_export_labels_of_full_frames_are_those_of_pooled_ones(
+    tmp_path: Path, tiny_checkpoint: Checkpoint
+) -> None:
+    write_tone(tmp_path / "library" / "one.wav", 12.0, 440)
+    texts = []
+    for mode in ("pooled", "full"):
+        extractor = Extractor(tiny_checkpoint, device="cpu", frames=mode)  # type: ignore[arg-type]
+        made = new_store(tmp_path / mode, extractor)
+        embed(tmp_path / "library", made, extractor)
+        export_labels(made, tmp_path / f"{mode} labels", "audacity", threshold=0.45)
+        texts.append((tmp_path / f"{mode} labels" / "one.wav.txt").read_text().splitlines())
+    different = set(texts[0]) ^ set(texts[1])  # where a probability is at the threshold
+    assert len(different) <= 0.05 * (len(texts[0]) + len(texts[1]))
+
+
+def test_export_labels_without_frames_says_what_to_do(
+    tmp_path: Path, tiny_checkpoint: Checkpoint
+) -> None:
+    made = new_store(tmp_path / "store", Extractor(tiny_checkpoint, device="cpu", frames="none"))
+    with pytest.raises(SoundalikeError, match="has no frame embeddings, and they say when"):
+        export_labels(made, tmp_path / "labels", "csv")
+
+
+def test_outputs_of_a_group_are_those_below_it() -> None:
+    vocabulary = TagVocabulary.audioset()
+    animal = vocabulary.outputs(vocabulary.resolve("Animal"))
+    assert outputs_of(["Animal", "Dog"]) == sorted(animal)
+    with pytest.raises(UnknownTagError):
+        outputs_of(["Dgo"])
+
+
+def test_export_labels_command_tells_how_many(store: Store, tmp_path: Path, run: Run) -> None:
+    command = ("export", "labels", store.path, "--output", tmp_path / "labels")
+    told = run(*command, "--threshold", "0", "--tag", "Dog", "--format", "json")
+    files = json.loads(told.out)["files"]
+    assert len(files) == 2
+    assert (
+        f"{sum(files.values())} spans in 2 files below"
+        in run(*command, "--threshold", "0", "--tag", "Dog").out
+    )
+    assert "0 spans in 0 files" in run(*command, "--threshold", "1").out
+    assert run(*command, "--tag", "Dgo").code == 1
+
+
+# --- every window --------------------------------------------------------------------------------
+
+
+def test_export_csv_jsonl_and_npy_hold_every_window(store: Store, tmp_path: Path, run: Run) -> None:
+    snapshot = store.snapshot()
+    num_windows = len(snapshot)
+    for form in ("csv", "jsonl", "npy"):
+        path = tmp_path / f"windows.{form}"
+        told = run("export", form, store.path, "--output", path, "--threshold", "0.5")
+        assert told.out == f"{path}: {num_windows} windows\n"
+    ids = snapshot.windows.window_id.tolist()
+    scenes = snapshot.scene(np.arange(num_windows))
+    tables = [
+        list(csv.DictReader((tmp_path / name).read_text().splitlines()))
+        for name in ("windows.csv", "windows.npy.csv")
+    ]
+    assert tables[0] == tables[1]
+    assert [int(row["window_id"]) for row in tables[0]] == ids
+    array = np.load(tmp_path / "windows.npy")
+    assert array.dtype == np.float32
+    np.testing.assert_array_equal(array, scenes)
+    lines = [json.loads(line) for line in (tmp_path / "windows.jsonl").read_text().splitlines()]
+    tags = snapshot.tags(np.arange(num_windows)).astype(np.float32)
+    for row, (line, cells) in enumerate(zip(lines, tables[0], strict=True)):
+        one = snapshot.windows.window(row)
+        assert line["window_id"] == ids[row]
+        assert (line["start_s"], line["end_s"]) == (one.start_s, one.end_s)
+        assert (float(cells["start_s"]), float(cells["end_s"])) == (one.start_s, one.end_s)
+        assert line["paths"] == [cells["path"]]
+        np.testing.assert_array_equal(np.float32(line["scene"]), scenes[row])
+        heard = {NAMES[index] for index in np.flatnonzero(tags[row] >= 0.5)}
+        assert {tag["name"] for tag in line["tags"]} == heard
+        assert len(cells["tags"].split("; ")) == len(heard)
+
+
+def test_export_into_a_folder_that_is_not_there_is_an_error(
+    store: Store, tmp_path: Path, run: Run
+) -> None:
+    for form in ("csv", "jsonl", "npy"):
+        told = run("export", form, store.path, "--output", tmp_path / "none" / "file")
+        assert told.code == 1
+        assert "cannot write" in told.err

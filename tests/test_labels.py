@@ -1,0 +1,187 @@
+"""Labels of one's own: neighbours and probes against plain computations."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import SHARED_AUDIO
+from sklearn.neighbors import KNeighborsClassifier
+from synthetic import write_tone
+from test_cli import Run, run
+from test_extract import new_store
+from test_extract import run as embed
+
+from indexer.config import ExtractConfig
+from indexer.errors import SoundalikeError
+from indexer.extractor import Extractor
+from indexer.store.reader import Store
+from search.evaluation.labels import (
+    Labelled,
+    _neighbours,
+    _votes,
+    evaluate_labels,
+    labels_of_folders,
+    read_labels,
+)
+
+__all__ = ["run"]
+
+
+def unit(vectors: np.ndarray) -> np.ndarray:
+    return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_neighbours_equal_a_plain_computation_with_ties(seed: int) -> None:
+    random = np.random.default_rng(seed)
+    directions = unit(random.normal(size=(6, 4)))
+    vectors = directions[random.integers(0, 6, 25)]
+    classes = random.integers(0, 5, 25)
+    found, mean_ap, num_alone = _neighbours(vectors, classes)
+    at_k: dict[int, list[float]] = {1: [], 5: [], 10: []}
+    precisions = []
+    for query in range(25):
+        others = [row for row in range(25) if row != query]
+        right = {row: classes[row] == classes[query] for row in others}
+        if not any(right.values()):
+            continue
+        scores = {row: round(float(vectors[row] @ vectors[query]), 10) for row in others}
+        ranked = [right[row] for row in sorted(others, key=lambda row: (-scores[row], right[row]))]
+        for k, values in at_k.items():
+            values.append(float(np.mean(ranked[:k])))
+        hits = [sum(ranked[: place + 1]) / (place + 1) for place in range(24) if ranked[place]]
+        precisions.append(float(np.mean(hits)))
+    assert found == pytest.approx({k: np.mean(values) for k, values in at_k.items()})
+    assert mean_ap == pytest.approx(np.mean(precisions))
+    assert num_alone == 25 - len(precisions)
+
+
+def test_votes_are_those_of_scikit_learn() -> None:
+    random = np.random.default_rng(3)
+    train, test = unit(random.normal(size=(60, 5))), unit(random.normal(size=(40, 5)))
+    classes = random.integers(0, 2, 60)  # two labels and five votes: never equal
+    expected = KNeighborsClassifier(5, metric="cosine").fit(train, classes).predict(test)
+    np.testing.assert_array_equal(_votes(train, classes, test), expected)
+
+
+def test_votes_of_equal_number_go_to_the_nearer() -> None:
+    train = unit(np.array([[1, 0.1], [1, 0.2], [0.3, 1], [0.2, 1]]))
+    assert _votes(train, np.array([1, 1, 0, 0]), np.array([[1.0, 0.0]])).tolist() == [1]
+    assert _votes(train, np.array([1, 1, 0, 0]), np.array([[0.0, 1.0]])).tolist() == [0]
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory, tiny_extractor: Extractor) -> Store:
+    """Noise and tones in folders of their own, ten of each; a third kind with a single file."""
+    library = tmp_path_factory.mktemp("labels") / "library"
+    random = np.random.default_rng(0)
+    for number in range(10):
+        write_tone(library / "low" / f"low {number}.wav", 2.0, 100 + 5 * number)
+        write_tone(
+            library / "high" / f"high {number}.wav",
+            12.0,
+            6000 + 50 * int(random.integers(9)) + number,
+        )
+    write_tone(library / "alone" / "one.wav", 1.0, 1000)
+    write_tone(library / "alone" / "deep" / "low 0.wav", 1.0, 1500)
+    made = new_store(library.parent / "store", tiny_extractor)
+    embed(library, made, tiny_extractor)
+    return made
+
+
+def test_evaluate_labels_of_folders(store: Store) -> None:
+    report = evaluate_labels(store, labels_of_folders(store))
+    assert (report.num_files, report.num_labels, report.num_alone) == (22, 4, 2)
+    assert report.precisions[1] > 0.9
+    assert report.probes == ()  # a label with one file cannot be in two folds
+    assert not report.are_folds_given
+
+
+def csv_of(tmp_path: Path, *lines: str, header: str = "path,label,fold") -> Path:
+    path = tmp_path / "labels.csv"
+    path.write_text("\n".join([header, *lines, ""]))
+    return path
+
+
+def test_evaluate_labels_with_folds_tests_on_what_was_not_trained_on(
+    store: Store, tmp_path: Path
+) -> None:
+    """In fold 1 all labels are the other way round: a probe that saw it would know."""
+    lines = [f"{kind} {number}.wav,{kind},2" for kind in ("high",) for number in range(5)]
+    lines += [f"low/low {number}.wav,low,2" for number in range(5)]
+    lines += [f"high {number}.wav,low,1" for number in range(5, 10)]
+    lines += [f"low {number}.wav,high,1" for number in range(5, 10)]
+    report = evaluate_labels(store, read_labels(csv_of(tmp_path, *lines, "gone.wav,low,1")))
+    assert (report.num_files, report.num_missing, report.are_folds_given) == (20, 1, True)
+    assert report.folds == ("1", "2")
+    assert [probe.name for probe in report.probes] == ["5-NN", "logistic regression"]
+    for probe in report.probes:
+        assert max(probe.accuracies) < 0.3
+
+
+def test_evaluate_labels_without_folds_draws_them(store: Store) -> None:
+    labels = [row for row in labels_of_folders(store) if row.label in {"low", "high"}]
+    report = evaluate_labels(store, labels)
+    assert (len(report.folds), report.are_folds_given) == (5, False)
+    assert all(len(probe.accuracies) == 5 for probe in report.probes)
+    assert np.mean(report.probes[1].accuracies) > 0.9
+    assert evaluate_labels(store, labels) == report
+
+
+def test_read_labels_of_esc50(tmp_path: Path) -> None:
+    header = "filename,fold,target,category,esc10,src_file,take"
+    path = csv_of(tmp_path, "1-100032-A-0.wav,1,0,dog,True,100032,A", header=header)
+    assert read_labels(path) == [Labelled("1-100032-A-0.wav", "dog", "1")]
+
+
+@pytest.mark.parametrize(
+    ("header", "line", "message"),
+    [
+        ("name,label", "a,b", r"no column path \(or filename, file, fname\), only name, label"),
+        ("path,what", "a,b", r"no column label \(or category, class, target\), only path, what"),
+        ("path,label", "a,", "row 1: an empty cell"),
+        ("path,label,fold", "a,b,", "row 1: an empty cell"),
+        ("path,label", "", "has no rows"),
+    ],
+)
+def test_read_labels_that_are_wrong_says_what(
+    tmp_path: Path, header: str, line: str, message: str
+) -> None:
+    with pytest.raises(SoundalikeError, match=message):
+        read_labels(csv_of(tmp_path, line, header=header))
+
+
+def test_evaluate_labels_that_cannot_be_is_an_error(store: Store) -> None:
+    with pytest.raises(SoundalikeError, match=r"low 0.wav may be alone/deep/low 0.wav or low/"):
+        evaluate_labels(store, [Labelled("low 0.wav", "x", None)])
+    labels = [Labelled("low 1.wav", "x", None), Labelled("none.wav", "y", None)]
+    with pytest.raises(SoundalikeError, match=r"1 of 2 labelled files are in .* with 1 labels"):
+        evaluate_labels(store, labels)
+
+
+def test_eval_labels_prints_what_it_found(store: Store, run: Run) -> None:
+    told = run("eval", "labels", store.path).out
+    assert "22 files with 4 labels" in told
+    assert "the only ones with their label, and not asked: 2 files" in told
+    data = json.loads(run("eval", "labels", store.path, "--format", "json").out)
+    assert data["num_files"] == 22
+    assert f"{data['mean_ap']:6.1%}" in told
+
+
+@pytest.mark.skipif(not SHARED_AUDIO.exists(), reason="the recordings are not here")
+def test_eval_labels_of_real_recordings_is_far_above_chance(
+    tmp_path: Path, demo_extractor: Extractor
+) -> None:
+    made = new_store(tmp_path / "store", demo_extractor)
+    kinds = ExtractConfig(num_workers=0, include=("dog*/*", "rain/*", "rooster/*", "sea*/*"))
+    embed(SHARED_AUDIO / "esc10_heldout", made, demo_extractor, kinds)
+    labels = [
+        row._replace(fold=Path(row.path).name[0]) for row in labels_of_folders(made)
+    ]  # a file's name begins with its fold
+    report = evaluate_labels(made, labels)
+    assert (report.num_files, report.num_labels, report.folds) == (64, 4, ("4", "5"))
+    assert report.precisions[1] > 0.6  # by chance 0.24
+    assert all(np.mean(probe.accuracies) > 0.6 for probe in report.probes)

@@ -1,0 +1,222 @@
+"""Texts and sounds that find each other: every figure against a computation by brute force."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from indexer.errors import SoundalikeError
+from search.evaluation.embedded import Embedded, read_embedded
+from search.evaluation.retrieval import RetrievalReport, evaluate_retrieval
+
+RECALLS = (1, 5, 10, 50)
+
+
+def random_case(seed: int) -> tuple[Embedded, Embedded]:
+    """Sounds and captions on few directions, so that many scores are equal."""
+    random = np.random.default_rng(seed)
+    num_sounds, most = int(random.integers(1, 30)), int(random.integers(1, 6))
+    directions = random.normal(size=(int(random.integers(2, 8)), 5))
+    ids = [f"clip {number}" for number in range(num_sounds)]
+    owners = np.repeat(np.arange(num_sounds), random.integers(0, most + 1, num_sounds))
+    owners = random.permutation(owners if len(owners) else np.array([0]))
+    pick = lambda count: directions[random.integers(0, len(directions), count)]  # noqa: E731
+    scale = random.uniform(0.1, 10, (num_sounds, 1))  # a cosine does not see it
+    sounds = Embedded(ids, (pick(num_sounds) * scale).astype(np.float32))
+    return sounds, Embedded([ids[owner] for owner in owners], pick(len(owners)).astype(np.float32))
+
+
+def cosine(one: np.ndarray, other: np.ndarray) -> float:
+    one, other = one.astype(np.float64), other.astype(np.float64)
+    return round(float(one @ other / np.linalg.norm(one) / np.linalg.norm(other)), 10)
+
+
+def worst_order(scores: Sequence[float], right: Sequence[bool]) -> list[bool]:
+    """Sort by score; of equal ones, what is wrong comes first. Return which are right."""
+    order = sorted(range(len(scores)), key=lambda place: (-scores[place], right[place]))
+    return [right[place] for place in order]
+
+
+def by_brute_force(audio: Embedded, text: Embedded) -> dict[tuple[str, str, str], float]:
+    columns: dict[tuple[str, str, str], list[float]] = {}
+
+    def note(direction: str, definition: str, name: str, value: float) -> None:
+        columns.setdefault((direction, definition, name), []).append(value)
+
+    for own, vector in zip(text.ids, text.vectors, strict=True):
+        scores = [cosine(vector, sound) for sound in audio.vectors]
+        rank = worst_order(scores, [one == own for one in audio.ids]).index(True) + 1
+        for k in RECALLS:
+            note("text to audio", "Mei, DCASE", f"R@{k}", rank <= k)
+        note("text to audio", "Mei, DCASE", "mAP@10", 1 / rank if rank <= 10 else 0)
+        note("text to audio", "Mei, DCASE", "median rank", rank)
+    for own, vector in zip(audio.ids, audio.vectors, strict=True):
+        if own not in text.ids:
+            continue
+        scores = [cosine(vector, caption) for caption in text.vectors]
+        order = worst_order(scores, [one == own for one in text.ids])
+        rank, num_right = order.index(True) + 1, sum(order)
+        for k in RECALLS:
+            note("audio to text", "Mei", f"R@{k}", rank <= k)
+            note("audio to text", "DCASE", f"R@{k}", sum(order[:k]) / num_right)
+        note("audio to text", "Mei", "mAP@10", 1 / rank if rank <= 10 else 0)
+        note("audio to text", "Mei", "median rank", rank)
+        precisions = [sum(order[:k]) / k for k in range(1, min(10, len(order)) + 1) if order[k - 1]]
+        note("audio to text", "DCASE", "mAP@10", sum(precisions) / num_right)
+    return {
+        key: float(np.median(values) if key[2] == "median rank" else np.mean(values))
+        for key, values in columns.items()
+    }
+
+
+def as_dict(report: RetrievalReport) -> dict[tuple[str, str, str], float]:
+    return {figure[:3]: figure.value for figure in report.figures}
+
+
+@pytest.mark.parametrize("seed", range(100))
+def test_retrieval_equals_brute_force_with_ties(seed: int) -> None:
+    audio, text = random_case(seed)
+    found = as_dict(evaluate_retrieval(audio, text, num_resamples=10))
+    assert found == pytest.approx(by_brute_force(audio, text), abs=1e-12)
+
+
+def test_retrieval_in_blocks_is_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    audio, text = random_case(7)
+    whole = evaluate_retrieval(audio, text, num_resamples=50)
+    monkeypatch.setattr("search.evaluation.retrieval._BLOCK", 3)
+    monkeypatch.setattr("search.evaluation.retrieval._WEIGHTS", 100)
+    for one, other in zip(
+        evaluate_retrieval(audio, text, num_resamples=50).figures, whole.figures, strict=True
+    ):
+        assert one[:3] == other[:3]
+        assert one[3:] == pytest.approx(other[3:])
+
+
+def test_retrieval_where_all_are_equal_finds_nothing_at_the_top() -> None:
+    """A model that says the same of everything must not look good."""
+    ids = [str(number) for number in range(20)]
+    same = Embedded(ids, np.ones((20, 4), np.float32))
+    found = as_dict(evaluate_retrieval(same, same, num_resamples=10))
+    assert found["text to audio", "Mei, DCASE", "median rank"] == 20
+    assert found["audio to text", "DCASE", "R@10"] == 0
+    assert found["audio to text", "Mei", "mAP@10"] == 0
+
+
+def test_retrieval_intervals_hold_the_truth_as_often_as_they_say() -> None:
+    """R@1 of queries that are right with a probability of 0.3, over and over again."""
+    random = np.random.default_rng(0)
+    num_sounds, hits, num_trials = 60, 0, 100
+    ids = [str(number) for number in range(num_sounds)]
+    vectors = np.eye(num_sounds, dtype=np.float32)
+    for trial in range(num_trials):
+        is_right = random.random(num_sounds) < 0.3
+        wrong = (np.arange(num_sounds) + 1) % num_sounds
+        found_at = np.where(is_right, np.arange(num_sounds), wrong)
+        text = Embedded(ids, vectors[found_at])
+        report = evaluate_retrieval(Embedded(ids, vectors), text, num_resamples=200, seed=trial)
+        figure = next(one for one in report.figures if one.name == "R@1")
+        assert figure.low <= figure.value <= figure.high
+        hits += figure.low <= 0.3 <= figure.high
+    assert hits >= 85  # of 95 that are to be expected: below is one in ten thousand
+
+
+def test_retrieval_counts_what_is_left_out() -> None:
+    audio = Embedded(["a", "b", "c"], np.eye(3, dtype=np.float32))
+    text = Embedded(["a", "a", "x", "b"], np.eye(3, dtype=np.float32)[[0, 0, 1, 1]])
+    report = evaluate_retrieval(audio, text, num_resamples=10)
+    assert (report.num_clips, report.num_captions) == (3, 3)
+    assert (report.num_without_audio, report.num_without_text) == (1, 1)
+    assert as_dict(report)["text to audio", "Mei, DCASE", "R@1"] == 1
+
+
+@pytest.mark.parametrize(
+    ("audio", "text", "message"),
+    [
+        (["a", "b"], ["x"], "no text has the id of a sound: the texts begin with 'x'"),
+        (["a", "a"], ["a"], "the sound 'a' comes twice"),
+    ],
+)
+def test_retrieval_without_a_pair_is_an_error(
+    audio: list[str], text: list[str], message: str
+) -> None:
+    with pytest.raises(SoundalikeError, match=message):
+        evaluate_retrieval(
+            Embedded(audio, np.ones((len(audio), 2))), Embedded(text, np.ones((len(text), 2)))
+        )
+
+
+def test_retrieval_of_two_models_is_an_error() -> None:
+    with pytest.raises(SoundalikeError, match="sounds have 2 dimensions and texts 3"):
+        evaluate_retrieval(Embedded(["a"], np.ones((1, 2))), Embedded(["a"], np.ones((1, 3))))
+
+
+# --- files ---------------------------------------------------------------------------------------
+
+VECTORS = 1 + np.arange(6, dtype=np.float32).reshape(3, 2)
+
+
+@pytest.mark.parametrize("name", ["ids.npz", "fixed.parquet", "list.parquet", "scene.parquet"])
+def test_read_embedded_of_every_form(tmp_path: Path, name: str) -> None:
+    path, ids = tmp_path / name, ["a", "b", "c"]
+    if name == "ids.npz":
+        np.savez(path, ids=np.array(ids), embeddings=VECTORS, other=np.zeros(1))
+    else:
+        kind = pa.list_(pa.float32()) if name == "list.parquet" else pa.list_(pa.float32(), 2)
+        column = "scene" if name == "scene.parquet" else "embedding"
+        table = pa.table({"id": ids, column: pa.array(VECTORS.tolist(), kind), "other": [1, 2, 3]})
+        pq.write_table(table, path)
+    found = read_embedded(path)
+    assert found.ids == ids
+    np.testing.assert_array_equal(found.vectors, VECTORS)
+
+
+@pytest.mark.parametrize(
+    ("name", "arrays", "message"),
+    [
+        (
+            "a.npz",
+            {"ids": np.array(["a"])},
+            "has no embeddings or embedding or scene; give an .npz",
+        ),
+        ("a.npz", {"embeddings": VECTORS}, "has no ids or id; give an .npz"),
+        ("a.npz", {"ids": np.array(["a"]), "embeddings": VECTORS}, "has 1 ids and embeddings of"),
+        ("a.npz", {"ids": np.array([]), "embeddings": VECTORS[:0]}, "has 0 ids"),
+        (
+            "a.npz",
+            {"ids": np.array(["a", "b", "c"]), "embeddings": VECTORS * np.float32([1, np.inf])},
+            "the embedding of 'a' is not finite",
+        ),
+        (
+            "a.npz",
+            {"ids": np.array([{}], object), "embeddings": VECTORS[:1]},
+            "Object arrays cannot be loaded",
+        ),
+        ("a.csv", {}, "the suffix '.csv' is of no kind that is read"),
+    ],
+)
+def test_read_embedded_that_is_wrong_says_what(
+    tmp_path: Path, name: str, arrays: dict[str, np.ndarray], message: str
+) -> None:
+    path = tmp_path / name
+    with path.open("wb") as file:
+        np.savez(file, **arrays)
+    with pytest.raises(SoundalikeError, match=message):
+        read_embedded(path)
+
+
+def test_read_embedded_parquet_with_gaps_says_so(tmp_path: Path) -> None:
+    ragged, empty, missing = (tmp_path / f"{name}.parquet" for name in ("ragged", "empty", "no"))
+    pq.write_table(pa.table({"id": ["a", "b"], "scene": [[1.0], [1.0, 2.0, 3.0]]}), ragged)
+    pq.write_table(pa.table({"id": ["a", None], "scene": [[1.0], [2.0]]}), empty)
+    for path, message in (
+        (ragged, "the lists of scene have different lengths"),
+        (empty, "the column id has empty cells"),
+        (missing, "no such file"),
+    ):
+        with pytest.raises(SoundalikeError, match=f"(?i){message}"):
+            read_embedded(path)

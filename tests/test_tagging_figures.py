@@ -1,0 +1,200 @@
+"""mAP, AUC and d': against scikit-learn, a case computed by hand, and a store of one's own."""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from sklearn.metrics import average_precision_score, roc_auc_score
+from synthetic import write_tone
+from test_cli import Run, run
+from test_extract import new_store
+from test_extract import run as embed
+
+from indexer.errors import SoundalikeError
+from indexer.extractor import Extractor
+from indexer.store.reader import Store
+from indexer.tags import TagVocabulary
+from search.evaluation.audioset import Segment, evaluate_audioset, read_segments
+from search.evaluation.show import audioset_lines
+from search.evaluation.tagging import evaluate_tagging
+
+__all__ = ["run"]
+
+TAGS = TagVocabulary.audioset().tags
+
+
+@settings(max_examples=25)
+@given(seed=st.integers(0, 10**6))
+def test_tagging_equals_scikit_learn(seed: int) -> None:
+    random = np.random.default_rng(seed)
+    targets = random.random((40, 9)) < random.uniform(0, 0.6, 9)
+    scores = np.round(random.random((40, 9)), 1)  # many are equal
+    report = evaluate_tagging(targets, scores)
+    held = targets.any(0)
+    assert report.num_classes == held.sum()
+    if held.any():
+        expected = average_precision_score(targets[:, held], scores[:, held], average="macro")
+        assert report.mean_ap == pytest.approx(expected, abs=1e-9)
+    told_apart = held & ~targets.all(0)
+    if told_apart.any():
+        expected = roc_auc_score(targets[:, told_apart], scores[:, told_apart], average="macro")
+        assert report.mean_auc == pytest.approx(expected, abs=1e-9)
+
+
+def test_tagging_of_a_case_by_hand() -> None:
+    """Positives at ranks 1 and 3 of 4: AP (1 + 2/3) / 2; 3 of 4 pairs in order: AUC 0.75."""
+    targets = np.array([[1, 0], [0, 0], [1, 0], [0, 0]], bool)
+    report = evaluate_tagging(targets, np.array([[0.9, 0.1], [0.8, 0.2], [0.7, 0.3], [0.1, 0.4]]))
+    assert report.mean_ap == pytest.approx(5 / 6)
+    assert report.mean_auc == pytest.approx(0.75)
+    assert report.mean_d_prime == pytest.approx(math.sqrt(2) * 0.6744897501960817)
+    assert (report.num_classes, report.num_clips) == (1, 4)
+    assert np.isnan(report.average_precision[1])
+    assert np.isnan(report.d_prime[1])
+
+
+def test_tagging_that_is_perfect_has_no_finite_d_prime() -> None:
+    report = evaluate_tagging(np.array([[True], [False]]), np.array([[0.9], [0.1]]))
+    assert (report.mean_ap, report.mean_auc, report.d_prime[0]) == (1, 1, math.inf)
+    assert math.isnan(report.mean_d_prime)
+
+
+def test_tagging_of_other_shapes_is_an_error() -> None:
+    with pytest.raises(ValueError, match="do not belong together"):
+        evaluate_tagging(np.zeros((2, 3), bool), np.zeros((3, 2)))
+
+
+HEADER = (
+    "# Segments csv created by hand\n# num_ytids=2\n# YTID, start_seconds, end_seconds, labels\n"
+)
+
+
+def test_read_segments_as_published(tmp_path: Path) -> None:
+    path = tmp_path / "eval_segments.csv"
+    path.write_text(
+        HEADER + f'--4gqARaEJE, 0.000, 10.000, "{TAGS[0].mid},{TAGS[74].mid}"\n'
+        f'-_123456789, 30.000, 40.000, "{TAGS[137].mid}"\n'
+    )
+    assert read_segments(path) == [
+        Segment("--4gqARaEJE", 0.0, (0, 74)),
+        Segment("-_123456789", 30.0, (137,)),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("abcdefghijk, 0, 10", "line 4: 3 fields, not YTID, start, end and labels"),
+        ('abcdefghijk, 0, 10, "/m/nothing"', "line 4: '/m/nothing' is none of the 527 labels"),
+        ('abcdefghijk, 0, 10, ""', "line 4: no labels"),
+        (f'abcdefghijk, soon, 10, "{TAGS[0].mid}"', "line 4: the start 'soon' is no number"),
+        ("", "has no segments; give AudioSet's eval_segments.csv"),
+    ],
+)
+def test_read_segments_that_are_wrong_says_where(tmp_path: Path, line: str, message: str) -> None:
+    path = tmp_path / "segments.csv"
+    path.write_text(HEADER + line)
+    with pytest.raises(SoundalikeError, match=message):
+        read_segments(path)
+
+
+def test_read_segments_that_cannot_be_read(tmp_path: Path) -> None:
+    (tmp_path / "noise.csv").write_bytes(b"\xff\xfe\x00\x80")
+    for name, message in (("none.csv", "No such file"), ("noise.csv", "it is no text")):
+        with pytest.raises(SoundalikeError, match=message):
+            read_segments(tmp_path / name)
+
+
+@pytest.fixture(scope="module")
+def evaluated(tmp_path_factory: pytest.TempPathFactory, tiny_extractor: Extractor) -> Path:
+    """A store of 12 clips of the list and one more, with segments.csv beside it."""
+    folder = tmp_path_factory.mktemp("audioset")
+    random = np.random.default_rng(5)
+    lines = []
+    for number in range(14):
+        youtube_id = f"-clip_{number:05}"
+        mids = [TAGS[index].mid for index in random.choice(20, 3, replace=False)]
+        lines.append(f'{youtube_id}, {number}.000, {number + 10}.000, "{",".join(mids)}"\n')
+        name = (youtube_id, f"Y{youtube_id}", f"{youtube_id}_{number}")[number % 3]
+        if number < 12:
+            write_tone(
+                folder / "audio" / f"{name}.wav", 11.5 if number == 4 else 2.0, 150 + 40 * number
+            )
+    write_tone(folder / "audio" / "other.wav", 2.0, 77)
+    (folder / "segments.csv").write_text(HEADER + "".join(lines))
+    store = new_store(folder / "store", tiny_extractor)
+    embed(folder / "audio", store, tiny_extractor)
+    return folder
+
+
+def test_evaluate_audioset_is_of_the_clips_that_are_there(
+    evaluated: Path, tiny_extractor: Extractor
+) -> None:
+    store, segments = Store.open(evaluated / "store"), read_segments(evaluated / "segments.csv")
+    report = evaluate_audioset(store, segments)
+    assert (report.num_segments, report.num_missing, report.num_extra) == (14, 2, 1)
+    assert report.num_of_several_windows == 1
+    # Once more, without the store's help: by file.
+    paths = store.latest_files(("path", "recording_id")).to_pylist()
+    recording = {Path(row["path"]).stem: row["recording_id"] for row in paths}
+    snapshot = store.snapshot()
+    targets, scores = np.zeros((12, 527), bool), np.zeros((12, 527))
+    for row, segment in enumerate(segments[:12]):
+        (stem,) = (stem for stem in recording if segment.youtube_id in stem)
+        ids = snapshot.windows.recording_id
+        place = np.flatnonzero((ids == recording[stem]) & (snapshot.windows.start_sample == 0))
+        scores[row] = tiny_extractor.head().tags(snapshot.scene(place))[0]
+        targets[row, list(segment.labels)] = True
+    held = targets.any(0)
+    expected = average_precision_score(targets[:, held], scores[:, held], average="macro")
+    assert report.tagging.mean_ap == pytest.approx(expected, abs=1e-9)
+    expected = roc_auc_score(targets[:, held], scores[:, held], average="macro")
+    assert report.tagging.mean_auc == pytest.approx(expected, abs=1e-9)
+
+
+def test_evaluate_audioset_without_a_segment_says_how_files_are_named(evaluated: Path) -> None:
+    with pytest.raises(SoundalikeError, match=r"has none of the 1 segments; its files must be"):
+        evaluate_audioset(Store.open(evaluated / "store"), [Segment("x" * 11, 0.0, (1,))])
+
+
+def test_eval_audioset_prints_figures_coverage_and_classes(
+    evaluated: Path, run: Run, tmp_path: Path
+) -> None:
+    classes = tmp_path / "classes.csv"
+    command = ["eval", "audioset", str(evaluated / "store")]
+    options = ["--segments", str(evaluated / "segments.csv")]
+    told = run(*command, *options, "--classes", str(classes)).out
+    assert "12 of 14 segments are in the store (85.7%)" in told
+    assert "in the store and not in the list: 1 file" in told
+    assert "tiny is not a published checkpoint" in told
+    data = json.loads(run(*command, *options, "--format", "json").out)
+    with classes.open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == 527
+    means = [float(row["AP"]) for row in rows if row["AP"]]
+    assert data["num_classes"] == len(means)
+    assert data["mAP"] == pytest.approx(np.mean(means))
+    assert f"{data['mAP']:.3f}" in told
+
+
+def test_eval_audioset_of_a_published_checkpoint_shows_its_row(evaluated: Path) -> None:
+    store = Store.open(evaluated / "store")
+    object.__setattr__(store, "checkpoint", "convnext-tiny-471")
+    report = evaluate_audioset(store, read_segments(evaluated / "segments.csv"))
+    lines = list(audioset_lines(report))
+    assert lines[-1].split() == [
+        *["published,", "whole", "evaluation", "set"],
+        "0.471",
+        "0.973",
+        "3.071",
+    ]
+    object.__setattr__(store, "checkpoint", "demo")
+    *_, last = audioset_lines(evaluate_audioset(store, read_segments(evaluated / "segments.csv")))
+    assert last.startswith("demo was trained on 3,200 short clips")

@@ -203,7 +203,9 @@ class Bench:
         yield f"|---{'|---' * len(counts)}|"
         for kind in FORMATS:
             library = self._library(kind)
-            found = by_turns({str(n): _reading(library, n) for n in counts}, 3)
+            found = by_turns(
+                {str(n): _reading(library, n, defers=self.kind == "cuda") for n in counts}, 3
+            )
             self.figures.setdefault("decode", {})[kind] = found
             yield f"| {kind} | {' | '.join(f'{one:.0f}' for one in found.values())} |"
 
@@ -245,7 +247,7 @@ class Bench:
                 yield f"| {name} {value} | {rate(outcome):.2f} | {told} |"
 
 
-def _reading(library: Path, num_workers: int) -> Callable[[], float]:
+def _reading(library: Path, num_workers: int, *, defers: bool) -> Callable[[], float]:
     found = walk(library)
     work = Work(
         root=library,
@@ -255,6 +257,7 @@ def _reading(library: Path, num_workers: int) -> Callable[[], float]:
         known=np.empty(0, ID_DTYPE),
         partial={},
         max_duration_s=3600,
+        defers=defers,
     )
 
     def read() -> float:

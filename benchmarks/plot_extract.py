@@ -32,11 +32,11 @@ def draw(figures: dict[str, Any], out: Path) -> None:
     for axis in (readers, batches):
         axis.axhline(figures["limit"], color=_INK, linestyle=":", label="products alone, the limit")
     for axis in (reading, readers, batches):
-        axis.set_ylim(bottom=0)
+        axis.set_ylim(0, 1.3 * axis.get_ylim()[1])  # room for the legend
         axis.set_ylabel("windows of 10 s per second")
         axis.spines[["top", "right"]].set_visible(False)
         axis.grid(alpha=0.3)
-        axis.legend(frameon=False, fontsize=9)
+        axis.legend(frameon=False, fontsize=9, loc="upper left", ncols=2)
     figure.tight_layout()
     out.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(out, transparent=True, metadata={"Date": None})

@@ -5,29 +5,24 @@ Digests show that bytes are as they were written. Whether they were right, only 
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import pyarrow.compute as pc
 import torch
 
-from indexer.audio import open_audio
-from indexer.dataset import recording_digest
 from indexer.errors import AudioError
 from indexer.extractor import Extractor
-from indexer.paths import local_path
-from indexer.store.ledger import Ids, Integers, contains, id_bytes, ids_from_column
+from indexer.recorded import RecordedFiles, decode_window
+from indexer.store.ledger import Ids, Integers, id_bytes
 from indexer.store.part import FRAMES_FILE, SCENE_FILE
 from indexer.store.reader import Store
 from indexer.store.schema import Origin
 from indexer.store.snapshot import Snapshot
 from indexer.store.verify import Problem
-from indexer.windows import Geometry, Samples, Window
 
 #: Between two runs in fp32 on the same device, whatever else is in the batch; measured on one
 #: machine, nothing differs at all.
@@ -100,7 +95,7 @@ def recompute(
     )
     snapshot = store.snapshot()
     rows = _sample(snapshot.windows.recording_id, num_windows, seed)
-    files = _Files(_live_paths(store, np.unique(snapshot.windows.recording_id[rows])))
+    files = RecordedFiles(store, np.unique(snapshot.windows.recording_id[rows]))
     report = DeepReport()
     for number, row in enumerate(rows.tolist()):
         found = files.holding(id_bytes(snapshot.windows.recording_id[row]))
@@ -126,53 +121,6 @@ def _sample(recording_id: Ids, num_windows: int, seed: int) -> Integers:
     return np.sort(shuffled[np.argsort(turn, kind="stable")[:num_windows]])
 
 
-def _live_paths(store: Store, recordings: Ids) -> dict[bytes, list[Path]]:
-    """Return recording → the files that held it when they were last read."""
-    rows = store.latest_files(("recording_id", "library_id", "path", "status"))
-    present = rows.filter(pc.equal(rows["status"], "ok"))
-    wanted = present.filter(contains(recordings, ids_from_column(present["recording_id"])))
-    roots = store.libraries()
-    paths: dict[bytes, list[Path]] = {}
-    for row in wanted.to_pylist():
-        if row["library_id"] in roots:
-            path = roots[row["library_id"]] / local_path(row["path"])
-            paths.setdefault(row["recording_id"], []).append(path)
-    return paths
-
-
-class _Found(NamedTuple):
-    """A file that holds a recording, or whether some file that held it has other content now."""
-
-    path: Path | None
-    has_changed: bool
-
-
-class _Files:
-    """Where recordings are today; each file is read once."""
-
-    def __init__(self, paths: Mapping[bytes, list[Path]]) -> None:
-        self._paths = paths
-        self._known: dict[bytes, _Found] = {}
-
-    def holding(self, recording_id: bytes) -> _Found:
-        """Return a file whose content is the recording's, by its digest."""
-        if recording_id not in self._known:
-            self._known[recording_id] = self._look(recording_id)
-        return self._known[recording_id]
-
-    def _look(self, recording_id: bytes) -> _Found:
-        has_changed = False
-        for path in self._paths.get(recording_id, []):
-            try:
-                if recording_digest(path) == recording_id:
-                    return _Found(path, has_changed=False)
-            except AudioError as error:
-                has_changed |= error.stage != "access"  # an empty file, or a folder
-            else:
-                has_changed = True
-        return _Found(None, has_changed)
-
-
 def _problems(
     store: Store, snapshot: Snapshot, row: int, path: Path, extractor: Extractor
 ) -> Iterator[Problem]:
@@ -181,7 +129,7 @@ def _problems(
     scene_file, frames_file = part.path / SCENE_FILE, part.path / FRAMES_FILE
     where = f"{path} at {window.start_s:.2f} s"
     try:
-        waveform, codec = _decoded(path, window, store.identity.geometry)
+        waveform, codec = decode_window(path, window, store.identity.geometry)
     except AudioError as error:
         yield Problem(scene_file, f"{where}: its audio cannot be decoded again: {error}")
         return
@@ -199,22 +147,6 @@ def _problems(
         if difference:
             file = frames_file if what == "frames" else scene_file
             yield Problem(file, f"{where}: its audio gives other {what}, {difference}")
-
-
-def _decoded(path: Path, window: Window, geometry: Geometry) -> tuple[Samples, str]:
-    """Return a window's waveform as the network was given it, and the codec of its file."""
-    with open_audio(
-        path,
-        start_sample=window.start_sample,
-        num_samples=window.num_samples,
-        max_duration_s=math.inf,  # the store may have been made with a greater limit than usual
-    ) as audio:
-        cuts = list(geometry.cut(audio.blocks()))
-    if audio.num_samples != window.num_samples:
-        raise AudioError(
-            "decode", f"{audio.num_samples} samples at 32 kHz, not {window.num_samples}"
-        )
-    return cuts[0].waveform, audio.info.codec
 
 
 def _tolerance(origin: Origin, extractor: Extractor, codec: str) -> float | None:

@@ -23,7 +23,10 @@ app = typer.Typer(
 def audioset(
     store: StoreArgument,
     segments: Annotated[
-        Path, typer.Option(metavar="CSV", help="AudioSet's eval_segments.csv, as published.")
+        Path,
+        typer.Option(
+            metavar="FILE", help="AudioSet's eval_segments.csv, as published, or PANNs' eval.h5."
+        ),
     ],
     classes: Annotated[
         Path | None, typer.Option(metavar="CSV", help="Write a table of all 527 classes.")

@@ -4,13 +4,25 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from indexer.cli import FormatOption, QuietOption, StoreArgument, step_bar
+from indexer.cli import (
+    CheckpointOption,
+    DeviceOption,
+    FormatOption,
+    QuietOption,
+    StoreArgument,
+    download_bar,
+    step_bar,
+)
 from indexer.paths import printable
 from search.export.consent import Consent
+
+if TYPE_CHECKING:
+    from indexer.extractor import Extractor
+    from indexer.store.reader import Store
 
 TablesArgument = Annotated[
     list[Path],
@@ -102,13 +114,18 @@ def labels(
     threshold: Annotated[
         float, typer.Option(metavar="P", min=0, max=1, help="Probability that counts as heard.")
     ] = 0.25,
+    recompute: Annotated[
+        bool, typer.Option("--recompute", help="Embed the audio again: the store has no frames.")
+    ] = False,
+    checkpoint: CheckpointOption = None,
+    device: DeviceOption = "auto",
     output: FormatOption = "text",
     quiet: QuietOption = False,
 ) -> None:
     """Write when each tag is heard: a label file for every recording.
 
     From the frame embeddings, every 0.32 s, averaged over a second. A group such as Animal means
-    all that is below it.
+    all that is below it. A store made with --frames none needs --recompute, and its audio.
 
     Example: soundalike export labels recordings.soundalike --tag Bird --output labels
     """
@@ -116,13 +133,16 @@ def labels(
     from indexer.store.reader import Store
     from search.export.label_files import export_labels, outputs_of
 
+    opened = Store.open(store)
+    extractor = _pooling(opened, checkpoint, device, quiet=quiet) if recompute else None
     with step_bar("listening", "recording", quiet=quiet) as show:
         report = export_labels(
-            Store.open(store),
+            opened,
             folder,
             form,
             tags=outputs_of(tag) if tag else None,
             threshold=threshold,
+            extractor=extractor,
             progress=show,
         )
     spans = sum(file.num_spans for file in report.files)
@@ -133,6 +153,16 @@ def labels(
         told = f"{count(spans, 'span')} in {count(len(report.files), 'file')} below {folder}"
         rest = f"; in {report.num_silent:,} nothing is heard" if report.num_silent else ""
         typer.echo(printable(told + rest))
+
+
+def _pooling(store: Store, checkpoint: str | None, device: str, *, quiet: bool) -> Extractor:
+    """Return what computes the frames of a store again."""
+    from indexer.extractor import Extractor
+    from indexer.model.checkpoint import load_checkpoint
+
+    with download_bar(quiet=quiet) as show:
+        loaded = load_checkpoint(checkpoint or store.checkpoint, progress=show)
+    return Extractor(loaded, device=device, frames="pooled")
 
 
 def _windows_command(form: Literal["csv", "jsonl", "npy"], summary: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import PurePosixPath
 from typing import NamedTuple
@@ -60,12 +61,15 @@ class StoredClips:
         """Look at the names of all live files."""
         self.num_unnamed = 0
         self._recordings: dict[Clip, bytes] = {}
-        for path, recording in _live_files(store):
+        for path, recording in store.live_files():
             clip = clip_of(path)
             if clip is None:
                 self.num_unnamed += 1
             else:  # of several files for one clip, the first by name counts
                 self._recordings.setdefault(clip, recording)
+        self._of_video: dict[str, list[Clip]] = defaultdict(list)
+        for clip in self._recordings:
+            self._of_video[clip.youtube_id].append(clip)
         windows = snapshot.windows
         self._order = np.lexsort((windows.start_sample, windows.recording_id))
         self._sorted_ids = windows.recording_id[self._order]
@@ -76,8 +80,15 @@ class StoredClips:
     def __iter__(self) -> Iterator[Clip]:
         return iter(self._recordings)
 
-    def find(self, youtube_id: str, start_s: float) -> Clip | None:
-        """Return the clip as it is kept; a name without a start stands for whichever is meant."""
+    def find(self, youtube_id: str, start_s: float | None) -> Clip | None:
+        """Return the clip as it is kept.
+
+        A name without a start stands for whichever is meant; and if no start is asked for, the
+        video's only clip is meant.
+        """
+        if start_s is None:
+            of_video = self._of_video.get(youtube_id, [])
+            return of_video[0] if len(of_video) == 1 else None
         for start_ms in (round(1000 * start_s), None):
             clip = Clip(youtube_id, start_ms)
             if clip in self._recordings:
@@ -91,9 +102,3 @@ class StoredClips:
             np.searchsorted(self._sorted_ids, wanted, side) for side in ("left", "right")
         )
         return self._order[first:last]
-
-
-def _live_files(store: Store) -> list[tuple[str, bytes]]:
-    table = store.latest_files(("path", "recording_id", "status"))
-    rows = zip(*(table[name].to_pylist() for name in table.column_names), strict=True)
-    return sorted((path, bytes(recording)) for path, recording, status in rows if status == "ok")

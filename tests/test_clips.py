@@ -70,4 +70,6 @@ def test_stored_clips_have_the_rows_of_their_windows(
         assert len(set(snapshot.windows.recording_id[rows].tolist())) == 1
     assert clips.find("0123456789b", 7.0) == Clip("0123456789b", None)  # wherever it begins
     assert clips.find("0123456789a", 7.0) is None
+    assert clips.find("0123456789a", None) == Clip("0123456789a", 1000)
+    assert clips.find("nothing----", None) is None
     assert clips.find("-_3456789AB", 31.0) is None

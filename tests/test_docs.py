@@ -168,6 +168,8 @@ def test_experiments_page_commands_and_python_run(
     assert "6 files with 2 labels" in printed
     assert "tested on that (2 given)" in printed
     assert "4 sounds, 8 captions" in printed
+    assert "windows.csv: 6 windows" in printed
+    assert np.load(laboratory / "scenes.npy").shape == (6, 768)
     assert len((laboratory / "classes.csv").read_text().splitlines()) == 528
     (code,) = blocks(page, "python")
     exec(compile(code, str(page), "exec"), {})

@@ -177,6 +177,43 @@ def test_export_labels_without_frames_says_what_to_do(
         export_labels(made, tmp_path / "labels", "csv")
 
 
+@pytest.fixture
+def without_frames(tmp_path: Path, tiny_checkpoint: Checkpoint) -> Store:
+    write_tone(tmp_path / "library" / "one.wav", 12.0, 440)
+    write_tone(tmp_path / "library" / "two.flac", 3.0, 880, rate=44_100)
+    extractor = Extractor(tiny_checkpoint, device="cpu", frames="none")
+    made = new_store(tmp_path / "none", extractor)
+    embed(tmp_path / "library", made, extractor)
+    return made
+
+
+def test_export_labels_recomputed_are_those_of_stored_frames(
+    without_frames: Store, tmp_path: Path, tiny_extractor: Extractor
+) -> None:
+    made = new_store(tmp_path / "pooled", tiny_extractor)
+    embed(tmp_path / "library", made, tiny_extractor)
+    export_labels(made, tmp_path / "stored", "csv", threshold=0.45)
+    export_labels(
+        without_frames, tmp_path / "again", "csv", threshold=0.45, extractor=tiny_extractor
+    )
+    for name in ("one.wav.csv", "two.flac.csv"):
+        stored, again = (
+            (tmp_path / folder / name).read_text().splitlines() for folder in ("stored", "again")
+        )
+        assert len(stored) > 100
+        assert len(set(stored) ^ set(again)) <= 0.05 * len(stored)  # at the threshold's edge
+
+
+def test_export_labels_recomputed_without_the_audio_or_the_checkpoint_says_so(
+    without_frames: Store, tmp_path: Path, tiny_extractor: Extractor, demo_extractor: Extractor
+) -> None:
+    with pytest.raises(SoundalikeError, match=r"demo is not what .* was made with; give tiny"):
+        export_labels(without_frames, tmp_path / "labels", "csv", extractor=demo_extractor)
+    (tmp_path / "library" / "one.wav").unlink()
+    with pytest.raises(SoundalikeError, match="is not where it was, or has changed"):
+        export_labels(without_frames, tmp_path / "labels", "csv", extractor=tiny_extractor)
+
+
 def test_outputs_of_a_group_are_those_below_it() -> None:
     vocabulary = TagVocabulary.audioset()
     animal = vocabulary.outputs(vocabulary.resolve("Animal"))

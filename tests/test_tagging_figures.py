@@ -6,7 +6,9 @@ import csv
 import json
 import math
 from pathlib import Path
+from typing import Any
 
+import h5py
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -101,6 +103,44 @@ def test_read_segments_as_published(tmp_path: Path) -> None:
 def test_read_segments_that_are_wrong_says_where(tmp_path: Path, line: str, message: str) -> None:
     path = tmp_path / "segments.csv"
     path.write_text(HEADER + line)
+    with pytest.raises(SoundalikeError, match=message):
+        read_segments(path)
+
+
+def test_read_segments_of_panns_are_those_of_the_list(evaluated: Path, tmp_path: Path) -> None:
+    segments = read_segments(evaluated / "segments.csv")
+    targets = np.zeros((len(segments), 527), bool)
+    for row, segment in enumerate(segments):
+        targets[row, list(segment.labels)] = True
+    names = [f"Y{segment.youtube_id}.wav".encode() for segment in segments]
+    with h5py.File(tmp_path / "eval.h5", "w") as file:
+        file["audio_name"], file["target"] = names, targets
+    store = Store.open(evaluated / "store")
+    found = evaluate_audioset(store, read_segments(tmp_path / "eval.h5"))
+    expected = evaluate_audioset(store, segments)
+    assert found.tagging.mean_ap == expected.tagging.mean_ap
+    assert (found.num_missing, found.num_extra) == (expected.num_missing, expected.num_extra)
+
+
+@pytest.mark.parametrize(
+    ("held", "message"),
+    [
+        ({"audio_name": [b"Yabcdefghijk.wav"]}, "it needs the datasets audio_name and target"),
+        ({"audio_name": [b"Yabcdefghijk.wav"], "target": np.zeros((1, 5))}, r"target is \(1, 5\)"),
+        ({"audio_name": [b"dog.wav"], "target": np.zeros((1, 527))}, "'dog.wav' is no name of a"),
+        (None, "it needs the datasets"),
+    ],
+)
+def test_read_segments_of_panns_that_are_wrong_says_what(
+    tmp_path: Path, held: dict[str, Any] | None, message: str
+) -> None:
+    path = tmp_path / "eval.h5"
+    if held is None:
+        path.write_text("no HDF5")
+    else:
+        with h5py.File(path, "w") as file:
+            for name, value in held.items():
+                file[name] = value
     with pytest.raises(SoundalikeError, match=message):
         read_segments(path)
 

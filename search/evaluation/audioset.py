@@ -8,16 +8,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
+import h5py
 import numpy as np
 
 from indexer.errors import SoundalikeError
 from indexer.store.reader import Store
 from indexer.store.schema import NUM_TAGS
 from indexer.tags import TagVocabulary
-from search.clips import Clip, StoredClips
+from search.clips import Clip, StoredClips, clip_of
 from search.evaluation.tagging import Mask, TaggingReport, evaluate_tagging
 
 _NUM_FIELDS = 4
+_HDF5 = {".h5", ".hdf", ".hdf5"}
 
 
 class Published(NamedTuple):
@@ -37,12 +39,12 @@ class Segment(NamedTuple):
 
     Attributes:
         youtube_id: 11 characters.
-        start_s: Where the clip begins in the video.
+        start_s: Where the clip begins in the video; None if nobody says.
         labels: Indices of its tags among the 527.
     """
 
     youtube_id: str
-    start_s: float
+    start_s: float | None
     labels: tuple[int, ...]
 
 
@@ -70,15 +72,18 @@ class AudioSetReport:
 
 
 def read_segments(path: Path) -> list[Segment]:
-    """Read a list of segments as AudioSet publishes it.
+    """Read a list of segments as AudioSet publishes it, or the targets that PANNs makes of it.
 
     Args:
         path: A CSV of YouTube id, start and end in seconds, and the mids of the labels in quotes;
-            lines that begin with # are comments.
+            lines that begin with # are comments. Or an .h5 with the datasets audio_name (n names
+            of files, `YID.wav`) and target (n, 527).
 
     Raises:
         SoundalikeError: If the file is not there, or a line is not of that form; names the line.
     """
+    if path.suffix in _HDF5:
+        return list(_targets_of_panns(path))
     try:
         with path.open(newline="", encoding="utf-8") as file:
             segments = list(_segments(path, file))
@@ -110,6 +115,28 @@ def _segments(path: Path, lines: Iterator[str]) -> Iterator[Segment]:
         except ValueError as error:
             raise SoundalikeError(f"{where}: the start {row[1]!r} is no number") from error
         yield Segment(row[0], start_s, tuple(index_of[mid] for mid in mids))
+
+
+def _targets_of_panns(path: Path) -> Iterator[Segment]:
+    try:
+        with h5py.File(path) as file:
+            names, targets = file["audio_name"][:], file["target"][:]
+    except (OSError, KeyError) as error:
+        raise SoundalikeError(
+            f"cannot read {path}: {error}; it needs the datasets audio_name and target"
+        ) from error
+    if targets.shape != (len(names), NUM_TAGS):
+        raise SoundalikeError(
+            f"{path}: target is {targets.shape}, and with {len(names)} names not "
+            f"({len(names)}, {NUM_TAGS})"
+        )
+    for name, target in zip(names, targets, strict=True):
+        text = name.decode() if isinstance(name, bytes) else str(name)
+        clip = clip_of(text)
+        if clip is None:
+            raise SoundalikeError(f"{path}: {text!r} is no name of a clip, such as YID.wav")
+        start_s = None if clip.start_ms is None else clip.start_ms / 1000
+        yield Segment(clip.youtube_id, start_s, tuple(np.flatnonzero(target).tolist()))
 
 
 def evaluate_audioset(store: Store, segments: list[Segment]) -> AudioSetReport:

@@ -136,7 +136,7 @@ def labels_of_folders(store: Store) -> list[Labelled]:
     """Return every file of a store with the name of the folder that it lies in as its label."""
     return [
         Labelled(path, PurePosixPath(path).parent.name, None)
-        for path in _recordings(store)
+        for path, _ in store.live_files()
         if PurePosixPath(path).parent.name
     ]
 
@@ -161,7 +161,7 @@ def evaluate_labels(store: Store, labels: Sequence[Labelled]) -> LabelsReport:
         raise SoundalikeError(
             f"{len(kept)} of {len(labels)} labelled files are in {store.path}, with "
             f"{len(names)} labels: at least two are needed; paths are those of the library, such "
-            f"as {next(iter(_recordings(store)), 'none')!r}"
+            f"as {next((path for path, _ in store.live_files()), 'none')!r}"
         )
     vectors = _file_vectors(store, [recording for _, recording in found])
     classes = np.array([names.index(labelled.label) for labelled in kept])
@@ -181,15 +181,8 @@ def evaluate_labels(store: Store, labels: Sequence[Labelled]) -> LabelsReport:
     )
 
 
-def _recordings(store: Store) -> dict[str, bytes]:
-    """Return path → recording of every live file."""
-    table = store.latest_files(("path", "recording_id", "status"))
-    rows = zip(*(table[name].to_pylist() for name in table.column_names), strict=True)
-    return {path: recording for path, recording, status in sorted(rows) if status == "ok"}
-
-
 def _found(store: Store, labels: Sequence[Labelled]) -> list[tuple[Labelled, bytes]]:
-    recordings = _recordings(store)
+    recordings = dict(store.live_files())
     by_name: dict[str, list[str]] = defaultdict(list)
     for path in recordings:
         by_name[PurePosixPath(path).name].append(path)

@@ -90,13 +90,7 @@ class Source:
         rows_of: dict[bytes, list[int]] = defaultdict(list)
         for row in np.lexsort((windows.start_sample, windows.recording_id)):
             rows_of[id_bytes(windows.recording_id[row])].append(int(row))
-        table = self.store.latest_files(("path", "recording_id", "status"))
-        columns = (table[name].to_pylist() for name in table.column_names)
-        recordings = {
-            PurePosixPath(path).name: recording
-            for path, recording, status in zip(*columns, strict=True)
-            if status == "ok"
-        }
+        recordings = {PurePosixPath(path).name: one for path, one in self.store.live_files()}
 
         def find(captioned: Captioned) -> npt.NDArray[np.int64]:
             recording = recordings.get(captioned.file_id)

@@ -12,11 +12,13 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 
-from indexer.errors import SoundalikeError
+from indexer.extractor import Extractor
 from indexer.store.ledger import Integers, id_bytes
-from indexer.store.reader import Store
+from indexer.store.reader import Head, Store
+from indexer.store.snapshot import Snapshot
 from indexer.tags import TagVocabulary
 from indexer.windows import SAMPLE_RATE_HZ
+from search.export.frames import Frames, RecomputedFrames, StoredFrames
 from search.export.spans import Span, frame_tags, merged, spans_of_window
 
 LabelForm = Literal["audacity", "raven", "csv"]
@@ -61,6 +63,7 @@ def export_labels(
     *,
     tags: Sequence[int] | None = None,
     threshold: float = 0.25,
+    extractor: Extractor | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> LabelsExport:
     """Write when each tag is heard, for every recording of a store.
@@ -70,25 +73,27 @@ def export_labels(
     library, and are called like them, with a suffix more.
 
     Args:
-        store: With frame embeddings.
+        store: With frame embeddings, unless there is an extractor.
         folder: Where to; it is made.
         form: "audacity" (start, end, name), "raven" (a selection table) or "csv".
         tags: Indices among the 527; None for all.
         threshold: Probability that counts as heard.
+        extractor: Computes frames again from the audio: of the store's checkpoint, with
+            frames="pooled". None reads the stored ones.
         progress: Called with recordings done and recordings in all.
 
     Raises:
-        SoundalikeError: If the store keeps no frames.
+        SoundalikeError: If the store keeps no frames, or the audio cannot be read again.
     """
-    if store.identity.frames == "none":
-        raise SoundalikeError(
-            f"{store.path} has no frame embeddings, and they say when a tag is heard; embed again "
-            f"with --frames pooled"
-        )
+    snapshot = store.snapshot()
+    frames: StoredFrames | RecomputedFrames = (
+        RecomputedFrames(store, snapshot, extractor) if extractor else StoredFrames(store, snapshot)
+    )
     wanted = range(len(TagVocabulary.audioset().tags)) if tags is None else tags
     paths = _paths(store)
     written, num_silent = [], 0
-    for done, (recording, spans) in enumerate(_recordings(store, wanted, threshold), start=1):
+    found = _recordings(snapshot, store.head(), frames, wanted, threshold)
+    for done, (recording, spans) in enumerate(found, start=1):
         for path in paths.get(recording, ()):
             if not spans:
                 num_silent += 1
@@ -131,9 +136,12 @@ def _paths(store: Store) -> dict[bytes, list[str]]:
 
 
 def _recordings(
-    store: Store, tags: Sequence[int], threshold: float
+    snapshot: Snapshot,
+    head: Head,
+    frames: Callable[[Integers], Sequence[Frames]],
+    tags: Sequence[int],
+    threshold: float,
 ) -> Iterator[tuple[bytes, list[Span]]]:
-    snapshot, head = store.snapshot(), store.head()
     windows = snapshot.windows
     order = np.lexsort((windows.start_sample, windows.recording_id))
     edges = np.flatnonzero(windows.recording_id[order][1:] != windows.recording_id[order][:-1]) + 1
@@ -141,10 +149,9 @@ def _recordings(
     for rows in groups:
         spans: list[Span] = []
         for some in np.array_split(rows, -(-len(rows) // _WINDOWS)):
-            frames = [one if one.ndim == 2 else one.mean(1) for one in snapshot.frames(some)]
             places = windows.take(some)
             for one, start, length in zip(
-                frames, places.start_sample, places.num_samples, strict=True
+                frames(some), places.start_sample, places.num_samples, strict=True
             ):
                 start_s, duration_s = start / SAMPLE_RATE_HZ, length / SAMPLE_RATE_HZ
                 heard = frame_tags(one, head)

@@ -13,7 +13,6 @@ import numpy as np
 
 from indexer.errors import SoundalikeError
 from indexer.heard import heard
-from indexer.store.ledger import id_bytes
 from indexer.store.reader import Store
 from indexer.store.schema import EMBEDDING_DIM
 from indexer.store.snapshot import Float16, Float32
@@ -70,15 +69,13 @@ def export_windows(
 
 
 def _rows(store: Store) -> Iterator[_Row]:
-    table = store.latest_files(("path", "recording_id", "status"))
     paths: dict[bytes, list[str]] = defaultdict(list)
-    for row in table.to_pylist():
-        if row["status"] == "ok":
-            paths[row["recording_id"]].append(row["path"])
+    for path, recording in store.live_files():
+        paths[recording].append(path)
     for block in store.snapshot().blocks():
         for row, (scene, tags) in enumerate(zip(block.scene, block.tags, strict=True)):
             window = block.windows.window(row)
-            yield _Row(window, sorted(paths[id_bytes(window.recording_id)]), scene, tags)
+            yield _Row(window, paths[window.recording_id], scene, tags)
 
 
 def _counted(

@@ -1,0 +1,92 @@
+"""Frame embeddings of a store; of one that keeps none, from the audio once more."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from indexer.errors import AudioError, SoundalikeError
+from indexer.extractor import Extractor
+from indexer.recorded import RecordedFiles, decode_window
+from indexer.store.ledger import Integers, id_bytes
+from indexer.store.reader import Store
+from indexer.store.snapshot import Snapshot
+
+Frames = npt.NDArray[np.floating]
+
+
+class StoredFrames:
+    """Reads what the store has."""
+
+    def __init__(self, store: Store, snapshot: Snapshot) -> None:
+        """Check that there is something to read.
+
+        Raises:
+            SoundalikeError: If the store keeps no frames.
+        """
+        if store.identity.frames == "none":
+            raise SoundalikeError(
+                f"{store.path} has no frame embeddings, and they say when a tag is heard; "
+                f"--recompute computes them from the audio, or embed again with --frames pooled"
+            )
+        self._snapshot = snapshot
+
+    def __call__(self, rows: Integers) -> Sequence[Frames]:
+        """Return (T, 768) of each row, averaged over frequency."""
+        found = self._snapshot.frames(rows)
+        return [one if one.ndim == 2 else one.mean(1, dtype=np.float32) for one in found]
+
+
+class RecomputedFrames:
+    """Embeds the audio again."""
+
+    def __init__(self, store: Store, snapshot: Snapshot, extractor: Extractor) -> None:
+        """Prepare.
+
+        Args:
+            store: Whose files are looked for where they were when they were last read.
+            snapshot: Of it.
+            extractor: Of the store's checkpoint, with frames="pooled".
+
+        Raises:
+            SoundalikeError: If the extractor is of another checkpoint.
+        """
+        if extractor.checkpoint.digest != store.identity.weights:
+            raise SoundalikeError(
+                f"{extractor.checkpoint.name} is not what {store.path} was made with; give "
+                f"{store.checkpoint} as --checkpoint"
+            )
+        self._geometry, self._snapshot, self._extractor = (
+            store.identity.geometry,
+            snapshot,
+            extractor,
+        )
+        self._files = RecordedFiles(store, np.unique(snapshot.windows.recording_id))
+
+    def __call__(self, rows: Integers) -> Sequence[Frames]:
+        """Return (T, 768) of each row, averaged over frequency.
+
+        Raises:
+            SoundalikeError: If the audio is no longer there, has changed, or cannot be decoded.
+        """
+        return [self._frames(int(row)) for row in rows]
+
+    def _frames(self, row: int) -> Frames:
+        window = self._snapshot.windows.window(row)
+        path = self._files.holding(id_bytes(window.recording_id)).path
+        if path is None:
+            raise SoundalikeError(
+                f"the audio of window {window.window_id} is not where it was, or has changed; run "
+                f"'soundalike index' on its library again"
+            )
+        try:
+            waveform, _ = decode_window(path, window, self._geometry)
+        except AudioError as error:
+            raise SoundalikeError(f"{path} cannot be decoded again: {error.reason}") from error
+        frames = self._extractor(torch.from_numpy(waveform)[None]).frames
+        assert frames is not None
+        found: Frames = frames[0]
+        return found

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -24,21 +25,23 @@ from search.nodes import Compared, Either, Every, Heard, Negation, Node, Operand
 from search.places import Places
 from search.segments import Generation, Segment
 
+#: The first whole number that a column of them cannot hold.
+_INT64_END = 2**63
 #: Of the operators without "not" in front.
-_TESTS: dict[str, Callable[[pa.Array, pa.Array], pa.Array]] = {
-    "=": lambda values, to: pc.equal(values, to[0]),
-    "!=": lambda values, to: pc.not_equal(values, to[0]),
-    "<": lambda values, to: pc.less(values, to[0]),
-    "<=": lambda values, to: pc.less_equal(values, to[0]),
-    ">": lambda values, to: pc.greater(values, to[0]),
-    ">=": lambda values, to: pc.greater_equal(values, to[0]),
+_TESTS: dict[str, Callable[[pa.Array, Sequence[Operand]], pa.Array]] = {
+    "=": lambda values, to: pc.equal(*_alike(values, to[0])),
+    "!=": lambda values, to: pc.not_equal(*_alike(values, to[0])),
+    "<": lambda values, to: pc.less(*_alike(values, to[0])),
+    "<=": lambda values, to: pc.less_equal(*_alike(values, to[0])),
+    ">": lambda values, to: pc.greater(*_alike(values, to[0])),
+    ">=": lambda values, to: pc.greater_equal(*_alike(values, to[0])),
     "between": lambda values, to: pc.and_(
-        pc.greater_equal(values, to[0]), pc.less_equal(values, to[1])
+        pc.greater_equal(*_alike(values, to[0])), pc.less_equal(*_alike(values, to[1]))
     ),
-    "in": lambda values, to: pc.is_in(values, value_set=to),
-    "like": lambda values, to: pc.match_substring_regex(values, _regex(to[0].as_py())),
+    "in": lambda values, to: reduce(pc.or_, [pc.equal(*_alike(values, one)) for one in to]),
+    "like": lambda values, to: pc.match_substring_regex(values, _regex(str(to[0]))),
     "ilike": lambda values, to: pc.match_substring_regex(
-        values, _regex(to[0].as_py()), ignore_case=True
+        values, _regex(str(to[0])), ignore_case=True
     ),
 }
 
@@ -215,22 +218,29 @@ def holds(values: pa.Array, comparison: Compared) -> Mask:
     elif comparison.column.kind == "empty":
         return np.zeros(len(values), bool)
     else:
-        values, operands = _alike(values, comparison.operands)
-        result = _TESTS[operator.removeprefix("not ")](values, operands)
+        result = _TESTS[operator.removeprefix("not ")](values, comparison.operands)
         if operator.startswith("not "):
             result = pc.invert(result)
         result = pc.and_(pc.fill_null(result, fill_value=False), pc.is_valid(values))
     return np.asarray(result.to_numpy(zero_copy_only=False))
 
 
-def _alike(values: pa.Array, operands: Sequence[Operand]) -> tuple[pa.Array, pa.Array]:
-    """Return both in one type: whole numbers as such if all of them are."""
-    is_whole = all(isinstance(operand, int) for operand in operands)
-    if pa.types.is_integer(values.type) and not is_whole:
-        values = values.cast(pa.float64(), safe=False)
+def _alike(values: pa.Array, operand: Operand) -> tuple[pa.Array, pa.Scalar]:
+    """Return both in one type, so that comparing them is exact.
+
+    As floats, whole numbers from 2^53 on would be rounded. Floats that are no whole numbers are all
+    smaller than that, and what is rounded stays on the same side of them.
+    """
+    if pa.types.is_integer(values.type):
+        if isinstance(operand, float) and operand.is_integer():
+            operand = int(operand)
+        if isinstance(operand, int) and not -_INT64_END <= operand < _INT64_END:
+            operand = math.copysign(math.inf, operand)  # no value reaches it
+        if isinstance(operand, float):
+            values = values.cast(pa.float64(), safe=False)
     if pa.types.is_floating(values.type):
-        operands = [float(operand) for operand in operands]  # type: ignore[arg-type]
-    return values, pa.array(operands, values.type)
+        operand = float(operand)  # type: ignore[arg-type]
+    return values, pa.scalar(operand, values.type)
 
 
 def _regex(pattern: str) -> str:

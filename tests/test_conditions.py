@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import oracle
@@ -64,14 +64,17 @@ class Row:
     copies: list[tuple[str, str, dict[str, Any] | None]]
 
 
-@dataclass
-class Filled:
+class Filled(NamedTuple):
     """A store that was built in two steps, its metadata, and its rows one by one."""
 
     opened: OpenedStore
     index: SoundIndex
     metadata: Metadata
     rows: dict[int, Row]
+
+    def __repr__(self) -> str:
+        """Be short: Hypothesis shows it with every failure, and refuses to if it is long."""
+        return f"Filled({len(self.rows)} rows)"
 
 
 @pytest.fixture(scope="module")
@@ -616,3 +619,32 @@ def test_search_says_what_the_metadata_does_not_cover(documented: Path) -> None:
     assert "column 'lists' is not used: it holds neither" in result.stderr
     quiet = CliRunner().invoke(app, [*command, str(sheet), "--quiet"], catch_exceptions=False)
     assert quiet.stderr == ""
+
+
+BIG = 2**53
+
+
+@pytest.mark.parametrize(
+    ("operator", "operands", "expected"),
+    [
+        # 2^53 + 1 is no float: as floats, the two in the middle would be equal.
+        ("in", (2.25, BIG), [False, True, False, False]),
+        ("not in", (2.25, BIG), [True, False, True, True]),
+        ("between", (2.25, BIG), [True, True, False, False]),
+        ("between", (2.25, float(BIG)), [True, True, False, False]),
+        ("=", (float(BIG),), [False, True, False, False]),
+        (">", (float(BIG),), [False, False, True, True]),
+        ("<", (2.25,), [False, False, False, False]),
+        (">=", (3.0,), [True, True, True, True]),
+        ("<", (2.0**63,), [True, True, True, True]),
+        (">=", (2.0**63,), [False, False, False, False]),
+        (">", (-(2.0**70),), [True, True, True, True]),
+        ("=", (2**63,), [False, False, False, False]),
+    ],
+)
+def test_holds_compares_whole_numbers_exactly(
+    operator: Any, operands: tuple[Any, ...], expected: list[bool]
+) -> None:
+    values = pa.array([3, BIG, BIG + 1, 2**63 - 1])
+    column = Column("n", "number", "metadata")
+    assert holds(values, Compared(column, operator, operands)).tolist() == expected

@@ -497,7 +497,7 @@ def scripted(root: Path, steps: Sequence[tuple[str, object]]) -> list[Batch]:
             events = [Done(item, digest, len(samples), info)]
         else:
             events = [Failure(item, str(step or "crash"), "a reason", digest if step else None)]
-        batches.append(Batch(waveform, keys, events, 0.0))
+        batches.append(Batch(waveform, SAMPLE_RATE_HZ, keys, events))
     return batches
 
 

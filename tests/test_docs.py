@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import os
 import re
 import shlex
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +18,9 @@ from indexer.store.schema import SCHEMAS
 from indexer.tags import TagVocabulary
 from search.__main__ import main
 from search.cli import app
+
+#: Runs lines of a document in a folder, and returns what they print.
+RunHere = Callable[[str, Path], str]
 
 DOCUMENTS = sorted(
     [*REPOSITORY.glob("*.md"), *REPOSITORY.glob("*/*.md"), *REPOSITORY.glob("docs/**/*.md")]
@@ -36,34 +39,31 @@ def workplace(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def run_shell(lines: str, folder: Path) -> str:
-    """Run lines of a document: each must succeed."""
-    scripts = str(Path(sys.executable).parent)
-    result = subprocess.run(
-        ["bash", "-euo", "pipefail", "-c", lines],
-        cwd=folder,
-        env={**os.environ, "PATH": f"{scripts}:{os.environ['PATH']}"},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert result.returncode == 0, result.stderr
-    return result.stdout
+@pytest.fixture
+def run_here(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> RunHere:
+    """Run lines of our own command in this process: to start it for each would take a minute."""
 
+    def call(lines: str, folder: Path) -> str:
+        monkeypatch.chdir(folder)
+        printed = []
+        for line in lines.splitlines():
+            words = shlex.split(line, comments=True)
+            if not words:
+                continue
+            words, target = (words[:-2], words[-1]) if words[-2:-1] == [">"] else (words, None)
+            assert words[0] == "soundalike"
+            monkeypatch.setattr(sys, "argv", words)
+            with pytest.raises(SystemExit) as stopped:
+                main()
+            told = capfd.readouterr()
+            assert not stopped.value.code, told.err
+            if target:
+                Path(target).write_text(told.out)
+            else:
+                printed.append(told.out)
+        return "".join(printed)
 
-def run_here(
-    lines: str, folder: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
-) -> str:
-    """Run lines that are nothing but our command, in this process: eight starts would take long."""
-    monkeypatch.chdir(folder)
-    for line in filter(None, lines.splitlines()):
-        name, *words = shlex.split(line, comments=True)
-        assert name == "soundalike"
-        monkeypatch.setattr(sys, "argv", [name, *words])
-        with pytest.raises(SystemExit) as stopped:
-            main()
-        assert not stopped.value.code, capfd.readouterr().err
-    return capfd.readouterr().out
+    return call
 
 
 def without_make(lines: str) -> str:
@@ -72,9 +72,9 @@ def without_make(lines: str) -> str:
 
 
 @pytest.mark.xdist_group("docs")
-def test_readme_commands_all_succeed(workplace: Path) -> None:
+def test_readme_commands_all_succeed(workplace: Path, run_here: RunHere) -> None:
     shell = [without_make(block) for block in blocks(REPOSITORY / "README.md", "sh")]
-    printed = run_shell("\n".join(shell), workplace)
+    printed = run_here("\n".join(shell), workplace)
     assert "97 windows" in printed
     assert "samples.soundalike is as it was written" in printed
     assert len(list((workplace / "music").glob("*.wav"))) == 3
@@ -94,9 +94,9 @@ def test_readme_python_prints_three_birds(workplace: Path) -> None:
 
 
 @pytest.mark.xdist_group("docs")
-def test_store_format_lines_run_one_after_the_other(workplace: Path) -> None:
+def test_store_format_lines_run_one_after_the_other(workplace: Path, run_here: RunHere) -> None:
     if not (workplace / "samples.soundalike").exists():
-        run_shell("soundalike index data/samples --checkpoint demo", workplace)
+        run_here("soundalike index data/samples --checkpoint demo", workplace)
     code = "\n".join(blocks(REPOSITORY / "docs" / "store-format.md", "python"))
     result = subprocess.run(
         [sys.executable, "-c", code], cwd=workplace, capture_output=True, text=True, check=False
@@ -108,13 +108,13 @@ def test_store_format_lines_run_one_after_the_other(workplace: Path) -> None:
 
 
 @pytest.mark.xdist_group("docs")
-def test_search_page_commands_and_python_run(workplace: Path) -> None:
+def test_search_page_commands_and_python_run(workplace: Path, run_here: RunHere) -> None:
     page = REPOSITORY / "docs" / "search.md"
     if (workplace / "samples.soundalike").exists():  # the README's, made in the same way
-        shell = "\n".join(blocks(page, "sh")).replace("soundalike index", ": soundalike index")
+        shell = "\n".join(blocks(page, "sh")).replace("soundalike index", "# soundalike index")
     else:
         shell = "\n".join(blocks(page, "sh"))
-    assert "97 windows, exact" in run_shell(shell, workplace)
+    assert "97 windows, exact" in run_here(shell, workplace)
     (code,) = blocks(page, "python")
     result = subprocess.run(
         [sys.executable, "-c", code], cwd=workplace, capture_output=True, text=True, check=False
@@ -154,13 +154,13 @@ def laboratory(tmp_path: Path) -> Path:
 
 
 def test_experiments_page_commands_and_python_run(
-    laboratory: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+    laboratory: Path, run_here: RunHere, capfd: pytest.CaptureFixture[str]
 ) -> None:
     page = REPOSITORY / "docs" / "experiments.md"
     shell = "\n".join(blocks(page, "sh"))
     shell = re.sub(r"convnext-tiny-[\w-]+", "demo", shell)
     shell = re.sub(r"(soundalike export audiocaps .*)", r"\1 --allow-leak", shell)  # the demo has
-    printed = run_here(shell, laboratory, monkeypatch, capfd)
+    printed = run_here(shell, laboratory)
     assert "test: 2 of 2 clips (100.0%), 2 captions; 0 missing" in printed
     assert "LEAK: demo was trained on 3,200 short clips" in printed
     assert "5 of 5 segments are in the store (100.0%)" in printed

@@ -164,6 +164,8 @@ def _format(chunk: bytes) -> tuple[tuple[int, int], int, int] | None:
     if tag == _EXTENSIBLE:
         if len(chunk) < 40 or chunk[26:40] != _SUB_FORMAT_TAIL:
             return None
+        if int.from_bytes(chunk[18:20], "little") != bits:  # 24 of 32 bits, for one
+            return None
         tag = int.from_bytes(chunk[24:26], "little")
     if (tag, bits) not in _FORMATS or not channels or frame_bytes * 8 != channels * bits:
         return None

@@ -103,17 +103,18 @@ class Batchers:
         self._current = self._of_rate[rate_hz]
 
     def add(self, key: WindowKey, cut: Cut) -> Iterator[Batch]:
-        """Take one window; give a batch if that has become full."""
-        return self._current.add(key, cut)
+        """Take one window; give what has become full, and what others have waited with too long."""
+        yield from self._current.add(key, cut)
+        yield from self.news(but=self._current)
 
     def tell(self, event: Done | Failure) -> None:
         """Take the end of a file, whose windows came last."""
         self._current.events.append(event)
 
-    def news(self) -> Iterator[Batch]:
+    def news(self, but: _Batcher | None = None) -> Iterator[Batch]:
         """Give what holds ends of files that nobody should have to wait for."""
         for batcher in self._of_rate.values():
-            if batcher.has_news:
+            if batcher is not but and batcher.has_news:
                 yield from batcher.rest()
 
     def rest(self) -> Iterator[Batch]:

@@ -77,7 +77,8 @@ class Extractor:
 
         Args:
             checkpoint: From `indexer.model.checkpoint.load_checkpoint`.
-            device: "auto" (a GPU if there is one), "cpu", "cuda" (the first) or "cuda:N".
+            device: "auto" (a GPU if there is one), "cpu", "cuda" or "cuda:N". With "auto" and
+                "cuda" this one is on the first GPU, and `on_all_gpus` gives the others.
             precision: "auto" (bf16 on a GPU; on a CPU fp32, unless a short measurement finds bf16
                 much faster), "fp32" or "bf16".
             frames: "pooled", "full" or "none".
@@ -100,6 +101,9 @@ class Extractor:
         )
         self._network = InferenceNetwork(self._model, *arithmetic)
         if is_gpu:
+            # Convolutions would round fp32 to TF32, whatever the precision asked for. For the whole
+            # process: lanes that switched it for a moment would switch it for each other.
+            torch.backends.cudnn.allow_tf32 = False
             torch.cuda.synchronize(self.device)  # other streams do not wait for what was prepared
 
     def __call__(self, waveforms: Tensor) -> Embeddings:
@@ -142,9 +146,7 @@ class Extractor:
         watch = Stopwatch(self.device)
         moved = windows.to(self.device, non_blocking=True)
         watch.lap()
-        # On a GPU, convolutions would round fp32 to TF32, whatever the precision asked for.
-        exact = torch.backends.cudnn.flags(enabled=True, allow_tf32=False)
-        with torch.inference_mode(), exact:
+        with torch.inference_mode():
             waveforms = self._resampled(moved) if isinstance(moved, SourceWindows) else moved
             output = self._network(waveforms)
             frames = self._frames(output.frames)

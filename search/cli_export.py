@@ -28,9 +28,6 @@ TablesArgument = Annotated[
     list[Path],
     typer.Argument(metavar="CAPTIONS…", help="A CSV per split, such as train.csv val.csv test.csv"),
 ]
-OutputOption = Annotated[
-    Path, typer.Option(metavar="DIR", help="Where to; made if it is not there.")
-]
 FormOption = Annotated[
     Literal["parquet", "npz", "hdf5-conette", "hdf5-dcase", "webdataset"],
     typer.Option("--as", help="What the files are for; docs/experiments.md describes each."),

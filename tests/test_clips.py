@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from synthetic import write_tone
 from test_extract import new_store, run
@@ -18,6 +18,7 @@ ALPHABET = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-"
 YOUTUBE_IDS = st.text(ALPHABET, min_size=11, max_size=11)
 
 
+@settings(deadline=None)
 @given(
     youtube_id=YOUTUBE_IDS, start_s=st.integers(0, 9999), suffix=st.sampled_from(["wav", "flac"])
 )

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from synthetic import write_tone
 from test_extract import by_window, many_files, new_store, run, statuses
@@ -48,6 +48,7 @@ def as_windows(cuts: list[Cut], rate_hz: int, geometry: Geometry) -> SourceWindo
     )
 
 
+@settings(deadline=None)
 @given(
     rate_hz=st.sampled_from(RATES_HZ),
     duration_s=st.floats(0.001, 9.0),
@@ -91,6 +92,8 @@ def test_cut_source_holds_no_more_than_a_window_and_a_block() -> None:
     [
         (44_100, Geometry(), True),
         (SAMPLE_RATE_HZ, Geometry(), False),  # nothing to do
+        (48_000, Geometry(), True),
+        (96_000, Geometry(), False),  # three times as large
         (44_101, Geometry(), False),  # its filter has a row for every sample of a second
         (44_100, Geometry(native=True), False),  # windows of any length
     ],

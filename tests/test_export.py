@@ -30,7 +30,8 @@ from indexer.windows import Geometry
 from search.export.captioned import Form, export_captioned
 from search.export.captions import Captioned, read_audiocaps, read_clotho
 from search.export.consent import Consent
-from search.export.leaks import known_checkpoint, leak
+from search.export.leaks import leak
+from search.provenance import known_checkpoint
 
 __all__ = ["run"]
 
@@ -404,6 +405,10 @@ def test_export_audiocaps_command_tells_what_is_there(caps: Caps, tmp_path: Path
     assert data["splits"]["test"]["num_captions"] == 5 * data["splits"]["test"]["num_present"]
     assert "none of the published checkpoints" in data["leak"]
     assert "LEAK: " in run(*command, "--allow-leak").out
+    for name in ("val.npz", "val.parquet"):  # and whoever measures with them hears of it
+        path = tmp_path / "out" / name
+        told = run("eval", "retrieval", "--audio", path, "--text", path)
+        assert "WARNING: tiny is none of the published checkpoints" in told.out
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from synthetic import write_tone
 from test_cli import Run, run
@@ -71,6 +71,7 @@ def test_spans_reach_from_the_beginning_to_the_end_and_no_further() -> None:
     assert list(spans_of_window(window(list(range(31))), 0.0, 10.0, [1, 3], 0.5)) == []
 
 
+@settings(deadline=None)
 @given(
     st.lists(
         st.builds(

@@ -64,9 +64,13 @@ class SourceWindows:
 
 
 def is_deferrable(source_rate_hz: int, geometry: Geometry) -> bool:
-    """Whether windows can be resampled later: all have one length, and the filter is small."""
-    is_new = source_rate_hz != SAMPLE_RATE_HZ
-    return is_new and not geometry.native and has_small_kernel(source_rate_hz)
+    """Whether windows had better be resampled later.
+
+    All must have one length, and the filter must be small. At more than twice our rate, a window is
+    so large that readers do better to make it smaller.
+    """
+    is_near = source_rate_hz != SAMPLE_RATE_HZ and source_rate_hz <= 2 * SAMPLE_RATE_HZ
+    return is_near and not geometry.native and has_small_kernel(source_rate_hz)
 
 
 def cut_source(blocks: Iterable[Samples], source_rate_hz: int, geometry: Geometry) -> Iterator[Cut]:

@@ -167,6 +167,8 @@ def _format(chunk: bytes) -> tuple[tuple[int, int], int, int] | None:
         if int.from_bytes(chunk[18:20], "little") != bits:  # 24 of 32 bits, for one
             return None
         tag = int.from_bytes(chunk[24:26], "little")
+    elif tag == _LINEAR and len(chunk) > 18:  # with more to say: 32 bits may be floats (Cool Edit)
+        return None
     if (tag, bits) not in _FORMATS or not channels or frame_bytes * 8 != channels * bits:
         return None
     return (tag, bits), channels, rate_hz

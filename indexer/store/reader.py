@@ -184,10 +184,13 @@ class Store:
         return pa.Table.from_batches(kept, _schema(columns)).take(np.argsort(path_id[is_last]))
 
     def live_files(self) -> list[tuple[str, bytes]]:
-        """Return the path and the recording of every file that is embedded, sorted by path."""
+        """Return each path with the recording that it holds, sorted.
+
+        A path is there more than once if several libraries have it, with different content.
+        """
         table = self.latest_files(("path", "recording_id", "status"))
         rows = zip(*(table[name].to_pylist() for name in table.column_names), strict=True)
-        return sorted((path, recording) for path, recording, status in rows if status == "ok")
+        return sorted({(path, recording) for path, recording, status in rows if status == "ok"})
 
     def files_at(self, path_ids: Integers) -> list[LedgerRow]:
         """Return the last ledger row of some paths, as objects, ordered by path_id."""

@@ -17,6 +17,7 @@ from indexer.store.schema import NUM_TAGS
 from indexer.tags import TagVocabulary
 from search.clips import Clip, StoredClips, clip_of
 from search.evaluation.tagging import Mask, TaggingReport, evaluate_tagging
+from search.provenance import known_checkpoint, training_note
 
 _NUM_FIELDS = 4
 _HDF5 = {".h5", ".hdf", ".hdf5"}
@@ -55,6 +56,7 @@ class AudioSetReport:
     Attributes:
         tagging: Class by class.
         checkpoint: What the store was made with.
+        training_note: What a reader must know of it; None of a published one.
         published: The paper's row for that checkpoint, if it has one.
         num_segments: In the list.
         num_missing: Of those, not in the store.
@@ -64,6 +66,7 @@ class AudioSetReport:
 
     tagging: TaggingReport
     checkpoint: str
+    training_note: str | None
     published: Published | None
     num_segments: int
     num_missing: int
@@ -85,12 +88,12 @@ def read_segments(path: Path) -> list[Segment]:
     if path.suffix in _HDF5:
         return list(_targets_of_panns(path))
     try:
-        with path.open(newline="", encoding="utf-8") as file:
+        with path.open(newline="", encoding="utf-8-sig") as file:
             segments = list(_segments(path, file))
     except OSError as error:
         raise SoundalikeError(f"cannot read {path}: {error.strerror or error}") from error
-    except UnicodeDecodeError as error:
-        raise SoundalikeError(f"cannot read {path}: it is no text") from error
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise SoundalikeError(f"cannot read {path}: it is no table of text") from error
     if not segments:
         raise SoundalikeError(f"{path} has no segments; give AudioSet's eval_segments.csv")
     return segments
@@ -152,6 +155,7 @@ def evaluate_audioset(store: Store, segments: list[Segment]) -> AudioSetReport:
     Raises:
         SoundalikeError: If the store has none of the segments.
     """
+    known = known_checkpoint(store)
     snapshot = store.snapshot()
     clips = StoredClips(store, snapshot)
     rows: list[int] = []
@@ -163,6 +167,8 @@ def evaluate_audioset(store: Store, segments: list[Segment]) -> AudioSetReport:
         if clip is None:
             continue
         windows = clips.rows(clip)
+        if not len(windows):  # embedded since the snapshot was taken
+            continue
         used.add(clip)
         rows.append(int(windows[0]))
         kept.append(segment)
@@ -176,7 +182,8 @@ def evaluate_audioset(store: Store, segments: list[Segment]) -> AudioSetReport:
     return AudioSetReport(
         evaluate_tagging(_targets(kept), probabilities),
         checkpoint=store.checkpoint,
-        published=PUBLISHED.get(store.checkpoint),
+        training_note=training_note(store),
+        published=PUBLISHED.get(known.name) if known else None,
         num_segments=len(segments),
         num_missing=len(segments) - len(kept),
         num_extra=len(clips) - len(used) + clips.num_unnamed,

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any, NamedTuple
+from zipfile import BadZipFile
 
 import numpy as np
 import numpy.typing as npt
@@ -16,6 +18,8 @@ from indexer.errors import SoundalikeError
 #: Names under which vectors are looked for, in this order.
 _VECTORS = ("embeddings", "embedding", "scene")
 _IDS = ("ids", "id")
+_PROVENANCE = "provenance"
+_LISTS = (pa.types.is_list, pa.types.is_large_list, pa.types.is_fixed_size_list)
 _FORMS = (
     "an .npz with ids and embeddings, or a .parquet with the columns id and embedding (or scene)"
 )
@@ -27,10 +31,12 @@ class Embedded(NamedTuple):
     Attributes:
         ids: n of them; of a caption, that of its sound.
         vectors: (n, d) floats, all finite.
+        leak: Why they must not be evaluated, if `export` was told to write them nevertheless.
     """
 
     ids: list[str]
     vectors: npt.NDArray[np.floating]
+    leak: str | None = None
 
 
 def read_embedded(path: Path) -> Embedded:
@@ -47,7 +53,7 @@ def read_embedded(path: Path) -> Embedded:
         columns = _npz(path) if path.suffix == ".npz" else _parquet(path)
     except OSError as error:
         raise SoundalikeError(f"cannot read {path}: {error.strerror or error}") from error
-    except (ValueError, KeyError, EOFError, pa.ArrowException) as error:
+    except (ValueError, TypeError, KeyError, EOFError, BadZipFile, pa.ArrowException) as error:
         raise SoundalikeError(f"cannot read {path}: {error}; give {_FORMS}") from error
     ids = _one_of(path, columns, _IDS)
     vectors = _one_of(path, columns, _VECTORS)
@@ -59,12 +65,14 @@ def read_embedded(path: Path) -> Embedded:
     if not np.isfinite(vectors).all():
         row = int(np.flatnonzero(~np.isfinite(vectors).all(1))[0])
         raise SoundalikeError(f"{path}: the embedding of {str(ids[row])!r} is not finite")
-    return Embedded([str(one) for one in ids.tolist()], vectors)
+    names = [one.decode() if isinstance(one, bytes) else str(one) for one in ids.tolist()]
+    return Embedded(names, vectors, _leak(columns))
 
 
 def _npz(path: Path) -> dict[str, npt.NDArray[Any]]:
     with np.load(path, allow_pickle=False) as file:
-        return {name: file[name] for name in file.files if name in (*_IDS, *_VECTORS)}
+        wanted = (*_IDS, *_VECTORS, _PROVENANCE)
+        return {name: file[name] for name in file.files if name in wanted}
 
 
 def _parquet(path: Path) -> dict[str, npt.NDArray[Any]]:
@@ -72,12 +80,14 @@ def _parquet(path: Path) -> dict[str, npt.NDArray[Any]]:
         raise ValueError(f"the suffix {path.suffix!r} is of no kind that is read")
     held = pq.read_schema(path).names
     table = pq.read_table(path, columns=[name for name in held if name in (*_IDS, *_VECTORS)])
-    columns = {}
+    columns: dict[str, npt.NDArray[Any]] = {}
+    if b"soundalike" in (table.schema.metadata or {}):
+        columns[_PROVENANCE] = np.array(table.schema.metadata[b"soundalike"].decode())
     for name in table.column_names:
         column = table[name].combine_chunks()
         if column.null_count:
             raise ValueError(f"the column {name} has empty cells")
-        if pa.types.is_list(column.type) or pa.types.is_fixed_size_list(column.type):
+        if any(is_kind(column.type) for is_kind in _LISTS):
             if len(pc.unique(pc.list_value_length(column))) > 1:
                 raise ValueError(f"the lists of {name} have different lengths")
             values = column.flatten().to_numpy(zero_copy_only=False)
@@ -85,6 +95,14 @@ def _parquet(path: Path) -> dict[str, npt.NDArray[Any]]:
         else:
             columns[name] = column.to_numpy(zero_copy_only=False)
     return columns
+
+
+def _leak(columns: dict[str, npt.NDArray[Any]]) -> str | None:
+    """Return what `export` noted in a file of its own."""
+    if _PROVENANCE not in columns:
+        return None
+    reason = str(json.loads(str(columns[_PROVENANCE])).get("leak", "none"))
+    return None if reason == "none" else reason
 
 
 def _one_of(

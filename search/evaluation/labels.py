@@ -19,6 +19,7 @@ from sklearn.preprocessing import StandardScaler
 from indexer.errors import SoundalikeError
 from indexer.store.ledger import id_bytes
 from indexer.store.reader import Store
+from search.provenance import training_note
 
 PRECISIONS_AT = (1, 5, 10)
 #: Neighbours that vote in the k-NN probe.
@@ -30,8 +31,6 @@ _MAX_ITERATIONS = 2000
 _PATHS = ("path", "filename", "file", "fname")
 _LABELS = ("label", "category", "class", "target")
 _FOLDS = ("fold",)
-#: Files that are compared with all others at once.
-_BLOCK = 1024
 
 Values = npt.NDArray[np.float64]
 Integers = npt.NDArray[np.int64]
@@ -78,6 +77,7 @@ class LabelsReport:
         num_missing: Files with a label that are not in the store.
         num_alone: Files whose label no other file has; they are asked nothing.
         checkpoint: What the store was made with.
+        training_note: What a reader must know of it; None of a published one.
     """
 
     precisions: dict[int, float]
@@ -90,6 +90,7 @@ class LabelsReport:
     num_missing: int
     num_alone: int
     checkpoint: str
+    training_note: str | None
 
 
 def read_labels(path: Path) -> list[Labelled]:
@@ -108,7 +109,9 @@ def read_labels(path: Path) -> list[Labelled]:
             names = [_column(path, reader.fieldnames or (), some) for some in (_PATHS, _LABELS)]
             fold = next((name for name in _FOLDS if name in (reader.fieldnames or ())), None)
             rows = [
-                Labelled(row[names[0]] or "", row[names[1]] or "", row[fold] if fold else None)
+                Labelled(
+                    row[names[0]] or "", row[names[1]] or "", (row[fold] or "") if fold else None
+                )
                 for row in reader
             ]
     except OSError as error:
@@ -163,6 +166,8 @@ def evaluate_labels(store: Store, labels: Sequence[Labelled]) -> LabelsReport:
             f"{len(names)} labels: at least two are needed; paths are those of the library, such "
             f"as {next((path for path, _ in store.live_files()), 'none')!r}"
         )
+    if max(Counter(labelled.label for labelled in kept).values()) < 2:
+        raise SoundalikeError("no two files have the same label: there is nothing to be found")
     vectors = _file_vectors(store, [recording for _, recording in found])
     classes = np.array([names.index(labelled.label) for labelled in kept])
     precisions, mean_ap, num_alone = _neighbours(vectors, classes)
@@ -178,22 +183,25 @@ def evaluate_labels(store: Store, labels: Sequence[Labelled]) -> LabelsReport:
         num_missing=len(labels) - len(kept),
         num_alone=num_alone,
         checkpoint=store.checkpoint,
+        training_note=training_note(store),
     )
 
 
 def _found(store: Store, labels: Sequence[Labelled]) -> list[tuple[Labelled, bytes]]:
-    recordings = dict(store.live_files())
-    by_name: dict[str, list[str]] = defaultdict(list)
-    for path in recordings:
-        by_name[PurePosixPath(path).name].append(path)
+    by_path: dict[str, list[tuple[str, bytes]]] = defaultdict(list)
+    by_name: dict[str, list[tuple[str, bytes]]] = defaultdict(list)
+    for path, recording in store.live_files():
+        by_path[path].append((path, recording))
+        by_name[PurePosixPath(path).name].append((path, recording))
     found = []
     for labelled in labels:
-        named = [labelled.path] if labelled.path in recordings else by_name[labelled.path]
+        named = by_path[labelled.path] or by_name[labelled.path]
         if len(named) > 1:
             raise SoundalikeError(
-                f"{labelled.path} may be {named[0]} or {named[1]}; give the path in the library"
+                f"{labelled.path} may be {named[0][0]} or {named[1][0]}; give the path in the "
+                f"library, and evaluate libraries with the same paths in stores of their own"
             )
-        found += [(labelled, recordings[path]) for path in named]
+        found += [(labelled, recording) for _, recording in named]
     return found
 
 
@@ -256,10 +264,13 @@ def _probes(vectors: Values, classes: Integers, folds: npt.NDArray[np.str_]) -> 
         truth = classes[tested]
         voted = _votes(train, classes[~tested], test)
         accuracies[f"{NEIGHBOURS}-NN"].append(float((voted == truth).mean()))
-        if len(set(classes[~tested].tolist())) > 1:
-            probe = make_pipeline(StandardScaler(), LogisticRegression(max_iter=_MAX_ITERATIONS))
+        learned = set(classes[~tested].tolist())
+        probe = make_pipeline(StandardScaler(), LogisticRegression(max_iter=_MAX_ITERATIONS))
+        if len(learned) > 1:
             right = probe.fit(train, classes[~tested]).predict(test) == truth
-            accuracies["logistic regression"].append(float(right.mean()))
+        else:  # it knows one answer
+            right = truth == next(iter(learned))
+        accuracies["logistic regression"].append(float(right.mean()))
     for name, values in accuracies.items():
         yield Probe(name, tuple(values))
 

@@ -2,12 +2,11 @@
 
 Papers count differently, so every figure comes with the name of its definition:
 
-- "Mei" (Mei et al. 2022, arXiv:2203.15537): a sound has found its texts at the best of their ranks,
-  and mAP@10 is the reciprocal of that rank, or 0 beyond 10.
-- "DCASE" (DCASE 2023 task 6b): recall is the share of a sound's texts among the first k, and mAP@10
-  the average precision over all of them.
+- "Mei" (Mei et al. 2022, arXiv:2203.15537): a sound has found its texts at the best of their ranks.
+- "DCASE" (DCASE 2023 task 6b): recall is the share of a sound's texts among the first k.
 
-From text to sound there is one right answer, and both say the same.
+In both, mAP@10 is the average precision over all of a sound's texts. From text to sound there is
+one right answer, and all is the same. A median rank is rounded down, as is usual.
 """
 
 from __future__ import annotations
@@ -69,6 +68,7 @@ class RetrievalReport:
         num_without_audio: Texts whose sound is missing; they were left out.
         num_without_text: Sounds without a text.
         num_resamples: Of which the intervals are made.
+        warnings: Why these figures must not be published, if the files say so themselves.
     """
 
     figures: tuple[Figure, ...]
@@ -77,6 +77,7 @@ class RetrievalReport:
     num_without_audio: int
     num_without_text: int
     num_resamples: int
+    warnings: tuple[str, ...] = ()
 
 
 def evaluate_retrieval(
@@ -115,6 +116,7 @@ def evaluate_retrieval(
         num_without_audio=int((~is_owned).sum()),
         num_without_text=len(sounds) - len(np.unique(owners)),
         num_resamples=num_resamples,
+        warnings=tuple(dict.fromkeys(one.leak for one in (audio, text) if one.leak)),
     )
 
 
@@ -172,27 +174,27 @@ def audio_to_text_ranks(sounds: Values, captions: Values, owners: Ranks) -> Iter
 def _counted(sounds: Values, captions: Values, owners: Ranks) -> Iterator[_Counted]:
     _, clusters = np.unique(owners, return_inverse=True)
     ranks = text_to_audio_ranks(sounds, captions, owners)
-    yield _Counted("text to audio", "Mei, DCASE", clusters, _of_one(ranks), ranks)
+    precision = {f"mAP@{AP_AT}": np.where(ranks <= AP_AT, 1 / ranks, 0.0)}
+    yield _Counted("text to audio", "Mei, DCASE", clusters, _recalls(ranks) | precision, ranks)
     found = list(audio_to_text_ranks(sounds, captions, owners))
     everyone = np.arange(len(found))
     best = np.array([one[0] for one in found])
-    yield _Counted("audio to text", "Mei", everyone, _of_one(best), best)
-    yield _Counted("audio to text", "DCASE", everyone, _of_all(found), None)
+    shares = {f"R@{k}": np.array([(ranks <= k).mean() for ranks in found]) for k in RECALLS_AT}
+    yield _Counted("audio to text", "Mei", everyone, _recalls(best), best)
+    yield _Counted("audio to text", "DCASE", everyone, shares, None)
+    precision = {f"mAP@{AP_AT}": np.array([_average_precision(ranks) for ranks in found])}
+    yield _Counted("audio to text", "Mei, DCASE", everyone, precision, None)
 
 
-def _of_one(ranks: Ranks) -> dict[str, Values]:
+def _recalls(ranks: Ranks) -> dict[str, Values]:
     """Score queries by one rank each."""
-    columns = {f"R@{k}": (ranks <= k).astype(np.float64) for k in RECALLS_AT}
-    return columns | {f"mAP@{AP_AT}": np.where(ranks <= AP_AT, 1 / ranks, 0.0)}
+    return {f"R@{k}": (ranks <= k).astype(np.float64) for k in RECALLS_AT}
 
 
-def _of_all(found: list[Ranks]) -> dict[str, Values]:
-    """Score queries by the ranks of all that is right."""
-    columns = {f"R@{k}": np.array([(ranks <= k).mean() for ranks in found]) for k in RECALLS_AT}
-    precisions = [
-        (np.arange(1, len(ranks) + 1) / ranks)[ranks <= AP_AT].sum() / len(ranks) for ranks in found
-    ]
-    return columns | {f"mAP@{AP_AT}": np.array(precisions)}
+def _average_precision(ranks: Ranks) -> float:
+    """Return that of one query, by the ranks of all that is right, best first."""
+    precisions = np.arange(1, len(ranks) + 1) / ranks
+    return float(precisions[ranks <= AP_AT].sum() / len(ranks))
 
 
 def _figures(counted: Iterator[_Counted], num_resamples: int, seed: int) -> Iterator[Figure]:
@@ -210,7 +212,7 @@ def _figures(counted: Iterator[_Counted], num_resamples: int, seed: int) -> Iter
                 one.direction, one.definition, name, value, *_interval(resampled[:, place])
             )
         if one.ranks is not None:
-            value = float(np.median(one.ranks))
+            value = float(np.median(one.ranks) // 1)
             interval = _interval(np.concatenate(medians))
             yield Figure(one.direction, one.definition, "median rank", value, *interval)
 
@@ -231,13 +233,13 @@ def _resamples(sounds: Ranks, num_resamples: int, seed: int) -> Iterator[Ranks]:
 
 
 def _medians(ranks: Ranks, weights: Ranks) -> Values:
-    """Return the median of each resample: the mean of the two in the middle if it is even."""
+    """Return the median of each resample, rounded down."""
     order = np.argsort(ranks, kind="stable")
     upto = np.cumsum(weights[:, order], axis=1)  # how many have at most this rank
     total = upto[:, -1:]
     lower = (upto >= (total + 1) // 2).argmax(1)
     upper = (upto >= total // 2 + 1).argmax(1)
-    middle: Values = (ranks[order][lower] + ranks[order][upper]) / 2
+    middle: Values = (ranks[order][lower] + ranks[order][upper]) // 2
     return middle
 
 

@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 
-from indexer.model.download import KNOWN_CHECKPOINTS
 from indexer.report import count
 from indexer.tags import TagVocabulary
 from search.evaluation.audioset import AudioSetReport
@@ -30,6 +29,8 @@ def retrieval_lines(report: RetrievalReport) -> Iterator[str]:
         yield f"left out: {missing} whose sound is missing"
     if report.num_without_text:
         yield f"without a caption, and so never right: {count(report.num_without_text, 'sound')}"
+    for warning in report.warnings:
+        yield f"WARNING: {warning}"
     groups = dict.fromkeys(figure[:2] for figure in report.figures)
     for direction, definition in groups:
         yield f"{direction} ({definition})"
@@ -52,6 +53,7 @@ def retrieval_data(report: RetrievalReport) -> dict[str, Any]:
         "num_without_audio": report.num_without_audio,
         "num_without_text": report.num_without_text,
         "num_resamples": report.num_resamples,
+        "warnings": list(report.warnings),
         "figures": [figure._asdict() for figure in report.figures],
     }
 
@@ -75,7 +77,7 @@ def audioset_lines(report: AudioSetReport) -> Iterator[str]:
     yield _row(f"this store ({report.checkpoint})", ours)
     if report.published:
         yield _row("published, whole evaluation set", report.published)
-    if note := training_note(report.checkpoint):
+    if note := report.training_note:
         yield note
 
 
@@ -89,7 +91,7 @@ def audioset_data(report: AudioSetReport) -> dict[str, Any]:
     tagging = report.tagging
     return {
         "checkpoint": report.checkpoint,
-        "trained_on": training_note(report.checkpoint),
+        "training_note": report.training_note,
         "num_segments": report.num_segments,
         "num_missing": report.num_missing,
         "num_extra": report.num_extra,
@@ -133,25 +135,15 @@ def labels_lines(report: LabelsReport) -> Iterator[str]:
         mean = float(np.mean(probe.accuracies))
         each = ", ".join(f"{accuracy:.1%}" for accuracy in probe.accuracies)
         yield f"  {probe.name:<22}{mean:6.1%}  ({each})"
-    if note := training_note(report.checkpoint):
+    if note := report.training_note:
         yield note
 
 
 def labels_data(report: LabelsReport) -> dict[str, Any]:
     """Return a report as plain data."""
-    document = asdict(report) | {"trained_on": training_note(report.checkpoint)}
+    document = asdict(report)
     document["probes"] = {probe.name: list(probe.accuracies) for probe in report.probes}
     return document
-
-
-def training_note(checkpoint: str) -> str | None:
-    """Return what a reader of a table must know of its checkpoint; nothing of a published one."""
-    known = KNOWN_CHECKPOINTS.get(checkpoint)
-    if known is None:
-        return f"{checkpoint} is not a published checkpoint: what it was trained on is not known"
-    if known.url is None:
-        return f"{checkpoint} was trained on {known.trained_on}: its figures are no results"
-    return None
 
 
 def _number(value: float) -> float | None:

@@ -14,9 +14,10 @@ from search.export.captions import Captioned, read_audiocaps, read_clotho
 from search.export.consent import Consent
 from search.export.hdf5 import write_conette, write_dcase
 from search.export.joined import Sound, Source, Split, join
-from search.export.leaks import known_checkpoint, require_no_leak
+from search.export.leaks import require_no_leak
 from search.export.shards import write_webdataset
 from search.export.tables import write_npz, write_parquet
+from search.provenance import known_checkpoint
 
 Form = Literal["parquet", "npz", "hdf5-conette", "hdf5-dcase", "webdataset"]
 Dataset = Literal["AudioCaps", "Clotho"]
@@ -68,7 +69,7 @@ def export_captioned(
         dataset: Whose tables they are.
         tables: A CSV per split; the split is called as the file is, without its suffix.
         form: Of the files.
-        folder: Where to; it is made, and must not hold files of these names.
+        folder: Where to; it is made, and files of an earlier export of these splits are replaced.
         consent: What is exported although it may be a leak; by default nothing is.
         progress: Called with clips written and clips in all.
 
@@ -78,7 +79,8 @@ def export_captioned(
     """
     splits = [path.stem for path in tables]
     if len(set(splits)) < len(splits):
-        raise SoundalikeError(f"two tables of captions are called {splits[0]}; name them by split")
+        twice = max(splits, key=splits.count)
+        raise SoundalikeError(f"two tables of captions are called {twice}; name them by split")
     reason = require_no_leak(store, dataset, splits, consent or Consent())
     source = Source(store)
     if form in _NEED_FRAMES and not source.has_frames:

@@ -45,8 +45,9 @@ def write_conette(
             "frame_embs",
             (num_clips, EMBEDDING_DIM, 0),
             "float32",
-            maxshape=(num_clips, EMBEDDING_DIM, None),
-            chunks=(1, EMBEDDING_DIM, 32),
+            # A split of which nothing is there has an empty file, and no room to grow.
+            maxshape=(num_clips, EMBEDDING_DIM, None) if num_clips else None,
+            chunks=(1, EMBEDDING_DIM, 32) if num_clips else None,
         )
         columns = {
             "frame_embs": frames,

@@ -11,6 +11,7 @@ from typing import NamedTuple, Protocol
 import numpy as np
 import numpy.typing as npt
 
+from indexer.errors import SoundalikeError
 from indexer.store.ledger import id_bytes
 from indexer.store.reader import Head, Store
 from indexer.store.snapshot import Float32, Snapshot
@@ -90,11 +91,18 @@ class Source:
         rows_of: dict[bytes, list[int]] = defaultdict(list)
         for row in np.lexsort((windows.start_sample, windows.recording_id)):
             rows_of[id_bytes(windows.recording_id[row])].append(int(row))
-        recordings = {PurePosixPath(path).name: one for path, one in self.store.live_files()}
+        recordings: dict[str, set[bytes]] = defaultdict(set)
+        for path, recording in self.store.live_files():
+            recordings[PurePosixPath(path).name].add(recording)
 
         def find(captioned: Captioned) -> npt.NDArray[np.int64]:
-            recording = recordings.get(captioned.file_id)
-            return np.array([] if recording is None else rows_of[recording], np.int64)
+            named = recordings.get(captioned.file_id, set())
+            if len(named) > 1:
+                raise SoundalikeError(
+                    f"several files with different content are called {captioned.file_id}; export "
+                    f"each split from a store of its own"
+                )
+            return np.array([row for one in named for row in rows_of[one]], np.int64)
 
         return find
 

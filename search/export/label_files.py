@@ -28,8 +28,6 @@ _SUFFIXES: Mapping[LabelForm, str] = {
     "raven": ".selections.txt",
     "csv": ".csv",
 }
-#: Parts of a path that lead out of a folder: files of a list may lie anywhere.
-_OUT = {"/", ".."}
 #: Windows whose frames are read at once.
 _WINDOWS = 64
 #: Upper edge of the box that Raven draws: what the network hears ends here, in Hz.
@@ -126,12 +124,13 @@ def _paths(store: Store) -> dict[bytes, list[str]]:
     libraries = sorted({row["library_id"] for row in rows})
     found: dict[bytes, list[str]] = defaultdict(list)
     for row in rows:
-        path = PurePosixPath(
-            *(part for part in PurePosixPath(row["path"]).parts if part not in _OUT)
-        )
+        # A path in a store from elsewhere may lead out of the folder.
+        parts = PurePosixPath(row["path"]).parts
+        path = PurePosixPath(*(part for part in parts if part != ".." and part[0] != "/"))
         if len(libraries) > 1:
             path = PurePosixPath(f"library {libraries.index(row['library_id']) + 1}") / path
-        found[row["recording_id"]].append(str(path))
+        if str(path) not in found[row["recording_id"]]:  # once, however many spans it has
+            found[row["recording_id"]].append(str(path))
     return found
 
 

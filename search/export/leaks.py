@@ -2,32 +2,16 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
-from pathlib import Path
 
 from indexer.errors import SoundalikeError
-from indexer.model.download import KNOWN_CHECKPOINTS, KnownCheckpoint
+from indexer.model.download import KNOWN_CHECKPOINTS
 from indexer.store.reader import Store
 from search.export.consent import Consent
+from search.provenance import known_checkpoint
 
 #: AudioCaps lies inside AudioSet's training set; its own training split may be looked at.
 _TRAINING = "train"
-
-
-def known_checkpoint(store: Store) -> KnownCheckpoint | None:
-    """Return which of the known checkpoints a store was made with; None if it is none of them.
-
-    A store keeps the name that was given, or the file; a file is known by its bytes.
-    """
-    if store.checkpoint in KNOWN_CHECKPOINTS:
-        return KNOWN_CHECKPOINTS[store.checkpoint]
-    path = Path(store.checkpoint)
-    if not path.is_file():
-        return None
-    with path.open("rb") as file:
-        digest = hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
-    return next((one for one in KNOWN_CHECKPOINTS.values() if one.md5 == digest), None)
 
 
 def leak(store: Store, dataset: str, split: str, *, is_clean: bool) -> str | None:
@@ -36,7 +20,7 @@ def leak(store: Store, dataset: str, split: str, *, is_clean: bool) -> str | Non
     Args:
         store: Made with some checkpoint.
         dataset: "AudioCaps" or "Clotho".
-        split: Its name; whatever does not begin with "train" is for evaluation.
+        split: Its name; whatever is not called "train" is for evaluation.
         is_clean: Whether the user vouches for an unknown checkpoint.
 
     Returns:
@@ -47,7 +31,7 @@ def leak(store: Store, dataset: str, split: str, *, is_clean: bool) -> str | Non
         return (
             f"{known.name} was trained on {known.trained_on}, for trying the tool: not for results"
         )
-    if dataset != "AudioCaps" or split.startswith(_TRAINING):
+    if dataset != "AudioCaps" or split == _TRAINING:
         return None
     if known is None:
         if is_clean:

@@ -30,6 +30,8 @@ def write_webdataset(
     Returns:
         What was written.
     """
+    for old in folder.glob(f"{split.name}-" + 6 * "[0-9]" + ".tar"):
+        old.unlink()  # or it would be read with the new ones
     rest = iter(sounds)
     written = []
     for number in range(-(-len(split.present) // CLIPS_PER_SHARD)):

@@ -25,7 +25,7 @@ def export_lines(report: ExportReport) -> Iterator[str]:
     if report.num_extra:
         yield f"in the store and in no table: {count(report.num_extra, 'recording')}"
     if report.leak:
-        yield f"LEAK: {report.leak}; every file says so"
+        yield f"LEAK: {report.leak}; every file of embeddings says so"
     yield f"{count(len(report.files), 'file')} in {report.files[0].parent}"
 
 

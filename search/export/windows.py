@@ -15,7 +15,7 @@ from indexer.errors import SoundalikeError
 from indexer.heard import heard
 from indexer.store.reader import Store
 from indexer.store.schema import EMBEDDING_DIM
-from indexer.store.snapshot import Float16, Float32
+from indexer.store.snapshot import Float16, Float32, Snapshot
 from indexer.windows import Window
 
 WindowsForm = Literal["csv", "jsonl", "npy"]
@@ -55,7 +55,7 @@ def export_windows(
         SoundalikeError: If the file cannot be written.
     """
     snapshot = store.snapshot()
-    rows = _counted(_rows(store), len(snapshot), progress)
+    rows = _counted(_rows(store, snapshot), len(snapshot), progress)
     try:
         if form == "csv":
             _write_csv(path, rows, threshold)
@@ -68,11 +68,11 @@ def export_windows(
     return len(snapshot)
 
 
-def _rows(store: Store) -> Iterator[_Row]:
+def _rows(store: Store, snapshot: Snapshot) -> Iterator[_Row]:
     paths: dict[bytes, list[str]] = defaultdict(list)
     for path, recording in store.live_files():
         paths[recording].append(path)
-    for block in store.snapshot().blocks():
+    for block in snapshot.blocks():
         for row, (scene, tags) in enumerate(zip(block.scene, block.tags, strict=True)):
             window = block.windows.window(row)
             yield _Row(window, paths[window.recording_id], scene, tags)
@@ -100,7 +100,7 @@ def _cells(row: _Row, threshold: float) -> list[object]:
     tags = heard(row.tags, threshold=threshold)
     named = "; ".join(f"{one.tag.name} {one.probability:.3f}" for one in tags)
     path = row.paths[0] if row.paths else ""
-    return [window.window_id, path, f"{window.start_s:.6g}", f"{window.end_s:.6g}", named]
+    return [window.window_id, path, repr(window.start_s), repr(window.end_s), named]
 
 
 def _write_jsonl(path: Path, rows: Iterator[_Row], threshold: float) -> None:

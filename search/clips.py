@@ -50,6 +50,24 @@ def clip_of(path: str) -> Clip | None:
     return Clip(found["id"], int(start) if end else 1000 * int(start))
 
 
+class RecordingRows:
+    """Where the windows of each recording are in a snapshot."""
+
+    def __init__(self, snapshot: Snapshot) -> None:
+        """Sort them."""
+        windows = snapshot.windows
+        self._order = np.lexsort((windows.start_sample, windows.recording_id))
+        self._sorted_ids = windows.recording_id[self._order]
+
+    def of(self, recording: bytes) -> Integers:
+        """Return the rows of a recording, in order of time; none if it is not there."""
+        wanted = np.array(recording, ID_DTYPE)
+        first, last = (
+            np.searchsorted(self._sorted_ids, wanted, side) for side in ("left", "right")
+        )
+        return self._order[first:last]
+
+
 class StoredClips:
     """The clips of a store, and the windows of each.
 
@@ -70,9 +88,7 @@ class StoredClips:
         self._of_video: dict[str, list[Clip]] = defaultdict(list)
         for clip in self._recordings:
             self._of_video[clip.youtube_id].append(clip)
-        windows = snapshot.windows
-        self._order = np.lexsort((windows.start_sample, windows.recording_id))
-        self._sorted_ids = windows.recording_id[self._order]
+        self._rows = RecordingRows(snapshot)
 
     def __len__(self) -> int:
         return len(self._recordings)
@@ -97,8 +113,4 @@ class StoredClips:
 
     def rows(self, clip: Clip) -> Integers:
         """Return the rows of a clip's windows in the snapshot, in order of time."""
-        wanted = np.array(self._recordings[clip], ID_DTYPE)
-        first, last = (
-            np.searchsorted(self._sorted_ids, wanted, side) for side in ("left", "right")
-        )
-        return self._order[first:last]
+        return self._rows.of(self._recordings[clip])

@@ -17,8 +17,9 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from indexer.errors import SoundalikeError
-from indexer.store.ledger import id_bytes
+from indexer.store.ledger import ID_DTYPE, contains
 from indexer.store.reader import Store
+from indexer.store.schema import EMBEDDING_DIM
 from search.provenance import training_note
 
 PRECISIONS_AT = (1, 5, 10)
@@ -207,17 +208,19 @@ def _found(store: Store, labels: Sequence[Labelled]) -> list[tuple[Labelled, byt
 
 def _file_vectors(store: Store, recordings: Sequence[bytes]) -> Values:
     """Return (n, 768), each of length 1: the mean direction of a recording's windows."""
-    snapshot = store.snapshot()
-    rows_of: dict[bytes, list[int]] = defaultdict(list)
-    for row, recording in enumerate(snapshot.windows.recording_id):
-        rows_of[id_bytes(recording)].append(row)
-    vectors = []
-    for recording in recordings:
-        scenes = snapshot.scene(np.array(rows_of[recording])).astype(np.float64)
-        vectors.append((scenes / np.linalg.norm(scenes, axis=1, keepdims=True)).mean(0))
-    stacked = np.array(vectors)
-    unit: Values = stacked / np.linalg.norm(stacked, axis=1, keepdims=True)
-    return unit
+    wanted, numbers = np.unique(np.array(recordings, ID_DTYPE), return_inverse=True)
+    sums = np.zeros((len(wanted), EMBEDDING_DIM))
+    for block in store.snapshot().blocks():
+        ids = block.windows.recording_id
+        is_wanted = contains(wanted, ids)
+        scenes = block.scene[is_wanted].astype(np.float64)
+        directions = scenes / np.linalg.norm(scenes, axis=1, keepdims=True)
+        np.add.at(sums, np.searchsorted(wanted, ids[is_wanted]), directions)
+    lengths = np.linalg.norm(sums, axis=1, keepdims=True)
+    if not lengths.all():
+        raise SoundalikeError(f"{store.path} changed while it was read; run again")
+    vectors: Values = (sums / lengths)[numbers]
+    return vectors
 
 
 def _neighbours(vectors: Values, classes: Integers) -> tuple[dict[int, float], float, int]:

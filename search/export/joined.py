@@ -12,10 +12,9 @@ import numpy as np
 import numpy.typing as npt
 
 from indexer.errors import SoundalikeError
-from indexer.store.ledger import id_bytes
 from indexer.store.reader import Head, Store
 from indexer.store.snapshot import Float32, Snapshot
-from search.clips import StoredClips
+from search.clips import RecordingRows, StoredClips
 from search.export.captions import Captioned
 
 #: Clips that are read from the store at once; full frames of so many are 90 MB.
@@ -87,10 +86,7 @@ class Source:
 
     def by_file_name(self) -> Finder:
         """Return what finds sounds by the names of their files, whatever folder they lie in."""
-        windows = self._snapshot.windows
-        rows_of: dict[bytes, list[int]] = defaultdict(list)
-        for row in np.lexsort((windows.start_sample, windows.recording_id)):
-            rows_of[id_bytes(windows.recording_id[row])].append(int(row))
+        rows = RecordingRows(self._snapshot)
         recordings: dict[str, set[bytes]] = defaultdict(set)
         for path, recording in self.store.live_files():
             recordings[PurePosixPath(path).name].add(recording)
@@ -102,7 +98,7 @@ class Source:
                     f"several files with different content are called {captioned.file_id}; export "
                     f"each split from a store of its own"
                 )
-            return np.array([row for one in named for row in rows_of[one]], np.int64)
+            return rows.of(next(iter(named))) if named else np.empty(0, np.int64)
 
         return find
 

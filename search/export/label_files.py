@@ -13,11 +13,10 @@ from typing import Literal, NamedTuple
 import numpy as np
 
 from indexer.extractor import Extractor
-from indexer.store.ledger import Integers, id_bytes
+from indexer.store.ledger import Integers
 from indexer.store.reader import Head, Store
 from indexer.store.snapshot import Snapshot
 from indexer.tags import TagVocabulary
-from indexer.windows import SAMPLE_RATE_HZ
 from search.export.frames import Frames, RecomputedFrames, StoredFrames
 from search.export.spans import Span, frame_tags, merged, spans_of_window
 
@@ -141,21 +140,22 @@ def _recordings(
     tags: Sequence[int],
     threshold: float,
 ) -> Iterator[tuple[bytes, list[Span]]]:
+    """Yield each recording with its spans, once all of its windows were read.
+
+    Rows are read in the order in which they are stored: frames come in groups of rows.
+    """
     windows = snapshot.windows
-    order = np.lexsort((windows.start_sample, windows.recording_id))
-    edges = np.flatnonzero(windows.recording_id[order][1:] != windows.recording_id[order][:-1]) + 1
-    groups: list[Integers] = np.split(order, edges) if len(order) else []
-    for rows in groups:
-        spans: list[Span] = []
-        for some in np.array_split(rows, -(-len(rows) // _WINDOWS)):
-            places = windows.take(some)
-            for one, start, length in zip(
-                frames(some), places.start_sample, places.num_samples, strict=True
-            ):
-                start_s, duration_s = start / SAMPLE_RATE_HZ, length / SAMPLE_RATE_HZ
-                heard = frame_tags(one, head)
-                spans += spans_of_window(heard, start_s, duration_s, tags, threshold)
-        yield id_bytes(windows.recording_id[rows[0]]), merged(spans)
+    _, numbers, num_left = np.unique(windows.recording_id, return_inverse=True, return_counts=True)
+    held: dict[int, list[Span]] = defaultdict(list)
+    for first in range(0, len(snapshot), _WINDOWS):
+        rows = np.arange(first, min(first + _WINDOWS, len(snapshot)))
+        for row, some in zip(rows.tolist(), frames(rows), strict=True):
+            window, number = windows.window(row), int(numbers[row])
+            heard, duration_s = frame_tags(some, head), window.end_s - window.start_s
+            held[number] += spans_of_window(heard, window.start_s, duration_s, tags, threshold)
+            num_left[number] -= 1
+            if not num_left[number]:
+                yield window.recording_id, merged(held.pop(number))
 
 
 def _text(form: LabelForm, path: str, spans: Sequence[Span]) -> str:

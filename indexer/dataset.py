@@ -10,7 +10,9 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from multiprocessing import ProcessError
 from pathlib import Path
+from types import TracebackType
 
 import numpy as np
 import torch
@@ -206,8 +208,21 @@ def _obey_parent() -> None:
     """Let this process end when the one that started it ends, or says so, be it in a decoder."""
     signal.signal(signal.SIGTERM, signal.SIG_DFL)  # a handler of Python's would wait for FFmpeg
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all; the parent decides
+    sys.excepthook = _tell_unless_left
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+def _tell_unless_left(
+    kind: type[BaseException], error: BaseException, trace: TracebackType | None
+) -> None:
+    """Print an error that nobody caught, unless it is that the parent has hung up.
+
+    A thread of multiprocessing hands over what is shared, and would print a trace whenever the
+    parent is told to stop while it takes a batch.
+    """
+    if not issubclass(kind, (OSError, EOFError, ProcessError)):
+        sys.__excepthook__(kind, error, trace)
 
 
 def _beating(blocks: Iterator[Samples], beat: Callable[[], None]) -> Iterator[Samples]:

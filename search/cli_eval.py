@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
-from indexer.cli import FormatOption, StoreArgument
+from indexer.cli import Format, FormatOption, StoreArgument
 from indexer.paths import printable
 
 app = typer.Typer(
@@ -48,11 +49,7 @@ def audioset(
     report = evaluate_audioset(Store.open(store), read_segments(segments))
     if classes:
         write_classes(report, classes)
-    if output == "json":
-        typer.echo(json.dumps(audioset_data(report), indent=1))
-        return
-    for line in audioset_lines(report):
-        typer.echo(printable(line))
+    _print(audioset_data(report), audioset_lines(report), output)
 
 
 @app.command()
@@ -81,11 +78,7 @@ def labels(
 
     opened = Store.open(store)
     report = evaluate_labels(opened, read_labels(labels) if labels else labels_of_folders(opened))
-    if output == "json":
-        typer.echo(json.dumps(labels_data(report), indent=1))
-        return
-    for line in labels_lines(report):
-        typer.echo(printable(line))
+    _print(labels_data(report), labels_lines(report), output)
 
 
 @app.command()
@@ -112,8 +105,13 @@ def retrieval(
     from search.evaluation.show import retrieval_data, retrieval_lines
 
     report = evaluate_retrieval(read_embedded(audio), read_embedded(text), num_resamples=resamples)
+    _print(retrieval_data(report), retrieval_lines(report), output)
+
+
+def _print(data: dict[str, Any], lines: Iterable[str], output: Format) -> None:
+    """Print a report, for a program or for people."""
     if output == "json":
-        typer.echo(json.dumps(retrieval_data(report), indent=1))
+        typer.echo(json.dumps(data, indent=1))
         return
-    for line in retrieval_lines(report):
-        typer.echo(line)
+    for line in lines:
+        typer.echo(printable(line))

@@ -28,6 +28,7 @@ TablesArgument = Annotated[
     list[Path],
     typer.Argument(metavar="CAPTIONS…", help="A CSV per split, such as train.csv val.csv test.csv"),
 ]
+FolderOption = Annotated[Path, typer.Option("--output", metavar="DIR", help="Where to.")]
 FormOption = Annotated[
     Literal["parquet", "npz", "hdf5-conette", "hdf5-dcase", "webdataset"],
     typer.Option("--as", help="What the files are for; docs/experiments.md describes each."),
@@ -56,7 +57,7 @@ app = typer.Typer(
 def audiocaps(
     store: StoreArgument,
     captions: TablesArgument,
-    folder: Annotated[Path, typer.Option("--output", metavar="DIR", help="Where to.")],
+    folder: FolderOption,
     form: FormOption = "parquet",
     allow_leak: AllowLeakOption = False,
     checkpoint_clean: CleanOption = False,
@@ -80,7 +81,7 @@ def audiocaps(
 def clotho(
     store: StoreArgument,
     captions: TablesArgument,
-    folder: Annotated[Path, typer.Option("--output", metavar="DIR", help="Where to.")],
+    folder: FolderOption,
     form: FormOption = "parquet",
     allow_leak: AllowLeakOption = False,
     output: FormatOption = "text",
@@ -100,7 +101,7 @@ def clotho(
 @app.command()
 def labels(
     store: StoreArgument,
-    folder: Annotated[Path, typer.Option("--output", metavar="DIR", help="Where to.")],
+    folder: FolderOption,
     form: Annotated[
         Literal["audacity", "raven", "csv"],
         typer.Option("--as", help="A label track of Audacity, a selection table of Raven, or CSV."),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 from pathlib import Path
 
@@ -17,8 +18,12 @@ def known_checkpoint(store: Store) -> KnownCheckpoint | None:
     if store.checkpoint in KNOWN_CHECKPOINTS:
         return KNOWN_CHECKPOINTS[store.checkpoint]
     path = Path(store.checkpoint)
-    if not path.is_file():
-        return None
+    return _known_file(path) if path.is_file() else None
+
+
+@functools.cache
+def _known_file(path: Path) -> KnownCheckpoint | None:
+    """Read a checkpoint's 100 MB only once, however often it is asked for."""
     with path.open("rb") as file:
         digest = hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
     return next((one for one in KNOWN_CHECKPOINTS.values() if one.md5 == digest), None)

@@ -14,6 +14,7 @@ from indexer.recorded import RecordedFiles, decode_window
 from indexer.store.ledger import Integers, id_bytes
 from indexer.store.reader import Store
 from indexer.store.snapshot import Snapshot
+from search.export.joined import pooled
 
 Frames = npt.NDArray[np.floating]
 
@@ -36,8 +37,7 @@ class StoredFrames:
 
     def __call__(self, rows: Integers) -> Sequence[Frames]:
         """Return (T, 768) of each row, averaged over frequency."""
-        found = self._snapshot.frames(rows)
-        return [one if one.ndim == 2 else one.mean(1, dtype=np.float32) for one in found]
+        return [pooled(one) for one in self._snapshot.frames(rows)]
 
 
 class RecomputedFrames:

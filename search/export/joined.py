@@ -117,7 +117,7 @@ class Source:
             tags = self._head.tags(scenes)
             frames: Sequence[Float32 | None] = [None] * len(rows)
             if self.has_frames:
-                frames = [_pooled(one) for one in self._snapshot.frames(rows)]
+                frames = [pooled(one) for one in self._snapshot.frames(rows)]
             some = split.present[first : first + _BLOCK]
             yield from map(Sound, some, scenes, tags, frames)
 
@@ -136,7 +136,7 @@ def join(name: str, captions: Sequence[Captioned], find: Finder) -> Split:
     return Split(name, tuple(present), np.array(rows, np.int64), tuple(missing), num_several)
 
 
-def _pooled(frames: npt.NDArray[np.float16]) -> Float32:
-    """Return (T, 768) for (T, 768) or (T, 7, 768)."""
+def pooled(frames: npt.NDArray[np.float16]) -> Float32:
+    """Return (T, 768) for (T, 768) or (T, 7, 768): averaged over frequency."""
     wide = frames.astype(np.float32)
     return wide if wide.ndim == 2 else wide.mean(1)

@@ -22,7 +22,7 @@ demo: $(VENV)/installed
 test: $(VENV)/installed-dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/mypy indexer search
+	$(BIN)/mypy indexer search soundalike
 	$(BIN)/lint-imports
 	$(BIN)/pytest --numprocesses 2 --dist loadgroup -m "not slow"
 

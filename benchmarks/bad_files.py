@@ -16,7 +16,7 @@ import av
 import numpy as np
 import soundfile
 
-from indexer import dataset
+from indexer.reading import dataset
 
 RATE_HZ = 32_000
 #: A recording that is longer than this is a failure, in hours: half a minute less than `too long`.

@@ -29,15 +29,15 @@ from published_way import PublishedWay
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
-from indexer.cores import default_num_lanes, num_cores
-from indexer.dataset import Work
-from indexer.library import walk
+from indexer.arrays import ID_DTYPE
+from indexer.embedding.cores import default_num_lanes, num_cores
+from indexer.library.walk import walk
 from indexer.model.checkpoint import load_checkpoint
 from indexer.model.convnext import ConvNeXt
 from indexer.model.inference import InferenceNetwork, PackedMlp, PlainMlp
 from indexer.model.tuning import quickest
-from indexer.readers import load_windows
-from indexer.store.ledger import ID_DTYPE
+from indexer.reading.dataset import Work
+from indexer.reading.readers import load_windows
 from indexer.windows import WINDOW_SAMPLES, Geometry
 
 SECTIONS = ("limits", "network", "decode", "ends", "scaling")
@@ -101,7 +101,7 @@ class Bench:
         torch.set_num_threads(num_cores())
 
     def _begin(self) -> None:
-        """Set up the thread that calls this as `indexer.lanes.Lanes` does."""
+        """Set up the thread that calls this as `indexer.embedding.lanes.Lanes` does."""
         if self.kind == "cuda":
             torch.cuda.set_stream(torch.cuda.Stream(self.device))
         else:

@@ -21,7 +21,7 @@ from time import perf_counter
 import numpy as np
 
 from indexer.store.reader import Store
-from search.segments import Generation
+from search.generation.segments import Generation
 
 REPEATS = 11
 
@@ -31,7 +31,7 @@ import atexit, json, sys
 from pathlib import Path
 names = Path(sys.argv.pop())
 atexit.register(lambda: names.write_text(json.dumps(list(sys.modules))))
-from search.__main__ import main
+from soundalike.__main__ import main
 main()
 """
 _IMPORT = """

@@ -21,10 +21,10 @@ from typing import Any
 
 from published_way import PublishedWay, embed_files
 
-from indexer.extract import ExtractConfig, extract
 from indexer.model.checkpoint import load_checkpoint
-from indexer.prepare import Settings, prepare
-from indexer.report import report_data
+from indexer.run.extract import ExtractConfig, extract
+from indexer.run.prepare import Settings, prepare
+from soundalike.show.runs import report_data
 
 
 def published(

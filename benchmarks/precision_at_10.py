@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from indexer.store.reader import Store
-from search.query import Query, SoundIndex
+from search.asking.query import Query, SoundIndex
 
 K = 10
 

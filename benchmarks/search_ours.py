@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 from search_data import DIMENSION, FILTERS, TAGS, THRESHOLD, Array, Data, Filter, K
 
+from indexer.arrays import ID_DTYPE
 from indexer.paths import path_id
 from indexer.store.creation import create_store, library_at
-from indexer.store.ledger import ID_DTYPE
 from indexer.store.lock import sole_writer
 from indexer.store.reader import Head, Store
 from indexer.store.schema import NUM_TAGS, Identity, LedgerRow, Origin
@@ -23,11 +23,11 @@ from indexer.store.snapshot import Block, WindowTable
 from indexer.store.writer import PartWriter
 from indexer.tags import TagVocabulary
 from indexer.windows import WINDOW_SAMPLES, Window
-from search.answers import Found
-from search.build import build
-from search.filters import TagFilter
-from search.opened import OpenedStore
-from search.query import Query, SoundIndex
+from search.asking.answers import Found
+from search.asking.opened import OpenedStore
+from search.asking.query import Query, SoundIndex
+from search.filters.tags import TagFilter
+from search.upkeep.build import build
 
 _RECORDING_WINDOWS = 5
 _IDENTITY = Identity("0" * 64, "made-up", "made-up", frames="none")

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from indexer.store.ledger import id_bytes
+from indexer.arrays import id_bytes
 from indexer.store.reader import Store
 
 #: From a float16 to the next, relative to the larger of it and 1.

@@ -36,10 +36,10 @@ from torture_work import NOBODY, PART_WINDOWS, count_file
 from indexer.errors import SoundalikeError
 from indexer.paths import text_from_bytes
 from indexer.store.reader import Store
-from search.build import build
-from search.filters import TagFilter
-from search.query import Query, SoundIndex
-from search.verify import verify
+from search.asking.query import Query, SoundIndex
+from search.filters.tags import TagFilter
+from search.upkeep.build import build
+from search.upkeep.verify import verify
 
 
 class Row(NamedTuple):

@@ -21,13 +21,13 @@ import bad_files
 import numpy as np
 import torch
 
+from indexer.embedding.extractor import Extractor, Timed
 from indexer.errors import SoundalikeError
-from indexer.extract import ExtractConfig, extract
-from indexer.extractor import Extractor, Timed
 from indexer.model.checkpoint import load_checkpoint
+from indexer.run.extract import ExtractConfig, extract
 from indexer.store.creation import create_store
 from indexer.windows import Geometry
-from search.compact import compact
+from search.upkeep.compact import compact
 
 NOBODY = 65534
 #: Windows in a part: small, so that there are many, and a kill falls into each stage of one.

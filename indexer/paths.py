@@ -12,6 +12,7 @@ import os
 import re
 import struct
 import unicodedata
+from pathlib import Path
 
 #: (first sample, number of samples) at 32 kHz of the part of a file that was asked for.
 Span = tuple[int, int]
@@ -87,3 +88,17 @@ def content_id(recording_id: bytes, span: Span | None = None) -> bytes:
 
 def _hash63(key: bytes) -> int:
     return int.from_bytes(hashlib.blake2b(key, digest_size=8).digest(), "little") >> 1
+
+
+def bundled_path(relative: str) -> Path:
+    """Return the path of a file that comes with the package.
+
+    Args:
+        relative: Path below the top level of the source tree, such as "metadata/SOURCES.md".
+
+    Returns:
+        The file inside the installed package, or beside it in a source checkout; it may not exist.
+    """
+    package = Path(__file__).parent
+    installed = package / "_bundled" / relative
+    return installed if installed.exists() else package.parent / relative

@@ -17,9 +17,14 @@ from difflib import SequenceMatcher
 from functools import cache
 from typing import NamedTuple
 
-from indexer.bundled import bundled_path
-from indexer.errors import UnknownTagError
+import numpy as np
+import numpy.typing as npt
 
+from indexer.errors import UnknownTagError
+from indexer.paths import bundled_path
+
+#: From this probability on, a tag is heard: that of the published demo (audioset-convnext-inf).
+DEFAULT_THRESHOLD = 0.25
 #: Most tags that an error message proposes.
 _MAX_PROPOSED = 3
 #: A proposed name must be this like what was asked for, in itself and compared with the best.
@@ -286,3 +291,34 @@ def _listed(names: Sequence[str]) -> str:
     """Return "'a', 'b' or 'c'"."""
     quoted = [f"'{name}'" for name in names]
     return " or ".join([", ".join(quoted[:-1]), quoted[-1]] if len(quoted) > 1 else quoted)
+
+
+class HeardTag(NamedTuple):
+    """A tag, and its probability in a window."""
+
+    tag: Tag
+    probability: float
+
+
+def reaches(probabilities: npt.NDArray[np.floating], threshold: float) -> npt.NDArray[np.bool_]:
+    """Return which probabilities reach a threshold; both are compared as float32."""
+    return np.asarray(probabilities.astype(np.float32) >= np.float32(threshold))
+
+
+def heard(
+    probabilities: npt.NDArray[np.floating], *, threshold: float, top: int | None = None
+) -> list[HeardTag]:
+    """Return the tags of one window that reach a threshold.
+
+    Args:
+        probabilities: (527,), of any floating type.
+        threshold: Probability from which on a tag counts.
+        top: At most this many; None for all.
+
+    Returns:
+        The most probable first; of equals, the lower index.
+    """
+    vocabulary = TagVocabulary.audioset().tags
+    order = np.argsort(-probabilities.astype(np.float32), kind="stable")[:top]
+    reached = order[reaches(probabilities[order], threshold)]
+    return [HeardTag(vocabulary[index], float(probabilities[index])) for index in reached]

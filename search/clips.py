@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from indexer.store.ledger import ID_DTYPE, Integers
+from indexer.arrays import ID_DTYPE, Integers
 from indexer.store.reader import Store
 from indexer.store.snapshot import Snapshot
 

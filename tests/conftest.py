@@ -13,7 +13,7 @@ import faiss
 import pytest
 import torch
 
-from indexer.extractor import Extractor
+from indexer.embedding.extractor import Extractor
 from indexer.model.checkpoint import Checkpoint, load_checkpoint, state_digest
 from indexer.model.convnext import ConvNeXt
 

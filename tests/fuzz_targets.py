@@ -23,10 +23,10 @@ from indexer.model.checkpoint import load_checkpoint
 from indexer.model.convnext import ConvNeXt
 from indexer.store.disk import sealed, sha256_of
 from indexer.store.reader import Store
-from search.build import build
-from search.filters import TagFilter
-from search.query import Query, SoundIndex
-from search.segments import GENERATION_FILE
+from search.asking.query import Query, SoundIndex
+from search.filters.tags import TagFilter
+from search.generation.segments import GENERATION_FILE
+from search.upkeep.build import build
 
 #: Reads one input: its name, its bytes, and chance; returns whether it was read to the end.
 Run = Callable[[str, bytes, random.Random], bool]

@@ -9,8 +9,8 @@ import numpy as np
 from synthetic import Synthetic
 
 from indexer.tags import TagVocabulary
-from search.filters import TagFilter
-from search.query import Query
+from search.asking.query import Query
+from search.filters.tags import TagFilter
 
 Array = np.ndarray[Any, Any]
 

@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 import soundfile
 
+from indexer.arrays import ID_DTYPE
 from indexer.paths import path_id
 from indexer.store.creation import create_store, library_at
-from indexer.store.ledger import ID_DTYPE
 from indexer.store.reader import Head, Store
 from indexer.store.schema import EMBEDDING_DIM, NUM_TAGS, FramesMode, Identity, LedgerRow, Origin
 from indexer.store.snapshot import Block, WindowTable

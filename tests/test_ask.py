@@ -18,17 +18,17 @@ import torch
 from oracle import unit
 from synthetic import make_store, recording_id, write_tone
 
+from indexer.embedding.extractor import Extractor
 from indexer.errors import IdentityError, QueryError, StoreError, UnknownTagError
-from indexer.extract import ExtractConfig, extract
-from indexer.extractor import Extractor
 from indexer.model.checkpoint import Checkpoint
+from indexer.run.extract import ExtractConfig, extract
 from indexer.store.creation import create_store
 from indexer.store.reader import Store
 from indexer.windows import WINDOW_SAMPLES, Geometry
-from search.ask import Answer, Question, ask, split_stores
-from search.build import build
-from search.filters import TagFilter
-from search.query import SoundIndex
+from search.asking.ask import Answer, Question, ask, split_stores
+from search.asking.query import SoundIndex
+from search.filters.tags import TagFilter
+from search.upkeep.build import build
 
 #: Seconds of each file of the library: 1, 2, 1 and 3 windows.
 LENGTHS = {"low": 4.0, "middle": 15.0, "high": 10.0, "long": 25.0}
@@ -93,7 +93,7 @@ def loaded(monkeypatch: pytest.MonkeyPatch, tiny_checkpoint: Checkpoint) -> list
         names.append(name)
         return tiny_checkpoint
 
-    monkeypatch.setattr("search.embed.load_checkpoint", load)
+    monkeypatch.setattr("search.asking.embed.load_checkpoint", load)
     return names
 
 
@@ -337,8 +337,8 @@ def test_ask_by_window_id_or_tag_imports_no_torch(tmp_path: Path) -> None:
     code = f"""
 import sys
 from pathlib import Path
-from search.ask import Question, ask
-from search.filters import TagFilter
+from search.asking.ask import Question, ask
+from search.filters.tags import TagFilter
 store = Path({str(store.store.path)!r})
 tagged = ask([store], Question(filter=TagFilter(("Dog",), threshold=0)))
 alike = ask([store], Question(queries=({str(store.windows[0].window_id)!r},)))

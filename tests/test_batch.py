@@ -20,6 +20,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from synthetic import Synthetic, make_store, recording_id, write_tone
 
+from indexer.embedding.extractor import Extractor
 from indexer.errors import (
     CheckpointError,
     IdentityError,
@@ -28,20 +29,19 @@ from indexer.errors import (
     StoreError,
     UnknownTagError,
 )
-from indexer.extract import ExtractConfig, extract
-from indexer.extractor import Extractor
 from indexer.model.checkpoint import Checkpoint
+from indexer.run.extract import ExtractConfig, extract
 from indexer.store.creation import create_store
 from indexer.windows import Geometry
-from search.__main__ import main
-from search.ask import Question, ask
-from search.batch import SCHEMA, BatchOptions, BatchReport, _answer, run_batch
-from search.build import build
-from search.filters import TagFilter
-from search.index import VectorIndex
-from search.query import Query, SoundIndex
-from search.sources import Queries
-from search.tables import writing_table
+from search.asking.ask import Question, ask
+from search.asking.batch import SCHEMA, BatchOptions, BatchReport, _answer, run_batch
+from search.asking.query import Query, SoundIndex
+from search.asking.sources import Queries
+from search.asking.tables import writing_table
+from search.filters.tags import TagFilter
+from search.nearest.index import VectorIndex
+from search.upkeep.build import build
+from soundalike.__main__ import main
 
 Row = dict[str, Any]
 
@@ -132,7 +132,7 @@ def test_batch_of_a_store_equals_a_query_for_each_window(
         filter=TagFilter(("Dog",), none_of=("Rain",)) if tagged else TagFilter(),
     )
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("search.bulk.BLOCK_VECTORS", block)
+        patch.setattr("search.nearest.bulk.BLOCK_VECTORS", block)
         report = run_batch(stores[asked].store.path, [stores[asking].store.path], output, options)
     found = [
         (row["query_window_id"], row["rank"], row["score"], row["window_id"])
@@ -270,7 +270,7 @@ def heard(tmp_path_factory: pytest.TempPathFactory, tiny_extractor: Extractor) -
 @pytest.fixture
 def is_tiny(monkeypatch: pytest.MonkeyPatch, tiny_checkpoint: Checkpoint) -> None:
     """Every checkpoint is the tiny one."""
-    monkeypatch.setattr("search.embed.load_checkpoint", lambda *_, **__: tiny_checkpoint)
+    monkeypatch.setattr("search.asking.embed.load_checkpoint", lambda *_, **__: tiny_checkpoint)
 
 
 @pytest.mark.usefixtures("is_tiny")
@@ -324,10 +324,10 @@ def test_batch_asks_with_the_windows_of_a_file_in_blocks(
         lengths.append(len(queries.vectors))
         _answer(queries, *rest)
 
-    monkeypatch.setattr("search.batch._answer", answer)
+    monkeypatch.setattr("search.asking.batch._answer", answer)
     asked = (heard / "store", [heard / "library" / "long.wav"], tmp_path / "x.jsonl")
     whole, _ = batch(*asked, k=9, device="cpu")
-    monkeypatch.setattr("search.batch.block_size", lambda _: 2)
+    monkeypatch.setattr("search.asking.batch.block_size", lambda _: 2)
     in_blocks, _ = batch(*asked, k=9, device="cpu")
     assert lengths == [3, 2, 1]
     assert in_blocks == whole
@@ -372,7 +372,7 @@ def test_batch_output_may_have_the_longest_name(stores: list[Synthetic], tmp_pat
 def test_writing_json_lines_makes_a_few_rows_at_a_time(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("search.tables._JSON_ROWS", 3)
+    monkeypatch.setattr("search.asking.tables._JSON_ROWS", 3)
     rows = pa.RecordBatch.from_pydict({"n": list(range(10))})
     with writing_table(tmp_path / "x.jsonl", rows.schema) as write:
         write(rows)
@@ -397,7 +397,7 @@ def test_batch_that_fails_leaves_what_was_there(
     def fail(*_: Any, **__: Any) -> None:
         raise CheckpointError("no such checkpoint")
 
-    monkeypatch.setattr("search.embed.load_checkpoint", fail)
+    monkeypatch.setattr("search.asking.embed.load_checkpoint", fail)
     output = tmp_path / "hits.parquet"
     output.write_text("old")
     queries = [heard / "store", heard / "library"]  # the store's hits are written by then
@@ -413,7 +413,7 @@ def test_batch_to_a_full_disk_is_an_error_that_names_the_file(
     def full(*_: Any) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("search.tables.sync_file", full)
+    monkeypatch.setattr("search.asking.tables.sync_file", full)
     path = stores[0].store.path
     with pytest.raises(QueryError, match=r"cannot write .*hits\.jsonl: No space left"):
         run_batch(path, [path], tmp_path / "hits.jsonl")
@@ -484,8 +484,8 @@ def test_batch_of_stores_imports_no_torch(stores: list[Synthetic], tmp_path: Pat
     code = f"""
 import sys
 from pathlib import Path
-from search.batch import run_batch
-from search.duplicates import find_duplicates
+from search.asking.batch import run_batch
+from search.asking.duplicates import find_duplicates
 one, two = (Path(path) for path in {[str(store.store.path) for store in stores]!r})
 report = run_batch(one, [one, two], Path({str(tmp_path / "hits.parquet")!r}))
 groups = find_duplicates(one, two).groups

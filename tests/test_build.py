@@ -22,9 +22,7 @@ from indexer.store.reader import Store
 from indexer.store.schema import LedgerRow
 from indexer.store.writer import PartWriter
 from indexer.tags import TagVocabulary
-from search import build as build_module
-from search.build import build
-from search.segments import (
+from search.generation.segments import (
     CURRENT_FILE,
     GENERATION_FILE,
     INDEX_FOLDER,
@@ -34,8 +32,10 @@ from search.segments import (
     Place,
     code_of,
 )
-from search.structure import open_index
-from search.writing import normalised
+from search.generation.writing import normalised
+from search.nearest.structure import open_index
+from search.upkeep import build as build_module
+from search.upkeep.build import build
 
 
 @pytest.fixture
@@ -152,7 +152,7 @@ def test_build_segments_are_at_most_as_long_as_told(store: Synthetic, num_rows: 
 def test_build_blocks_smaller_than_parts_lose_nothing(
     store: Synthetic, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("search.writing._BLOCK_ROWS", 3)
+    monkeypatch.setattr("search.generation.writing._BLOCK_ROWS", 3)
     store.add({"a": 7, "b": 4})
     assert_holds(build(store.store, max_segment_rows=5), store)
 
@@ -345,7 +345,7 @@ def test_build_on_a_full_disk_is_an_error_and_not_a_crash(
 ) -> None:
     """/dev/full stands for the disk: a mapped file there would end the process by a signal."""
     store.add({"a": 2})
-    monkeypatch.setattr("search.writing.array_file", lambda *_: Path("/dev/full"))
+    monkeypatch.setattr("search.generation.writing.array_file", lambda *_: Path("/dev/full"))
     with pytest.raises(StoreError, match="No space left"):
         build(store.store)
 
@@ -385,7 +385,7 @@ def test_build_in_three_processes_at_once_all_end_well(store: Synthetic) -> None
     code = (
         "import sys; from pathlib import Path\n"
         "from indexer.store.reader import Store\n"
-        "from search.build import build\n"
+        "from search.upkeep.build import build\n"
         "opened = Store.open(Path(sys.argv[1]))\n"
         "print('ready', flush=True); sys.stdin.read()\n"  # so that they begin together
         "print(build(opened).num_windows)"

@@ -20,7 +20,7 @@ from synthetic import write_tone
 
 from indexer.store.reader import Store
 from indexer.tags import TagVocabulary
-from search.__main__ import main
+from soundalike.__main__ import main
 
 SAMPLES = REPOSITORY / "data" / "samples"
 
@@ -64,7 +64,7 @@ def store(animals: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("store") / "animals.soundalike"
     words = ["index", str(animals), "--store", str(path), "--checkpoint", "demo", "--workers", "0"]
     result = subprocess.run(
-        [sys.executable, "-m", "search", *words],
+        [sys.executable, "-m", "soundalike", *words],
         capture_output=True,
         text=True,
         check=False,
@@ -110,7 +110,7 @@ def test_help_of_a_command_has_an_example(run: Run, name: str) -> None:
 def test_help_is_fast_because_nothing_heavy_is_imported() -> None:
     code = (
         "import sys; sys.argv = ['soundalike', '--help']\n"
-        "from search.__main__ import main\n"
+        "from soundalike.__main__ import main\n"
         "try: main()\n"
         "except SystemExit: pass\n"
         "heavy = {'torch', 'faiss', 'pyarrow', 'av'} & set(sys.modules)\n"
@@ -422,8 +422,8 @@ def test_interrupt_or_full_disk_is_one_line(
         raise error
 
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("indexer.extract.extract", fail)
-    monkeypatch.setattr("search.overview.overview", fail)
+    monkeypatch.setattr("indexer.run.extract.extract", fail)
+    monkeypatch.setattr("search.upkeep.overview.overview", fail)
     places = {"STORE": store, "LIBRARY": animals}
     outcome = run(*(places.get(word, word) for word in words))
     assert outcome.out == ""
@@ -431,7 +431,7 @@ def test_interrupt_or_full_disk_is_one_line(
 
 
 def test_output_that_nobody_reads_any_more_ends_quietly() -> None:
-    words = [sys.executable, "-m", "search", "tags"]
+    words = [sys.executable, "-m", "soundalike", "tags"]
     with subprocess.Popen(
         words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=REPOSITORY
     ) as command:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from synthetic import write_tone
 from test_extract import new_store, run
 
-from indexer.extractor import Extractor
+from indexer.embedding.extractor import Extractor
 from search.clips import Clip, StoredClips, clip_of
 
 ALPHABET = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-"

@@ -11,8 +11,8 @@ import soundfile
 from synthetic import write_tone
 
 from indexer.errors import QueryError
-from search.answers import Hit
-from search.collect import copy_spans
+from search.asking.answers import Hit
+from search.asking.collect import copy_spans
 
 
 def hit(*paths: Path, start_s: float = 0.0, end_s: float = 10.0) -> Hit:

@@ -26,20 +26,20 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from synthetic import ORIGIN, Synthetic, head, make_store, recording_id, table, windows_of
 
+from indexer.arrays import contains
 from indexer.errors import DamagedStoreError, StoreError
 from indexer.store.compaction import CompactReport, delete_replaced
 from indexer.store.compaction import compact as compact_parts
-from indexer.store.ledger import contains
 from indexer.store.lock import sole_writer
 from indexer.store.reader import Store
 from indexer.store.schema import FramesMode, Origin
 from indexer.store.snapshot import Block
 from indexer.store.writer import PartWriter, remove_leftovers
 from indexer.windows import Window
-from search.build import build
-from search.compact import compact
-from search.query import Query, SoundIndex
-from search.verify import verify
+from search.asking.query import Query, SoundIndex
+from search.upkeep.build import build
+from search.upkeep.compact import compact
+from search.upkeep.verify import verify
 
 #: How many windows a recording of that name has.
 LENGTHS = {name: 1 + number % 4 for number, name in enumerate("abcdefgh")}
@@ -644,7 +644,7 @@ def test_compact_store_of_somebody_else_is_an_error(public_folder: Path) -> None
     before = files_below(library.store.path)
     printed = run_as_nobody(
         "from pathlib import Path\n"
-        "from search.compact import compact\n"
+        "from search.upkeep.compact import compact\n"
         "from indexer.errors import StoreError",
         f"try: compact(Path({str(library.store.path)!r}))\n"
         "except StoreError as error: print(error)",
@@ -687,7 +687,7 @@ def peak_mb(path: Path, num_windows: int) -> int:
     put.remove(*(f"dead{seed}.wav" for seed in range(num_windows // 500)))
     code = (
         "import sys; from pathlib import Path\n"
-        "from search.compact import compact\n"
+        "from search.upkeep.compact import compact\n"
         "report = compact(Path(sys.argv[1]))\n"
         "peak = Path('/proc/self/status').read_text().partition('VmHWM:')[2].split()[0]\n"
         "print(report.num_parts_after, int(peak) // 1024)"

@@ -28,16 +28,16 @@ from typer.testing import CliRunner
 from indexer.errors import ExpressionError, QueryError
 from indexer.store.creation import library_at
 from indexer.windows import Window
-from search.ask import Answer, Question, ask
-from search.build import build
-from search.cli import app
-from search.columns import Column
-from search.conditions import Where, holds
-from search.filters import TagFilter
-from search.metadata import Metadata
-from search.nodes import Compared
-from search.opened import OpenedStore
-from search.query import Query, SoundIndex
+from search.asking.ask import Answer, Question, ask
+from search.asking.opened import OpenedStore
+from search.asking.query import Query, SoundIndex
+from search.filters.columns import Column
+from search.filters.conditions import Where, holds
+from search.filters.metadata import Metadata
+from search.filters.nodes import Compared
+from search.filters.tags import TagFilter
+from search.upkeep.build import build
+from soundalike.cli.app import app
 
 #: A path with a backslash, as it is stored.
 BACKSLASH = r"copies/r\x5c4.wav"
@@ -569,7 +569,7 @@ def test_docs_every_expression_of_the_table_is_read(documented: Path) -> None:
 def test_docs_error_is_what_the_command_prints(documented: Path) -> None:
     (shown,) = blocks(REPOSITORY / "docs" / "filters.md", "text")
     expression = shown.splitlines()[1].strip()
-    command = [sys.executable, "-m", "search", "search", "recordings.soundalike"]
+    command = [sys.executable, "-m", "soundalike", "search", "recordings.soundalike"]
     result = subprocess.run(
         [*command, "--where", expression],
         capture_output=True,

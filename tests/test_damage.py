@@ -21,20 +21,20 @@ from synthetic import write_tone
 from test_cli import Run, run
 from test_extract import IN_PROCESS
 
+from indexer.embedding.extractor import Extractor
 from indexer.errors import SoundalikeError, StoreError
-from indexer.extract import extract
-from indexer.extractor import Extractor
 from indexer.model.checkpoint import load_checkpoint
+from indexer.run.extract import extract
 from indexer.store.creation import create_store
 from indexer.store.reader import Store
 from indexer.store.verify import Problem
 from indexer.windows import Geometry
-from search.ask import Question, ask
-from search.build import build
-from search.compact import compact
-from search.filters import TagFilter
-from search.overview import overview
-from search.verify import verify
+from search.asking.ask import Question, ask
+from search.filters.tags import TagFilter
+from search.upkeep.build import build
+from search.upkeep.compact import compact
+from search.upkeep.overview import overview
+from search.upkeep.verify import verify
 
 __all__ = ["run"]
 

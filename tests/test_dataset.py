@@ -12,13 +12,13 @@ import pytest
 import soundfile
 from synthetic import write_tone
 
-from indexer.batches import Batch, Done, Failure
-from indexer.dataset import Work, recording_digest
+from indexer.arrays import ID_DTYPE
 from indexer.errors import AudioError
-from indexer.files import FileList, FoundFile
-from indexer.library import walk
-from indexer.readers import load_windows
-from indexer.store.ledger import ID_DTYPE
+from indexer.library.files import FileList, FoundFile
+from indexer.library.walk import walk
+from indexer.reading.batches import Batch, Done, Failure
+from indexer.reading.dataset import Work, recording_digest
+from indexer.reading.readers import load_windows
 from indexer.windows import Geometry, window_id
 
 

@@ -21,9 +21,9 @@ from indexer.audio.deferred import (
     num_seconds,
 )
 from indexer.audio.resample import StreamingResampler
-from indexer.config import ExtractConfig
-from indexer.extractor import Extractor
+from indexer.embedding.extractor import Extractor
 from indexer.model.checkpoint import Checkpoint
+from indexer.run.config import ExtractConfig
 from indexer.windows import SAMPLE_RATE_HZ, Cut, Geometry, Samples
 
 RATES_HZ = (8_000, 11_025, 16_000, 22_050, 24_000, 44_100, 48_000)

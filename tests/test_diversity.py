@@ -16,11 +16,11 @@ from oracle import Array, unit
 from synthetic import Synthetic, make_store
 
 from indexer.errors import QueryError
-from search.__main__ import main
-from search.build import build
-from search.diversity import DEFAULT_DIVERSITY, num_candidates, spread
-from search.filters import TagFilter
-from search.query import Query, SoundIndex
+from search.asking.diversity import DEFAULT_DIVERSITY, num_candidates, spread
+from search.asking.query import Query, SoundIndex
+from search.filters.tags import TagFilter
+from search.upkeep.build import build
+from soundalike.__main__ import main
 
 
 def chosen_by_hand(vectors: Array, scores: Array, k: int, balance: float) -> list[int]:

@@ -16,8 +16,8 @@ from synthetic import write_tone
 
 from indexer.store.schema import SCHEMAS
 from indexer.tags import TagVocabulary
-from search.__main__ import main
-from search.cli import app
+from soundalike.__main__ import main
+from soundalike.cli.app import app
 
 #: Runs lines of a document in a folder, and returns what they print.
 RunHere = Callable[[str, Path], str]

@@ -17,7 +17,6 @@ from pathlib import Path
 
 import pytest
 
-from indexer.bundled import bundled_path
 from indexer.errors import CheckpointError
 from indexer.model import download
 from indexer.model.download import (
@@ -28,6 +27,7 @@ from indexer.model.download import (
     fetch,
     locate,
 )
+from indexer.paths import bundled_path
 
 REPOSITORY = Path(__file__).parents[1]
 CONTENT = bytes(range(256)) * 4096  # 1 MiB

@@ -24,16 +24,22 @@ from hypothesis import strategies as st
 from oracle import Array, unit
 from synthetic import Synthetic, make_store, recording_id, write_tone
 
+from indexer.embedding.extractor import Extractor
 from indexer.errors import IdentityError, QueryError, StoreError
-from indexer.extract import ExtractConfig, extract
-from indexer.extractor import Extractor
+from indexer.run.extract import ExtractConfig, extract
 from indexer.store.creation import create_store, library_at
 from indexer.windows import Geometry
-from search.__main__ import main
-from search.build import build
-from search.cli_batch import duplicates
-from search.duplicates import DEFAULT_MIN_SCORE, Duplicates, Member, components, find_duplicates
-from search.index import VectorIndex
+from search.asking.duplicates import (
+    DEFAULT_MIN_SCORE,
+    Duplicates,
+    Member,
+    components,
+    find_duplicates,
+)
+from search.nearest.index import VectorIndex
+from search.upkeep.build import build
+from soundalike.__main__ import main
+from soundalike.cli.batch import duplicates
 
 # --- the oracle ----------------------------------------------------------------------------------
 
@@ -197,7 +203,7 @@ def test_duplicates_equal_a_comparison_of_all_with_all(
     exact: bool,
 ) -> None:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("search.duplicates.BLOCK_VECTORS", block)
+        patch.setattr("search.asking.duplicates.BLOCK_VECTORS", block)
         assert_finds([stores[at] for at in which], min_score, max_matches, exact=exact)
 
 

@@ -23,8 +23,8 @@ from test_extract import new_store
 from test_extract import run as embed
 from torchoutil.extras.hdf import HDFDataset
 
+from indexer.embedding.extractor import Extractor
 from indexer.errors import SoundalikeError
-from indexer.extractor import Extractor
 from indexer.store.reader import Store
 from indexer.windows import Geometry
 from search.export.captioned import Form, export_captioned

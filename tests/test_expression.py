@@ -13,10 +13,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from indexer.errors import ExpressionError, QueryError
-from search.columns import BUILT_IN, Column
-from search.expression import parse
-from search.filters import float16_above, float16_at_least, tag_term
-from search.nodes import Compared, Either, Every, Heard, Negation, Node
+from search.filters.columns import BUILT_IN, Column
+from search.filters.expression import parse
+from search.filters.nodes import Compared, Either, Every, Heard, Negation, Node
+from search.filters.tags import float16_above, float16_at_least, tag_term
 
 METADATA = (
     Column("Rain", "truth", "metadata"),
@@ -250,7 +250,7 @@ def test_parse_error_of_a_long_text_is_short_and_points_at_the_spot(marked: str)
 
 
 def test_import_query_loads_neither_torch_nor_lark() -> None:
-    code = "import sys, search.query; print({'torch', 'lark'} & set(sys.modules))"
+    code = "import sys, search.asking.query; print({'torch', 'lark'} & set(sys.modules))"
     found = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=REPOSITORY
     )

@@ -16,13 +16,13 @@ from conftest import needs_root, run_as_nobody
 from synthetic import write_tone
 from test_convnext import GOLDEN, SEED, clip, fill
 
-from indexer.cores import num_cores
+from indexer.embedding.cores import num_cores
+from indexer.embedding.extractor import Extractor, Timed
 from indexer.errors import IdentityError, LibraryError, SoundalikeError
-from indexer.extract import ExtractConfig, extract
-from indexer.extractor import Extractor, Timed
 from indexer.model.checkpoint import Checkpoint, state_digest
 from indexer.model.convnext import ConvNeXt
-from indexer.progress import ExtractReport, Progress
+from indexer.run.extract import ExtractConfig, extract
+from indexer.run.report import ExtractReport, Progress
 from indexer.store.creation import create_store
 from indexer.store.reader import Store
 from indexer.windows import SAMPLE_RATE_HZ, WINDOW_SAMPLES, Geometry
@@ -338,7 +338,7 @@ def test_extract_unreadable_file_as_another_user_is_recorded(
         "import sys; sys.path.insert(0, 'tests')\n"
         "from pathlib import Path; import torch\n"
         "from indexer.model.checkpoint import load_checkpoint\n"
-        "from indexer.extractor import Extractor\n"
+        "from indexer.embedding.extractor import Extractor\n"
         "from test_extract import IN_PROCESS, new_store, reasons, run\n"
         "extractor = Extractor(load_checkpoint('demo'), device='cpu')\n"
         f"root = Path({str(public_folder)!r})\n"

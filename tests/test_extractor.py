@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
+from indexer.embedding.extractor import Extractor, package_versions
 from indexer.errors import SoundalikeError
-from indexer.extractor import Extractor, package_versions
 from indexer.model.checkpoint import Checkpoint
 from indexer.model.convnext import ConvNeXt, Output
 from indexer.model.inference import InferenceNetwork

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from indexer.files import FileList, FoundFile
+from indexer.library.files import FileList, FoundFile
 
 NUMBERS = st.integers(0, 2**62)
 FILES = st.builds(

@@ -16,9 +16,9 @@ from synthetic import Synthetic, make_store
 
 from indexer.errors import QueryError, UnknownTagError
 from indexer.tags import TagVocabulary
-from search.build import build
-from search.filters import TagFilter, Term, float16_at_least
-from search.segments import Segment, code_of
+from search.filters.tags import TagFilter, Term, float16_at_least
+from search.generation.segments import Segment, code_of
+from search.upkeep.build import build
 
 #: Bits of 1.0 as float16.
 ONE = 0x3C00

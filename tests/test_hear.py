@@ -11,8 +11,8 @@ import torchaudio
 from torch import nn
 
 from indexer import hear
+from indexer.embedding.extractor import Extractor
 from indexer.errors import CheckpointError
-from indexer.extractor import Extractor
 from indexer.model.checkpoint import Checkpoint
 
 

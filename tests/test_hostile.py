@@ -24,8 +24,8 @@ from test_decode import NOT_AUDIO, PLAYLISTS, listener
 from test_extract import IN_PROCESS, new_store, reasons, statuses
 from test_memory import TOLERANCE_MB, peaks_mb, write_noise
 
-from indexer.extract import ExtractConfig, extract
-from indexer.extractor import Extractor
+from indexer.embedding.extractor import Extractor
+from indexer.run.extract import ExtractConfig, extract
 
 __all__ = ["listener", "run"]
 

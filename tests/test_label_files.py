@@ -18,8 +18,8 @@ from test_cli import Run, run
 from test_extract import new_store
 from test_extract import run as embed
 
+from indexer.embedding.extractor import Extractor
 from indexer.errors import SoundalikeError, UnknownTagError
-from indexer.extractor import Extractor
 from indexer.model.checkpoint import Checkpoint
 from indexer.store.reader import Head, Store
 from indexer.tags import TagVocabulary

@@ -14,9 +14,9 @@ from test_cli import Run, run
 from test_extract import new_store
 from test_extract import run as embed
 
-from indexer.config import ExtractConfig
+from indexer.embedding.extractor import Extractor
 from indexer.errors import SoundalikeError
-from indexer.extractor import Extractor
+from indexer.run.config import ExtractConfig
 from indexer.store.reader import Store
 from search.evaluation.labels import (
     Labelled,

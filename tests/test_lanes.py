@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 import torch
 
-from indexer.cores import default_num_lanes, default_num_workers, num_cores
-from indexer.extractor import Extractor, Timed
-from indexer.lanes import Lanes
+from indexer.embedding.cores import default_num_lanes, default_num_workers, num_cores
+from indexer.embedding.extractor import Extractor, Timed
+from indexer.embedding.lanes import Lanes
 from indexer.model.checkpoint import Checkpoint
 
 
@@ -97,10 +97,10 @@ def test_lanes_pass_errors_on(tiny_extractor: Extractor) -> None:
 
 
 def test_cores_are_shared_by_device(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("indexer.cores.num_cores", lambda: 16)
+    monkeypatch.setattr("indexer.embedding.cores.num_cores", lambda: 16)
     assert (default_num_workers("cpu"), default_num_lanes("cpu")) == (4, 16)
     assert (default_num_workers("cuda"), default_num_lanes("cuda")) == (16, 2)
-    monkeypatch.setattr("indexer.cores.num_cores", lambda: 2)
+    monkeypatch.setattr("indexer.embedding.cores.num_cores", lambda: 2)
     assert (default_num_workers("cpu"), default_num_lanes("cpu")) == (1, 2)
 
 

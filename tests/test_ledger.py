@@ -13,16 +13,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from synthetic import make_store, recording_id
 
+from indexer.arrays import ID_DTYPE, contains, id_bytes, ids_from_column, last_of_each
 from indexer.paths import content_id, path_id
-from indexer.store.ledger import (
-    ID_DTYPE,
-    LEDGER_COLUMNS,
-    Ledger,
-    contains,
-    id_bytes,
-    ids_from_column,
-    last_of_each,
-)
+from indexer.store.ledger import LEDGER_COLUMNS, Ledger
 from indexer.store.schema import FILES_SCHEMA, STATUSES, LedgerRow
 
 #: Ids as digests may be: with zero bytes at the end, at the start, and nothing but zeros.

@@ -9,8 +9,8 @@ import pytest
 from conftest import needs_root, run_as_nobody
 
 from indexer.errors import LibraryError
-from indexer.files import FileList, FoundFile
-from indexer.library import listed, walk
+from indexer.library.files import FileList, FoundFile
+from indexer.library.walk import listed, walk
 from indexer.paths import text_from_bytes
 
 
@@ -134,7 +134,7 @@ def test_walk_unreadable_folder_is_reported_and_the_rest_is_found(public_folder:
     touch(public_folder, "a.wav", "locked/b.wav")
     (public_folder / "locked").chmod(0)
     printed = run_as_nobody(
-        "from pathlib import Path; from indexer.library import walk",
+        "from pathlib import Path; from indexer.library.walk import walk",
         f"found = walk(Path({str(public_folder)!r}))\n"
         "print([file.path for file in found.files], found.unreadable)",
     )

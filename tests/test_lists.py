@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from oracle import Array
 
 from indexer.errors import DamagedStoreError
-from search.lists import (
+from search.generation.writing import normalised
+from search.nearest.lists import (
     KINDS,
     Kind,
     ListFiles,
@@ -21,7 +22,6 @@ from search.lists import (
     packed,
     write_lists,
 )
-from search.writing import normalised
 
 NUM_ROWS, NUM_LISTS = 1500, 12
 

@@ -14,13 +14,13 @@ import pyarrow.parquet
 import pytest
 from synthetic import Synthetic, make_store, recording_id
 
-import search.metadata
+import search.filters.metadata
 from indexer.errors import QueryError
 from indexer.store.creation import library_at
-from search.build import build
-from search.metadata import Coverage, Metadata
-from search.opened import OpenedStore
-from search.places import Places
+from search.asking.opened import OpenedStore
+from search.filters.metadata import Coverage, Metadata
+from search.generation.places import Places
+from search.upkeep.build import build
 
 
 def read(tmp_path: Path, content: str | bytes, name: str = "sheet.csv") -> Metadata:
@@ -301,13 +301,13 @@ def test_read_pipe_is_refused_and_not_waited_for(tmp_path: Path) -> None:
 def test_read_more_than_the_limit_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(search.metadata, "_MAX_BYTES", 10_000)
+    monkeypatch.setattr(search.filters.metadata, "_MAX_BYTES", 10_000)
     with pytest.raises(QueryError, match=r"20,005 bytes, at most 10,000"):
         read(tmp_path, "path\n" + "a" * 20_000)
     packed = tmp_path / "packed.parquet"
     numbers: dict[str, Any] = {"path": ["a.wav"] * 50_000, "n": range(50_000)}
     pa.parquet.write_table(pa.table(numbers), packed, compression="zstd", row_group_size=5_000)
-    monkeypatch.setattr(search.metadata, "_MAX_BYTES", packed.stat().st_size + 1)
+    monkeypatch.setattr(search.filters.metadata, "_MAX_BYTES", packed.stat().st_size + 1)
     with pytest.raises(QueryError, match="bytes unpacked"):
         Metadata.read(packed)
 
@@ -322,7 +322,7 @@ def test_read_parquet_that_repeats_a_long_value_is_counted_unpacked(
     table = pa.table({"path": names, "note": long if is_category else long.cast(pa.string())})
     pa.parquet.write_table(table, packed, compression="zstd")
     assert packed.stat().st_size < 100_000
-    monkeypatch.setattr(search.metadata, "_MAX_BYTES", 15_000_000)
+    monkeypatch.setattr(search.filters.metadata, "_MAX_BYTES", 15_000_000)
     before = pa.total_allocated_bytes()
     with pytest.raises(QueryError, match="more than 15,000,000 bytes unpacked"):
         Metadata.read(packed)

@@ -12,9 +12,9 @@ from synthetic import ORIGIN, Synthetic, identity, make_store, recording_id
 from indexer.errors import DamagedStoreError, StoreError
 from indexer.store.schema import Origin
 from indexer.store.writer import PartWriter
-from search import overview as overview_module
-from search.build import build
-from search.overview import overview
+from search.upkeep import overview as overview_module
+from search.upkeep.build import build
+from search.upkeep.overview import overview
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from search.planner import WORTH_WAITING_MS, Calibration, Level, choose
+from search.nearest.planner import WORTH_WAITING_MS, Calibration, Level, choose
 
 CALIBRATION = Calibration(
     target=0.95,

@@ -13,12 +13,12 @@ from hypothesis import strategies as st
 from oracle import Array, unit
 from synthetic import Synthetic, make_store
 
-from search.answers import Found
-from search.build import build
-from search.filters import TagFilter
-from search.planner import Level
-from search.query import Query, SoundIndex
-from search.structure import IndexConfig
+from search.asking.answers import Found
+from search.asking.query import Query, SoundIndex
+from search.filters.tags import TagFilter
+from search.nearest.planner import Level
+from search.nearest.structure import IndexConfig
+from search.upkeep.build import build
 
 pytestmark = pytest.mark.xdist_group("plans")  # built once
 

@@ -9,7 +9,7 @@ import pytest
 from conftest import REPOSITORY
 
 from indexer.errors import CheckpointError, IdentityError, SoundalikeError, StoreError
-from indexer.prepare import Settings, default_store, prepare
+from indexer.run.prepare import Settings, default_store, prepare
 from indexer.windows import Geometry
 
 

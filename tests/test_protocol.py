@@ -31,16 +31,16 @@ from hypothesis.stateful import (
 from synthetic import write_tone
 from test_extract import new_store
 
-from indexer.extract import ExtractConfig, extract
-from indexer.extractor import Extractor, Timed
+from indexer.arrays import contains, id_bytes, ids_from_column
+from indexer.embedding.extractor import Extractor, Timed
 from indexer.model.checkpoint import Checkpoint
-from indexer.store.ledger import contains, id_bytes, ids_from_column
+from indexer.run.extract import ExtractConfig, extract
 from indexer.store.verify import verify_parts
 from indexer.windows import SAMPLE_RATE_HZ, Geometry
-from search.build import build
-from search.compact import compact
-from search.filters import TagFilter
-from search.query import Query, SoundIndex
+from search.asking.query import Query, SoundIndex
+from search.filters.tags import TagFilter
+from search.upkeep.build import build
+from search.upkeep.compact import compact
 
 #: Windows of 1 s, so that a network takes milliseconds and a short file has several.
 GEOMETRY = Geometry(hop_samples=SAMPLE_RATE_HZ, window_samples=SAMPLE_RATE_HZ)

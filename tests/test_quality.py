@@ -9,15 +9,15 @@ import pytest
 from conftest import SHARED_AUDIO
 
 from benchmarks.precision_at_10 import precision_by_class
-from indexer.extract import ExtractConfig, extract
-from indexer.extractor import Extractor
-from indexer.prepare import Settings, prepare
+from indexer.arrays import Float16
+from indexer.embedding.extractor import Extractor
+from indexer.run.extract import ExtractConfig, extract
+from indexer.run.prepare import Settings, prepare
 from indexer.store.reader import Store
-from indexer.store.snapshot import Float16
 from indexer.tags import TagVocabulary
-from search.build import build
-from search.filters import TagFilter
-from search.query import Query, SoundIndex
+from search.asking.query import Query, SoundIndex
+from search.filters.tags import TagFilter
+from search.upkeep.build import build
 
 HELDOUT = SHARED_AUDIO / "esc10_heldout"
 #: Of the training script, which measured it without this code: mean and by class.

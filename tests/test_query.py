@@ -16,10 +16,10 @@ from synthetic import ORIGIN, Synthetic, make_store, recording_id
 
 from indexer.errors import DamagedStoreError, IdentityError, QueryError, StoreError, UnknownTagError
 from indexer.store.writer import PartWriter
-from search.build import build
-from search.filters import TagFilter
-from search.index import VectorIndex
-from search.query import MIN_TOP_PROBABILITY, NUM_TOP_TAGS, Query, SoundIndex
+from search.asking.query import MIN_TOP_PROBABILITY, NUM_TOP_TAGS, Query, SoundIndex
+from search.filters.tags import TagFilter
+from search.nearest.index import VectorIndex
+from search.upkeep.build import build
 
 NAMES = ["Dog", "Speech", "Rain", "Animal", "Human voice", "Music"]
 

@@ -30,16 +30,17 @@ from synthetic import (
 )
 
 import indexer.store.writer as writer_module
+from indexer.arrays import id_bytes
 from indexer.errors import DamagedStoreError, StoreError
 from indexer.paths import path_id
 from indexer.store.disk import sealed
-from indexer.store.ledger import Ledger, id_bytes
+from indexer.store.ledger import Ledger
 from indexer.store.part import Part
 from indexer.store.reader import Head, Store
 from indexer.store.schema import FILES_SCHEMA, SCHEMAS, LedgerRow
 from indexer.store.snapshot import Block
 from indexer.store.writer import PartWriter
-from search.overview import overview
+from search.upkeep.overview import overview
 
 #: A ledger row that uses every column.
 FULL_ROW = LedgerRow(

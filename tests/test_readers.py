@@ -22,13 +22,13 @@ import pytest
 from conftest import REPOSITORY
 from synthetic import write_tone
 
-from indexer import dataset
-from indexer.batches import Batch, Done, Failure
-from indexer.dataset import Work
+from indexer.arrays import ID_DTYPE
 from indexer.errors import SoundalikeError
-from indexer.library import walk
-from indexer.readers import load_windows
-from indexer.store.ledger import ID_DTYPE
+from indexer.library.walk import walk
+from indexer.reading import dataset
+from indexer.reading.batches import Batch, Done, Failure
+from indexer.reading.dataset import Work
+from indexer.reading.readers import load_windows
 from indexer.windows import Geometry
 
 
@@ -235,7 +235,7 @@ def test_readers_of_a_killed_process_end_though_they_are_stuck(library: Path) ->
         from pathlib import Path
         from multiprocessing import active_children
         import test_readers
-        from indexer import dataset
+        from indexer.reading import dataset
         def stuck(*_, **__):
             print(os.getpid(), flush=True)
             time.sleep(600)

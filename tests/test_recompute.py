@@ -19,11 +19,11 @@ from synthetic import write_tone
 from test_cli import Run, run
 from test_extract import IN_PROCESS, new_store
 
+from indexer.embedding.extractor import Extractor
 from indexer.errors import IdentityError
-from indexer.extract import ExtractConfig, extract
-from indexer.extractor import Extractor
 from indexer.model.checkpoint import Checkpoint
-from indexer.recompute import DeepReport, _sample, recompute
+from indexer.run.extract import ExtractConfig, extract
+from indexer.run.recompute import DeepReport, _sample, recompute
 from indexer.store.disk import read_sealed, remove_all, sealed
 from indexer.store.reader import Store
 from indexer.store.schema import FramesMode

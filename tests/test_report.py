@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from indexer.progress import ExtractReport, FailedFile
-from indexer.report import bound, clock, count, hours, report_data, report_lines
+from indexer.run.report import ExtractReport, FailedFile
+from soundalike.show.runs import bound, report_data, report_lines
+from soundalike.show.words import clock, count, hours
 
 
 @pytest.mark.parametrize(

@@ -20,9 +20,9 @@ from indexer.store.disk import read_sealed, sealed, sha256_of
 from indexer.store.reader import Store
 from indexer.store.schema import FILES_SCHEMA, RECORDING_ID_BYTES
 from indexer.store.writer import PartWriter
-from search.build import build
-from search.query import Query, SoundIndex
-from search.segments import GENERATION_FILE, PARTS_FILE
+from search.asking.query import Query, SoundIndex
+from search.generation.segments import GENERATION_FILE, PARTS_FILE
+from search.upkeep.build import build
 
 NUM_FILES = 1_000_000
 NUM_PARTS = 10_000

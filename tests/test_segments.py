@@ -11,12 +11,11 @@ from hypothesis import strategies as st
 from oracle import Array, unit
 from synthetic import Synthetic, make_store, recording_id
 
-import search.segments
+import search.generation.segments
 from indexer.errors import DamagedStoreError, StoreError
 from indexer.store.disk import read_sealed, sealed
 from indexer.store.reader import Store
-from search.build import build
-from search.segments import (
+from search.generation.segments import (
     CURRENT_FILE,
     GENERATION_FILE,
     INDEX_FOLDER,
@@ -32,6 +31,7 @@ from search.segments import (
     current_name,
     recordings_file,
 )
+from search.upkeep.build import build
 
 #: Bits of 1.0 as float16.
 ONE = 0x3C00
@@ -203,7 +203,7 @@ def test_current_replaced_while_it_is_opened_gives_the_next(
     store = make_store(tmp_path / "store").store
     newest = build(store).path.name
     seen = iter(["00000000-00000000", newest, newest])  # deleted between reading and opening
-    monkeypatch.setattr(search.segments, "current_name", lambda _: next(seen))
+    monkeypatch.setattr(search.generation.segments, "current_name", lambda _: next(seen))
     assert Generation.current(store).path.name == newest
 
 
@@ -213,7 +213,7 @@ def test_current_that_never_stays_is_given_up(
     store = make_store(tmp_path / "store").store
     build(store)
     names = (f"{number:08d}-00000000" for number in range(100, 200))
-    monkeypatch.setattr(search.segments, "current_name", lambda _: next(names))
+    monkeypatch.setattr(search.generation.segments, "current_name", lambda _: next(names))
     with pytest.raises(StoreError, match="try again"):
         Generation.current(store)
 

@@ -14,11 +14,10 @@ from urllib.parse import unquote_to_bytes, urlsplit
 import pytest
 from synthetic import identity
 
-from indexer.heard import HeardTag
-from indexer.tags import TagVocabulary
-from search.answers import Hit
-from search.overview import Overview
-from search.show import (
+from indexer.tags import HeardTag, TagVocabulary
+from search.asking.answers import Hit
+from search.upkeep.overview import Overview
+from soundalike.show.hits import (
     hits_csv,
     hits_json,
     hits_m3u,

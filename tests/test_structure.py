@@ -13,13 +13,13 @@ from synthetic import Synthetic, make_store
 
 from indexer.errors import DamagedStoreError, QueryError, StoreError
 from indexer.store.disk import read_sealed, sealed
-from search.build import build
-from search.index import VectorIndex
-from search.opened import OpenedStore
-from search.planner import Plan
-from search.segments import GENERATION_FILE, Generation, array_file
-from search.structure import MIN_LISTED_ROWS, TRAINED_FOLDER, IndexConfig, open_index
-from search.verify import verify
+from search.asking.opened import OpenedStore
+from search.generation.segments import GENERATION_FILE, Generation, array_file
+from search.nearest.index import VectorIndex
+from search.nearest.planner import Plan
+from search.nearest.structure import MIN_LISTED_ROWS, TRAINED_FOLDER, IndexConfig, open_index
+from search.upkeep.build import build
+from search.upkeep.verify import verify
 
 SQ8 = IndexConfig(kind="sq8")
 
@@ -293,7 +293,7 @@ def test_store_that_is_rebuilt_while_it_is_opened_opens_at_the_new_generation(
             build(store.store, config=IndexConfig(kind="pq"))
         return open_index(generation)
 
-    monkeypatch.setattr("search.opened.open_index", rebuilding)
+    monkeypatch.setattr("search.asking.opened.open_index", rebuilding)
     opened = OpenedStore.at(store.store.path)
     assert opened.generation.num_windows == 1200
     assert not first.path.exists()
@@ -308,9 +308,9 @@ _SHARES = (1.0, 0.5, 0.2, 0.05)
 @pytest.fixture
 def always_lists(monkeypatch: pytest.MonkeyPatch) -> None:
     """Exact answers are slow, so that all shares are measured, whatever the machine is doing."""
-    monkeypatch.setattr("search.calibrate._exact_row_ms", lambda *_: 1.0)
-    monkeypatch.setattr("search.calibrate._SHARES", _SHARES)
-    monkeypatch.setattr("search.calibrate._NUM_QUERIES", 100)
+    monkeypatch.setattr("search.nearest.calibrate._exact_row_ms", lambda *_: 1.0)
+    monkeypatch.setattr("search.nearest.calibrate._SHARES", _SHARES)
+    monkeypatch.setattr("search.nearest.calibrate._NUM_QUERIES", 100)
 
 
 def test_calibration_tells_the_recall_of_other_queries(tmp_path: Path, always_lists: None) -> None:

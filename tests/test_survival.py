@@ -33,18 +33,18 @@ from test_extract import (
     statuses,
 )
 
-from indexer import dataset
-from indexer import run as run_module
 from indexer.audio import AudioInfo
-from indexer.batches import Batch, Done, Failure, WindowKey
-from indexer.changes import Changes
-from indexer.cores import num_cores
-from indexer.dataset import Work, recording_digest
+from indexer.embedding.cores import num_cores
 from indexer.errors import LibraryError
-from indexer.extract import ExtractConfig, extract, find_files
-from indexer.interrupts import undisturbed
-from indexer.library import look_again, walk
-from indexer.progress import Progress
+from indexer.library.changes import Changes
+from indexer.library.walk import look_again, walk
+from indexer.reading import dataset
+from indexer.reading.batches import Batch, Done, Failure, WindowKey
+from indexer.reading.dataset import Work, recording_digest
+from indexer.run.extract import ExtractConfig, extract, find_files
+from indexer.run.interrupts import undisturbed
+from indexer.run.report import Progress
+from indexer.run.run import run as run_module
 from indexer.store.lock import sole_writer
 from indexer.store.reader import Store
 from indexer.windows import SAMPLE_RATE_HZ, WINDOW_SAMPLES
@@ -57,7 +57,7 @@ IMPORTS_FOR_NOBODY = (
     "import sys; sys.path.insert(0, 'tests')\n"
     "from pathlib import Path; import multiprocessing.sharedctypes, pandas, torch\n"
     "from indexer.model.checkpoint import load_checkpoint\n"
-    "from indexer.extractor import Extractor\n"
+    "from indexer.embedding.extractor import Extractor\n"
     "from test_extract import new_store, run, statuses\n"
     "from indexer.store.reader import Store\n"
     "extractor = Extractor(load_checkpoint('demo'), device='cpu')\n"
@@ -328,7 +328,7 @@ def test_undisturbed_block_ends_before_a_signal_takes_effect(number: signal.Sign
 
 def test_terminated_index_commits_what_it_has_and_says_so(tmp_path: Path) -> None:
     root = many_files(tmp_path / "library")
-    command = [sys.executable, "-m", "search", "index", root, "--checkpoint", "demo"]
+    command = [sys.executable, "-m", "soundalike", "index", root, "--checkpoint", "demo"]
     words = [*map(str, command), "--store", str(tmp_path / "store"), "--batch-size", "1"]
     with subprocess.Popen(words, stderr=subprocess.PIPE, text=True, cwd=REPOSITORY) as process:
         assert process.stderr

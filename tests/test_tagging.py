@@ -11,12 +11,11 @@ import torch
 from conftest import SHARED_AUDIO
 from synthetic import write_tone
 
+from indexer.embedding.extractor import Extractor
+from indexer.embedding.tagging import tag_file
 from indexer.errors import AudioError
-from indexer.extractor import Extractor
-from indexer.heard import heard
 from indexer.model.checkpoint import KNOWN_CHECKPOINTS, load_checkpoint
-from indexer.tagging import tag_file
-from indexer.tags import TagVocabulary
+from indexer.tags import TagVocabulary, heard
 from indexer.windows import Geometry
 
 UKULELE = SHARED_AUDIO / "f62-S-v2swA_200000_210000.wav"

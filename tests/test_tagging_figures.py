@@ -19,13 +19,13 @@ from test_cli import Run, run
 from test_extract import new_store
 from test_extract import run as embed
 
+from indexer.embedding.extractor import Extractor
 from indexer.errors import SoundalikeError
-from indexer.extractor import Extractor
 from indexer.store.reader import Store
 from indexer.tags import TagVocabulary
 from search.evaluation.audioset import Segment, evaluate_audioset, read_segments
-from search.evaluation.show import audioset_lines
 from search.evaluation.tagging import evaluate_tagging
+from soundalike.show.evaluations import audioset_lines
 
 __all__ = ["run"]
 

@@ -12,11 +12,11 @@ from oracle import unit
 from synthetic import Synthetic, make_store
 
 from indexer.errors import StoreError
-from search.build import build
-from search.filters import TagFilter
-from search.query import Query, SoundIndex
-from search.segments import CURRENT_FILE, GENERATION_FILE, INDEX_FOLDER, SEGMENTS_FOLDER
-from search.verify import verify
+from search.asking.query import Query, SoundIndex
+from search.filters.tags import TagFilter
+from search.generation.segments import CURRENT_FILE, GENERATION_FILE, INDEX_FOLDER, SEGMENTS_FOLDER
+from search.upkeep.build import build
+from search.upkeep.verify import verify
 
 
 @pytest.fixture(scope="module")
@@ -39,7 +39,7 @@ def copied(whole: Synthetic, tmp_path: Path) -> Path:
 @pytest.fixture
 def index_only(monkeypatch: pytest.MonkeyPatch) -> None:
     """Leave the parts out, which have tests of their own: most of the time goes there."""
-    monkeypatch.setattr("search.verify.verify_parts", lambda *_: [])
+    monkeypatch.setattr("search.upkeep.verify.verify_parts", lambda *_: [])
 
 
 def index_files(store: Path) -> list[Path]:

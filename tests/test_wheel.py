@@ -54,7 +54,7 @@ def test_wheel_installed_elsewhere_lists_tags_and_tags_a_file(wheel: Path, tmp_p
     sound = shutil.copy(REPOSITORY / "data" / "samples" / "animals" / "dog.ogg", tmp_path)
     # The target comes first on the path, so that it is what is imported, not the clone.
     code = (
-        "import sys, indexer; from search.__main__ import main\n"
+        "import sys, indexer; from soundalike.__main__ import main\n"
         f"assert indexer.__file__.startswith({str(target)!r}), indexer.__file__\n"
         "main()"
     )

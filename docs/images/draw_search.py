@@ -17,7 +17,7 @@ import torch
 
 from indexer.audio import open_audio
 from indexer.model.checkpoint import load_checkpoint
-from search.ask import Question, ask
+from search.asking.ask import Question, ask
 
 NUM_HITS = 5
 SHOWN_S = 4.0

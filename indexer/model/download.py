@@ -25,8 +25,8 @@ from types import MappingProxyType
 
 import platformdirs
 
-from indexer.bundled import bundled_path
 from indexer.errors import CheckpointError
+from indexer.paths import bundled_path
 
 logger = logging.getLogger(__name__)
 

@@ -11,16 +11,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from indexer.arrays import ID_DTYPE, Ids, Integers, Mask, contains, ids_from_column, last_of_each
 from indexer.store.disk import TEMPORARY_PREFIX, remove_all, sync_folder, writing
-from indexer.store.ledger import (
-    ID_DTYPE,
-    Ids,
-    Integers,
-    Mask,
-    contains,
-    ids_from_column,
-    last_of_each,
-)
 from indexer.store.part import FILES_FILE, FRAMES_FILE, SCENE_FILE, Part
 from indexer.store.reader import PARTS_FOLDER, Store
 from indexer.store.schema import FILES_SCHEMA, Origin

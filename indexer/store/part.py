@@ -16,9 +16,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from safetensors import SafetensorError
 
+from indexer.arrays import Integers
 from indexer.errors import DamagedStoreError, StoreError
 from indexer.store.disk import read_sealed, sha256_of
-from indexer.store.ledger import Integers
 from indexer.store.schema import (
     SCENE_SCHEMA,
     SCHEMAS,

@@ -11,22 +11,22 @@ import numpy as np
 import pyarrow as pa
 from safetensors.numpy import load as load_safetensors
 
-from indexer.errors import DamagedStoreError, StoreError
-from indexer.store.disk import read_sealed, sha256_of
-from indexer.store.ledger import (
+from indexer.arrays import (
     ID_DTYPE,
-    LEDGER_COLUMNS,
+    Float32,
     Ids,
     Integers,
-    Ledger,
     contains,
     id_bytes,
     ids_from_column,
     last_of_each,
 )
+from indexer.errors import DamagedStoreError, StoreError
+from indexer.store.disk import read_sealed, sha256_of
+from indexer.store.ledger import LEDGER_COLUMNS, Ledger
 from indexer.store.part import FILES_FILE, Part, part_names, reading
 from indexer.store.schema import FILES_SCHEMA, FORMAT_VERSION, Identity, LedgerRow
-from indexer.store.snapshot import Float32, Snapshot
+from indexer.store.snapshot import Snapshot
 
 STORE_FILE = "store.json"
 LIBRARIES_FILE = "libraries.json"

@@ -8,6 +8,7 @@ from typing import Any, Literal, Self
 
 import pyarrow as pa
 
+from indexer.arrays import RECORDING_ID_BYTES
 from indexer.errors import IdentityError
 from indexer.windows import SAMPLE_RATE_HZ, WINDOW_SAMPLES, Geometry
 
@@ -19,7 +20,6 @@ EMBEDDING_DIM = 768
 NUM_TAGS = 527
 #: Frequency positions of the frame map: 224 mel bands, divided by 32.
 FRAME_BANDS = 7
-RECORDING_ID_BYTES = 16
 #: Large blobs, read a few at a time: Parquet cannot read less than a row group.
 FRAMES_ROW_GROUP = 64
 

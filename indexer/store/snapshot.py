@@ -9,15 +9,21 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from indexer.arrays import (
+    Float16,
+    Float32,
+    Ids,
+    Integers,
+    Mask,
+    contains,
+    id_bytes,
+    ids_from_column,
+)
 from indexer.errors import StoreError
-from indexer.heard import DEFAULT_THRESHOLD, reaches
-from indexer.store.ledger import Ids, Integers, Mask, contains, id_bytes, ids_from_column
 from indexer.store.part import Part
 from indexer.store.schema import EMBEDDING_DIM, NUM_TAGS, FramesMode
+from indexer.tags import DEFAULT_THRESHOLD, reaches
 from indexer.windows import Window
-
-Float16 = npt.NDArray[np.float16]
-Float32 = npt.NDArray[np.float32]
 
 
 class WindowTable(NamedTuple):

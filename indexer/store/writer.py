@@ -15,6 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from indexer.arrays import ID_DTYPE, RECORDING_ID_BYTES, id_bytes
 from indexer.store.disk import (
     TEMPORARY_PREFIX,
     remove_all,
@@ -25,7 +26,6 @@ from indexer.store.disk import (
     write_whole,
     writing,
 )
-from indexer.store.ledger import ID_DTYPE, id_bytes
 from indexer.store.part import (
     FILES_FILE,
     FRAMES_FILE,
@@ -40,7 +40,6 @@ from indexer.store.schema import (
     FILES_SCHEMA,
     FRAMES_ROW_GROUP,
     FRAMES_SCHEMA,
-    RECORDING_ID_BYTES,
     SCENE_SCHEMA,
     FramesMode,
     LedgerRow,

@@ -16,8 +16,8 @@ from sklearn.model_selection import StratifiedKFold
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
+from indexer.arrays import ID_DTYPE, contains
 from indexer.errors import SoundalikeError
-from indexer.store.ledger import ID_DTYPE, contains
 from indexer.store.reader import Store
 from indexer.store.schema import EMBEDDING_DIM
 from search.provenance import training_note

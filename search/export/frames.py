@@ -8,10 +8,10 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from indexer.arrays import Integers, id_bytes
+from indexer.embedding.extractor import Extractor
 from indexer.errors import AudioError, SoundalikeError
-from indexer.extractor import Extractor
-from indexer.recorded import RecordedFiles, decode_window
-from indexer.store.ledger import Integers, id_bytes
+from indexer.reading.recorded import RecordedFiles, decode_window
 from indexer.store.reader import Store
 from indexer.store.snapshot import Snapshot
 from search.export.joined import pooled

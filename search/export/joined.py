@@ -11,9 +11,10 @@ from typing import NamedTuple, Protocol
 import numpy as np
 import numpy.typing as npt
 
+from indexer.arrays import Float32
 from indexer.errors import SoundalikeError
 from indexer.store.reader import Head, Store
-from indexer.store.snapshot import Float32, Snapshot
+from indexer.store.snapshot import Snapshot
 from search.clips import RecordingRows, StoredClips
 from search.export.captions import Captioned
 

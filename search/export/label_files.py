@@ -12,8 +12,8 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 
-from indexer.extractor import Extractor
-from indexer.store.ledger import Integers
+from indexer.arrays import Integers
+from indexer.embedding.extractor import Extractor
 from indexer.store.reader import Head, Store
 from indexer.store.snapshot import Snapshot
 from indexer.tags import TagVocabulary

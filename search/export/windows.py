@@ -11,11 +11,12 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 
+from indexer.arrays import Float16, Float32
 from indexer.errors import SoundalikeError
-from indexer.heard import heard
 from indexer.store.reader import Store
 from indexer.store.schema import EMBEDDING_DIM
-from indexer.store.snapshot import Float16, Float32, Snapshot
+from indexer.store.snapshot import Snapshot
+from indexer.tags import heard
 from indexer.windows import Window
 
 WindowsForm = Literal["csv", "jsonl", "npy"]

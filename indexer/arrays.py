@@ -1,0 +1,48 @@
+"""The arrays that all of this is made of: their types by name, and ids of 16 bytes among them."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+#: Bytes of a recording's id.
+RECORDING_ID_BYTES = 16
+#: 16-byte ids as NumPy compares and sorts them: fixed width, so trailing zero bytes are kept.
+ID_DTYPE = np.dtype(f"S{RECORDING_ID_BYTES}")
+
+Ids = npt.NDArray[np.bytes_]
+Mask = npt.NDArray[np.bool_]
+Integers = npt.NDArray[np.int64]
+Float16 = npt.NDArray[np.float16]
+Float32 = npt.NDArray[np.float32]
+
+
+def ids_from_column(column: pa.ChunkedArray | pa.Array) -> Ids:
+    """Return a column of 16-byte ids as a (num_rows,) array; a null becomes 16 zero bytes."""
+    whole = column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
+    filled = pc.fill_null(whole, b"\0" * RECORDING_ID_BYTES) if whole.null_count else whole
+    ids = np.frombuffer(filled.buffers()[1] or b"", ID_DTYPE)
+    return ids[filled.offset : filled.offset + len(filled)]
+
+
+def id_bytes(value: np.bytes_ | bytes) -> bytes:
+    """Return all 16 bytes of an id: NumPy drops trailing zero bytes when it hands one out."""
+    return bytes(value).ljust(RECORDING_ID_BYTES, b"\0")
+
+
+def contains(sorted_ids: Ids | Integers, wanted: Ids | Integers) -> Mask:
+    """Return which of `wanted` are in a sorted array of ids, 16-byte ones or numbers."""
+    if not len(sorted_ids):
+        return np.zeros(len(wanted), bool)
+    at = np.minimum(np.searchsorted(sorted_ids, wanted), len(sorted_ids) - 1)
+    return np.asarray(sorted_ids[at] == wanted)
+
+
+def last_of_each(keys: Integers) -> Integers:
+    """Return the position of the last row of every distinct key, in the order of the keys."""
+    order = np.argsort(keys, kind="stable")
+    ordered = keys[order]
+    is_last = np.append(ordered[1:] != ordered[:-1], True)[: len(keys)]
+    return order if is_last.all() else order[is_last]

@@ -1,0 +1,272 @@
+"""Waveforms → embeddings: one model, on one device, at one precision."""
+
+from __future__ import annotations
+
+import copy
+import sys
+from collections.abc import Sequence
+from importlib.metadata import version
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from indexer.audio.deferred import DeferredResampler, SourceWindows
+from indexer.audio.resample import RESAMPLER
+from indexer.embedding.stopwatch import Stopwatch
+from indexer.errors import SoundalikeError
+from indexer.model.checkpoint import Checkpoint
+from indexer.model.convnext import FRONT_END
+from indexer.model.inference import InferenceNetwork, PlainMlp
+from indexer.model.tuning import Arithmetic, quickest
+from indexer.store.reader import Head
+from indexer.store.schema import FramesMode, Identity
+from indexer.windows import Geometry
+
+Precision = Literal["fp32", "bf16"]
+_DTYPES: dict[str, torch.dtype] = {"fp32": torch.float32, "bf16": torch.bfloat16}
+
+
+class Embeddings(NamedTuple):
+    """What the network says of B windows, on the host.
+
+    Attributes:
+        scene: (B, 768) float32, not normalised.
+        frames: (B, T, 768) float16 averaged over frequency ("pooled"), (B, T, 7, 768) float16
+            ("full"), or None.
+        tags: (B, 527) float32 probabilities.
+    """
+
+    scene: npt.NDArray[np.float32]
+    frames: npt.NDArray[np.float16] | None
+    tags: npt.NDArray[np.float32]
+
+
+class Timed(NamedTuple):
+    """Embeddings, and how long each step to them took, in seconds."""
+
+    embeddings: Embeddings
+    to_device_s: float
+    network_s: float
+    to_host_s: float
+
+
+class Extractor:
+    """Turns waveforms into embeddings. Several threads may call it at the same time.
+
+    Attributes:
+        checkpoint: What it computes with.
+        device: Where; a GPU always with its number.
+        precision: "fp32" or "bf16"; the log-mel front end and the classifier are always fp32.
+        frames: Which frame embeddings it returns.
+        most_windows: How many windows are embedded at once, at most. It starts without a limit, and
+            falls to half a batch whenever the device has no memory for one.
+    """
+
+    def __init__(
+        self,
+        checkpoint: Checkpoint,
+        *,
+        device: str = "auto",
+        precision: str = "auto",
+        frames: FramesMode = "pooled",
+    ) -> None:
+        """Move the model to its device.
+
+        Args:
+            checkpoint: From `indexer.model.checkpoint.load_checkpoint`.
+            device: "auto" (a GPU if there is one), "cpu", "cuda" or "cuda:N". With "auto" and
+                "cuda" this one is on the first GPU, and `on_all_gpus` gives the others.
+            precision: "auto" (bf16 on a GPU; on a CPU fp32, unless a short measurement finds bf16
+                much faster), "fp32" or "bf16".
+            frames: "pooled", "full" or "none".
+
+        Raises:
+            SoundalikeError: If the device is not there, or the precision is not known.
+        """
+        self.checkpoint = checkpoint
+        self.device = _device(device)
+        arithmetic = _arithmetic(precision, self.device)
+        self.precision: Precision = "fp32" if arithmetic.dtype is torch.float32 else "bf16"
+        self.frames: FramesMode = frames
+        self.most_windows = sys.maxsize
+        self._resamplers: dict[int, DeferredResampler] = {}
+        self._takes_any_gpu = device in {"auto", "cuda"}
+        is_gpu = self.device.type == "cuda"
+        # What is moved is a copy, for other devices will be given the same checkpoint.
+        self._model = (
+            copy.deepcopy(checkpoint.model).to(self.device) if is_gpu else checkpoint.model
+        )
+        self._network = InferenceNetwork(self._model, *arithmetic)
+        if is_gpu:
+            # Convolutions would round fp32 to TF32, whatever the precision asked for. For the whole
+            # process: lanes that switched it for a moment would switch it for each other.
+            torch.backends.cudnn.allow_tf32 = False
+            torch.cuda.synchronize(self.device)  # other streams do not wait for what was prepared
+
+    def __call__(self, waveforms: Tensor) -> Embeddings:
+        """Embed windows of one length.
+
+        Args:
+            waveforms: (B, num_samples) float32, mono, 32 kHz, on the host (pinned is faster).
+
+        Returns:
+            Scene, frames and tags of each, from one forward pass.
+        """
+        return self.timed(waveforms).embeddings
+
+    def timed(self, windows: Tensor | SourceWindows) -> Timed:
+        """Do the same, and say how long it took.
+
+        A batch that the device has no memory for is halved, and so are those that come later.
+
+        Args:
+            windows: As when called; or at the rate of their files, to be resampled on the device.
+
+        Raises:
+            SoundalikeError: If there is no memory for a single window.
+        """
+        while True:
+            size = max(min(self.most_windows, len(windows)), 1)
+            try:
+                return _joined([self._timed(some) for some in windows.split(size)])
+            except torch.OutOfMemoryError as error:
+                if size == 1:
+                    raise SoundalikeError(
+                        f"{self.device_name} has no memory left for a single window; close what "
+                        f"else uses it, or use --device cpu"
+                    ) from error
+                self.most_windows = min(self.most_windows, size // 2)
+            if self.device.type == "cuda":
+                torch.cuda.empty_cache()  # blocks of the old sizes are of no use
+
+    def _timed(self, windows: Tensor | SourceWindows) -> Timed:
+        watch = Stopwatch(self.device)
+        moved = windows.to(self.device, non_blocking=True)
+        watch.lap()
+        with torch.inference_mode():
+            waveforms = self._resampled(moved) if isinstance(moved, SourceWindows) else moved
+            output = self._network(waveforms)
+            frames = self._frames(output.frames)
+        watch.lap()
+        scene, tags = _to_host(output.scene), _to_host(output.tags)
+        on_host = None if frames is None else _to_host(frames)
+        watch.lap()
+        seconds = watch.seconds()  # before it, nothing need have arrived
+        embeddings = Embeddings(
+            scene.numpy(), None if on_host is None else on_host.numpy(), tags.numpy()
+        )
+        return Timed(embeddings, *seconds)
+
+    def _resampled(self, windows: SourceWindows) -> Tensor:
+        rate_hz = windows.source_rate_hz
+        if rate_hz not in self._resamplers:
+            self._resamplers[rate_hz] = DeferredResampler(rate_hz, self.device)
+        return self._resamplers[rate_hz](windows)
+
+    def on_all_gpus(self) -> list[Extractor]:
+        """Return this extractor, and one like it for each other GPU, unless one was asked for."""
+        if self.device.type == "cpu" or not self._takes_any_gpu:
+            return [self]
+        others = range(1, torch.cuda.device_count())
+        return [self, *(self._like_this(f"cuda:{number}") for number in others)]
+
+    def _like_this(self, device: str) -> Extractor:
+        return Extractor(
+            self.checkpoint, device=device, precision=self.precision, frames=self.frames
+        )
+
+    def _frames(self, frame_map: Tensor) -> Tensor | None:
+        """Bring a (B, 768, T, 7) map into the stored layout, time first and channels last."""
+        if self.frames == "none":
+            return None
+        if self.frames == "pooled":
+            return frame_map.float().mean(3).transpose(1, 2).half().contiguous()  # (B, T, 768)
+        return frame_map.permute(0, 2, 3, 1).half().contiguous()  # (B, T, 7, 768)
+
+    def identity(self, geometry: Geometry) -> Identity:
+        """Return what a store of these embeddings is: everything that shapes the numbers."""
+        return Identity(
+            weights=self.checkpoint.digest,
+            front_end=FRONT_END,
+            resampler=RESAMPLER,
+            frames=self.frames,
+            hop_samples=geometry.hop_samples,
+            native=geometry.native,
+            window_samples=geometry.window_samples,
+        )
+
+    def head(self) -> Head:
+        """Return the classifier and the final LayerNorm, for the store to keep."""
+        state = self._model.state_dict()
+        names = ("head_audioset.weight", "head_audioset.bias", "norm.weight", "norm.bias")
+        return Head(*(_array(state[name]) for name in names))
+
+    @property
+    def resamples(self) -> bool:
+        """Whether readers had better leave resampling to this device: to a GPU, they had."""
+        return self.device.type == "cuda"
+
+    @property
+    def device_name(self) -> str:
+        """Name of the hardware, such as "cpu" or what the GPU calls itself."""
+        is_gpu = self.device.type == "cuda"
+        return torch.cuda.get_device_name(self.device) if is_gpu else self.device.type
+
+
+def package_versions() -> dict[str, str]:
+    """Return the versions of the packages that shape the numbers."""
+    names = ("soundalike", "torch", "torchaudio", "torchlibrosa", "av", "soundfile", "pyarrow")
+    return {name: version(name) for name in names}
+
+
+def _to_host(tensor: Tensor) -> Tensor:
+    """Begin to copy a result to the host, where it has to be waited for."""
+    if tensor.device.type == "cpu":
+        return tensor
+    host = torch.empty(tensor.shape, dtype=tensor.dtype, pin_memory=True)  # kept, and used again
+    return host.copy_(tensor, non_blocking=True)
+
+
+def _joined(pieces: Sequence[Timed]) -> Timed:
+    """Return as one what was embedded in pieces."""
+    if len(pieces) == 1:
+        return pieces[0]
+    scene, frames, tags = zip(*(piece.embeddings for piece in pieces), strict=True)
+    embeddings = Embeddings(
+        np.concatenate(scene),
+        None if frames[0] is None else np.concatenate(frames),
+        np.concatenate(tags),
+    )
+    return Timed(embeddings, *np.sum([piece[1:] for piece in pieces], axis=0).tolist())
+
+
+def _device(asked: str) -> torch.device:
+    if asked == "auto":
+        asked = "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        device = torch.device(asked)
+    except RuntimeError as error:
+        raise SoundalikeError(f"unknown device {asked!r}; use auto, cpu, cuda or cuda:N") from error
+    if device.type not in {"cpu", "cuda"}:
+        raise SoundalikeError(f"unknown device {asked!r}; use auto, cpu, cuda or cuda:N")
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise SoundalikeError(
+            f"no device {asked!r}: PyTorch sees {torch.cuda.device_count()} GPUs; "
+            f"use --device cpu, or check the driver"
+        )
+    return torch.device("cuda", device.index or 0) if device.type == "cuda" else device
+
+
+def _arithmetic(asked: str, device: torch.device) -> Arithmetic:
+    if asked not in {"auto", *_DTYPES}:
+        raise SoundalikeError(f"unknown precision {asked!r}; use auto, fp32 or bf16")
+    if device.type == "cuda":
+        return Arithmetic(_DTYPES["bf16" if asked == "auto" else asked], PlainMlp)
+    return quickest(*(_DTYPES.values() if asked == "auto" else [_DTYPES[asked]]))
+
+
+def _array(tensor: Tensor) -> npt.NDArray[Any]:
+    return tensor.detach().float().cpu().numpy()

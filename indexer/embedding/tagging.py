@@ -1,0 +1,68 @@
+"""What the model hears in a file: the published demo's job."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from indexer.audio import open_audio
+from indexer.embedding.extractor import Extractor
+from indexer.tags import DEFAULT_THRESHOLD, HeardTag, heard
+from indexer.windows import SAMPLE_RATE_HZ, Geometry
+
+
+@dataclass(frozen=True, slots=True)
+class TaggedWindow:
+    """What the model heard in one window of a file.
+
+    Attributes:
+        start_s: Start of the window, in seconds.
+        end_s: End of its audio, in seconds.
+        tags: Tags over the threshold, the most probable first.
+        scene_shape: Of the scene embedding.
+        frames_shape: Of the frame embeddings, time first.
+    """
+
+    start_s: float
+    end_s: float
+    tags: tuple[HeardTag, ...]
+    scene_shape: tuple[int, ...]
+    frames_shape: tuple[int, ...]
+
+
+def tag_file(
+    path: Path,
+    extractor: Extractor,
+    *,
+    threshold: float = DEFAULT_THRESHOLD,
+    top: int | None = None,
+    geometry: Geometry | None = None,
+) -> list[TaggedWindow]:
+    """Listen to a file, window by window.
+
+    Args:
+        path: Audio file.
+        extractor: Model and device.
+        threshold: Probability from which on a tag is heard.
+        top: At most this many tags per window; None for all.
+        geometry: How the file is cut; 10-s windows unless told otherwise.
+
+    Raises:
+        AudioError: If the file cannot be read.
+    """
+    tagged = []
+    with open_audio(path) as audio:
+        for cut in (geometry or Geometry()).cut(audio.blocks()):
+            scene, frames, tags = extractor(torch.from_numpy(cut.waveform)[None])
+            tagged.append(
+                TaggedWindow(
+                    start_s=cut.start_sample / SAMPLE_RATE_HZ,
+                    end_s=(cut.start_sample + cut.num_samples) / SAMPLE_RATE_HZ,
+                    tags=tuple(heard(tags[0], threshold=threshold, top=top)),
+                    scene_shape=scene.shape[1:],
+                    frames_shape=() if frames is None else frames.shape[1:],
+                )
+            )
+    return tagged

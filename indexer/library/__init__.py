@@ -1,0 +1,1 @@
+"""What files a library has, and what is new about them."""

@@ -1,0 +1,279 @@
+"""Walking a library: which files are there, which are asked for, what could not be listed."""
+
+from __future__ import annotations
+
+import codecs
+import csv
+import io
+import os
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
+from pathlib import Path
+
+from indexer.audio import AUDIO_EXTENSIONS
+from indexer.errors import LibraryError
+from indexer.library.files import FileList, FoundFile
+from indexer.paths import Span, text_from_bytes
+from indexer.windows import SAMPLE_RATE_HZ
+
+#: An end that no recording reaches, 31 years: what an empty `end` in a list means.
+_FOREVER_S = 1e9
+#: Progress is told once per this many files.
+_FILES_PER_STEP = 1000
+#: What a folder holds that is a store.
+_STORE_NAMES = {"store.json", "parts", "head.safetensors"}
+
+
+@dataclass(slots=True)
+class Walk:
+    """What a library holds.
+
+    Attributes:
+        root: Absolute path of the library.
+        files: To look at, in the order of their paths.
+        unreadable: (path, reason) of folders that could not be listed.
+        num_skipped: Files without an audio extension.
+        num_excluded: Files that --include or --exclude left out.
+        is_complete: Whether the whole library was walked, so that an absent file is a deleted one.
+    """
+
+    root: Path
+    files: FileList = field(default_factory=FileList)
+    unreadable: list[tuple[str, str]] = field(default_factory=list)
+    num_skipped: int = 0
+    num_excluded: int = 0
+    is_complete: bool = True
+    _place: tuple[int, int] | None = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._place = _place(self.root)
+
+    def is_there(self) -> bool:
+        """Whether the root still is the folder that was walked, on the disk that it was on."""
+        return _place(self.root) == self._place
+
+
+def walk(
+    root: Path,
+    include: Sequence[str] = (),
+    exclude: Sequence[str] = (),
+    progress: Callable[[int], None] | None = None,
+) -> Walk:
+    """List the audio files below a folder.
+
+    Hidden files and folders are left out. Symbolic links are followed, each folder once.
+
+    Args:
+        root: The library.
+        include: Patterns (`*` crosses folders) of relative paths; if given, only files that match
+            one are taken, whatever their extension.
+        exclude: Patterns of relative paths that are left out.
+        progress: Called now and then with the number of files seen so far.
+
+    Raises:
+        LibraryError: If `root` is not a folder that can be listed, or holds no audio.
+    """
+    found = Walk(require_folder(root))
+    for number, path in enumerate(_files_below(found)):
+        if progress and number % _FILES_PER_STEP == 0:
+            progress(number)
+        text = text_from_bytes(os.fsencode(path))
+        if not include and Path(path).suffix.lower() not in AUDIO_EXTENSIONS:
+            found.num_skipped += 1
+        elif _matches(text, exclude) or (include and not _matches(text, include)):
+            found.num_excluded += 1
+        else:
+            found.files.append(_found_file(found.root, text))
+    found.files = found.files.in_order()
+    if not found.files and not found.unreadable:
+        raise LibraryError(_nothing_found(found))
+    return found
+
+
+def listed(root: Path, files_from: Path) -> Walk:
+    """Take the files that a list names.
+
+    Args:
+        root: The library; relative paths are relative to it.
+        files_from: A text file with one path a line (or zero bytes between them), or a .csv with
+            columns path, start, end (seconds; an empty start is 0, an empty end is the end of the
+            file).
+
+    Raises:
+        LibraryError: If the list cannot be read, or names a file outside the library.
+    """
+    found = Walk(require_folder(root), is_complete=False)
+    try:
+        content = files_from.read_bytes()
+    except OSError as error:
+        raise LibraryError(f"cannot read the list {files_from}: {error.strerror}") from error
+    is_csv = files_from.suffix.lower() == ".csv"
+    content = content.removeprefix(codecs.BOM_UTF8)
+    entries = _csv_entries(files_from, content) if is_csv else _lines(content)
+    # A list may name files by the root as it was given, which is a link on some machines.
+    roots = (found.root, Path(os.path.abspath(root)))  # noqa: PTH100 - resolve() follows links
+    files: set[FoundFile] = set()
+    for name, span in entries:
+        relative = _relative(name, roots)
+        if relative is None:
+            raise LibraryError(
+                f"{name} in {files_from} is outside the library {found.root}; "
+                f"name a LIBRARY that holds all of the list"
+            )
+        files.add(_found_file(found.root, text_from_bytes(os.fsencode(relative)), span))
+    found.files = FileList(files).in_order()
+    if not found.files:
+        raise LibraryError(f"the list {files_from} names no file")
+    return found
+
+
+def look_again(found: Walk, include: Sequence[str] = (), exclude: Sequence[str] = ()) -> Walk:
+    """Return what a library holds now, after a long wait.
+
+    Args:
+        found: What it held before: all of it, or the files of a list, which are looked at again.
+        include: The patterns of the walk.
+        exclude: Likewise.
+
+    Raises:
+        LibraryError: If it is gone, or holds no audio any more.
+    """
+    if found.is_complete:
+        return walk(found.root, include, exclude)
+    again = Walk(require_folder(found.root), is_complete=False)
+    for file in found.files:
+        again.files.append(_found_file(again.root, file.path, file.span))
+    return again
+
+
+def require_folder(root: Path) -> Path:
+    """Return the absolute path of a library.
+
+    Raises:
+        LibraryError: If it is not a folder.
+    """
+    if not root.exists():
+        raise LibraryError(f"no such folder: {root}")
+    if not root.is_dir():
+        raise LibraryError(f"{root} is not a folder; 'soundalike tag' listens to single files")
+    return root.resolve()
+
+
+def _place(folder: Path) -> tuple[int, int] | None:
+    """Return what tells a folder from whatever takes its name later; None if there is none."""
+    try:
+        status = folder.stat()
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino
+
+
+def _nothing_found(found: Walk) -> str:
+    if found.num_excluded:
+        left_out = f"{found.num_excluded} left out"
+        return f"no file in {found.root} passes --include and --exclude ({left_out})"
+    return (
+        f"no audio in {found.root} ({found.num_skipped} files with other extensions); "
+        f"--include '*' reads files whatever they are called"
+    )
+
+
+def _files_below(found: Walk) -> Iterator[str]:
+    """Yield the relative path of every file; folders that only links lead to come last."""
+    queue = [""]
+    links: list[str] = []
+    visited: set[tuple[int, int]] = set()
+    while queue or links:
+        folder = queue.pop() if queue else links.pop()
+        try:
+            status = (found.root / folder).stat()
+            if (status.st_dev, status.st_ino) in visited:
+                continue
+            visited.add((status.st_dev, status.st_ino))
+            with os.scandir(found.root / folder) as scan:
+                entries = list(scan)
+            if {entry.name for entry in entries} >= _STORE_NAMES:
+                continue  # a store of ours: nothing in it is audio
+            for entry in entries:
+                path = f"{folder}/{entry.name}" if folder else entry.name
+                if entry.name.startswith("."):
+                    continue
+                if not _is_folder(entry):
+                    yield path
+                elif entry.is_symlink():
+                    links.append(path)
+                else:
+                    queue.append(path)
+        except OSError as error:
+            reason = f"the folder cannot be listed: {error.strerror}"
+            found.unreadable.append((text_from_bytes(os.fsencode(folder or ".")), reason))
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # a link that leads in a circle: for the decoder to report, as one file
+        return False
+
+
+def _found_file(root: Path, text: str, span: Span | None = None) -> FoundFile:
+    try:
+        status = FoundFile(text, 0, 0).local(root).stat()
+    except OSError:  # a broken link or a missing file: for the decoder to report
+        return FoundFile(text, 0, 0, span)
+    return FoundFile(text, status.st_size, status.st_mtime_ns, span)
+
+
+def _matches(path: str, patterns: Sequence[str]) -> bool:
+    return any(fnmatchcase(path, pattern) for pattern in patterns)
+
+
+def _relative(name: str, roots: Sequence[Path]) -> str | None:
+    """Return a listed name relative to the library; None if it is outside of it."""
+    for root in roots:
+        relative = os.path.relpath(root / name, root)
+        if relative != ".." and not relative.startswith("../"):
+            return relative
+    return None
+
+
+def _lines(content: bytes) -> Iterator[tuple[str, None]]:
+    # No path holds a zero byte; it stands between names where a list comes from `find -print0`.
+    for line in content.replace(b"\0", b"\n").splitlines():
+        if line.strip():
+            yield os.fsdecode(line), None
+
+
+def _csv_entries(file: Path, content: bytes) -> Iterator[tuple[str, Span | None]]:
+    # Not split into lines first: a quoted name may hold a line break.
+    text = io.StringIO(content.decode("utf-8", "surrogateescape"), newline="")
+    rows = csv.DictReader(text, skipinitialspace=True)
+    try:
+        rows.fieldnames = [name.strip() for name in rows.fieldnames or []]
+        if "path" not in rows.fieldnames:
+            raise LibraryError(f"{file} has no column 'path'; its columns are {rows.fieldnames}")
+        for row in rows:
+            path = row["path"]
+            if not path or "\0" in path:
+                raise LibraryError(f"{file}, line {rows.line_num}: need a path, got {path!r}")
+            yield path, _span(file, rows.line_num, row.get("start"), row.get("end"))
+    except csv.Error as error:
+        raise LibraryError(f"{file}, after line {rows.line_num}: {error}") from error
+
+
+def _span(file: Path, line: int, start: str | None, end: str | None) -> Span | None:
+    if not start and not end:
+        return None
+    try:
+        start_s, end_s = float(start or 0), float(end or _FOREVER_S)
+    except ValueError as error:
+        raise LibraryError(
+            f"{file}, line {line}: start and end are seconds, got {start!r}, {end!r}"
+        ) from error
+    if not 0 <= start_s < end_s <= _FOREVER_S:
+        raise LibraryError(
+            f"{file}, line {line}: need 0 <= start < end in seconds, got {start!r}, {end!r}"
+        )
+    first = round(start_s * SAMPLE_RATE_HZ)
+    return first, max(1, round(end_s * SAMPLE_RATE_HZ) - first)

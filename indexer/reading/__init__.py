@@ -1,0 +1,1 @@
+"""Files to batches of windows, in processes that may die."""

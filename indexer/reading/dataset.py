@@ -1,0 +1,272 @@
+"""From a list of files to batches of windows; a file that cannot be read becomes a Failure."""
+
+from __future__ import annotations
+
+import ctypes
+import hashlib
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from multiprocessing import ProcessError
+from pathlib import Path
+from types import TracebackType
+
+import numpy as np
+import torch
+from torch.utils.data import IterableDataset, get_worker_info
+
+from indexer.arrays import Ids, Integers, contains
+from indexer.audio import AudioStream, open_audio
+from indexer.audio.decode import open_regular
+from indexer.audio.deferred import cut_source, is_deferrable
+from indexer.errors import AudioError
+from indexer.library.files import FileList, FoundFile
+from indexer.paths import content_id
+from indexer.reading.batches import CRASH, Batch, Batchers, Done, Failure, WindowKey
+from indexer.windows import SAMPLE_RATE_HZ, Cut, Geometry, Samples, window_id
+
+_HASH_BLOCK_BYTES = 1 << 20
+#: From linux/prctl.h.
+_PR_SET_PDEATHSIG = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """What the workers need to know.
+
+    Attributes:
+        root: Of the library.
+        items: Files to read.
+        geometry: How they are cut.
+        batch_size: Windows in a batch, at most.
+        known: Sorted content ids that need no embedding.
+        partial: Recording → sorted ids of its windows that a run cut short left in the store.
+        max_duration_s: A file that decodes to more than this is a failure.
+        defers: Give windows at the rate of their file, where that is possible.
+    """
+
+    root: Path
+    items: FileList
+    geometry: Geometry
+    batch_size: int
+    known: Ids
+    partial: Mapping[bytes, Integers]
+    max_duration_s: float
+    defers: bool = False
+
+
+class Watch:
+    """What every reader is at, and since when: shared memory between the readers and their owner.
+
+    A reader that dies cannot say which file killed it, and one that hangs cannot say anything.
+
+    Attributes:
+        pids: Process of each reader; 0 before it has started.
+        items: What it reads: a position in the work list, or -1.
+        beats: `time.monotonic()` of its last sign of life, in seconds; 0 while it waits for others.
+    """
+
+    def __init__(self, num_readers: int) -> None:
+        context = torch.multiprocessing.get_context()
+        self.pids = context.RawArray("q", num_readers)
+        self.items = context.RawArray("q", [-1] * num_readers)
+        self.beats = context.RawArray("d", num_readers)
+
+    def begin(self, reader: int, item: int) -> None:
+        """Note that a reader takes a file; -1 for none."""
+        self.items[reader] = item
+        self.beat(reader)
+
+    def beat(self, reader: int) -> None:
+        """Note that a reader gets on."""
+        self.beats[reader] = time.monotonic()
+
+    def rest(self, reader: int) -> None:
+        """Note that a reader waits, which is no hang."""
+        self.beats[reader] = 0.0
+
+
+class WindowDataset(IterableDataset[Batch]):
+    """Windows of a list of files, in batches.
+
+    The workers take files from one shared counter, so that a long file keeps only one of them busy.
+    """
+
+    def __init__(
+        self, work: Work, todo: Sequence[int], given: Mapping[int, int], num_readers: int
+    ) -> None:
+        """Prepare to read some files of a work list.
+
+        Args:
+            work: The list, and how to read.
+            todo: Positions in it.
+            given: Position → start of the last window that was given of it before, in samples.
+            num_readers: Processes that will read.
+        """
+        self._work, self._todo, self._given = work, todo, given
+        self._next = torch.multiprocessing.get_context().Value("q", 0)
+        self.watch = Watch(max(1, num_readers))
+
+    def __iter__(self) -> Iterator[Batch]:
+        info = get_worker_info()
+        reader = info.id if info else 0
+        if info:
+            _obey_parent()
+        self.watch.pids[reader] = os.getpid()
+        since = time.perf_counter()
+        for batch in self._batches(reader):
+            self.watch.rest(reader)
+            yield batch._replace(read_s=time.perf_counter() - since)
+            self.watch.beat(reader)
+            since = time.perf_counter()
+        self.watch.rest(reader)
+
+    def _batches(self, reader: int) -> Iterator[Batch]:
+        batchers = Batchers(self._work.batch_size)
+        while (item := self._take()) is not None:
+            self.watch.begin(reader, item)
+            yield from self._read(item, batchers, lambda: self.watch.beat(reader))
+            self.watch.begin(reader, -1)
+            yield from batchers.news()
+        yield from batchers.rest()
+
+    def _take(self) -> int | None:
+        with self._next.get_lock():
+            place: int = self._next.value
+            self._next.value += 1
+        return self._todo[place] if place < len(self._todo) else None
+
+    def _read(self, item: int, batchers: Batchers, beat: Callable[[], None]) -> Iterator[Batch]:
+        """Read one file; whatever is wrong with it ends here."""
+        file = self._work.items[item]
+        path = file.local(self._work.root)
+        recording_id = None
+        try:
+            recording_id = recording_digest(path, beat)
+            if self._is_known(recording_id, file):
+                batchers.tell(Done(item, recording_id))
+                return
+            yield from self._decode(item, recording_id, batchers, beat)
+        except AudioError as error:
+            cause = error if error.stage == "access" else _disturbance(path, file) or error
+            batchers.tell(Failure(item, cause.stage, cause.reason, recording_id))
+        except Exception as error:  # noqa: BLE001 - an unforeseen error costs its file, never the run
+            reason = f"{type(error).__name__}: {error}"
+            batchers.tell(Failure(item, CRASH, reason, recording_id))
+
+    def _is_known(self, recording_id: bytes, file: FoundFile) -> bool:
+        wanted = np.array([content_id(recording_id, file.span)], self._work.known.dtype)
+        return bool(contains(self._work.known, wanted)[0])
+
+    def _decode(
+        self, item: int, recording_id: bytes, batchers: Batchers, beat: Callable[[], None]
+    ) -> Iterator[Batch]:
+        file = self._work.items[item]
+        path = file.local(self._work.root)
+        start, length = file.span or (0, None)
+        audio = open_audio(
+            path, start_sample=start, num_samples=length, max_duration_s=self._work.max_duration_s
+        )
+        is_empty = True
+        with audio:
+            rate_hz, cuts = self._cuts(audio, is_whole=file.span is None, beat=beat)
+            batchers.begin(rate_hz)
+            for cut in cuts:
+                is_empty = False
+                _require_unchanged(path, file)  # or its windows would be of other bytes than hashed
+                key = WindowKey(item, recording_id, start + cut.start_sample, cut.num_samples)
+                if not self._is_given(key):
+                    yield from batchers.add(key, cut)
+            _require_unchanged(path, file)
+            if is_empty:  # a whole file without a sample is refused by the decoder already
+                raise AudioError("samples", "the span that is asked for begins after the end")
+            done = Done(item, recording_id, audio.num_samples, audio.info, audio.warnings)
+        batchers.tell(done)
+
+    def _cuts(
+        self, audio: AudioStream, *, is_whole: bool, beat: Callable[[], None]
+    ) -> tuple[int, Iterator[Cut]]:
+        """Return the windows of a file, and their rate in Hz."""
+        geometry, rate_hz = self._work.geometry, audio.info.sample_rate
+        if self._work.defers and is_whole and is_deferrable(rate_hz, geometry):
+            return rate_hz, cut_source(_beating(audio.source_blocks(), beat), rate_hz, geometry)
+        return SAMPLE_RATE_HZ, geometry.cut(_beating(audio.blocks(), beat))
+
+    def _is_given(self, key: WindowKey) -> bool:
+        """Whether a window is in the store already, or on its way there."""
+        if key.start_sample <= self._given.get(key.item, -1):
+            return True
+        stored = self._work.partial.get(key.recording_id)
+        wanted = np.array([window_id(*key[1:])], np.int64)
+        return stored is not None and bool(contains(stored, wanted)[0])
+
+
+def _obey_parent() -> None:
+    """Let this process end when the one that started it ends, or says so, be it in a decoder."""
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)  # a handler of Python's would wait for FFmpeg
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all; the parent decides
+    sys.excepthook = _tell_unless_left
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+def _tell_unless_left(
+    kind: type[BaseException], error: BaseException, trace: TracebackType | None
+) -> None:
+    """Print an error that nobody caught, unless it is that the parent has hung up.
+
+    A thread of multiprocessing hands over what is shared, and would print a trace whenever the
+    parent is told to stop while it takes a batch.
+    """
+    if not issubclass(kind, (OSError, EOFError, ProcessError)):
+        sys.__excepthook__(kind, error, trace)
+
+
+def _beating(blocks: Iterator[Samples], beat: Callable[[], None]) -> Iterator[Samples]:
+    """Pass decoded blocks on, each as a sign of life."""
+    for block in blocks:
+        beat()
+        yield block
+
+
+def recording_digest(path: Path, beat: Callable[[], None] | None = None) -> bytes:
+    """Return the 16-byte BLAKE2b of a file's bytes.
+
+    Args:
+        path: A regular file, or a link to one.
+        beat: Called after every megabyte.
+
+    Raises:
+        AudioError: If it is not a regular file that can be read.
+    """
+    digest = hashlib.blake2b(digest_size=16)
+    with open_regular(path) as file:
+        try:
+            while block := file.read(_HASH_BLOCK_BYTES):
+                digest.update(block)
+                if beat:
+                    beat()
+        except OSError as error:
+            raise AudioError("access", f"cannot be read: {error.strerror}".lower()) from error
+    return digest.digest()
+
+
+def _disturbance(path: Path, file: FoundFile) -> AudioError | None:
+    """Return what happened to a file while it was read, if that may be why it failed."""
+    try:
+        _require_unchanged(path, file)
+    except AudioError as error:
+        return error if file.mtime_ns else None  # it could not be reached when it was found, either
+    return None
+
+
+def _require_unchanged(path: Path, file: FoundFile) -> None:
+    try:
+        status = path.stat()
+    except OSError as error:
+        raise AudioError("access", "the file vanished while it was read") from error
+    if (status.st_size, status.st_mtime_ns) != (file.size, file.mtime_ns):
+        raise AudioError("access", "the file changed while it was read; run again")

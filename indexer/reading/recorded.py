@@ -1,0 +1,95 @@
+"""Where recordings of a store are today, and the audio of their windows once more."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import NamedTuple
+
+import pyarrow.compute as pc
+
+from indexer.arrays import Ids, contains, ids_from_column
+from indexer.audio import open_audio
+from indexer.errors import AudioError
+from indexer.paths import local_path
+from indexer.reading.dataset import recording_digest
+from indexer.store.reader import Store
+from indexer.windows import Geometry, Samples, Window
+
+
+class Found(NamedTuple):
+    """A file that holds a recording, or whether some file that held it has other content now."""
+
+    path: Path | None
+    has_changed: bool
+
+
+class RecordedFiles:
+    """Where recordings are today; each file is read once."""
+
+    def __init__(self, store: Store, recordings: Ids) -> None:
+        """Prepare to look.
+
+        Args:
+            store: Whose ledger says where recordings were.
+            recordings: Which are to be looked for: sorted 16-byte ids.
+        """
+        self._paths = _live_paths(store, recordings)
+        self._known: dict[bytes, Found] = {}
+
+    def holding(self, recording_id: bytes) -> Found:
+        """Return a file whose content is the recording's, by its digest."""
+        if recording_id not in self._known:
+            self._known[recording_id] = self._look(recording_id)
+        return self._known[recording_id]
+
+    def _look(self, recording_id: bytes) -> Found:
+        has_changed = False
+        for path in self._paths.get(recording_id, []):
+            try:
+                if recording_digest(path) == recording_id:
+                    return Found(path, has_changed=False)
+            except AudioError as error:
+                has_changed |= error.stage != "access"  # an empty file, or a folder
+            else:
+                has_changed = True
+        return Found(None, has_changed)
+
+
+def _live_paths(store: Store, recordings: Ids) -> dict[bytes, list[Path]]:
+    """Return recording → the files that held it when they were last read."""
+    rows = store.latest_files(("recording_id", "library_id", "path", "status"))
+    present = rows.filter(pc.equal(rows["status"], "ok"))
+    wanted = present.filter(contains(recordings, ids_from_column(present["recording_id"])))
+    roots = store.libraries()
+    paths: dict[bytes, list[Path]] = {}
+    for row in wanted.to_pylist():
+        if row["library_id"] in roots:
+            path = roots[row["library_id"]] / local_path(row["path"])
+            paths.setdefault(row["recording_id"], []).append(path)
+    return paths
+
+
+def decode_window(path: Path, window: Window, geometry: Geometry) -> tuple[Samples, str]:
+    """Return a window's waveform as the network was given it, and the codec of its file.
+
+    Args:
+        path: A file that holds the window's recording.
+        window: Of it.
+        geometry: Of the store.
+
+    Raises:
+        AudioError: If it cannot be decoded, or is not as long as it was.
+    """
+    with open_audio(
+        path,
+        start_sample=window.start_sample,
+        num_samples=window.num_samples,
+        max_duration_s=math.inf,  # the store may have been made with a greater limit than usual
+    ) as audio:
+        cuts = list(geometry.cut(audio.blocks()))
+    if audio.num_samples != window.num_samples:
+        raise AudioError(
+            "decode", f"{audio.num_samples} samples at 32 kHz, not {window.num_samples}"
+        )
+    return cuts[0].waveform, audio.info.codec

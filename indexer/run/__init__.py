@@ -1,0 +1,1 @@
+"""One run: what is computed, and what is recorded of it."""

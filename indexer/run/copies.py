@@ -1,0 +1,90 @@
+"""Files of one content: the first that brings it is embedded, the others share its fate."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from indexer.arrays import ID_DTYPE, Ids, contains
+from indexer.reading.batches import Done, Failure
+
+#: Contents that are held in a set before they are merged into a sorted array, 16 bytes each.
+_MAX_RECENT = 1 << 16
+
+
+class Copies:
+    """Who is embedded for whom, while files are read in no particular order.
+
+    Files are named by their position in the work list. One of which a window was dropped, because
+    it was a copy then, never becomes the one that is embedded: that window would be missing.
+    """
+
+    def __init__(self) -> None:
+        self._finished: Ids = np.empty(0, ID_DTYPE)
+        self._recent: set[bytes] = set()  # finished as well, not merged yet
+        self._failed: dict[bytes, Failure] = {}
+        self.begin_again()
+
+    def begin_again(self) -> None:
+        """Forget the files, whose positions will be others; what became of contents stays."""
+        self._owner: dict[bytes, int] = {}
+        self._owned: dict[int, bytes] = {}
+        self._dropped: set[int] = set()
+        self._waiting: dict[bytes, list[Done]] = {}
+
+    def takes(self, content: bytes, item: int) -> bool:
+        """Whether a window of a file is to be embedded, and not dropped."""
+        if self.owns(content, item):
+            return True
+        self._dropped.add(item)
+        return False
+
+    def owns(self, content: bytes, item: int) -> bool:
+        """Whether a file is the one to embed for its content; it becomes so if it can."""
+        if self.is_finished(content) or content in self._failed:
+            return False
+        if content not in self._owner and item not in self._dropped:
+            self._owner[content] = item
+            self._owned[item] = content
+        return self._owner.get(content) == item
+
+    def is_finished(self, content: bytes) -> bool:
+        """Whether the whole of a content has been embedded."""
+        if content in self._recent:
+            return True
+        return bool(contains(self._finished, np.array([content], ID_DTYPE))[0])
+
+    def failure(self, content: bytes) -> Failure | None:
+        """Return why a content cannot be embedded, if it was tried."""
+        return self._failed.get(content)
+
+    def waits(self, content: bytes, copy: Done) -> bool:
+        """Whether a copy that was read to its end has an owner to wait for."""
+        if content not in self._owner:
+            return False
+        self._waiting.setdefault(content, []).append(copy)
+        return True
+
+    def finish(self, item: int) -> list[Done]:
+        """Note that an owner was embedded to its end; return the copies that waited for it."""
+        content = self._owned.pop(item)
+        del self._owner[content]
+        self._recent.add(content)
+        if len(self._recent) >= _MAX_RECENT:
+            self._finished = np.union1d(self._finished, np.array(list(self._recent), ID_DTYPE))
+            self._recent.clear()
+        return self._waiting.pop(content, [])
+
+    def fail(self, failure: Failure, *, is_of_content: bool) -> list[Done]:
+        """Note that a file failed; return the copies that waited for it, if it was an owner.
+
+        Args:
+            failure: Which file, and why.
+            is_of_content: Whether the same bytes end in the same way wherever they are.
+        """
+        content = self._owned.pop(failure.item, None)
+        if content is None:
+            return []
+        del self._owner[content]
+        if is_of_content:
+            self._failed[content] = failure
+        return self._waiting.pop(content, [])

@@ -1,0 +1,144 @@
+"""The run: walk a library, embed what is new or changed, commit it part by part."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+
+from indexer.embedding.cores import num_cores
+from indexer.embedding.extractor import Extractor, package_versions
+from indexer.library.changes import Changes
+from indexer.library.walk import Walk, listed, look_again, walk
+from indexer.reading.dataset import Work
+from indexer.run.config import ExtractConfig
+from indexer.run.report import ExtractReport, Progress
+from indexer.run.run import Run
+from indexer.store.lock import sole_writer
+from indexer.store.reader import Store
+from indexer.store.schema import Origin
+from indexer.store.writer import PartWriter, remove_leftovers
+
+#: Windows in a batch: on a CPU, large ones are slower.
+_CPU_BATCH = 4
+_GPU_BATCH = 64
+
+
+def find_files(
+    library: Path, config: ExtractConfig, progress: Callable[[int], None] | None = None
+) -> Walk:
+    """Return the files of a library that a run would look at.
+
+    Args:
+        library: Folder of audio.
+        config: What is asked for.
+        progress: Called now and then with the number of files seen so far.
+
+    Raises:
+        LibraryError: If the library is missing or empty, or a list of files cannot be followed.
+    """
+    if config.files_from:
+        return listed(library, config.files_from)
+    return walk(library, config.include, config.exclude, progress)
+
+
+def extract(
+    library: Path | Walk,
+    store: Store,
+    extractor: Extractor,
+    config: ExtractConfig | None = None,
+    progress: Callable[[Progress], None] | None = None,
+    tell: Callable[[str], None] | None = None,
+) -> ExtractReport:
+    """Embed what is new or changed in a library.
+
+    A file that cannot be read becomes a row of the ledger, and the run goes on. What was computed
+    is committed as it goes; interrupted, the run commits what it has and can be started again. Only
+    one run writes to a store at a time: another waits for it.
+
+    Args:
+        library: Folder of audio, or what `find_files` found in it.
+        store: Where to; its identity must be the extractor's.
+        extractor: Model and device.
+        config: How to go about it.
+        progress: Called after every batch.
+        tell: Called with a sentence for people: what was found, and what is waited for.
+
+    Returns:
+        What was done; failures are in it.
+
+    Raises:
+        LibraryError: If the library is missing or empty, disappears, or lost more than half.
+        IdentityError: If the store was made with another checkpoint or other settings.
+        StoreError: If the store cannot be written: a full disk, for one.
+        SoundalikeError: With `strict`, at the first file that fails.
+    """
+    config = config or ExtractConfig()
+    started = time.perf_counter()
+    store.identity.require(
+        extractor.identity(store.identity.geometry),
+        f"the store {store.path} was made in another way",
+        "Use the checkpoint and options of the store, or another --store",
+    )
+    found = library if isinstance(library, Walk) else find_files(library, config)
+    with sole_writer(store.path, tell) as has_waited:
+        if has_waited:
+            found = look_again(found, config.include, config.exclude)
+        report = _extract(found, store, extractor, config, progress, tell)
+    report.seconds["total"] = time.perf_counter() - started
+    return report
+
+
+def _extract(
+    found: Walk,
+    store: Store,
+    extractor: Extractor,
+    config: ExtractConfig,
+    progress: Callable[[Progress], None] | None,
+    tell: Callable[[str], None] | None,
+) -> ExtractReport:
+    remove_leftovers(store)
+    parts = store.parts()
+    ledger = store.ledger(parts)
+    changes = Changes(store, ledger, found, retry_failed=config.retry_failed)
+    if tell:
+        tell(changes.summary())
+    report = ExtractReport(
+        num_unchanged=changes.num_unchanged,
+        num_failed_before=changes.num_failed_before,
+        num_skipped=found.num_skipped,
+        num_excluded=found.num_excluded,
+        device=extractor.device_name,
+        precision=extractor.precision,
+        num_cores=num_cores(),
+    )
+    origin = Origin(extractor.device_name, extractor.precision, package_versions(), _now())
+    with PartWriter(store, origin) as writer:
+        run = Run(extractor, config, changes, writer, report, progress)
+        try:
+            run.record_unreadable(found.unreadable)
+            run.embed(
+                Work(
+                    root=found.root,
+                    items=changes.to_read,
+                    geometry=store.identity.geometry,
+                    batch_size=config.batch_size or _default_batch_size(extractor),
+                    known=ledger.known,
+                    partial=store.partial_windows(parts, ledger.known),
+                    max_duration_s=config.max_hours * 3600,
+                    defers=extractor.resamples,
+                )
+            )
+            run.record_missing()
+        finally:  # an error, an interrupt or a strict stop keeps what was computed
+            run.commit()
+    return report
+
+
+def _default_batch_size(extractor: Extractor) -> int:
+    return _GPU_BATCH if extractor.device.type == "cuda" else _CPU_BATCH
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")

@@ -1,0 +1,83 @@
+"""What comes back from a search: rows, how they were found, and what is known about each."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from indexer.arrays import Float32, Integers
+from indexer.tags import HeardTag
+from search.nearest.planner import Plan
+
+
+@dataclass(frozen=True, slots=True)
+class Hit:
+    """One window that answers a query.
+
+    Attributes:
+        score: Cosine similarity to the query, or without a clip how well the tags fit, 0 to 1.
+        window_id: 63-bit id, the same in every store that has the window.
+        recording_id: 16-byte digest of the file's content.
+        paths: All places of the recording on this machine, if their libraries still are where they
+            were last seen.
+        start_s: Start of the window, in seconds.
+        end_s: End of the window, in seconds.
+        tags: The most probable tags.
+    """
+
+    score: float
+    window_id: int
+    recording_id: bytes
+    paths: tuple[Path, ...]
+    start_s: float
+    end_s: float
+    tags: tuple[HeardTag, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """How one store was searched.
+
+    Attributes:
+        store: Its directory.
+        plan: What was done; of several rounds, in the last.
+        num_matching: Rows that the filter left.
+        num_windows: Live rows.
+        num_lists: Lists of the index; 0 if it has none.
+        filter_ms: Milliseconds to find the matching rows, on average of the stores.
+        scan_ms: Milliseconds to find candidates, in all rounds.
+        rescore_ms: Milliseconds to score these again from the stored vectors, in all rounds.
+    """
+
+    store: Path
+    plan: Plan
+    num_matching: int
+    num_windows: int
+    num_lists: int
+    filter_ms: float
+    scan_ms: float
+    rescore_ms: float
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """The windows that answer a query, the best first, and how they were found.
+
+    Attributes:
+        scores: (n,) float32.
+        window_ids: (n,) int64.
+        stores: (n,) positions in `SoundIndex.stores`.
+        rows: (n,) positions in a store's generation.
+        steps: One for each store.
+    """
+
+    scores: Float32
+    window_ids: Integers
+    stores: Integers
+    rows: Integers
+    steps: tuple[Step, ...]
+
+    @property
+    def is_exact(self) -> bool:
+        """Whether no window was overlooked."""
+        return all(step.plan.is_exact for step in self.steps)

@@ -1,0 +1,334 @@
+"""The same sound in several recordings: copies, encodings and excerpts, as groups."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from indexer.arrays import Float32, Ids, Integers, Mask, id_bytes, ids_from_column
+from indexer.errors import QueryError
+from indexer.windows import SAMPLE_RATE_HZ
+from search.asking.opened import OpenedStore
+from search.nearest.bulk import BLOCK_VECTORS, Nearest, live_rows, nearest_rows
+
+#: From this score on, two windows are taken for the same sound: see docs/batch.md.
+DEFAULT_MIN_SCORE = 0.98
+#: A window that is the same as more than this many others says nothing: silence, as a rule.
+DEFAULT_MAX_MATCHES = 50
+#: Neighbours that each window is asked for at first.
+_FIRST_ASKED = 16
+#: Windows of a recording that are compared with those of another at a time.
+_COMPARED = 1024
+_NO_ROWS = np.empty(0, np.int64)
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """One recording of a group.
+
+    Attributes:
+        recording_id: 16-byte digest of the file's content.
+        paths: All its places; several are exact copies of one file.
+        score: Its best cosine similarity to the group's first. Below the least score where other
+            members link the two.
+        spans: (start, end) in seconds of what is found in the others.
+    """
+
+    recording_id: bytes
+    paths: tuple[Path, ...]
+    score: float
+    spans: tuple[tuple[float, float], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Duplicates:
+    """What was found.
+
+    Attributes:
+        groups: Recordings that sound the same, in the order of their first paths.
+        num_common: Windows that were left out, because they match too many others.
+    """
+
+    groups: list[tuple[Member, ...]]
+    num_common: int
+
+
+class _Side(NamedTuple):
+    """A store whose windows are compared.
+
+    Attributes:
+        opened: The store.
+        rows: (n,) its live rows.
+        recordings: (num_rows,) where each row's recording is in the list of all; -1 for dead rows.
+    """
+
+    opened: OpenedStore
+    rows: Integers
+    recordings: Integers
+
+
+class _Pairs(NamedTuple):
+    """Windows of different recordings that match: (n,) rows of the left side and of the right."""
+
+    left: Integers
+    right: Integers
+
+    def take(self, at: Mask) -> _Pairs:
+        return _Pairs(self.left[at], self.right[at])
+
+
+class _Matched(NamedTuple):
+    """Windows that were found in other recordings, in the order of their recordings.
+
+    Attributes:
+        recordings: (n,) positions in the list of all.
+        is_right: (n,) whether the row is one of the right side.
+        rows: (n,) rows of that side.
+    """
+
+    recordings: Integers
+    is_right: Mask
+    rows: Integers
+
+    def of(self, recording: int) -> _Matched:
+        low, high = np.searchsorted(self.recordings, [recording, recording + 1])
+        here = slice(low, high)
+        return _Matched(self.recordings[here], self.is_right[here], self.rows[here])
+
+
+def find_duplicates(
+    store: Path,
+    against: Path | None = None,
+    *,
+    min_score: float = DEFAULT_MIN_SCORE,
+    max_matches: int = DEFAULT_MAX_MATCHES,
+    exact: bool = False,
+    progress: Callable[[int, int | None], None] | None = None,
+) -> Duplicates:
+    """Group the recordings that have the same sound in them.
+
+    Two windows of different recordings match if their cosine similarity is at least `min_score`.
+    A match links their recordings, and what is linked, directly or by others, is a group. Several
+    files with the same bytes are one recording, and a group as well.
+
+    A window that matches more than `max_matches` others links nothing: silence, hum or a jingle
+    would make one group of everything.
+
+    Args:
+        store: Directory of a store.
+        against: Another store: only what is in both counts then.
+        min_score: Above 0, at most 1.
+        max_matches: At least 1.
+        exact: Whether each window is compared with all others, however long it takes.
+        progress: Called with (windows looked at, all windows of `store`).
+
+    Raises:
+        QueryError: If a number is out of range.
+        StoreError: If a store is not there, or has no index yet.
+        IdentityError: If the stores were not computed the same way.
+    """
+    if not 0 < min_score <= 1:
+        raise QueryError(f"the least score is above 0 and at most 1, got {min_score}")
+    if max_matches < 1:
+        raise QueryError(f"a window may match 1 other or more, got {max_matches}")
+    opened = OpenedStore.at(store)
+    other = opened.beside(against) if against else opened
+    ids = np.unique(np.concatenate([_listed(opened), _listed(other)]))
+    left = _side(opened, ids)
+    right = _side(other, ids) if against else left
+    found = [_Pairs(_NO_ROWS, _NO_ROWS)]
+    for first in range(0, len(left.rows), BLOCK_VECTORS):
+        block = left.rows[first : first + BLOCK_VECTORS]
+        found.extend(_matches(left, block, right, min_score, max_matches, exact=exact))
+        if progress:
+            progress(first + len(block), len(left.rows))
+    pairs = _Pairs(*(np.concatenate(column) for column in zip(*found, strict=True)))
+    kept, num_common = _without_common(pairs, max_matches, is_one_store=left is right)
+    copies = np.flatnonzero(_is_copied(ids, opened, other if against else None))
+    return Duplicates(_groups(ids, left, right, kept, copies), num_common)
+
+
+def _listed(opened: OpenedStore) -> Ids:
+    """Return the recording of each place."""
+    return ids_from_column(opened.generation.recordings.table["recording_id"])
+
+
+def _side(opened: OpenedStore, ids: Ids) -> _Side:
+    generation = opened.generation
+    rows = live_rows(generation)
+    recordings = np.full(int(generation.starts[-1]), -1)
+    recordings[rows] = np.searchsorted(ids, generation.recording_ids(rows))
+    return _Side(opened, rows, recordings)
+
+
+def _is_copied(ids: Ids, opened: OpenedStore, other: OpenedStore | None) -> Mask:
+    """Return which recordings are there several times, or in both stores, byte for byte."""
+    if other:
+        return np.isin(ids, _listed(opened)) & np.isin(ids, _listed(other))
+    return np.bincount(np.searchsorted(ids, _listed(opened)), minlength=len(ids)) > 1
+
+
+def _matches(
+    left: _Side,
+    block: Integers,
+    right: _Side,
+    min_score: float,
+    max_matches: int,
+    *,
+    exact: bool,
+) -> Iterator[_Pairs]:
+    """Yield the matches of some rows of the left side: all of a row, or one more than allowed."""
+    own = left.recordings[block]
+
+    def matching(found: Nearest) -> Mask:
+        is_other = right.recordings[found.rows] != own[found.at, None]
+        return np.asarray((found.scores >= min_score) & is_other)
+
+    def is_complete(found: Nearest) -> Mask:
+        is_last = found.scores[:, -1] < min_score
+        return np.asarray(is_last | (matching(found).sum(1) > max_matches))
+
+    allowed = right.opened.allowed(None, frozenset())
+    vectors = left.opened.generation.vectors(block)
+    for found in nearest_rows(
+        right.opened.index, vectors, _FIRST_ASKED, allowed, is_complete, exact=exact
+    ):
+        matched = matching(found)
+        matched &= np.cumsum(matched, axis=1) <= max_matches + 1
+        at, column = np.nonzero(matched)
+        yield _Pairs(block[found.at[at]], found.rows[at, column])
+
+
+def _without_common(pairs: _Pairs, max_matches: int, *, is_one_store: bool) -> tuple[_Pairs, int]:
+    """Drop the pairs of windows that match too many others.
+
+    Returns:
+        The other pairs, and how many such windows there are.
+    """
+    common = _frequent(pairs.left, max_matches)
+    kept = pairs.take(~np.isin(pairs.left, common))
+    common_right = common if is_one_store else _frequent(kept.right, max_matches)
+    kept = kept.take(~np.isin(kept.right, common_right))
+    return kept, len(common) + (0 if is_one_store else len(common_right))
+
+
+def _frequent(rows: Integers, most: int) -> Integers:
+    distinct, counts = np.unique(rows, return_counts=True)
+    return distinct[counts > most]
+
+
+def _groups(
+    ids: Ids, left: _Side, right: _Side, pairs: _Pairs, copies: Integers
+) -> list[tuple[Member, ...]]:
+    one, other = left.recordings[pairs.left], right.recordings[pairs.right]
+    lowest = components(len(ids), one, other)
+    matched = _matched(left, right, pairs, copies)
+    linked = np.unique(matched.recordings)
+    linked = linked[np.argsort(lowest[linked], kind="stable")]
+    ends = np.flatnonzero(np.diff(lowest[linked])) + 1
+    groups = [
+        _members(ids, recordings.tolist(), left, right, matched)
+        for recordings in np.split(linked, ends)
+        if len(recordings)  # nothing, split, is one part with nothing in it
+    ]
+    # One file may be known by two libraries, one below the other: it is no copy of itself.
+    several = [group for group in groups if sum(len(member.paths) for member in group) > 1]
+    return sorted(several, key=lambda group: group[0].paths)
+
+
+def components(num_nodes: int, one: Integers, other: Integers) -> Integers:
+    """Return what is linked with what, directly or by others.
+
+    Args:
+        num_nodes: Nodes are numbered from 0 on.
+        one: (n,) an end of each link.
+        other: (n,) its other end.
+
+    Returns:
+        (num_nodes,) for each node the lowest that it is linked with; itself, if there is none.
+    """
+    lowest = np.arange(num_nodes)
+    while True:
+        ends = lowest[one], lowest[other]
+        if np.array_equal(*ends):
+            return lowest
+        lower = np.minimum(*ends)
+        for end in ends:
+            np.minimum.at(lowest, end, lower)
+        while not np.array_equal(lowest[lowest], lowest):
+            lowest = lowest[lowest]
+
+
+def _matched(left: _Side, right: _Side, pairs: _Pairs, copies: Integers) -> _Matched:
+    """Return the windows of all pairs, and of copied recordings all windows."""
+    is_copied = [side.rows[np.isin(side.recordings[side.rows], copies)] for side in (left, right)]
+    of_left, of_right = (
+        np.unique(np.concatenate(rows)) for rows in zip(pairs, is_copied, strict=True)
+    )
+    if left is right:
+        of_left, of_right = np.union1d(of_left, of_right), _NO_ROWS
+    recordings = np.concatenate([left.recordings[of_left], right.recordings[of_right]])
+    is_right = np.arange(len(recordings)) >= len(of_left)
+    order = np.argsort(recordings, kind="stable")
+    rows = np.concatenate([of_left, of_right])
+    return _Matched(recordings[order], is_right[order], rows[order])
+
+
+def _members(
+    ids: Ids, recordings: Sequence[int], left: _Side, right: _Side, matched: _Matched
+) -> tuple[Member, ...]:
+    """Describe a group: recordings of the left store first, then in the order of their paths."""
+    known = []
+    for recording in recordings:
+        recording_id = id_bytes(ids[recording])
+        of_left = left.opened.paths(recording_id)
+        paths = tuple(sorted(of_left | right.opened.paths(recording_id)))
+        known.append((not of_left, paths, recording_id, matched.of(recording)))
+    known.sort(key=lambda one: one[:2])
+    first = _vectors(left, right, known[0][3])
+    members = []
+    for number, (_, paths, recording_id, windows) in enumerate(known):
+        score = _best_cosine(_vectors(left, right, windows), first) if number else 1.0
+        members.append(Member(recording_id, paths, score, _spans(left, right, windows)))
+    return tuple(members)
+
+
+def _vectors(left: _Side, right: _Side, windows: _Matched) -> Float32:
+    """Return (n, 768) float32 vectors."""
+    return np.concatenate(
+        [
+            side.opened.generation.vectors(windows.rows[windows.is_right == is_right])
+            for side, is_right in ((left, False), (right, True))
+        ]
+    )
+
+
+def _best_cosine(one: Float32, other: Float32) -> float:
+    wide = other.astype(np.float64).T
+    best = max(
+        float((one[first : first + _COMPARED].astype(np.float64) @ wide).max())
+        for first in range(0, len(one), _COMPARED)
+    )
+    return float(np.float32(min(best, 1.0)))
+
+
+def _spans(left: _Side, right: _Side, windows: _Matched) -> tuple[tuple[float, float], ...]:
+    """Join windows that overlap or touch."""
+    starts, ends = [], []
+    for side, is_right in ((left, False), (right, True)):
+        table = side.opened.generation.windows(windows.rows[windows.is_right == is_right])
+        starts.append(table.start_sample)
+        ends.append(table.start_sample + table.num_samples)
+    start, end = np.concatenate(starts), np.concatenate(ends)
+    order = np.argsort(start, kind="stable")
+    start, reach = start[order], np.maximum.accumulate(end[order])
+    begins = np.flatnonzero(np.append(True, start[1:] > reach[:-1])) if len(start) else _NO_ROWS
+    last = np.append(begins[1:], len(start)) - 1
+    return tuple(
+        (one / SAMPLE_RATE_HZ, other / SAMPLE_RATE_HZ)
+        for one, other in zip(start[begins].tolist(), reach[last].tolist(), strict=False)
+    )

@@ -1,0 +1,107 @@
+"""Audio queries: a clip becomes vectors exactly as the store's windows did."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+
+from indexer.arrays import Float32
+from indexer.audio import open_audio
+from indexer.embedding.extractor import Extractor
+from indexer.errors import AudioError, QueryError
+from indexer.model.checkpoint import load_checkpoint
+from indexer.reading.dataset import recording_digest
+from indexer.store.reader import Store
+from indexer.store.schema import Identity
+from indexer.windows import SAMPLE_RATE_HZ, Window
+from search.generation.writing import normalised
+
+
+class Clip(NamedTuple):
+    """A clip that is asked about.
+
+    Attributes:
+        vectors: (q, 768) float32 of length 1, one for each of its windows.
+        recording_id: Digest of the file's bytes, so that the same recording can be left out.
+        windows: Where each of them is in the file.
+    """
+
+    vectors: Float32
+    recording_id: bytes
+    windows: list[Window]
+
+
+def extractor_for(
+    store: Store,
+    checkpoint: str | None = None,
+    device: str = "auto",
+    progress: Callable[[int, int | None], None] | None = None,
+) -> Extractor:
+    """Load the checkpoint that a store was made with.
+
+    Args:
+        store: To be asked.
+        checkpoint: Name or file; None for the one that the store names.
+        device: "auto", "cpu", "cuda" or "cuda:N".
+        progress: Called while a checkpoint is downloaded, with (bytes so far, bytes in all).
+
+    Raises:
+        CheckpointError: If it is not there.
+        IdentityError: If it is not the one that the store was made with.
+    """
+    extractor = Extractor(
+        load_checkpoint(checkpoint or store.checkpoint, progress=progress),
+        device=device,
+        frames=store.identity.frames,
+    )
+    store.identity.require(
+        extractor.identity(store.identity.geometry),
+        f"the store {store.path} was made with another checkpoint or version",
+        f"Give the one it was made with ({store.checkpoint}) as --checkpoint",
+    )
+    return extractor
+
+
+def embed_clip(
+    path: Path,
+    extractor: Extractor,
+    identity: Identity,
+    start_s: float = 0.0,
+    duration_s: float | None = None,
+) -> Clip:
+    """Embed a clip with a store's own geometry.
+
+    Args:
+        path: Audio file.
+        extractor: Of the store's checkpoint.
+        identity: Of the store.
+        start_s: Where the clip begins in the file, in seconds.
+        duration_s: Its length, in seconds; None for the rest of the file.
+
+    Raises:
+        QueryError: If the file is not there, cannot be read, or has no audio at `start_s`.
+    """
+    if not 0 <= start_s < math.inf:
+        raise QueryError(f"a clip begins at 0 s or later, got {start_s:g}")
+    if duration_s is not None and not 0 < duration_s < math.inf:
+        raise QueryError(f"a clip is longer than 0 s, got {duration_s:g}")
+    start_sample = round(start_s * SAMPLE_RATE_HZ)
+    num_samples = None if duration_s is None else max(1, round(duration_s * SAMPLE_RATE_HZ))
+    scenes, windows = [], []
+    try:
+        recording_id = recording_digest(path)
+        with open_audio(path, start_sample=start_sample, num_samples=num_samples) as audio:
+            for cut in identity.geometry.cut(audio.blocks()):
+                scenes.append(extractor(torch.from_numpy(cut.waveform)[None]).scene)
+                place = start_sample + cut.start_sample
+                windows.append(Window(recording_id, place, cut.num_samples))
+    except AudioError as error:
+        raise QueryError(f"cannot listen to {path}: {error.reason}") from error
+    if not scenes:
+        raise QueryError(f"{path} has no audio at {start_s:g} s; choose another --start")
+    return Clip(normalised(np.concatenate(scenes)), recording_id, windows)

@@ -1,0 +1,363 @@
+"""What search opens: immutable segments of rows, memory-mapped, and generations that list them."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple, Self
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from indexer.arrays import (
+    ID_DTYPE,
+    Float16,
+    Float32,
+    Ids,
+    Integers,
+    Mask,
+    contains,
+    ids_from_column,
+)
+from indexer.errors import DamagedStoreError, StoreError
+from indexer.store.disk import read_sealed
+from indexer.store.part import reading
+from indexer.store.reader import Store
+from indexer.store.schema import EMBEDDING_DIM, NUM_TAGS
+from indexer.store.snapshot import WindowTable
+from indexer.store.verify import digest_problems
+
+INDEX_FOLDER = "index"
+SEGMENTS_FOLDER = "segments"
+CURRENT_FILE = "CURRENT"
+GENERATION_FILE = "manifest.json"
+RECORDINGS_FILE = "recordings.arrow"
+PARTS_FILE = "parts.txt"
+TEMPORARY_PREFIX = ".tmp-"
+
+#: Of a generation; the store's own parts have another.
+FORMAT = 3
+#: A float16 probability's bits, shifted right by this, fit a byte and keep their order.
+CODE_SHIFT = 6
+
+#: Arrays of a segment that have a row for each of its rows: name → (dtype, shape of a row).
+SEGMENT_ARRAYS: dict[str, tuple[np.dtype[Any], tuple[int, ...]]] = {
+    "window_id": (np.dtype("<i8"), ()),
+    "recording_id": (ID_DTYPE, ()),
+    "start_sample": (np.dtype("<i8"), ()),
+    "num_samples": (np.dtype("<i4"), ()),
+    "vectors": (np.dtype("<f4"), (EMBEDDING_DIM,)),
+    "tags": (np.dtype("<f2"), (NUM_TAGS,)),
+}
+CODES = "codes"
+RECORDING_DTYPE = np.dtype("<i4")
+
+#: Number and random part: publishing gives the next number.
+_GENERATION_NAME = re.compile(r"[0-9]{8}-[0-9a-f]{8}")
+#: A generation that is replaced while it is opened is tried again this often.
+_ATTEMPTS = 5
+
+
+class Place(NamedTuple):
+    """Where a recording was found: library_id, and the path there as stored."""
+
+    library_id: str
+    path: str
+
+
+@dataclass(frozen=True, slots=True)
+class Segment:
+    """A block of rows: memory-mapped, never changed once written.
+
+    Attributes:
+        path: Its folder.
+        arrays: Its columns, one row for each of its rows: see `SEGMENT_ARRAYS`.
+        codes: (num_columns, num_rows) uint8, tag by tag: `code_of` the probability. After the 527
+            tags come the groups of `TagVocabulary.groups`, each the maximum of its tags.
+        alive: (num_rows,) which rows a generation still holds.
+        recordings: (num_rows,) int32: where `Generation.recordings` has the first place of each
+            row's recording; anything for rows that are dead.
+    """
+
+    path: Path
+    arrays: Mapping[str, npt.NDArray[Any]]
+    codes: npt.NDArray[np.uint8]
+    alive: Mask
+    recordings: npt.NDArray[np.int32]
+
+    @property
+    def name(self) -> str:
+        """Its folder's name."""
+        return self.path.name
+
+    @property
+    def windows(self) -> WindowTable:
+        """The window table of its rows."""
+        return WindowTable(*(self.arrays[name] for name in WindowTable._fields))
+
+    @property
+    def vectors(self) -> Float32:
+        """(num_rows, 768) float32 scene embeddings of length 1."""
+        return self.arrays["vectors"]
+
+    @property
+    def tags(self) -> Float16:
+        """(num_rows, 527) float16 probabilities."""
+        return self.arrays["tags"]
+
+    def __len__(self) -> int:
+        return len(self.alive)
+
+    @classmethod
+    def open(cls, path: Path, generation: Path, num_rows: int, num_columns: int) -> Self:
+        """Map a segment's arrays, and what a generation's folder says of its rows.
+
+        Raises:
+            DamagedStoreError: If an array is missing or not of the expected size.
+        """
+        packed = mapped(alive_file(generation, path.name), np.dtype("u1"), ((num_rows + 7) // 8,))
+        alive = np.unpackbits(packed, count=num_rows).view(bool)
+        recordings = mapped(recordings_file(generation, path.name), RECORDING_DTYPE, (num_rows,))
+        arrays = {
+            name: mapped(array_file(path, name), dtype, (num_rows, *rest))
+            for name, (dtype, rest) in SEGMENT_ARRAYS.items()
+        }
+        codes = mapped(array_file(path, CODES), np.dtype(np.uint8), (num_columns, num_rows))
+        return cls(path, arrays, codes, alive, recordings)
+
+
+def code_of(probabilities: Float16) -> npt.NDArray[np.uint8]:
+    """Return one byte per probability that sorts as the probabilities do.
+
+    The bits of a non-negative float16 sort as its value does, and 1.0 is 0x3C00, so that the upper
+    ten bits of anything up to 1 fit into a byte.
+    """
+    bits = np.ascontiguousarray(probabilities).view(np.uint16)
+    return (bits >> CODE_SHIFT).astype(np.uint8)
+
+
+class Recordings:
+    """Where each recording is: an Arrow file, memory-mapped, sorted by recording_id."""
+
+    def __init__(self, path: Path) -> None:
+        """Open a file that is known to be as it was written: Arrow trusts every offset in it."""
+        with reading(path):
+            self._table = pa.ipc.open_file(pa.memory_map(str(path))).read_all().combine_chunks()
+            self._ids = ids_from_column(self._table["recording_id"])
+
+    @property
+    def table(self) -> pa.Table:
+        """Columns recording_id, library_id and path: a row for each place of a recording."""
+        return self._table
+
+    def places(self, recording_id: bytes) -> list[Place]:
+        """Return all places of a recording, in the order of their paths; none if it is unknown."""
+        wanted = np.array(recording_id, ID_DTYPE)
+        low, high = (int(np.searchsorted(self._ids, wanted, side)) for side in ("left", "right"))
+        rows = self._table.slice(low, high - low)
+        return [Place(row["library_id"], row["path"]) for row in rows.to_pylist()]
+
+    def first_rows(self, recording_ids: Ids) -> Integers:
+        """Return (n,) the row of `table` with the first place of each recording; -1 if unknown."""
+        at = np.searchsorted(self._ids, recording_ids)
+        known = contains(self._ids, recording_ids)
+        return np.where(known, at, -1)
+
+
+@dataclass(frozen=True, slots=True)
+class Generation:
+    """A consistent view for queries: it stays as it is while newer ones are published.
+
+    Attributes:
+        path: Its folder.
+        segments: In order; a row is a position in their concatenation, dead rows included.
+        starts: First row of each segment, and the number of all rows.
+        parts: Names of the parts of the store that it holds.
+        num_windows: Live rows.
+        recordings: Where the recordings are.
+        manifest: What is on disk, with digests.
+    """
+
+    path: Path
+    segments: tuple[Segment, ...]
+    starts: Integers
+    parts: tuple[str, ...]
+    num_windows: int
+    recordings: Recordings
+    manifest: Mapping[str, Any]
+
+    @classmethod
+    def current(cls, store: Store) -> Self:
+        """Open the newest generation of a store.
+
+        Raises:
+            StoreError: If nothing was built yet.
+            DamagedStoreError: If it is not as it was written.
+        """
+        index = store.path / INDEX_FOLDER
+        for _ in range(_ATTEMPTS):
+            name = current_name(store)
+            if name is None:
+                raise StoreError(
+                    f"{store.path} has no index yet; 'soundalike build {store.path}' makes one"
+                )
+            try:
+                return cls._named(index, name)
+            except DamagedStoreError:
+                if current_name(store) == name:  # otherwise it was replaced and deleted meanwhile
+                    raise
+        raise StoreError(
+            f"the index of {store.path} changes faster than it can be opened; try again"
+        )
+
+    @classmethod
+    def _named(cls, index: Path, name: str) -> Self:
+        folder = index / name
+        if not folder.is_dir():
+            raise DamagedStoreError(
+                f"{index / CURRENT_FILE} is damaged: there is no generation {name}; "
+                f"'soundalike build' makes a new one"
+            )
+        return cls.open(folder)
+
+    @classmethod
+    def open(cls, folder: Path) -> Self:
+        """Open a generation by its folder, published or not.
+
+        Raises:
+            StoreError: If another version of the program built it.
+            DamagedStoreError: If it is not as it was written.
+        """
+        index = folder.parent
+        with reading(folder / GENERATION_FILE):
+            document = read_sealed(folder / GENERATION_FILE)
+            if document.get("format") != FORMAT:
+                raise StoreError(
+                    f"the index {folder} was built by another version of soundalike; "
+                    f"'soundalike build' makes a new one"
+                )
+            # Its own files are small, and parsed: they are checked now. Segments are neither.
+            for problem in digest_problems(folder, digests_of(document)):
+                raise DamagedStoreError(f"{problem.path} is damaged: {problem.reason}")
+            segments = tuple(
+                Segment.open(
+                    index / SEGMENTS_FOLDER / entry["name"],
+                    folder,
+                    entry["num_rows"],
+                    entry["num_columns"],
+                )
+                for entry in document["segments"]
+            )
+            return cls(
+                path=folder,
+                segments=segments,
+                starts=np.cumsum([0, *map(len, segments)], dtype=np.int64),
+                parts=tuple((folder / PARTS_FILE).read_text("ascii").splitlines()),
+                num_windows=document["num_windows"],
+                recordings=Recordings(folder / RECORDINGS_FILE),
+                manifest=document,
+            )
+
+    def locate(self, rows: Integers) -> Iterator[tuple[Segment, Integers, Integers]]:
+        """Group rows by segment.
+
+        Yields:
+            (segment, rows within it, their positions in `rows`), for segments that have any.
+        """
+        segment_of = np.searchsorted(self.starts, rows, side="right") - 1
+        for number in np.flatnonzero(np.bincount(segment_of)):
+            at = np.flatnonzero(segment_of == number)
+            yield self.segments[number], rows[at] - self.starts[number], at
+
+    def vectors(self, rows: Integers) -> Float32:
+        """Return (n, 768) float32 vectors of some rows."""
+        return self._gathered("vectors", rows)
+
+    def tags(self, rows: Integers) -> Float16:
+        """Return (n, 527) float16 probabilities of some rows."""
+        return self._gathered("tags", rows)
+
+    def window_ids(self, rows: Integers) -> Integers:
+        """Return (n,) window ids of some rows."""
+        return self._gathered("window_id", rows)
+
+    def recording_ids(self, rows: Integers) -> Ids:
+        """Return (n,) recording ids of some rows."""
+        return self._gathered("recording_id", rows)
+
+    def windows(self, rows: Integers) -> WindowTable:
+        """Return the windows of some rows."""
+        return WindowTable(*(self._gathered(name, rows) for name in WindowTable._fields))
+
+    def _gathered(self, name: str, rows: Integers) -> npt.NDArray[Any]:
+        if len(self.segments) == 1:
+            return np.asarray(self.segments[0].arrays[name][rows])
+        dtype, shape = SEGMENT_ARRAYS[name]
+        result = np.empty((len(rows), *shape), dtype)
+        for segment, local, at in self.locate(rows):
+            result[at] = segment.arrays[name][local]
+        return result
+
+    def find(self, window_id: int) -> int | None:
+        """Return the row of a window; None if it is not live here."""
+        for start, segment in zip(self.starts.tolist(), self.segments, strict=False):
+            found = np.flatnonzero((segment.arrays["window_id"] == window_id) & segment.alive)
+            if len(found):
+                return int(start + found[0])
+        return None
+
+
+def current_name(store: Store) -> str | None:
+    """Return the name of the generation that queries use now; None if there is none.
+
+    Raises:
+        DamagedStoreError: If the file that says so does not name a generation.
+    """
+    file = store.path / INDEX_FOLDER / CURRENT_FILE
+    with reading(file):
+        if not file.exists():
+            return None
+        name = file.read_text("ascii", "replace")
+    if not is_generation_name(name):
+        raise DamagedStoreError(f"{file} is damaged; 'soundalike build' writes a new one")
+    return name
+
+
+def is_generation_name(name: str) -> bool:
+    """Whether a folder of that name holds a generation."""
+    return _GENERATION_NAME.fullmatch(name) is not None
+
+
+def array_file(segment: Path, name: str) -> Path:
+    """Return the file of one of a segment's arrays: nothing but its bytes."""
+    return segment / f"{name}.raw"
+
+
+def alive_file(folder: Path, segment: str) -> Path:
+    """Return the mask of live rows of a segment, a bit each, in a generation's folder."""
+    return folder / f"alive-{segment}.raw"
+
+
+def recordings_file(folder: Path, segment: str) -> Path:
+    """Return the recording of each row of a segment, in a generation's folder."""
+    return folder / f"recordings-{segment}.raw"
+
+
+def digests_of(entry: Mapping[str, Any]) -> dict[str, str]:
+    """Return name → SHA-256 of the files that a manifest lists."""
+    return {name: digest for name, (_, digest) in entry["files"].items()}
+
+
+def mapped(path: Path, dtype: np.dtype[Any], shape: tuple[int, ...]) -> npt.NDArray[Any]:
+    """Map a file that holds nothing but an array: whatever its bytes, it opens or is refused."""
+    with reading(path):
+        expected = math.prod(shape) * dtype.itemsize
+        if path.stat().st_size != expected:
+            raise DamagedStoreError(
+                f"{path} is damaged: {path.stat().st_size} bytes, written as {expected}"
+            )
+        return np.memmap(path, dtype, "r", shape=shape).view(np.ndarray)

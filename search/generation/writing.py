@@ -1,0 +1,134 @@
+"""Writing segments: live rows from the parts, with vectors of length 1 and a byte for each tag."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from indexer.arrays import Mask
+from indexer.store.disk import sha256_of, sync_file, sync_folder
+from indexer.store.schema import NUM_TAGS
+from indexer.store.snapshot import Block, Snapshot
+from indexer.tags import TagVocabulary
+from search.generation.segments import (
+    CODES,
+    SEGMENT_ARRAYS,
+    TEMPORARY_PREFIX,
+    array_file,
+    code_of,
+)
+
+_BLOCK_ROWS = 4096
+
+
+def write_segments(
+    folder: Path,
+    snapshot: Snapshot,
+    wanted: Mask,
+    max_segment_rows: int,
+    progress: Callable[[int, int], None] | None,
+) -> list[dict[str, Any]]:
+    """Write rows as segments.
+
+    Args:
+        folder: Of all segments.
+        snapshot: Live rows.
+        wanted: (len(snapshot),) which of them.
+        max_segment_rows: Rows of a segment, at most.
+        progress: Called with (rows written, rows to write).
+
+    Returns:
+        What a manifest says of each segment.
+    """
+    total, done = int(wanted.sum()), 0
+    written: list[dict[str, Any]] = []
+    segment: _SegmentWriter | None = None
+    for block in snapshot.blocks(_BLOCK_ROWS, wanted):
+        at = 0
+        while at < len(block.scene):
+            if segment is None:
+                segment = _SegmentWriter(folder, min(max_segment_rows, total - done))
+            at += segment.add(block, at)
+            if segment.is_full:
+                done += segment.num_rows
+                written.append(segment.publish())
+                segment = None
+        if progress:
+            progress(done + (segment.filled if segment else 0), total)
+    return written
+
+
+class _SegmentWriter:
+    """One segment on its way to disk: its rows as they come, and its codes at the end.
+
+    Files are written, not mapped: on a full disk, writing is an error and a mapping is a crash.
+    """
+
+    def __init__(self, segments: Path, num_rows: int) -> None:
+        self._groups = [list(indices) for _, indices in TagVocabulary.audioset().groups]
+        self._segments = segments
+        self._name = uuid.uuid4().hex
+        self._folder = self._segments / f"{TEMPORARY_PREFIX}{self._name}"
+        self._folder.mkdir()
+        self._codes = np.empty((NUM_TAGS + len(self._groups), num_rows), np.uint8)  # 176 MB at most
+        self.num_rows, self.filled = num_rows, 0
+
+    @property
+    def is_full(self) -> bool:
+        return self.filled == self.num_rows
+
+    def add(self, block: Block, start: int) -> int:
+        """Take as many rows of a block, from `start` on, as there is room for."""
+        stop = min(len(block.scene), start + self.num_rows - self.filled)
+        rows = slice(start, stop)
+        columns: dict[str, npt.NDArray[Any]] = block.windows.take(rows)._asdict()
+        columns |= {"vectors": normalised(block.scene[rows]), "tags": block.tags[rows]}
+        for name, (dtype, _) in SEGMENT_ARRAYS.items():
+            with array_file(self._folder, name).open("ab") as file:
+                file.write(np.ascontiguousarray(columns[name], dtype).data)
+        to = slice(self.filled, self.filled + stop - start)
+        codes = code_of(block.tags[rows]).T  # (527, n)
+        self._codes[:NUM_TAGS, to] = codes
+        for number, indices in enumerate(self._groups):
+            self._codes[NUM_TAGS + number, to] = codes[indices].max(0)
+        self.filled = to.stop
+        return stop - start
+
+    def publish(self) -> dict[str, Any]:
+        """Make it appear under its name, and return what a manifest says of it."""
+        array_file(self._folder, CODES).write_bytes(self._codes.data)
+        for file in self._folder.iterdir():
+            sync_file(file)
+        sync_folder(self._folder)
+        entry = {
+            "name": self._name,
+            "num_rows": self.num_rows,
+            "num_columns": len(self._codes),
+            "files": measured_files(self._folder),
+        }
+        self._folder.rename(self._segments / self._name)
+        sync_folder(self._segments)
+        return entry
+
+
+def normalised(scene: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    """Return vectors of length 1, so that their dot product is the cosine similarity.
+
+    Args:
+        scene: (n, 768) float32 scene embeddings.
+
+    Returns:
+        (n, 768) float32; a vector of zeros stays as it is.
+    """
+    length = np.sqrt(np.square(scene, dtype=np.float64).sum(1, keepdims=True))
+    return np.asarray(scene / np.maximum(length, np.finfo(np.float32).tiny), np.float32)
+
+
+def measured_files(folder: Path) -> dict[str, list[Any]]:
+    """Return name → [size in bytes, SHA-256] of the files in a folder."""
+    return {file.name: [file.stat().st_size, sha256_of(file)] for file in sorted(folder.iterdir())}

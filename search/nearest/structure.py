@@ -1,0 +1,374 @@
+"""The FAISS structure of a generation: whether it needs lists, of which kind, and where they are.
+
+index/trained/<name>/trained.faiss       centres and quantiser, shared by generations
+index/trained/<name>/lists-<segment>.raw, sizes-<segment>.raw
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import uuid
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from indexer.errors import DamagedStoreError, QueryError
+from indexer.store.disk import sha256_of, sync_folder
+from indexer.store.verify import Problem, digest_problems
+from search.generation.segments import Generation, Segment
+from search.nearest.calibrate import measured
+from search.nearest.index import Lists, VectorIndex
+from search.nearest.lists import (
+    CODE_BYTES,
+    SIZES_PREFIX,
+    TRAINED_FILE,
+    TRAINING_ROWS_PER_LIST,
+    Kind,
+    ListFiles,
+    SegmentLists,
+    Trained,
+    num_lists_for,
+    write_lists,
+)
+from search.nearest.planner import Calibration
+
+TRAINED_FOLDER = "trained"
+#: Below this, an exact search of all windows takes 6 ms (0.12 us a row on two cores).
+MIN_LISTED_ROWS = 50_000
+#: Below this, there are no lists whatever the kind: a codebook of a byte needs as many examples.
+MIN_TRAINING_ROWS = 256
+DEFAULT_RECALL = 0.95
+#: Trained anew when the store has so many times the windows that it was trained for.
+_MAX_GROWTH = 4.0
+#: Trained anew when new windows are so many times as far from their centres as the first were.
+_MAX_DRIFT = 1.5
+#: And are at least this share of all: what is rare may be odd.
+_DRIFTED_SHARE = 0.1
+_MIN_ROWS_PER_LIST = 10
+_DRIFT_ROWS = 4096
+_VECTOR_BYTES = 3072
+#: Calibrated anew when the number of windows has changed by more than this share.
+_RECALIBRATED = 0.2
+
+
+@dataclass(frozen=True, slots=True)
+class IndexConfig:
+    """How an index is to be built.
+
+    Attributes:
+        memory_bytes: What building may take, and what the codes may fill of the machine's memory
+            when searching; None for half of it.
+        recall: Recall at 10 to be reached where an answer is not exact, below 1; None for what the
+            previous index had, or 0.95.
+        kind: "auto" chooses by the number of windows and the memory; "flat" has no lists and is
+            exact; "sq8" and "pq" are inverted lists of codes with 768 or 96 bytes for a window.
+    """
+
+    memory_bytes: int | None = None
+    recall: float | None = None
+    kind: Literal["auto", "flat", "sq8", "pq"] = "auto"
+
+    def __post_init__(self) -> None:
+        if self.recall is not None and not 0 < self.recall < 1:
+            raise QueryError(
+                f"the recall to reach is above 0 and below 1, got {self.recall:g}; for an index "
+                f"without lists, which is always exact, choose the kind 'flat'"
+            )
+        if self.memory_bytes is not None and self.memory_bytes < 1 << 28:
+            raise QueryError(f"building needs at least 256 MB, got {self.memory_bytes:,} bytes")
+
+    @property
+    def memory(self) -> int:
+        """Bytes that may be used."""
+        machine = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+        return self.memory_bytes or machine // 2
+
+    @property
+    def max_segment_rows(self) -> int:
+        """Rows of a segment, at most: its codes are held in memory, twice, while it is written."""
+        return max(1 << 14, self.memory // 8 // CODE_BYTES["sq8"])
+
+    def kind_for(self, num_rows: int, previous: Kind | None = None) -> Kind | None:
+        """Return how vectors are to be kept in lists; None for no lists.
+
+        Args:
+            num_rows: Windows to be indexed.
+            previous: What was chosen before; it stays, unless this says otherwise, or the store has
+                outgrown the memory by far.
+        """
+        if self.kind == "flat" or num_rows < MIN_TRAINING_ROWS:
+            return None
+        if self.kind != "auto":
+            return self.kind
+        if num_rows < MIN_LISTED_ROWS:
+            return None
+        num_bytes = num_rows * CODE_BYTES["sq8"]
+        if previous == "sq8" and self.memory_bytes is None:  # not given up for a few rows too many
+            return "sq8" if num_bytes <= self.memory else "pq"
+        if previous == "pq" and self.memory_bytes is None:
+            return "pq"
+        return "sq8" if num_bytes <= self.memory // 2 else "pq"
+
+
+def open_index(generation: Generation) -> VectorIndex:
+    """Open the index of a generation.
+
+    Raises:
+        DamagedStoreError: If it is not as it was written.
+    """
+    entry = generation.manifest["structure"]
+    calibration = Calibration.from_data(entry["calibration"])
+    if entry["trained"] is None:
+        return VectorIndex(generation, calibration)
+    folder = _folder(generation.path.parent, entry)
+    for problem in digest_problems(folder, _small(entry)):
+        raise DamagedStoreError(
+            f"{problem.path} is damaged: {problem.reason}; 'soundalike build' makes a new one"
+        )
+    try:
+        return VectorIndex(generation, calibration, _opened(generation, entry))
+    except DamagedStoreError as error:
+        raise DamagedStoreError(f"{error}; 'soundalike build' writes it anew") from error
+
+
+def made_for(
+    generation: Generation,
+    previous: Mapping[str, Any] | None,
+    config: IndexConfig,
+    progress: Callable[[int, int], None] | None = None,
+    tell: Callable[[str], None] | None = None,
+) -> dict[str, Any]:
+    """Make the structure of a new generation, reusing the previous one's as far as it suits.
+
+    Args:
+        generation: Its segments are written; it is not published yet.
+        previous: What the previous generation's manifest says of its structure.
+        config: How to build.
+        progress: Called with (rows done, rows to do), for segments that get lists.
+        tell: Called with a sentence for people, when lists are trained anew.
+
+    Returns:
+        What the manifest is to say.
+    """
+    kind = _kind(config, generation.num_windows, previous)
+    old = previous["calibration"] if previous else None
+    recall = config.recall or (old["target"] if old else DEFAULT_RECALL)
+    entry: dict[str, Any] = {"trained": None}
+    lists = None
+    if kind:
+        reused = _reusable(generation, previous, kind, tell or _silent)
+        entry = reused or _train(generation, kind, config) or entry
+    if entry["trained"]:
+        _write_missing(generation, entry, progress)
+        lists = _opened(generation, entry)
+    is_same = previous is not None and previous["trained"] == entry["trained"]
+    if old and is_same and not _is_outdated(old, recall, generation.num_windows):
+        return {**entry, "calibration": old}
+    index = measured(generation, lists, recall)
+    if index.lists:
+        entry["fetch"] = index.lists.fetch
+    return {**entry, "calibration": index.calibration.as_data()}
+
+
+def is_as_wanted(generation: Generation, config: IndexConfig) -> bool:
+    """Whether a generation's structure is what a build with this configuration would make."""
+    entry = generation.manifest["structure"]
+    return (
+        _kind(config, generation.num_windows, entry) == entry.get("kind")
+        and config.recall in (None, entry["calibration"]["target"])
+        and len(_intact_files(generation, entry)) == len(entry.get("files", {}))
+    )
+
+
+def _intact_files(generation: Generation, entry: Mapping[str, Any]) -> dict[str, list[Any]]:
+    """Return those files of a structure that have their size; of small ones, their content too."""
+    folder = _folder(generation.path.parent, entry)
+    damaged = {problem.path.name for problem in digest_problems(folder, _small(entry))}
+    return {
+        name: [size, digest]
+        for name, (size, digest) in entry.get("files", {}).items()
+        if name not in damaged and _size(folder / name) == size
+    }
+
+
+def _size(path: Path) -> int | None:
+    with suppress(OSError):
+        return path.stat().st_size
+    return None
+
+
+def _kind(config: IndexConfig, num_rows: int, previous: Mapping[str, Any] | None) -> Kind | None:
+    return config.kind_for(num_rows, previous.get("kind") if previous else None)
+
+
+def _silent(_: str) -> None:
+    pass
+
+
+def _is_outdated(old: Mapping[str, Any], recall: float, num_windows: int) -> bool:
+    """Whether what was measured no longer says enough."""
+    changed = abs(num_windows - old["num_rows"])
+    return bool(old["target"] != recall or changed > _RECALIBRATED * old["num_rows"])
+
+
+def _reusable(
+    generation: Generation,
+    previous: Mapping[str, Any] | None,
+    kind: Kind,
+    tell: Callable[[str], None],
+) -> dict[str, Any] | None:
+    """Return the previous structure, if its centres still suit the windows."""
+    if not previous or previous["trained"] is None or previous["kind"] != kind:
+        return None
+    files = _intact_files(generation, previous)
+    if TRAINED_FILE not in files:
+        tell("the centres of the lists are damaged: training anew")
+        return None
+    if generation.num_windows > _MAX_GROWTH * previous["num_rows"]:
+        tell(
+            f"training anew: {generation.num_windows:,} windows now, "
+            f"{previous['num_rows']:,} when the lists were trained"
+        )
+        return None
+    trained = Trained.open(_folder(generation.path.parent, previous) / TRAINED_FILE)
+    num_drifted = 0
+    for segment in generation.segments:
+        if f"{SIZES_PREFIX}{segment.name}.raw" not in previous["files"]:
+            is_far = _distance(trained, segment) > _MAX_DRIFT * previous["distance"]
+            num_drifted += len(segment) if is_far else 0
+    if num_drifted > _DRIFTED_SHARE * generation.num_windows:
+        tell(
+            f"training anew: {num_drifted:,} new windows are {_MAX_DRIFT:g} times as far from the "
+            f"centres of the lists as any part of those that they were trained for"
+        )
+        return None
+    return {**previous, "files": files}
+
+
+def _distance(trained: Trained, segment: Segment) -> float:
+    """Return how far the windows of a segment are from their centres, on average."""
+    rows = np.unique(np.linspace(0, len(segment) - 1, _DRIFT_ROWS).astype(int))
+    vectors = segment.vectors[rows]
+    finite = vectors[np.isfinite(vectors).all(1)]
+    return float(trained.distances(finite).mean()) if len(finite) else 0.0
+
+
+def _train(generation: Generation, kind: Kind, config: IndexConfig) -> dict[str, Any] | None:
+    """Find centres on a sample, and write them to a folder of their own; None if too small."""
+    num_lists = num_lists_for(generation.num_windows)
+    live = np.flatnonzero(np.concatenate([segment.alive for segment in generation.segments]))
+    most = min(num_lists * TRAINING_ROWS_PER_LIST, config.memory // 4 // _VECTOR_BYTES)
+    chosen = np.random.default_rng(0).choice(live, min(most, len(live)), replace=False)
+    sample = generation.vectors(np.sort(chosen))
+    sample = sample[np.isfinite(sample).all(1)]  # damaged ones would spoil every centre
+    if len(sample) < MIN_TRAINING_ROWS:
+        return None
+    trained = Trained.train(sample, kind, min(num_lists, len(sample) // _MIN_ROWS_PER_LIST))
+    entry: dict[str, Any] = {
+        "trained": uuid.uuid4().hex,
+        "kind": kind,
+        "num_rows": generation.num_windows,
+        "distance": max(_distance(trained, segment) for segment in generation.segments),
+        "fetch": 1,
+        "files": {},
+    }
+    folder = _folder(generation.path.parent, entry)
+    folder.mkdir(parents=True)
+    sync_folder(folder.parent)
+    trained.write(folder / TRAINED_FILE)
+    entry["files"] = _measured_files([folder / TRAINED_FILE])
+    return entry
+
+
+def _write_missing(
+    generation: Generation,
+    entry: dict[str, Any],
+    progress: Callable[[int, int], None] | None,
+) -> None:
+    """Write the lists of those segments that have none yet; the entry names all that are used."""
+    folder = _folder(generation.path.parent, entry)
+    trained = Trained.open(folder / TRAINED_FILE)
+    kept = {TRAINED_FILE: entry["files"][TRAINED_FILE]}
+    missing = []
+    for segment in generation.segments:
+        names = [path.name for path in _paths(ListFiles.of(folder, segment.name))]
+        if all(name in entry["files"] for name in names):
+            kept.update((name, entry["files"][name]) for name in names)
+        else:
+            missing.append(segment)
+    done, total = 0, sum(map(len, missing))
+
+    def show(num_rows: int) -> None:
+        nonlocal done
+        done += num_rows
+        if progress:
+            progress(done, total)
+
+    for segment in missing:
+        files = ListFiles.of(folder, segment.name)
+        write_lists(trained, segment.vectors, files, show)
+        kept.update(_measured_files(_paths(files)))
+    sync_folder(folder)
+    entry["files"] = kept
+
+
+def _opened(generation: Generation, entry: Mapping[str, Any]) -> Lists:
+    folder = _folder(generation.path.parent, entry)
+    trained = Trained.open(folder / TRAINED_FILE)
+    lists = [
+        SegmentLists(trained, ListFiles.of(folder, segment.name), len(segment))
+        for segment in generation.segments
+    ]
+    return Lists(trained, lists, entry["fetch"])
+
+
+def _folder(index: Path, entry: Mapping[str, Any]) -> Path:
+    return index / TRAINED_FOLDER / str(entry["trained"])
+
+
+def _paths(files: ListFiles) -> tuple[Path, Path]:
+    return files.codes, files.sizes
+
+
+def _small(entry: Mapping[str, Any]) -> dict[str, str]:
+    """Return name → digest of what is parsed, and so has to be as it was written."""
+    return {
+        name: digest
+        for name, (_, digest) in entry.get("files", {}).items()
+        if name == TRAINED_FILE or name.startswith(SIZES_PREFIX)
+    }
+
+
+def _measured_files(paths: Iterable[Path]) -> dict[str, list[Any]]:
+    return {path.name: [path.stat().st_size, sha256_of(path)] for path in paths}
+
+
+def structure_problems(index: Path, structures: Iterable[Mapping[str, Any]]) -> Iterator[Problem]:
+    """Check every byte of the lists that some generations name."""
+    files: dict[Path, dict[str, str]] = {}
+    for entry in structures:
+        if entry["trained"] is not None:
+            digests = {name: digest for name, (_, digest) in entry["files"].items()}
+            files.setdefault(_folder(index, entry), {}).update(digests)
+    for folder, digests in files.items():
+        yield from digest_problems(folder, digests)
+
+
+def remove_unused_lists(index: Path, structures: Iterable[Mapping[str, Any]]) -> None:
+    """Delete all trained folders and lists but those that some generations name."""
+    kept: dict[Path, set[str]] = {}
+    for entry in structures:
+        if entry["trained"] is not None:
+            kept.setdefault(_folder(index, entry), set()).update(entry["files"])
+    for folder in (index / TRAINED_FOLDER).glob("*"):
+        if folder not in kept:
+            shutil.rmtree(folder, ignore_errors=True)
+            continue
+        for file in folder.iterdir():
+            if file.name not in kept[folder]:
+                file.unlink(missing_ok=True)

@@ -1,0 +1,1 @@
+"""Building, checking and tidying what queries see."""

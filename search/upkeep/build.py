@@ -1,0 +1,288 @@
+"""Publishing a generation: new rows become new segments, the old segments are shared."""
+
+from __future__ import annotations
+
+import fcntl
+import shutil
+import uuid
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from indexer.arrays import ID_DTYPE, Ids, Mask, contains, ids_from_column, last_of_each
+from indexer.errors import StoreError
+from indexer.store.compaction import delete_replaced
+from indexer.store.disk import read_sealed, sealed, sync_file, sync_folder, write_whole
+from indexer.store.part import SCENE_FILE, Part
+from indexer.store.reader import Store
+from indexer.store.snapshot import Snapshot
+from search.generation.segments import (
+    CURRENT_FILE,
+    FORMAT,
+    GENERATION_FILE,
+    INDEX_FOLDER,
+    PARTS_FILE,
+    RECORDING_DTYPE,
+    RECORDINGS_FILE,
+    SEGMENTS_FOLDER,
+    TEMPORARY_PREFIX,
+    Generation,
+    Recordings,
+    Segment,
+    alive_file,
+    array_file,
+    current_name,
+    is_generation_name,
+    mapped,
+    recordings_file,
+)
+from search.generation.writing import measured_files, write_segments
+from search.nearest.structure import (
+    TRAINED_FOLDER,
+    IndexConfig,
+    is_as_wanted,
+    made_for,
+    remove_unused_lists,
+)
+
+#: Rows of a segment, at most: 1.3 GB of vectors, tags and codes.
+MAX_SEGMENT_ROWS = 1 << 18
+#: Of a segment that keeps less than this share of its rows, the live ones are written anew.
+_MIN_ALIVE_SHARE = 0.5
+_AS_BEFORE = IndexConfig()
+
+
+class _How(NamedTuple):
+    """What a build was asked for: see `build`."""
+
+    config: IndexConfig
+    max_segment_rows: int
+    progress: Callable[[int, int], None] | None
+    tell: Callable[[str], None] | None
+
+
+def build(
+    store: Store,
+    *,
+    progress: Callable[[int, int], None] | None = None,
+    config: IndexConfig = _AS_BEFORE,
+    tell: Callable[[str], None] | None = None,
+    max_segment_rows: int = MAX_SEGMENT_ROWS,
+) -> Generation:
+    """Bring the index of a store up to date, and return the generation that queries now use.
+
+    Segments are reused; only rows that are new, or whose segment has become too small or too empty,
+    are written. If nothing changed, nothing is written. Parts that a compaction replaced are
+    deleted, now that no query needs to know of them.
+
+    Args:
+        store: Whose live windows are to be searched.
+        progress: Called with (rows written, rows to write): of segments, then of their lists.
+        config: What kind of index, and how good.
+        tell: Called with a sentence for people, when lists are trained anew.
+        max_segment_rows: Rows of a segment, at most.
+
+    Raises:
+        StoreError: If the index cannot be written.
+        DamagedStoreError: If a part is not as it was written.
+    """
+    with _only_one(store) as index:
+        parts = store.parts()
+        num_rows = min(max_segment_rows, config.max_segment_rows)
+        generation = _build(store, index, parts, _How(config, num_rows, progress, tell))
+        delete_replaced(store, parts)
+        return generation
+
+
+def tidy(store: Store) -> None:
+    """Delete the parts that a compaction replaced, as `build` does in the end.
+
+    Raises:
+        StoreError: If the store is read-only.
+    """
+    with _only_one(store):
+        delete_replaced(store, store.parts())
+
+
+def has_index(store: Store) -> bool:
+    """Whether an index was ever built, be it damaged."""
+    return (store.path / INDEX_FOLDER / CURRENT_FILE).exists()
+
+
+@contextmanager
+def _only_one(store: Store) -> Iterator[Path]:
+    """Hold the index alone: nobody else builds, or deletes parts that a build may be reading."""
+    index = store.path / INDEX_FOLDER
+    try:
+        (index / SEGMENTS_FOLDER).mkdir(parents=True, exist_ok=True)
+        with (index / ".lock").open("wb") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            yield index
+    except OSError as error:
+        raise StoreError(f"cannot write the index in {index}: {error.strerror or error}") from error
+
+
+def _build(
+    store: Store,
+    index: Path,
+    parts: Sequence[Part],
+    how: _How,
+) -> Generation:
+    _remove_unused(index, [one.name for one in index.iterdir() if is_generation_name(one.name)])
+    previous = _previous(store)
+    is_same = previous and list(previous.parts) == [part.name for part in parts]
+    if previous and is_same and is_as_wanted(previous, how.config):
+        return previous
+    indexed = set(previous.parts) if previous else set()
+    # A copy of damage would have a digest that fits it, and a wrong id would hide its window.
+    for part in parts:
+        if part.name not in indexed and part.num_windows:
+            part.require_intact(SCENE_FILE)
+    snapshot = store.snapshot(parts)
+    kept, new = _reuse(previous, snapshot, how.max_segment_rows)
+    for part, _ in snapshot.by_part(new):
+        if part.name in indexed:
+            part.require_intact(SCENE_FILE)
+    written = write_segments(
+        index / SEGMENTS_FOLDER, snapshot, new, how.max_segment_rows, how.progress
+    )
+    folder = index / f"{TEMPORARY_PREFIX}{uuid.uuid4().hex}"
+    folder.mkdir()
+    _write_recordings(folder / RECORDINGS_FILE, store, parts, snapshot)
+    recordings = Recordings(folder / RECORDINGS_FILE)
+    for segment, alive in kept:
+        _write_rows(folder, segment.name, alive, segment.windows.recording_id, recordings)
+    for entry in written:
+        name, num_rows = entry["name"], entry["num_rows"]
+        ids = mapped(
+            array_file(index / SEGMENTS_FOLDER / name, "recording_id"), ID_DTYPE, (num_rows,)
+        )
+        _write_rows(folder, name, np.ones(num_rows, bool), ids, recordings)
+    _write_parts(folder / PARTS_FILE, parts)
+    manifest = {
+        "format": FORMAT,
+        "num_windows": len(snapshot),
+        "segments": [_entry_of(segment, previous) for segment, _ in kept] + written,
+        "structure": {"trained": None},
+        "files": measured_files(folder),
+    }
+    write_whole(folder / GENERATION_FILE, sealed(manifest))
+    manifest["structure"] = made_for(
+        Generation.open(folder),
+        previous.manifest["structure"] if previous else None,
+        how.config,
+        how.progress,
+        how.tell,
+    )
+    write_whole(folder / GENERATION_FILE, sealed(manifest))
+    _publish(index, folder, previous)
+    return Generation.current(store)
+
+
+def _previous(store: Store) -> Generation | None:
+    """Return the newest generation, if there is one that can be opened."""
+    try:
+        return Generation.current(store) if current_name(store) else None
+    except StoreError:
+        return None  # whatever is wrong with it, a new one does not need it
+
+
+def _reuse(
+    previous: Generation | None, snapshot: Snapshot, max_segment_rows: int
+) -> tuple[list[tuple[Segment, Mask]], Mask]:
+    """Choose the segments to keep, each with its live rows, and the snapshot rows to write.
+
+    Small segments are written anew together with the new rows, so that their number stays
+    logarithmic in the number of builds.
+    """
+    ids = snapshot.windows.window_id
+    live = np.sort(ids)
+    kept = []
+    for segment in previous.segments if previous else ():
+        alive = contains(live, segment.windows.window_id)
+        if alive.any() and alive.mean() >= _MIN_ALIVE_SHARE:
+            kept.append((segment, alive))
+    kept.sort(key=lambda pair: int(pair[1].sum()))
+    num_new = len(ids) - sum(int(alive.sum()) for _, alive in kept)
+    while kept and len(kept[0][0]) < max_segment_rows and kept[0][1].sum() <= num_new:
+        num_new += int(kept.pop(0)[1].sum())
+    held = [segment.windows.window_id[alive] for segment, alive in kept]
+    return kept, ~contains(np.sort(np.concatenate([live[:0], *held])), ids)
+
+
+def _entry_of(segment: Segment, previous: Generation | None) -> dict[str, Any]:
+    """Return what the previous manifest says of a segment: a new digest would hide damage."""
+    entries = previous.manifest["segments"] if previous else ()
+    return next(dict(entry) for entry in entries if entry["name"] == segment.name)
+
+
+def _write_rows(
+    folder: Path, segment: str, alive: Mask, recording_ids: Ids, recordings: Recordings
+) -> None:
+    """Write which rows of a segment are alive, and where their recordings are listed."""
+    first = recordings.first_rows(recording_ids).astype(RECORDING_DTYPE)
+    for path, array in (
+        (alive_file(folder, segment), np.packbits(alive)),
+        (recordings_file(folder, segment), first),
+    ):
+        path.write_bytes(array.data)
+        sync_file(path)
+
+
+def _write_recordings(path: Path, store: Store, parts: Sequence[Part], snapshot: Snapshot) -> None:
+    """Write where the live recordings are, sorted by id, then by library and path."""
+    rows = store.files(("path_id", "recording_id", "status", "library_id", "path"), parts)
+    latest = rows.take(last_of_each(rows["path_id"].to_numpy()))
+    present = latest.filter(pc.equal(latest["status"], "ok"))
+    live = np.unique(snapshot.windows.recording_id)
+    chosen = present.filter(contains(live, ids_from_column(present["recording_id"])))
+    columns = ("recording_id", "library_id", "path")
+    table = chosen.select(columns).sort_by([(name, "ascending") for name in columns])
+    with pa.OSFile(str(path), "wb") as file, pa.ipc.new_file(file, table.schema) as writer:
+        writer.write_table(table.combine_chunks(), max_chunksize=max(1, len(table)))
+    sync_file(path)
+
+
+def _write_parts(path: Path, parts: Sequence[Part]) -> None:
+    """Write the names of the parts, a line each: no JSON, as there may be many."""
+    path.write_text("".join(f"{part.name}\n" for part in parts), "ascii")
+    sync_file(path)
+
+
+def _publish(index: Path, folder: Path, previous: Generation | None) -> None:
+    """Make a generation current, and delete what neither it nor the one before it needs."""
+    names = [one.name for one in index.iterdir() if is_generation_name(one.name)]
+    numbers = [int(name.partition("-")[0]) for name in names]
+    target = index / f"{max(numbers, default=0) + 1:08d}-{uuid.uuid4().hex[:8]}"
+    sync_folder(folder)
+    folder.rename(target)
+    write_whole(index / CURRENT_FILE, target.name.encode())
+    _remove_unused(index, {target.name, previous.path.name if previous else target.name})
+
+
+def _remove_unused(index: Path, kept: Iterable[str]) -> None:
+    """Delete other generations, what no kept one names, and leftovers of dead builds."""
+    needed = {SEGMENTS_FOLDER, TRAINED_FOLDER, *kept}
+    for folder in index.iterdir():
+        if folder.is_dir() and folder.name not in needed:
+            shutil.rmtree(folder, ignore_errors=True)
+    manifests = [found for name in kept if (found := _manifest(index / name))]
+    named = {entry["name"] for manifest in manifests for entry in manifest["segments"]}
+    for folder in (index / SEGMENTS_FOLDER).iterdir():
+        if folder.name not in named:
+            shutil.rmtree(folder, ignore_errors=True)
+    remove_unused_lists(index, [manifest["structure"] for manifest in manifests])
+
+
+def _manifest(generation: Path) -> dict[str, Any] | None:
+    """Return what a generation needs; None if it is damaged, so that it cannot be opened."""
+    try:
+        manifest = read_sealed(generation / GENERATION_FILE)
+    except (StoreError, OSError):
+        return None
+    return manifest if manifest.get("format") == FORMAT else None

@@ -1,0 +1,118 @@
+"""What a store holds, at a glance."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from indexer.store.reader import Store
+from indexer.store.schema import Identity
+from indexer.windows import SAMPLE_RATE_HZ
+from search.generation.segments import Generation, current_name
+
+_COLUMNS = ("status", "stage", "reason", "warnings")
+
+
+@dataclass(frozen=True, slots=True)
+class Overview:
+    """What a store holds.
+
+    Attributes:
+        path: Directory of the store.
+        checkpoint: Name or file of the checkpoint.
+        identity: How the embeddings were computed.
+        num_windows: Live windows.
+        num_recordings: Live recordings.
+        audio_s: Seconds of audio in the live windows.
+        size_bytes: Of all files of the store.
+        num_parts: Units of commit.
+        num_dead_windows: Stored windows that no path names any more, or that are doubled.
+        num_indexed: Windows that queries see; None if no index was built yet.
+        index_kind: "exact", or how its lists keep vectors; None if no index was built yet.
+        num_new_parts: Parts that the index does not hold yet.
+        statuses: Status → number of paths, the most frequent first.
+        failures: (stage, reason) → number of paths, the most frequent first.
+        warnings: Warning → number of paths, the most frequent first.
+        libraries: library_id → last known root.
+        origins: Distinct (device, precision) of the parts, and how many there are of each.
+    """
+
+    path: Path
+    checkpoint: str
+    identity: Identity
+    num_windows: int
+    num_recordings: int
+    audio_s: float
+    size_bytes: int
+    num_parts: int
+    num_dead_windows: int
+    num_indexed: int | None
+    index_kind: str | None
+    num_new_parts: int
+    statuses: dict[str, int]
+    failures: dict[tuple[str, str], int]
+    warnings: dict[str, int]
+    libraries: dict[str, Path]
+    origins: dict[tuple[str, str], int]
+
+
+def overview(path: Path) -> Overview:
+    """Count what a store holds.
+
+    Raises:
+        StoreError: If there is no store at `path`, or it cannot be read.
+    """
+    store = Store.open(path)
+    parts, windows, files = store.from_parts(
+        lambda parts: (parts, store.snapshot(parts).windows, store.latest_files(_COLUMNS, parts))
+    )
+    failed = files.filter(pc.equal(files["status"], "failed"))
+    warned = files.filter(pc.is_valid(files["warnings"]))
+    generation = Generation.current(store) if current_name(store) else None
+    names = {part.name for part in parts}
+    return Overview(
+        path=path,
+        checkpoint=store.checkpoint,
+        identity=store.identity,
+        num_windows=len(windows.window_id),
+        num_recordings=len(np.unique(windows.recording_id)),
+        audio_s=float(windows.num_samples.sum()) / SAMPLE_RATE_HZ,
+        size_bytes=_size_of(path),
+        num_parts=len(parts),
+        num_dead_windows=sum(part.num_windows for part in parts) - len(windows.window_id),
+        num_indexed=generation.num_windows if generation else None,
+        index_kind=generation.manifest["structure"].get("kind", "exact") if generation else None,
+        num_new_parts=len(names - set(generation.parts)) if generation else len(names),
+        statuses=dict(_counted(files, "status")),
+        failures={(stage, why): n for stage, why, n in _counted(failed, "stage", "reason")},
+        warnings=dict(_counted(warned, "warnings")),
+        libraries=store.libraries(),
+        origins=dict(Counter((part.origin.device, part.origin.precision) for part in parts)),
+    )
+
+
+def _size_of(folder: Path) -> int:
+    """Return the bytes of all files below a folder; what a run removes meanwhile counts nothing."""
+    total = 0
+    for parent, _, names in os.walk(folder):
+        for name in names:
+            with suppress(OSError):
+                total += Path(parent, name).lstat().st_size
+    return total
+
+
+def _counted(rows: pa.Table, *columns: str) -> Iterator[tuple[Any, ...]]:
+    """Yield the distinct values of some columns, and in how many rows they are, most first."""
+    counts = rows.group_by(columns).aggregate([([], "count_all")])
+    order = [("count_all", "descending"), *((name, "ascending") for name in columns)]
+    for row in counts.sort_by(order).to_pylist():
+        yield *(row[name] for name in columns), row["count_all"]

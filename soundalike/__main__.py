@@ -1,0 +1,72 @@
+"""The `soundalike` command as a process: exit codes, signals, and errors in one line.
+
+`python -m soundalike` is the same.
+"""
+
+from __future__ import annotations
+
+import signal
+import sys
+
+import typer
+from typer.exceptions import TyperException
+
+from indexer.errors import ExpressionError, SoundalikeError
+from indexer.paths import printable
+from soundalike.cli import app as cli
+
+#: What the command line library returns after Ctrl-C: 128 + SIGINT.
+_INTERRUPTED = 130
+#: The same for SIGTERM, which a machine sends that is about to be taken away.
+_TERMINATED = 143
+
+
+class _Terminated(BaseException):
+    """SIGTERM: what was computed is committed on the way out."""
+
+
+def _terminate(*_: object) -> None:
+    raise _Terminated
+
+
+def main() -> None:
+    """Run the command; an expected error is one line on stderr and an exit code.
+
+    A filter expression that cannot be read adds two lines, which show the spot.
+    """
+    signal.signal(signal.SIGTERM, _terminate)
+    try:
+        code = cli.app(prog_name="soundalike", standalone_mode=False)
+    except ExpressionError as error:
+        code = _complain(*error.lines, code=1)
+    except SoundalikeError as error:
+        code = _complain(str(error), code=1)
+    except TyperException as error:
+        context = getattr(error, "ctx", None)
+        command = context.command_path if context else cli.app.info.name
+        problem = error.format_message().rstrip(".")
+        code = _complain(f"{problem}; '{command} --help' explains", code=error.exit_code)
+    except BrokenPipeError:  # the reader of our output has gone, as `head` does
+        sys.stderr.close()
+        code = 1
+    except OSError as error:  # a full disk, for one
+        code = _complain(str(error), code=1)
+    except _Terminated:
+        code = _TERMINATED
+    if code in (_INTERRUPTED, _TERMINATED):
+        embeds = sys.argv[1:2] in (["index"], ["extract"])
+        kept = "; what was embedded is kept, and running again continues" if embeds else ""
+        _complain(f"stopped{kept}", code=code)
+    sys.exit(code or 0)
+
+
+def _complain(*lines: str, code: int) -> int:
+    """Print a message; whatever is in a line, it stays one line."""
+    typer.echo(
+        "\n".join(printable(line) for line in (f"soundalike: {lines[0]}", *lines[1:])), err=True
+    )
+    return code
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""The command: each function parses, makes one call, and prints."""

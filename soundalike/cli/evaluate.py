@@ -1,0 +1,117 @@
+"""The `eval` commands. Each parses, calls the Python API, and prints."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from indexer.paths import printable
+from soundalike.cli.index import Format, FormatOption, StoreArgument
+
+app = typer.Typer(
+    name="eval",
+    help="Measure embeddings and tags, with figures that can be put beside published ones.",
+    rich_markup_mode=None,
+    no_args_is_help=True,
+)
+
+
+@app.command()
+def audioset(
+    store: StoreArgument,
+    segments: Annotated[
+        Path,
+        typer.Option(
+            metavar="FILE", help="AudioSet's eval_segments.csv, as published, or PANNs' eval.h5."
+        ),
+    ],
+    classes: Annotated[
+        Path | None, typer.Option(metavar="CSV", help="Write a table of all 527 classes.")
+    ] = None,
+    output: FormatOption = "text",
+) -> None:
+    """Compare the tags of a store with AudioSet's labels: mAP, AUC and d'.
+
+    Clips are recognised by the names of their files: ID.wav, YID.wav, ID_30.flac (start in seconds)
+    or ID_30000_40000.wav (milliseconds). Means are over the classes that have a clip. Hardly
+    anybody has the whole evaluation set, so the coverage is told with the figures.
+
+    Example: soundalike eval audioset eval.soundalike --segments eval_segments.csv
+    """
+    from indexer.store.reader import Store
+    from search.evaluation.audioset import evaluate_audioset, read_segments
+    from soundalike.show.evaluations import audioset_data, audioset_lines, write_classes
+
+    report = evaluate_audioset(Store.open(store), read_segments(segments))
+    if classes:
+        write_classes(report, classes)
+    _print(audioset_data(report), audioset_lines(report), output)
+
+
+@app.command()
+def labels(
+    store: StoreArgument,
+    labels: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="CSV",
+            help="Columns path (or filename), label (or category) and, if there are official "
+            "folds, fold. Default: the label is the folder that a file lies in.",
+        ),
+    ] = None,
+    output: FormatOption = "text",
+) -> None:
+    """Judge a checkpoint by labels of your own: neighbours, k-NN and logistic regression.
+
+    For each file: how many of the nearest others have its label. And two probes, trained on all
+    folds but one and tested on that. ESC-50's esc50.csv is read as it is.
+
+    Example: soundalike eval labels esc50.soundalike --labels esc50.csv
+    """
+    from indexer.store.reader import Store
+    from search.evaluation.labels import evaluate_labels, labels_of_folders, read_labels
+    from soundalike.show.evaluations import labels_data, labels_lines
+
+    opened = Store.open(store)
+    report = evaluate_labels(opened, read_labels(labels) if labels else labels_of_folders(opened))
+    _print(labels_data(report), labels_lines(report), output)
+
+
+@app.command()
+def retrieval(
+    audio: Annotated[Path, typer.Option(metavar="FILE", help="Embeddings of sounds.")],
+    text: Annotated[
+        Path, typer.Option(metavar="FILE", help="Embeddings of captions, each with its sound's id.")
+    ],
+    resamples: Annotated[
+        int, typer.Option(metavar="N", min=10, help="Bootstrap resamples for the intervals.")
+    ] = 1000,
+    output: FormatOption = "text",
+) -> None:
+    """Measure how well captions find sounds, and sounds find captions.
+
+    A FILE is an .npz with the arrays ids and embeddings, or a .parquet with the columns id and
+    embedding (or scene). Ranked by cosine; ties count against you. Papers count in two ways, and
+    both are printed: 'Mei' takes the best caption of a sound, 'DCASE' all of them.
+
+    Example: soundalike eval retrieval --audio sounds.npz --text captions.npz
+    """
+    from search.evaluation.embedded import read_embedded
+    from search.evaluation.retrieval import evaluate_retrieval
+    from soundalike.show.evaluations import retrieval_data, retrieval_lines
+
+    report = evaluate_retrieval(read_embedded(audio), read_embedded(text), num_resamples=resamples)
+    _print(retrieval_data(report), retrieval_lines(report), output)
+
+
+def _print(data: dict[str, Any], lines: Iterable[str], output: Format) -> None:
+    """Print a report, for a program or for people."""
+    if output == "json":
+        typer.echo(json.dumps(data, indent=1))
+        return
+    for line in lines:
+        typer.echo(printable(line))

@@ -1,0 +1,47 @@
+"""What was exported, as text for people and as data for programs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from search.export.captioned import ExportReport
+from soundalike.show.words import count
+
+
+def export_lines(report: ExportReport) -> Iterator[str]:
+    """Say what of each split is there, and what is wrong with it."""
+    for split in report.splits:
+        present, missing = len(split.present), len(split.missing)
+        num_captions = sum(len(one.captions) for one in split.present)
+        yield (
+            f"{split.name}: {present:,} of {count(present + missing, 'clip')} "
+            f"({present / (present + missing):.1%}), {count(num_captions, 'caption')}; "
+            f"{missing:,} missing"
+        )
+        if split.num_of_several_windows:
+            several = count(split.num_of_several_windows, "clip")
+            yield f"  longer than one window, of which the first counts: {several} (see --native)"
+    if report.num_extra:
+        yield f"in the store and in no table: {count(report.num_extra, 'recording')}"
+    if report.leak:
+        yield f"LEAK: {report.leak}; every file of embeddings says so"
+    yield f"{count(len(report.files), 'file')} in {report.files[0].parent}"
+
+
+def export_data(report: ExportReport) -> dict[str, Any]:
+    """Return the same as plain data."""
+    return {
+        "splits": {
+            split.name: {
+                "num_present": len(split.present),
+                "num_missing": len(split.missing),
+                "num_captions": sum(len(one.captions) for one in split.present),
+                "num_of_several_windows": split.num_of_several_windows,
+            }
+            for split in report.splits
+        },
+        "num_extra": report.num_extra,
+        "leak": report.leak,
+        "files": [str(path) for path in report.files],
+    }

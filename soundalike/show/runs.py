@@ -1,0 +1,166 @@
+"""What a run did and what was heard, as text for people and as plain data for programs."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+from indexer.paths import printable
+from indexer.run.report import ExtractReport, FailedFile
+from indexer.tags import HeardTag
+from soundalike.show.words import clock, count, hours
+
+if TYPE_CHECKING:  # it imports torch, which a report does not need
+    from indexer.embedding.tagging import TaggedWindow
+
+#: Kinds of failure that the summary lists; the ledger has all.
+_MAX_KINDS = 12
+#: Copying to and from a GPU that takes less is left out of the summary, in seconds.
+_WORTH_NAMING_S = 0.1
+#: A stage that is busy for less of the time bounds nothing.
+_BUSY = 0.5
+
+
+def report_lines(report: ExtractReport) -> Iterator[str]:
+    """Say in a few lines what a run did, what failed, and where the time went."""
+    total = report.seconds["total"]
+    speed = f", {report.audio_s / total:.0f} x real time" if report.num_windows and total else ""
+    yield (
+        f"embedded {count(report.num_embedded, 'file')}: {count(report.num_windows, 'window')}, "
+        f"{hours(report.audio_s)} of audio in {total:.1f} s on {_devices(report)} "
+        f"({report.precision}){speed}"
+    )
+    beside = {
+        "unchanged": report.num_unchanged,
+        "with known content": report.num_known,
+        "moved": report.num_moved,
+        "gone": report.num_gone,
+        "failed before": report.num_failed_before,
+        "without an audio extension": report.num_skipped,
+        "left out by --include or --exclude": report.num_excluded,
+        "with warnings": report.num_warnings,
+    }
+    named = [f"{number:,} {what}" for what, number in beside.items() if number]
+    if named:
+        yield f"files beside those: {', '.join(named)}"
+    if report.num_windows:
+        yield _stages(report)
+        yield bound(report)
+    if report.most_windows < report.batch_size:
+        yield (
+            f"there was no memory for batches of {report.batch_size}: "
+            f"{count(report.most_windows, 'window')} at a time were embedded"
+        )
+    if report.failures:
+        yield f"{count(len(report.failures), 'failure')}, recorded in the store:"
+        yield from _failure_lines(report.failures)
+
+
+def _devices(report: ExtractReport) -> str:
+    several = f"{report.num_devices} x " if report.num_devices > 1 else ""
+    return f"{several}{report.device}"
+
+
+def _stages(report: ExtractReport) -> str:
+    seconds = report.seconds
+    readers = count(report.num_workers, "reader") if report.num_workers else "the run itself"
+    copying = seconds["to_device"] + seconds["to_host"]
+    parts = [
+        f"decoding {seconds['decode']:.1f} s by {readers}",
+        f"network {seconds['network']:.1f} s by {count(report.num_lanes, 'thread')}",
+        *([f"copying {copying:.1f} s"] if copying >= _WORTH_NAMING_S else []),
+        f"writing {seconds['write']:.1f} s",
+    ]
+    return f"time: {', '.join(parts)}, side by side in {seconds['embed']:.1f} s"
+
+
+def bound(report: ExtractReport) -> str:
+    """Say in one sentence which stage kept a run from being faster, and what would help.
+
+    It is the one that was busy for the greatest part of the time. How fast a stage would be alone
+    follows from the work that it did and the time that it took.
+    """
+    seconds, num_windows = report.seconds, report.num_windows
+    readers = max(report.num_workers, 1)
+    copying = seconds["to_device"] + seconds["to_host"]
+    taken = {
+        "decoding": seconds["decode"] / readers,
+        "the network": (seconds["network"] + copying) / report.num_lanes,
+        "writing": seconds["write"],
+    }
+    stage = max(taken, key=taken.__getitem__)
+    if taken[stage] <= _BUSY * seconds["embed"]:
+        return "bound by no stage: the run was too short, or waited to be started"
+    rate = f"{num_windows / taken[stage]:,.1f} windows/s"
+    if stage == "decoding":
+        more = report.num_workers < report.num_cores
+        return f"bound by decoding: {count(readers, 'reader')} can give {rate}; " + (
+            f"more would help (--workers {min(2 * readers, report.num_cores)})"
+            if more
+            else "all cores are in use"
+        )
+    if stage == "writing":
+        written = report.bytes_written / taken[stage] / 1e6
+        return f"bound by writing: the disk took {written:,.0f} MB/s, {rate}"
+    if report.device == "cpu":
+        cores = count(report.num_cores, "core")
+        return f"bound by the network: {cores} can give {rate} at {report.precision}"
+    if copying > seconds["network"]:
+        return f"bound by copying to and from the GPU: {rate}"
+    return f"bound by the network: {_devices(report)} can give {rate} at {report.precision}"
+
+
+def _failure_lines(failures: Sequence[FailedFile]) -> Iterator[str]:
+    kinds = Counter((failure.stage, failure.reason) for failure in failures)
+    for (stage, reason), number in kinds.most_common(_MAX_KINDS):
+        example = next(f.path for f in failures if (f.stage, f.reason) == (stage, reason))
+        others = f" and {number - 1:,} more" if number > 1 else ""
+        yield f"  {stage}: {printable(reason)}: {printable(example)}{others}"
+    if len(kinds) > _MAX_KINDS:
+        yield f"  … and {len(kinds) - _MAX_KINDS:,} other reasons; 'soundalike info' lists them"
+
+
+def report_data(report: ExtractReport) -> dict[str, Any]:
+    """Return a report as plain data."""
+    document = asdict(report)
+    document["bound"] = bound(report) if report.num_windows else None
+    document["failures"] = [failure._asdict() for failure in report.failures]
+    return document
+
+
+def tagged_lines(windows: Iterable[TaggedWindow]) -> Iterator[str]:
+    """Say what was heard in each window: probability, index and name of every tag."""
+    for window in windows:
+        yield f"{clock(window.start_s)} to {clock(window.end_s)}"
+        for heard in window.tags:
+            yield f"  {heard.probability:.3f}  {heard.tag.index:>3}  {heard.tag.name}"
+        if not window.tags:
+            yield "  nothing over the threshold"
+
+
+def tagged_data(windows: Iterable[TaggedWindow]) -> list[dict[str, Any]]:
+    """Return what was heard in each window, and the shapes of its embeddings, as plain data."""
+    return [
+        {
+            "start_s": window.start_s,
+            "end_s": window.end_s,
+            "tags": tags_data(window.tags),
+            "shapes": {"scene": window.scene_shape, "frames": window.frames_shape},
+        }
+        for window in windows
+    ]
+
+
+def tags_data(tags: Iterable[HeardTag]) -> list[dict[str, Any]]:
+    """Return tags as plain data."""
+    return [
+        {
+            "index": heard.tag.index,
+            "mid": heard.tag.mid,
+            "name": heard.tag.name,
+            "probability": round(heard.probability, 6),
+        }
+        for heard in tags
+    ]

@@ -20,7 +20,18 @@ from collections.abc import Mapping
 
 
 class SoundalikeError(Exception):
-    """An expected failure: its text is written for the person at the keyboard."""
+    """An expected failure: its text is written for the person at the keyboard.
+
+    Attributes:
+        about: What helps, in a word: an argument, such as "strict", or a method, such as "build".
+            The text does not say how it is given; the command, which knows, adds that.
+        value: What to give it, or what to call the method on; None if that is open.
+    """
+
+    def __init__(self, *args: object, about: str | None = None, value: object = None) -> None:
+        super().__init__(*args)
+        self.about = about
+        self.value = value
 
 
 class AudioError(SoundalikeError):
@@ -80,13 +91,17 @@ class IdentityError(StoreError):
     """Two things that must have been computed the same way were not."""
 
     def __init__(
-        self, message: str, differences: Mapping[str, tuple[object, object]], advice: str
+        self,
+        message: str,
+        differences: Mapping[str, tuple[object, object]],
+        advice: str,
+        about: str | None = None,
     ) -> None:
         named = "; ".join(
             f"{field} is {mine!r} there and {asked!r} here"
             for field, (mine, asked) in differences.items()
         )
-        super().__init__(f"{message}: {named}. {advice}")
+        super().__init__(f"{message}: {named}. {advice}", about=about)
         self.differences = dict(differences)
 
 

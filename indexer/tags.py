@@ -15,13 +15,14 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import SequenceMatcher
 from functools import cache
-from typing import NamedTuple
-
-import numpy as np
-import numpy.typing as npt
+from typing import TYPE_CHECKING, NamedTuple
 
 from indexer.errors import UnknownTagError
 from indexer.paths import bundled_path
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
 
 #: From this probability on, a tag is heard: that of the published demo (audioset-convnext-inf).
 DEFAULT_THRESHOLD = 0.25
@@ -302,7 +303,9 @@ class HeardTag(NamedTuple):
 
 def reaches(probabilities: npt.NDArray[np.floating], threshold: float) -> npt.NDArray[np.bool_]:
     """Return which probabilities reach a threshold; both are compared as float32."""
-    return np.asarray(probabilities.astype(np.float32) >= np.float32(threshold))
+    wide = probabilities.astype("float32")  # in words: naming tags should not import NumPy
+    reached: npt.NDArray[np.bool_] = wide >= wide.dtype.type(threshold)
+    return reached
 
 
 def heard(
@@ -319,6 +322,6 @@ def heard(
         The most probable first; of equals, the lower index.
     """
     vocabulary = TagVocabulary.audioset().tags
-    order = np.argsort(-probabilities.astype(np.float32), kind="stable")[:top]
+    order = (-probabilities.astype("float32")).argsort(kind="stable")[:top]
     reached = order[reaches(probabilities[order], threshold)]
     return [HeardTag(vocabulary[index], float(probabilities[index])) for index in reached]

@@ -1,0 +1,36 @@
+"""News of long work, and who hears it: one listener for how far a step is and for sentences."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+
+class Step(NamedTuple):
+    """How far a step of a long piece of work is.
+
+    Attributes:
+        what: What is being done, in a word: "embedding".
+        done: How much of it is done.
+        total: How much there is to do; None where nobody knows.
+        unit: What is counted, in the singular: "file", "window", "byte".
+        audio_s: Seconds of audio embedded so far, where that is what is done.
+        num_failed: How many failed so far.
+    """
+
+    what: str
+    done: int
+    total: int | None
+    unit: str
+    audio_s: float = 0.0
+    num_failed: int = 0
+
+
+#: What a listener hears: how far a step is, or a sentence for people.
+News = Step | str
+#: Called with each piece of news, now and then, by the thread that does the work.
+Listen = Callable[[News], None]
+
+
+def ignore(_: News) -> None:
+    """Hear nothing: for work that nobody watches."""

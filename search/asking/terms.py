@@ -1,0 +1,170 @@
+"""What counts as a hit, and how many: the terms of every question, whoever asks it."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from numbers import Integral, Real
+from pathlib import Path
+from typing import Literal
+
+from indexer.errors import QueryError
+from indexer.tags import DEFAULT_THRESHOLD
+
+# Nothing here takes long to import: the help of the command is made from these fields.
+
+#: What a diversity that is merely wanted means.
+DEFAULT_DIVERSITY = 0.3
+#: Hits of a diverse answer, at most: its cost grows with the square of them.
+MAX_DIVERSE = 1000
+#: A diverse answer of k hits is chosen from this many times k of the best hits …
+_CANDIDATES_PER_HIT = 10
+#: … or this many, if that is more.
+_MIN_CANDIDATES = 100
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Terms:
+    """What counts as a hit, and how many are wanted.
+
+    One tag may be given where several are meant; paths may be text.
+
+    What a field's metadata says of it in a sentence, its unit, and the least and most it may be, is
+    what the command and the pages are made from: a new field appears in all of them.
+
+    Attributes:
+        k: How many hits, at most.
+        tags: Tags that must all be heard: names, mids or indices, see `TagVocabulary.resolve`.
+        any_tags: Tags of which one must be heard; no condition if empty.
+        not_tags: Tags that must not be heard.
+        threshold: Probability from which on a tag is heard.
+        descendants: Whether a tag stands for those below it in the ontology too.
+        where: A filter expression that must hold as well: docs/filters.md explains.
+        metadata: File whose columns `where` may name, see `Metadata.read`.
+        group_by: "file" gives the best window of each recording only.
+        include_self: Whether recordings that ask may be hits.
+        min_score: Hits below it are left out.
+        diverse: How much hits that are like earlier ones are put back, from 0 to 1, see
+            `choose_diverse`; True is 0.3.
+        exact: Whether only an exact answer will do, however long it takes.
+    """
+
+    k: int = field(default=10, metadata={"help": "Hits, at most.", "unit": "N", "least": 1})
+    tags: tuple[str, ...] = field(
+        default=(), metadata={"help": "Must be heard. May be repeated.", "unit": "T"}
+    )
+    any_tags: tuple[str, ...] = field(
+        default=(), metadata={"help": "One of these must be heard.", "unit": "T"}
+    )
+    not_tags: tuple[str, ...] = field(
+        default=(), metadata={"help": "Must not be heard.", "unit": "T"}
+    )
+    threshold: float = field(
+        default=DEFAULT_THRESHOLD,
+        metadata={"help": "Probability that counts as heard.", "unit": "P", "least": 0, "most": 1},
+    )
+    descendants: bool = field(default=True, metadata={"help": "Do not count Dog as an Animal."})
+    where: str | None = field(
+        default=None,
+        metadata={
+            "help": "Must hold: tags, duration, path and other columns, with and, or, not. "
+            "docs/filters.md explains.",
+            "unit": "EXPR",
+        },
+    )
+    metadata: Path | None = field(
+        default=None,
+        metadata={
+            "help": "CSV or Parquet with more columns for the expression; its column 'path' says "
+            "which file a row is about.",
+            "unit": "FILE",
+        },
+    )
+    group_by: Literal["file"] | None = field(
+        default=None, metadata={"help": "file: the best window of each recording."}
+    )
+    include_self: bool = field(
+        default=False, metadata={"help": "Do not leave out the query's own recording."}
+    )
+    min_score: float | None = field(
+        default=None, metadata={"help": "Leave out hits below this score.", "unit": "S"}
+    )
+    diverse: bool | float = field(
+        default=False, metadata={"help": "Put hits back that are like those before them."}
+    )
+    exact: bool = field(
+        default=False, metadata={"help": "Overlook nothing, however long it takes."}
+    )
+
+    def __post_init__(self) -> None:
+        for name in ("tags", "any_tags", "not_tags"):
+            object.__setattr__(self, name, _texts(name, getattr(self, name)))
+        if self.metadata is not None:
+            object.__setattr__(self, "metadata", as_path("metadata", self.metadata))
+        if self.where is not None and not isinstance(self.where, str):
+            raise QueryError(f"where is an expression, as text, got {self.where!r}")
+        if self.group_by not in (None, "file"):
+            raise QueryError(f"hits can be grouped by 'file', got {self.group_by!r}")
+        self._check_numbers()
+        if self.metadata and self.where is None:
+            raise QueryError(
+                f"nothing is asked of {self.metadata}: name its columns in a filter expression",
+                about="where",
+            )
+
+    def _check_numbers(self) -> None:
+        if not isinstance(self.k, Integral):
+            raise QueryError(f"k is a whole number, got {self.k!r}")
+        if self.k < 1:
+            raise QueryError(f"k must be at least 1, got {self.k}")
+        for name in ("threshold", "diverse"):
+            value = getattr(self, name)
+            if not isinstance(value, Real):
+                raise QueryError(f"{name} is a number, got {value!r}")
+        if not 0 <= self.threshold <= 1:
+            raise QueryError(f"the threshold is a probability from 0 to 1, got {self.threshold}")
+        if not 0 <= self.diversity <= 1:
+            raise QueryError(f"diversity is a number from 0 to 1, got {self.diverse}")
+        if self.diversity and self.k > MAX_DIVERSE:
+            raise QueryError(f"a diverse answer has at most {MAX_DIVERSE:,} hits, got k = {self.k}")
+        least = self.min_score
+        if least is not None and (not isinstance(least, Real) or math.isnan(least)):
+            raise QueryError(f"the least score is a number, got {least!r}")
+
+    @property
+    def diversity(self) -> float:
+        """From 0 to 1: at 0 only the score counts."""
+        return DEFAULT_DIVERSITY if self.diverse is True else float(self.diverse)
+
+    @property
+    def num_candidates(self) -> int:
+        """How many of the best hits it takes to choose k."""
+        if not self.diversity:
+            return self.k
+        return max(_CANDIDATES_PER_HIT * self.k, _MIN_CANDIDATES)
+
+
+def as_path(name: str, value: object) -> Path:
+    """Return a path that was given as text or as a path.
+
+    Args:
+        name: What it is for, for the error.
+        value: The path.
+
+    Raises:
+        QueryError: If it is something else.
+    """
+    if isinstance(value, (str, os.PathLike)):
+        return Path(value)
+    raise QueryError(f"{name} is a path, got {value!r}")
+
+
+def _texts(name: str, value: object) -> tuple[str, ...]:
+    """Return one text or several as several."""
+    values = (value,) if isinstance(value, str) else value
+    texts = tuple(values) if isinstance(values, Iterable) else (None,)
+    if all(isinstance(one, str) for one in texts):
+        return texts
+    raise QueryError(f"{name} is a name or several names, got {value!r}")

@@ -23,7 +23,8 @@ from published_way import PublishedWay, embed_files
 
 from indexer.model.checkpoint import load_checkpoint
 from indexer.run.extract import ExtractConfig, extract
-from indexer.run.prepare import Settings, prepare
+from indexer.run.config import Settings
+from indexer.run.prepare import prepare
 from soundalike.show.runs import report_data
 
 

@@ -44,7 +44,7 @@ def work(root: Path, items: Iterable[FoundFile], **changes: object) -> Work:
 
 
 def batches(of: Work, num_workers: int = 0) -> list[Batch]:
-    return list(load_windows(of, num_workers=num_workers, pin_memory=False))
+    return list(load_windows(of, num_workers=num_workers, pin_memory=False, timeout_s=60))
 
 
 @pytest.mark.parametrize("num_workers", [0, 1, 3])

@@ -9,7 +9,8 @@ import pytest
 from conftest import REPOSITORY
 
 from indexer.errors import CheckpointError, IdentityError, SoundalikeError, StoreError
-from indexer.run.prepare import Settings, default_store, prepare
+from indexer.run.config import Settings
+from indexer.run.prepare import default_store, prepare
 from indexer.windows import Geometry
 
 

@@ -178,7 +178,7 @@ def test_reader_that_is_killed_between_files_costs_nothing(library: Path) -> Non
         partial={},
         max_duration_s=3600.0,
     )
-    batches = load_windows(work, num_workers=2, pin_memory=False)
+    batches = load_windows(work, num_workers=2, pin_memory=False, timeout_s=60)
     keys, events = [], []
     for number, batch in enumerate(batches):
         keys += batch.keys

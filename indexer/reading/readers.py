@@ -25,9 +25,6 @@ from indexer.reading.batches import CRASH, Batch, Failure
 from indexer.reading.dataset import Watch, WindowDataset, Work
 from indexer.windows import SAMPLE_RATE_HZ
 
-#: A reader without a sign of life for this long hangs. It gives one for every megabyte that it
-#: reads, and for every second of audio or so that it decodes. Network disks stall for a minute.
-READ_TIMEOUT_S = 120.0
 #: How often the readers are looked after.
 _LOOK_S = 1.0
 #: If nobody looked for this long, this process was stopped, and the readers with it, it may be.
@@ -37,7 +34,7 @@ _MAX_BARREN = 3
 
 
 def load_windows(
-    work: Work, *, num_workers: int, pin_memory: bool, timeout_s: float = READ_TIMEOUT_S
+    work: Work, *, num_workers: int, pin_memory: bool, timeout_s: float
 ) -> Iterator[Batch]:
     """Read a work list, and return its windows in batches, in no particular order.
 

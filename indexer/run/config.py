@@ -1,11 +1,50 @@
-"""How a run behaves."""
+"""What is asked of a run: what shapes the numbers, and how it goes about its work."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal
 
-from indexer.reading.readers import READ_TIMEOUT_S
+# Nothing here takes long to import: the help of the command is made from these fields.
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What shapes the numbers; what is None is taken from the store, or from the defaults.
+
+    Attributes:
+        checkpoint: Name or file.
+        frames: "pooled", "full" or "none"; for a new store "pooled".
+        hop_s: From one window's start to the next, in seconds; for a new store 10.
+        native: Embed recordings of up to 30 s as one window of their own length.
+        device: "auto", "cpu", "cuda" or "cuda:N".
+        precision: "auto", "fp32" or "bf16".
+    """
+
+    checkpoint: str | None = None
+    frames: Literal["pooled", "full", "none"] | None = field(
+        default=None,
+        metadata={
+            "help": "Frame embeddings to keep: pooled over frequency (48 kB a window), full "
+            "(333 kB) or none. Default: the store's, or pooled."
+        },
+    )
+    hop_s: float | None = field(
+        default=None,
+        metadata={
+            "help": "Seconds between the starts of windows. Default: the store's, or 10.",
+            "unit": "S",
+        },
+    )
+    native: bool | None = field(
+        default=None,
+        metadata={
+            "help": "Embed recordings of up to 30 s as one window of their own length, unpadded."
+        },
+    )
+    device: str = "auto"
+    precision: str = "auto"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -22,20 +61,54 @@ class ExtractConfig:
         retry_failed: Try files again that failed before and have not changed.
         allow_gone: Accept that more than half of a library has disappeared.
         max_hours: A file that decodes to more than this is a failure.
-        timeout_s: A file on which reading makes no progress for this long is a failure.
+        timeout_s: A file on which reading makes no progress for this long is a failure. A reader
+            gives a sign of life for every megabyte that it reads, and for every second of audio or
+            so that it decodes; network disks stall for a minute.
         part_windows: Commit after this many windows …
         part_seconds: … or this many seconds, whichever comes first.
     """
 
-    include: tuple[str, ...] = ()
-    exclude: tuple[str, ...] = ()
-    files_from: Path | None = None
-    num_workers: int | None = None
-    batch_size: int | None = None
-    strict: bool = False
-    retry_failed: bool = False
-    allow_gone: bool = False
-    max_hours: float = 24.0
-    timeout_s: float = READ_TIMEOUT_S
+    num_workers: int | None = field(
+        default=None,
+        metadata={"help": "Processes that decode audio.", "unit": "N", "least": 0},
+    )
+    batch_size: int | None = field(
+        default=None, metadata={"help": "Windows per forward pass.", "unit": "N", "least": 1}
+    )
+    include: tuple[str, ...] = field(
+        default=(),
+        metadata={"help": "Only paths that match, whatever their extension.", "unit": "GLOB"},
+    )
+    exclude: tuple[str, ...] = field(
+        default=(), metadata={"help": "Leave out paths that match.", "unit": "GLOB"}
+    )
+    files_from: Path | None = field(
+        default=None,
+        metadata={
+            "help": "Read the files that FILE lists, one path a line, or a .csv of path,start,end "
+            "in seconds. Paths are relative to LIBRARY.",
+            "unit": "FILE",
+        },
+    )
+    strict: bool = field(default=False, metadata={"help": "Stop at the first file that fails."})
+    retry_failed: bool = field(
+        default=False, metadata={"help": "Try files again that failed in an earlier run."}
+    )
+    allow_gone: bool = field(
+        default=False,
+        metadata={"help": "Accept that more than half of the library was deleted."},
+    )
+    max_hours: float = field(
+        default=24.0,
+        metadata={"help": "A longer file is a failure.", "unit": "H", "least": 0.001},
+    )
+    timeout_s: float = field(
+        default=120.0,
+        metadata={
+            "help": "Give up on a file when nothing more of it could be read for S seconds.",
+            "unit": "S",
+            "least": 1,
+        },
+    )
     part_windows: int = 4096
     part_seconds: float = 300.0

@@ -22,8 +22,8 @@ from typing import Any
 from published_way import PublishedWay, embed_files
 
 from indexer.model.checkpoint import load_checkpoint
-from indexer.run.extract import ExtractConfig, extract
 from indexer.run.config import Settings
+from indexer.run.extract import ExtractConfig, extract
 from indexer.run.prepare import prepare
 from soundalike.show.runs import report_data
 

@@ -11,8 +11,8 @@ from conftest import SHARED_AUDIO
 from benchmarks.precision_at_10 import precision_by_class
 from indexer.arrays import Float16
 from indexer.embedding.extractor import Extractor
-from indexer.run.extract import ExtractConfig, extract
 from indexer.run.config import Settings
+from indexer.run.extract import ExtractConfig, extract
 from indexer.run.prepare import prepare
 from indexer.store.reader import Store
 from indexer.tags import TagVocabulary

@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 import safetensors.torch
 import torch
+from listener import Listener
 from torch import Tensor
 from torchlibrosa.stft import LogmelFilterBank, Spectrogram
 
@@ -29,6 +30,7 @@ from indexer.model.checkpoint import (
     state_digest,
 )
 from indexer.model.convnext import EMBEDDING_DIM, ConvNeXt
+from indexer.progress import Step
 
 DEPTHS = (1, 2, 1, 1)
 DIMS = (8, 16, 8, EMBEDDING_DIM)
@@ -476,12 +478,13 @@ def test_load_checkpoint_name_downloads_and_loads(
     monkeypatch.setattr(download, "KNOWN_CHECKPOINTS", {DEFAULT_CHECKPOINT: known})
     monkeypatch.setenv("SOUNDALIKE_CHECKPOINTS", str(tmp_path / "downloads"))
     monkeypatch.setenv("no_proxy", "*")
-    done: list[int] = []
-    loaded = load_checkpoint(DEFAULT_CHECKPOINT, progress=lambda now, total: done.append(now))
+    heard = Listener()
+    loaded = load_checkpoint(DEFAULT_CHECKPOINT, listen=heard)
     assert loaded.name == DEFAULT_CHECKPOINT
     assert loaded.path == tmp_path / "downloads" / "convnext_tiny_471mAP.pth"
     assert loaded.digest == state_digest(model)
-    assert done[-1] == len(server.content)
+    num_bytes = len(server.content)
+    assert heard.steps[-1] == Step("downloading", num_bytes, num_bytes, "byte")
 
 
 # The digest.

@@ -24,10 +24,12 @@ import pytest
 from conftest import REPOSITORY, needs_root, run_as_nobody
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from listener import Listener
 from synthetic import ORIGIN, Synthetic, head, make_store, recording_id, table, windows_of
 
 from indexer.arrays import contains
 from indexer.errors import DamagedStoreError, StoreError
+from indexer.progress import News, Step
 from indexer.store.compaction import CompactReport, delete_replaced
 from indexer.store.compaction import compact as compact_parts
 from indexer.store.lock import sole_writer
@@ -438,11 +440,11 @@ def test_compact_parts_with_one_sequence_number_become_one(tmp_path: Path) -> No
 
 def test_compact_progress_ends_at_the_total(library: Library) -> None:
     lived_in(library)
-    calls: list[tuple[int, int]] = []
-    compact_parts(library.store, progress=lambda *done: calls.append(done))
+    heard = Listener()
+    compact_parts(library.store, listen=heard)
     num_rows = 2 * len(library.live()) + len(last_words(library.store))
-    assert calls[-1] == (num_rows, num_rows)
-    assert [done for done, _ in calls] == sorted({done for done, _ in calls})
+    assert heard.steps[-1] == Step("compacting", num_rows, num_rows, "row")
+    assert heard.done == sorted(set(heard.done))
 
 
 # --- cut short -----------------------------------------------------------------------------------
@@ -655,20 +657,20 @@ def test_compact_store_of_somebody_else_is_an_error(public_folder: Path) -> None
 
 def test_compact_waits_for_a_writer_and_says_so(library: Library) -> None:
     lived_in(library)
-    said: list[str] = []
+    said: list[News] = []
     is_told = threading.Event()
 
-    def tell(text: str) -> None:
-        said.append(text)
+    def listen(news: News) -> None:
+        said.append(news)
         is_told.set()
 
     with ThreadPoolExecutor(1) as threads:
         with sole_writer(library.store.path):
-            compaction = threads.submit(compact, library.store.path, tell)
+            compaction = threads.submit(compact, library.store.path, listen)
             assert is_told.wait(60)
             library.run({**library.files, "new": "g"})
         assert compaction.result().num_parts_after == 1
-    assert "is being written by process" in said[0]
+    assert "is being written by process" in str(said[0])
     assert stored(library.store) == library.live()
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import logging
 import re
 import subprocess
 import sys
@@ -16,6 +15,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
+from listener import Listener, on_step
 
 from indexer.errors import CheckpointError
 from indexer.model import download
@@ -28,6 +28,7 @@ from indexer.model.download import (
     locate,
 )
 from indexer.paths import bundled_path
+from indexer.progress import Step
 
 REPOSITORY = Path(__file__).parents[1]
 CONTENT = bytes(range(256)) * 4096  # 1 MiB
@@ -146,20 +147,6 @@ class Handler(BaseHTTPRequestHandler):
         self.answer(302, Location="file:///etc/hostname")
 
 
-class Recorder:
-    """Progress that remembers what it was told."""
-
-    def __init__(self) -> None:
-        self.calls: list[tuple[int, int | None]] = []
-
-    def __call__(self, done: int, total: int | None) -> None:
-        self.calls.append((done, total))
-
-    @property
-    def done(self) -> list[int]:
-        return [done for done, _ in self.calls]
-
-
 @pytest.fixture
 def server() -> Iterator[FileServer]:
     with FileServer() as server:
@@ -199,20 +186,20 @@ def test_download_file_places_the_file(server: FileServer, target: Path) -> None
 
 
 def test_download_file_reports_every_byte_once(server: FileServer, target: Path) -> None:
-    progress = Recorder()
-    download_file(server.url, target, MD5, progress)
-    assert progress.calls[0] == (0, len(CONTENT))
-    assert progress.calls[-1] == (len(CONTENT), len(CONTENT))
-    assert len(progress.calls) > 3
-    assert progress.done == sorted(set(progress.done))
+    heard = Listener()
+    download_file(server.url, target, MD5, heard)
+    assert heard.counts[0] == (0, len(CONTENT))
+    assert heard.counts[-1] == (len(CONTENT), len(CONTENT))
+    assert len(heard.counts) > 3
+    assert heard.done == sorted(set(heard.done))
 
 
 def test_download_file_length_not_told_reports_no_total(server: FileServer, target: Path) -> None:
     server.behaviours = ["serve_without_length"]
-    progress = Recorder()
-    download_file(server.url, target, MD5, progress)
+    heard = Listener()
+    download_file(server.url, target, MD5, heard)
     assert target.read_bytes() == CONTENT
-    assert progress.calls[-1] == (len(CONTENT), None)
+    assert heard.counts[-1] == (len(CONTENT), None)
 
 
 def test_download_file_already_there_asks_nobody(server: FileServer, target: Path) -> None:
@@ -225,12 +212,12 @@ def test_download_file_already_there_asks_nobody(server: FileServer, target: Pat
 
 def test_download_file_part_is_there_resumes(server: FileServer, target: Path) -> None:
     leave_part(target, CONTENT[:HALF])
-    progress = Recorder()
-    download_file(server.url, target, MD5, progress)
+    heard = Listener()
+    download_file(server.url, target, MD5, heard)
     assert target.read_bytes() == CONTENT
     assert server.ranges == [f"bytes={HALF}-"]
-    assert progress.calls[0] == (HALF, len(CONTENT))
-    assert progress.calls[-1] == (len(CONTENT), len(CONTENT))
+    assert heard.counts[0] == (HALF, len(CONTENT))
+    assert heard.counts[-1] == (len(CONTENT), len(CONTENT))
 
 
 def test_download_file_part_is_whole_asks_nobody(server: FileServer, target: Path) -> None:
@@ -259,10 +246,10 @@ def test_download_file_part_of_another_version_starts_over(
 def test_download_file_server_ignores_range_starts_over(server: FileServer, target: Path) -> None:
     server.behaviours = ["ignore_range"]
     leave_part(target, CONTENT[:HALF])
-    progress = Recorder()
-    download_file(server.url, target, MD5, progress)
+    heard = Listener()
+    download_file(server.url, target, MD5, heard)
     assert target.read_bytes() == CONTENT
-    assert progress.calls[0] == (0, len(CONTENT))
+    assert heard.counts[0] == (0, len(CONTENT))
 
 
 def test_download_file_server_sends_another_range_starts_over(
@@ -277,11 +264,16 @@ def test_download_file_server_sends_another_range_starts_over(
 
 def test_download_file_connection_drops_resumes(server: FileServer, target: Path) -> None:
     server.behaviours = ["drop", "drop_before_answering", "drop", "serve"]
-    progress = Recorder()
-    download_file(server.url, target, MD5, progress)
+    heard = Listener()
+    download_file(server.url, target, MD5, heard)
     assert target.read_bytes() == CONTENT
     assert server.ranges == [None, "bytes=100000-", "bytes=100000-", "bytes=200000-"]
-    assert progress.done == sorted(progress.done)
+    assert heard.done == sorted(heard.done)
+    assert [text.split(" to ")[0] for text in heard.sentences] == [
+        "attempt 1",
+        "attempt 2",
+        "attempt 3",
+    ]
 
 
 def test_download_file_drops_without_range_gets_there(server: FileServer, target: Path) -> None:
@@ -396,12 +388,12 @@ def test_download_file_folder_cannot_be_made_raises(server: FileServer, tmp_path
 
 
 def test_download_file_progress_raises_keeps_the_part(server: FileServer, target: Path) -> None:
-    def stop(done: int, total: int | None) -> None:
-        if done > HALF:
+    def stop(step: Step) -> None:
+        if step.done > HALF:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        download_file(server.url, target, MD5, stop)
+        download_file(server.url, target, MD5, on_step(stop))
     kept = part_of(target).stat().st_size
     assert kept > HALF
     download_file(server.url, target, MD5)
@@ -515,11 +507,11 @@ def test_fetch_downloads_once(
     server: FileServer, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     publish(monkeypatch, server.url)
-    progress = Recorder()
-    path = fetch(DEFAULT_CHECKPOINT, progress=progress)
+    heard = Listener()
+    path = fetch(DEFAULT_CHECKPOINT, listen=heard)
     assert path == folder / "convnext_tiny_471mAP.pth"
     assert path.read_bytes() == CONTENT
-    assert progress.calls[-1] == (len(CONTENT), len(CONTENT))
+    assert heard.counts[-1] == (len(CONTENT), len(CONTENT))
     assert fetch(DEFAULT_CHECKPOINT) == path
     assert len(server.ranges) == 1
 
@@ -618,16 +610,15 @@ def test_locate_folder_raises(tmp_path: Path) -> None:
         locate(tmp_path)
 
 
-def test_download_waiting_for_another_process_is_logged(
-    server: FileServer, target: Path, caplog: pytest.LogCaptureFixture
-) -> None:
-    caplog.set_level(logging.INFO, "indexer.model.download")
+def test_download_waiting_for_another_process_says_so(server: FileServer, target: Path) -> None:
+    heard = Listener()
     server.behaviours = ["wait_then_serve"]
     process = start_process(server, target)
     wait_until(lambda: len(server.ranges) == 1)
     with ThreadPoolExecutor(1) as pool:
-        waiting = pool.submit(download_file, server.url, target, MD5)
-        wait_until(lambda: "waiting for another process" in caplog.text)
+        waiting = pool.submit(download_file, server.url, target, MD5, heard)
+        wait_until(lambda: bool(heard.sentences))
         server.released.set()
         waiting.result(timeout=30)
+    assert heard.sentences == [f"waiting for another process that downloads to {target.parent}"]
     assert process.wait(30) == 0

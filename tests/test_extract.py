@@ -13,6 +13,7 @@ import pytest
 import soundfile
 import torch
 from conftest import needs_root, run_as_nobody
+from listener import Listener, on_step
 from synthetic import write_tone
 from test_convnext import GOLDEN, SEED, clip, fill
 
@@ -21,8 +22,9 @@ from indexer.embedding.extractor import Extractor, Timed
 from indexer.errors import IdentityError, LibraryError, SoundalikeError
 from indexer.model.checkpoint import Checkpoint, state_digest
 from indexer.model.convnext import ConvNeXt
+from indexer.progress import Step
 from indexer.run.extract import ExtractConfig, extract
-from indexer.run.report import ExtractReport, Progress
+from indexer.run.report import ExtractReport
 from indexer.store.creation import create_store
 from indexer.store.reader import Store
 from indexer.windows import SAMPLE_RATE_HZ, WINDOW_SAMPLES, Geometry
@@ -382,13 +384,13 @@ def test_extract_interrupted_in_the_middle_of_a_file_continues_there(
     write_tone(library / "long.wav", 100.0)
     store = new_store(tmp_path / "store", counting)
 
-    def interrupt(progress: Progress) -> None:
-        if progress.audio_s >= 60:
+    def interrupt(step: Step) -> None:
+        if step.audio_s >= 60:
             raise KeyboardInterrupt
 
     config = ExtractConfig(num_workers=0, batch_size=2, part_windows=2)
     with pytest.raises(KeyboardInterrupt):
-        extract(library, store, counting, config, interrupt)
+        extract(library, store, counting, config, on_step(interrupt))
     assert len(store.part_names()) >= 3
     assert len(store.snapshot()) == 0  # not live before the file is complete
     counting.num_windows = 0
@@ -404,12 +406,13 @@ def test_extract_interrupted_with_readers_leaves_none_and_keeps_what_was_done(
     library = many_files(tmp_path / "library")
     store = new_store(tmp_path / "store", counting)
 
-    def stop(progress: Progress) -> None:
-        if progress.files_done >= 4:
+    def stop(step: Step) -> None:
+        if step.done >= 4:
             raise KeyboardInterrupt
 
+    config = ExtractConfig(num_workers=2, batch_size=1)
     with pytest.raises(KeyboardInterrupt):
-        extract(library, store, counting, ExtractConfig(num_workers=2, batch_size=1), stop)
+        extract(library, store, counting, config, on_step(stop))
     assert active_children() == []
     assert not list((store.path / "parts").glob(".tmp*"))
     assert 4 <= len(store.snapshot()) < 40
@@ -551,11 +554,13 @@ def test_extract_progress_counts_files_and_audio(
     library: Path, tmp_path: Path, counting: Counting
 ) -> None:
     (library / "bad.wav").write_text("not audio")
-    seen: list[Progress] = []
+    heard = Listener()
     store = new_store(tmp_path / "store", counting)
-    extract(library, store, counting, IN_PROCESS, seen.append)
-    assert seen[-1] == Progress(4, 4, pytest.approx(19.0), 1)
-    assert [p.files_done for p in seen] == sorted(p.files_done for p in seen)
+    extract(library, store, counting, IN_PROCESS, heard)
+    walking, *embedding = heard.steps
+    assert walking == Step("walking", 0, None, "file")
+    assert embedding[-1] == ("embedding", 4, 4, "file", pytest.approx(19.0), 1)
+    assert [step.done for step in embedding] == sorted(step.done for step in embedding)
 
 
 def test_extract_file_that_is_replaced_while_it_waits_is_read_as_it_is_now(
@@ -565,11 +570,11 @@ def test_extract_file_that_is_replaced_while_it_waits_is_read_as_it_is_now(
     store = new_store(tmp_path / "store", counting)
     config = ExtractConfig(num_workers=0, batch_size=1)
 
-    def replace_next(progress: Progress) -> None:
-        if progress.files_done == 0:
+    def replace_next(step: Step) -> None:
+        if step.done == 0:
             write_tone(library / "sub" / "short.wav", 2.0, 4321)
 
-    report = extract(library, store, counting, config, replace_next)
+    report = extract(library, store, counting, config, on_step(replace_next))
     assert [failure.path for failure in report.failures] == ["sub/short.wav"]
     assert run(library, store, counting).num_embedded == 1  # it changed since it failed
 

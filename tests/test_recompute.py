@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 from audio_files import encode, noise
 from conftest import REPOSITORY
+from listener import Listener
 from safetensors.numpy import save as save_safetensors
 from synthetic import write_tone
 from test_cli import Run, run
@@ -22,6 +23,7 @@ from test_extract import IN_PROCESS, new_store
 from indexer.embedding.extractor import Extractor
 from indexer.errors import IdentityError
 from indexer.model.checkpoint import Checkpoint
+from indexer.progress import Step
 from indexer.run.extract import ExtractConfig, extract
 from indexer.run.recompute import DeepReport, _sample, recompute
 from indexer.store.disk import read_sealed, remove_all, sealed
@@ -178,9 +180,9 @@ def test_sample_is_seeded_and_spread_over_recordings(made: Store) -> None:
 
 
 def test_recompute_tells_how_far_it_is(made: Store, tiny_extractor: Extractor) -> None:
-    steps: list[tuple[int, int]] = []
-    recompute(made, tiny_extractor, num_windows=3, progress=lambda *step: steps.append(step))
-    assert steps == [(1, 3), (2, 3), (3, 3)]
+    heard = Listener()
+    recompute(made, tiny_extractor, num_windows=3, listen=heard)
+    assert heard.steps == [Step("listening", done, 3, "window") for done in (1, 2, 3)]
 
 
 # --- what is wrong is named ----------------------------------------------------------------------

@@ -19,6 +19,7 @@ import pytest
 import soundfile
 import torch
 from conftest import REPOSITORY, needs_root, run_as_nobody
+from listener import Listener, on_step
 from synthetic import write_tone
 from test_extract import (
     IN_PROCESS,
@@ -38,13 +39,13 @@ from indexer.embedding.cores import num_cores
 from indexer.errors import LibraryError
 from indexer.library.changes import Changes
 from indexer.library.walk import look_again, walk
+from indexer.progress import News, Step
 from indexer.reading import dataset
 from indexer.reading.batches import Batch, Done, Failure, WindowKey
 from indexer.reading.dataset import Work, recording_digest
+from indexer.run import run as run_module
 from indexer.run.extract import ExtractConfig, extract, find_files
 from indexer.run.interrupts import undisturbed
-from indexer.run.report import Progress
-from indexer.run.run import run as run_module
 from indexer.store.lock import sole_writer
 from indexer.store.reader import Store
 from indexer.windows import SAMPLE_RATE_HZ, WINDOW_SAMPLES
@@ -78,13 +79,13 @@ def test_run_whose_reader_is_killed_once_embeds_every_file(
     store = new_store(tmp_path / "store", counting)
     victims = []
 
-    def kill_one(progress: Progress) -> None:
-        if progress.files_done >= 4 and not victims:
+    def kill_one(step: Step) -> None:
+        if step.done >= 4 and not victims:
             victims.append(active_children()[0])
             victims[0].kill()
 
     config = ExtractConfig(num_workers=2, batch_size=1)
-    report = extract(root, store, counting, config, kill_one)
+    report = extract(root, store, counting, config, on_step(kill_one))
     assert victims
     assert (report.num_embedded, report.failures) == (40, [])
     assert len(store.snapshot()) == counting.num_windows == 40
@@ -147,14 +148,14 @@ def test_library_that_vanishes_stops_the_run_and_fails_no_file(
     root = many_files(tmp_path / "library")
     store = new_store(tmp_path / "store", counting)
 
-    def unplug(progress: Progress) -> None:
-        if progress.files_done == 10:
+    def unplug(step: Step) -> None:
+        if step.done == 10:
             root.rename(tmp_path / "unplugged")
             root.mkdir()  # what is left of a mount is an empty folder
 
     config = ExtractConfig(num_workers=0, batch_size=1)
     with pytest.raises(LibraryError, match=r"vanished while it was read; .* run again"):
-        extract(root, store, counting, config, unplug)
+        extract(root, store, counting, config, on_step(unplug))
     assert set(statuses(store).values()) == {"ok"}
     assert 10 <= len(store.snapshot()) < 40
     root.rmdir()
@@ -172,11 +173,11 @@ def test_file_that_is_deleted_before_its_turn_is_gone_not_lost(
     root = many_files(tmp_path / "library")
     store = new_store(tmp_path / "store", counting)
 
-    def delete(progress: Progress) -> None:
+    def delete(_: Step) -> None:
         (root / "9.wav").unlink(missing_ok=True)
 
     config = ExtractConfig(num_workers=0, batch_size=1)
-    report = extract(root, store, counting, config, delete)
+    report = extract(root, store, counting, config, on_step(delete))
     assert [failure[:2] for failure in report.failures] == [("9.wav", "access")]
     assert run(root, store, counting).num_gone == 1
     assert statuses(store)["9.wav"] == "gone"
@@ -189,9 +190,9 @@ def test_run_says_at_its_start_what_it_found(
     library: Path, tmp_path: Path, counting: Counting
 ) -> None:
     store = new_store(tmp_path / "store", counting)
-    told: list[str] = []
-    extract(library, store, counting, IN_PROCESS, tell=told.append)
-    assert told == [
+    heard = Listener()
+    extract(library, store, counting, IN_PROCESS, heard)
+    assert heard.sentences == [
         f"{library}: 3 new, 0 changed, 0 moved, 0 gone, 0 unchanged, 0 failed before, 0 tried again"
     ]
     (library / "bad.wav").write_text("no audio")
@@ -202,13 +203,13 @@ def test_run_says_at_its_start_what_it_found(
     (library / "1.wav").unlink()
     write_tone(library / "2.wav", 1.5, 800)
     write_tone(library / "new.wav", 1.5, 900)
-    extract(library, store, counting, IN_PROCESS, tell=told.append)
-    assert told[1] == (
+    extract(library, store, counting, IN_PROCESS, heard)
+    assert heard.sentences[1] == (
         f"{library}: 2 new, 1 changed, 1 moved, 1 gone, 5 unchanged, 1 failed before, 0 tried again"
     )
     again = ExtractConfig(num_workers=0, retry_failed=True)
-    extract(library, store, counting, again, tell=told.append)
-    assert told[2].endswith(
+    extract(library, store, counting, again, heard)
+    assert heard.sentences[2].endswith(
         "0 changed, 0 moved, 0 gone, 8 unchanged, 0 failed before, 1 tried again"
     )
 
@@ -224,11 +225,12 @@ def test_second_run_waits_for_the_first_and_looks_again(
     waits, reports = threading.Event(), []
 
     def second() -> None:
-        def tell(text: str) -> None:
-            told.append(text)
-            waits.set()
+        def listen(news: News) -> None:
+            if isinstance(news, str):
+                told.append(news)
+                waits.set()
 
-        reports.append(extract(library, store, counting, IN_PROCESS, tell=tell))
+        reports.append(extract(library, store, counting, IN_PROCESS, listen))
 
     with sole_writer(store.path):
         thread = threading.Thread(target=second)
@@ -278,8 +280,7 @@ def test_lock_of_a_process_that_was_killed_is_free_though_its_readers_live(
         child = int(process.stdout.readline())
         process.kill()
         process.wait()
-        told: list[str] = []
-        with sole_writer(store.path, told.append) as has_waited:
+        with sole_writer(store.path) as has_waited:
             assert not has_waited
         os.kill(child, signal.SIGKILL)
 
@@ -569,12 +570,12 @@ def test_file_that_is_rewritten_while_it_is_read_leaves_no_window_of_its_new_byt
     shutil.copyfile(root / "a.wav", tmp_path / "old.wav")
     store = new_store(tmp_path / "store", counting)
 
-    def rewrite(progress: Progress) -> None:
-        if progress.audio_s == 20.0:
+    def rewrite(step: Step) -> None:
+        if step.audio_s == 20.0:
             write_tone(root / "a.wav", length_s, 900)
 
     config = ExtractConfig(num_workers=0, batch_size=1, part_windows=1)
-    report = extract(root, store, counting, config, rewrite)
+    report = extract(root, store, counting, config, on_step(rewrite))
     assert [failure.stage for failure in report.failures] == ["access"]
     shutil.copyfile(tmp_path / "old.wav", root / "a.wav")
     run(root, store, counting)

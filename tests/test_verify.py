@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from listener import Listener, on_step
 from synthetic import (
     ORIGIN,
     Synthetic,
@@ -21,6 +22,7 @@ from synthetic import (
 )
 
 from indexer.errors import DamagedStoreError, StoreError
+from indexer.progress import Step
 from indexer.store import part as part_module
 from indexer.store.part import MANIFEST_FILE, Part
 from indexer.store.reader import Store
@@ -117,9 +119,9 @@ def test_verify_progress_counts_the_parts(made: Synthetic, tmp_path: Path) -> No
     fresh = make_store(tmp_path / "store", frames="none")
     for name in "abc":
         fresh.add({name: 1})
-    seen: list[tuple[int, int]] = []
-    verify_parts(fresh.store, lambda done, all_parts: seen.append((done, all_parts)))
-    assert seen == [(1, 3), (2, 3), (3, 3)]
+    heard = Listener()
+    verify_parts(fresh.store, heard)
+    assert heard.steps == [Step("verifying", done, 3, "part") for done in (1, 2, 3)]
 
 
 # --- one byte ------------------------------------------------------------------------------------
@@ -251,8 +253,8 @@ def test_verify_part_that_vanishes_meanwhile_is_a_problem_unless_another_replace
         made.add({name: 1})
     first, second, _ = made.store.parts()
 
-    def take_away(num_done: int, _: int) -> None:
-        if num_done == 1:
+    def take_away(step: Step) -> None:
+        if step.done == 1:
             if is_replaced:
                 with PartWriter(made.store, ORIGIN) as writer:
                     writer.add_ledger([made.row("b.wav", recording_id("b"), "gone")])
@@ -260,7 +262,7 @@ def test_verify_part_that_vanishes_meanwhile_is_a_problem_unless_another_replace
             for part in (first, second):
                 part.path.rename(part.path.with_name(f".tmp-{part.name}"))
 
-    problems = verify_parts(made.store, take_away)
+    problems = verify_parts(made.store, on_step(take_away))
     assert [one.path for one in problems] == ([] if is_replaced else [second.path / MANIFEST_FILE])
 
 

@@ -6,7 +6,7 @@ import codecs
 import csv
 import io
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -15,11 +15,12 @@ from indexer.audio import AUDIO_EXTENSIONS
 from indexer.errors import LibraryError
 from indexer.library.files import FileList, FoundFile
 from indexer.paths import Span, text_from_bytes
+from indexer.progress import Listen, Step, ignore
 from indexer.windows import SAMPLE_RATE_HZ
 
 #: An end that no recording reaches, 31 years: what an empty `end` in a list means.
 _FOREVER_S = 1e9
-#: Progress is told once per this many files.
+#: A listener hears of a walk once per this many files.
 _FILES_PER_STEP = 1000
 #: What a folder holds that is a store.
 _STORE_NAMES = {"store.json", "parts", "head.safetensors"}
@@ -58,7 +59,7 @@ def walk(
     root: Path,
     include: Sequence[str] = (),
     exclude: Sequence[str] = (),
-    progress: Callable[[int], None] | None = None,
+    listen: Listen = ignore,
 ) -> Walk:
     """List the audio files below a folder.
 
@@ -69,15 +70,15 @@ def walk(
         include: Patterns (`*` crosses folders) of relative paths; if given, only files that match
             one are taken, whatever their extension.
         exclude: Patterns of relative paths that are left out.
-        progress: Called now and then with the number of files seen so far.
+        listen: Hears now and then how many files have been seen.
 
     Raises:
         LibraryError: If `root` is not a folder that can be listed, or holds no audio.
     """
     found = Walk(require_folder(root))
     for number, path in enumerate(_files_below(found)):
-        if progress and number % _FILES_PER_STEP == 0:
-            progress(number)
+        if number % _FILES_PER_STEP == 0:
+            listen(Step("walking", number, None, "file"))
         text = text_from_bytes(os.fsencode(path))
         if not include and Path(path).suffix.lower() not in AUDIO_EXTENSIONS:
             found.num_skipped += 1

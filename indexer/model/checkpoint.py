@@ -24,18 +24,17 @@ from indexer.model.download import (
     KNOWN_CHECKPOINTS,
     MAX_BYTES,
     KnownCheckpoint,
-    Progress,
     checkpoint_folder,
     fetch,
     locate,
 )
+from indexer.progress import Listen, ignore
 
 __all__ = [
     "DEFAULT_CHECKPOINT",
     "KNOWN_CHECKPOINTS",
     "Checkpoint",
     "KnownCheckpoint",
-    "Progress",
     "checkpoint_folder",
     "fetch",
     "load_checkpoint",
@@ -61,7 +60,7 @@ class Checkpoint:
 
 
 def load_checkpoint(
-    name_or_path: str | Path, *, progress: Progress | None = None, download: bool = True
+    name_or_path: str | Path, *, listen: Listen = ignore, download: bool = True
 ) -> Checkpoint:
     """Load a checkpoint, strictly: all of the network and nothing else.
 
@@ -69,14 +68,14 @@ def load_checkpoint(
         name_or_path: One of KNOWN_CHECKPOINTS, or a file: .safetensors, or .pth or .pt as PyTorch
             saves a state dict, bare or under "model". Depths and widths are read off the shapes.
             A file that is called like a name needs a folder before it: `./demo`.
-        progress: Called while downloading, with (bytes on disk, bytes in all or None).
+        listen: Hears how far the download is, if there is one.
         download: Whether a known checkpoint that is not there may be downloaded.
 
     Raises:
         CheckpointError: If it is not there, not a whole and finite network of this family, or
             trained on another front end. A pickle with code is refused without running it.
     """
-    name, path = locate(name_or_path, progress=progress, download=download)
+    name, path = locate(name_or_path, listen=listen, download=download)
     try:
         model = _build(_read(path))
     except CheckpointError as error:

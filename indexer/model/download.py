@@ -9,14 +9,13 @@ import contextlib
 import difflib
 import fcntl
 import hashlib
-import logging
 import os
 import re
 import time
 import urllib.error
 import urllib.parse
 import urllib.request
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from http import HTTPStatus
 from http.client import HTTPException, HTTPResponse
@@ -27,12 +26,7 @@ import platformdirs
 
 from indexer.errors import CheckpointError
 from indexer.paths import bundled_path
-
-logger = logging.getLogger(__name__)
-
-#: Called with (bytes on disk, bytes in all or None). The first falls back to 0 only when a server
-#: cannot resume and the download starts over.
-Progress = Callable[[int, int | None], None]
+from indexer.progress import Listen, Step, ignore
 
 #: Nothing longer is downloaded or loaded: the published checkpoints have some 113 MB.
 MAX_BYTES = 2 << 30
@@ -131,12 +125,12 @@ def checkpoint_folder() -> Path:
     return platformdirs.user_data_path("soundalike") / "checkpoints"
 
 
-def fetch(name: str, *, progress: Progress | None = None, download: bool = True) -> Path:
+def fetch(name: str, *, listen: Listen = ignore, download: bool = True) -> Path:
     """Return the file of a known checkpoint, downloaded if it is not there.
 
     Args:
         name: One of KNOWN_CHECKPOINTS.
-        progress: Called while downloading, with (bytes on disk, bytes in all or None).
+        listen: Hears how far the download is, if there is one.
         download: Whether it may be downloaded.
 
     Returns:
@@ -155,7 +149,7 @@ def fetch(name: str, *, progress: Progress | None = None, download: bool = True)
             if not download:
                 raise CheckpointError(f"checkpoint {name!r} is not there; {_advice(known)}")
             try:
-                download_file(known.url, path, known.md5, progress)
+                download_file(known.url, path, known.md5, listen)
             except CheckpointError as error:
                 raise CheckpointError(f"checkpoint {name!r}: {error}; {_advice(known)}") from error
         found = _md5_of(path)
@@ -168,14 +162,14 @@ def fetch(name: str, *, progress: Progress | None = None, download: bool = True)
 
 
 def locate(
-    name_or_path: str | Path, *, progress: Progress | None = None, download: bool = True
+    name_or_path: str | Path, *, listen: Listen = ignore, download: bool = True
 ) -> tuple[str, Path]:
     """Return the name and the file of a checkpoint.
 
     Args:
         name_or_path: One of KNOWN_CHECKPOINTS, or a file. A file that is called like a name needs
             a folder before it: `./demo`.
-        progress: As for `fetch`.
+        listen: As for `fetch`.
         download: As for `fetch`.
 
     Returns:
@@ -185,7 +179,7 @@ def locate(
         CheckpointError: As for `fetch`, or if there is no such file.
     """
     if isinstance(name_or_path, str) and name_or_path in KNOWN_CHECKPOINTS:
-        return name_or_path, fetch(name_or_path, progress=progress, download=download)
+        return name_or_path, fetch(name_or_path, listen=listen, download=download)
     path = Path(name_or_path)
     with _read_errors(path):
         if path.is_file():
@@ -215,7 +209,7 @@ def _read_errors(path: Path) -> Iterator[None]:
         raise CheckpointError(f"cannot read {path}: {error.strerror or error}") from error
 
 
-def download_file(url: str, target: Path, md5: str, progress: Progress | None = None) -> None:
+def download_file(url: str, target: Path, md5: str, listen: Listen = ignore) -> None:
     """Download a file, unless it is there already.
 
     What has come is kept beside the target as `<name>.part`, from which this call or a later one
@@ -225,7 +219,9 @@ def download_file(url: str, target: Path, md5: str, progress: Progress | None = 
         url: Of the file, http or https.
         target: Where to. Its folder is made.
         md5: Digest of the file, in hex.
-        progress: Called at the start and after each block.
+        listen: Hears at the start and after each block how many bytes are on disk, fewer than
+            before only where a server cannot resume; in a sentence, what is waited for and what
+            is tried again.
 
     Raises:
         CheckpointError: If the server cannot be reached, refuses, breaks off again and again or
@@ -235,9 +231,9 @@ def download_file(url: str, target: Path, md5: str, progress: Progress | None = 
         raise CheckpointError(f"cannot download {url}: only http and https are spoken here")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        with _locked(target.with_name(f".{target.name}.lock")):
+        with _locked(target.with_name(f".{target.name}.lock"), listen):
             if not target.exists():  # another process may have been first
-                _download(url, target, md5, progress or _silent)
+                _download(url, target, md5, listen)
     except OSError as error:  # of the disk; those of the network are handled where they occur
         raise CheckpointError(f"cannot write {target}: {error.strerror or error}") from error
 
@@ -251,31 +247,27 @@ def _md5() -> hashlib._Hash:
     return hashlib.md5(usedforsecurity=False)  # allowed on systems that forbid it for security
 
 
-def _silent(done: int, total: int | None) -> None:
-    """Report no progress."""
-
-
 @contextlib.contextmanager
-def _locked(path: Path) -> Iterator[None]:
+def _locked(path: Path, listen: Listen) -> Iterator[None]:
     """Hold a lock that ends with the process. Its file stays: removing it would let two in."""
     with path.open("ab") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            logger.info("waiting for another process that downloads to %s", path.parent)
+            listen(f"waiting for another process that downloads to {path.parent}")
             fcntl.flock(file, fcntl.LOCK_EX)
         yield
 
 
-def _download(url: str, target: Path, md5: str, progress: Progress) -> None:
+def _download(url: str, target: Path, md5: str, listen: Listen) -> None:
     part = target.with_name(f"{target.name}.part")
     complete = part.exists() and _md5_of(part) == md5  # ended between the last byte and the rename
     if not complete:
-        pieced = _receive_all(url, part, progress)
+        pieced = _receive_all(url, part, listen)
         found = _md5_of(part)
         if found != md5 and pieced:  # the file on the server may have changed between the pieces
             part.unlink()
-            _receive_all(url, part, progress)
+            _receive_all(url, part, listen)
             found = _md5_of(part)
         if found != md5:
             part.unlink()
@@ -295,7 +287,7 @@ class _UnreachableError(_BrokenError):
     """No connection was made."""
 
 
-def _receive_all(url: str, part: Path, progress: Progress) -> bool:
+def _receive_all(url: str, part: Path, listen: Listen) -> bool:
     """Fill a `.part` file, in several attempts if need be; return whether it came in pieces."""
     host = urllib.parse.urlsplit(url).netloc
     reason = ""
@@ -303,12 +295,12 @@ def _receive_all(url: str, part: Path, progress: Progress) -> bool:
         if attempt:
             time.sleep(_RETRY_WAIT_S * 2 ** (attempt - 1))
         try:
-            return _receive(url, part, progress)
+            return _receive(url, part, listen)
         except _BrokenError as error:
             if attempt == 0 and isinstance(error, _UnreachableError):  # offline: no use in waiting
                 raise CheckpointError(f"cannot reach {host} ({error})") from error
             reason = str(error)
-            logger.info("attempt %d to download %s: %s", attempt + 1, url, reason)
+            listen(f"attempt {attempt + 1} to download {url}: {reason}")
     kept = _size(part)
     raise CheckpointError(
         f"gave up on {host} after {_ATTEMPTS} attempts ({reason}); running the command again "
@@ -316,20 +308,20 @@ def _receive_all(url: str, part: Path, progress: Progress) -> bool:
     )
 
 
-def _receive(url: str, part: Path, progress: Progress) -> bool:
+def _receive(url: str, part: Path, listen: Listen) -> bool:
     """Append to a `.part` file until it is whole; return whether it held something before."""
     with _open(url, _size(part)) as response:
         start, total = _extent(response, part)
         done = start
         with part.open("ab" if start else "wb") as file:
-            progress(done, total)
+            listen(Step("downloading", done, total, "byte"))
             while block := _read(response):
                 done += len(block)
                 if done > MAX_BYTES:
                     part.unlink()
                     raise CheckpointError(f"{url} sends more than {MAX_BYTES} bytes")
                 file.write(block)
-                progress(done, total)
+                listen(Step("downloading", done, total, "byte"))
     if total is not None and done < total:
         raise _BrokenError(f"the connection ended after {done} of {total} bytes")
     return start > 0

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -11,9 +10,10 @@ from indexer.embedding.cores import num_cores
 from indexer.embedding.extractor import Extractor, package_versions
 from indexer.library.changes import Changes
 from indexer.library.walk import Walk, listed, look_again, walk
+from indexer.progress import Listen, ignore
 from indexer.reading.dataset import Work
 from indexer.run.config import ExtractConfig
-from indexer.run.report import ExtractReport, Progress
+from indexer.run.report import ExtractReport
 from indexer.run.run import Run
 from indexer.store.lock import sole_writer
 from indexer.store.reader import Store
@@ -25,22 +25,20 @@ _CPU_BATCH = 4
 _GPU_BATCH = 64
 
 
-def find_files(
-    library: Path, config: ExtractConfig, progress: Callable[[int], None] | None = None
-) -> Walk:
+def find_files(library: Path, config: ExtractConfig, listen: Listen = ignore) -> Walk:
     """Return the files of a library that a run would look at.
 
     Args:
         library: Folder of audio.
         config: What is asked for.
-        progress: Called now and then with the number of files seen so far.
+        listen: Hears now and then how many files have been seen.
 
     Raises:
         LibraryError: If the library is missing or empty, or a list of files cannot be followed.
     """
     if config.files_from:
         return listed(library, config.files_from)
-    return walk(library, config.include, config.exclude, progress)
+    return walk(library, config.include, config.exclude, listen)
 
 
 def extract(
@@ -48,8 +46,7 @@ def extract(
     store: Store,
     extractor: Extractor,
     config: ExtractConfig | None = None,
-    progress: Callable[[Progress], None] | None = None,
-    tell: Callable[[str], None] | None = None,
+    listen: Listen = ignore,
 ) -> ExtractReport:
     """Embed what is new or changed in a library.
 
@@ -62,8 +59,8 @@ def extract(
         store: Where to; its identity must be the extractor's.
         extractor: Model and device.
         config: How to go about it.
-        progress: Called after every batch.
-        tell: Called with a sentence for people: what was found, and what is waited for.
+        listen: Hears in a sentence what was found and who is waited for; after every batch, how far
+            the run is.
 
     Returns:
         What was done; failures are in it.
@@ -81,11 +78,11 @@ def extract(
         f"the store {store.path} was made in another way",
         "Use the checkpoint and options of the store, or another --store",
     )
-    found = library if isinstance(library, Walk) else find_files(library, config)
-    with sole_writer(store.path, tell) as has_waited:
+    found = library if isinstance(library, Walk) else find_files(library, config, listen)
+    with sole_writer(store.path, listen) as has_waited:
         if has_waited:
             found = look_again(found, config.include, config.exclude)
-        report = _extract(found, store, extractor, config, progress, tell)
+        report = _extract(found, store, extractor, config, listen)
     report.seconds["total"] = time.perf_counter() - started
     return report
 
@@ -95,15 +92,13 @@ def _extract(
     store: Store,
     extractor: Extractor,
     config: ExtractConfig,
-    progress: Callable[[Progress], None] | None,
-    tell: Callable[[str], None] | None,
+    listen: Listen,
 ) -> ExtractReport:
     remove_leftovers(store)
     parts = store.parts()
     ledger = store.ledger(parts)
     changes = Changes(store, ledger, found, retry_failed=config.retry_failed)
-    if tell:
-        tell(changes.summary())
+    listen(changes.summary())
     report = ExtractReport(
         num_unchanged=changes.num_unchanged,
         num_failed_before=changes.num_failed_before,
@@ -115,7 +110,7 @@ def _extract(
     )
     origin = Origin(extractor.device_name, extractor.precision, package_versions(), _now())
     with PartWriter(store, origin) as writer:
-        run = Run(extractor, config, changes, writer, report, progress)
+        run = Run(extractor, config, changes, writer, report, listen)
         try:
             run.record_unreadable(found.unreadable)
             run.embed(

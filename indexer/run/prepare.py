@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 
 from indexer.embedding.extractor import Extractor
 from indexer.errors import SoundalikeError
 from indexer.model.checkpoint import DEFAULT_CHECKPOINT, KNOWN_CHECKPOINTS, load_checkpoint
+from indexer.progress import Listen, ignore
+from indexer.run.config import Settings
 from indexer.store.creation import create_store, open_matching
 from indexer.store.reader import STORE_FILE, Store
 from indexer.store.schema import FramesMode
@@ -19,43 +19,20 @@ from indexer.windows import SAMPLE_RATE_HZ, Geometry
 _MIN_HOP_S = 0.01
 
 
-@dataclass(frozen=True, slots=True)
-class Settings:
-    """What shapes the numbers; what is None is taken from the store, or from the defaults.
-
-    Attributes:
-        checkpoint: Name or file.
-        frames: "pooled", "full" or "none"; for a new store "pooled".
-        hop_s: From one window's start to the next, in seconds; for a new store 10.
-        native: Embed recordings of up to 30 s as one window of their own length.
-        device: "auto", "cpu", "cuda" or "cuda:N".
-        precision: "auto", "fp32" or "bf16".
-    """
-
-    checkpoint: str | None = None
-    frames: FramesMode | None = None
-    hop_s: float | None = None
-    native: bool | None = None
-    device: str = "auto"
-    precision: str = "auto"
-
-
 def default_store(library: Path) -> Path:
     """Return where the store of a library is unless told otherwise: `./<name>.soundalike`."""
     return Path(f"{library.resolve().name}.soundalike")
 
 
 def prepare(
-    path: Path,
-    settings: Settings | None = None,
-    progress: Callable[[int, int | None], None] | None = None,
+    path: Path, settings: Settings | None = None, listen: Listen = ignore
 ) -> tuple[Store, Extractor]:
     """Open the store at a path, or create it, with the extractor that its embeddings need.
 
     Args:
         path: Directory of the store.
         settings: What was asked for.
-        progress: Called while a checkpoint is downloaded, with (bytes so far, bytes in all).
+        listen: Hears how far a checkpoint is downloaded, if it has to be.
 
     Raises:
         CheckpointError: If the checkpoint is not there or not what it should be.
@@ -68,7 +45,7 @@ def prepare(
     geometry = _geometry(settings, identity.geometry if identity else Geometry())
     frames: FramesMode = settings.frames or (identity.frames if identity else "pooled")
     name = settings.checkpoint or (existing.checkpoint if existing else DEFAULT_CHECKPOINT)
-    checkpoint = load_checkpoint(name, progress=progress)
+    checkpoint = load_checkpoint(name, listen=listen)
     extractor = Extractor(
         checkpoint, device=settings.device, precision=settings.precision, frames=frames
     )

@@ -5,7 +5,7 @@ Digests show that bytes are as they were written. Whether they were right, only 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ import torch
 from indexer.arrays import Ids, Integers, id_bytes
 from indexer.embedding.extractor import Extractor
 from indexer.errors import AudioError
+from indexer.progress import Listen, Step, ignore
 from indexer.reading.recorded import RecordedFiles, decode_window
 from indexer.store.part import FRAMES_FILE, SCENE_FILE
 from indexer.store.reader import Store
@@ -69,7 +70,7 @@ def recompute(
     *,
     num_windows: int = 20,
     seed: int = 0,
-    progress: Callable[[int, int], None] | None = None,
+    listen: Listen = ignore,
 ) -> DeepReport:
     """Embed a random sample of live windows from their files, and compare.
 
@@ -82,7 +83,7 @@ def recompute(
         extractor: Of the store's checkpoint.
         num_windows: To embed, at most. One of each recording is taken before a second of any.
         seed: Of the choice.
-        progress: Called with (windows done, windows chosen).
+        listen: Hears how many of the windows are done.
 
     Raises:
         IdentityError: If the store was made with another checkpoint or other settings.
@@ -105,8 +106,7 @@ def recompute(
         else:
             report.num_recomputed += 1
             report.problems += _problems(store, snapshot, row, found.path, extractor)
-        if progress:
-            progress(number + 1, len(rows))
+        listen(Step("listening", number + 1, len(rows), "window"))
     return report
 
 

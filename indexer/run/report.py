@@ -1,4 +1,4 @@
-"""What a run tells: how far it is, and in the end what it did."""
+"""What a run did."""
 
 from __future__ import annotations
 
@@ -6,22 +6,6 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 _STAGES = ("decode", "to_device", "network", "to_host", "write", "embed", "total")
-
-
-class Progress(NamedTuple):
-    """How far a run is.
-
-    Attributes:
-        files_done: Of `files_total`, failures included.
-        files_total: Files to read in this run.
-        audio_s: Seconds of audio embedded.
-        num_failed: Files that failed.
-    """
-
-    files_done: int
-    files_total: int
-    audio_s: float
-    num_failed: int
 
 
 class FailedFile(NamedTuple):

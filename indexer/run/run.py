@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future
 from dataclasses import replace
 from typing import NamedTuple
@@ -22,13 +22,14 @@ from indexer.errors import SoundalikeError
 from indexer.library.changes import Changes
 from indexer.library.files import FileList, FoundFile
 from indexer.paths import content_id
+from indexer.progress import Listen, Step
 from indexer.reading.batches import CRASH, Batch, Done, Failure, WindowKey
 from indexer.reading.dataset import Work
 from indexer.reading.readers import load_windows
 from indexer.run.config import ExtractConfig
 from indexer.run.copies import Copies
 from indexer.run.interrupts import undisturbed
-from indexer.run.report import ExtractReport, FailedFile, Progress
+from indexer.run.report import ExtractReport, FailedFile
 from indexer.store.schema import LedgerRow
 from indexer.store.snapshot import Block, WindowTable
 from indexer.store.writer import PartWriter
@@ -62,10 +63,10 @@ class Run:
         changes: Changes,
         writer: PartWriter,
         report: ExtractReport,
-        progress: Callable[[Progress], None] | None,
+        listen: Listen,
     ) -> None:
         self._extractor, self._config, self._changes = extractor, config, changes
-        self._writer, self._report, self._progress = writer, report, progress
+        self._writer, self._report, self._listen = writer, report, listen
         self._items = FileList()
         self._copies = Copies()
         self._again = FileList()  # copies of a file that failed: they may be readable
@@ -118,9 +119,17 @@ class Run:
         return _Ahead(batch.events, keys, lanes.submit(windows))
 
     def _show(self, num_files: int) -> None:
-        if self._progress:
-            failed = len(self._report.failures)
-            self._progress(Progress(self._num_done, num_files, self._report.audio_s, failed))
+        report = self._report
+        self._listen(
+            Step(
+                "embedding",
+                self._num_done,
+                num_files,
+                "file",
+                audio_s=report.audio_s,
+                num_failed=len(report.failures),
+            )
+        )
 
     def _batches(self, work: Work) -> Iterator[Batch]:
         device_type = self._extractor.device.type

@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from indexer.arrays import ID_DTYPE, Ids, Integers, Mask, contains, ids_from_column, last_of_each
+from indexer.progress import Listen, Step, ignore
 from indexer.store.disk import TEMPORARY_PREFIX, remove_all, sync_folder, writing
 from indexer.store.part import FILES_FILE, FRAMES_FILE, SCENE_FILE, Part
 from indexer.store.reader import PARTS_FOLDER, Store
@@ -83,7 +84,7 @@ class _Share(NamedTuple):
 def compact(
     store: Store,
     *,
-    progress: Callable[[int, int], None] | None = None,
+    listen: Listen = ignore,
     part_windows: int = PART_WINDOWS,
 ) -> CompactReport:
     """Write parts anew without dead rows, neighbours together until they are large.
@@ -93,7 +94,7 @@ def compact(
 
     Args:
         store: Whose parts are to be compacted.
-        progress: Called with (rows written, rows to write), of all three files of a part.
+        listen: Hears how many rows are written, of all three files of a part.
         part_windows: A part with so many windows takes in no more.
 
     Raises:
@@ -110,8 +111,7 @@ def compact(
     def show(num_rows: int) -> None:
         nonlocal done
         done += num_rows
-        if progress:
-            progress(done, total)
+        listen(Step("compacting", done, total, "row"))
 
     # An "ok" row anywhere in the history makes a run take its recording for embedded. So no such
     # row may outlive its windows, which are in the same part or an earlier one: newest first.

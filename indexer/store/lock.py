@@ -5,12 +5,13 @@ from __future__ import annotations
 import fcntl
 import os
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import IO
 
+from indexer.progress import Listen, ignore
 from indexer.store.disk import writing
 
 WRITER_LOCK_FILE = ".writer.lock"
@@ -20,7 +21,7 @@ _held: set[IO[bytes]] = set()
 
 
 @contextmanager
-def sole_writer(store: Path, tell: Callable[[str], None] | None = None) -> Iterator[bool]:
+def sole_writer(store: Path, listen: Listen = ignore) -> Iterator[bool]:
     """Be the only one who writes to a store; wait while somebody else is.
 
     The system lets go of the lock when the process ends, however it ends. It works between machines
@@ -28,7 +29,7 @@ def sole_writer(store: Path, tell: Callable[[str], None] | None = None) -> Itera
 
     Args:
         store: Directory of the store.
-        tell: Called with a sentence for people, if it has to wait.
+        listen: Hears who is waited for, if somebody is.
 
     Yields:
         Whether it had to wait: what was looked at before may have changed.
@@ -41,7 +42,7 @@ def sole_writer(store: Path, tell: Callable[[str], None] | None = None) -> Itera
     _held.add(lock)
     try:
         with writing(store):
-            has_waited = _take(lock, store, tell)
+            has_waited = _take(lock, store, listen)
             _sign(lock)
         yield has_waited
     finally:
@@ -49,14 +50,13 @@ def sole_writer(store: Path, tell: Callable[[str], None] | None = None) -> Itera
         lock.close()
 
 
-def _take(lock: IO[bytes], store: Path, tell: Callable[[str], None] | None) -> bool:
+def _take(lock: IO[bytes], store: Path, listen: Listen) -> bool:
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
-        if tell:
-            lock.seek(0)
-            who = lock.read().decode(errors="replace").strip() or "another process"
-            tell(f"{store} is being written by {who}; waiting for it to end")
+        lock.seek(0)
+        who = lock.read().decode(errors="replace").strip() or "another process"
+        listen(f"{store} is being written by {who}; waiting for it to end")
         fcntl.flock(lock, fcntl.LOCK_EX)
         return True
     return False

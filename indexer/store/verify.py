@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
@@ -10,6 +10,7 @@ from typing import NamedTuple
 import numpy as np
 
 from indexer.errors import StoreError
+from indexer.progress import Listen, Step, ignore
 from indexer.store.disk import sha256_of
 from indexer.store.part import MANIFEST_FILE, SCENE_FILE, Part
 from indexer.store.reader import HEAD_FILE, LIBRARIES_FILE, PARTS_FOLDER, Head, Store
@@ -31,12 +32,12 @@ class Problem(NamedTuple):
     reason: str
 
 
-def verify_parts(store: Store, progress: Callable[[int, int], None] | None = None) -> list[Problem]:
+def verify_parts(store: Store, listen: Listen = ignore) -> list[Problem]:
     """Check every file of a store's parts, and its libraries, byte by byte.
 
     Args:
         store: To be checked.
-        progress: Called with (parts checked, parts).
+        listen: Hears how many parts are checked.
 
     Returns:
         Everything that is not as it was written, in the order of the files.
@@ -51,8 +52,7 @@ def verify_parts(store: Store, progress: Callable[[int, int], None] | None = Non
     of_part: dict[str, list[Problem]] = {}
     for number, name in enumerate(names):
         of_part[name] = list(_part_problems(store.path / PARTS_FOLDER / name, head))
-        if progress:
-            progress(number + 1, len(names))
+        listen(Step("verifying", number + 1, len(names), "part"))
     replaced = _replaced_and_deleted(store, {name for name in names if of_part[name]})
     return problems + [one for name in names if name not in replaced for one in of_part[name]]
 

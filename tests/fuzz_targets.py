@@ -15,17 +15,17 @@ import torch
 from audio_files import encode, noise, write
 from oracle import unit
 from safetensors.numpy import save as save_safetensors
+from search.asking.query import Query, SoundIndex
 from synthetic import Synthetic, make_store
 
 from indexer.audio import open_audio
 from indexer.errors import AudioError, CheckpointError, StoreError
 from indexer.model.checkpoint import load_checkpoint
 from indexer.model.convnext import ConvNeXt
-from indexer.store.disk import sealed, sha256_of
+from indexer.store.disk import seal, sha256_of
 from indexer.store.reader import Store
-from search.asking.query import Query, SoundIndex
 from search.filters.tags import TagFilter
-from search.generation.segments import GENERATION_FILE
+from search.generation.manifest import GENERATION_FILE
 from search.upkeep.build import build
 
 #: Reads one input: its name, its bytes, and chance; returns whether it was read to the end.
@@ -207,13 +207,13 @@ def _reseal(path: Path, original: bytes, rng: random.Random) -> None:
         document = json.loads(original)
         document.pop("digest", None)
         key = rng.choice(sorted(document))
-        path.write_bytes(sealed({**document, key: _changed(document[key], rng)}))
+        path.write_bytes(seal({**document, key: _changed(document[key], rng)}))
         return
     manifest_file = path.with_name(GENERATION_FILE)
     manifest = json.loads(manifest_file.read_bytes())
     del manifest["digest"]
     manifest["files"][path.name] = [path.stat().st_size, sha256_of(path)]
-    manifest_file.write_bytes(sealed(manifest))
+    manifest_file.write_bytes(seal(manifest))
 
 
 _ODD: list[Any] = [

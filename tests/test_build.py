@@ -12,27 +12,28 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from listener import Listener
 from oracle import outputs_below, unit
 from synthetic import ORIGIN, Synthetic, make_store, recording_id
 
 from indexer.errors import DamagedStoreError, StoreError
 from indexer.paths import path_id
+from indexer.progress import Step
 from indexer.store.creation import library_at
 from indexer.store.reader import Store
 from indexer.store.schema import LedgerRow
 from indexer.store.writer import PartWriter
 from indexer.tags import TagVocabulary
+from search.generation.manifest import GENERATION_FILE
 from search.generation.segments import (
     CURRENT_FILE,
-    GENERATION_FILE,
     INDEX_FOLDER,
     RECORDINGS_FILE,
     SEGMENTS_FOLDER,
     Generation,
-    Place,
     code_of,
 )
-from search.generation.writing import normalised
+from search.generation.writing import normalise
 from search.nearest.structure import open_index
 from search.upkeep import build as build_module
 from search.upkeep.build import build
@@ -70,6 +71,12 @@ def live_ids(generation: Generation) -> list[int]:
         np.concatenate([np.empty(0, bool), *(s.alive for s in generation.segments)])
     )
     return sorted(generation.window_ids(rows).tolist())
+
+
+def places_of(generation: Generation, name: str) -> list[tuple[str, str]]:
+    """(library_id, path) of each place of a recording."""
+    rows = generation.recordings.rows_of(recording_id(name)).to_pylist()
+    return [(row["library_id"], row["path"]) for row in rows]
 
 
 def assert_holds(generation: Generation, put: Synthetic) -> None:
@@ -129,13 +136,13 @@ def test_build_new_part_writes_only_new_rows(store: Synthetic) -> None:
     store.add({"a": 9})
     first = build(store.store)
     before = files_of(first.segments[0].path)
-    calls: list[tuple[int, int]] = []
+    heard = Listener()
     store.add({"b": 2}, seed=1)
-    second = build(store.store, progress=lambda done, total: calls.append((done, total)))
+    second = build(store.store, listen=heard)
     assert segment_names(first) < segment_names(second)
     assert files_of(first.segments[0].path) == before  # same inodes, untouched
     assert sorted(len(segment) for segment in second.segments) == [2, 9]
-    assert calls[-1] == (2, 2)
+    assert heard.steps[-1] == Step("indexing", 2, 2, "window")
     assert_holds(second, store)
 
 
@@ -298,7 +305,7 @@ def test_build_reader_of_an_old_generation_keeps_answering(store: Synthetic) -> 
     after = index.search(query, 3)
     assert (after.rows == before.rows).all()
     assert (after.scores == before.scores).all()
-    assert old.recordings.places(recording_id("a")) == [Place(store.library_id, "a.wav")]
+    assert places_of(old, "a") == [(store.library_id, "a.wav")]
 
 
 def test_build_leftovers_of_a_crash_are_removed(store: Synthetic) -> None:
@@ -435,24 +442,20 @@ def test_build_recordings_equal_the_last_word_on_every_path(tmp_path: Path) -> N
         writer.commit()
     store.remove("c.wav")
     store.add_rows([store.row("d.wav", None, "failed", stage="open", reason="gone bad")])
-    recordings = build(store.store).recordings
+    generation = build(store.store)
 
-    expected = [
-        Place(other, "0.wav"),
-        Place(other, "b again.wav"),
-        Place(store.library_id, "b.wav"),
-    ]
-    assert recordings.places(recording_id("b")) == sorted(expected)
-    assert recordings.places(recording_id("ä")) == [Place(store.library_id, "ä.wav")]
-    assert recordings.places(recording_id("c")) == []
-    assert recordings.places(recording_id("d")) == []
+    expected = [(other, "0.wav"), (other, "b again.wav"), (store.library_id, "b.wav")]
+    assert places_of(generation, "b") == sorted(expected)
+    assert places_of(generation, "ä") == [(store.library_id, "ä.wav")]
+    assert places_of(generation, "c") == []
+    assert places_of(generation, "d") == []
 
 
 def test_build_recordings_are_sorted_as_bytes(store: Synthetic) -> None:
     names = [f"r{number}" for number in range(50)]
     store.add(dict.fromkeys(names, 1))
     recordings = build(store.store).recordings
-    ids = [bytes(one).ljust(16, b"\0") for one in recordings._ids]
+    ids = [bytes(one).ljust(16, b"\0") for one in recordings.ids]
     assert ids == sorted(recording_id(name) for name in names)
 
 
@@ -465,7 +468,7 @@ def test_build_renamed_file_updates_its_path_and_writes_no_segment(store: Synthe
     assert second.path != first.path
     assert segment_names(second) == segment_names(first)
     assert files_of(second.segments[0].path) == before
-    assert second.recordings.places(recording_id("a")) == [Place(store.library_id, "folder/b.wav")]
+    assert places_of(second, "a") == [(store.library_id, "folder/b.wav")]
     assert_holds(second, store)
 
 
@@ -507,15 +510,15 @@ def test_build_damaged_scenes_are_refused_and_not_given_a_new_digest(store: Synt
 @pytest.mark.parametrize("scale", [1e-30, 1e-3, 1.0, 1e4, 1e30])
 def test_normalised_vectors_have_length_one(scale: float) -> None:
     scene = (np.random.default_rng(0).normal(0, 1, (20, 768)) * scale).astype(np.float32)
-    vectors = normalised(scene)
+    vectors = normalise(scene)
     assert vectors.dtype == np.float32
     assert np.abs(np.linalg.norm(vectors.astype(np.float64), axis=1) - 1).max() < 1e-6
     assert np.abs(vectors - unit(scene)).max() < 1e-7
 
 
 def test_normalised_zeros_stay_zeros() -> None:
-    assert (normalised(np.zeros((2, 768), np.float32)) == 0).all()
+    assert (normalise(np.zeros((2, 768), np.float32)) == 0).all()
 
 
 def test_normalised_nothing_is_nothing() -> None:
-    assert normalised(np.empty((0, 768), np.float32)).shape == (0, 768)
+    assert normalise(np.empty((0, 768), np.float32)).shape == (0, 768)

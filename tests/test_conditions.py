@@ -387,7 +387,7 @@ def test_query_any_expression_equals_one_window_at_a_time(
     matching = [row for row in filled.rows.values() if row_holds(row, tree)]
 
     generation = filled.opened.generation
-    condition = where.on(generation, filled.opened.roots)
+    condition = where.on(filled.opened.places)
     found = [condition.matches(segment) for segment in generation.segments]
     assert all(mask.dtype == bool for mask in found)
     ids = generation.window_ids(np.flatnonzero(np.concatenate(found)))

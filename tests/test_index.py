@@ -14,7 +14,7 @@ from oracle import Array, unit
 from synthetic import make_store
 
 from search.generation.segments import Generation, array_file
-from search.generation.writing import normalised
+from search.generation.writing import normalise
 from search.nearest.index import Neighbours
 from search.nearest.structure import open_index
 from search.upkeep.build import build
@@ -24,7 +24,7 @@ ROUNDING = 1e-6
 
 
 def unit32(scene: Array) -> Array:
-    return normalised(np.atleast_2d(scene).astype(np.float32))
+    return normalise(np.atleast_2d(scene).astype(np.float32))
 
 
 def random_scenes(rng: np.random.Generator) -> Array:
@@ -224,7 +224,7 @@ def test_search_shared_out_among_cores_misses_no_row(
     generation: Generation, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The rows are divided among the cores: any number of either has to come out even."""
-    monkeypatch.setattr("search.nearest.index._ROWS_WORTH_SHARING", 0)
+    monkeypatch.setattr("search.nearest.exact._ROWS_WORTH_SHARING", 0)
     index = open_index(generation)
     vectors = a_random_vector(np.random.default_rng(1), generation)
     whole = index.search(vectors, 400).rows
@@ -264,7 +264,7 @@ def test_search_damaged_vectors_are_no_hits_and_no_crash(tmp_path: Path, k: int)
 def test_search_many_rows_on_the_boundary_of_blocks_are_all_seen(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("search.nearest.index._BLOCK_ROWS", 4)
+    monkeypatch.setattr("search.nearest.exact._BLOCK_ROWS", 4)
     store = make_store(tmp_path / "store", frames="none")
     store.add({"a": 33}, scene=np.tile(np.eye(1, 768, dtype=np.float32), (33, 1)))
     generation = build(store.store, max_segment_rows=15)

@@ -11,19 +11,23 @@ from hypothesis import strategies as st
 from oracle import Array
 
 from indexer.errors import DamagedStoreError
-from search.generation.writing import normalised
+from search.generation.manifest import KINDS, Kind
+from search.generation.writing import normalise
 from search.nearest.lists import (
-    KINDS,
-    Kind,
     ListFiles,
     SegmentLists,
     Trained,
     num_lists_for,
-    packed,
+    pack,
     write_lists,
 )
 
 NUM_ROWS, NUM_LISTS = 1500, 12
+
+
+def ignore_rows(_: int) -> None:
+    pass
+
 
 pytestmark = pytest.mark.xdist_group("lists")  # trained once
 
@@ -33,7 +37,7 @@ def clustered(seed: int, num_rows: int) -> Array:
     rng = np.random.default_rng(seed)
     centres = np.random.default_rng(0).normal(0, 1, (20, 768))
     noise = rng.normal(0, 0.5, (num_rows, 768))
-    return normalised((centres[rng.integers(0, 20, num_rows)] + noise).astype(np.float32))
+    return normalise((centres[rng.integers(0, 20, num_rows)] + noise).astype(np.float32))
 
 
 @pytest.fixture(scope="module", params=KINDS)
@@ -45,7 +49,7 @@ def made(
     Trained.train(vectors, request.param, NUM_LISTS).write(folder / "trained")
     trained = Trained.open(folder / "trained")
     files = ListFiles.of(folder, "a")
-    write_lists(trained, vectors, files)
+    write_lists(trained, vectors, files, ignore_rows)
     return trained, SegmentLists(trained, files, NUM_ROWS), vectors
 
 
@@ -127,7 +131,7 @@ def test_selector_is_honoured_by_every_kind(
     allowed = rng.random(NUM_ROWS) < share
     queries = clustered(seed, num_queries)
     probes = trained.nearest(queries, effort)
-    _, rows = lists.search(queries, probes, k, packed(allowed))
+    _, rows = lists.search(queries, probes, k, pack(allowed))
     list_of = trained.encode(vectors)[0]
     for found, visited in zip(rows, probes.lists, strict=True):
         there = np.flatnonzero(allowed & np.isin(list_of, visited))
@@ -141,7 +145,7 @@ def test_rows_that_are_not_numbers_are_never_found(tmp_path: Path) -> None:
     vectors[[3, 77], 5] = np.nan
     trained = Trained.train(clustered(2, 600), "sq8", 4)
     files = ListFiles.of(tmp_path, "a")
-    write_lists(trained, vectors, files)
+    write_lists(trained, vectors, files, ignore_rows)
     queries = clustered(4, 3)
     probes = trained.nearest(queries, 4)
     _, rows = SegmentLists(trained, files, 600).search(queries, probes, 500, None)
@@ -153,7 +157,7 @@ def test_lists_in_a_folder_whose_name_is_not_utf8_open(tmp_path: Path) -> None:
     folder.mkdir()
     vectors = clustered(1, 300)
     trained = Trained.train(vectors, "sq8", 4)
-    write_lists(trained, vectors, ListFiles.of(folder, "a"))
+    write_lists(trained, vectors, ListFiles.of(folder, "a"), ignore_rows)
     lists = SegmentLists(trained, ListFiles.of(folder, "a"), 300)
     _, rows = lists.search(vectors[:5], trained.nearest(vectors[:5], 4), 1, None)
     assert rows[:, 0].tolist() == [0, 1, 2, 3, 4]
@@ -165,7 +169,7 @@ def test_lists_of_another_size_are_damage(tmp_path: Path, which: str, change: st
     vectors = clustered(1, 300)
     trained = Trained.train(vectors, "sq8", 4)
     files = ListFiles.of(tmp_path, "a")
-    write_lists(trained, vectors, files)
+    write_lists(trained, vectors, files, ignore_rows)
     path = getattr(files, which)
     content = path.read_bytes()
     path.unlink()
@@ -182,7 +186,7 @@ def test_flipped_bytes_of_lists_change_no_more_than_the_answer(tmp_path: Path, k
     vectors = clustered(1, 600)
     trained = Trained.train(vectors, kind, 8)
     files = ListFiles.of(tmp_path, "a")
-    write_lists(trained, vectors, files)
+    write_lists(trained, vectors, files, ignore_rows)
     content = bytearray(files.codes.read_bytes())
     queries, allowed = clustered(3, 4), rng.random(600) < 0.5
     probes = trained.nearest(queries, 8)
@@ -191,7 +195,7 @@ def test_flipped_bytes_of_lists_change_no_more_than_the_answer(tmp_path: Path, k
             content[at] = rng.integers(0, 256)
         files.codes.write_bytes(content)
         for mask in (None, allowed):
-            bits = None if mask is None else packed(mask)
+            bits = None if mask is None else pack(mask)
             _, rows = SegmentLists(trained, files, 600).search(queries, probes, 30, bits)
             assert (rows < 600).all()
             assert mask is None or mask[rows[rows >= 0]].all()

@@ -19,7 +19,7 @@ from indexer.errors import QueryError
 from indexer.store.creation import library_at
 from search.asking.opened import OpenedStore
 from search.filters.metadata import Coverage, Metadata
-from search.generation.places import Places
+from search.generation.recordings import Places
 from search.upkeep.build import build
 
 
@@ -178,8 +178,7 @@ def store(tmp_path: Path) -> Synthetic:
 
 
 def places_of(store: Synthetic) -> Places:
-    opened = OpenedStore.at(store.store.path)
-    return Places(opened.generation.recordings, opened.roots)
+    return OpenedStore.at(store.store.path).places
 
 
 def joined(store: Synthetic, metadata: Metadata) -> dict[tuple[str, str], int]:
@@ -187,7 +186,8 @@ def joined(store: Synthetic, metadata: Metadata) -> dict[tuple[str, str], int]:
     places = places_of(store)
     rows = metadata.rows(places)
     assert rows.dtype == np.int64
-    names = zip(places.libraries.to_pylist(), places.paths.to_pylist(), strict=True)
+    columns = places.columns
+    names = zip(columns.libraries.to_pylist(), columns.paths.to_pylist(), strict=True)
     return {(Path(one).name, path): int(row) for (one, path), row in zip(names, rows, strict=True)}
 
 
@@ -225,7 +225,7 @@ def test_rows_root_that_is_not_utf8_is_compared_as_stored(tmp_path: Path) -> Non
     made = make_store(tmp_path / "store", frames="none", root=root)
     made.add({"a": 1})
     build(made.store)
-    assert places_of(made).libraries.to_pylist() == [f"{tmp_path}/\\xff"]
+    assert places_of(made).columns.libraries.to_pylist() == [f"{tmp_path}/\\xff"]
     metadata = read(tmp_path, f"path,n\n{tmp_path}/\\xff/a.wav,0\n")
     assert metadata.rows(places_of(made)).tolist() == [0]
 

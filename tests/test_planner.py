@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from search.nearest.planner import WORTH_WAITING_MS, Calibration, Level, choose
+from search.generation.manifest import Calibration, Level
+from search.nearest.planner import WORTH_WAITING_MS, choose
 
 CALIBRATION = Calibration(
     target=0.95,
@@ -68,8 +67,3 @@ def test_choose_never_reaches_less_far_for_a_narrower_filter(one: int, other: in
 
 def test_choose_without_lists_is_exact() -> None:
     assert choose(Calibration(0.95, 100, 1.0), 100, 100, 10).is_exact
-
-
-def test_calibration_survives_a_manifest() -> None:
-    data = json.loads(json.dumps(CALIBRATION.as_data()))
-    assert Calibration.from_data(data) == CALIBRATION

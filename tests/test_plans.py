@@ -16,7 +16,7 @@ from synthetic import Synthetic, make_store
 from search.asking.answers import Found
 from search.asking.query import Query, SoundIndex
 from search.filters.tags import TagFilter
-from search.nearest.planner import Level
+from search.generation.manifest import Level
 from search.nearest.structure import IndexConfig
 from search.upkeep.build import build
 

@@ -16,12 +16,13 @@ import pytest
 from conftest import REPOSITORY
 from synthetic import ORIGIN, Synthetic, make_store
 
-from indexer.store.disk import read_sealed, sealed, sha256_of
+from indexer.store.disk import read_sealed, seal, sha256_of
 from indexer.store.reader import Store
 from indexer.store.schema import FILES_SCHEMA, RECORDING_ID_BYTES
 from indexer.store.writer import PartWriter
 from search.asking.query import Query, SoundIndex
-from search.generation.segments import GENERATION_FILE, PARTS_FILE
+from search.generation.manifest import GENERATION_FILE
+from search.generation.segments import PARTS_FILE
 from search.upkeep.build import build
 
 NUM_FILES = 1_000_000
@@ -155,7 +156,7 @@ def multiply_parts(store: Store) -> None:
     document = read_sealed(folder / GENERATION_FILE)
     listed = folder / PARTS_FILE
     document["files"][PARTS_FILE] = [listed.stat().st_size, sha256_of(listed)]
-    (folder / GENERATION_FILE).write_bytes(sealed(document))
+    (folder / GENERATION_FILE).write_bytes(seal(document))
 
 
 def test_query_of_ten_thousand_parts_costs_what_one_of_ten_does(tmp_path: Path) -> None:

@@ -13,11 +13,11 @@ from synthetic import Synthetic, make_store, recording_id
 
 import search.generation.segments
 from indexer.errors import DamagedStoreError, StoreError
-from indexer.store.disk import read_sealed, sealed
+from indexer.store.disk import read_sealed, seal
 from indexer.store.reader import Store
+from search.generation.manifest import GENERATION_FILE
 from search.generation.segments import (
     CURRENT_FILE,
-    GENERATION_FILE,
     INDEX_FOLDER,
     PARTS_FILE,
     RECORDING_DTYPE,
@@ -149,11 +149,11 @@ def test_recordings_places_are_sorted_and_complete(tmp_path: Path) -> None:
     store.add_rows([store.row("zz copy.wav", recording_id("one"))])
     store.add_rows([store.row("a copy.wav", recording_id("one"))])
     recordings = build(store.store).recordings
-    places = recordings.places(recording_id("one"))
-    assert [place.path for place in places] == ["a copy.wav", "one.wav", "zz copy.wav"]
-    assert {place.library_id for place in places} == {store.library_id}
-    assert [place.path for place in recordings.places(recording_id("two"))] == ["two.wav"]
-    assert recordings.places(recording_id("three")) == []
+    rows = recordings.rows_of(recording_id("one"))
+    assert rows["path"].to_pylist() == ["a copy.wav", "one.wav", "zz copy.wav"]
+    assert set(rows["library_id"].to_pylist()) == {store.library_id}
+    assert recordings.rows_of(recording_id("two"))["path"].to_pylist() == ["two.wav"]
+    assert len(recordings.rows_of(recording_id("three"))) == 0
 
 
 def test_recordings_ids_that_end_in_zero_bytes_are_kept_apart(tmp_path: Path) -> None:
@@ -165,7 +165,7 @@ def test_recordings_ids_that_end_in_zero_bytes_are_kept_apart(tmp_path: Path) ->
         store.add(dict.fromkeys("abcd", 1))
     recordings = build(store.store).recordings
     for name, one in zip("abcd", names, strict=True):
-        assert [place.path for place in recordings.places(one)] == [f"{name}.wav"]
+        assert recordings.rows_of(one)["path"].to_pylist() == [f"{name}.wav"]
 
 
 # --- opening -------------------------------------------------------------------------------------
@@ -174,8 +174,9 @@ def test_recordings_ids_that_end_in_zero_bytes_are_kept_apart(tmp_path: Path) ->
 def test_current_without_index_says_how_to_make_one(tmp_path: Path) -> None:
     store = make_store(tmp_path / "store").store
     assert current_name(store) is None
-    with pytest.raises(StoreError, match="soundalike build"):
+    with pytest.raises(StoreError, match="has no index yet") as caught:
         Generation.current(store)
+    assert (caught.value.about, caught.value.value) == ("build", store.path)
 
 
 @pytest.mark.parametrize(
@@ -255,7 +256,7 @@ def test_generation_manifest_without_a_field_is_damage(tmp_path: Path, without: 
     file = build(store).path / GENERATION_FILE
     document = read_sealed(file)
     del document[without]
-    file.write_bytes(sealed(document))
+    file.write_bytes(seal(document))
     with pytest.raises(DamagedStoreError):
         Generation.current(store)
 

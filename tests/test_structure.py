@@ -8,13 +8,15 @@ from typing import Any
 
 import numpy as np
 import pytest
+from listener import Listener
 from oracle import Array
 from synthetic import Synthetic, make_store
 
 from indexer.errors import DamagedStoreError, QueryError, StoreError
-from indexer.store.disk import read_sealed, sealed
+from indexer.store.disk import read_sealed, seal
 from search.asking.opened import OpenedStore
-from search.generation.segments import GENERATION_FILE, Generation, array_file
+from search.generation.manifest import GENERATION_FILE, ListsEntry
+from search.generation.segments import Generation, array_file
 from search.nearest.index import VectorIndex
 from search.nearest.planner import Plan
 from search.nearest.structure import MIN_LISTED_ROWS, TRAINED_FOLDER, IndexConfig, open_index
@@ -43,13 +45,16 @@ def store(tmp_path: Path) -> Synthetic:
     return made
 
 
-def structure(generation: Generation) -> dict[str, Any]:
-    return dict(generation.manifest["structure"])
+def lists_of(generation: Generation) -> ListsEntry:
+    """What the manifest says of the lists, which must be there."""
+    lists = generation.manifest.structure.lists
+    assert lists is not None
+    return lists
 
 
 def trained_files(generation: Generation) -> dict[str, int]:
     """Name → inode of what lies in the folder of the trained structure."""
-    folder = generation.path.parent / TRAINED_FOLDER / structure(generation)["trained"]
+    folder = generation.path.parent / TRAINED_FOLDER / lists_of(generation).trained
     return {file.name: file.stat().st_ino for file in folder.iterdir()}
 
 
@@ -106,7 +111,7 @@ def test_memory_that_is_too_little_is_an_error() -> None:
 
 def test_small_store_has_no_lists(store: Synthetic) -> None:
     generation = build(store.store)
-    assert structure(generation)["trained"] is None
+    assert generation.manifest.structure.lists is None
     assert open_index(generation).lists is None
     assert not (generation.path.parent / TRAINED_FOLDER).exists()
 
@@ -121,16 +126,16 @@ def test_build_of_nothing_new_changes_nothing(store: Synthetic) -> None:
 
 
 def test_build_adds_lists_for_new_segments_and_shares_the_others(store: Synthetic) -> None:
-    told: list[str] = []
+    heard = Listener()
     first = build(store.store, config=SQ8)
     before = trained_files(first)
     add(store, "b", 200, seed=2)
-    second = build(store.store, config=SQ8, tell=told.append)
+    second = build(store.store, config=SQ8, listen=heard)
     after = trained_files(second)
-    assert structure(second)["trained"] == structure(first)["trained"]
+    assert lists_of(second).trained == lists_of(first).trained
     assert before.items() < after.items()
     assert len(after) == len(before) + 2
-    assert told == []
+    assert heard.sentences == []
     found = open_index(second).search_many(second.vectors(np.arange(800)), 1)[1]
     assert (found[:, 0] == np.arange(800)).mean() > 0.95
 
@@ -139,10 +144,10 @@ def test_build_keeps_the_calibration_until_the_store_has_changed_enough(store: S
     first = build(store.store, config=SQ8)
     add(store, "b", 100, seed=2)
     second = build(store.store, config=SQ8)
-    assert structure(second)["calibration"] == structure(first)["calibration"]
+    assert second.manifest.structure.calibration == first.manifest.structure.calibration
     add(store, "c", 100, seed=3)
     third = build(store.store, config=SQ8)
-    assert structure(third)["calibration"]["num_rows"] == 800
+    assert third.manifest.structure.calibration.num_rows == 800
 
 
 def test_build_removes_lists_that_no_generation_needs(store: Synthetic) -> None:
@@ -177,34 +182,34 @@ def test_reader_of_the_previous_generation_is_not_disturbed(store: Synthetic) ->
 
 
 def test_build_trains_anew_when_the_store_has_grown(store: Synthetic) -> None:
-    told: list[str] = []
+    heard = Listener()
     first = build(store.store, config=SQ8)
     add(store, "b", 2000, seed=2)
-    second = build(store.store, config=SQ8, tell=told.append)
-    assert structure(second)["trained"] != structure(first)["trained"]
-    assert told == ["training anew: 2,600 windows now, 600 when the lists were trained"]
+    second = build(store.store, config=SQ8, listen=heard)
+    assert lists_of(second).trained != lists_of(first).trained
+    assert heard.sentences == ["training anew: 2,600 windows now, 600 when the lists were trained"]
 
 
 def test_build_trains_anew_when_new_sounds_are_unlike_the_old(store: Synthetic) -> None:
-    told: list[str] = []
+    heard = Listener()
     first = build(store.store, config=SQ8)
     add(store, "odd", 40, seed=3, centre_seed=98)  # few: no reason
-    first = build(store.store, config=SQ8, tell=told.append)
-    assert told == []
+    first = build(store.store, config=SQ8, listen=heard)
+    assert heard.sentences == []
     add(store, "b", 300, seed=2, centre_seed=99)
-    second = build(store.store, config=SQ8, tell=told.append)
-    assert structure(second)["trained"] != structure(first)["trained"]
-    assert len(told) == 1
-    assert "340 new windows are 1.5 times as far from the centres" in told[0]
+    second = build(store.store, config=SQ8, listen=heard)
+    assert lists_of(second).trained != lists_of(first).trained
+    assert len(heard.sentences) == 1
+    assert "340 new windows are 1.5 times as far from the centres" in heard.sentences[0]
     add(store, "c", 200, seed=4, centre_seed=99)
-    third = build(store.store, config=SQ8, tell=told.append)
-    assert structure(third)["trained"] == structure(second)["trained"]
+    third = build(store.store, config=SQ8, listen=heard)
+    assert lists_of(third).trained == lists_of(second).trained
 
 
 def test_build_trains_anew_for_another_kind(store: Synthetic) -> None:
     first = build(store.store, config=SQ8)
     second = build(store.store, config=IndexConfig(kind="flat"))
-    assert (structure(first)["kind"], structure(second)["trained"]) == ("sq8", None)
+    assert [one.manifest.structure.kind for one in (first, second)] == ["sq8", None]
 
 
 # --- damage --------------------------------------------------------------------------------------
@@ -227,16 +232,17 @@ def damage(file: Path, change: str) -> None:
     ],
 )
 def test_damaged_structure_is_found_and_mended(store: Synthetic, name: str, change: str) -> None:
-    told: list[str] = []
+    heard = Listener()
     generation = build(store.store, config=SQ8)
     (file,) = (generation.path.parent / TRAINED_FOLDER).glob(f"*/{name}*")
     damage(file, change)
     assert [problem.path for problem in verify(store.store.path)] == [file]
-    with pytest.raises(DamagedStoreError, match="soundalike build"):
-        open_index(generation)
-    mended = build(store.store, config=SQ8, tell=told.append)
+    with pytest.raises(DamagedStoreError, match="building the index again mends it") as caught:
+        OpenedStore.at(store.store.path)
+    assert (caught.value.about, caught.value.value) == ("build", store.store.path)
+    mended = build(store.store, config=SQ8, listen=heard)
     is_trained_anew = ["the centres of the lists are damaged: training anew"]
-    assert told == (is_trained_anew if name == "trained" else [])
+    assert heard.sentences == (is_trained_anew if name == "trained" else [])
     vectors = mended.vectors(np.arange(600))
     assert (open_index(mended).search_many(vectors, 1)[1][:, 0] == np.arange(600)).mean() > 0.95
     left = [problem.path for problem in verify(store.store.path)]
@@ -253,10 +259,9 @@ def test_flipped_byte_of_lists_is_found_by_verify_and_does_no_harm(store: Synthe
 
 def test_index_of_another_version_is_named_and_replaced(store: Synthetic) -> None:
     generation = build(store.store)
-    manifest = dict(generation.manifest)
-    del manifest["format"]
-    manifest.pop("digest", None)
-    (generation.path / GENERATION_FILE).write_bytes(sealed(manifest))
+    document = read_sealed(generation.path / GENERATION_FILE)
+    del document["format"]
+    (generation.path / GENERATION_FILE).write_bytes(seal(document))
     with pytest.raises(StoreError, match="another version"):
         Generation.current(store.store)
     assert build(store.store).num_windows == 600
@@ -265,13 +270,13 @@ def test_index_of_another_version_is_named_and_replaced(store: Synthetic) -> Non
 @pytest.mark.parametrize("num_damaged", [40, 600])
 def test_build_with_damaged_vectors_goes_on(store: Synthetic, num_damaged: int) -> None:
     """NaN is in no list, is never found, and spoils neither centres nor drift."""
-    told: list[str] = []
+    heard = Listener()
     segment = build(store.store).segments[0]
     vectors = np.fromfile(array_file(segment.path, "vectors"), np.float32).reshape(600, 768)
     vectors[:num_damaged] = np.nan
     vectors.tofile(array_file(segment.path, "vectors"))
-    generation = build(store.store, config=SQ8, tell=told.append)
-    assert told == []
+    generation = build(store.store, config=SQ8, listen=heard)
+    assert heard.sentences == []
     query = clustered(1, seed=9)
     query /= np.linalg.norm(query)
     for exact in (False, True):
@@ -308,7 +313,7 @@ _SHARES = (1.0, 0.5, 0.2, 0.05)
 @pytest.fixture
 def always_lists(monkeypatch: pytest.MonkeyPatch) -> None:
     """Exact answers are slow, so that all shares are measured, whatever the machine is doing."""
-    monkeypatch.setattr("search.nearest.calibrate._exact_row_ms", lambda *_: 1.0)
+    monkeypatch.setattr("search.nearest.calibrate._time_exact_row", lambda *_: 1.0)
     monkeypatch.setattr("search.nearest.calibrate._SHARES", _SHARES)
     monkeypatch.setattr("search.nearest.calibrate._NUM_QUERIES", 100)
 

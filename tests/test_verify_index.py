@@ -14,7 +14,8 @@ from synthetic import Synthetic, make_store
 from indexer.errors import StoreError
 from search.asking.query import Query, SoundIndex
 from search.filters.tags import TagFilter
-from search.generation.segments import CURRENT_FILE, GENERATION_FILE, INDEX_FOLDER, SEGMENTS_FOLDER
+from search.generation.manifest import GENERATION_FILE
+from search.generation.segments import CURRENT_FILE, INDEX_FOLDER, SEGMENTS_FOLDER
 from search.upkeep.build import build
 from search.upkeep.verify import verify
 

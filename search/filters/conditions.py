@@ -7,7 +7,6 @@ import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import reduce
-from pathlib import Path
 from typing import Any, NamedTuple, Self
 
 import numpy as np
@@ -21,8 +20,8 @@ from indexer.windows import SAMPLE_RATE_HZ
 from search.filters.metadata import Metadata
 from search.filters.nodes import Compared, Either, Every, Heard, Negation, Node, Operand
 from search.filters.tags import Condition, Probability, Term
-from search.generation.places import Places
-from search.generation.segments import Generation, Segment
+from search.generation.recordings import Places
+from search.generation.segments import Segment
 
 #: The first whole number that a column of them cannot hold.
 _INT64_END = 2**63
@@ -107,26 +106,25 @@ class Where:
         columns = metadata.columns if metadata else ()
         return cls(parse(text, columns, threshold=threshold, descendants=descendants), metadata)
 
-    def on(self, generation: Generation, roots: Mapping[str, Path]) -> ResolvedWhere:
+    def on(self, places: Places) -> ResolvedWhere:
         """Compare what belongs to recordings, once for all of their windows.
 
         Args:
-            generation: What is asked.
-            roots: library_id → its last known root.
+            places: Where the recordings of what is asked are.
         """
-        places = Places(generation.recordings, roots)
-        rows = self.metadata.rows(places) if self.metadata else np.full(len(places), -1)
+        columns = places.columns
+        rows = self.metadata.rows(places) if self.metadata else np.full(len(columns), -1)
         # A copy without a row does not count where another copy has one.
-        counts = (rows >= 0) | ~places.anywhere(rows >= 0)
+        counts = (rows >= 0) | ~columns.anywhere(rows >= 0)
         facts: dict[Compared, Mask] = {}
         for one in _comparisons(self.node):
             if one.column.level == "place":
-                values = {"path": places.paths, "library": places.libraries}[one.column.name]
-                facts[one] = np.append(places.anywhere(holds(values, one)), False)
+                values = {"path": columns.paths, "library": columns.libraries}[one.column.name]
+                facts[one] = np.append(columns.anywhere(holds(values, one)), False)
             elif one.column.level == "metadata":
                 assert self.metadata is not None  # the expression names a column of it
                 values = self.metadata.values(one.column.name, rows)
-                facts[one] = np.append(places.anywhere(holds(values, one) & counts), False)
+                facts[one] = np.append(columns.anywhere(holds(values, one) & counts), False)
         return ResolvedWhere(self.node, facts)
 
 

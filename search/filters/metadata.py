@@ -21,7 +21,7 @@ import pyarrow.parquet
 from indexer.arrays import Integers
 from indexer.errors import QueryError
 from search.filters.columns import BUILT_IN, Column, Kind
-from search.generation.places import Places
+from search.generation.recordings import Places
 
 #: Names of the column that says which file a row is about, in this order.
 KEYS = ("path", "file", "filename")
@@ -117,10 +117,11 @@ class Metadata:
         Raises:
             QueryError: If two rows belong to a place, by its relative path and its absolute one.
         """
-        relative, absolute = (self._find(one) for one in (places.paths, places.absolute_paths()))
+        columns = places.columns
+        relative, absolute = (self._find(one) for one in (columns.paths, columns.absolute_paths()))
         both = (relative >= 0) & (absolute >= 0) & (relative != absolute)
         if both.any():
-            path = places.paths[int(np.argmax(both))].as_py()
+            path = columns.paths[int(np.argmax(both))].as_py()
             raise QueryError(
                 f"{self.path} has two rows for {path}: one by its relative path, one by its "
                 f"absolute path; remove one"
@@ -146,16 +147,17 @@ class Metadata:
             QueryError: If nothing does.
         """
         used, num_bare = np.zeros(len(self.keys), bool), 0
+        paths: list[str] = []
         for places in stores:
-            rows = self.rows(places)
+            rows, columns = self.rows(places), places.columns
             used[rows[rows >= 0]] = True
-            num_bare += int(np.count_nonzero(~places.anywhere(rows >= 0)[places.starts]))
-        if not used.any() and any(map(len, stores)):
-            theirs = next(places.paths[0].as_py() for places in stores if len(places))
+            num_bare += int(np.count_nonzero(~columns.anywhere(rows >= 0)[columns.starts]))
+            paths += columns.paths[:1].to_pylist()
+        if paths and not used.any():
             ours = next((repr(key) for key in self.keys.drop_null().to_pylist()), "no path at all")
             raise QueryError(
                 f"no row of {self.path} belongs to a recording: it has {ours} where the store has "
-                f"{theirs!r}; give paths relative to the library, or absolute ones"
+                f"{paths[0]!r}; give paths relative to the library, or absolute ones"
             )
         num_unused = int(np.count_nonzero(~used))
         return Coverage(self.path, num_unused, num_bare, self.hidden, self.unusable)

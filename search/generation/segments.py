@@ -4,43 +4,31 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple, Self
+from typing import Any, Self, TypeVar
 
 import numpy as np
 import numpy.typing as npt
-import pyarrow as pa
 
-from indexer.arrays import (
-    ID_DTYPE,
-    Float16,
-    Float32,
-    Ids,
-    Integers,
-    Mask,
-    contains,
-    ids_from_column,
-)
+from indexer.arrays import ID_DTYPE, Float16, Float32, Ids, Integers, Mask
 from indexer.errors import DamagedStoreError, StoreError
-from indexer.store.disk import read_sealed
 from indexer.store.part import reading
 from indexer.store.reader import Store
 from indexer.store.schema import EMBEDDING_DIM, NUM_TAGS
 from indexer.store.snapshot import WindowTable
 from indexer.store.verify import digest_problems
+from search.generation.manifest import GENERATION_FILE, Manifest, digests
+from search.generation.recordings import Recordings
 
 INDEX_FOLDER = "index"
 SEGMENTS_FOLDER = "segments"
 CURRENT_FILE = "CURRENT"
-GENERATION_FILE = "manifest.json"
 RECORDINGS_FILE = "recordings.arrow"
 PARTS_FILE = "parts.txt"
 TEMPORARY_PREFIX = ".tmp-"
 
-#: Of a generation; the store's own parts have another.
-FORMAT = 3
 #: A float16 probability's bits, shifted right by this, fit a byte and keep their order.
 CODE_SHIFT = 6
 
@@ -60,13 +48,7 @@ RECORDING_DTYPE = np.dtype("<i4")
 _GENERATION_NAME = re.compile(r"[0-9]{8}-[0-9a-f]{8}")
 #: A generation that is replaced while it is opened is tried again this often.
 _ATTEMPTS = 5
-
-
-class Place(NamedTuple):
-    """Where a recording was found: library_id, and the path there as stored."""
-
-    library_id: str
-    path: str
+_T = TypeVar("_T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,14 +101,16 @@ class Segment:
         Raises:
             DamagedStoreError: If an array is missing or not of the expected size.
         """
-        packed = mapped(alive_file(generation, path.name), np.dtype("u1"), ((num_rows + 7) // 8,))
+        packed = map_array(
+            alive_file(generation, path.name), np.dtype("u1"), ((num_rows + 7) // 8,)
+        )
         alive = np.unpackbits(packed, count=num_rows).view(bool)
-        recordings = mapped(recordings_file(generation, path.name), RECORDING_DTYPE, (num_rows,))
+        recordings = map_array(recordings_file(generation, path.name), RECORDING_DTYPE, (num_rows,))
         arrays = {
-            name: mapped(array_file(path, name), dtype, (num_rows, *rest))
+            name: map_array(array_file(path, name), dtype, (num_rows, *rest))
             for name, (dtype, rest) in SEGMENT_ARRAYS.items()
         }
-        codes = mapped(array_file(path, CODES), np.dtype(np.uint8), (num_columns, num_rows))
+        codes = map_array(array_file(path, CODES), np.dtype(np.uint8), (num_columns, num_rows))
         return cls(path, arrays, codes, alive, recordings)
 
 
@@ -140,36 +124,78 @@ def code_of(probabilities: Float16) -> npt.NDArray[np.uint8]:
     return (bits >> CODE_SHIFT).astype(np.uint8)
 
 
-class Recordings:
-    """Where each recording is: an Arrow file, memory-mapped, sorted by recording_id."""
+class Rows:
+    """Segments one after the other; a row is a position in all of them, dead rows included.
 
-    def __init__(self, path: Path) -> None:
-        """Open a file that is known to be as it was written: Arrow trusts every offset in it."""
-        with reading(path):
-            self._table = pa.ipc.open_file(pa.memory_map(str(path))).read_all().combine_chunks()
-            self._ids = ids_from_column(self._table["recording_id"])
+    Attributes:
+        segments: In order.
+        starts: (num_segments + 1,) first row of each segment, and the number of all rows.
+    """
 
-    @property
-    def table(self) -> pa.Table:
-        """Columns recording_id, library_id and path: a row for each place of a recording."""
-        return self._table
+    __slots__ = ()
+    segments: tuple[Segment, ...]
+    starts: Integers
 
-    def places(self, recording_id: bytes) -> list[Place]:
-        """Return all places of a recording, in the order of their paths; none if it is unknown."""
-        wanted = np.array(recording_id, ID_DTYPE)
-        low, high = (int(np.searchsorted(self._ids, wanted, side)) for side in ("left", "right"))
-        rows = self._table.slice(low, high - low)
-        return [Place(row["library_id"], row["path"]) for row in rows.to_pylist()]
+    def locate(self, rows: Integers) -> Iterator[tuple[Segment, Integers, Integers]]:
+        """Group rows by segment.
 
-    def first_rows(self, recording_ids: Ids) -> Integers:
-        """Return (n,) the row of `table` with the first place of each recording; -1 if unknown."""
-        at = np.searchsorted(self._ids, recording_ids)
-        known = contains(self._ids, recording_ids)
-        return np.where(known, at, -1)
+        Yields:
+            (segment, rows within it, their positions in `rows`), for segments that have any.
+        """
+        segment_of = np.searchsorted(self.starts, rows, side="right") - 1
+        for number in np.flatnonzero(np.bincount(segment_of)):
+            at = np.flatnonzero(segment_of == number)
+            yield self.segments[number], rows[at] - self.starts[number], at
+
+    def vectors(self, rows: Integers) -> Float32:
+        """Return (n, 768) float32 vectors of some rows."""
+        return self.column("vectors", rows)
+
+    def tags(self, rows: Integers) -> Float16:
+        """Return (n, 527) float16 probabilities of some rows."""
+        return self.column("tags", rows)
+
+    def window_ids(self, rows: Integers) -> Integers:
+        """Return (n,) window ids of some rows."""
+        return self.column("window_id", rows)
+
+    def recording_ids(self, rows: Integers) -> Ids:
+        """Return (n,) recording ids of some rows."""
+        return self.column("recording_id", rows)
+
+    def windows(self, rows: Integers) -> WindowTable:
+        """Return the windows of some rows."""
+        return WindowTable(*(self.column(name, rows) for name in WindowTable._fields))
+
+    def column(self, name: str, rows: Integers) -> npt.NDArray[Any]:
+        """Return one of `SEGMENT_ARRAYS`, or what its row says, for some rows."""
+        if len(self.segments) == 1:
+            return np.asarray(self.segments[0].arrays[name][rows])
+        dtype, shape = SEGMENT_ARRAYS[name]
+        result = np.empty((len(rows), *shape), dtype)
+        for segment, local, at in self.locate(rows):
+            result[at] = segment.arrays[name][local]
+        return result
+
+    def live_rows(self) -> Integers:
+        """Return (n,) all rows that are alive."""
+        each = [
+            start + np.flatnonzero(segment.alive)
+            for start, segment in zip(self.starts.tolist(), self.segments, strict=False)
+        ]
+        return np.concatenate([np.empty(0, np.int64), *each])
+
+    def find(self, window_id: int) -> int | None:
+        """Return the row of a window; None if it is not alive here."""
+        for start, segment in zip(self.starts.tolist(), self.segments, strict=False):
+            found = np.flatnonzero((segment.arrays["window_id"] == window_id) & segment.alive)
+            if len(found):
+                return int(start + found[0])
+        return None
 
 
 @dataclass(frozen=True, slots=True)
-class Generation:
+class Generation(Rows):
     """A consistent view for queries: it stays as it is while newer ones are published.
 
     Attributes:
@@ -188,7 +214,7 @@ class Generation:
     parts: tuple[str, ...]
     num_windows: int
     recordings: Recordings
-    manifest: Mapping[str, Any]
+    manifest: Manifest
 
     @classmethod
     def current(cls, store: Store) -> Self:
@@ -198,117 +224,81 @@ class Generation:
             StoreError: If nothing was built yet.
             DamagedStoreError: If it is not as it was written.
         """
-        index = store.path / INDEX_FOLDER
-        for _ in range(_ATTEMPTS):
-            name = current_name(store)
-            if name is None:
-                raise StoreError(
-                    f"{store.path} has no index yet; 'soundalike build {store.path}' makes one"
-                )
-            try:
-                return cls._named(index, name)
-            except DamagedStoreError:
-                if current_name(store) == name:  # otherwise it was replaced and deleted meanwhile
-                    raise
-        raise StoreError(
-            f"the index of {store.path} changes faster than it can be opened; try again"
-        )
-
-    @classmethod
-    def _named(cls, index: Path, name: str) -> Self:
-        folder = index / name
-        if not folder.is_dir():
-            raise DamagedStoreError(
-                f"{index / CURRENT_FILE} is damaged: there is no generation {name}; "
-                f"'soundalike build' makes a new one"
-            )
-        return cls.open(folder)
+        return open_newest(store, cls.open)
 
     @classmethod
     def open(cls, folder: Path) -> Self:
-        """Open a generation by its folder, published or not.
+        """Open a generation by its folder.
 
         Raises:
             StoreError: If another version of the program built it.
             DamagedStoreError: If it is not as it was written.
         """
-        index = folder.parent
-        with reading(folder / GENERATION_FILE):
-            document = read_sealed(folder / GENERATION_FILE)
-            if document.get("format") != FORMAT:
-                raise StoreError(
-                    f"the index {folder} was built by another version of soundalike; "
-                    f"'soundalike build' makes a new one"
-                )
-            # Its own files are small, and parsed: they are checked now. Segments are neither.
-            for problem in digest_problems(folder, digests_of(document)):
-                raise DamagedStoreError(f"{problem.path} is damaged: {problem.reason}")
+        manifest = Manifest.read(folder / GENERATION_FILE)
+        # Its own files are small, and parsed: they are checked now. Segments are neither.
+        for problem in digest_problems(folder, digests(manifest.files)):
+            raise DamagedStoreError(f"{problem.path} is damaged: {problem.reason}")
+        return cls.of_manifest(folder, manifest)
+
+    @classmethod
+    def of_manifest(cls, folder: Path, manifest: Manifest) -> Self:
+        """Open a generation whose manifest is known, published or not.
+
+        Raises:
+            DamagedStoreError: If it is not as it was written.
+        """
+        with reading(folder):
             segments = tuple(
                 Segment.open(
-                    index / SEGMENTS_FOLDER / entry["name"],
+                    folder.parent / SEGMENTS_FOLDER / entry.name,
                     folder,
-                    entry["num_rows"],
-                    entry["num_columns"],
+                    entry.num_rows,
+                    entry.num_columns,
                 )
-                for entry in document["segments"]
+                for entry in manifest.segments
             )
             return cls(
                 path=folder,
                 segments=segments,
                 starts=np.cumsum([0, *map(len, segments)], dtype=np.int64),
                 parts=tuple((folder / PARTS_FILE).read_text("ascii").splitlines()),
-                num_windows=document["num_windows"],
+                num_windows=manifest.num_windows,
                 recordings=Recordings(folder / RECORDINGS_FILE),
-                manifest=document,
+                manifest=manifest,
             )
 
-    def locate(self, rows: Integers) -> Iterator[tuple[Segment, Integers, Integers]]:
-        """Group rows by segment.
 
-        Yields:
-            (segment, rows within it, their positions in `rows`), for segments that have any.
-        """
-        segment_of = np.searchsorted(self.starts, rows, side="right") - 1
-        for number in np.flatnonzero(np.bincount(segment_of)):
-            at = np.flatnonzero(segment_of == number)
-            yield self.segments[number], rows[at] - self.starts[number], at
+def open_newest(store: Store, open_folder: Callable[[Path], _T]) -> _T:
+    """Open the generation that queries use now, again if it is replaced and deleted meanwhile.
 
-    def vectors(self, rows: Integers) -> Float32:
-        """Return (n, 768) float32 vectors of some rows."""
-        return self._gathered("vectors", rows)
+    Args:
+        store: Whose index is opened.
+        open_folder: Opens a generation by its folder; a DamagedStoreError says that it cannot.
 
-    def tags(self, rows: Integers) -> Float16:
-        """Return (n, 527) float16 probabilities of some rows."""
-        return self._gathered("tags", rows)
+    Returns:
+        What `open_folder` gave.
 
-    def window_ids(self, rows: Integers) -> Integers:
-        """Return (n,) window ids of some rows."""
-        return self._gathered("window_id", rows)
-
-    def recording_ids(self, rows: Integers) -> Ids:
-        """Return (n,) recording ids of some rows."""
-        return self._gathered("recording_id", rows)
-
-    def windows(self, rows: Integers) -> WindowTable:
-        """Return the windows of some rows."""
-        return WindowTable(*(self._gathered(name, rows) for name in WindowTable._fields))
-
-    def _gathered(self, name: str, rows: Integers) -> npt.NDArray[Any]:
-        if len(self.segments) == 1:
-            return np.asarray(self.segments[0].arrays[name][rows])
-        dtype, shape = SEGMENT_ARRAYS[name]
-        result = np.empty((len(rows), *shape), dtype)
-        for segment, local, at in self.locate(rows):
-            result[at] = segment.arrays[name][local]
-        return result
-
-    def find(self, window_id: int) -> int | None:
-        """Return the row of a window; None if it is not live here."""
-        for start, segment in zip(self.starts.tolist(), self.segments, strict=False):
-            found = np.flatnonzero((segment.arrays["window_id"] == window_id) & segment.alive)
-            if len(found):
-                return int(start + found[0])
-        return None
+    Raises:
+        StoreError: If nothing was built yet.
+        DamagedStoreError: If the index is not as it was written.
+    """
+    index = store.path / INDEX_FOLDER
+    for _ in range(_ATTEMPTS):
+        name = current_name(store)
+        if name is None:
+            raise StoreError(f"{store.path} has no index yet", about="build", value=store.path)
+        try:
+            if not (index / name).is_dir():
+                raise DamagedStoreError(
+                    f"{index / CURRENT_FILE} is damaged: there is no generation {name}"
+                )
+            return open_folder(index / name)
+        except DamagedStoreError as error:
+            if current_name(store) == name:
+                raise DamagedStoreError(
+                    f"{error}; building the index again mends it", about="build", value=store.path
+                ) from error
+    raise StoreError(f"the index of {store.path} changes faster than it can be opened; try again")
 
 
 def current_name(store: Store) -> str | None:
@@ -323,7 +313,11 @@ def current_name(store: Store) -> str | None:
             return None
         name = file.read_text("ascii", "replace")
     if not is_generation_name(name):
-        raise DamagedStoreError(f"{file} is damaged; 'soundalike build' writes a new one")
+        raise DamagedStoreError(
+            f"{file} is damaged: it names no generation; building the index again mends it",
+            about="build",
+            value=store.path,
+        )
     return name
 
 
@@ -347,12 +341,7 @@ def recordings_file(folder: Path, segment: str) -> Path:
     return folder / f"recordings-{segment}.raw"
 
 
-def digests_of(entry: Mapping[str, Any]) -> dict[str, str]:
-    """Return name → SHA-256 of the files that a manifest lists."""
-    return {name: digest for name, (_, digest) in entry["files"].items()}
-
-
-def mapped(path: Path, dtype: np.dtype[Any], shape: tuple[int, ...]) -> npt.NDArray[Any]:
+def map_array(path: Path, dtype: np.dtype[Any], shape: tuple[int, ...]) -> npt.NDArray[Any]:
     """Map a file that holds nothing but an array: whatever its bytes, it opens or is refused."""
     with reading(path):
         expected = math.prod(shape) * dtype.itemsize

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +10,12 @@ import numpy as np
 import numpy.typing as npt
 
 from indexer.arrays import Mask
-from indexer.store.disk import sha256_of, sync_file, sync_folder
+from indexer.progress import Listen, Step
+from indexer.store.disk import sync_file, sync_folder
 from indexer.store.schema import NUM_TAGS
 from indexer.store.snapshot import Block, Snapshot
 from indexer.tags import TagVocabulary
+from search.generation.manifest import SegmentEntry, describe_files
 from search.generation.segments import (
     CODES,
     SEGMENT_ARRAYS,
@@ -31,8 +32,8 @@ def write_segments(
     snapshot: Snapshot,
     wanted: Mask,
     max_segment_rows: int,
-    progress: Callable[[int, int], None] | None,
-) -> list[dict[str, Any]]:
+    listen: Listen,
+) -> list[SegmentEntry]:
     """Write rows as segments.
 
     Args:
@@ -40,13 +41,13 @@ def write_segments(
         snapshot: Live rows.
         wanted: (len(snapshot),) which of them.
         max_segment_rows: Rows of a segment, at most.
-        progress: Called with (rows written, rows to write).
+        listen: Hears how many rows are written.
 
     Returns:
         What a manifest says of each segment.
     """
     total, done = int(wanted.sum()), 0
-    written: list[dict[str, Any]] = []
+    written: list[SegmentEntry] = []
     segment: _SegmentWriter | None = None
     for block in snapshot.blocks(_BLOCK_ROWS, wanted):
         at = 0
@@ -58,8 +59,7 @@ def write_segments(
                 done += segment.num_rows
                 written.append(segment.publish())
                 segment = None
-        if progress:
-            progress(done + (segment.filled if segment else 0), total)
+        listen(Step("indexing", done + (segment.filled if segment else 0), total, "window"))
     return written
 
 
@@ -87,7 +87,7 @@ class _SegmentWriter:
         stop = min(len(block.scene), start + self.num_rows - self.filled)
         rows = slice(start, stop)
         columns: dict[str, npt.NDArray[Any]] = block.windows.take(rows)._asdict()
-        columns |= {"vectors": normalised(block.scene[rows]), "tags": block.tags[rows]}
+        columns |= {"vectors": normalise(block.scene[rows]), "tags": block.tags[rows]}
         for name, (dtype, _) in SEGMENT_ARRAYS.items():
             with array_file(self._folder, name).open("ab") as file:
                 file.write(np.ascontiguousarray(columns[name], dtype).data)
@@ -99,24 +99,20 @@ class _SegmentWriter:
         self.filled = to.stop
         return stop - start
 
-    def publish(self) -> dict[str, Any]:
+    def publish(self) -> SegmentEntry:
         """Make it appear under its name, and return what a manifest says of it."""
         array_file(self._folder, CODES).write_bytes(self._codes.data)
         for file in self._folder.iterdir():
             sync_file(file)
         sync_folder(self._folder)
-        entry = {
-            "name": self._name,
-            "num_rows": self.num_rows,
-            "num_columns": len(self._codes),
-            "files": measured_files(self._folder),
-        }
+        files = describe_files(self._folder.iterdir())
+        entry = SegmentEntry(self._name, self.num_rows, len(self._codes), files)
         self._folder.rename(self._segments / self._name)
         sync_folder(self._segments)
         return entry
 
 
-def normalised(scene: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+def normalise(scene: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
     """Return vectors of length 1, so that their dot product is the cosine similarity.
 
     Args:
@@ -127,8 +123,3 @@ def normalised(scene: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
     """
     length = np.sqrt(np.square(scene, dtype=np.float64).sum(1, keepdims=True))
     return np.asarray(scene / np.maximum(length, np.finfo(np.float32).tiny), np.float32)
-
-
-def measured_files(folder: Path) -> dict[str, list[Any]]:
-    """Return name → [size in bytes, SHA-256] of the files in a folder."""
-    return {file.name: [file.stat().st_size, sha256_of(file)] for file in sorted(folder.iterdir())}

@@ -7,6 +7,7 @@ answers, as it would be too easy to find. The truth is exact.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
@@ -15,9 +16,11 @@ import numpy.typing as npt
 from indexer.arrays import Float32, Integers, Mask
 from indexer.store.schema import NUM_TAGS
 from indexer.tags import DEFAULT_THRESHOLD
+from search.generation.manifest import Calibration, Level
 from search.generation.segments import Generation, code_of
-from search.nearest.index import Lists, VectorIndex
-from search.nearest.planner import CALIBRATED_K, WORTH_WAITING_MS, Calibration, Level, Plan
+from search.nearest.index import VectorIndex
+from search.nearest.planner import CALIBRATED_K, WORTH_WAITING_MS, Plan
+from search.nearest.scan import Lists
 
 Float64 = npt.NDArray[np.float64]
 
@@ -55,7 +58,7 @@ class Sample(NamedTuple):
     recordings: Integers
 
 
-def measured(generation: Generation, lists: Lists | None, target: float) -> VectorIndex:
+def measure_index(generation: Generation, lists: Lists | None, target: float) -> VectorIndex:
     """Return an index that knows what its plans cost and find.
 
     Args:
@@ -65,34 +68,34 @@ def measured(generation: Generation, lists: Lists | None, target: float) -> Vect
             be the same.
     """
     rng = np.random.default_rng(0)
-    row_ms = _exact_row_ms(generation, rng)
+    row_ms = _time_exact_row(generation, rng)
     calibration = Calibration(target, generation.num_windows, row_ms)
     if lists is None or not generation.num_windows:
         return VectorIndex(generation, calibration, lists)
-    sample = _sample(generation, rng)
+    sample = _pick_sample(generation, rng)
     aim = target + _RESERVE * (1 - target)
-    lists = lists._replace(fetch=_enough_fetched(generation, lists, sample, calibration))
+    lists = lists._replace(fetch=_choose_fetch(generation, lists, sample, calibration))
     index = VectorIndex(generation, calibration, lists)
     levels: list[Level] = []
-    tag_shares = _tag_shares(generation)
+    tag_shares = _count_tags(generation)
     for share in _SHARES:
         num_rows = generation.num_windows * share
         if levels and (num_rows * row_ms <= WORTH_WAITING_MS or num_rows < 2 * CALIBRATED_K):
             break  # narrower filters are answered exactly
         least = levels[-1].reach if levels else 0.0  # a narrower filter never takes less
         found = [
-            _level(index, sample, masks, share, aim, least)
-            for masks in _masks(generation, share, tag_shares, rng)
+            _reach_recall(index, sample, masks, share, aim, least)
+            for masks in _choose_masks(generation, share, tag_shares, rng)
         ]
         worst = max(found, key=lambda level: (level.reach, level.ms))
-        levels.append(worst._replace(recall=min(level.recall for level in found)))
+        levels.append(replace(worst, recall=min(level.recall for level in found)))
         if worst.ms > num_rows * row_ms:
             break  # from here on, exact is quicker
     final = Calibration(target, generation.num_windows, row_ms, tuple(levels))
     return VectorIndex(generation, final, lists)
 
 
-def _sample(generation: Generation, rng: np.random.Generator) -> Sample:
+def _pick_sample(generation: Generation, rng: np.random.Generator) -> Sample:
     live = np.flatnonzero(np.concatenate([segment.alive for segment in generation.segments]))
     rows = np.sort(rng.choice(live, min(_NUM_QUERIES, len(live)), replace=False))
     recordings = np.concatenate([segment.recordings for segment in generation.segments])
@@ -101,7 +104,7 @@ def _sample(generation: Generation, rng: np.random.Generator) -> Sample:
     return Sample(generation.vectors(rows), recordings[rows])
 
 
-def _exact_row_ms(generation: Generation, rng: np.random.Generator) -> float:
+def _time_exact_row(generation: Generation, rng: np.random.Generator) -> float:
     """Time an exact search of rows here and there; its cost for one of them."""
     if not generation.num_windows:
         return 0.0
@@ -117,7 +120,7 @@ def _exact_row_ms(generation: Generation, rng: np.random.Generator) -> float:
     return min(times) / num_rows  # the others had to read the disk, or to wait for other programs
 
 
-def _tag_shares(generation: Generation) -> Float64:
+def _count_tags(generation: Generation) -> Float64:
     """Return (527,) in which share of the rows each tag is heard; a row at least, of the rarest."""
     counts = np.ones(NUM_TAGS, np.int64)
     for segment in generation.segments:
@@ -126,7 +129,7 @@ def _tag_shares(generation: Generation) -> Float64:
     return counts / generation.num_windows
 
 
-def _masks(
+def _choose_masks(
     generation: Generation, share: float, tag_shares: Float64, rng: np.random.Generator
 ) -> Iterator[list[Mask]]:
     """Yield filters of a certain share: rows at random, and a tag that is heard as often."""
@@ -140,7 +143,7 @@ def _masks(
         yield [segment.alive & (segment.codes[nearest] >= _HEARD) for segment in segments]
 
 
-def _level(
+def _reach_recall(
     index: VectorIndex,
     sample: Sample,
     masks: Sequence[Mask],
@@ -149,16 +152,16 @@ def _level(
     least: float,
 ) -> Level:
     """Reach further, until the recall is good enough."""
-    truth = _truth(index, sample, masks)
+    truth = _find_truth(index, sample, masks)
     for reach in _REACHES:
         if reach >= least:
-            level = _measured_at(index, sample, masks, truth, Level(share, reach, 0, 0.0, 0.0))
+            level = _measure_at(index, sample, masks, truth, Level(share, reach, 0, 0.0, 0.0))
             if level.recall >= aim:
                 break
     return level
 
 
-def _truth(index: VectorIndex, sample: Sample, masks: Sequence[Mask]) -> list[Float32]:
+def _find_truth(index: VectorIndex, sample: Sample, masks: Sequence[Mask]) -> list[Float32]:
     """Return for each query the scores of the 10 best rows that are not of its own recording."""
     scores, rows = index.search_many(sample.vectors, CALIBRATED_K + _MAX_OWN, masks, exact=True)
     own = np.concatenate([segment.recordings for segment in index.generation.segments])
@@ -169,7 +172,7 @@ def _truth(index: VectorIndex, sample: Sample, masks: Sequence[Mask]) -> list[Fl
     return best
 
 
-def _measured_at(
+def _measure_at(
     index: VectorIndex,
     sample: Sample,
     masks: Sequence[Mask],
@@ -194,17 +197,17 @@ def _measured_at(
     return Level(level.share, level.reach, int(np.median(efforts)), recall, float(np.median(times)))
 
 
-def _enough_fetched(
+def _choose_fetch(
     generation: Generation, lists: Lists, sample: Sample, calibration: Calibration
 ) -> float:
     """Return how many candidates are enough: more would find less than half a percent more."""
     masks = [segment.alive for segment in generation.segments]
     far = Level(1.0, _FAR, 0, 0.0, 0.0)
-    truth = _truth(VectorIndex(generation, calibration, lists), sample, masks)
+    truth = _find_truth(VectorIndex(generation, calibration, lists), sample, masks)
     recalls = {}
     for fetch in (_FETCHES[-1], *_FETCHES[:-1]):
         index = VectorIndex(generation, calibration, lists._replace(fetch=fetch))
-        recalls[fetch] = _measured_at(index, sample, masks, truth, far).recall
+        recalls[fetch] = _measure_at(index, sample, masks, truth, far).recall
         if fetch != _FETCHES[-1] and recalls[fetch] >= recalls[_FETCHES[-1]] - 0.005:
             return fetch
     return _FETCHES[-1]

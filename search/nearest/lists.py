@@ -11,7 +11,7 @@ import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, Self, get_args
+from typing import Any, NamedTuple, Self
 
 import faiss
 import numpy as np
@@ -22,10 +22,9 @@ from indexer.errors import DamagedStoreError
 from indexer.store.disk import TEMPORARY_PREFIX, sync_file
 from indexer.store.part import reading
 from indexer.store.schema import EMBEDDING_DIM
+from search.generation.manifest import Kind
 
-#: How a vector is kept in a list: "sq8" has a byte per dimension, "pq" a byte per 8 dimensions.
-Kind = Literal["sq8", "pq"]
-KINDS: tuple[Kind, ...] = get_args(Kind)
+#: Bytes of a vector in a list.
 CODE_BYTES: dict[Kind, int] = {"sq8": EMBEDDING_DIM, "pq": EMBEDDING_DIM // 8}
 
 #: Rows that k-means is given for each centre: FAISS asks for 39 at least.
@@ -72,7 +71,7 @@ class Probes(NamedTuple):
 Bits = npt.NDArray[np.uint8]
 
 
-def packed(mask: Mask) -> Bits | None:
+def pack(mask: Mask) -> Bits | None:
     """Return which rows may be found as the scan takes it; None if all may."""
     return None if mask.all() else np.packbits(mask, bitorder="little")
 
@@ -98,7 +97,7 @@ class Trained:
             num_lists: How many lists.
         """
         centres = faiss.IndexFlatIP(EMBEDDING_DIM)
-        index = _empty(kind, centres, num_lists)
+        index = _make_empty(kind, centres, num_lists)
         index.cp.niter = _ITERATIONS
         index.cp.min_points_per_centroid = 1  # small samples are tests, or filters of damage
         index.cp.max_points_per_centroid = TRAINING_ROWS_PER_LIST
@@ -181,7 +180,7 @@ class Trained:
 
     def scanner(self) -> Any:
         """Return a FAISS index with this quantiser, and no rows yet."""
-        index = _empty(self.kind, self._centres, self.num_lists)
+        index = _make_empty(self.kind, self._centres, self.num_lists)
         if self.kind == "sq8":
             index.sq = self._index.sq
         else:
@@ -190,7 +189,7 @@ class Trained:
         return index
 
 
-def _empty(kind: Kind, centres: Any, num_lists: int) -> Any:
+def _make_empty(kind: Kind, centres: Any, num_lists: int) -> Any:
     product = faiss.METRIC_INNER_PRODUCT
     if kind == "sq8":
         byte = faiss.ScalarQuantizer.QT_8bit
@@ -215,7 +214,7 @@ def write_lists(
     trained: Trained,
     vectors: Float32,
     files: ListFiles,
-    progress: Callable[[int], None] | None = None,
+    advance: Callable[[int], None],
 ) -> None:
     """Sort a segment's rows into lists, and write these: of each, its codes, then its rows.
 
@@ -225,15 +224,14 @@ def write_lists(
         trained: Centres and quantiser.
         vectors: (n, 768) float32, the segment's.
         files: To be written.
-        progress: Called with the number of rows done since the last call.
+        advance: Called with the number of rows done since the last call.
     """
     lists = np.empty(len(vectors), np.int64)
     codes = np.empty((len(vectors), trained.code_bytes), np.uint8)
     for block in _blocks(len(vectors)):
         lists[block], codes[block] = trained.encode(vectors[block])
         lists[block][~np.isfinite(vectors[block]).all(1)] = -1  # damaged rows are in no list
-        if progress:
-            progress(len(lists[block]))
+        advance(len(lists[block]))
     order = np.argsort(lists, kind="stable")
     order = order[np.searchsorted(lists[order], 0) :]
     sizes = np.bincount(lists[order], minlength=trained.num_lists)
@@ -257,7 +255,11 @@ def _blocks(num_rows: int) -> Iterator[slice]:
 
 
 class SegmentLists:
-    """The lists of one segment, memory-mapped, ready to be scanned."""
+    """The lists of one segment, memory-mapped, ready to be scanned.
+
+    Attributes:
+        num_rows: Rows of the segment.
+    """
 
     def __init__(self, trained: Trained, files: ListFiles, num_rows: int) -> None:
         """Map the lists; `files.sizes` must be known to be as it was written.
@@ -266,7 +268,7 @@ class SegmentLists:
             DamagedStoreError: If a file is missing or not of the size that it should have.
         """
         self._trained = trained  # it owns the centres that the scanner refers to
-        self._num_rows = num_rows
+        self.num_rows = num_rows
         row_bytes = trained.code_bytes + _ROW_BYTES
         with reading(files.codes):
             sizes = np.fromfile(files.sizes, "<i8")
@@ -275,7 +277,7 @@ class SegmentLists:
                 raise DamagedStoreError(
                     f"{files.codes} is damaged: {found} bytes, written as {expected}"
                 )
-            self._lists = _mapped_lists(files.codes, sizes, trained.code_bytes)
+            self._lists = _map_lists(files.codes, sizes, trained.code_bytes)
         self._index = trained.scanner()
         self._index.ntotal = num_rows
         self._index.replace_invlists(self._lists, False)  # noqa: FBT003
@@ -289,13 +291,13 @@ class SegmentLists:
             vectors: (q, 768) float32 of length 1.
             probes: Lists to scan.
             k: How many rows for each vector.
-            allowed: Which rows may be found, as `packed` gives it; None for all.
+            allowed: Which rows may be found, as `pack` gives it; None for all.
 
         Returns:
             (q, n) float32 approximate scores, the highest first, and (q, n) rows of the segment,
             n being min(k, num_rows); negative where there are fewer.
         """
-        k = min(k, self._num_rows)
+        k = min(k, self.num_rows)
         vectors = np.ascontiguousarray(vectors, np.float32)
         scores = np.empty((len(vectors), k), np.float32)
         rows = np.empty((len(vectors), k), np.int64)
@@ -304,7 +306,7 @@ class SegmentLists:
             settings.sel = selector = faiss.IDSelectorBitmap(len(allowed), faiss.swig_ptr(allowed))
             assert selector is not None  # FAISS keeps no reference to it
         # Many queries are shared out among the cores; of one query, its lists, if that is worth it.
-        num_scanned = probes.lists.shape[1] * self._num_rows / self._index.nlist
+        num_scanned = probes.lists.shape[1] * self.num_rows / self._index.nlist
         is_long = len(vectors) == 1 and num_scanned > _ROWS_WORTH_SHARING
         self._index.parallel_mode = 1 if is_long else 0
         self._index.search_preassigned_c(
@@ -318,11 +320,11 @@ class SegmentLists:
             False,  # noqa: FBT003
             settings,
         )
-        rows[rows >= self._num_rows] = -1  # a damaged row number
+        rows[rows >= self.num_rows] = -1  # a damaged row number
         return scores, rows
 
 
-def _mapped_lists(path: Path, sizes: Integers, code_bytes: int) -> Any:
+def _map_lists(path: Path, sizes: Integers, code_bytes: int) -> Any:
     """Let FAISS map a file of lists."""
     lists = faiss.OnDiskInvertedLists()
     lists.nlist, lists.code_size, lists.read_only = len(sizes), code_bytes, True

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
-from typing import Any, Literal, NamedTuple, Self
+from typing import Literal, NamedTuple
+
+from search.generation.manifest import Calibration
 
 #: Hits that recall is measured at, as is usual for nearest neighbours.
 CALIBRATED_K = 10
@@ -15,51 +15,6 @@ WORTH_WAITING_MS = 2.0
 _AS_GOOD_AS = 1.1
 
 PlanName = Literal["exact", "lists"]
-
-
-class Level(NamedTuple):
-    """What was measured at the build, for filters that a certain share of the rows matches.
-
-    Attributes:
-        share: Of all rows, those that match.
-        reach: A list is visited if its centre is nearer than the k-th hit, or less near by this.
-        effort: Lists that were visited for a query: the median.
-        recall: Share of the true best 10 that were found: the lowest of the filters tried.
-        ms: Median milliseconds of a query, without its filter.
-    """
-
-    share: float
-    reach: float
-    effort: int
-    recall: float
-    ms: float
-
-
-@dataclass(frozen=True, slots=True)
-class Calibration:
-    """What the plans cost on the machine that built the index, and how much they find.
-
-    Attributes:
-        target: Recall at 10 that was asked for.
-        num_rows: Live rows when it was measured.
-        exact_row_ms: Milliseconds that an exact search takes for each matching row.
-        levels: From all rows to few; none without lists.
-    """
-
-    target: float
-    num_rows: int
-    exact_row_ms: float
-    levels: tuple[Level, ...] = ()
-
-    @classmethod
-    def from_data(cls, data: Mapping[str, Any]) -> Self:
-        """Read what `as_data` wrote."""
-        levels = tuple(Level(**level) for level in data["levels"])
-        return cls(**{**data, "levels": levels})
-
-    def as_data(self) -> dict[str, Any]:
-        """Return plain data, for a manifest."""
-        return {**asdict(self), "levels": [level._asdict() for level in self.levels]}
 
 
 class Plan(NamedTuple):

@@ -9,33 +9,42 @@ from __future__ import annotations
 import os
 import shutil
 import uuid
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 
 from indexer.errors import DamagedStoreError, QueryError
-from indexer.store.disk import sha256_of, sync_folder
+from indexer.progress import Listen, Step, ignore
+from indexer.store.disk import sync_folder
 from indexer.store.verify import Problem, digest_problems
+from search.generation.manifest import (
+    Calibration,
+    FileEntry,
+    Kind,
+    ListsEntry,
+    Structure,
+    describe_files,
+    digests,
+)
 from search.generation.segments import Generation, Segment
-from search.nearest.calibrate import measured
-from search.nearest.index import Lists, VectorIndex
+from search.nearest.calibrate import measure_index
+from search.nearest.index import VectorIndex
 from search.nearest.lists import (
     CODE_BYTES,
     SIZES_PREFIX,
     TRAINED_FILE,
     TRAINING_ROWS_PER_LIST,
-    Kind,
     ListFiles,
     SegmentLists,
     Trained,
     num_lists_for,
     write_lists,
 )
-from search.nearest.planner import Calibration
+from search.nearest.scan import Lists
 
 TRAINED_FOLDER = "trained"
 #: Below this, an exact search of all windows takes 6 ms (0.12 us a row on two cores).
@@ -121,78 +130,73 @@ def open_index(generation: Generation) -> VectorIndex:
     Raises:
         DamagedStoreError: If it is not as it was written.
     """
-    entry = generation.manifest["structure"]
-    calibration = Calibration.from_data(entry["calibration"])
-    if entry["trained"] is None:
-        return VectorIndex(generation, calibration)
-    folder = _folder(generation.path.parent, entry)
-    for problem in digest_problems(folder, _small(entry)):
-        raise DamagedStoreError(
-            f"{problem.path} is damaged: {problem.reason}; 'soundalike build' makes a new one"
-        )
-    try:
-        return VectorIndex(generation, calibration, _opened(generation, entry))
-    except DamagedStoreError as error:
-        raise DamagedStoreError(f"{error}; 'soundalike build' writes it anew") from error
+    structure = generation.manifest.structure
+    if structure.lists is None:
+        return VectorIndex(generation, structure.calibration)
+    folder = _folder(generation.path.parent, structure.lists)
+    for problem in digest_problems(folder, _digests_of_parsed(structure.lists)):
+        raise DamagedStoreError(f"{problem.path} is damaged: {problem.reason}")
+    return VectorIndex(generation, structure.calibration, _open_lists(generation, structure.lists))
 
 
-def made_for(
+def make_structure(
     generation: Generation,
-    previous: Mapping[str, Any] | None,
+    previous: Structure | None,
     config: IndexConfig,
-    progress: Callable[[int, int], None] | None = None,
-    tell: Callable[[str], None] | None = None,
-) -> dict[str, Any]:
+    listen: Listen = ignore,
+) -> Structure:
     """Make the structure of a new generation, reusing the previous one's as far as it suits.
 
     Args:
         generation: Its segments are written; it is not published yet.
-        previous: What the previous generation's manifest says of its structure.
+        previous: The structure of the previous generation, if there was one.
         config: How to build.
-        progress: Called with (rows done, rows to do), for segments that get lists.
-        tell: Called with a sentence for people, when lists are trained anew.
+        listen: Hears how many rows of those segments that get lists are done, and why lists are
+            trained anew, if they are.
 
     Returns:
         What the manifest is to say.
     """
-    kind = _kind(config, generation.num_windows, previous)
-    old = previous["calibration"] if previous else None
-    recall = config.recall or (old["target"] if old else DEFAULT_RECALL)
-    entry: dict[str, Any] = {"trained": None}
-    lists = None
+    old = previous.calibration if previous else None
+    recall = config.recall or (old.target if old else DEFAULT_RECALL)
+    kind = config.kind_for(generation.num_windows, previous.kind if previous else None)
+    before = previous.lists if previous else None
+    entry = None
     if kind:
-        reused = _reusable(generation, previous, kind, tell or _silent)
-        entry = reused or _train(generation, kind, config) or entry
-    if entry["trained"]:
-        _write_missing(generation, entry, progress)
-        lists = _opened(generation, entry)
-    is_same = previous is not None and previous["trained"] == entry["trained"]
+        entry = _reuse(generation, before, kind, listen) or _train(generation, kind, config)
+    lists = None
+    if entry:
+        entry = _write_missing(generation, entry, listen)
+        lists = _open_lists(generation, entry)
+    is_same = (before.trained if before else None) == (entry.trained if entry else None)
     if old and is_same and not _is_outdated(old, recall, generation.num_windows):
-        return {**entry, "calibration": old}
-    index = measured(generation, lists, recall)
-    if index.lists:
-        entry["fetch"] = index.lists.fetch
-    return {**entry, "calibration": index.calibration.as_data()}
+        return Structure(old, entry)
+    index = measure_index(generation, lists, recall)
+    if entry and index.lists:
+        entry = replace(entry, fetch=index.lists.fetch)
+    return Structure(index.calibration, entry)
 
 
 def is_as_wanted(generation: Generation, config: IndexConfig) -> bool:
     """Whether a generation's structure is what a build with this configuration would make."""
-    entry = generation.manifest["structure"]
+    structure = generation.manifest.structure
+    lists = structure.lists
     return (
-        _kind(config, generation.num_windows, entry) == entry.get("kind")
-        and config.recall in (None, entry["calibration"]["target"])
-        and len(_intact_files(generation, entry)) == len(entry.get("files", {}))
+        config.kind_for(generation.num_windows, structure.kind) == structure.kind
+        and config.recall in (None, structure.calibration.target)
+        and (lists is None or len(_intact_files(generation, lists)) == len(lists.files))
     )
 
 
-def _intact_files(generation: Generation, entry: Mapping[str, Any]) -> dict[str, list[Any]]:
-    """Return those files of a structure that have their size; of small ones, their content too."""
+def _intact_files(generation: Generation, entry: ListsEntry) -> dict[str, FileEntry]:
+    """Return those files that have their size; of those that are parsed, their content too."""
     folder = _folder(generation.path.parent, entry)
-    damaged = {problem.path.name for problem in digest_problems(folder, _small(entry))}
+    problems = digest_problems(folder, _digests_of_parsed(entry))
+    damaged = {problem.path.name for problem in problems}
     return {
-        name: [size, digest]
-        for name, (size, digest) in entry.get("files", {}).items()
-        if name not in damaged and _size(folder / name) == size
+        name: file
+        for name, file in entry.files.items()
+        if name not in damaged and _size(folder / name) == file.size_bytes
     }
 
 
@@ -202,52 +206,41 @@ def _size(path: Path) -> int | None:
     return None
 
 
-def _kind(config: IndexConfig, num_rows: int, previous: Mapping[str, Any] | None) -> Kind | None:
-    return config.kind_for(num_rows, previous.get("kind") if previous else None)
-
-
-def _silent(_: str) -> None:
-    pass
-
-
-def _is_outdated(old: Mapping[str, Any], recall: float, num_windows: int) -> bool:
+def _is_outdated(old: Calibration, recall: float, num_windows: int) -> bool:
     """Whether what was measured no longer says enough."""
-    changed = abs(num_windows - old["num_rows"])
-    return bool(old["target"] != recall or changed > _RECALIBRATED * old["num_rows"])
+    changed = abs(num_windows - old.num_rows)
+    return old.target != recall or changed > _RECALIBRATED * old.num_rows
 
 
-def _reusable(
-    generation: Generation,
-    previous: Mapping[str, Any] | None,
-    kind: Kind,
-    tell: Callable[[str], None],
-) -> dict[str, Any] | None:
-    """Return the previous structure, if its centres still suit the windows."""
-    if not previous or previous["trained"] is None or previous["kind"] != kind:
+def _reuse(
+    generation: Generation, previous: ListsEntry | None, kind: Kind, listen: Listen
+) -> ListsEntry | None:
+    """Return the previous lists with what is intact of them, if their centres still suit."""
+    if previous is None or previous.kind != kind:
         return None
     files = _intact_files(generation, previous)
     if TRAINED_FILE not in files:
-        tell("the centres of the lists are damaged: training anew")
+        listen("the centres of the lists are damaged: training anew")
         return None
-    if generation.num_windows > _MAX_GROWTH * previous["num_rows"]:
-        tell(
+    if generation.num_windows > _MAX_GROWTH * previous.num_rows:
+        listen(
             f"training anew: {generation.num_windows:,} windows now, "
-            f"{previous['num_rows']:,} when the lists were trained"
+            f"{previous.num_rows:,} when the lists were trained"
         )
         return None
     trained = Trained.open(_folder(generation.path.parent, previous) / TRAINED_FILE)
     num_drifted = 0
     for segment in generation.segments:
-        if f"{SIZES_PREFIX}{segment.name}.raw" not in previous["files"]:
-            is_far = _distance(trained, segment) > _MAX_DRIFT * previous["distance"]
+        if f"{SIZES_PREFIX}{segment.name}.raw" not in previous.files:
+            is_far = _distance(trained, segment) > _MAX_DRIFT * previous.distance
             num_drifted += len(segment) if is_far else 0
     if num_drifted > _DRIFTED_SHARE * generation.num_windows:
-        tell(
+        listen(
             f"training anew: {num_drifted:,} new windows are {_MAX_DRIFT:g} times as far from the "
             f"centres of the lists as any part of those that they were trained for"
         )
         return None
-    return {**previous, "files": files}
+    return replace(previous, files=files)
 
 
 def _distance(trained: Trained, segment: Segment) -> float:
@@ -258,7 +251,7 @@ def _distance(trained: Trained, segment: Segment) -> float:
     return float(trained.distances(finite).mean()) if len(finite) else 0.0
 
 
-def _train(generation: Generation, kind: Kind, config: IndexConfig) -> dict[str, Any] | None:
+def _train(generation: Generation, kind: Kind, config: IndexConfig) -> ListsEntry | None:
     """Find centres on a sample, and write them to a folder of their own; None if too small."""
     num_lists = num_lists_for(generation.num_windows)
     live = np.flatnonzero(np.concatenate([segment.alive for segment in generation.segments]))
@@ -269,102 +262,88 @@ def _train(generation: Generation, kind: Kind, config: IndexConfig) -> dict[str,
     if len(sample) < MIN_TRAINING_ROWS:
         return None
     trained = Trained.train(sample, kind, min(num_lists, len(sample) // _MIN_ROWS_PER_LIST))
-    entry: dict[str, Any] = {
-        "trained": uuid.uuid4().hex,
-        "kind": kind,
-        "num_rows": generation.num_windows,
-        "distance": max(_distance(trained, segment) for segment in generation.segments),
-        "fetch": 1,
-        "files": {},
-    }
+    entry = ListsEntry(
+        trained=uuid.uuid4().hex,
+        kind=kind,
+        num_rows=generation.num_windows,
+        distance=max(_distance(trained, segment) for segment in generation.segments),
+        fetch=1,
+        files={},
+    )
     folder = _folder(generation.path.parent, entry)
     folder.mkdir(parents=True)
     sync_folder(folder.parent)
     trained.write(folder / TRAINED_FILE)
-    entry["files"] = _measured_files([folder / TRAINED_FILE])
-    return entry
+    return replace(entry, files=describe_files([folder / TRAINED_FILE]))
 
 
-def _write_missing(
-    generation: Generation,
-    entry: dict[str, Any],
-    progress: Callable[[int, int], None] | None,
-) -> None:
-    """Write the lists of those segments that have none yet; the entry names all that are used."""
+def _write_missing(generation: Generation, entry: ListsEntry, listen: Listen) -> ListsEntry:
+    """Write the lists of those segments that have none yet.
+
+    Returns:
+        The entry with all files that are used, and no others.
+    """
     folder = _folder(generation.path.parent, entry)
     trained = Trained.open(folder / TRAINED_FILE)
-    kept = {TRAINED_FILE: entry["files"][TRAINED_FILE]}
+    used = {TRAINED_FILE: entry.files[TRAINED_FILE]}
     missing = []
     for segment in generation.segments:
         names = [path.name for path in _paths(ListFiles.of(folder, segment.name))]
-        if all(name in entry["files"] for name in names):
-            kept.update((name, entry["files"][name]) for name in names)
+        if all(name in entry.files for name in names):
+            used.update((name, entry.files[name]) for name in names)
         else:
             missing.append(segment)
     done, total = 0, sum(map(len, missing))
 
-    def show(num_rows: int) -> None:
+    def advance(num_rows: int) -> None:
         nonlocal done
         done += num_rows
-        if progress:
-            progress(done, total)
+        listen(Step("indexing", done, total, "window"))
 
     for segment in missing:
         files = ListFiles.of(folder, segment.name)
-        write_lists(trained, segment.vectors, files, show)
-        kept.update(_measured_files(_paths(files)))
+        write_lists(trained, segment.vectors, files, advance)
+        used.update(describe_files(_paths(files)))
     sync_folder(folder)
-    entry["files"] = kept
+    return replace(entry, files=used)
 
 
-def _opened(generation: Generation, entry: Mapping[str, Any]) -> Lists:
+def _open_lists(generation: Generation, entry: ListsEntry) -> Lists:
     folder = _folder(generation.path.parent, entry)
     trained = Trained.open(folder / TRAINED_FILE)
     lists = [
         SegmentLists(trained, ListFiles.of(folder, segment.name), len(segment))
         for segment in generation.segments
     ]
-    return Lists(trained, lists, entry["fetch"])
+    return Lists(trained, lists, entry.fetch)
 
 
-def _folder(index: Path, entry: Mapping[str, Any]) -> Path:
-    return index / TRAINED_FOLDER / str(entry["trained"])
+def _folder(index: Path, entry: ListsEntry) -> Path:
+    return index / TRAINED_FOLDER / entry.trained
 
 
 def _paths(files: ListFiles) -> tuple[Path, Path]:
     return files.codes, files.sizes
 
 
-def _small(entry: Mapping[str, Any]) -> dict[str, str]:
-    """Return name → digest of what is parsed, and so has to be as it was written."""
+def _digests_of_parsed(entry: ListsEntry) -> dict[str, str]:
+    """Return name → digest of what is small and parsed, and so has to be as it was written."""
     return {
         name: digest
-        for name, (_, digest) in entry.get("files", {}).items()
+        for name, digest in digests(entry.files).items()
         if name == TRAINED_FILE or name.startswith(SIZES_PREFIX)
     }
 
 
-def _measured_files(paths: Iterable[Path]) -> dict[str, list[Any]]:
-    return {path.name: [path.stat().st_size, sha256_of(path)] for path in paths}
-
-
-def structure_problems(index: Path, structures: Iterable[Mapping[str, Any]]) -> Iterator[Problem]:
+def structure_problems(index: Path, structures: Iterable[Structure]) -> Iterator[Problem]:
     """Check every byte of the lists that some generations name."""
-    files: dict[Path, dict[str, str]] = {}
-    for entry in structures:
-        if entry["trained"] is not None:
-            digests = {name: digest for name, (_, digest) in entry["files"].items()}
-            files.setdefault(_folder(index, entry), {}).update(digests)
-    for folder, digests in files.items():
-        yield from digest_problems(folder, digests)
+    for folder, files in _files_by_folder(index, structures).items():
+        yield from digest_problems(folder, digests(files))
 
 
-def remove_unused_lists(index: Path, structures: Iterable[Mapping[str, Any]]) -> None:
+def remove_unused_lists(index: Path, structures: Iterable[Structure]) -> None:
     """Delete all trained folders and lists but those that some generations name."""
-    kept: dict[Path, set[str]] = {}
-    for entry in structures:
-        if entry["trained"] is not None:
-            kept.setdefault(_folder(index, entry), set()).update(entry["files"])
+    kept = _files_by_folder(index, structures)
     for folder in (index / TRAINED_FOLDER).glob("*"):
         if folder not in kept:
             shutil.rmtree(folder, ignore_errors=True)
@@ -372,3 +351,13 @@ def remove_unused_lists(index: Path, structures: Iterable[Mapping[str, Any]]) ->
         for file in folder.iterdir():
             if file.name not in kept[folder]:
                 file.unlink(missing_ok=True)
+
+
+def _files_by_folder(
+    index: Path, structures: Iterable[Structure]
+) -> dict[Path, dict[str, FileEntry]]:
+    files: dict[Path, dict[str, FileEntry]] = {}
+    for structure in structures:
+        if structure.lists:
+            files.setdefault(_folder(index, structure.lists), {}).update(structure.lists.files)
+    return files

@@ -5,10 +5,11 @@ from __future__ import annotations
 import fcntl
 import shutil
 import uuid
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -16,15 +17,22 @@ import pyarrow.compute as pc
 
 from indexer.arrays import ID_DTYPE, Ids, Mask, contains, ids_from_column, last_of_each
 from indexer.errors import StoreError
+from indexer.progress import Listen, ignore
 from indexer.store.compaction import delete_replaced
-from indexer.store.disk import read_sealed, sealed, sync_file, sync_folder, write_whole
+from indexer.store.disk import sync_file, sync_folder, write_whole
 from indexer.store.part import SCENE_FILE, Part
 from indexer.store.reader import Store
 from indexer.store.snapshot import Snapshot
+from search.generation.manifest import (
+    GENERATION_FILE,
+    UNMEASURED,
+    Manifest,
+    SegmentEntry,
+    describe_files,
+)
+from search.generation.recordings import Recordings
 from search.generation.segments import (
     CURRENT_FILE,
-    FORMAT,
-    GENERATION_FILE,
     INDEX_FOLDER,
     PARTS_FILE,
     RECORDING_DTYPE,
@@ -32,21 +40,20 @@ from search.generation.segments import (
     SEGMENTS_FOLDER,
     TEMPORARY_PREFIX,
     Generation,
-    Recordings,
     Segment,
     alive_file,
     array_file,
     current_name,
     is_generation_name,
-    mapped,
+    map_array,
     recordings_file,
 )
-from search.generation.writing import measured_files, write_segments
+from search.generation.writing import write_segments
 from search.nearest.structure import (
     TRAINED_FOLDER,
     IndexConfig,
     is_as_wanted,
-    made_for,
+    make_structure,
     remove_unused_lists,
 )
 
@@ -62,16 +69,14 @@ class _How(NamedTuple):
 
     config: IndexConfig
     max_segment_rows: int
-    progress: Callable[[int, int], None] | None
-    tell: Callable[[str], None] | None
+    listen: Listen
 
 
 def build(
     store: Store,
     *,
-    progress: Callable[[int, int], None] | None = None,
+    listen: Listen = ignore,
     config: IndexConfig = _AS_BEFORE,
-    tell: Callable[[str], None] | None = None,
     max_segment_rows: int = MAX_SEGMENT_ROWS,
 ) -> Generation:
     """Bring the index of a store up to date, and return the generation that queries now use.
@@ -82,9 +87,9 @@ def build(
 
     Args:
         store: Whose live windows are to be searched.
-        progress: Called with (rows written, rows to write): of segments, then of their lists.
+        listen: Hears how many rows are written, of segments and then of their lists; and why lists
+            are trained anew, if they are.
         config: What kind of index, and how good.
-        tell: Called with a sentence for people, when lists are trained anew.
         max_segment_rows: Rows of a segment, at most.
 
     Raises:
@@ -94,7 +99,7 @@ def build(
     with _only_one(store) as index:
         parts = store.parts()
         num_rows = min(max_segment_rows, config.max_segment_rows)
-        generation = _build(store, index, parts, _How(config, num_rows, progress, tell))
+        generation = _build(store, index, parts, _How(config, num_rows, listen))
         delete_replaced(store, parts)
         return generation
 
@@ -149,7 +154,7 @@ def _build(
         if part.name in indexed:
             part.require_intact(SCENE_FILE)
     written = write_segments(
-        index / SEGMENTS_FOLDER, snapshot, new, how.max_segment_rows, how.progress
+        index / SEGMENTS_FOLDER, snapshot, new, how.max_segment_rows, how.listen
     )
     folder = index / f"{TEMPORARY_PREFIX}{uuid.uuid4().hex}"
     folder.mkdir()
@@ -158,28 +163,19 @@ def _build(
     for segment, alive in kept:
         _write_rows(folder, segment.name, alive, segment.windows.recording_id, recordings)
     for entry in written:
-        name, num_rows = entry["name"], entry["num_rows"]
-        ids = mapped(
-            array_file(index / SEGMENTS_FOLDER / name, "recording_id"), ID_DTYPE, (num_rows,)
-        )
-        _write_rows(folder, name, np.ones(num_rows, bool), ids, recordings)
+        file = array_file(index / SEGMENTS_FOLDER / entry.name, "recording_id")
+        ids = map_array(file, ID_DTYPE, (entry.num_rows,))
+        _write_rows(folder, entry.name, np.ones(entry.num_rows, bool), ids, recordings)
     _write_parts(folder / PARTS_FILE, parts)
-    manifest = {
-        "format": FORMAT,
-        "num_windows": len(snapshot),
-        "segments": [_entry_of(segment, previous) for segment, _ in kept] + written,
-        "structure": {"trained": None},
-        "files": measured_files(folder),
-    }
-    write_whole(folder / GENERATION_FILE, sealed(manifest))
-    manifest["structure"] = made_for(
-        Generation.open(folder),
-        previous.manifest["structure"] if previous else None,
+    segments = (*(_entry_of(segment, previous) for segment, _ in kept), *written)
+    manifest = Manifest(len(snapshot), segments, UNMEASURED, describe_files(folder.iterdir()))
+    structure = make_structure(
+        Generation.of_manifest(folder, manifest),
+        previous.manifest.structure if previous else None,
         how.config,
-        how.progress,
-        how.tell,
+        how.listen,
     )
-    write_whole(folder / GENERATION_FILE, sealed(manifest))
+    replace(manifest, structure=structure).write(folder / GENERATION_FILE)
     _publish(index, folder, previous)
     return Generation.current(store)
 
@@ -215,10 +211,10 @@ def _reuse(
     return kept, ~contains(np.sort(np.concatenate([live[:0], *held])), ids)
 
 
-def _entry_of(segment: Segment, previous: Generation | None) -> dict[str, Any]:
+def _entry_of(segment: Segment, previous: Generation | None) -> SegmentEntry:
     """Return what the previous manifest says of a segment: a new digest would hide damage."""
-    entries = previous.manifest["segments"] if previous else ()
-    return next(dict(entry) for entry in entries if entry["name"] == segment.name)
+    entries = previous.manifest.segments if previous else ()
+    return next(entry for entry in entries if entry.name == segment.name)
 
 
 def _write_rows(
@@ -272,17 +268,15 @@ def _remove_unused(index: Path, kept: Iterable[str]) -> None:
         if folder.is_dir() and folder.name not in needed:
             shutil.rmtree(folder, ignore_errors=True)
     manifests = [found for name in kept if (found := _manifest(index / name))]
-    named = {entry["name"] for manifest in manifests for entry in manifest["segments"]}
+    named = {entry.name for manifest in manifests for entry in manifest.segments}
     for folder in (index / SEGMENTS_FOLDER).iterdir():
         if folder.name not in named:
             shutil.rmtree(folder, ignore_errors=True)
-    remove_unused_lists(index, [manifest["structure"] for manifest in manifests])
+    remove_unused_lists(index, [manifest.structure for manifest in manifests])
 
 
-def _manifest(generation: Path) -> dict[str, Any] | None:
+def _manifest(generation: Path) -> Manifest | None:
     """Return what a generation needs; None if it is damaged, so that it cannot be opened."""
-    try:
-        manifest = read_sealed(generation / GENERATION_FILE)
-    except (StoreError, OSError):
-        return None
-    return manifest if manifest.get("format") == FORMAT else None
+    with suppress(StoreError):
+        return Manifest.read(generation / GENERATION_FILE)
+    return None

@@ -90,7 +90,7 @@ def overview(path: Path) -> Overview:
         num_parts=len(parts),
         num_dead_windows=sum(part.num_windows for part in parts) - len(windows.window_id),
         num_indexed=generation.num_windows if generation else None,
-        index_kind=generation.manifest["structure"].get("kind", "exact") if generation else None,
+        index_kind=generation.manifest.structure.kind or "exact" if generation else None,
         num_new_parts=len(names - set(generation.parts)) if generation else len(names),
         statuses=dict(_counted(files, "status")),
         failures={(stage, why): n for stage, why, n in _counted(failed, "stage", "reason")},

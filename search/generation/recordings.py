@@ -1,0 +1,147 @@
+"""Where recordings are: the one way from a recording's id to its paths."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from indexer.arrays import ID_DTYPE, Ids, Integers, Mask, contains, id_bytes, ids_from_column
+from indexer.paths import local_path, text_from_bytes
+from indexer.store.part import reading
+
+
+class Recordings:
+    """The places of each recording: an Arrow file, memory-mapped, sorted by recording_id."""
+
+    def __init__(self, path: Path) -> None:
+        """Open a file that is known to be as it was written: Arrow trusts every offset in it."""
+        with reading(path):
+            self._table = pa.ipc.open_file(pa.memory_map(str(path))).read_all().combine_chunks()
+            self._ids = ids_from_column(self._table["recording_id"])
+
+    @property
+    def table(self) -> pa.Table:
+        """Columns recording_id, library_id and path: a row for each place of a recording."""
+        return self._table
+
+    @property
+    def ids(self) -> Ids:
+        """(num_places,) the recording at each place."""
+        return self._ids
+
+    def rows_of(self, recording_id: bytes) -> pa.Table:
+        """Return the rows of `table` with a recording's places; none if it is unknown."""
+        wanted = np.array(recording_id, ID_DTYPE)
+        low, high = (int(np.searchsorted(self._ids, wanted, side)) for side in ("left", "right"))
+        return self._table.slice(low, high - low)
+
+    def first_rows(self, recording_ids: Ids) -> Integers:
+        """Return (n,) the row of `table` with the first place of each recording; -1 if unknown."""
+        at = np.searchsorted(self._ids, recording_ids)
+        known = contains(self._ids, recording_ids)
+        return np.where(known, at, -1)
+
+
+@dataclass(frozen=True, slots=True)
+class PlaceColumns:
+    """The places of all recordings as columns: those of one recording one after the other.
+
+    Attributes:
+        paths: (num_places,) text, relative to the library, as stored.
+        libraries: (num_places,) text: last known root of the library; null if there is none.
+        starts: (num_recordings,) first place of each recording.
+    """
+
+    paths: pa.Array
+    libraries: pa.Array
+    starts: Integers
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def absolute_paths(self) -> pa.Array:
+        """Return (num_places,) absolute paths as text; null where the root is not known."""
+        return pc.binary_join_element_wise(pc.utf8_rtrim(self.libraries, "/"), self.paths, "/")
+
+    def anywhere(self, mask: Mask) -> Mask:
+        """Return (num_places,) what holds at any place of the same recording."""
+        if not len(self):
+            return mask
+        counts = np.diff(np.append(self.starts, len(self)))
+        return np.repeat(np.logical_or.reduceat(mask, self.starts), counts)
+
+
+class Places:
+    """Where recordings are on this machine, if their libraries are where they were last seen."""
+
+    def __init__(self, recordings: Recordings, roots: Mapping[str, Path]) -> None:
+        """Join recordings with their libraries; nothing is computed yet.
+
+        Args:
+            recordings: Of a generation.
+            roots: library_id → its last known root.
+        """
+        self._recordings = recordings
+        self._roots = roots
+
+    def paths(self, recording_id: bytes) -> tuple[Path, ...]:
+        """Return all paths of a recording, sorted; none if it is unknown.
+
+        What is in a library whose root nobody knows is in "(library ID)".
+        """
+        places = self._recordings.rows_of(recording_id).to_pylist()
+        found = {self._root(one["library_id"]) / local_path(one["path"]) for one in places}
+        return tuple(sorted(found))
+
+    def first_paths(self, recording_ids: Ids) -> pa.Array:
+        """Return the first path of each recording as text; each is looked up once.
+
+        Args:
+            recording_ids: (n,) ids, all of them of known recordings.
+
+        Returns:
+            (n,) strings, as `path_text` writes paths.
+        """
+        distinct, which = np.unique(recording_ids, return_inverse=True)
+        rows = self._recordings.table.take(pa.array(self._recordings.first_rows(distinct)))
+        libraries = rows["library_id"].combine_chunks().dictionary_encode()
+        roots = [path_text(self._root(one)).rstrip("/") for one in libraries.dictionary.to_pylist()]
+        of_each = pa.array(roots, pa.string()).take(libraries.indices)
+        paths = pc.binary_join_element_wise(of_each, rows["path"].combine_chunks(), "/")
+        return paths.take(pa.array(which))
+
+    @cached_property
+    def columns(self) -> PlaceColumns:
+        """The places of all recordings, for filters: computed when it is first asked for."""
+        table, ids = self._recordings.table, self._recordings.ids
+        texts = pa.array([path_text(root) for root in self._roots.values()], pa.string())
+        known = pa.array(list(self._roots), pa.string())
+        number = pc.index_in(table["library_id"].combine_chunks(), value_set=known)
+        is_first = np.append(np.ones(len(ids[:1]), bool), ids[1:] != ids[:-1])
+        return PlaceColumns(
+            paths=table["path"].combine_chunks(),
+            libraries=texts.take(number),
+            starts=np.flatnonzero(is_first),
+        )
+
+    def _root(self, library_id: str) -> Path:
+        return self._roots.get(library_id, Path(f"(library {library_id})"))
+
+
+def path_text(path: Path) -> str:
+    r"""Return a path as text: bytes that are not UTF-8, and the backslash, as `\xNN`."""
+    return text_from_bytes(os.fsencode(path))
+
+
+def hex_ids(recording_ids: Ids) -> pa.Array:
+    """Return (n,) ids of recordings in hex, as strings."""
+    distinct, which = np.unique(recording_ids, return_inverse=True)
+    in_hex = pa.array([id_bytes(one).hex() for one in distinct], pa.string())
+    return in_hex.take(pa.array(which))

@@ -1,0 +1,194 @@
+"""Exact answers: the products of a question with every row that may be a hit, and their scores."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import faiss
+import numpy as np
+
+from indexer.arrays import Float32, Integers, Mask
+from indexer.store.schema import EMBEDDING_DIM
+from search.generation.segments import Generation, Segment
+
+#: How far the float32 product of two vectors of length 1 may be from the true one, in whatever
+#: order it is summed: 768 roundings of 2^-24.
+_ROUNDING = EMBEDDING_DIM * 2.0**-24
+#: Rows fetched beyond k, so that the boundary can be seen.
+_MARGIN = 16
+#: Rows whose products are held at a time: 25 MB in float64.
+_BLOCK_ROWS = 4096
+#: Rows that many vectors are multiplied with at a time: 0.2 GB.
+_KNN_ROWS = 1 << 16
+#: Vectors up to this number are multiplied row by row where the rows lie; more are worth a copy.
+_FEW_VECTORS = 4
+#: Where so many rows of a segment are allowed, reading all of them in order is quicker: one core
+#: read 100,000 of 200,000 picked rows in the time in which it read all 200,000.
+_MOST = 0.6
+#: Rows whose products one core computes in some 10 ms; see the same in `lists`.
+_ROWS_WORTH_SHARING = 1 << 16
+
+
+def score_rows(generation: Generation, vectors: Float32, rows: Integers) -> Float32:
+    """Return the score of some rows: the highest cosine similarity to any of the vectors.
+
+    This makes every score that is shown, with `score_pairs`. It sums row by row in float64, so that
+    a row's score does not depend on how it was found or on which rows it was computed with.
+
+    Args:
+        generation: The rows.
+        vectors: (q, 768) float32 of length 1.
+        rows: (n,) positions in the generation.
+
+    Returns:
+        (n,) float32 from -1 to 1; -inf for rows that are not numbers.
+    """
+    best = np.full(len(rows), -np.inf)
+    for first in range(0, len(rows), _BLOCK_ROWS):
+        block = slice(first, first + _BLOCK_ROWS)
+        stored = generation.vectors(rows[block]).astype(np.float64)
+        for vector in vectors:
+            np.fmax(best[block], _multiply(stored, vector), out=best[block])
+    return np.asarray(np.where(np.isneginf(best), best, np.clip(best, -1, 1)), np.float32)
+
+
+def score_pairs(generation: Generation, vectors: Float32, rows: Integers) -> Float32:
+    """Return (n, m) scores as `score_rows` gives them, of m rows for each vector; -inf for -1."""
+    scores = np.empty(rows.shape, np.float32)
+    step = max(1, _BLOCK_ROWS // rows.shape[1])
+    for first in range(0, len(rows), step):
+        block = rows[first : first + step]
+        stored = generation.vectors(np.maximum(block, 0).ravel()).astype(np.float64)
+        shaped = stored.reshape(*block.shape, EMBEDDING_DIM)
+        products = _multiply(shaped, vectors[first : first + step, None])
+        scores[first : first + step] = np.where(block < 0, -np.inf, np.minimum(products, 1))
+    return np.where(np.isnan(scores), -np.inf, scores)
+
+
+def find_near(generation: Generation, vectors: Float32, k: int, masks: Sequence[Mask]) -> Integers:
+    """Return all rows that may be among the k nearest to any vector, by the products of all rows.
+
+    Args:
+        generation: The rows.
+        vectors: (q, 768) float32 of length 1.
+        k: How many rows are wanted.
+        masks: A (num_rows,) mask for each segment: which rows may be found.
+    """
+    rows, near = [np.empty(0, np.int64)], [np.empty(0, np.float32)]
+    for start, segment, mask in _segments(generation, masks):
+        at = np.flatnonzero(mask)
+        rows.append(start + at)
+        near.append(_nearness(vectors, segment.vectors, at))
+    all_rows, all_near = np.concatenate(rows), np.concatenate(near)
+    all_near[np.isnan(all_near)] = -np.inf
+    # The k-th score may be one rounding below the k-th of these, and so may each that beats it.
+    bound = np.partition(all_near, -k)[-k] - 2 * _ROUNDING if len(all_near) > k else -np.inf
+    return all_rows[(all_near >= bound) & (all_near > -np.inf)]
+
+
+def find_near_each(
+    generation: Generation, vectors: Float32, k: int, masks: Sequence[Mask]
+) -> tuple[Integers, Mask]:
+    """Find rows that may be among the k nearest to each vector, by the products of all rows.
+
+    Returns:
+        (n, m) rows, -1 where there is none; and (n,) for which vectors others may be as near.
+    """
+    near, rows = _multiply_all(generation, vectors, k + _MARGIN, masks)
+    bound = np.partition(near, -k, axis=1)[:, -k] - 2 * _ROUNDING
+    last = near.min(1)
+    return rows, (last >= bound) & (last > -np.inf)
+
+
+def keep_best(scores: Float32, rows: Integers, k: int) -> tuple[Float32, Integers]:
+    """Return the k best columns of each line of scores and rows, in any order."""
+    if scores.shape[1] <= k:
+        return scores, rows
+    scores = np.where(np.isnan(scores) | (rows < 0), -np.inf, scores)
+    at = np.argpartition(scores, -k, axis=1)[:, -k:]
+    return np.take_along_axis(scores, at, 1), np.take_along_axis(rows, at, 1)
+
+
+def _multiply_all(
+    generation: Generation, vectors: Float32, k: int, masks: Sequence[Mask]
+) -> tuple[Float32, Integers]:
+    """Return the (n, k) best float32 products, and their rows, -1 where there are fewer."""
+    best = np.full((len(vectors), k), -np.inf, np.float32)
+    rows = np.full((len(vectors), k), -1, np.int64)
+    for start, segment, mask in _segments(generation, masks):
+        at = np.flatnonzero(mask)
+        for first in range(0, len(at), _KNN_ROWS):
+            block = at[first : first + _KNN_ROWS]
+            is_run = block[-1] - block[0] == len(block) - 1
+            stored = segment.vectors[block[0] : block[-1] + 1] if is_run else segment.vectors[block]
+            near, found = faiss.knn(
+                vectors, stored, min(k, len(block)), metric=faiss.METRIC_INNER_PRODUCT
+            )
+            found = np.where(found < 0, -1, start + block[found])
+            both = np.concatenate([best, near], 1), np.concatenate([rows, found], 1)
+            best, rows = keep_best(*both, k)
+    return best, rows
+
+
+def _segments(generation: Generation, masks: Sequence[Mask]) -> Iterator[tuple[int, Segment, Mask]]:
+    """Yield (first row, segment, mask) of the segments that have allowed rows."""
+    for start, segment, mask in zip(
+        generation.starts.tolist(), generation.segments, masks, strict=False
+    ):
+        if mask.any():
+            yield start, segment, mask
+
+
+def _multiply(stored: Any, vectors: Any) -> Any:
+    """Return products in float64, each summed by itself: `@` would sum as the shape suits it."""
+    with np.errstate(invalid="ignore"):
+        return (stored * vectors).sum(-1)
+
+
+def _nearness(vectors: Float32, stored: Float32, rows: Integers) -> Float32:
+    """Return (n,) the best float32 product of some stored rows with any of the vectors."""
+    if len(rows) > _MOST * len(stored):
+        return _nearness_of_blocks(vectors, stored, slice(None), len(stored))[rows]
+    if len(vectors) > _FEW_VECTORS:
+        return _nearness_of_blocks(vectors, stored, rows, len(rows))
+    near = _nearness_in_place(vectors[0], stored, rows)
+    for vector in vectors[1:]:
+        np.fmax(near, _nearness_in_place(vector, stored, rows), out=near)
+    return near
+
+
+def _nearness_of_blocks(
+    vectors: Float32, stored: Float32, rows: Integers | slice, num_rows: int
+) -> Float32:
+    """The same by matrix products."""
+    near = np.empty(num_rows, np.float32)
+    for first in range(0, num_rows, _BLOCK_ROWS):
+        block = slice(first, first + _BLOCK_ROWS)
+        picked = stored[block] if isinstance(rows, slice) else stored[rows[block]]
+        with np.errstate(invalid="ignore", over="ignore"):
+            near[block] = (picked @ vectors.T).max(1)
+    return near
+
+
+def _nearness_in_place(vector: Float32, stored: Float32, rows: Integers) -> Float32:
+    """Return (n,) products of a vector with rows that are read where they are."""
+    all_cores = faiss.omp_get_max_threads()
+    num_cores = all_cores if len(rows) > _ROWS_WORTH_SHARING else 1
+    each = -(-len(rows) // num_cores)
+    padded = np.full((num_cores, each), rows[-1])  # FAISS shares out queries, not rows
+    padded.ravel()[: len(rows)] = rows
+    copies = np.tile(vector, (num_cores, 1))
+    products = np.empty((num_cores, each), np.float32)
+    faiss.omp_set_num_threads(num_cores)  # of this thread; it would wait for idle ones as well
+    faiss.fvec_inner_products_by_idx(
+        faiss.swig_ptr(products),
+        faiss.swig_ptr(copies),
+        faiss.swig_ptr(stored),
+        faiss.swig_ptr(padded),
+        EMBEDDING_DIM,
+        num_cores,
+        each,
+    )
+    faiss.omp_set_num_threads(all_cores)
+    return products.ravel()[: len(rows)]

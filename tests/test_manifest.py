@@ -1,0 +1,182 @@
+"""A generation's manifest: what old code wrote comes back byte for byte, and nonsense is damage."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from indexer.errors import DamagedStoreError, StoreError
+from indexer.store.disk import read_sealed, sealed
+from search.generation.manifest import (
+    GENERATION_FILE,
+    Calibration,
+    FileEntry,
+    Level,
+    ListsEntry,
+    Manifest,
+    SegmentEntry,
+    Structure,
+    describe_files,
+    digests,
+)
+
+GOLDEN = Path(__file__).parent / "golden" / "store-0.1.0" / "index"
+DIGEST = "ab" * 32
+FILES = {"a.raw": [7, DIGEST]}
+
+#: As 0.1.0 writes it for a store with lists.
+DOCUMENT: dict[str, Any] = {
+    "format": 3,
+    "num_windows": 600,
+    "segments": [{"name": "c" * 32, "num_rows": 601, "num_columns": 672, "files": FILES}],
+    "structure": {
+        "trained": "d" * 32,
+        "kind": "sq8",
+        "num_rows": 500,
+        "distance": 0.25,
+        "fetch": 1.5,
+        "files": {"trained.faiss": [9, DIGEST]},
+        "calibration": {
+            "target": 0.95,
+            "num_rows": 600,
+            "exact_row_ms": 0.001,
+            "levels": [{"share": 1.0, "reach": 0.1, "effort": 16, "recall": 0.97, "ms": 0.5}],
+        },
+    },
+    "files": {"parts.txt": [0, DIGEST]},
+}
+MANIFEST = Manifest(
+    num_windows=600,
+    segments=(SegmentEntry("c" * 32, 601, 672, {"a.raw": FileEntry(7, DIGEST)}),),
+    structure=Structure(
+        Calibration(0.95, 600, 0.001, (Level(1.0, 0.1, 16, 0.97, 0.5),)),
+        ListsEntry("d" * 32, "sq8", 500, 0.25, 1.5, {"trained.faiss": FileEntry(9, DIGEST)}),
+    ),
+    files={"parts.txt": FileEntry(0, DIGEST)},
+)
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    """Where the manifest of a generation is."""
+    folder = tmp_path / "store" / "index" / "00000001-0123abcd"
+    folder.mkdir(parents=True)
+    return folder / GENERATION_FILE
+
+
+def test_manifest_is_read_as_what_it_says(file: Path) -> None:
+    file.write_bytes(sealed(DOCUMENT))
+    assert Manifest.read(file) == MANIFEST
+
+
+def test_manifest_is_written_as_before(file: Path) -> None:
+    MANIFEST.write(file)
+    assert file.read_bytes() == sealed(DOCUMENT)
+
+
+def test_manifest_without_lists_is_written_as_before(file: Path) -> None:
+    [old] = GOLDEN.glob(f"*/{GENERATION_FILE}")
+    manifest = Manifest.read(old)
+    assert (manifest.structure.lists, manifest.structure.kind) == (None, None)
+    manifest.write(file)
+    assert file.read_bytes() == old.read_bytes()
+
+
+def changed(document: Any, path: tuple[Any, ...], change: Callable[[Any, Any], None]) -> Any:
+    """Return a copy of a document in which one place is changed."""
+    copy = dict(document) if isinstance(document, dict) else list(document)
+    if len(path) == 1:
+        change(copy, path[0])
+    else:
+        copy[path[0]] = changed(copy[path[0]], path[1:], change)
+    return copy
+
+
+def paths_of(document: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
+    """Return the way to every value in a document, but to what has a digest as its name."""
+    items = document.items() if isinstance(document, dict) else enumerate(document)
+    found = []
+    for key, value in items:
+        found.append((*path, key))
+        if isinstance(value, (dict, list)):
+            found += paths_of(value, (*path, key))
+    return found
+
+
+def remove(holder: Any, key: Any) -> None:
+    del holder[key]
+
+
+def put(value: object) -> Callable[[Any, Any], None]:
+    return lambda holder, key: holder.__setitem__(key, value)
+
+
+FIELDS = [path for path in paths_of(DOCUMENT) if path != ("format",)]
+#: Where less is still a manifest: an entry of a list or of `files`, and null for no lists.
+OPTIONAL = {
+    ("segments", 0),
+    ("segments", 0, "files", "a.raw"),
+    ("structure", "files", "trained.faiss"),
+    ("structure", "calibration", "levels", 0),
+    ("files", "parts.txt"),
+}
+
+
+@pytest.mark.parametrize("path", [path for path in FIELDS if path not in OPTIONAL])
+def test_manifest_without_a_field_is_damage(file: Path, path: tuple[Any, ...]) -> None:
+    file.write_bytes(sealed(changed(DOCUMENT, path, remove)))
+    with pytest.raises(DamagedStoreError, match=GENERATION_FILE):
+        Manifest.read(file)
+
+
+@pytest.mark.parametrize("value", [True, [None], {"": 0}, "../x"])
+@pytest.mark.parametrize("path", FIELDS)
+def test_manifest_with_a_wrong_field_is_damage(
+    file: Path, path: tuple[Any, ...], value: object
+) -> None:
+    if path[-2:-1] and path[-1] == 1 and value == "../x":
+        return  # a digest that nothing has: the file will be found damaged
+    file.write_bytes(sealed(changed(DOCUMENT, path, put(value))))
+    with pytest.raises(DamagedStoreError, match=GENERATION_FILE):
+        Manifest.read(file)
+
+
+@pytest.mark.parametrize("name", ["", ".", "..", "../x", "a/b", "\0", "/etc/passwd", ".tmp-a"])
+def test_manifest_that_names_files_elsewhere_is_damage(file: Path, name: str) -> None:
+    for path in (("segments", 0, "name"), ("structure", "trained")):
+        file.write_bytes(sealed(changed(DOCUMENT, path, put(name))))
+        with pytest.raises(DamagedStoreError, match="no name of a file"):
+            Manifest.read(file)
+    file.write_bytes(sealed({**DOCUMENT, "files": {name: [0, DIGEST]}}))
+    with pytest.raises(DamagedStoreError, match="no name of a file"):
+        Manifest.read(file)
+
+
+@pytest.mark.parametrize("number", [2, 4, None, "3"])
+def test_manifest_of_another_version_says_what_helps(file: Path, number: object) -> None:
+    file.write_bytes(sealed({**DOCUMENT, "format": number}))
+    with pytest.raises(StoreError, match="another version") as caught:
+        Manifest.read(file)
+    assert (caught.value.about, caught.value.value) == ("build", file.parents[2])
+
+
+def test_manifest_that_is_missing_is_damage(file: Path) -> None:
+    with pytest.raises(DamagedStoreError, match="missing"):
+        Manifest.read(file)
+
+
+def test_describe_files_has_the_size_and_digest_of_each(file: Path) -> None:
+    file.write_bytes(b"abc")
+    files = describe_files([file])
+    digest = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"  # FIPS 180-2, B.1
+    assert files == {GENERATION_FILE: FileEntry(3, digest)}
+    assert digests(files) == {GENERATION_FILE: digest}
+
+
+def test_manifest_reads_what_it_wrote(file: Path) -> None:
+    MANIFEST.write(file)
+    assert Manifest.read(file) == MANIFEST
+    assert read_sealed(file) == DOCUMENT

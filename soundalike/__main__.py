@@ -14,6 +14,7 @@ from typer.exceptions import TyperException
 from indexer.errors import ExpressionError, SoundalikeError
 from indexer.paths import printable
 from soundalike.cli import app as cli
+from soundalike.hints import with_hint
 
 #: What the command line library returns after Ctrl-C: 128 + SIGINT.
 _INTERRUPTED = 130
@@ -40,7 +41,7 @@ def main() -> None:
     except ExpressionError as error:
         code = _complain(*error.lines, code=1)
     except SoundalikeError as error:
-        code = _complain(str(error), code=1)
+        code = _complain(with_hint(error), code=1)
     except TyperException as error:
         context = getattr(error, "ctx", None)
         command = context.command_path if context else cli.app.info.name

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import faiss
 import pytest
@@ -16,6 +18,7 @@ import torch
 from indexer.embedding.extractor import Extractor
 from indexer.model.checkpoint import Checkpoint, load_checkpoint, state_digest
 from indexer.model.convnext import ConvNeXt
+from soundalike.__main__ import main
 
 # Two processes run tests, on two cores: threads that wait for each other would be slower by far.
 faiss.omp_set_num_threads(1)
@@ -41,6 +44,38 @@ def tiny_extractor(tiny_checkpoint: Checkpoint) -> Extractor:
 @pytest.fixture(scope="session")
 def demo_extractor() -> Extractor:
     return Extractor(load_checkpoint("demo"), device="cpu")
+
+
+class Outcome(NamedTuple):
+    """What a command left: its exit code, and what it printed."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def data(self) -> Any:
+        """What it printed as JSON."""
+        return json.loads(self.out)
+
+
+Run = Callable[..., Outcome]
+
+
+@pytest.fixture
+def run(capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Run:
+    """Run the command in this process, as the installed script does; it ends with `code`."""
+
+    def call(*words: object, code: int = 0) -> Outcome:
+        monkeypatch.setattr(sys, "argv", ["soundalike", *map(str, words)])
+        with pytest.raises(SystemExit) as stopped:
+            main()
+        told = capfd.readouterr()
+        outcome = Outcome(int(stopped.value.code or 0), told.out, told.err)
+        assert outcome.code == code, f"exit code {outcome.code}, not {code}: {told.err}"
+        return outcome
+
+    return call
 
 
 @pytest.fixture

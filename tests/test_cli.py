@@ -2,50 +2,23 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 import pytest
 import safetensors.torch
 import soundfile
-from conftest import REPOSITORY
+from conftest import REPOSITORY, Outcome, Run
 from synthetic import write_tone
 
 from indexer.store.reader import Store
 from indexer.tags import TagVocabulary
-from soundalike.__main__ import main
 
 SAMPLES = REPOSITORY / "data" / "samples"
-
-
-class Outcome(NamedTuple):
-    code: int
-    out: str
-    err: str
-
-
-Run = Callable[..., Outcome]
-
-
-@pytest.fixture
-def run(capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Run:
-    """Run the command in this process, as the installed script does."""
-
-    def call(*words: object) -> Outcome:
-        monkeypatch.setattr(sys, "argv", ["soundalike", *map(str, words)])
-        with pytest.raises(SystemExit) as stopped:
-            main()
-        captured = capfd.readouterr()
-        return Outcome(int(stopped.value.code or 0), captured.out, captured.err)
-
-    return call
 
 
 @pytest.fixture(scope="module")
@@ -83,7 +56,6 @@ def test_help_names_every_command_and_teaches_the_first_two(run: Run) -> None:
     for name in commands:
         assert f"  {name} " in outcome.out
     assert "soundalike index FOLDER" in outcome.out
-    assert outcome.code == 0
 
 
 @pytest.mark.parametrize(
@@ -103,33 +75,35 @@ def test_help_names_every_command_and_teaches_the_first_two(run: Run) -> None:
 )
 def test_help_of_a_command_has_an_example(run: Run, name: str) -> None:
     outcome = run(name, "--help")
-    assert outcome.code == 0
     assert f"soundalike {name} " in outcome.out.partition("Usage:")[2].partition("\n")[2]
 
 
-def test_help_is_fast_because_nothing_heavy_is_imported() -> None:
+@pytest.mark.parametrize("words", [[], ["search"], ["index"], ["batch"], ["export", "labels"]])
+def test_help_is_fast_because_nothing_heavy_is_imported(words: list[str]) -> None:
     code = (
-        "import sys; sys.argv = ['soundalike', '--help']\n"
+        f"import sys; sys.argv = {['soundalike', *words, '--help']}\n"
         "from soundalike.__main__ import main\n"
         "try: main()\n"
         "except SystemExit: pass\n"
-        "heavy = {'torch', 'faiss', 'pyarrow', 'av'} & set(sys.modules)\n"
-        "assert not heavy, heavy"
+        "heavy = {'numpy', 'torch', 'faiss', 'pyarrow', 'av', 'lark'} & set(sys.modules)\n"
+        "print(sorted(heavy), file=sys.stderr)"
     )
-    subprocess.run([sys.executable, "-c", code], check=True, cwd=REPOSITORY, capture_output=True)
+    result = subprocess.run(
+        [sys.executable, "-c", code], check=True, cwd=REPOSITORY, capture_output=True, text=True
+    )
+    assert result.stdout.startswith("Usage: soundalike")
+    assert result.stderr == "[]\n"
 
 
 def test_index_again_reads_nothing(run: Run, animals: Path, store: Path) -> None:
     outcome = run("index", animals, "--store", store, "--workers", "0")
-    assert outcome.code == 0
     assert "embedded 0 files" in outcome.out
     assert "20 unchanged" in outcome.out
     assert "1 failed before" in outcome.out
 
 
 def test_index_json_is_a_report(run: Run, animals: Path, store: Path) -> None:
-    outcome = run("index", animals, "--store", store, "--workers", "0", "--format", "json")
-    report = json.loads(outcome.out)
+    report = run("index", animals, "--store", store, "--workers", "0", "--format", "json").data
     assert report["num_unchanged"] == 20
     stages = {"decode", "to_device", "network", "to_host", "write", "embed", "total"}
     assert set(report["seconds"]) == stages
@@ -144,22 +118,18 @@ def test_extract_then_build_is_index_in_two_steps(run: Run, tmp_path: Path) -> N
     write_tone(tmp_path / "library" / "a.wav", 1.0)
     store = tmp_path / "two.soundalike"
     words = ("--checkpoint", "demo", "--workers", "0", "--frames", "none")
-    assert run("extract", tmp_path / "library", store, *words).code == 0
-    missing = run("search", store, "--tag", "Speech")
-    assert (missing.code, missing.err) == (
-        1,
-        f"soundalike: {store} has no index yet; 'soundalike build {store}' makes one\n",
-    )
+    run("extract", tmp_path / "library", store, *words)
+    told = run("search", store, "--tag", "Speech", code=1).err
+    assert told == f"soundalike: {store} has no index yet; 'soundalike build {store}' makes one\n"
     assert "1 window, exact index" in run("build", store).out
-    assert json.loads(run("build", store, "--format", "json").out)["windows"] == 1
-    assert run("search", store, "--not-tag", "Speech").code == 0
+    assert run("build", store, "--format", "json").data["windows"] == 1
+    run("search", store, "--not-tag", "Speech")
 
 
 def test_search_by_file_leaves_the_query_out_and_shows_both_copies(
     run: Run, animals: Path, store: Path
 ) -> None:
     outcome = run("search", store, animals / "goat.ogg", "-k", "20")
-    assert outcome.code == 0
     assert "goat.ogg" not in outcome.out
     lines = outcome.out.splitlines()
     assert lines[0].split() == ["rank", "score", "file", "time", "heard"]
@@ -169,7 +139,7 @@ def test_search_by_file_leaves_the_query_out_and_shows_both_copies(
 
 def test_search_include_self_finds_the_query_first(run: Run, animals: Path, store: Path) -> None:
     words = ("-k", "1", "--include-self", "--format", "json")
-    (hit,) = json.loads(run("search", store, animals / "goat.ogg", *words).out)
+    (hit,) = run("search", store, animals / "goat.ogg", *words).data
     assert hit["paths"] == [str(animals / "goat.ogg")]
     assert hit["score"] == pytest.approx(1.0, abs=1e-4)
 
@@ -177,20 +147,16 @@ def test_search_include_self_finds_the_query_first(run: Run, animals: Path, stor
 def test_search_by_window_id_equals_search_by_its_file(
     run: Run, animals: Path, store: Path
 ) -> None:
-    own = run(
-        "search", store, animals / "goat.ogg", "-k", "1", "--include-self", "--format", "json"
-    )
-    window_id = json.loads(own.out)[0]["window_id"]
-    by_id = json.loads(run("search", store, window_id, "--format", "json").out)
-    by_file = json.loads(run("search", store, animals / "goat.ogg", "--format", "json").out)
+    words = ("-k", "1", "--include-self", "--format", "json")
+    window_id = run("search", store, animals / "goat.ogg", *words).data[0]["window_id"]
+    by_id = run("search", store, window_id, "--format", "json").data
+    by_file = run("search", store, animals / "goat.ogg", "--format", "json").data
     assert [hit["window_id"] for hit in by_id] == [hit["window_id"] for hit in by_file]
 
 
 def test_search_filtered_by_tag_gives_only_windows_that_have_it(run: Run, store: Path) -> None:
-    outcome = run(
-        "search", store, "--tag", "dog", "--not-tag", "Howl", "-k", "50", "--format", "json"
-    )
-    hits = json.loads(outcome.out)
+    words = ("--tag", "dog", "--not-tag", "Howl", "-k", "50", "--format", "json")
+    hits = run("search", store, *words).data
     assert hits
     snapshot = Store.open(store).snapshot()
     tags = dict(zip(snapshot.windows.window_id.tolist(), snapshot.tags(np.arange(19)), strict=True))
@@ -205,7 +171,7 @@ def test_search_filtered_by_tag_gives_only_windows_that_have_it(run: Run, store:
 
 def test_search_formats_agree(run: Run, animals: Path, store: Path) -> None:
     words = ("search", store, animals / "goat.ogg", "-k", "3", "--format")
-    hits = json.loads(run(*words, "json").out)
+    hits = run(*words, "json").data
     rows = run(*words, "csv").out.splitlines()
     playlist = run(*words, "m3u").out.splitlines()
     assert rows[0] == "rank,score,path,start_s,end_s,window_id,tags"
@@ -219,8 +185,7 @@ def test_search_formats_agree(run: Run, animals: Path, store: Path) -> None:
 def test_search_copy_to_collects_the_spans(
     run: Run, animals: Path, store: Path, tmp_path: Path
 ) -> None:
-    outcome = run("search", store, animals / "goat.ogg", "-k", "3", "--copy-to", tmp_path / "out")
-    assert outcome.code == 0
+    run("search", store, animals / "goat.ogg", "-k", "3", "--copy-to", tmp_path / "out")
     copies = sorted((tmp_path / "out").iterdir())
     assert [copy.name[:4] for copy in copies] == ["001_", "002_", "003_"]
     assert all(soundfile.info(copy).duration > 0.1 for copy in copies)
@@ -233,7 +198,6 @@ def test_search_nothing_matches_says_so_and_is_no_error(run: Run, store: Path) -
 
 def test_tag_prints_what_is_heard(run: Run, animals: Path) -> None:
     outcome = run("tag", animals / "dog.ogg", "--checkpoint", "demo", "--top", "2")
-    assert outcome.code == 0
     lines = outcome.out.splitlines()
     assert lines[0] == str(animals / "dog.ogg")
     assert lines[1].strip().startswith("0:00.0 to 0:00.9")
@@ -243,10 +207,9 @@ def test_tag_prints_what_is_heard(run: Run, animals: Path) -> None:
 
 def test_tag_json_has_shapes_and_bad_files_give_exit_code_3(run: Run, animals: Path) -> None:
     files = (animals / "dog.ogg", animals / "broken.wav")
-    outcome = run("tag", *files, "--checkpoint", "demo", "--format", "json")
-    assert outcome.code == 3
+    outcome = run("tag", *files, "--checkpoint", "demo", "--format", "json", code=3)
     assert outcome.err.startswith(f"cannot listen to {animals}/broken.wav: not audio")
-    (only,) = json.loads(outcome.out)
+    (only,) = outcome.data
     assert only["windows"][0]["shapes"] == {"scene": [768], "frames": [31, 768]}
     assert only["windows"][0]["end_s"] < 1
 
@@ -255,7 +218,7 @@ def test_tags_lists_527_and_counts_those_of_a_store(run: Run, store: Path) -> No
     listed = run("tags").out.splitlines()
     assert len(listed) == 527
     assert listed[74].split() == ["74", "/m/0bt9lr", "Dog"]
-    counted = json.loads(run("tags", store, "--format", "json").out)
+    counted = run("tags", store, "--format", "json").data
     assert counted[0]["windows"] >= counted[1]["windows"] >= counted[-1]["windows"]
     assert counted[0]["name"] in {"Animal", "Domestic animals, pets", "Wild animals"}
 
@@ -264,7 +227,7 @@ def test_info_says_what_is_there_and_what_failed(run: Run, store: Path) -> None:
     outcome = run("info", store)
     assert "19 windows of 19 recordings" in outcome.out
     assert "1 x open: not audio" in outcome.out
-    data = json.loads(run("info", store, "--format", "json").out)
+    data = run("info", store, "--format", "json").data
     assert data["statuses"] == {"ok": 20, "failed": 1}
     assert data["num_indexed"] == data["num_windows"] == 19
 
@@ -272,15 +235,14 @@ def test_info_says_what_is_there_and_what_failed(run: Run, store: Path) -> None:
 def test_verify_sound_store_exits_0_and_a_flipped_byte_1(
     run: Run, store: Path, tmp_path: Path
 ) -> None:
-    assert run("verify", store).code == 0
+    run("verify", store)
     copy = tmp_path / "copy.soundalike"
     shutil.copytree(store, copy)
     (scene,) = copy.glob("parts/*/scene.parquet")
     damaged = bytearray(scene.read_bytes())
     damaged[5000] ^= 1
     scene.write_bytes(damaged)
-    outcome = run("verify", copy)
-    assert outcome.code == 1
+    outcome = run("verify", copy, code=1)
     assert outcome.out.startswith(str(scene))
 
 
@@ -289,9 +251,9 @@ def test_compact_says_what_it_removed(run: Run, tmp_path: Path) -> None:
     for number in range(3):
         write_tone(library / f"{number}.wav", 1.0, 300 + number)
     words = ("index", library, "--store", path, "--workers", "0")
-    assert run(*words, "--checkpoint", "demo").code == 0
+    run(*words, "--checkpoint", "demo")
     (library / "2.wav").unlink()
-    assert run(*words).code == 0
+    run(*words)
     before = run("search", path, "--not-tag", "Dog", "--format", "json").out
     (first, second) = run("compact", path).out.splitlines()
     assert first == "removed 1 window and 1 row of the ledger"
@@ -299,10 +261,10 @@ def test_compact_says_what_it_removed(run: Run, tmp_path: Path) -> None:
     assert " MB before; 1 part, 0." in second
     assert run("search", path, "--not-tag", "Dog", "--format", "json").out == before
     assert run("compact", path) == Outcome(0, f"{path}: nothing to compact\n", "")
-    report = json.loads(run("compact", path, "--format", "json").out)
+    report = run("compact", path, "--format", "json").data
     assert (report["num_parts_after"], report["num_windows_removed"]) == (1, 0)
     assert run("compact", path, "--quiet") == Outcome(0, "", "")
-    data = json.loads(run("info", path, "--format", "json").out)
+    data = run("info", path, "--format", "json").data
     assert (data["num_parts"], data["num_dead_windows"], data["num_new_parts"]) == (1, 0, 0)
 
 
@@ -384,8 +346,7 @@ def test_wrong_input_gives_one_line_and_the_exit_code(
     (tmp_path / "empty").mkdir()
     places = {"STORE": str(store), "LIBRARY": str(animals), "EMPTY": str(tmp_path / "empty")}
     filled = ["/".join(places.get(piece, piece) for piece in word.split("/")) for word in words]
-    outcome = run(*filled)
-    assert outcome.code == code
+    outcome = run(*filled, code=code)
     assert outcome.out == ""
     assert outcome.err.count("\n") == 1
     assert outcome.err.startswith("soundalike: ")
@@ -425,9 +386,8 @@ def test_interrupt_or_full_disk_is_one_line(
     monkeypatch.setattr("indexer.run.extract.extract", fail)
     monkeypatch.setattr("search.upkeep.overview.overview", fail)
     places = {"STORE": store, "LIBRARY": animals}
-    outcome = run(*(places.get(word, word) for word in words))
-    assert outcome.out == ""
-    assert (outcome.code, outcome.err.strip()) == (expected[0], f"soundalike: {expected[1]}")
+    outcome = run(*(places.get(word, word) for word in words), code=expected[0])
+    assert (outcome.out, outcome.err) == ("", f"soundalike: {expected[1]}\n")
 
 
 def test_output_that_nobody_reads_any_more_ends_quietly() -> None:
@@ -463,8 +423,7 @@ def test_published_checkpoint_that_cannot_be_fetched_says_where_to_put_it(
     monkeypatch.setenv("SOUNDALIKE_CHECKPOINTS", str(tmp_path / "checkpoints"))
     monkeypatch.setenv("https_proxy", "http://127.0.0.1:9")  # nothing listens there
     monkeypatch.chdir(tmp_path)
-    outcome = run("index", animals)
-    assert outcome.code == 1
+    outcome = run("index", animals, code=1)
     assert outcome.err.count("\n") == 1
     for piece in ("convnext_tiny_471mAP.pth", str(tmp_path / "checkpoints"), "--checkpoint demo"):
         assert piece in outcome.err
@@ -476,15 +435,10 @@ def test_store_of_another_checkpoint_names_what_differs(
     weights = safetensors.torch.load_file(REPOSITORY / "checkpoints" / "demo.safetensors")
     weights["head_audioset.bias"] += 1
     safetensors.torch.save_file(weights, tmp_path / "other.safetensors")
-    outcome = run(
-        "index", animals, "--store", store, "--checkpoint", tmp_path / "other.safetensors"
-    )
-    assert outcome.code == 1
+    other = ("--checkpoint", tmp_path / "other.safetensors")
+    outcome = run("index", animals, "--store", store, *other, code=1)
     assert "weights is '" in outcome.err
-    outcome = run(
-        "search", store, animals / "dog.ogg", "--checkpoint", tmp_path / "other.safetensors"
-    )
-    assert outcome.code == 1
+    outcome = run("search", store, animals / "dog.ogg", *other, code=1)
     assert "made with another checkpoint" in outcome.err
 
 
@@ -497,20 +451,20 @@ def test_hostile_file_name_is_escaped_wherever_it_is_printed(run: Run, tmp_path:
     write_tone(library / "plain.wav", 1.5, 500).rename(odd)
     store = tmp_path / "hostile.soundalike"
     words = ("--checkpoint", "demo", "--workers", "0")
-    outputs = [run("index", library, "--store", store, *words)]
+    outputs = [run("index", library, "--store", store, *words, code=3)]
     outputs += [run("search", store, "--not-tag", "Dog", "--format", f) for f in ("table", "csv")]
     outputs += [run("tag", library / hostile, "--checkpoint", "demo"), run("info", store)]
-    outputs += [run("search", store, library / "bad\x07.wav")]
+    outputs += [run("search", store, library / "bad\x07.wav", code=1)]
     for outcome in outputs:
         for text in (outcome.out, outcome.err):
             assert not {"\x1b", "\x07", "\u202e"} & set(text)
     assert r"evil\x1b[31m\x0a\u202egpj.wav" in outputs[1].out
     assert r"caf\xe9.wav" in outputs[1].out
-    assert len(json.loads(run("search", store, "--not-tag", "Dog", "--format", "json").out)) == 2
+    assert len(run("search", store, "--not-tag", "Dog", "--format", "json").data) == 2
 
 
 def test_index_of_an_empty_library_makes_no_store(run: Run, tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     store = tmp_path / "empty.soundalike"
-    assert run("index", tmp_path / "empty", "--store", store, "--checkpoint", "demo").code == 1
+    run("index", tmp_path / "empty", "--store", store, "--checkpoint", "demo", code=1)
     assert not store.exists()

@@ -17,14 +17,16 @@ import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 import webdataset
+from conftest import Run
+from listener import Listener
 from synthetic import write_tone
-from test_cli import Run, run
 from test_extract import new_store
 from test_extract import run as embed
 from torchoutil.extras.hdf import HDFDataset
 
 from indexer.embedding.extractor import Extractor
 from indexer.errors import SoundalikeError
+from indexer.progress import Step
 from indexer.store.reader import Store
 from indexer.windows import Geometry
 from search.export.captioned import Form, export_captioned
@@ -32,8 +34,6 @@ from search.export.captions import Captioned, read_audiocaps, read_clotho
 from search.export.consent import Consent
 from search.export.leaks import leak
 from search.provenance import known_checkpoint
-
-__all__ = ["run"]
 
 SPLITS = {"train": (30, 1), "val": (14, 5), "test": (16, 5)}
 #: How a clip's file is named; the first has whole seconds, the last milliseconds.
@@ -132,7 +132,7 @@ def export(caps: Caps, form: Form, folder: Path) -> Path:
 def test_export_lists_what_is_there_and_what_is_missing(
     caps: Caps, tmp_path: Path, form: Form
 ) -> None:
-    told: list[tuple[int, int]] = []
+    told = Listener()
     report = export_captioned(
         caps.store,
         "AudioCaps",
@@ -140,7 +140,7 @@ def test_export_lists_what_is_there_and_what_is_missing(
         form,
         tmp_path / "out",
         consent=Consent(is_clean=True),
-        progress=lambda *counts: told.append(counts),
+        listen=told,
     )
     for split in report.splits:
         ids = [one.file_id for one in caps.expected[split.name]]
@@ -150,8 +150,7 @@ def test_export_lists_what_is_there_and_what_is_missing(
         assert lines == caps.missing[split.name]
     assert report.num_extra == 2
     assert set(report.files) == set((tmp_path / "out").iterdir())
-    assert told[-1] == (54, 54)
-    assert len(told) == 54
+    assert told.steps == [Step("exporting", done, 54, "clip") for done in range(1, 55)]
 
 
 def test_export_parquet_comes_back(caps: Caps, tmp_path: Path) -> None:
@@ -374,10 +373,10 @@ def test_export_of_a_leak_stops_and_if_allowed_says_so_in_every_file(
     store = made_with(caps.store, "convnext-tiny-471")
     with pytest.raises(
         SoundalikeError,
-        match=r"Embed again with convnext-tiny-465-audiocaps-70 or convnext-tiny-465-audiocaps-75; "
-        r"or --allow-leak",
-    ):
+        match=r"Embed again with convnext-tiny-465-audiocaps-70 or convnext-tiny-465-audiocaps-75$",
+    ) as refused:
         export_captioned(store, "AudioCaps", caps.tables, form, tmp_path / "out")
+    assert refused.value.about == "allow_leak"
     assert not (tmp_path / "out").exists()
     report = export_captioned(
         store, "AudioCaps", caps.tables, form, tmp_path / "out", consent=Consent(allow_leak=True)
@@ -393,15 +392,12 @@ def test_export_of_a_leak_stops_and_if_allowed_says_so_in_every_file(
 
 def test_export_audiocaps_command_tells_what_is_there(caps: Caps, tmp_path: Path, run: Run) -> None:
     command = ["export", "audiocaps", caps.store.path, *caps.tables, "--output", tmp_path / "out"]
-    refused = run(*command)
-    assert refused.code == 1
+    refused = run(*command, code=1)
     assert "--checkpoint-clean, if you know that it was not; or --allow-leak" in refused.err
     told = run(*command, "--checkpoint-clean")
-    assert told.code == 0
     assert "train: 27 of 30 clips (90.0%), 27 captions; 3 missing" in told.out
     assert "in the store and in no table: 2 recordings" in told.out
-    told = run(*command, "--allow-leak", "--format", "json", "--as", "npz")
-    data = json.loads(told.out)
+    data = run(*command, "--allow-leak", "--format", "json", "--as", "npz").data
     assert data["splits"]["test"]["num_captions"] == 5 * data["splits"]["test"]["num_present"]
     assert "none of the published checkpoints" in data["leak"]
     assert "LEAK: " in run(*command, "--allow-leak").out

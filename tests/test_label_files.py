@@ -11,23 +11,23 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from conftest import Run
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from listener import Listener
 from synthetic import write_tone
-from test_cli import Run, run
 from test_extract import new_store
 from test_extract import run as embed
 
 from indexer.embedding.extractor import Extractor
 from indexer.errors import SoundalikeError, UnknownTagError
 from indexer.model.checkpoint import Checkpoint
+from indexer.progress import Step
 from indexer.store.reader import Head, Store
 from indexer.tags import TagVocabulary
 from indexer.windows import Geometry
 from search.export.label_files import export_labels, outputs_of
 from search.export.spans import Span, frame_tags, merged, spans_of_window
-
-__all__ = ["run"]
 
 NAMES = TagVocabulary.audioset().names
 
@@ -132,11 +132,9 @@ def test_export_labels_writes_a_file_for_each_recording(
 ) -> None:
     snapshot = store.snapshot()
     middle = float(np.median(frame_tags(snapshot.frames(np.array([0]))[0], store.head())))
-    told: list[tuple[int, int]] = []
-    report = export_labels(
-        store, tmp_path, form, threshold=middle, progress=lambda *counts: told.append(counts)
-    )
-    assert told == [(1, 2), (2, 2)]
+    told = Listener()
+    report = export_labels(store, tmp_path, form, threshold=middle, listen=told)
+    assert told.steps == [Step("listening", done, 2, "recording") for done in (1, 2)]
     suffix = {"audacity": ".txt", "raven": ".selections.txt", "csv": ".csv"}[form]
     wanted = expected_spans(store, store.head(), middle)
     assert {file.path for file in report.files} == {tmp_path / f"{path}{suffix}" for path in wanted}
@@ -208,8 +206,9 @@ def test_export_labels_recomputed_are_those_of_stored_frames(
 def test_export_labels_recomputed_without_the_audio_or_the_checkpoint_says_so(
     without_frames: Store, tmp_path: Path, tiny_extractor: Extractor, demo_extractor: Extractor
 ) -> None:
-    with pytest.raises(SoundalikeError, match=r"demo is not what .* was made with; give tiny"):
+    with pytest.raises(SoundalikeError, match=r"demo is not .* was made with tiny") as told:
         export_labels(without_frames, tmp_path / "labels", "csv", extractor=demo_extractor)
+    assert (told.value.about, told.value.value) == ("checkpoint", "tiny")
     (tmp_path / "library" / "one.wav").unlink()
     with pytest.raises(SoundalikeError, match="is not where it was, or has changed"):
         export_labels(without_frames, tmp_path / "labels", "csv", extractor=tiny_extractor)
@@ -225,15 +224,14 @@ def test_outputs_of_a_group_are_those_below_it() -> None:
 
 def test_export_labels_command_tells_how_many(store: Store, tmp_path: Path, run: Run) -> None:
     command = ("export", "labels", store.path, "--output", tmp_path / "labels")
-    told = run(*command, "--threshold", "0", "--tag", "Dog", "--format", "json")
-    files = json.loads(told.out)["files"]
+    files = run(*command, "--threshold", "0", "--tag", "Dog", "--format", "json").data["files"]
     assert len(files) == 2
     assert (
         f"{sum(files.values())} spans in 2 files below"
         in run(*command, "--threshold", "0", "--tag", "Dog").out
     )
     assert "0 spans in 0 files" in run(*command, "--threshold", "1").out
-    assert run(*command, "--tag", "Dgo").code == 1
+    run(*command, "--tag", "Dgo", code=1)
 
 
 # --- every window --------------------------------------------------------------------------------
@@ -275,6 +273,5 @@ def test_export_into_a_folder_that_is_not_there_is_an_error(
     store: Store, tmp_path: Path, run: Run
 ) -> None:
     for form in ("csv", "jsonl", "npy"):
-        told = run("export", form, store.path, "--output", tmp_path / "none" / "file")
-        assert told.code == 1
+        told = run("export", form, store.path, "--output", tmp_path / "none" / "file", code=1)
         assert "cannot write" in told.err

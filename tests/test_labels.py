@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import SHARED_AUDIO
+from conftest import SHARED_AUDIO, Run
 from sklearn.neighbors import KNeighborsClassifier
 from synthetic import write_tone
-from test_cli import Run, run
 from test_extract import new_store
 from test_extract import run as embed
 
@@ -26,8 +24,6 @@ from search.evaluation.labels import (
     labels_of_folders,
     read_labels,
 )
-
-__all__ = ["run"]
 
 
 def unit(vectors: np.ndarray) -> np.ndarray:
@@ -166,7 +162,7 @@ def test_eval_labels_prints_what_it_found(store: Store, run: Run) -> None:
     told = run("eval", "labels", store.path).out
     assert "22 files with 4 labels" in told
     assert "the only ones with their label, and not asked: 2 files" in told
-    data = json.loads(run("eval", "labels", store.path, "--format", "json").out)
+    data = run("eval", "labels", store.path, "--format", "json").data
     assert data["num_files"] == 22
     assert f"{data['mean_ap']:6.1%}" in told
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import json
 import math
 from pathlib import Path
 from typing import Any
@@ -11,11 +10,11 @@ from typing import Any
 import h5py
 import numpy as np
 import pytest
+from conftest import Run
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import average_precision_score, roc_auc_score
 from synthetic import write_tone
-from test_cli import Run, run
 from test_extract import new_store
 from test_extract import run as embed
 
@@ -26,8 +25,6 @@ from indexer.tags import TagVocabulary
 from search.evaluation.audioset import Segment, evaluate_audioset, read_segments
 from search.evaluation.tagging import evaluate_tagging
 from soundalike.show.evaluations import audioset_lines
-
-__all__ = ["run"]
 
 TAGS = TagVocabulary.audioset().tags
 
@@ -214,7 +211,7 @@ def test_eval_audioset_prints_figures_coverage_and_classes(
     assert "12 of 14 segments are in the store (85.7%)" in told
     assert "in the store and not in the list: 1 file" in told
     assert "tiny is not a published checkpoint" in told
-    data = json.loads(run(*command, *options, "--format", "json").out)
+    data = run(*command, *options, "--format", "json").data
     with classes.open(newline="") as file:
         rows = list(csv.DictReader(file))
     assert len(rows) == 527

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Literal
 
 from indexer.errors import SoundalikeError
+from indexer.progress import Listen, Step, ignore
 from indexer.store.reader import Store
 from search.export.captions import Captioned, read_audiocaps, read_clotho
 from search.export.consent import Consent
@@ -58,7 +59,7 @@ def export_captioned(
     folder: Path,
     *,
     consent: Consent | None = None,
-    progress: Callable[[int, int], None] | None = None,
+    listen: Listen = ignore,
 ) -> ExportReport:
     """Join a store with tables of captions, and write what the consumers of a form read.
 
@@ -71,7 +72,7 @@ def export_captioned(
         form: Of the files.
         folder: Where to; it is made, and files of an earlier export of these splits are replaced.
         consent: What is exported although it may be a leak; by default nothing is.
-        progress: Called with clips written and clips in all.
+        listen: Hears of every clip, as the step "exporting".
 
     Raises:
         SoundalikeError: If there is a leak; or no sound of any table is there; or the form needs
@@ -85,8 +86,10 @@ def export_captioned(
     source = Source(store)
     if form in _NEED_FRAMES and not source.has_frames:
         raise SoundalikeError(
-            f"{form} is made of frame embeddings, and {store.path} was made with --frames none; "
-            f"embed again with --frames pooled"
+            f"{form} is made of frame embeddings, and {store.path} keeps none; make a store that "
+            f"does",
+            about="frames",
+            value="pooled",
         )
     read, find = (
         (read_audiocaps, source.by_clip())
@@ -103,19 +106,16 @@ def export_captioned(
     files: list[Path] = []
     done = 0
     for split in joined:
-        counted = _counted(source.sounds(split), done, total, progress)
+        counted = _counted(source.sounds(split), done, total, listen)
         files += [*_id_lists(split, folder), *_WRITERS[form](split, counted, folder, provenance)]
         done += len(split.present)
     return ExportReport(tuple(joined), tuple(files), source.num_others(joined), reason)
 
 
-def _counted(
-    sounds: Iterable[Sound], done: int, total: int, progress: Callable[[int, int], None] | None
-) -> Iterable[Sound]:
+def _counted(sounds: Iterable[Sound], done: int, total: int, listen: Listen) -> Iterable[Sound]:
     for number, sound in enumerate(sounds, start=done + 1):
         yield sound
-        if progress:
-            progress(number, total)
+        listen(Step("exporting", number, total, "clip"))
 
 
 def _id_lists(split: Split, folder: Path) -> list[Path]:

@@ -30,8 +30,9 @@ class StoredFrames:
         """
         if store.identity.frames == "none":
             raise SoundalikeError(
-                f"{store.path} has no frame embeddings, and they say when a tag is heard; "
-                f"--recompute computes them from the audio, or embed again with --frames pooled"
+                f"{store.path} has no frame embeddings, and they say when a tag is heard; they "
+                f"can be computed again from the audio",
+                about="recompute",
             )
         self._snapshot = snapshot
 
@@ -56,8 +57,10 @@ class RecomputedFrames:
         """
         if extractor.checkpoint.digest != store.identity.weights:
             raise SoundalikeError(
-                f"{extractor.checkpoint.name} is not what {store.path} was made with; give "
-                f"{store.checkpoint} as --checkpoint"
+                f"{extractor.checkpoint.name} is not the checkpoint of {store.path}, which was "
+                f"made with {store.checkpoint}",
+                about="checkpoint",
+                value=store.checkpoint,
             )
         self._geometry, self._snapshot, self._extractor = (
             store.identity.geometry,
@@ -79,8 +82,8 @@ class RecomputedFrames:
         path = self._files.holding(id_bytes(window.recording_id)).path
         if path is None:
             raise SoundalikeError(
-                f"the audio of window {window.window_id} is not where it was, or has changed; run "
-                f"'soundalike index' on its library again"
+                f"the audio of window {window.window_id} is not where it was, or has changed; "
+                f"index its library again"
             )
         try:
             waveform, _ = decode_window(path, window, self._geometry)

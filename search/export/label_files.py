@@ -14,9 +14,10 @@ import numpy as np
 
 from indexer.arrays import Integers
 from indexer.embedding.extractor import Extractor
+from indexer.progress import Listen, Step, ignore
 from indexer.store.reader import Head, Store
 from indexer.store.snapshot import Snapshot
-from indexer.tags import TagVocabulary
+from indexer.tags import DEFAULT_THRESHOLD, TagVocabulary
 from search.export.frames import Frames, RecomputedFrames, StoredFrames
 from search.export.spans import Span, frame_tags, merged, spans_of_window
 
@@ -59,9 +60,9 @@ def export_labels(
     form: LabelForm,
     *,
     tags: Sequence[int] | None = None,
-    threshold: float = 0.25,
+    threshold: float = DEFAULT_THRESHOLD,
     extractor: Extractor | None = None,
-    progress: Callable[[int, int], None] | None = None,
+    listen: Listen = ignore,
 ) -> LabelsExport:
     """Write when each tag is heard, for every recording of a store.
 
@@ -77,7 +78,7 @@ def export_labels(
         threshold: Probability that counts as heard.
         extractor: Computes frames again from the audio: of the store's checkpoint, with
             frames="pooled". None reads the stored ones.
-        progress: Called with recordings done and recordings in all.
+        listen: Hears of every recording, as the step "listening".
 
     Raises:
         SoundalikeError: If the store keeps no frames, or the audio cannot be read again.
@@ -99,8 +100,7 @@ def export_labels(
             target.parent.mkdir(parents=True, exist_ok=True)
             target.write_text(_text(form, path, spans), encoding="utf-8")
             written.append(LabelFile(target, len(spans)))
-        if progress:
-            progress(done, len(paths))
+        listen(Step("listening", done, len(paths), "recording"))
     return LabelsExport(tuple(written), num_silent)
 
 

@@ -63,11 +63,9 @@ def require_no_leak(
     reason = next((one for one in found if one), None)
     if reason and not consent.allow_leak:
         right = [one.name for one in KNOWN_CHECKPOINTS.values() if not one.saw_audiocaps]
-        clean = ""
-        if known_checkpoint(store) is None:
-            clean = "; --checkpoint-clean, if you know that it was not"
+        is_unknown = known_checkpoint(store) is None
         raise SoundalikeError(
-            f"{reason}. Embed again with {' or '.join(right)}{clean}; or --allow-leak, which "
-            f"writes this into every file"
+            f"{reason}. Embed again with {' or '.join(right)}",
+            about="is_clean" if is_unknown else "allow_leak",
         )
     return reason

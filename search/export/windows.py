@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import json
 from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal, NamedTuple
 
@@ -13,10 +13,11 @@ import numpy as np
 
 from indexer.arrays import Float16, Float32
 from indexer.errors import SoundalikeError
+from indexer.progress import Listen, Step, ignore
 from indexer.store.reader import Store
 from indexer.store.schema import EMBEDDING_DIM
 from indexer.store.snapshot import Snapshot
-from indexer.tags import heard
+from indexer.tags import DEFAULT_THRESHOLD, heard
 from indexer.windows import Window
 
 WindowsForm = Literal["csv", "jsonl", "npy"]
@@ -34,8 +35,8 @@ def export_windows(
     path: Path,
     form: WindowsForm,
     *,
-    threshold: float = 0.25,
-    progress: Callable[[int, int], None] | None = None,
+    threshold: float = DEFAULT_THRESHOLD,
+    listen: Listen = ignore,
 ) -> int:
     """Write every window of a store.
 
@@ -47,7 +48,7 @@ def export_windows(
             is which window.
         form: Of it.
         threshold: Probability from which on a tag is named.
-        progress: Called with windows done and windows in all.
+        listen: Hears of every window, as the step "exporting".
 
     Returns:
         How many windows were written.
@@ -56,7 +57,7 @@ def export_windows(
         SoundalikeError: If the file cannot be written.
     """
     snapshot = store.snapshot()
-    rows = _counted(_rows(store, snapshot), len(snapshot), progress)
+    rows = _counted(_rows(store, snapshot), len(snapshot), listen)
     try:
         if form == "csv":
             _write_csv(path, rows, threshold)
@@ -79,13 +80,10 @@ def _rows(store: Store, snapshot: Snapshot) -> Iterator[_Row]:
             yield _Row(window, paths[window.recording_id], scene, tags)
 
 
-def _counted(
-    rows: Iterator[_Row], total: int, progress: Callable[[int, int], None] | None
-) -> Iterator[_Row]:
+def _counted(rows: Iterator[_Row], total: int, listen: Listen) -> Iterator[_Row]:
     for number, row in enumerate(rows, start=1):
         yield row
-        if progress:
-            progress(number, total)
+        listen(Step("exporting", number, total, "window"))
 
 
 def _write_csv(path: Path, rows: Iterator[_Row], threshold: float) -> None:

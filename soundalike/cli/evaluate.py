@@ -1,16 +1,14 @@
-"""The `eval` commands. Each parses, calls the Python API, and prints."""
+"""The `eval` commands."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterable
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
-from indexer.paths import printable
-from soundalike.cli.index import Format, FormatOption, StoreArgument
+from soundalike.cli.options import FormatOption, StoreArgument
+from soundalike.cli.printing import print_report
 
 app = typer.Typer(
     name="eval",
@@ -49,7 +47,7 @@ def audioset(
     report = evaluate_audioset(Store.open(store), read_segments(segments))
     if classes:
         write_classes(report, classes)
-    _print(audioset_data(report), audioset_lines(report), output)
+    print_report(output, audioset_data(report), audioset_lines(report))
 
 
 @app.command()
@@ -78,7 +76,7 @@ def labels(
 
     opened = Store.open(store)
     report = evaluate_labels(opened, read_labels(labels) if labels else labels_of_folders(opened))
-    _print(labels_data(report), labels_lines(report), output)
+    print_report(output, labels_data(report), labels_lines(report))
 
 
 @app.command()
@@ -105,13 +103,4 @@ def retrieval(
     from soundalike.show.evaluations import retrieval_data, retrieval_lines
 
     report = evaluate_retrieval(read_embedded(audio), read_embedded(text), num_resamples=resamples)
-    _print(retrieval_data(report), retrieval_lines(report), output)
-
-
-def _print(data: dict[str, Any], lines: Iterable[str], output: Format) -> None:
-    """Print a report, for a program or for people."""
-    if output == "json":
-        typer.echo(json.dumps(data, indent=1))
-        return
-    for line in lines:
-        typer.echo(printable(line))
+    print_report(output, retrieval_data(report), retrieval_lines(report))

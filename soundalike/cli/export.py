@@ -1,24 +1,28 @@
-"""The `export` commands. Each parses, calls the Python API, and prints."""
+"""The `export` commands."""
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from indexer.paths import printable
+from indexer.progress import Listen
+from indexer.tags import DEFAULT_THRESHOLD
 from search.export.consent import Consent
-from soundalike.cli.index import (
-    CheckpointOption,
-    DeviceOption,
+from soundalike.cli.bars import Bars
+from soundalike.cli.options import (
+    Format,
     FormatOption,
+    Given,
+    Network,
     QuietOption,
     StoreArgument,
-    download_bar,
-    step_bar,
+    ThresholdOption,
+    takes,
 )
+from soundalike.cli.printing import print_report
+from soundalike.show.words import count
 
 if TYPE_CHECKING:
     from indexer.embedding.extractor import Extractor
@@ -99,8 +103,10 @@ def clotho(
 
 
 @app.command()
+@takes(network=(Network,))
 def labels(
     store: StoreArgument,
+    *,
     folder: FolderOption,
     form: Annotated[
         Literal["audacity", "raven", "csv"],
@@ -109,14 +115,11 @@ def labels(
     tag: Annotated[
         list[str] | None, typer.Option(metavar="T", help="Only this one. May be repeated.")
     ] = None,
-    threshold: Annotated[
-        float, typer.Option(metavar="P", min=0, max=1, help="Probability that counts as heard.")
-    ] = 0.25,
+    threshold: ThresholdOption = DEFAULT_THRESHOLD,
     recompute: Annotated[
         bool, typer.Option("--recompute", help="Embed the audio again: the store has no frames.")
     ] = False,
-    checkpoint: CheckpointOption = None,
-    device: DeviceOption = "auto",
+    network: Given,
     output: FormatOption = "text",
     quiet: QuietOption = False,
 ) -> None:
@@ -129,38 +132,30 @@ def labels(
     """
     from indexer.store.reader import Store
     from search.export.label_files import export_labels, outputs_of
-    from soundalike.show.words import count
+    from soundalike.show.exports import label_files_data, label_files_lines
 
     opened = Store.open(store)
-    extractor = _pooling(opened, checkpoint, device, quiet=quiet) if recompute else None
-    with step_bar("listening", "recording", quiet=quiet) as show:
+    with Bars(quiet=quiet) as bars:
         report = export_labels(
             opened,
             folder,
             form,
             tags=outputs_of(tag) if tag else None,
             threshold=threshold,
-            extractor=extractor,
-            progress=show,
+            extractor=_pooling(opened, network, bars) if recompute else None,
+            listen=bars,
         )
-    spans = sum(file.num_spans for file in report.files)
-    if output == "json":
-        files = {str(file.path): file.num_spans for file in report.files}
-        typer.echo(json.dumps({"files": files, "num_silent": report.num_silent}, indent=1))
-    elif not quiet:
-        told = f"{count(spans, 'span')} in {count(len(report.files), 'file')} below {folder}"
-        rest = f"; in {report.num_silent:,} nothing is heard" if report.num_silent else ""
-        typer.echo(printable(told + rest))
+    print_report(output, label_files_data(report), label_files_lines(report, folder), quiet=quiet)
 
 
-def _pooling(store: Store, checkpoint: str | None, device: str, *, quiet: bool) -> Extractor:
+def _pooling(store: Store, network: Given, listen: Listen) -> Extractor:
     """Return what computes the frames of a store again."""
     from indexer.embedding.extractor import Extractor
     from indexer.model.checkpoint import load_checkpoint
 
-    with download_bar(quiet=quiet) as show:
-        loaded = load_checkpoint(checkpoint or store.checkpoint, progress=show)
-    return Extractor(loaded, device=device, frames="pooled")
+    loaded = load_checkpoint(network["checkpoint"] or store.checkpoint, listen=listen)
+    device, precision = network["device"], network["precision"]
+    return Extractor(loaded, device=device, precision=precision, frames="pooled")
 
 
 def _windows_command(form: Literal["csv", "jsonl", "npy"], summary: str) -> None:
@@ -171,19 +166,17 @@ def _windows_command(form: Literal["csv", "jsonl", "npy"], summary: str) -> None
         file: Annotated[Path, typer.Option("--output", metavar="FILE", help="What to write.")],
         threshold: Annotated[
             float, typer.Option(metavar="P", min=0, max=1, help="From which on a tag is named.")
-        ] = 0.25,
+        ] = DEFAULT_THRESHOLD,
         quiet: QuietOption = False,
     ) -> None:
         from indexer.store.reader import Store
         from search.export.windows import export_windows
-        from soundalike.show.words import count
 
-        with step_bar("exporting", "window", quiet=quiet) as show:
+        with Bars(quiet=quiet) as bars:
             num_windows = export_windows(
-                Store.open(store), file, form, threshold=threshold, progress=show
+                Store.open(store), file, form, threshold=threshold, listen=bars
             )
-        if not quiet:
-            typer.echo(printable(f"{file}: {count(num_windows, 'window')}"))
+        print_report("text", None, [f"{file}: {count(num_windows, 'window')}"], quiet=quiet)
 
     example = f"Example: soundalike export {form} recordings.soundalike --output windows.{form}"
     app.command(form, help=f"{summary}\n\n{example}")(command)
@@ -203,7 +196,7 @@ def _export(
     folder: Path,
     form: Literal["parquet", "npz", "hdf5-conette", "hdf5-dcase", "webdataset"],
     consent: Consent,
-    output: str,
+    output: Format,
     *,
     quiet: bool,
 ) -> None:
@@ -211,18 +204,8 @@ def _export(
     from search.export.captioned import export_captioned
     from soundalike.show.exports import export_data, export_lines
 
-    with step_bar("exporting", "clip", quiet=quiet) as show:
+    with Bars(quiet=quiet) as bars:
         report = export_captioned(
-            Store.open(store),
-            dataset,
-            captions,
-            form,
-            folder,
-            consent=consent,
-            progress=show,
+            Store.open(store), dataset, captions, form, folder, consent=consent, listen=bars
         )
-    if output == "json":
-        typer.echo(json.dumps(export_data(report), indent=1))
-    elif not quiet:
-        for line in export_lines(report):
-            typer.echo(printable(line))
+    print_report(output, export_data(report), export_lines(report), quiet=quiet)

@@ -1,24 +1,32 @@
-"""The `search` command: parses, asks, and prints the hits."""
+"""The `search` command."""
 
 from __future__ import annotations
 
+import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from indexer.paths import printable
-from soundalike.cli import index as indexer_cli
-from soundalike.cli.index import CheckpointOption, DeviceOption, QuietOption
+from indexer.errors import QueryError
+from search.asking.terms import Terms
+from soundalike.cli.bars import Bars
+from soundalike.cli.options import Given, Network, QuietOption, takes
+from soundalike.cli.printing import say, say_what_is_missing
 from soundalike.show.words import count
 
 if TYPE_CHECKING:
     from search.asking.answers import Hit
-    from search.filters.metadata import Coverage
+    from soundalike.answer import Answer
+
+#: 63 bits have 19 digits at most.
+_WINDOW_ID = re.compile("[0-9]{1,19}")
 
 
+@takes(terms=(Terms,), network=(Network,))
 def search(
-    stores_and_query: Annotated[
+    stores_and_queries: Annotated[
         list[str],
         typer.Argument(
             metavar="STORE… [QUERY…]",
@@ -26,59 +34,19 @@ def search(
             "store. Without a QUERY: browse by tag, the most probable first.",
         ),
     ],
-    k: Annotated[int, typer.Option("-k", metavar="N", min=1, help="Hits, at most.")] = 10,
+    *,
     start: Annotated[
-        float, typer.Option(metavar="S", min=0, help="Where the clip begins in the query file.")
-    ] = 0.0,
+        str,
+        typer.Option(
+            metavar="TIME",
+            help="Where the clip begins in the query file: in seconds, or as in 31:10.",
+        ),
+    ] = "0",
+    end: Annotated[str | None, typer.Option(metavar="TIME", help="Where it ends.")] = None,
     duration: Annotated[
-        float | None, typer.Option(metavar="S", min=0.001, help="Length of the clip.")
+        str | None, typer.Option(metavar="TIME", help="Length of the clip, instead of its end.")
     ] = None,
-    tag: Annotated[
-        list[str] | None, typer.Option(metavar="T", help="Must be heard. May be repeated.")
-    ] = None,
-    any_tag: Annotated[
-        list[str] | None, typer.Option(metavar="T", help="One of these must be heard.")
-    ] = None,
-    not_tag: Annotated[
-        list[str] | None, typer.Option(metavar="T", help="Must not be heard.")
-    ] = None,
-    threshold: Annotated[
-        float, typer.Option(metavar="P", min=0, max=1, help="Probability that counts as heard.")
-    ] = 0.25,
-    no_descendants: Annotated[
-        bool, typer.Option("--no-descendants", help="Do not count Dog as an Animal.")
-    ] = False,
-    where: Annotated[
-        str | None,
-        typer.Option(
-            metavar="EXPR",
-            help="Must hold: tags, duration, path and other columns, with and, or, not. "
-            "docs/filters.md explains.",
-        ),
-    ] = None,
-    metadata: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="FILE",
-            help="CSV or Parquet with more columns for --where; its column 'path' says which file "
-            "a row is about.",
-        ),
-    ] = None,
-    group_by: Annotated[
-        Literal["file"] | None, typer.Option(help="file: the best window of each recording.")
-    ] = None,
-    include_self: Annotated[
-        bool, typer.Option("--include-self", help="Do not leave out the query's own recording.")
-    ] = False,
-    min_score: Annotated[
-        float | None, typer.Option(metavar="S", help="Leave out hits below this score.")
-    ] = None,
-    diverse: Annotated[
-        bool, typer.Option("--diverse", help="Put hits back that are like those before them.")
-    ] = False,
-    exact: Annotated[
-        bool, typer.Option("--exact", help="Overlook nothing, however long it takes.")
-    ] = False,
+    terms: Given,
     explain: Annotated[
         bool,
         typer.Option(
@@ -88,8 +56,7 @@ def search(
     copy_to: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Copy the audio of each hit to DIR.")
     ] = None,
-    checkpoint: CheckpointOption = None,
-    device: DeviceOption = "auto",
+    network: Given,
     output: Annotated[
         Literal["table", "json", "csv", "m3u"],
         typer.Option("--format", help="How to print the hits."),
@@ -107,92 +74,82 @@ def search(
 
     Example: soundalike search recordings.soundalike --where "Dog > 0.4 and not (Speech or Music)"
     """
-    from search.asking.ask import Question, ask, split_stores
-    from search.asking.diversity import DEFAULT_DIVERSITY
-    from search.filters.tags import TagFilter
-    from soundalike.show import hits as show
+    import soundalike
 
-    stores, queries = split_stores(stores_and_query)
-    tags = TagFilter(
-        tuple(tag or ()),
-        tuple(any_tag or ()),
-        tuple(not_tag or ()),
-        threshold,
-        descendants=not no_descendants,
-    )
-    question = Question(
-        queries=queries,
-        start_s=start,
-        duration_s=duration,
-        k=k,
-        filter=tags,
-        group_by=group_by,
-        include_self=include_self,
-        min_score=min_score,
-        exact=exact,
-        diversity=DEFAULT_DIVERSITY if diverse else None,
-        where=where,
-        metadata=metadata,
-    )
+    stores, queries = split_stores(stores_and_queries)
     if copy_to:  # what decodes audio takes seconds to import
         from search.asking.collect import require_folder
 
         require_folder(copy_to)
-    with indexer_cli.download_bar(quiet=quiet) as show_download:
-        answer = ask(stores, question, checkpoint=checkpoint, device=device, progress=show_download)
+    with Bars(quiet=quiet) as bars:
+        sounds = soundalike.open(*stores, **network, listen=bars)
+        answer = sounds.search(*queries, start=start, end=end, duration=duration, **terms)
     _print_hits(answer.hits, output)
-    if explain:
-        for line in show.steps_lines(answer.steps):
-            typer.echo(line, err=True)
-    if answer.coverage and not quiet:
-        _print_coverage(answer.coverage)
-    if answer.num_new_parts and not quiet:
-        typer.echo(
-            f"not in the index yet: {count(answer.num_new_parts, 'part')}; run 'soundalike build'",
-            err=True,
-        )
+    _say_how(answer, explain=explain, quiet=quiet)
     failures = _copy(answer.hits, copy_to, quiet=quiet) if copy_to else []
     raise typer.Exit(3 if failures else 0)
 
 
-def _print_hits(hits: list[Hit], output: str) -> None:
+def split_stores(words: Sequence[str]) -> tuple[list[Path], list[str | int]]:
+    """Divide "STORE… QUERY…": the first word, and every folder that follows it, is a store.
+
+    Returns:
+        The stores; and the queries, window ids among them.
+
+    Raises:
+        QueryError: If the first word is a file: the store and the clip changed places.
+    """
+    if Path(words[0]).is_file():
+        raise QueryError(f"{words[0]} is a file; the store comes first: STORE, then the clips")
+    number = 1
+    while number < len(words) and _is_folder(Path(words[number])):
+        number += 1
+    queries = [int(word) if _is_window_id(word) else word for word in words[number:]]
+    return [Path(word) for word in words[:number]], queries
+
+
+def _is_folder(path: Path) -> bool:
+    try:
+        return path.is_dir()
+    except OSError:  # a name that is too long, for one
+        return False
+
+
+def _is_window_id(word: str) -> bool:
+    return _WINDOW_ID.fullmatch(word) is not None and not Path(word).exists()
+
+
+def _print_hits(hits: Sequence[Hit], output: str) -> None:
     from soundalike.show import hits as show
 
     if output == "table" and not hits:
-        typer.echo("no window matches", err=True)
-    else:
-        shown = {
-            "table": show.hits_table,
-            "json": show.hits_json,
-            "csv": show.hits_csv,
-            "m3u": show.hits_m3u,
-        }
-        typer.echo(shown[output](hits))
+        say("no window matches")
+        return
+    shown = {
+        "table": show.hits_table,
+        "json": show.hits_json,
+        "csv": show.hits_csv,
+        "m3u": show.hits_m3u,
+    }
+    typer.echo(shown[output](hits))
 
 
-def _print_coverage(coverage: Coverage) -> None:
-    lines = [
-        f"column {name!r} is not used: a built-in one has the name" for name in coverage.hidden
-    ]
-    lines += [
-        f"column {name!r} is not used: it holds neither numbers, text, times nor true and false"
-        for name in coverage.unusable
-    ]
-    if coverage.num_unused_rows:
-        lines.append(f"no recording for {count(coverage.num_unused_rows, 'row')}")
-    if coverage.num_bare_recordings:
-        lines.append(f"no row for {count(coverage.num_bare_recordings, 'recording')}")
-    for line in lines:
-        typer.echo(printable(f"{coverage.path}: {line}"), err=True)
+def _say_how(answer: Answer, *, explain: bool, quiet: bool) -> None:
+    from soundalike.show.steps import steps_lines
+
+    if explain:
+        for line in steps_lines(answer.steps):
+            say(line)
+    if not quiet:
+        say_what_is_missing(answer.coverage, answer.num_new_parts)
 
 
-def _copy(hits: list[Hit], folder: Path, *, quiet: bool) -> list[str]:
+def _copy(hits: Sequence[Hit], folder: Path, *, quiet: bool) -> list[str]:
     from search.asking.collect import copy_spans
 
     written, failures = copy_spans(hits, folder)
     if not quiet:
-        copied = count(len(written), "span")
-        typer.echo(f"{copied} copied to {printable(str(folder))}", err=True)
+        say(f"{count(len(written), 'span')} copied to {folder}")
     for failure in failures:
-        typer.echo(f"not copied: {failure}", err=True)
+        say(f"not copied: {failure}")
     return failures

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 from search.export.captioned import ExportReport
+from search.export.label_files import LabelsExport
 from soundalike.show.words import count
 
 
@@ -45,3 +47,16 @@ def export_data(report: ExportReport) -> dict[str, Any]:
         "leak": report.leak,
         "files": [str(path) for path in report.files],
     }
+
+
+def label_files_lines(report: LabelsExport, folder: Path) -> Iterator[str]:
+    """Say how many label files lie below a folder, and what is in them."""
+    spans = sum(file.num_spans for file in report.files)
+    told = f"{count(spans, 'span')} in {count(len(report.files), 'file')} below {folder}"
+    yield told + (f"; in {report.num_silent:,} nothing is heard" if report.num_silent else "")
+
+
+def label_files_data(report: LabelsExport) -> dict[str, Any]:
+    """Return the same as plain data."""
+    files = {str(file.path): file.num_spans for file in report.files}
+    return {"files": files, "num_silent": report.num_silent}

@@ -10,8 +10,7 @@ from typing import Any
 
 from indexer.paths import printable
 from search.asking.duplicates import Member
-from soundalike.show.hits import shown_path
-from soundalike.show.words import clock
+from soundalike.show.words import clock, shown_path
 
 Groups = Sequence[tuple[Member, ...]]
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from indexer.paths import printable
 from indexer.run.report import ExtractReport, FailedFile
-from indexer.tags import HeardTag
+from soundalike.show.tags import tags_data
 from soundalike.show.words import clock, count, hours
 
 if TYPE_CHECKING:  # it imports torch, which a report does not need
@@ -150,17 +150,4 @@ def tagged_data(windows: Iterable[TaggedWindow]) -> list[dict[str, Any]]:
             "shapes": {"scene": window.scene_shape, "frames": window.frames_shape},
         }
         for window in windows
-    ]
-
-
-def tags_data(tags: Iterable[HeardTag]) -> list[dict[str, Any]]:
-    """Return tags as plain data."""
-    return [
-        {
-            "index": heard.tag.index,
-            "mid": heard.tag.mid,
-            "name": heard.tag.name,
-            "probability": round(heard.probability, 6),
-        }
-        for heard in tags
     ]

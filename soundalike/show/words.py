@@ -1,6 +1,10 @@
-"""Numbers in words: counts, durations and places in a recording."""
+"""Numbers and paths in words: counts, durations, places in a recording, files."""
 
 from __future__ import annotations
+
+from pathlib import Path
+
+from indexer.paths import printable
 
 
 def count(number: int, noun: str) -> str:
@@ -22,3 +26,9 @@ def clock(seconds: float) -> str:
     whole_hours, minutes = divmod(minutes, 60)
     rest = f"{tenths // 10:02d}.{tenths % 10}"
     return f"{whole_hours}:{minutes:02d}:{rest}" if whole_hours else f"{minutes}:{rest}"
+
+
+def shown_path(path: Path) -> str:
+    """Return a path safe to print, relative to the current folder if it lies below it."""
+    here = Path.cwd()
+    return printable(str(path.relative_to(here) if path.is_relative_to(here) else path))

@@ -1,0 +1,94 @@
+"""The commands about what is heard: `tag` and `tags`."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from indexer.paths import printable
+from indexer.tags import DEFAULT_THRESHOLD
+from soundalike.cli.bars import Bars
+from soundalike.cli.options import (
+    FormatOption,
+    Given,
+    Network,
+    QuietOption,
+    ThresholdOption,
+    takes,
+)
+from soundalike.cli.printing import print_report, say
+
+
+@takes(network=(Network,))
+def tag(
+    files: Annotated[list[Path], typer.Argument(metavar="FILE…", help="Audio files.")],
+    *,
+    threshold: ThresholdOption = DEFAULT_THRESHOLD,
+    top: Annotated[
+        int | None, typer.Option(metavar="N", min=1, help="At most N tags per window.")
+    ] = None,
+    network: Given,
+    output: FormatOption = "text",
+    quiet: QuietOption = False,
+) -> None:
+    """Say what the model hears in audio files.
+
+    It goes window by window; each line is a probability, the tag's index among the 527, and its
+    name. Files that cannot be read are named at the end, and the exit code is 3.
+
+    Example: soundalike tag --checkpoint demo --top 3 dog.wav
+    """
+    import soundalike
+    from indexer.errors import AudioError
+    from soundalike.show.runs import tagged_data, tagged_lines
+
+    with Bars(quiet=quiet) as bars:
+        model = soundalike.load_model(**network, listen=bars)
+    heard, failures = [], []
+    for file in files:
+        try:
+            windows = model.tag(file, threshold=threshold, top=top)
+        except AudioError as error:
+            failures.append(f"cannot listen to {file}: {error.reason}")
+            continue
+        if output == "json":
+            heard.append({"file": str(file), "windows": tagged_data(windows)})
+            continue
+        typer.echo(printable(str(file)))
+        for line in tagged_lines(windows):
+            typer.echo(f"  {line}")
+    if output == "json":
+        typer.echo(json.dumps(heard, indent=1))
+    for failure in failures:
+        say(failure)
+    raise typer.Exit(3 if failures else 0)
+
+
+def tags(
+    store: Annotated[
+        Path | None, typer.Argument(help="Count in how many windows of STORE each was heard.")
+    ] = None,
+    threshold: ThresholdOption = DEFAULT_THRESHOLD,
+    output: FormatOption = "text",
+) -> None:
+    """List the 527 tags.
+
+    Each line is the tag's index, its AudioSet id and its name. With a STORE, a count comes first,
+    and the most frequent tag is at the top.
+
+    Example: soundalike tags recordings.soundalike
+    """
+    from indexer.tags import TagVocabulary
+    from soundalike.show.tags import counted_data, counted_lines, vocabulary_data, vocabulary_lines
+
+    if store is None:
+        vocabulary = TagVocabulary.audioset().tags
+        print_report(output, vocabulary_data(vocabulary), vocabulary_lines(vocabulary))
+        return
+    import soundalike
+
+    counted = soundalike.open(store).tags(threshold)
+    print_report(output, counted_data(counted), counted_lines(counted))

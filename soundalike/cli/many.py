@@ -1,0 +1,118 @@
+"""The commands that compare whole stores and folders: `batch` and `duplicates`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from search.asking.terms import Terms
+from soundalike.cli.bars import Bars
+from soundalike.cli.options import Given, Network, QuietOption, StoreArgument, takes
+from soundalike.cli.printing import say, say_what_is_missing
+from soundalike.show.words import count
+
+
+@takes(terms=(Terms,), network=(Network,))
+def batch(
+    store: StoreArgument,
+    queries: Annotated[
+        list[Path],
+        typer.Argument(
+            metavar="QUERY…",
+            help="Audio files, folders of audio, and stores: STORE itself, for one.",
+        ),
+    ],
+    *,
+    output: Annotated[
+        Path,
+        typer.Option(metavar="FILE", help="The table: .parquet, or .jsonl for JSON lines."),
+    ],
+    per: Annotated[
+        Literal["window", "clip"],
+        typer.Option(help="Ask about each window of a QUERY, or about each recording as a whole."),
+    ] = "window",
+    also: Annotated[
+        list[Path] | None,
+        typer.Option(metavar="STORE", help="Look in this store as well. May be repeated."),
+    ] = None,
+    terms: Given,
+    network: Given,
+    quiet: QuietOption = False,
+) -> None:
+    """Ask with thousands of clips at once.
+
+    Every window of every QUERY is asked about on its own, and FILE gets a row for each of its hits.
+    With --per clip the windows of a recording ask together, and the best counts. A file that cannot
+    be read stops nothing: it is named at the end, and the exit code is 3. Hits are those that
+    'search' would give, the query's own recording left out.
+
+    Example: soundalike batch recordings.soundalike clips --output hits.parquet
+
+    Example: soundalike batch recordings.soundalike recordings.soundalike -k 5 --output near.jsonl
+    """
+    import soundalike
+
+    with Bars(quiet=quiet) as bars:
+        sounds = soundalike.open(store, *(also or ()), **network, listen=bars)
+        report = sounds.search_many(queries, output, per=per, **terms)
+    if not quiet:
+        asked, hits = count(report.num_queries, per), count(report.num_hits, "hit")
+        say(f"asked about {asked}; {hits} in {output}")
+        say_what_is_missing(report.coverage, report.num_new_parts)
+    for failure in report.failures:
+        say(failure)
+    raise typer.Exit(3 if report.failures else 0)
+
+
+def duplicates(
+    store: StoreArgument,
+    against: Annotated[
+        Path | None,
+        typer.Option(metavar="STORE", help="Look only for what is in this other store as well."),
+    ] = None,
+    min_score: Annotated[
+        float, typer.Option(metavar="S", help="Windows match from this score on, above 0.")
+    ] = 0.98,
+    max_matches: Annotated[
+        int,
+        typer.Option(metavar="N", min=1, help="Windows that match more others link nothing."),
+    ] = 50,
+    exact: Annotated[
+        bool, typer.Option("--exact", help="Compare all windows, however long it takes.")
+    ] = False,
+    output: Annotated[
+        Literal["table", "json", "csv"],
+        typer.Option("--format", help="How to print the groups."),
+    ] = "table",
+    quiet: QuietOption = False,
+) -> None:
+    """Find recordings that hold the same sound.
+
+    Copies, other encodings and shared passages come as groups of recordings, with the time ranges
+    that match. Exact copies are marked '='. The score is that with the first of the group. Nothing
+    is deleted.
+
+    Example: soundalike duplicates recordings.soundalike
+
+    Example: soundalike duplicates new.soundalike --against archive.soundalike --format csv
+    """
+    import soundalike
+    from soundalike.show.groups import groups_csv, groups_json, groups_table
+
+    with Bars(quiet=quiet) as bars:
+        found = soundalike.open(store, listen=bars).duplicates(
+            against, min_score=min_score, max_matches=max_matches, exact=exact
+        )
+    if output == "table" and not found.groups:
+        say("no duplicates")
+    else:
+        shown = {"table": groups_table, "json": groups_json, "csv": groups_csv}
+        typer.echo(shown[output](found.groups))
+    if found.num_common and not quiet:
+        ignored = count(found.num_common, "window")
+        say(
+            f"left out: {ignored} with more than {max_matches} matches each (silence, hum?); "
+            f"--max-matches N takes them in"
+        )

@@ -1,0 +1,157 @@
+"""Options of several commands, declared once: they are made from the fields of dataclasses."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from dataclasses import Field, dataclass, field, fields
+from functools import wraps
+from pathlib import Path
+from typing import Annotated, Any, Literal, NamedTuple, get_args, get_origin, get_type_hints
+
+import typer
+
+# The help of every command is made from this: nothing here takes long to import.
+
+_KEYWORD = inspect.Parameter.KEYWORD_ONLY
+
+#: Values of a group of options, by the names of the fields: keyword arguments of what takes them.
+Given = dict[str, Any]
+Format = Literal["text", "json"]
+
+LibraryArgument = Annotated[
+    Path, typer.Argument(metavar="LIBRARY", help="Folder of audio; walked with its subfolders.")
+]
+StoreArgument = Annotated[
+    Path, typer.Argument(metavar="STORE", help="A directory that 'index' made.")
+]
+QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="No progress and no summary.")]
+FormatOption = Annotated[Format, typer.Option("--format", help="json is for programs.")]
+ThresholdOption = Annotated[
+    float, typer.Option(metavar="P", min=0, max=1, help="Probability that counts as heard.")
+]
+MemoryOption = Annotated[
+    float | None,
+    typer.Option(
+        metavar="GB",
+        min=0.3,
+        help="What the index may take while it is built, and its codes when it is searched. "
+        "Default: half of the machine's memory.",
+    ),
+]
+RecallOption = Annotated[
+    float | None,
+    typer.Option(
+        metavar="R",
+        min=0.5,
+        max=0.999,
+        help="Share of the true best 10 to find where answers are not exact. Default: 0.95.",
+    ),
+]
+
+
+@dataclass(frozen=True)
+class Network:
+    """What embeds audio: what `soundalike.open` takes beside stores."""
+
+    checkpoint: str | None = field(
+        default=None,
+        metadata={
+            "help": "Checkpoint; 'soundalike checkpoints' lists the names. "
+            "Default: the store's, or convnext-tiny-471.",
+            "unit": "NAME|FILE",
+        },
+    )
+    device: str = field(default="auto", metadata={"help": "auto, cpu, cuda or cuda:N."})
+    precision: Literal["auto", "fp32", "bf16"] = field(
+        default="auto", metadata={"help": "auto: bf16 on a GPU, fp32 on a CPU."}
+    )
+
+
+def takes(**groups: tuple[type, ...]) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Give a command the fields of dataclasses as options.
+
+    They stand where the command has a parameter with the name of the group, and it receives there
+    what was given, see `Given`. A field becomes an option by its name, type, default and metadata:
+
+    - `help` says what it means; a field without it is no option. `unit`, `least` and `most`.
+    - `hop_s` is --hop, `num_workers` is --workers, `files_from` is --files-from, `k` is -k.
+    - A tuple is an option that may be repeated, in the singular: `any_tags` is --any-tag.
+    - A bool is a flag. One that is True unless told otherwise says no: --no-descendants.
+
+    Args:
+        **groups: The dataclasses whose fields each parameter is given.
+    """
+
+    def wrap(command: Callable[..., None]) -> Callable[..., None]:
+        made = {name: _options(owners) for name, owners in groups.items()}
+        parameters: list[inspect.Parameter] = []
+        for name, own in inspect.signature(command, eval_str=True).parameters.items():
+            shared = [option.parameter for option in made.get(name, {}).values()]
+            parameters += shared or [own.replace(kind=_KEYWORD)]
+
+        @wraps(command)
+        def call(**given: Any) -> None:
+            for group, options in made.items():
+                given[group] = {
+                    name: option.value(given.pop(name)) for name, option in options.items()
+                }
+            command(**given)
+
+        call.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+        call.__annotations__ = {one.name: one.annotation for one in parameters}
+        return call
+
+    return wrap
+
+
+class _Option(NamedTuple):
+    """A field as an option: a parameter of the command, and what its value means for the field."""
+
+    parameter: inspect.Parameter
+    value: Callable[[Any], Any]
+
+
+def _options(owners: tuple[type, ...]) -> dict[str, _Option]:
+    return {
+        one.name: _option(one, get_type_hints(owner)[one.name])
+        for owner in owners
+        for one in fields(owner)
+        if "help" in one.metadata
+    }
+
+
+def _option(one: Field[Any], kind: Any) -> _Option:
+    """Make an option of a field, by the rules of `takes`."""
+    name = one.name.removeprefix("num_").removesuffix("_s").replace("_", "-")
+    flag, default, value = f"--{name}" if len(name) > 1 else f"-{name}", one.default, _as_it_is
+    if get_origin(kind) is tuple:
+        kind, default, value = list[get_args(kind)[0]], None, _as_tuple  # type: ignore[misc]
+        flag = flag.removesuffix("s")
+    elif default is True:
+        flag, default, value = f"--no-{name}", False, _opposite
+    elif get_args(kind) == (bool, float):
+        kind = bool
+    option = typer.Option(
+        flag,
+        metavar=one.metadata.get("unit"),
+        min=one.metadata.get("least"),
+        max=one.metadata.get("most"),
+        help=one.metadata["help"],
+    )
+    parameter = inspect.Parameter(
+        one.name, _KEYWORD, default=default, annotation=Annotated[kind, option]
+    )
+    return _Option(parameter, value)
+
+
+def _as_it_is(value: Any) -> Any:
+    return value
+
+
+def _as_tuple(value: list[Any] | None) -> tuple[Any, ...]:
+    return tuple(value or ())
+
+
+def _opposite(value: bool) -> bool:
+    return not value

@@ -1,0 +1,53 @@
+"""What the commands have in common when they print."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+from indexer.paths import printable
+from soundalike.cli.options import Format
+from soundalike.show.words import count
+
+if TYPE_CHECKING:
+    from search.filters.metadata import Coverage
+
+
+def print_report(output: Format, data: Any, lines: Iterable[str], *, quiet: bool = False) -> None:
+    """Print a report, for a program or for people.
+
+    Args:
+        output: "json" or "text".
+        data: The report as plain data.
+        lines: The same in words.
+        quiet: Whether people asked for no words.
+    """
+    if output == "json":
+        typer.echo(json.dumps(data, indent=1))
+    elif not quiet:
+        for line in lines:
+            typer.echo(printable(line))
+
+
+def say(sentence: str) -> None:
+    """Print a sentence beside the output."""
+    typer.echo(printable(sentence), err=True)
+
+
+def say_what_is_missing(coverage: Coverage | None, num_new_parts: int) -> None:
+    """Say what a question could not take into account: rows of metadata, and new sounds.
+
+    Args:
+        coverage: How the metadata and the stores fit together; None without metadata.
+        num_new_parts: Parts of the stores that their indexes do not hold yet.
+    """
+    from soundalike.show.steps import coverage_lines
+
+    if coverage:
+        for line in coverage_lines(coverage):
+            say(f"{coverage.path}: {line}")
+    if num_new_parts:
+        say(f"not in the index yet: {count(num_new_parts, 'part')}; run 'soundalike build'")

@@ -1,0 +1,96 @@
+"""The commands about a store as a whole: `info`, `verify` and `compact`."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Annotated
+
+import typer
+
+from soundalike.cli.bars import Bars
+from soundalike.cli.options import (
+    FormatOption,
+    Given,
+    Network,
+    QuietOption,
+    StoreArgument,
+    takes,
+)
+from soundalike.cli.printing import print_report
+
+
+def info(store: StoreArgument, output: FormatOption = "text") -> None:
+    """Say what a store holds.
+
+    Windows, recordings, failures and their reasons, libraries, and the state of the index.
+
+    Example: soundalike info recordings.soundalike
+    """
+    import soundalike
+    from soundalike.show.stores import overview_data, overview_lines
+
+    found = soundalike.open(store).info()
+    print_report(output, overview_data(found), overview_lines(found))
+
+
+@takes(network=(Network,))
+def verify(
+    store: StoreArgument,
+    *,
+    deep: Annotated[
+        bool,
+        typer.Option("--deep", help="Embed some windows again from their audio, and compare."),
+    ] = False,
+    sample: Annotated[
+        int, typer.Option(metavar="N", min=1, help="How many windows --deep embeds, at most.")
+    ] = 20,
+    network: Given,
+    output: FormatOption = "text",
+    quiet: QuietOption = False,
+) -> None:
+    """Check every byte of a store.
+
+    Holds every file of STORE against the digest it was written with, and the stored tags against
+    the stored scenes. With --deep, if that finds nothing, a random sample of windows is embedded
+    again from the audio files. The exit code is 1 if anything is wrong, and 3 if --deep was asked
+    for and no audio is there to compare with.
+
+    Example: soundalike verify recordings.soundalike --deep --sample 50
+    """
+    import soundalike
+    from soundalike.show.stores import problem_lines, verified_data, verified_lines
+
+    with Bars(quiet=quiet) as bars:
+        sounds = soundalike.open(store, **network, listen=bars)
+        problems, report = sounds.verify(deep=deep, num_windows=sample)
+    if output == "text":
+        for line in problem_lines(problems):
+            typer.echo(line)
+    print_report(
+        output,
+        verified_data(problems, report),
+        verified_lines(store, problems, report),
+        quiet=quiet,
+    )
+    raise typer.Exit(1 if problems else 3 if report and report.has_heard_nothing else 0)
+
+
+def compact(
+    store: StoreArgument,
+    output: FormatOption = "text",
+    quiet: QuietOption = False,
+) -> None:
+    """Remove what is dead from a store.
+
+    Windows of deleted files go, and old rows of the ledger; many small parts become a few large
+    ones. STORE can be searched meanwhile. While it runs, what is written anew needs its room on the
+    disk a second time.
+
+    Example: soundalike compact recordings.soundalike
+    """
+    import soundalike
+    from soundalike.show.stores import compact_lines
+
+    with Bars(quiet=quiet) as bars:
+        report = soundalike.open(store, listen=bars).compact()
+    print_report(output, asdict(report), compact_lines(store, report), quiet=quiet)

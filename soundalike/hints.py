@@ -1,0 +1,47 @@
+"""What the command adds to an error: the flag or the command that helps.
+
+The libraries do not know the command: their errors say in plain words what is wrong and what to do,
+and name what they are about. A page or a notebook has other means.
+"""
+
+from __future__ import annotations
+
+import shlex
+
+from indexer.errors import SoundalikeError
+
+#: What an error is about → what helps, and what stands in it where the error gives no value.
+_HINTS = {
+    "allow_gone": ("if they were deleted on purpose, say --allow-gone", ""),
+    "allow_leak": ("or --allow-leak, which writes this into every file", ""),
+    "build": ("'soundalike build {value}' makes one", "STORE"),
+    "checkpoint": ("say --checkpoint {value}", "NAME"),
+    "device": ("say --device {value}", "cpu"),
+    "frames": ("say --frames {value}", "pooled"),
+    "include": ("--include '*' reads files whatever they are called", ""),
+    "index": ("'soundalike index LIBRARY --store {value}' makes one", "STORE"),
+    "is_clean": (
+        "--checkpoint-clean, if you know that it was not; or --allow-leak, which writes this into "
+        "every file",
+        "",
+    ),
+    "num_workers": ("--workers 1 takes less memory, and --workers 0 shows why", ""),
+    "recompute": ("--recompute does that", ""),
+    "start_s": ("choose another --start", ""),
+    "store": ("choose another --store", ""),
+    "strict": ("without --strict this is recorded and the run goes on", ""),
+    "tag": ("'soundalike tag' listens to single files", ""),
+    "tags": ("'soundalike tags' lists all of them", ""),
+    "verify": ("'soundalike verify {value}' names everything that is", "STORE"),
+    "where": ("say --where EXPR", ""),
+    "window_id": ("'soundalike search --format json' shows the ids of hits", ""),
+}
+
+
+def with_hint(error: SoundalikeError) -> str:
+    """Return what an error says, and behind it what the command has that helps."""
+    if error.about is None:
+        return str(error)
+    hint, otherwise = _HINTS[error.about]
+    value = otherwise if error.value is None else shlex.quote(str(error.value))
+    return f"{str(error).rstrip('.')}; {hint.format(value=value)}"

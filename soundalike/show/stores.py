@@ -1,0 +1,139 @@
+"""What a store holds, and what was done to it, as text for people and as data for programs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from indexer.paths import printable
+from indexer.store.verify import Problem
+from search.upkeep.overview import Overview
+from soundalike.show.words import count, hours
+
+if TYPE_CHECKING:
+    from indexer.run.recompute import DeepReport
+    from indexer.store.compaction import CompactReport
+    from search.generation.segments import Generation
+
+
+def overview_lines(store: Overview) -> Iterator[str]:
+    """Say what a store holds."""
+    identity = store.identity
+    window = "native length" if identity.native else f"{identity.geometry.window_s:g} s"
+    yield f"checkpoint  {printable(store.checkpoint)} (weights {identity.weights[:12]})"
+    yield f"windows     {window}, hop {identity.geometry.hop_s:g} s, frames {identity.frames}"
+    yield (
+        f"holds       {count(store.num_windows, 'window')} of "
+        f"{count(store.num_recordings, 'recording')}, {hours(store.audio_s)} of audio"
+    )
+    dead = f", {store.num_dead_windows:,} dead windows" if store.num_dead_windows else ""
+    yield f"on disk     {store.size_bytes / 1e6:,.1f} MB in {count(store.num_parts, 'part')}{dead}"
+    yield f"index       {_index_state(store)}"
+    for (device, precision), number in store.origins.items():
+        yield f"computed    on {printable(device)} at {precision} ({count(number, 'part')})"
+    for library_id, root in store.libraries.items():
+        yield f"library     {printable(str(root))} ({library_id[:8]})"
+    named = ", ".join(f"{number:,} {status}" for status, number in store.statuses.items())
+    yield f"files       {named or 'none'}"
+    for (stage, reason), number in store.failures.items():
+        yield f"  failed    {number:,} x {stage}: {printable(reason)}"
+    for warning, number in store.warnings.items():
+        yield f"  warning   {number:,} x {printable(warning)}"
+
+
+def _index_state(store: Overview) -> str:
+    if store.num_indexed is None:
+        return "none yet; 'soundalike build' makes one"
+    behind = f"; {count(store.num_new_parts, 'new part')}: run 'soundalike build'"
+    state = f"{count(store.num_indexed, 'window')}, {store.index_kind}"
+    return f"{state}{behind if store.num_new_parts else ''}"
+
+
+def overview_data(store: Overview) -> dict[str, Any]:
+    """Return an overview as plain data."""
+    document = asdict(store)
+    document["path"] = str(store.path)
+    document["libraries"] = {key: str(root) for key, root in store.libraries.items()}
+    document["failures"] = [
+        {"stage": stage, "reason": reason, "files": number}
+        for (stage, reason), number in store.failures.items()
+    ]
+    document["origins"] = [
+        {"device": device, "precision": precision, "parts": number}
+        for (device, precision), number in store.origins.items()
+    ]
+    return document
+
+
+def generation_lines(generation: Generation) -> Iterator[str]:
+    """Say what kind of index a generation has, and what was measured when it was built."""
+    found = generation_data(generation)
+    held = count(generation.num_windows, "window")
+    yield f"{generation.path.name}: {held}, {found['kind']} index"
+    for level in found["levels"]:
+        yield (
+            f"  {level['share']:>8.2%} of the windows match: {level['effort']:,} lists visited, "
+            f"recall {level['recall']:.3f}, {level['ms']:.1f} ms"
+        )
+    if found["levels"]:
+        yield "  fewer: exact"
+
+
+def generation_data(generation: Generation) -> dict[str, Any]:
+    """Return the same as plain data."""
+    structure = generation.manifest.structure
+    return {
+        "generation": generation.path.name,
+        "windows": generation.num_windows,
+        "kind": structure.kind or "exact",
+        **asdict(structure.calibration),
+    }
+
+
+def compact_lines(store: Path, report: CompactReport) -> Iterator[str]:
+    """Say what a compaction did."""
+    if not report.has_changed:
+        yield f"{printable(str(store))}: nothing to compact"
+        return
+    yield (
+        f"removed {count(report.num_windows_removed, 'window')} and "
+        f"{count(report.num_rows_removed, 'row')} of the ledger"
+    )
+    yield (
+        f"{printable(str(store))}: {count(report.num_parts_before, 'part')}, "
+        f"{report.size_bytes_before / 1e6:,.1f} MB before; "
+        f"{count(report.num_parts_after, 'part')}, {report.size_bytes_after / 1e6:,.1f} MB now"
+    )
+
+
+def problem_lines(problems: Sequence[Problem]) -> Iterator[str]:
+    """Say what is wrong with each file."""
+    for problem in problems:
+        yield f"{printable(str(problem.path))}: {printable(problem.reason)}"
+
+
+def verified_lines(
+    store: Path, problems: Sequence[Problem], deep: DeepReport | None
+) -> Iterator[str]:
+    """Say that a store is as it was written, if it is, and what was heard again."""
+    if deep:
+        yield f"{count(deep.num_recomputed, 'window')} embedded again from the audio"
+    if deep and deep.num_absent:
+        yield f"{count(deep.num_absent, 'window')} not compared: the audio is not there"
+    if deep and deep.num_changed:
+        yield f"{count(deep.num_changed, 'window')} not compared: the file has other content now"
+    if deep and deep.has_heard_nothing:
+        yield "nothing could be compared with its audio; is the library where it was?"
+    if not problems:
+        yield f"{printable(str(store))} is as it was written"
+
+
+def verified_data(problems: Sequence[Problem], deep: DeepReport | None) -> dict[str, Any]:
+    """Return what a verification found as plain data."""
+    rows = [{"path": str(problem.path), "reason": problem.reason} for problem in problems]
+    if deep is None:
+        return {"problems": rows}
+    counts = {"recomputed": deep.num_recomputed, "absent": deep.num_absent}
+    return {"problems": rows, **counts, "changed": deep.num_changed}

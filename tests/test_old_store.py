@@ -1,0 +1,140 @@
+"""A store that 0.1.0 wrote opens, answers as it did then, and is neither damaged nor outdated."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from safetensors.numpy import save as save_safetensors
+
+from indexer.embedding.extractor import Extractor
+from indexer.store.disk import write_whole
+from indexer.store.reader import HEAD_FILE, Store
+from search.asking.answers import Hit
+from search.asking.find import Question, find
+from search.asking.scope import Scope
+from search.asking.sound_index import SoundIndex
+from search.asking.terms import Terms
+from search.generation.segments import INDEX_FOLDER, Generation
+from search.upkeep.build import build
+from search.upkeep.overview import overview
+from search.upkeep.verify import verify
+
+GOLDEN = Path(__file__).parent / "golden"
+#: What 0.1.0 answered: by window id, by tag and by expression.
+ANSWERS: dict[str, Any] = json.loads((GOLDEN / "store-0.1.0.json").read_text())
+#: Of all these searches.
+K, THRESHOLD = 5, 0.1
+
+
+@pytest.fixture
+def old(tmp_path: Path, demo_extractor: Extractor) -> Path:
+    """The store, with the head that is left out of the repository; store.json has its digest."""
+    path = tmp_path / "old.soundalike"
+    shutil.copytree(GOLDEN / "store-0.1.0", path)
+    head = {
+        name: np.ascontiguousarray(one) for name, one in demo_extractor.head()._asdict().items()
+    }
+    write_whole(path / HEAD_FILE, save_safetensors(head))
+    return path
+
+
+def ask(index: SoundIndex, terms: Terms, window_id: int | None = None) -> list[Hit]:
+    question = Question()
+    if window_id is not None:
+        vectors, windows = index.windows_of([window_id])
+        question = Question(vectors, frozenset(window.recording_id for window in windows))
+    [hits] = index.hits(find(index, [question], Scope.of(terms, index.opened)))
+    return hits
+
+
+def by_window(index: SoundIndex, window_id: str) -> list[Hit]:
+    return ask(index, Terms(k=K), int(window_id))
+
+
+def by_tag(index: SoundIndex, tag: str) -> list[Hit]:
+    return ask(index, Terms(k=K, tags=(tag,), threshold=THRESHOLD))
+
+
+def by_expression(index: SoundIndex, where: str) -> list[Hit]:
+    return ask(index, Terms(k=K, where=where, threshold=THRESHOLD))
+
+
+ASKED: dict[str, Callable[[SoundIndex, str], list[Hit]]] = {
+    "by_window": by_window,
+    "by_tag": by_tag,
+    "by_expression": by_expression,
+}
+
+
+def as_data(hit: Hit) -> dict[str, Any]:
+    """A hit as it was written down, but for its score."""
+    return {
+        "window_id": hit.window_id,
+        "recording_id": hit.recording_id.hex(),
+        "paths": [str(path) for path in hit.paths],
+        "start_s": hit.start_s,
+        "end_s": hit.end_s,
+        "tags": [[heard.tag.index, heard.probability] for heard in hit.tags],
+    }
+
+
+def assert_answers_as_before(path: Path) -> None:
+    index = SoundIndex.open(path)
+    num_asked = 0
+    for way, ask_for in ASKED.items():
+        for words, expected in ANSWERS[way].items():
+            hits = ask_for(index, words)
+            assert [hit.score for hit in hits] == pytest.approx(
+                [one["score"] for one in expected], abs=1e-6
+            )
+            without_score = [
+                {name: value for name, value in one.items() if name != "score"} for one in expected
+            ]
+            assert [as_data(hit) for hit in hits] == without_score, (way, words)
+            num_asked += 1
+    assert num_asked == 10
+
+
+def files_below(folder: Path) -> dict[str, bytes]:
+    return {
+        str(file.relative_to(folder)): file.read_bytes()
+        for file in folder.rglob("*")
+        if file.is_file() and not file.name.startswith(".")  # a lock
+    }
+
+
+def test_old_store_answers_as_it_did(old: Path) -> None:
+    assert_answers_as_before(old)
+
+
+def test_old_store_holds_what_it_did(old: Path) -> None:
+    held = overview(old)
+    expected = dict(ANSWERS["info"])
+    failures = {" ".join(key): number for key, number in held.failures.items()}
+    assert failures == expected.pop("failures")
+    assert {name: getattr(held, name) for name in expected} == expected
+    assert (held.num_indexed, held.num_new_parts, held.index_kind) == (5, 0, "exact")
+
+
+def test_old_store_is_as_it_was_written(old: Path) -> None:
+    assert verify(old) == []
+
+
+def test_old_store_is_up_to_date(old: Path) -> None:
+    before = files_below(old)
+    store = Store.open(old)
+    assert build(store).path == Generation.current(store).path
+    assert files_below(old) == before
+
+
+def test_old_store_with_a_new_index_answers_as_it_did(old: Path) -> None:
+    shutil.rmtree(old / INDEX_FOLDER)
+    assert build(Store.open(old)).num_windows == ANSWERS["info"]["num_windows"]
+    assert_answers_as_before(old)
+    assert verify(old) == []

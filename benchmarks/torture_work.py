@@ -52,8 +52,8 @@ class Counting(Extractor):
         self._count = np.memmap(count_file, np.int64, "r+")
         self._turn = threading.Lock()
 
-    def timed(self, waveforms: torch.Tensor) -> Timed:
-        timed = super().timed(waveforms)
+    def embed_and_time(self, waveforms: torch.Tensor) -> Timed:
+        timed = super().embed_and_time(waveforms)
         with self._turn:
             self._count[0] += len(waveforms)
         return timed

@@ -12,12 +12,47 @@ import os
 import re
 import struct
 import unicodedata
+from collections.abc import Iterable
 from pathlib import Path
+
+from indexer.errors import QueryError
 
 #: (first sample, number of samples) at 32 kHz of the part of a file that was asked for.
 Span = tuple[int, int]
 
 _ESCAPE = re.compile(r"\\x([0-9a-f]{2})")
+
+
+def as_path(name: str, value: object) -> Path:
+    """Return a path that a user gave as text or as a path.
+
+    Args:
+        name: What it is, for the error.
+        value: The path.
+
+    Raises:
+        QueryError: If it is something else.
+    """
+    if isinstance(value, (str, os.PathLike)):
+        return Path(value)
+    raise QueryError(f"{name} is a path, got {value!r}")
+
+
+def as_texts(name: str, value: object) -> tuple[str, ...]:
+    """Return what a user gave as one text or as several: one is meant as one, not as its letters.
+
+    Args:
+        name: What they are, for the error.
+        value: Text, or several.
+
+    Raises:
+        QueryError: If it is something else.
+    """
+    values = (value,) if isinstance(value, str) else value
+    texts = tuple(values) if isinstance(values, Iterable) else (None,)
+    if all(isinstance(one, str) for one in texts):
+        return texts
+    raise QueryError(f"{name} is a name or several names, got {value!r}")
 
 
 def text_from_bytes(name: bytes) -> str:

@@ -174,11 +174,11 @@ class Geometry:
             The windows of `plan`, in order, padded; the arrays are the receiver's to keep.
         """
         held = Held()
-        for start, num_samples in self.planned(map(held.append, blocks)):
+        for start, num_samples in self.plan_stream(map(held.append, blocks)):
             yield Cut(start, num_samples, self.pad(held.take(start, start + num_samples)))
             held.forget(start + self.hop_samples)
 
-    def planned(self, ends: Iterable[int]) -> Iterator[tuple[int, int]]:
+    def plan_stream(self, ends: Iterable[int]) -> Iterator[tuple[int, int]]:
         """Plan a recording whose length is not known yet.
 
         Args:

@@ -131,10 +131,10 @@ class Resampling(Extractor):
     def resamples(self) -> bool:
         return True
 
-    def timed(self, windows):  # type: ignore[no-untyped-def]
+    def embed_and_time(self, windows):  # type: ignore[no-untyped-def]
         rate_hz = windows.source_rate_hz if isinstance(windows, SourceWindows) else SAMPLE_RATE_HZ
         self.rates_hz += [rate_hz] * len(windows)
-        return super().timed(windows)
+        return super().embed_and_time(windows)
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from indexer.errors import DamagedStoreError
 from indexer.store import disk
-from indexer.store.disk import read_sealed, sealed, sha256_of, write_whole
+from indexer.store.disk import read_sealed, seal, sha256_of, write_whole
 
 DOCUMENT = {
     "version": 1,
@@ -45,20 +45,20 @@ def test_sealed_any_document_is_read_back(
     tmp_path_factory: pytest.TempPathFactory, document: dict[str, Any]
 ) -> None:
     path = tmp_path_factory.getbasetemp() / "any.json"
-    path.write_bytes(sealed(document))
+    path.write_bytes(seal(document))
     assert read_sealed(path) == document
 
 
 def test_sealed_carries_the_sha256_of_its_own_content(tmp_path: Path) -> None:
     """As documented, so that others can check it: the same text without the digest's line."""
-    lines = sealed({"a": 1, "z": 2}).decode().splitlines(keepends=True)
+    lines = seal({"a": 1, "z": 2}).decode().splitlines(keepends=True)
     (digest,) = (line for line in lines if '"digest"' in line)
     rest = "".join(line for line in lines if line != digest)
     assert digest == f' "digest": "{hashlib.sha256(rest.encode()).hexdigest()}",\n'
 
 
 def test_read_sealed_every_single_changed_byte_is_damage(tmp_path: Path) -> None:
-    good = sealed(DOCUMENT)
+    good = seal(DOCUMENT)
     assert read_sealed(written(tmp_path, good)) == DOCUMENT
     for position, byte in enumerate(good):
         # All single bits, and bytes that JSON takes for white space, digits or the end of a text.
@@ -70,7 +70,7 @@ def test_read_sealed_every_single_changed_byte_is_damage(tmp_path: Path) -> None
 
 
 def test_read_sealed_every_cut_and_an_added_byte_are_damage(tmp_path: Path) -> None:
-    good = sealed(DOCUMENT)
+    good = seal(DOCUMENT)
     for content in [*(good[:length] for length in range(len(good))), good + b"\n", b" " + good]:
         with pytest.raises(DamagedStoreError):
             read_sealed(written(tmp_path, content))

@@ -40,10 +40,10 @@ class Counting(Extractor):
 
     num_windows = 0
 
-    def timed(self, waveforms: torch.Tensor) -> Timed:
+    def embed_and_time(self, waveforms: torch.Tensor) -> Timed:
         with TURN:
             self.num_windows += len(waveforms)
-        return super().timed(waveforms)
+        return super().embed_and_time(waveforms)
 
 
 @pytest.fixture
@@ -582,10 +582,10 @@ def test_extract_file_that_is_replaced_while_it_waits_is_read_as_it_is_now(
 class Cramped(Counting):
     """An extractor on a device with memory for two windows."""
 
-    def _timed(self, waveforms: torch.Tensor) -> Timed:
+    def _embed(self, waveforms: torch.Tensor) -> Timed:
         if len(waveforms) > 2:
             raise torch.OutOfMemoryError("no more")
-        return super()._timed(waveforms)
+        return super()._embed(waveforms)
 
 
 def test_extract_out_of_memory_embeds_all_and_says_so(

@@ -123,7 +123,7 @@ def test_extractor_out_of_memory_halves_the_batch_and_goes_on(
     extractor = Extractor(tiny_checkpoint, device="cpu", precision="fp32", frames=frames)
     expected = extractor(waveforms)
     small = extractor._network = Small(extractor._network, 3)
-    timed = extractor.timed(waveforms)
+    timed = extractor.embed_and_time(waveforms)
     assert small.sizes == [11, 5, 2, 2, 2, 2, 2, 1]
     assert extractor.most_windows == 2
     assert timed.network_s > 0

@@ -39,10 +39,10 @@ class Meeting(Extractor):
         self.barrier = threading.Barrier(num_calls)
         self.num_threads: list[int] = []
 
-    def timed(self, waveforms: torch.Tensor) -> Timed:
+    def embed_and_time(self, waveforms: torch.Tensor) -> Timed:
         self.barrier.wait(timeout=60)
         self.num_threads.append(torch.get_num_threads())
-        return super().timed(waveforms)
+        return super().embed_and_time(waveforms)
 
 
 def test_lanes_run_at_the_same_time_with_one_thread_each(tiny_checkpoint: Checkpoint) -> None:
@@ -66,10 +66,10 @@ class Blocked(Extractor):
         super().__init__(checkpoint, device="cpu")
         self.may_go_on = threading.Event()
 
-    def timed(self, waveforms: torch.Tensor) -> Timed:
+    def embed_and_time(self, waveforms: torch.Tensor) -> Timed:
         self.num_calls += 1
         self.may_go_on.wait(60)
-        return super().timed(waveforms)
+        return super().embed_and_time(waveforms)
 
 
 def test_lanes_left_by_an_error_drop_what_waits(tiny_checkpoint: Checkpoint) -> None:
@@ -121,10 +121,10 @@ def test_lanes_share_all_devices(tiny_checkpoint: Checkpoint) -> None:
         def meeting(extractor: Extractor, some: torch.Tensor) -> Timed:
             barrier.wait(timeout=60)  # so that every lane is given one
             users.append(extractor)
-            return Extractor._timed(extractor, some)
+            return Extractor._embed(extractor, some)
 
         for extractor in (first, first.twin):
-            extractor._timed = partial(meeting, extractor)  # type: ignore[method-assign]
+            extractor._embed = partial(meeting, extractor)  # type: ignore[method-assign]
         futures = [lanes.submit(waveforms(number)) for number in range(lanes.count)]
         found = [future.result().embeddings.scene for future in futures]
         assert users.count(first) == users.count(first.twin) == default_num_lanes("cpu")

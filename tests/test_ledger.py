@@ -117,7 +117,7 @@ def test_settled_any_files_are_as_they_were_or_not(
     keys = [path_id(library, path) for library, path, _, _ in files]
     ledger = Ledger(table(rows).to_batches())
 
-    embedded, failed = ledger.settled(
+    embedded, failed = ledger.find_settled(
         np.array(keys, np.int64),
         np.array([size for _, _, size, _ in files], np.int64),
         np.array([mtime_ns for _, _, _, mtime_ns in files], np.int64),
@@ -146,7 +146,7 @@ def test_ledger_without_rows_answers_everything() -> None:
     assert len(ledger) == 0
     assert ledger.library_ids == ()
     assert ledger.positions(some).tolist() == [-1, -1]
-    assert [mask.tolist() for mask in ledger.settled(some, some, some)] == [[False, False]] * 2
+    assert [mask.tolist() for mask in ledger.find_settled(some, some, some)] == [[False, False]] * 2
     assert ledger.positions([]).tolist() == []
     assert len(ledger.live_recordings()) == len(ledger.known) == len(ledger.present("L")) == 0
 

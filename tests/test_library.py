@@ -10,7 +10,7 @@ from conftest import needs_root, run_as_nobody
 
 from indexer.errors import LibraryError
 from indexer.library.files import FileList, FoundFile
-from indexer.library.walk import listed, walk
+from indexer.library.walk import read_list, walk
 from indexer.paths import text_from_bytes
 
 
@@ -145,7 +145,7 @@ def test_listed_lines_name_files_relative_or_absolute(tmp_path: Path) -> None:
     touch(tmp_path / "library", "a.wav", "sub/b.wav", "c.wav")
     names = tmp_path / "names.txt"
     names.write_text(f"sub/b.wav\n\n{tmp_path}/library/a.wav\na.wav\n")
-    found = listed(tmp_path / "library", names)
+    found = read_list(tmp_path / "library", names)
     assert paths(found.files) == ["a.wav", "sub/b.wav"]
     assert not found.is_complete
 
@@ -154,7 +154,7 @@ def test_listed_csv_spans_are_in_samples_at_32_khz(tmp_path: Path) -> None:
     touch(tmp_path, "a,b.wav", "c.wav")
     names = tmp_path / "names.csv"
     names.write_text('path,start,end\n"a,b.wav",1.5,2\n"a,b.wav",,\nc.wav,3,\n')
-    first, second, third = listed(tmp_path, names).files
+    first, second, third = read_list(tmp_path, names).files
     assert (first.path, first.span) == ("a,b.wav", None)
     assert (second.path, second.span) == ("a,b.wav", (48_000, 16_000))
     assert third.path == "c.wav"
@@ -168,7 +168,7 @@ def test_listed_lines_may_have_a_byte_order_mark_or_zero_bytes_between_them(tmp_
     names = tmp_path / "names.txt"
     for content in (b"\xef\xbb\xbfa.wav\r\nb c.wav\r\n", b"a.wav\0b c.wav\0"):
         names.write_bytes(content)
-        assert [(file.path, file.size) for file in listed(tmp_path, names).files] == [
+        assert [(file.path, file.size) for file in read_list(tmp_path, names).files] == [
             ("a.wav", 1),
             ("b c.wav", 1),
         ]
@@ -179,14 +179,14 @@ def test_listed_absolute_names_may_go_through_a_link_to_the_library(tmp_path: Pa
     (tmp_path / "link").symlink_to(tmp_path / "real")
     names = tmp_path / "names.txt"
     names.write_text(f"{tmp_path}/link/a.wav\n{tmp_path}/real/b.wav\n")
-    assert paths(listed(tmp_path / "link", names).files) == ["a.wav", "b.wav"]
+    assert paths(read_list(tmp_path / "link", names).files) == ["a.wav", "b.wav"]
 
 
 def test_listed_csv_blanks_after_commas_and_line_breaks_in_names_are_read(tmp_path: Path) -> None:
     touch(tmp_path, "a.wav", "b\nc.wav", "d\u2028e.wav")
     names = tmp_path / "names.csv"
     names.write_text('path, start, end\na.wav, 1, 2\n"b\nc.wav", 0, 1\nd\u2028e.wav\n')
-    assert [(file.path, file.size, file.span) for file in listed(tmp_path, names).files] == [
+    assert [(file.path, file.size, file.span) for file in read_list(tmp_path, names).files] == [
         ("a.wav", 1, (32_000, 32_000)),
         ("b\nc.wav", 1, (0, 32_000)),
         ("d\u2028e.wav", 1, None),
@@ -214,9 +214,9 @@ def test_listed_csv_that_is_wrong_is_an_error_that_says_where(
     names = tmp_path / "names.csv"
     names.write_text(content)
     with pytest.raises(LibraryError, match=message):
-        listed(tmp_path, names)
+        read_list(tmp_path, names)
 
 
 def test_listed_missing_list_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(LibraryError, match="cannot read the list"):
-        listed(tmp_path, tmp_path / "names.txt")
+        read_list(tmp_path, tmp_path / "names.txt")

@@ -61,10 +61,10 @@ class Counted(Extractor):
         self.count = RawValue("q", 0)
         self._turn = threading.Lock()
 
-    def timed(self, waveforms: torch.Tensor) -> Timed:
+    def embed_and_time(self, waveforms: torch.Tensor) -> Timed:
         with self._turn:
             self.count.value += len(waveforms)
-        return super().timed(waveforms)
+        return super().embed_and_time(waveforms)
 
 
 def plan(content: Content) -> list[tuple[int, int]]:

@@ -33,7 +33,7 @@ import indexer.store.writer as writer_module
 from indexer.arrays import id_bytes
 from indexer.errors import DamagedStoreError, StoreError
 from indexer.paths import path_id
-from indexer.store.disk import sealed
+from indexer.store.disk import seal
 from indexer.store.ledger import Ledger
 from indexer.store.part import Part
 from indexer.store.reader import Head, Store
@@ -118,7 +118,7 @@ def rewrite(path: Path, **changes: object) -> None:
     """Change a sealed document, and seal it again."""
     document = json.loads(path.read_bytes())
     del document["digest"]
-    path.write_bytes(sealed({**document, **changes}))
+    path.write_bytes(seal({**document, **changes}))
 
 
 @pytest.mark.parametrize("name", ["store.json", "libraries.json", "head.safetensors", "parts"])

@@ -26,7 +26,7 @@ from indexer.model.checkpoint import Checkpoint
 from indexer.progress import Step
 from indexer.run.extract import ExtractConfig, extract
 from indexer.run.recompute import DeepReport, _sample, recompute
-from indexer.store.disk import read_sealed, remove_all, sealed
+from indexer.store.disk import read_sealed, remove_all, seal
 from indexer.store.reader import Store
 from indexer.store.schema import FramesMode
 from indexer.store.snapshot import Block
@@ -236,7 +236,7 @@ def test_recompute_forged_head_with_tags_to_match_is_found(
     (made.path / "head.safetensors").write_bytes(content)
     document = read_sealed(made.path / "store.json")
     document["head_sha256"] = hashlib.sha256(content).hexdigest()
-    (made.path / "store.json").write_bytes(sealed(document))
+    (made.path / "store.json").write_bytes(seal(document))
     store = rewrite(Store.open(made.path), tags_of_the_head)
     assert verify_parts(store) == []
     problems = recompute(store, tiny_extractor, num_windows=3).problems
@@ -265,7 +265,7 @@ def test_recompute_missing_and_changed_audio_is_counted_and_no_problem(
 ) -> None:
     copy = Path(shutil.copytree(library, tmp_path / "copy"))
     roots = read_sealed(made.path / "libraries.json")["roots"]
-    (made.path / "libraries.json").write_bytes(sealed({"roots": dict.fromkeys(roots, str(copy))}))
+    (made.path / "libraries.json").write_bytes(seal({"roots": dict.fromkeys(roots, str(copy))}))
     (copy / "dog.ogg").unlink()  # its copy is still there
     assert recompute(made, tiny_extractor, num_windows=1000).num_absent == 0
     (copy / "same.ogg").write_bytes((ANIMALS / "cow.ogg").read_bytes())

@@ -43,7 +43,7 @@ from indexer.progress import News, Step
 from indexer.reading import dataset
 from indexer.reading.batches import Batch, Done, Failure, WindowKey
 from indexer.reading.dataset import Work, recording_digest
-from indexer.run import run as run_module
+from indexer.reading.readers import load_windows
 from indexer.run.extract import ExtractConfig, extract, find_files
 from indexer.run.interrupts import undisturbed
 from indexer.store.lock import sole_writer
@@ -397,21 +397,25 @@ def test_ledger_row_of_known_content_says_what_was_decoded_before(
         assert after[f"renamed/{name}"]["num_samples"]
 
 
-def read_first(events: list[Batch], monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """Let a run's first pass read this, and the others files; return how many files each has."""
-    real, passes = run_module.load_windows, []
+class ReadFirst:
+    """Lets a run's first pass read what is given, and the others the files.
 
-    def load_windows(work: Work, **options: Any) -> Iterator[Batch]:
-        passes.append(len(work.items))
-        return iter(events) if len(passes) == 1 else real(work, **options)
+    Attributes:
+        passes: How many files each pass has.
+    """
 
-    monkeypatch.setattr(run_module, "load_windows", load_windows)
-    return passes
+    def __init__(self, events: list[Batch]) -> None:
+        self._events = events
+        self.passes: list[int] = []
+
+    def __call__(self, work: Work, **options: Any) -> Iterator[Batch]:
+        self.passes.append(len(work.items))
+        return iter(self._events) if len(self.passes) == 1 else load_windows(work, **options)
 
 
 @pytest.mark.parametrize("stage", ["access", "crash"])
 def test_copy_whose_windows_were_dropped_for_an_owner_that_failed_is_embedded_whole(
-    tmp_path: Path, counting: Counting, monkeypatch: pytest.MonkeyPatch, stage: str
+    tmp_path: Path, counting: Counting, stage: str
 ) -> None:
     """The first file gives one window and fails; its copy was further on, and lost some."""
     root = tmp_path / "library"
@@ -439,16 +443,15 @@ def test_copy_whose_windows_were_dropped_for_an_owner_that_failed_is_embedded_wh
             ("c", "done"),
         ],
     )
-    read_first(events, monkeypatch)
     store = new_store(tmp_path / "store", counting)
-    run(root, store, counting)
+    extract(root, store, counting, IN_PROCESS, read=ReadFirst(events))
     assert statuses(store) == {"a.wav": "failed", "b.wav": "ok", "c.wav": "ok"}
     starts = store.snapshot().windows.start_sample
     assert sorted(starts.tolist()) == [WINDOW_SAMPLES * number for number in range(6)]
 
 
 def test_copy_that_fails_on_its_own_takes_nothing_from_the_owner(
-    tmp_path: Path, counting: Counting, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, counting: Counting
 ) -> None:
     root = tmp_path / "library"
     write_tone(root / "a.wav", 30.0)
@@ -456,25 +459,24 @@ def test_copy_that_fails_on_its_own_takes_nothing_from_the_owner(
     events = scripted(
         root, [("a", 0), ("b", 0), ("b", "decode"), ("a", 1), ("a", 2), ("a", "done")]
     )
-    monkeypatch.setattr(run_module, "load_windows", lambda *_, **__: iter(events))
     store = new_store(tmp_path / "store", counting)
-    run(root, store, counting)
+    extract(root, store, counting, IN_PROCESS, read=lambda *_, **__: iter(events))
     assert statuses(store) == {"a.wav": "ok", "b.wav": "failed"}
     assert len(store.snapshot()) == 3
 
 
 def test_copies_that_wait_for_an_owner_whose_reader_died_get_their_turn(
-    tmp_path: Path, counting: Counting, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, counting: Counting
 ) -> None:
     """What kills a reader leaves no digest."""
     root = tmp_path / "library"
     write_tone(root / "a.wav", 5.0)
     shutil.copyfile(root / "a.wav", root / "b.wav")
     events = scripted(root, [("a", 0), ("b", 0), ("b", "done"), ("a", None)])
-    passes = read_first(events, monkeypatch)
     store = new_store(tmp_path / "store", counting)
-    run(root, store, counting)
-    assert passes == [2, 1]
+    reading = ReadFirst(events)
+    extract(root, store, counting, IN_PROCESS, read=reading)
+    assert reading.passes == [2, 1]
     assert statuses(store) == {"a.wav": "failed", "b.wav": "ok"}
 
 

@@ -98,7 +98,7 @@ def cut_source(blocks: Iterable[Samples], source_rate_hz: int, geometry: Geometr
             yield certain * SAMPLE_RATE_HZ
         yield output_length(held.end - context, source_rate_hz)
 
-    for start, num_samples in geometry.planned(ends()):
+    for start, num_samples in geometry.plan_stream(ends()):
         first = start // SAMPLE_RATE_HZ * source_rate_hz
         samples = held.take(first, first + num_values)
         yield Cut(start, num_samples, np.pad(samples, (0, num_values - len(samples))))

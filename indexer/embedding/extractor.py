@@ -115,9 +115,9 @@ class Extractor:
         Returns:
             Scene, frames and tags of each, from one forward pass.
         """
-        return self.timed(waveforms).embeddings
+        return self.embed_and_time(waveforms).embeddings
 
-    def timed(self, windows: Tensor | SourceWindows) -> Timed:
+    def embed_and_time(self, windows: Tensor | SourceWindows) -> Timed:
         """Do the same, and say how long it took.
 
         A batch that the device has no memory for is halved, and so are those that come later.
@@ -131,7 +131,7 @@ class Extractor:
         while True:
             size = max(min(self.most_windows, len(windows)), 1)
             try:
-                return _joined([self._timed(some) for some in windows.split(size)])
+                return _join([self._embed(some) for some in windows.split(size)])
             except torch.OutOfMemoryError as error:
                 if size == 1:
                     raise SoundalikeError(
@@ -142,12 +142,12 @@ class Extractor:
             if self.device.type == "cuda":
                 torch.cuda.empty_cache()  # blocks of the old sizes are of no use
 
-    def _timed(self, windows: Tensor | SourceWindows) -> Timed:
+    def _embed(self, windows: Tensor | SourceWindows) -> Timed:
         watch = Stopwatch(self.device)
         moved = windows.to(self.device, non_blocking=True)
         watch.lap()
         with torch.inference_mode():
-            waveforms = self._resampled(moved) if isinstance(moved, SourceWindows) else moved
+            waveforms = self._resample(moved) if isinstance(moved, SourceWindows) else moved
             output = self._network(waveforms)
             frames = self._frames(output.frames)
         watch.lap()
@@ -160,7 +160,7 @@ class Extractor:
         )
         return Timed(embeddings, *seconds)
 
-    def _resampled(self, windows: SourceWindows) -> Tensor:
+    def _resample(self, windows: SourceWindows) -> Tensor:
         rate_hz = windows.source_rate_hz
         if rate_hz not in self._resamplers:
             self._resamplers[rate_hz] = DeferredResampler(rate_hz, self.device)
@@ -230,7 +230,7 @@ def _to_host(tensor: Tensor) -> Tensor:
     return host.copy_(tensor, non_blocking=True)
 
 
-def _joined(pieces: Sequence[Timed]) -> Timed:
+def _join(pieces: Sequence[Timed]) -> Timed:
     """Return as one what was embedded in pieces."""
     if len(pieces) == 1:
         return pieces[0]

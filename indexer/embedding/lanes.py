@@ -54,12 +54,12 @@ class Lanes:
         return min(extractor.most_windows for extractor in self._extractors)
 
     def submit(self, windows: Tensor | SourceWindows) -> Future[Timed]:
-        """Embed a batch as soon as a lane is free; see `Extractor.timed`."""
+        """Embed a batch as soon as a lane is free; see `Extractor.embed_and_time`."""
         return self._pool.submit(self._embed, windows)
 
     def _embed(self, windows: Tensor | SourceWindows) -> Timed:
         extractor: Extractor = self._own.extractor
-        return extractor.timed(windows)
+        return extractor.embed_and_time(windows)
 
     def __enter__(self) -> Lanes:
         return self

@@ -53,7 +53,7 @@ class Changes:
         self.library_id = library_at(store, found.root, _moved_library(store, ledger, found))
         self._path_ids = _path_ids(self.library_id, found.files)
         size, mtime_ns = found.files.sizes, found.files.mtimes_ns
-        embedded, failed = ledger.settled(self._path_ids, size, mtime_ns)
+        embedded, failed = ledger.find_settled(self._path_ids, size, mtime_ns)
         failed &= not retry_failed
         self.num_unchanged = int(embedded.sum())
         self.num_failed_before = int(failed.sum())
@@ -98,9 +98,9 @@ class Changes:
             status="ok",
         )
 
-    def described(self, rows: Sequence[LedgerRow]) -> list[LedgerRow]:
+    def describe(self, rows: Sequence[LedgerRow]) -> list[LedgerRow]:
         """Return rows of known content with what the store says of it."""
-        return self._store.described(rows)
+        return self._store.describe(rows)
 
     def new_failures(self, failures: Sequence[LedgerRow]) -> list[LedgerRow]:
         """Return those rows whose path the ledger does not list as failed in the same state."""
@@ -128,7 +128,7 @@ class Changes:
         """
         self.require_library()
         missing = [row for row in self._missing_rows() if self._is_absent(row)]
-        rows = [_departed(row, found_at.get(row.recording_id or b"")) for row in missing]
+        rows = [_departure(row, found_at.get(row.recording_id or b"")) for row in missing]
         num_present = len(self._ledger.present(self.library_id))
         num_gone = sum(
             row.status == "gone" and not _was_folder(before)
@@ -215,7 +215,7 @@ def _was_folder(row: LedgerRow) -> bool:
     return row.stage == "walk"
 
 
-def _departed(row: LedgerRow, new_path: str | None) -> LedgerRow:
+def _departure(row: LedgerRow, new_path: str | None) -> LedgerRow:
     if new_path is None:
         return replace(row, status="gone", stage=None, reason=None)
     return replace(row, status="moved", stage=None, reason=f"now at {new_path}")

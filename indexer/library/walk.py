@@ -92,7 +92,7 @@ def walk(
     return found
 
 
-def listed(root: Path, files_from: Path) -> Walk:
+def read_list(root: Path, files_from: Path) -> Walk:
     """Take the files that a list names.
 
     Args:

@@ -98,13 +98,13 @@ class _Reading:
         readers = _Readers(dataset, num_workers, self._timeout_s, pin_memory=self._pin_memory)
         try:
             for batch in readers.batches():
-                suspects |= _unforeseen(batch)
-                yield self._noted(batch, suspects)
+                suspects |= _suspects_in(batch)
+                yield self._note(batch, suspects)
         finally:
             readers.stop()
         return suspects | readers.blamed
 
-    def _noted(self, batch: Batch, suspects: _Suspects) -> Batch:
+    def _note(self, batch: Batch, suspects: _Suspects) -> Batch:
         """Remember how far each file is, and hold back what is to be tried once more."""
         self._is_barren = False
         for key in batch.keys:
@@ -116,7 +116,7 @@ class _Reading:
         return batch._replace(events=events)
 
 
-def _unforeseen(batch: Batch) -> _Suspects:
+def _suspects_in(batch: Batch) -> _Suspects:
     return {
         event.item: event
         for event in batch.events

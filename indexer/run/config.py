@@ -6,6 +6,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
+from indexer.paths import as_path, as_texts
+
 # Nothing here takes long to import: the help of the command is made from these fields.
 
 
@@ -112,3 +114,9 @@ class ExtractConfig:
     )
     part_windows: int = 4096
     part_seconds: float = 300.0
+
+    def __post_init__(self) -> None:
+        for name in ("include", "exclude"):
+            object.__setattr__(self, name, as_texts(name, getattr(self, name)))
+        if self.files_from is not None:
+            object.__setattr__(self, "files_from", as_path("files_from", self.files_from))

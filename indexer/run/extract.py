@@ -9,12 +9,14 @@ from pathlib import Path
 from indexer.embedding.cores import num_cores
 from indexer.embedding.extractor import Extractor, package_versions
 from indexer.library.changes import Changes
-from indexer.library.walk import Walk, listed, look_again, walk
+from indexer.library.walk import Walk, look_again, read_list, walk
 from indexer.progress import Listen, ignore
 from indexer.reading.dataset import Work
+from indexer.reading.readers import load_windows
+from indexer.run.clerk import Clerk
 from indexer.run.config import ExtractConfig
+from indexer.run.embed import Embedder, Read
 from indexer.run.report import ExtractReport
-from indexer.run.run import Run
 from indexer.store.lock import sole_writer
 from indexer.store.reader import Store
 from indexer.store.schema import Origin
@@ -37,7 +39,7 @@ def find_files(library: Path, config: ExtractConfig, listen: Listen = ignore) ->
         LibraryError: If the library is missing or empty, or a list of files cannot be followed.
     """
     if config.files_from:
-        return listed(library, config.files_from)
+        return read_list(library, config.files_from)
     return walk(library, config.include, config.exclude, listen)
 
 
@@ -47,6 +49,8 @@ def extract(
     extractor: Extractor,
     config: ExtractConfig | None = None,
     listen: Listen = ignore,
+    *,
+    read: Read = load_windows,
 ) -> ExtractReport:
     """Embed what is new or changed in a library.
 
@@ -61,6 +65,7 @@ def extract(
         config: How to go about it.
         listen: Hears in a sentence what was found and who is waited for; after every batch, how far
             the run is.
+        read: Gives the windows of the files.
 
     Returns:
         What was done; failures are in it.
@@ -82,7 +87,7 @@ def extract(
     with sole_writer(store.path, listen) as has_waited:
         if has_waited:
             found = look_again(found, config.include, config.exclude)
-        report = _extract(found, store, extractor, config, listen)
+        report = _extract(found, store, extractor, config, listen, read)
     report.seconds["total"] = time.perf_counter() - started
     return report
 
@@ -93,6 +98,7 @@ def _extract(
     extractor: Extractor,
     config: ExtractConfig,
     listen: Listen,
+    read: Read,
 ) -> ExtractReport:
     remove_leftovers(store)
     parts = store.parts()
@@ -110,10 +116,11 @@ def _extract(
     )
     origin = Origin(extractor.device_name, extractor.precision, package_versions(), _now())
     with PartWriter(store, origin) as writer:
-        run = Run(extractor, config, changes, writer, report, listen)
+        clerk = Clerk(config, changes, writer, report)
+        embedder = Embedder(extractor, config, clerk, report, listen, read)
         try:
-            run.record_unreadable(found.unreadable)
-            run.embed(
+            clerk.record_unreadable(found.unreadable)
+            embedder.embed(
                 Work(
                     root=found.root,
                     items=changes.to_read,
@@ -125,9 +132,9 @@ def _extract(
                     defers=extractor.resamples,
                 )
             )
-            run.record_missing()
+            clerk.record_missing()
         finally:  # an error, an interrupt or a strict stop keeps what was computed
-            run.commit()
+            clerk.commit()
     return report
 
 

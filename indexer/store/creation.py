@@ -14,7 +14,7 @@ import numpy as np
 from safetensors.numpy import save as save_safetensors
 
 from indexer.errors import DamagedStoreError, StoreError
-from indexer.store.disk import LOCK_SUFFIX, sealed, write_whole, writing
+from indexer.store.disk import LOCK_SUFFIX, seal, write_whole, writing
 from indexer.store.part import part_names
 from indexer.store.reader import HEAD_FILE, LIBRARIES_FILE, PARTS_FOLDER, STORE_FILE, Head, Store
 from indexer.store.schema import FORMAT_VERSION, Identity
@@ -67,7 +67,7 @@ def _write_store(
         "head_sha256": hashlib.sha256(tensors).hexdigest(),
         "written_by": written_by,
     }
-    write_whole(path / STORE_FILE, sealed(document))  # last: what has it is a store
+    write_whole(path / STORE_FILE, seal(document))  # last: what has it is a store
 
 
 def open_matching(path: Path, identity: Identity) -> Store:
@@ -115,7 +115,7 @@ def library_at(store: Store, root: Path, moved_from: str | None = None) -> str:
                 return library_id
         library_id = moved_from or uuid.uuid4().hex
         roots[library_id] = str(root)
-        write_whole(store.path / LIBRARIES_FILE, sealed({"roots": roots}))
+        write_whole(store.path / LIBRARIES_FILE, seal({"roots": roots}))
         return library_id
 
 

@@ -66,13 +66,13 @@ def remove_all(path: Path) -> None:
             path.unlink()
 
 
-def sealed(document: dict[str, Any]) -> bytes:
+def seal(document: dict[str, Any]) -> bytes:
     """Return a document as JSON that carries the SHA-256 of its own content."""
     return _encode({**document, _DIGEST_KEY: hashlib.sha256(_encode(document)).hexdigest()})
 
 
 def read_sealed(path: Path) -> dict[str, Any]:
-    """Read a document that `sealed` made.
+    """Read a document that `seal` made.
 
     Returns:
         The document, without its digest.
@@ -87,7 +87,7 @@ def read_sealed(path: Path) -> dict[str, Any]:
         del document[_DIGEST_KEY]
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise DamagedStoreError(f"{path} is damaged: it is not a document of this tool") from error
-    if sealed(document) != content:  # every byte, so that no change goes unseen
+    if seal(document) != content:  # every byte, so that no change goes unseen
         raise DamagedStoreError(f"{path} is damaged: its content does not match its digest")
     return document
 

@@ -125,7 +125,9 @@ class Ledger:
         at = np.minimum(np.searchsorted(self.path_id, wanted), len(self) - 1)
         return np.where(self.path_id[at] == wanted, at, -1)
 
-    def settled(self, path_ids: Integers, size: Integers, mtime_ns: Integers) -> tuple[Mask, Mask]:
+    def find_settled(
+        self, path_ids: Integers, size: Integers, mtime_ns: Integers
+    ) -> tuple[Mask, Mask]:
         """Return which paths are as they were when last read: (those embedded, those failed).
 
         Args:

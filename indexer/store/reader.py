@@ -198,7 +198,7 @@ class Store:
             return []
         return self.from_parts(lambda parts: _last_rows(parts, np.unique(path_ids)))
 
-    def described(self, rows: Sequence[LedgerRow]) -> list[LedgerRow]:
+    def describe(self, rows: Sequence[LedgerRow]) -> list[LedgerRow]:
         """Return rows of known content with what an earlier "ok" row says of it.
 
         Length, rate, channels, codec and warnings are those of the content, whatever its path is.

@@ -144,13 +144,14 @@ class Identity:
         """How recordings are cut into windows."""
         return Geometry(self.hop_samples, self.native, self.window_samples)
 
-    def require(self, other: Identity, message: str, advice: str) -> None:
+    def require(self, other: Identity, message: str, advice: str, about: str | None = None) -> None:
         """Raise unless `other` is the same.
 
         Args:
             other: What is asked for here.
             message: What does not fit, for the start of the error.
             advice: What to do about it, for its end.
+            about: What helps, in a word, see `SoundalikeError`.
 
         Raises:
             IdentityError: Naming every field that differs.
@@ -160,7 +161,7 @@ class Identity:
             field: (mine[field], asked[field]) for field in mine if mine[field] != asked[field]
         }
         if differences:
-            raise IdentityError(message, differences, advice)
+            raise IdentityError(message, differences, advice, about)
 
     @classmethod
     def from_dict(cls, document: Mapping[str, Any]) -> Self:

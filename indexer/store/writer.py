@@ -19,7 +19,7 @@ from indexer.arrays import ID_DTYPE, RECORDING_ID_BYTES, id_bytes
 from indexer.store.disk import (
     TEMPORARY_PREFIX,
     remove_all,
-    sealed,
+    seal,
     sha256_of,
     sync_file,
     sync_folder,
@@ -157,7 +157,7 @@ class PartWriter:
                 # Windows are here, but no word yet that they are all of their recording's.
                 "unfinished": sorted(one.hex() for one in self._recordings - self._finished),
             }
-            write_whole(self._folder / MANIFEST_FILE, sealed(manifest))
+            write_whole(self._folder / MANIFEST_FILE, seal(manifest))
             place = _next_sequence(self._parts) if sequence is None else sequence
             target = self._parts / f"{place:010d}-{self._uuid}"
             self._folder.rename(target)

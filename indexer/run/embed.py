@@ -1,0 +1,173 @@
+"""What a run computes: windows are read and embedded side by side, and handed to the clerk."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future
+from dataclasses import replace
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from indexer.arrays import Mask
+from indexer.audio.deferred import SourceWindows
+from indexer.embedding.cores import default_num_workers
+from indexer.embedding.extractor import Embeddings, Extractor, Timed
+from indexer.embedding.lanes import Lanes
+from indexer.progress import Listen, Step
+from indexer.reading.batches import Batch, Done, Failure, WindowKey
+from indexer.reading.dataset import Work
+from indexer.reading.readers import load_windows
+from indexer.run.clerk import Clerk
+from indexer.run.config import ExtractConfig
+from indexer.run.report import ExtractReport
+from indexer.windows import SAMPLE_RATE_HZ
+
+#: What gives the windows of a work list; takes what `load_windows` takes.
+Read = Callable[..., Iterator[Batch]]
+
+_NOT_FINITE = "an embedding is not finite: the samples are too large, or the checkpoint is broken"
+
+
+class _Ahead(NamedTuple):
+    """What was read and submitted, and is not recorded yet."""
+
+    events: list[Done | Failure]
+    keys: list[WindowKey]
+    timed: Future[Timed] | None
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether it can be recorded without waiting."""
+        return self.timed is None or self.timed.done()
+
+
+class Embedder:
+    """Reads and embeds the files of one run; the clerk records what comes of them."""
+
+    def __init__(
+        self,
+        extractor: Extractor,
+        config: ExtractConfig,
+        clerk: Clerk,
+        report: ExtractReport,
+        listen: Listen,
+        read: Read = load_windows,
+    ) -> None:
+        self._extractor, self._config, self._clerk = extractor, config, clerk
+        self._report, self._listen, self._read = report, listen, read
+        self._spoiled: set[int] = set()  # files with an embedding that is not finite
+
+    def embed(self, work: Work) -> None:
+        """Embed all files of a work list, and again those that the clerk wants to be read again."""
+        num_files = len(work.items)
+        started = time.perf_counter()
+        while work.items:
+            self._clerk.begin(work.items)
+            self._spoiled = set()
+            self._embed_side_by_side(work, num_files)
+            work = replace(work, items=self._clerk.read_again())
+        self._report.seconds["embed"] += time.perf_counter() - started
+
+    def _embed_side_by_side(self, work: Work, num_files: int) -> None:
+        """Keep every lane busy; hand on what they give in the order in which it was read."""
+        ahead: deque[_Ahead] = deque()
+        with Lanes(self._extractor) as lanes:
+            self._report.num_lanes, self._report.num_devices = lanes.count, lanes.num_devices
+            for batch in self._batches(work):
+                ahead.append(self._submit(batch, lanes, work.geometry.window_samples))
+                while ahead and (len(ahead) >= lanes.depth or ahead[0].is_ready):
+                    self._hand_on(ahead.popleft())
+                    self._tell(num_files)
+            while ahead:
+                self._hand_on(ahead.popleft())
+                self._tell(num_files)
+            self._report.batch_size = work.batch_size
+            self._report.most_windows = min(work.batch_size, lanes.most_windows)
+
+    def _batches(self, work: Work) -> Iterator[Batch]:
+        device_type = self._extractor.device.type
+        num_workers = self._config.num_workers
+        if num_workers is None:
+            num_workers = min(default_num_workers(device_type), len(work.items))
+        self._report.num_workers = num_workers
+        for batch in self._read(
+            work,
+            num_workers=num_workers,
+            pin_memory=device_type == "cuda",
+            timeout_s=self._config.timeout_s,
+        ):
+            self._report.seconds["decode"] += batch.read_s
+            yield batch
+
+    def _submit(self, batch: Batch, lanes: Lanes, window_samples: int) -> _Ahead:
+        """Hand to the lanes what of a batch is to be embedded, and no copy of something else."""
+        rows = [row for row, key in enumerate(batch.keys) if self._clerk.wants(key)]
+        keys = [batch.keys[row] for row in rows]
+        if not rows:
+            return _Ahead(batch.events, keys, None)
+        waveforms = batch.waveforms if len(rows) == len(batch.keys) else batch.waveforms[rows]
+        windows = _windows(waveforms, batch.rate_hz, keys, window_samples)
+        return _Ahead(batch.events, keys, lanes.submit(windows))
+
+    def _hand_on(self, ahead: _Ahead) -> None:
+        """Give the clerk what became of a batch, once it is embedded."""
+        seconds = self._report.seconds
+        keys, embeddings = ahead.keys, None
+        if ahead.timed:
+            timed = ahead.timed.result()
+            seconds["to_device"] += timed.to_device_s
+            seconds["network"] += timed.network_s
+            seconds["to_host"] += timed.to_host_s
+            keys, embeddings = self._keep_finite(keys, timed.embeddings)
+        clock = time.perf_counter()
+        self._clerk.record(keys, embeddings, [self._judge(event) for event in ahead.events])
+        seconds["write"] += time.perf_counter() - clock
+
+    def _keep_finite(
+        self, keys: list[WindowKey], embeddings: Embeddings
+    ) -> tuple[list[WindowKey], Embeddings | None]:
+        """Return the windows whose embeddings are finite; remember the files of the others."""
+        finite = _are_finite(embeddings)
+        if finite.all():
+            return keys, embeddings
+        self._spoiled.update(keys[row].item for row in np.flatnonzero(~finite))
+        scene, frames, tags = embeddings
+        kept = Embeddings(scene[finite], None if frames is None else frames[finite], tags[finite])
+        return [keys[row] for row in np.flatnonzero(finite)], kept if finite.any() else None
+
+    def _judge(self, event: Done | Failure) -> Done | Failure:
+        """Return what became of a file, now that all of it is embedded."""
+        if isinstance(event, Done) and event.item in self._spoiled:
+            return Failure(event.item, "embed", _NOT_FINITE, event.recording_id)
+        return event
+
+    def _tell(self, num_files: int) -> None:
+        step = Step("embedding", self._clerk.num_done, num_files, "file")
+        num_failed = len(self._report.failures)
+        self._listen(step._replace(audio_s=self._report.audio_s, num_failed=num_failed))
+
+
+def _are_finite(embeddings: Embeddings) -> Mask:
+    """Return (B,): which windows have nothing but finite numbers in their embeddings."""
+    scene, frames, tags = embeddings
+    arrays = [array for array in (scene, tags, frames) if array is not None]
+    finite: Mask = np.all(
+        [np.isfinite(array.reshape(len(array), -1)).all(1) for array in arrays], axis=0
+    )
+    return finite
+
+
+def _windows(
+    waveforms: Tensor, rate_hz: int, keys: Sequence[WindowKey], window_samples: int
+) -> Tensor | SourceWindows:
+    """Return a batch's windows as an extractor takes them."""
+    if rate_hz == SAMPLE_RATE_HZ:
+        return waveforms
+    places = [(key.start_sample % SAMPLE_RATE_HZ, key.num_samples) for key in keys]
+    offsets, lengths = torch.tensor(places).unbind(1)
+    return SourceWindows(waveforms, rate_hz, offsets, lengths, window_samples)

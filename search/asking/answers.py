@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+
 from indexer.arrays import Float32, Integers
 from indexer.tags import HeardTag
 from search.nearest.planner import Plan
@@ -32,6 +34,11 @@ class Hit:
     start_s: float
     end_s: float
     tags: tuple[HeardTag, ...]
+
+    @property
+    def path(self) -> Path | None:
+        """The first of its paths; None if none is known."""
+        return self.paths[0] if self.paths else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,23 +68,26 @@ class Step:
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """The windows that answer a query, the best first, and how they were found.
+    """The windows that answer some questions, question by question, the best first.
 
     Attributes:
+        num_questions: How many were asked.
+        asked: (n,) which of them each window answers.
         scores: (n,) float32.
         window_ids: (n,) int64.
-        stores: (n,) positions in `SoundIndex.stores`.
-        rows: (n,) positions in a store's generation.
-        steps: One for each store.
+        rows: (n,) positions in the `SoundIndex`.
+        steps: How each store was searched, if there was one question.
     """
 
+    num_questions: int
+    asked: Integers
     scores: Float32
     window_ids: Integers
-    stores: Integers
     rows: Integers
-    steps: tuple[Step, ...]
+    steps: tuple[Step, ...] = ()
 
     @property
-    def is_exact(self) -> bool:
-        """Whether no window was overlooked."""
-        return all(step.plan.is_exact for step in self.steps)
+    def ranks(self) -> Integers:
+        """(n,) place of each window in its answer, from 1 on."""
+        first = np.searchsorted(self.asked, self.asked)
+        return np.arange(1, len(self.asked) + 1) - first

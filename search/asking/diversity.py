@@ -6,22 +6,8 @@ import numpy as np
 
 from indexer.arrays import Float32, Integers
 
-#: What `soundalike search --diverse` means.
-DEFAULT_DIVERSITY = 0.3
-#: Hits of a diverse answer, at most: its cost grows with the square of them.
-MAX_DIVERSE = 1000
-#: A diverse answer of k hits is chosen from this many times k of the best hits …
-_CANDIDATES_PER_HIT = 10
-#: … or this many, if that is more.
-_MIN_CANDIDATES = 100
 
-
-def num_candidates(k: int) -> int:
-    """Return how many of the best hits a diverse answer of k is chosen from."""
-    return max(_CANDIDATES_PER_HIT * k, _MIN_CANDIDATES)
-
-
-def spread(vectors: Float32, scores: Float32, k: int, balance: float) -> Integers:
+def choose_diverse(vectors: Float32, scores: Float32, k: int, balance: float) -> Integers:
     """Choose hits that are near the query, and not near each other.
 
     The first is the one with the highest score. Each that follows has the highest

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
-from indexer.arrays import Float32, Ids, Integers, Mask, id_bytes, ids_from_column
+from indexer.arrays import Float32, Ids, Integers, Mask, id_bytes
 from indexer.errors import QueryError
+from indexer.progress import Listen, Step, ignore
 from indexer.windows import SAMPLE_RATE_HZ
 from search.asking.opened import OpenedStore
-from search.nearest.bulk import BLOCK_VECTORS, Nearest, live_rows, nearest_rows
+from search.nearest.enough import BLOCK_VECTORS, Near, find_enough, near_of
 
 #: From this score on, two windows are taken for the same sound: see docs/batch.md.
 DEFAULT_MIN_SCORE = 0.98
@@ -101,13 +102,13 @@ class _Matched(NamedTuple):
 
 
 def find_duplicates(
-    store: Path,
-    against: Path | None = None,
+    opened: OpenedStore,
+    against: OpenedStore | None = None,
     *,
     min_score: float = DEFAULT_MIN_SCORE,
     max_matches: int = DEFAULT_MAX_MATCHES,
     exact: bool = False,
-    progress: Callable[[int, int | None], None] | None = None,
+    listen: Listen = ignore,
 ) -> Duplicates:
     """Group the recordings that have the same sound in them.
 
@@ -119,24 +120,21 @@ def find_duplicates(
     would make one group of everything.
 
     Args:
-        store: Directory of a store.
-        against: Another store: only what is in both counts then.
+        opened: A store.
+        against: Another one, computed in the same way: only what is in both counts then.
         min_score: Above 0, at most 1.
         max_matches: At least 1.
         exact: Whether each window is compared with all others, however long it takes.
-        progress: Called with (windows looked at, all windows of `store`).
+        listen: Hears how many windows are compared.
 
     Raises:
         QueryError: If a number is out of range.
-        StoreError: If a store is not there, or has no index yet.
-        IdentityError: If the stores were not computed the same way.
     """
     if not 0 < min_score <= 1:
         raise QueryError(f"the least score is above 0 and at most 1, got {min_score}")
     if max_matches < 1:
         raise QueryError(f"a window may match 1 other or more, got {max_matches}")
-    opened = OpenedStore.at(store)
-    other = opened.beside(against) if against else opened
+    other = against or opened
     ids = np.unique(np.concatenate([_listed(opened), _listed(other)]))
     left = _side(opened, ids)
     right = _side(other, ids) if against else left
@@ -144,8 +142,7 @@ def find_duplicates(
     for first in range(0, len(left.rows), BLOCK_VECTORS):
         block = left.rows[first : first + BLOCK_VECTORS]
         found.extend(_matches(left, block, right, min_score, max_matches, exact=exact))
-        if progress:
-            progress(first + len(block), len(left.rows))
+        listen(Step("comparing", first + len(block), len(left.rows), "window"))
     pairs = _Pairs(*(np.concatenate(column) for column in zip(*found, strict=True)))
     kept, num_common = _without_common(pairs, max_matches, is_one_store=left is right)
     copies = np.flatnonzero(_is_copied(ids, opened, other if against else None))
@@ -154,12 +151,12 @@ def find_duplicates(
 
 def _listed(opened: OpenedStore) -> Ids:
     """Return the recording of each place."""
-    return ids_from_column(opened.generation.recordings.table["recording_id"])
+    return opened.generation.recordings.ids
 
 
 def _side(opened: OpenedStore, ids: Ids) -> _Side:
     generation = opened.generation
-    rows = live_rows(generation)
+    rows = generation.live_rows()
     recordings = np.full(int(generation.starts[-1]), -1)
     recordings[rows] = np.searchsorted(ids, generation.recording_ids(rows))
     return _Side(opened, rows, recordings)
@@ -183,24 +180,19 @@ def _matches(
 ) -> Iterator[_Pairs]:
     """Yield the matches of some rows of the left side: all of a row, or one more than allowed."""
     own = left.recordings[block]
-
-    def matching(found: Nearest) -> Mask:
-        is_other = right.recordings[found.rows] != own[found.at, None]
-        return np.asarray((found.scores >= min_score) & is_other)
-
-    def is_complete(found: Nearest) -> Mask:
-        is_last = found.scores[:, -1] < min_score
-        return np.asarray(is_last | (matching(found).sum(1) > max_matches))
-
-    allowed = right.opened.allowed(None, frozenset())
+    allowed = right.opened.allowed(None)
     vectors = left.opened.generation.vectors(block)
-    for found in nearest_rows(
-        right.opened.index, vectors, _FIRST_ASKED, allowed, is_complete, exact=exact
-    ):
-        matched = matching(found)
-        matched &= np.cumsum(matched, axis=1) <= max_matches + 1
-        at, column = np.nonzero(matched)
-        yield _Pairs(block[found.at[at]], found.rows[at, column])
+
+    def look(at: Integers, k: int) -> tuple[Near, Mask]:
+        scores, rows = right.opened.index.search_many(vectors[at], k, allowed, exact=exact)
+        is_match = (scores >= min_score) & (right.recordings[rows] != own[at, None])
+        is_match &= np.cumsum(is_match, axis=1) <= max_matches + 1
+        is_enough = (scores[:, -1] < min_score) | (is_match.sum(1) > max_matches)
+        return near_of(at, scores, np.where(is_match, rows, -1)), is_enough
+
+    num_allowed = sum(int(np.count_nonzero(mask)) for mask in allowed)
+    for found in find_enough(look, len(block), _FIRST_ASKED, num_allowed):
+        yield _Pairs(block[found.asked], found.rows)
 
 
 def _without_common(pairs: _Pairs, max_matches: int, *, is_one_store: bool) -> tuple[_Pairs, int]:
@@ -285,8 +277,8 @@ def _members(
     known = []
     for recording in recordings:
         recording_id = id_bytes(ids[recording])
-        of_left = left.opened.paths(recording_id)
-        paths = tuple(sorted(of_left | right.opened.paths(recording_id)))
+        of_left = left.opened.places.paths(recording_id)
+        paths = tuple(sorted({*of_left, *right.opened.places.paths(recording_id)}))
         known.append((not of_left, paths, recording_id, matched.of(recording)))
     known.sort(key=lambda one: one[:2])
     first = _vectors(left, right, known[0][3])

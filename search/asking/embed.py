@@ -3,44 +3,54 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 import torch
 
-from indexer.arrays import Float32
+from indexer.arrays import Float16, Float32
 from indexer.audio import open_audio
 from indexer.embedding.extractor import Extractor
 from indexer.errors import AudioError, QueryError
 from indexer.model.checkpoint import load_checkpoint
+from indexer.progress import Listen, ignore
 from indexer.reading.dataset import recording_digest
 from indexer.store.reader import Store
 from indexer.store.schema import Identity
 from indexer.windows import SAMPLE_RATE_HZ, Window
-from search.generation.writing import normalised
+from search.generation.writing import normalise
 
 
 class Clip(NamedTuple):
-    """A clip that is asked about.
+    """A clip that is asked about, cut into windows as the store's recordings were.
 
     Attributes:
-        vectors: (q, 768) float32 of length 1, one for each of its windows.
+        scene: (n, 768) float32 scene embeddings, one for each of its windows, not normalised.
+        frames: Frame embeddings of each window, as the store keeps them; None if it keeps none.
+        tags: (n, 527) float32 probabilities.
         recording_id: Digest of the file's bytes, so that the same recording can be left out.
         windows: Where each of them is in the file.
     """
 
-    vectors: Float32
+    scene: Float32
+    frames: list[Float16] | None
+    tags: Float32
     recording_id: bytes
     windows: list[Window]
+
+    @property
+    def vectors(self) -> Float32:
+        """(n, 768) float32 of length 1: what is asked with."""
+        return normalise(self.scene)
 
 
 def extractor_for(
     store: Store,
     checkpoint: str | None = None,
     device: str = "auto",
-    progress: Callable[[int, int | None], None] | None = None,
+    precision: str = "auto",
+    listen: Listen = ignore,
 ) -> Extractor:
     """Load the checkpoint that a store was made with.
 
@@ -48,21 +58,24 @@ def extractor_for(
         store: To be asked.
         checkpoint: Name or file; None for the one that the store names.
         device: "auto", "cpu", "cuda" or "cuda:N".
-        progress: Called while a checkpoint is downloaded, with (bytes so far, bytes in all).
+        precision: "auto", "fp32" or "bf16".
+        listen: Hears how far a checkpoint is downloaded, if it has to be.
 
     Raises:
         CheckpointError: If it is not there.
         IdentityError: If it is not the one that the store was made with.
     """
     extractor = Extractor(
-        load_checkpoint(checkpoint or store.checkpoint, progress=progress),
+        load_checkpoint(checkpoint or store.checkpoint, listen=listen),
         device=device,
+        precision=precision,
         frames=store.identity.frames,
     )
     store.identity.require(
         extractor.identity(store.identity.geometry),
         f"the store {store.path} was made with another checkpoint or version",
-        f"Give the one it was made with ({store.checkpoint}) as --checkpoint",
+        f"Use the one that it was made with ({store.checkpoint})",
+        about="checkpoint",
     )
     return extractor
 
@@ -92,16 +105,25 @@ def embed_clip(
         raise QueryError(f"a clip is longer than 0 s, got {duration_s:g}")
     start_sample = round(start_s * SAMPLE_RATE_HZ)
     num_samples = None if duration_s is None else max(1, round(duration_s * SAMPLE_RATE_HZ))
-    scenes, windows = [], []
+    embedded, windows = [], []
     try:
         recording_id = recording_digest(path)
         with open_audio(path, start_sample=start_sample, num_samples=num_samples) as audio:
             for cut in identity.geometry.cut(audio.blocks()):
-                scenes.append(extractor(torch.from_numpy(cut.waveform)[None]).scene)
+                embedded.append(extractor(torch.from_numpy(cut.waveform)[None]))
                 place = start_sample + cut.start_sample
                 windows.append(Window(recording_id, place, cut.num_samples))
     except AudioError as error:
         raise QueryError(f"cannot listen to {path}: {error.reason}") from error
-    if not scenes:
-        raise QueryError(f"{path} has no audio at {start_s:g} s; choose another --start")
-    return Clip(normalised(np.concatenate(scenes)), recording_id, windows)
+    if not embedded:
+        raise QueryError(f"{path} has no audio at {start_s:g} s; it is shorter", about="start_s")
+    has_frames = embedded[0].frames is not None
+    return Clip(
+        scene=np.concatenate([one.scene for one in embedded]),
+        frames=[one.frames[0] for one in embedded if one.frames is not None]
+        if has_frames
+        else None,
+        tags=np.concatenate([one.tags for one in embedded]),
+        recording_id=recording_id,
+        windows=windows,
+    )

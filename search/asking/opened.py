@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,13 +11,13 @@ from typing import Self
 import numpy as np
 
 from indexer.arrays import ID_DTYPE, Mask
-from indexer.errors import DamagedStoreError, StoreError
-from indexer.paths import local_path
+from indexer.errors import StoreError
 from indexer.store.part import Part
 from indexer.store.reader import PARTS_FOLDER, Store
 from search.filters.conditions import Together, Where
 from search.filters.tags import Condition, ResolvedFilter
-from search.generation.segments import Generation, Place, current_name
+from search.generation.recordings import Places
+from search.generation.segments import Generation, current_name, open_newest
 from search.nearest.index import VectorIndex
 from search.nearest.structure import open_index
 
@@ -35,7 +36,7 @@ class OpenedStore:
     store: Store
     generation: Generation
     index: VectorIndex
-    roots: dict[str, Path]
+    places: Places
 
     @classmethod
     def at(cls, path: Path) -> Self:
@@ -46,13 +47,8 @@ class OpenedStore:
             DamagedStoreError: If its index is not as it was written.
         """
         store = Store.open(path)
-        while True:
-            generation = Generation.current(store)
-            try:
-                return cls(store, generation, open_index(generation), store.libraries())
-            except DamagedStoreError:
-                if current_name(store) == generation.path.name:
-                    raise  # otherwise it was replaced and deleted meanwhile
+        generation, index = open_newest(store, _open_generation)
+        return cls(store, generation, index, Places(generation.recordings, store.libraries()))
 
     def beside(self, path: Path) -> OpenedStore:
         """Open a store whose vectors are to be compared with those of this one.
@@ -69,6 +65,11 @@ class OpenedStore:
         )
         return other
 
+    @property
+    def is_newest(self) -> bool:
+        """Whether no other generation was published since."""
+        return current_name(self.store) == self.generation.path.name
+
     def num_new_parts(self) -> int:
         """Return how many parts were committed since the generation was built."""
         new = set(self.store.part_names()) - set(self.generation.parts)
@@ -78,30 +79,29 @@ class OpenedStore:
                 replaced.update(Part.from_manifest(self.store.path / PARTS_FOLDER / name).replaces)
         return len(new - replaced)
 
-    def paths(self, recording_id: bytes) -> set[Path]:
-        """Return all places of a recording."""
-        places = self.generation.recordings.places(recording_id)
-        return {self._path(place) for place in places}
-
-    def _path(self, place: Place) -> Path:
-        root = self.roots.get(place.library_id, Path(f"(library {place.library_id})"))
-        return root / local_path(place.path)
-
     def condition(self, resolved: ResolvedFilter | None, where: Where | None) -> Condition | None:
         """Return what a filter and an expression ask of this store; None if there is neither."""
-        expressed = where.on(self.generation, self.roots) if where else None
+        expressed = where.on(self.places) if where else None
         parts = tuple(part for part in (resolved, expressed) if part is not None)
         return Together(parts) if parts else None
 
-    def allowed(self, condition: Condition | None, exclude: frozenset[bytes]) -> list[Mask]:
-        """Return a mask of the rows of each segment that may be hits."""
-        masks, left_out = [], []
-        if exclude:
-            rows = self.generation.recordings.first_rows(np.array(sorted(exclude), ID_DTYPE))
-            left_out = rows[rows >= 0].tolist()
-        for segment in self.generation.segments:
-            mask = condition.matches(segment) if condition else segment.alive
-            for row in left_out:
-                mask = mask & (segment.recordings != row)
-            masks.append(mask)
-        return masks
+    def allowed(self, condition: Condition | None) -> list[Mask]:
+        """Return a (num_rows,) mask of the rows of each segment that may be hits."""
+        segments = self.generation.segments
+        return [condition.matches(one) if condition else one.alive for one in segments]
+
+    def without(self, masks: Sequence[Mask], recordings: frozenset[bytes]) -> list[Mask]:
+        """Return masks of the rows of each segment, less those of some recordings."""
+        rows = self.generation.recordings.first_rows(np.array(sorted(recordings), ID_DTYPE))
+        left = []
+        for segment, mask in zip(self.generation.segments, masks, strict=True):
+            kept = mask
+            for row in rows[rows >= 0].tolist():
+                kept = kept & (segment.recordings != row)
+            left.append(kept)
+        return left
+
+
+def _open_generation(folder: Path) -> tuple[Generation, VectorIndex]:
+    generation = Generation.open(folder)
+    return generation, open_index(generation)

@@ -1,57 +1,50 @@
-"""Where the questions of a batch come from: the windows of stores, and audio files."""
+"""Where many questions come from: the windows of stores, and audio files."""
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-import pyarrow.compute as pc
 
-from indexer.arrays import ID_DTYPE, Float32, Ids, id_bytes
+from indexer.arrays import Integers, id_bytes
 from indexer.errors import QueryError
-from indexer.paths import local_path, text_from_bytes
+from indexer.paths import local_path
 from indexer.store.reader import STORE_FILE
-from indexer.store.schema import Identity
 from indexer.windows import SAMPLE_RATE_HZ
+from search.asking.find import Question
 from search.asking.opened import OpenedStore
-from search.nearest.bulk import live_rows
+from search.generation.recordings import path_text
 
 if TYPE_CHECKING:  # torch takes seconds to import; stores do not need it
-    from indexer.embedding.extractor import Extractor
     from search.asking.embed import Clip
 
+#: Whether each window asks on its own, or all windows of a clip together.
+Per = Literal["window", "clip"]
 #: Windows of audio that are collected before they are asked about.
 _HEARD_WINDOWS = 256
 
 
-class Queries(NamedTuple):
-    """Questions, one for each window.
+class Asking(NamedTuple):
+    """Questions, and who asks them.
 
     Attributes:
-        vectors: (n, 768) float32 of length 1.
-        window_ids: (n,) int64 Arrow array; null for audio that is in no store.
-        recording_ids: (n,) 16-byte ids.
-        paths: (n,) Arrow array of strings, as `first_paths` gives them.
+        questions: n of them.
+        window_ids: (n,) int64 Arrow array; null for audio that is in no store, and for clips.
+        paths: (n,) Arrow array of strings, as `path_text` writes them.
         start_s: (n,) float64, in seconds.
         end_s: (n,) float64, in seconds.
     """
 
-    vectors: Float32
+    questions: list[Question]
     window_ids: pa.Array
-    recording_ids: Ids
     paths: pa.Array
     start_s: npt.NDArray[np.float64]
     end_s: npt.NDArray[np.float64]
-
-    def take(self, at: Any) -> Queries:
-        """Return some of the questions."""
-        return Queries(*(column[at] for column in self))
 
 
 @dataclass(slots=True)
@@ -59,8 +52,8 @@ class Sources:
     """What asks.
 
     Attributes:
-        stores: Each of their windows is a query.
-        files: Each window of these audio files is one.
+        stores: Each of their windows, or recordings, is a question.
+        files: Each window of these audio files, or each file, is one.
         failures: A line for each folder that could not be listed, or file that could not be read.
     """
 
@@ -79,7 +72,7 @@ def find_sources(places: Sequence[Path], asked: OpenedStore) -> Sources:
 
     Args:
         places: Paths of any of these kinds.
-        asked: The store that will be asked; the others must have been computed the same way.
+        asked: A store that will be asked; the others must have been computed the same way.
 
     Raises:
         QueryError: If there is nothing at a path.
@@ -104,97 +97,99 @@ def find_sources(places: Sequence[Path], asked: OpenedStore) -> Sources:
     return sources
 
 
-def stored_queries(
-    opened: OpenedStore, num_rows: int, advance: Callable[[int], None]
-) -> Iterator[Queries]:
-    """Ask with each live window of a store, in the order of its index.
+def ask_with_stored(
+    opened: OpenedStore, per: Per, num_rows: int, advance: Callable[[int], None]
+) -> Iterator[Asking]:
+    """Ask with the live windows of a store, in the order of its index, or with its recordings.
 
     Args:
         opened: The store.
-        num_rows: Windows in a block, at most.
-        advance: Called after a block was dealt with, with its length.
+        per: Whether each window asks, or each recording with all of its windows.
+        num_rows: Windows in a block, at most; a longer recording is a block of its own.
+        advance: Called after a block was dealt with, with its windows.
     """
-    rows = live_rows(opened.generation)
-    for first in range(0, len(rows), num_rows):
-        block = rows[first : first + num_rows]
-        windows = opened.generation.windows(block)
-        yield Queries(
-            vectors=opened.generation.vectors(block),
-            window_ids=pa.array(windows.window_id),
-            recording_ids=windows.recording_id,
-            paths=named(opened, windows.recording_id)[1],
-            start_s=windows.start_sample / SAMPLE_RATE_HZ,
-            end_s=(windows.start_sample + windows.num_samples) / SAMPLE_RATE_HZ,
-        )
-        advance(len(block))
+    rows, ends = _grouped(opened, per)
+    first = 0
+    while first < len(ends):
+        begin = int(ends[first - 1]) if first else 0
+        last = max(first + 1, int(np.searchsorted(ends, begin + num_rows, "right")))
+        yield _of_rows(opened, rows[begin : ends[last - 1]], ends[first:last] - begin, per)
+        advance(int(ends[last - 1]) - begin)
+        first = last
 
 
-def heard_queries(
-    sources: Sources, extractor: Extractor, identity: Identity, advance: Callable[[int], None]
-) -> Iterator[Queries]:
-    """Ask with each window of each audio file; what cannot be read is added to the failures.
-
-    Args:
-        sources: Whose files are read.
-        extractor: Of the store's checkpoint.
-        identity: Of the store.
-        advance: Called after every file, with 1.
-    """
-    from search.asking.embed import embed_clip  # noqa: PLC0415 - it imports torch
-
-    clips: list[tuple[Path, Clip]] = []
-    for file in sources.files:
-        try:
-            clips.append((file, embed_clip(file, extractor, identity)))
-        except QueryError as error:
-            sources.failures.append(str(error))
-        if sum(len(clip.windows) for _, clip in clips) >= _HEARD_WINDOWS:
-            yield _of_clips(clips)
-            clips = []
-        advance(1)
-    if clips:
-        yield _of_clips(clips)
+def _grouped(opened: OpenedStore, per: Per) -> tuple[Integers, Integers]:
+    """Return (n,) live rows, and where the rows of each question end among them."""
+    rows = opened.generation.live_rows()
+    if per == "window":
+        return rows, np.arange(1, len(rows) + 1)
+    ids = opened.generation.recording_ids(rows)
+    order = np.argsort(ids, kind="stable")
+    ids = ids[order]
+    return rows[order], np.flatnonzero(np.append(ids[1:] != ids[:-1], True)[: len(ids)]) + 1
 
 
-def _of_clips(clips: Sequence[tuple[Path, Clip]]) -> Queries:
-    windows = [window for _, clip in clips for window in clip.windows]
-    paths = [text_of(file) for file, clip in clips for _ in clip.windows]
-    return Queries(
-        vectors=np.concatenate([clip.vectors for _, clip in clips]),
-        window_ids=pa.nulls(len(windows), pa.int64()),
-        recording_ids=np.array([window.recording_id for window in windows], ID_DTYPE),
-        paths=pa.array(paths, pa.string()),
-        start_s=np.array([window.start_s for window in windows]),
-        end_s=np.array([window.end_s for window in windows]),
+def _of_rows(opened: OpenedStore, rows: Integers, ends: Integers, per: Per) -> Asking:
+    generation = opened.generation
+    vectors, windows = generation.vectors(rows), generation.windows(rows)
+    starts = np.append(0, ends[:-1])
+    recordings = windows.recording_id[starts]
+    questions = [
+        Question(vectors[start:end], frozenset((id_bytes(recording),)))
+        for start, end, recording in zip(starts.tolist(), ends.tolist(), recordings, strict=True)
+    ]
+    stops = windows.start_sample + windows.num_samples
+    ids = pa.array(windows.window_id) if per == "window" else pa.nulls(len(ends), pa.int64())
+    return Asking(
+        questions=questions,
+        window_ids=ids,
+        paths=opened.places.first_paths(recordings),
+        start_s=np.minimum.reduceat(windows.start_sample, starts) / SAMPLE_RATE_HZ,
+        end_s=np.maximum.reduceat(stops, starts) / SAMPLE_RATE_HZ,
     )
 
 
-def named(opened: OpenedStore, recording_ids: Ids) -> tuple[pa.Array, pa.Array]:
-    """Return the ids of recordings in hex, and the first place of each.
-
-    Each recording is looked up once, however many rows it has.
+def ask_with_audio(
+    sources: Sources, per: Per, embed: Callable[[Path], Clip], advance: Callable[[int], None]
+) -> Iterator[Asking]:
+    """Ask with the audio files; what cannot be read is added to the failures.
 
     Args:
-        opened: A store that has the recordings.
-        recording_ids: (n,) ids.
-
-    Returns:
-        Two (n,) Arrow arrays of strings; paths as `text_of` writes them.
+        sources: Whose files are read.
+        per: Whether each window asks, or each file with all of its windows.
+        embed: Listens to a file.
+        advance: Called after every file, with 1.
     """
-    distinct, which = np.unique(recording_ids, return_inverse=True)
-    recordings = opened.generation.recordings
-    places = recordings.table.take(pa.array(recordings.first_rows(distinct)))
-    libraries = places["library_id"].combine_chunks().dictionary_encode()
-    roots = [
-        text_of(opened.roots.get(library_id, Path(f"(library {library_id})"))).rstrip("/")
-        for library_id in libraries.dictionary.to_pylist()
+    clips: list[tuple[Path, Clip]] = []
+    for file in sources.files:
+        try:
+            clips.append((file, embed(file)))
+        except QueryError as error:
+            sources.failures.append(str(error))
+        if sum(len(clip.windows) for _, clip in clips) >= _HEARD_WINDOWS:
+            yield _of_clips(clips, per)
+            clips = []
+        advance(1)
+    if clips:
+        yield _of_clips(clips, per)
+
+
+def _of_clips(clips: Sequence[tuple[Path, Clip]], per: Per) -> Asking:
+    parts = [
+        (file, clip, part)
+        for file, clip in clips
+        for part in (
+            [slice(None)]
+            if per == "clip"
+            else [slice(at, at + 1) for at in range(len(clip.windows))]
+        )
     ]
-    of_each = pa.array(roots, pa.string()).take(libraries.indices)
-    paths = pc.binary_join_element_wise(of_each, places["path"].combine_chunks(), "/")
-    in_hex = pa.array([id_bytes(one).hex() for one in distinct], pa.string())
-    return in_hex.take(pa.array(which)), paths.take(pa.array(which))
-
-
-def text_of(path: Path) -> str:
-    r"""Return a path as text: bytes that are not UTF-8, and the backslash, as `\xNN`."""
-    return text_from_bytes(os.fsencode(path))
+    return Asking(
+        questions=[
+            Question(clip.vectors[part], frozenset((clip.recording_id,))) for _, clip, part in parts
+        ],
+        window_ids=pa.nulls(len(parts), pa.int64()),
+        paths=pa.array([path_text(file) for file, _, _ in parts], pa.string()),
+        start_s=np.array([clip.windows[part][0].start_s for _, clip, part in parts]),
+        end_s=np.array([clip.windows[part][-1].end_s for _, clip, part in parts]),
+    )

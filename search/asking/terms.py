@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import math
-import os
-from collections.abc import Iterable
 from dataclasses import dataclass, field
 from numbers import Integral, Real
 from pathlib import Path
 from typing import Literal
 
 from indexer.errors import QueryError
+from indexer.paths import as_path, as_texts
 from indexer.tags import DEFAULT_THRESHOLD
 
 # Nothing here takes long to import: the help of the command is made from these fields.
@@ -100,7 +99,7 @@ class Terms:
 
     def __post_init__(self) -> None:
         for name in ("tags", "any_tags", "not_tags"):
-            object.__setattr__(self, name, _texts(name, getattr(self, name)))
+            object.__setattr__(self, name, as_texts(name, getattr(self, name)))
         if self.metadata is not None:
             object.__setattr__(self, "metadata", as_path("metadata", self.metadata))
         if self.where is not None and not isinstance(self.where, str):
@@ -144,27 +143,3 @@ class Terms:
         if not self.diversity:
             return self.k
         return max(_CANDIDATES_PER_HIT * self.k, _MIN_CANDIDATES)
-
-
-def as_path(name: str, value: object) -> Path:
-    """Return a path that was given as text or as a path.
-
-    Args:
-        name: What it is for, for the error.
-        value: The path.
-
-    Raises:
-        QueryError: If it is something else.
-    """
-    if isinstance(value, (str, os.PathLike)):
-        return Path(value)
-    raise QueryError(f"{name} is a path, got {value!r}")
-
-
-def _texts(name: str, value: object) -> tuple[str, ...]:
-    """Return one text or several as several."""
-    values = (value,) if isinstance(value, str) else value
-    texts = tuple(values) if isinstance(values, Iterable) else (None,)
-    if all(isinstance(one, str) for one in texts):
-        return texts
-    raise QueryError(f"{name} is a name or several names, got {value!r}")

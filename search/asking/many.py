@@ -1,0 +1,157 @@
+"""Thousands of questions at once, and their answers in a table."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pyarrow as pa
+
+from indexer.progress import Listen, Step, ignore
+from indexer.windows import SAMPLE_RATE_HZ
+from search.asking.answers import Found
+from search.asking.find import find
+from search.asking.scope import Scope
+from search.asking.sound_index import SoundIndex
+from search.asking.sources import (
+    Asking,
+    Per,
+    Sources,
+    ask_with_audio,
+    ask_with_stored,
+    find_sources,
+)
+from search.asking.tables import require_table, writing_table
+from search.asking.terms import Terms
+from search.filters.metadata import Coverage
+from search.generation.recordings import hex_ids
+from search.nearest.enough import block_size
+
+if TYPE_CHECKING:  # torch takes seconds to import; stores do not need it
+    from search.asking.embed import Clip
+
+#: The table that is written: a row for each hit.
+SCHEMA = pa.schema(
+    [
+        pa.field("query_window_id", pa.int64()),
+        pa.field("query_path", pa.string(), nullable=False),
+        pa.field("query_start_s", pa.float64(), nullable=False),
+        pa.field("query_end_s", pa.float64(), nullable=False),
+        pa.field("rank", pa.int32(), nullable=False),
+        pa.field("score", pa.float32(), nullable=False),
+        pa.field("window_id", pa.int64(), nullable=False),
+        pa.field("recording_id", pa.string(), nullable=False),
+        pa.field("path", pa.string(), nullable=False),
+        pa.field("start_s", pa.float64(), nullable=False),
+        pa.field("end_s", pa.float64(), nullable=False),
+    ]
+)
+
+
+@dataclass(slots=True)
+class ManyReport:
+    """What was asked, and what came of it.
+
+    Attributes:
+        num_queries: Questions that were asked.
+        num_hits: Rows of the table.
+        num_new_parts: Parts of the stores that their indexes do not hold yet.
+        failures: A line for each file or folder that could not be read.
+        coverage: How the metadata and the stores fit together; None without metadata.
+    """
+
+    num_queries: int = 0
+    num_hits: int = 0
+    num_new_parts: int = 0
+    failures: list[str] = field(default_factory=list)
+    coverage: Coverage | None = None
+
+
+def write_answers(
+    index: SoundIndex,
+    places: Sequence[Path],
+    output: Path,
+    terms: Terms,
+    *,
+    embed: Callable[[Path], Clip],
+    per: Per = "window",
+    listen: Listen = ignore,
+) -> ManyReport:
+    """Ask about every window of some audio files or stores, and write down what is found.
+
+    Memory is bounded: windows are asked about in blocks, and each block's hits are written at once.
+
+    Args:
+        index: The stores that are asked.
+        places: What asks: audio files, folders of audio, and stores, those that are asked too.
+        output: The table, see `SCHEMA`: .parquet, or .jsonl for JSON lines. It is whole or absent.
+        terms: What counts as a hit, and how many for each question.
+        embed: Listens to a file.
+        per: Whether each window is a question, or each file or recording with all of its windows.
+        listen: Hears how far this is, in windows of stores plus files.
+
+    Returns:
+        What was done. A file that cannot be read stops nothing: it is among the failures.
+
+    Raises:
+        QueryError: If there is nothing at a path, or the table cannot be written.
+        LibraryError: If a folder has no audio in it.
+        StoreError: If a store that asks is not there, or has no index yet.
+        IdentityError: If one was computed in another way than those that are asked.
+        UnknownTagError: If the terms name a tag that cannot be filtered by.
+        ExpressionError: If the expression cannot be understood.
+    """
+    require_table(output)
+    scope = Scope.of(terms, index.opened)
+    sources = find_sources(places, index.opened[0])
+    num_done = 0
+
+    def advance(number: int) -> None:
+        nonlocal num_done
+        num_done += number
+        listen(Step("asking", num_done, sources.num_steps, "query"))
+
+    report = ManyReport(
+        num_new_parts=index.num_new_parts(), failures=sources.failures, coverage=scope.coverage
+    )
+    with writing_table(output, SCHEMA) as write:
+        for asking in _blocks(sources, per, block_size(terms.num_candidates), embed, advance):
+            found = find(index, asking.questions, scope)
+            write(_table(asking, index, found))
+            report.num_queries += len(asking.questions)
+            report.num_hits += len(found.rows)
+    return report
+
+
+def _blocks(
+    sources: Sources,
+    per: Per,
+    size: int,
+    embed: Callable[[Path], Clip],
+    advance: Callable[[int], None],
+) -> Iterator[Asking]:
+    for one in sources.stores:
+        yield from ask_with_stored(one, per, size, advance)
+    if sources.files:
+        yield from ask_with_audio(sources, per, embed, advance)
+
+
+def _table(asking: Asking, index: SoundIndex, found: Found) -> pa.RecordBatch:
+    windows, asked = index.windows(found.rows), pa.array(found.asked)
+    columns = {
+        "query_window_id": asking.window_ids.take(asked),
+        "query_path": asking.paths.take(asked),
+        "query_start_s": asking.start_s[found.asked],
+        "query_end_s": asking.end_s[found.asked],
+        "rank": found.ranks.astype(np.int32),
+        "score": found.scores,
+        "window_id": windows.window_id,
+        "recording_id": hex_ids(windows.recording_id),
+        "path": index.first_paths(found.rows),
+        "start_s": windows.start_sample / SAMPLE_RATE_HZ,
+        "end_s": (windows.start_sample + windows.num_samples) / SAMPLE_RATE_HZ,
+    }
+    return pa.RecordBatch.from_pydict(columns, SCHEMA)

@@ -1,0 +1,97 @@
+"""What a user asks with, as questions: audio files, window ids and vectors."""
+
+from __future__ import annotations
+
+import operator
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, SupportsIndex
+
+import numpy as np
+import numpy.typing as npt
+
+from indexer.arrays import Float32
+from indexer.errors import QueryError
+from indexer.store.schema import EMBEDDING_DIM
+from search.asking.find import Question
+from search.asking.sound_index import SoundIndex
+from search.generation.writing import normalise
+
+if TYPE_CHECKING:  # torch takes seconds to import; window ids and vectors do not need it
+    from search.asking.embed import Clip
+
+#: An audio file, the id of a window, or vectors: (768,) or (q, 768).
+Query = str | os.PathLike[str] | int | npt.NDArray[Any]
+
+
+def make_question(
+    queries: Sequence[Query], index: SoundIndex, embed: Callable[[Path], Clip]
+) -> Question:
+    """Make one question of everything that is asked with: the best score over it counts.
+
+    Args:
+        queries: What a user gave; nothing asks by the terms alone.
+        index: Where windows are looked up.
+        embed: Listens to a file.
+
+    Raises:
+        QueryError: If there is no such file or window, a vector is none, or a value is none of
+            these.
+    """
+    if not len(queries):
+        return Question()
+    ids = [number for one in queries if (number := _window_id(one)) is not None]
+    files = [_file(one) for one in queries if _window_id(one) is None and not _is_array(one)]
+    stored, windows = index.windows_of(ids)
+    given = [unit_vectors(one) for one in queries if _is_array(one)]
+    clips = [embed(file) for file in files]
+    own = {window.recording_id for window in windows} | {clip.recording_id for clip in clips}
+    vectors = np.concatenate([stored, *given, *(clip.vectors for clip in clips)])
+    return Question(vectors, frozenset(own))
+
+
+def unit_vectors(given: Any) -> Float32:
+    """Return vectors of a user, of any length, as (q, 768) float32 of length 1.
+
+    Raises:
+        QueryError: If they have another shape, or are not finite numbers.
+    """
+    try:
+        vectors = np.atleast_2d(np.asarray(given, np.float32))
+    except (TypeError, ValueError) as error:
+        raise QueryError(f"query vectors are numbers: {error}") from error
+    if vectors.ndim != 2 or vectors.shape[1] != EMBEDDING_DIM or not len(vectors):
+        raise QueryError(
+            f"query vectors need the shape ({EMBEDDING_DIM},) or (q, {EMBEDDING_DIM}), got "
+            f"{np.shape(given)}"
+        )
+    if not np.isfinite(vectors).all():
+        raise QueryError("query vectors must be finite: these have NaN or infinity in them")
+    return normalise(vectors)
+
+
+def _is_array(query: Query) -> bool:
+    return hasattr(query, "__array__")
+
+
+def _window_id(query: Query) -> int | None:
+    """Return the window that is meant; None if a file or vectors are."""
+    if isinstance(query, bool) or _is_array(query) or not isinstance(query, SupportsIndex):
+        return None
+    return operator.index(query)
+
+
+def _file(query: Query) -> Path:
+    if isinstance(query, bool) or not isinstance(query, (str, os.PathLike)):
+        raise QueryError(f"a query is an audio file, the id of a window or vectors, got {query!r}")
+    file = Path(query)
+    try:
+        file.stat()
+    except FileNotFoundError as error:
+        raise QueryError(
+            f"no such file: {file}; a query is an audio file or a window id"
+        ) from error
+    except (OSError, ValueError) as error:
+        raise QueryError(f"cannot open {file}: {error}") from error
+    return file

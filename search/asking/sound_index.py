@@ -1,0 +1,146 @@
+"""Stores that are asked together: their rows one after the other, and what is known of each."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Self
+
+import numpy as np
+import pyarrow as pa
+
+from indexer.arrays import Float32, Integers
+from indexer.errors import QueryError
+from indexer.store.reader import Store
+from indexer.store.schema import Identity
+from indexer.tags import heard
+from indexer.windows import Window
+from search.asking.answers import Found, Hit
+from search.asking.opened import OpenedStore
+from search.generation.segments import Rows
+
+#: Tags shown with a hit, and how probable each must be to be shown.
+NUM_TOP_TAGS = 5
+MIN_TOP_PROBABILITY = 0.1
+
+
+class SoundIndex(Rows):
+    """One store, or several that were computed the same way: all their rows, store by store.
+
+    Each is opened at its current generation and keeps it: what is published later is seen by
+    opening again.
+
+    Attributes:
+        opened: The stores, each at its generation.
+        stores: The stores.
+        first_rows: (num_stores,) first row of each store.
+    """
+
+    def __init__(self, opened: Sequence[OpenedStore]) -> None:
+        self.opened: tuple[OpenedStore, ...] = tuple(opened)
+        self.stores: tuple[Store, ...] = tuple(one.store for one in opened)
+        self.segments = tuple(one for each in opened for one in each.generation.segments)
+        self.starts = np.cumsum([0, *map(len, self.segments)], dtype=np.int64)
+        sizes = [int(one.generation.starts[-1]) for one in opened]
+        self.first_rows: Integers = np.cumsum([0, *sizes[:-1]], dtype=np.int64)
+
+    @classmethod
+    def open(cls, path: Path, *more: Path) -> Self:
+        """Open stores for searching.
+
+        Raises:
+            StoreError: If one is not there, or has no index yet.
+            IdentityError: If they were not computed the same way.
+        """
+        opened = [OpenedStore.at(one) for one in (path, *more)]
+        first = opened[0].store
+        for other in opened[1:]:
+            first.identity.require(
+                other.store.identity,
+                f"{other.store.path} cannot be searched together with {first.path}",
+                "Search them one by one, or index both with the same checkpoint and options",
+            )
+        return cls(opened)
+
+    @property
+    def identity(self) -> Identity:
+        """How the vectors were computed; a query's must be computed the same way."""
+        return self.stores[0].identity
+
+    @property
+    def num_windows(self) -> int:
+        """Live windows, in all stores."""
+        return sum(one.generation.num_windows for one in self.opened)
+
+    @property
+    def is_newest(self) -> bool:
+        """Whether no store has published another generation since."""
+        return all(one.is_newest for one in self.opened)
+
+    def num_new_parts(self) -> int:
+        """Return how many parts were committed since the generations were built."""
+        return sum(one.num_new_parts() for one in self.opened)
+
+    def store_of(self, rows: Integers) -> Integers:
+        """Return (n,) which store each row belongs to."""
+        return np.searchsorted(self.first_rows, rows, side="right") - 1
+
+    def rows_of(self, window_ids: Iterable[int]) -> Integers:
+        """Return (n,) where some windows are.
+
+        Raises:
+            QueryError: If one of them is in none of the stores.
+        """
+        rows = []
+        for window_id in window_ids:
+            row = self.find(window_id)
+            if row is None:
+                names = ", ".join(str(store.path) for store in self.stores)
+                raise QueryError(f"no window {window_id} in {names}", about="window_id")
+            rows.append(row)
+        return np.array(rows, np.int64)
+
+    def windows_of(self, window_ids: Iterable[int]) -> tuple[Float32, list[Window]]:
+        """Return the vectors of windows that are in the stores, to ask for what is like them.
+
+        Returns:
+            (n, 768) float32 vectors of length 1, and the windows.
+
+        Raises:
+            QueryError: If an id is in none of the stores.
+        """
+        rows = self.rows_of(window_ids)
+        table = self.windows(rows)
+        return self.vectors(rows), [table.window(at) for at in range(len(rows))]
+
+    def paths(self, recording_id: bytes) -> tuple[Path, ...]:
+        """Return all places of a recording in any of the stores, in order."""
+        each = (one.places.paths(recording_id) for one in self.opened)
+        return tuple(sorted({path for paths in each for path in paths}))
+
+    def first_paths(self, rows: Integers) -> pa.Array:
+        """Return (n,) the first path of each row's recording in its store, as text."""
+        ids, store_of = self.recording_ids(rows), self.store_of(rows)
+        at = [np.flatnonzero(store_of == number) for number in range(len(self.opened))]
+        each = [
+            one.places.first_paths(ids[mine]) for one, mine in zip(self.opened, at, strict=True)
+        ]
+        return pa.concat_arrays(each).take(pa.array(np.argsort(np.concatenate(at))))
+
+    def hits(self, found: Found) -> list[list[Hit]]:
+        """Return everything that is known about what was found, question by question."""
+        table, tags = self.windows(found.rows), self.tags(found.rows)
+        answers: list[list[Hit]] = [[] for _ in range(found.num_questions)]
+        for at, asked in enumerate(found.asked.tolist()):
+            window = table.window(at)
+            hit = Hit(
+                score=float(found.scores[at]),
+                window_id=int(found.window_ids[at]),
+                recording_id=window.recording_id,
+                paths=self.paths(window.recording_id),
+                start_s=window.start_s,
+                end_s=window.end_s,
+                tags=tuple(heard(tags[at], threshold=MIN_TOP_PROBABILITY, top=NUM_TOP_TAGS)),
+            )
+            answers[asked].append(hit)
+        return answers

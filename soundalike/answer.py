@@ -1,0 +1,92 @@
+"""The answer to a question: its hits, and how they were found."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, overload
+
+from indexer.errors import SoundalikeError
+from search.asking.answers import Hit, Step
+from search.filters.metadata import Coverage
+
+if TYPE_CHECKING:
+    import pandas
+
+#: Hits that the short form of an answer shows.
+_SHOWN = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Answer(Sequence[Hit]):
+    """What was found: a sequence of hits, the best first.
+
+    In a notebook it shows each hit with its spectrogram and a player.
+
+    Attributes:
+        hits: The best first.
+        num_new_parts: Parts of the stores that their indexes do not hold yet.
+        steps: How each store was searched; nothing if many questions were asked at once.
+        coverage: How the metadata and the stores fit together; None without metadata.
+    """
+
+    hits: tuple[Hit, ...]
+    num_new_parts: int = 0
+    steps: tuple[Step, ...] = ()
+    coverage: Coverage | None = None
+
+    @overload
+    def __getitem__(self, at: int) -> Hit: ...
+    @overload
+    def __getitem__(self, at: slice) -> tuple[Hit, ...]: ...
+    def __getitem__(self, at: int | slice) -> Hit | tuple[Hit, ...]:
+        return self.hits[at]
+
+    def __len__(self) -> int:
+        return len(self.hits)
+
+    def __iter__(self) -> Iterator[Hit]:
+        return iter(self.hits)
+
+    def __repr__(self) -> str:
+        shown = [
+            f"{hit.score:.3f} {hit.path.name if hit.path else '(no path)'} at {hit.start_s:.1f} s"
+            for hit in self.hits[:_SHOWN]
+        ]
+        more = [f"… {len(self) - _SHOWN:,} more"] if len(self) > _SHOWN else []
+        return f"Answer({', '.join([f'{len(self):,} hits', *shown, *more])})"
+
+    def _repr_html_(self) -> str:
+        from soundalike.show.notebook import hits_html  # noqa: PLC0415 - it imports decoders
+
+        return hits_html(self.hits)
+
+    def to_pandas(self) -> pandas.DataFrame:
+        """Return a table with a row for each hit: rank, score, path, start_s, end_s, ids and tags.
+
+        `tags` holds the names of the most probable tags, the most probable first.
+
+        Raises:
+            SoundalikeError: If pandas is not installed.
+        """
+        try:
+            import pandas  # noqa: PLC0415 - nothing else needs it
+        except ImportError as error:
+            raise SoundalikeError(
+                "to_pandas() needs pandas, which is not installed: 'pip install pandas' brings it"
+            ) from error
+        columns = ("rank", "score", "path", "start_s", "end_s", "window_id", "recording_id", "tags")
+        rows: list[tuple[Any, ...]] = [
+            (
+                rank,
+                hit.score,
+                str(hit.path) if hit.path else None,
+                hit.start_s,
+                hit.end_s,
+                hit.window_id,
+                hit.recording_id.hex(),
+                [one.tag.name for one in hit.tags],
+            )
+            for rank, hit in enumerate(self.hits, start=1)
+        ]
+        return pandas.DataFrame(rows, columns=list(columns))

@@ -1,0 +1,490 @@
+"""One or several stores, held open: what the command, a notebook and a server all talk to."""
+
+from __future__ import annotations
+
+import inspect
+import os
+import threading
+from collections.abc import Iterable, Sequence
+from dataclasses import fields, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple, overload
+
+from indexer.errors import QueryError, SoundalikeError
+from indexer.paths import as_path
+from indexer.progress import Listen, ignore
+from indexer.run.config import ExtractConfig, Settings
+from indexer.store.reader import Store
+from indexer.tags import DEFAULT_THRESHOLD, Tag, TagVocabulary
+from search.asking.duplicates import (
+    DEFAULT_MAX_MATCHES,
+    DEFAULT_MIN_SCORE,
+    Duplicates,
+    find_duplicates,
+)
+from search.asking.find import find
+from search.asking.many import ManyReport, write_answers
+from search.asking.questions import Query, make_question
+from search.asking.scope import Scope
+from search.asking.sound_index import SoundIndex
+from search.asking.sources import Per
+from search.asking.terms import Terms
+from search.nearest.structure import IndexConfig
+from search.upkeep.build import build
+from search.upkeep.overview import Overview, overview
+from soundalike.answer import Answer
+from soundalike.times import Time, span_of
+
+if TYPE_CHECKING:  # torch takes seconds to import; what is stored is asked without it
+    from indexer.embedding.extractor import Extractor
+    from indexer.embedding.tagging import TaggedWindow
+    from indexer.run.recompute import DeepReport
+    from indexer.run.report import ExtractReport
+    from indexer.store.compaction import CompactReport
+    from indexer.store.verify import Problem
+    from search.asking.embed import Clip
+    from search.generation.segments import Generation
+    from soundalike.arrays import StoredWindows
+
+StorePath = str | os.PathLike[str]
+
+
+class TagCount(NamedTuple):
+    """In how many windows a tag is heard."""
+
+    tag: Tag
+    num_windows: int
+
+
+class Verified(NamedTuple):
+    """What checking a store has shown.
+
+    Attributes:
+        problems: Everything that is not as it was written, or not what the audio gives.
+        deep: What embedding a sample of windows again has shown; None if that was not asked for, or
+            if something was wrong before.
+    """
+
+    problems: list[Problem]
+    deep: DeepReport | None
+
+
+def open(  # noqa: A001 - as the module's function: soundalike.open
+    store: StorePath,
+    *more: StorePath,
+    checkpoint: StorePath | None = None,
+    device: str = "auto",
+    precision: str = "auto",
+    listen: Listen = ignore,
+) -> Sounds:
+    """Open a store, or several that were computed the same way.
+
+    Nothing is read yet. A store that is not there is made by the first `index`.
+
+    Args:
+        store: Its folder.
+        more: Other stores, which are asked together with the first.
+        checkpoint: Name or file of the network; None for the one that the store was made with, or
+            for a new store the published ConvNeXt-Tiny.
+        device: "auto" (a GPU if there is one), "cpu", "cuda" or "cuda:N".
+        precision: "auto", "fp32" or "bf16".
+        listen: Hears how far long work is, and sentences about it; `print` will do.
+    """
+    paths = [as_path("a store", one) for one in (store, *more)]
+    name = None if checkpoint is None else os.fspath(as_path("a checkpoint", checkpoint))
+    return Sounds(paths, Settings(checkpoint=name, device=device, precision=precision), listen)
+
+
+class Sounds:
+    """One or several stores. Several threads may ask at the same time.
+
+    The network is loaded with the first question that has audio in it, and kept. When a store has
+    published another generation of its index, the next question is answered from that.
+
+    Attributes:
+        paths: Folders of the stores.
+    """
+
+    def __init__(self, paths: Sequence[Path], settings: Settings, listen: Listen) -> None:
+        """See `open`."""
+        self.paths: tuple[Path, ...] = tuple(paths)
+        self._settings, self._listen = settings, listen
+        self._opening, self._loading = threading.Lock(), threading.Lock()
+        self._index: SoundIndex | None = None
+        self._extractor: Extractor | None = None
+
+    def __repr__(self) -> str:
+        return f"Sounds({', '.join(repr(str(path)) for path in self.paths)})"
+
+    # --- asking ----------------------------------------------------------------------------------
+
+    def search(
+        self,
+        *queries: Query,
+        start: Time = 0.0,
+        end: Time | None = None,
+        duration: Time | None = None,
+        **terms: Any,
+    ) -> Answer:
+        """Find what sounds like something.
+
+        Args:
+            queries: Audio files, ids of windows, or vectors of (768,) or (q, 768), of any length.
+                Of several, the best counts. Nothing asks by the terms alone: the windows that fit
+                them best.
+            start: Where the clip begins in each file: seconds, or as in "31:10".
+            end: Where it ends; None for the end of the file.
+            duration: How long it is, instead of an end.
+            terms: What counts as a hit, and how many: the fields of `Terms`.
+
+        Raises:
+            QueryError: If it cannot be asked so, or a file cannot be read.
+            StoreError: If a store is not there, or has no index yet.
+            UnknownTagError: If AudioSet has no such tag.
+            ExpressionError: If the filter expression cannot be understood.
+            CheckpointError: If a file asks, and the checkpoint is not there.
+        """
+        asked = _take(Terms, terms)
+        span = span_of(start, end, duration)
+        index = self._open_newest()
+        scope = Scope.of(asked, index.opened)  # a misspelt tag is found before a network is loaded
+        question = make_question(queries, index, lambda file: self._embed(index, file, *span))
+        found = find(index, [question], scope)
+        hits = tuple(index.hits(found)[0])
+        return Answer(hits, index.num_new_parts(), found.steps, scope.coverage)
+
+    @overload
+    def search_many(
+        self, questions: Iterable[Query | Sequence[Query]], **terms: Any
+    ) -> list[Answer]: ...
+    @overload
+    def search_many(
+        self, questions: Iterable[StorePath], output: StorePath, *, per: Per = ..., **terms: Any
+    ) -> ManyReport: ...
+    def search_many(
+        self,
+        questions: Iterable[Any],
+        output: StorePath | None = None,
+        *,
+        per: Per = "window",
+        **terms: Any,
+    ) -> list[Answer] | ManyReport:
+        """Ask many questions at once, each as `search` would answer it.
+
+        Args:
+            questions: Without an output: for each what `search` takes, or a list of that. With one:
+                audio files, folders of audio, and stores, whose windows ask one by one.
+            output: A table to be written, .parquet or .jsonl: a row for each hit.
+            per: With an output: whether each "window" is a question, or each "clip" with all its
+                windows.
+            terms: What counts as a hit, and how many for each question: the fields of `Terms`.
+
+        Returns:
+            The answers, in the order of the questions; or what was written.
+
+        Raises:
+            QueryError: If it cannot be asked so, a file cannot be read, or the table not written.
+            LibraryError: If a folder has no audio in it.
+            StoreError: If a store is not there, or has no index yet.
+            IdentityError: If a store that asks was computed in another way.
+            UnknownTagError: If AudioSet has no such tag.
+        """
+        if isinstance(questions, (str, os.PathLike)):
+            questions = [questions]
+        asked, index = _take(Terms, terms), self._open_newest()
+        if output is not None:
+            return write_answers(
+                index,
+                [as_path("what asks", one) for one in questions],
+                as_path("the output", output),
+                asked,
+                embed=lambda file: self._embed(index, file),
+                per=per,
+                listen=self._listen,
+            )
+        scope = Scope.of(asked, index.opened)
+        each = [
+            make_question(_as_several(one), index, lambda file: self._embed(index, file))
+            for one in questions
+        ]
+        found, num_new = find(index, each, scope), index.num_new_parts()
+        return [
+            Answer(tuple(hits), num_new, found.steps, scope.coverage) for hits in index.hits(found)
+        ]
+
+    def duplicates(
+        self,
+        against: StorePath | None = None,
+        *,
+        min_score: float = DEFAULT_MIN_SCORE,
+        max_matches: int = DEFAULT_MAX_MATCHES,
+        exact: bool = False,
+    ) -> Duplicates:
+        """Find recordings that hold the same sound, see `find_duplicates`.
+
+        Args:
+            against: Another store: only what is in both counts then.
+            min_score: From which score on two windows match, above 0.
+            max_matches: A window that matches more others links nothing.
+            exact: Whether each window is compared with all others, however long it takes.
+
+        Raises:
+            QueryError: If a number is out of range.
+            StoreError: If a store is not there, or has no index yet.
+            IdentityError: If the two were not computed the same way.
+        """
+        self._require_one("duplicates are looked for in")
+        opened = self._open_newest().opened[0]
+        other = opened.beside(as_path("a store", against)) if against is not None else None
+        return find_duplicates(
+            opened,
+            other,
+            min_score=min_score,
+            max_matches=max_matches,
+            exact=exact,
+            listen=self._listen,
+        )
+
+    # --- listening -------------------------------------------------------------------------------
+
+    def embed(
+        self,
+        file: StorePath,
+        *,
+        start: Time = 0.0,
+        end: Time | None = None,
+        duration: Time | None = None,
+    ) -> Clip:
+        """Embed a file as the store's recordings were: scenes, frames and tags of its windows.
+
+        Raises:
+            QueryError: If it is not there, cannot be read, or has no audio there.
+            CheckpointError: If the checkpoint is not there.
+        """
+        path, span = as_path("a file", file), span_of(start, end, duration)
+        return self._embed(self._store(), path, *span)
+
+    def tag(
+        self, file: StorePath, *, threshold: float = DEFAULT_THRESHOLD, top: int | None = None
+    ) -> list[TaggedWindow]:
+        """Say what is heard in a file, window by window.
+
+        Args:
+            file: Audio.
+            threshold: Probability from which on a tag is heard.
+            top: At most this many tags for a window; None for all.
+
+        Raises:
+            AudioError: If the file cannot be read.
+            CheckpointError: If the checkpoint is not there.
+        """
+        from indexer.embedding.tagging import tag_file  # noqa: PLC0415 - it imports torch
+
+        store = self._store()
+        return tag_file(
+            as_path("a file", file),
+            self._load(store),
+            threshold=threshold,
+            top=top,
+            geometry=store.identity.geometry,
+        )
+
+    def tags(self, threshold: float = DEFAULT_THRESHOLD) -> list[TagCount]:
+        """Count in how many windows each of the 527 tags is heard, the most frequent first."""
+        each = [Store.open(path).snapshot().count_tags(threshold) for path in self.paths]
+        counts = sum(each[1:], each[0]).tolist()
+        vocabulary = TagVocabulary.audioset().tags
+        found = [TagCount(tag, counts[tag.index]) for tag in vocabulary if tag.index is not None]
+        return sorted(found, key=lambda one: -one.num_windows)
+
+    # --- the stores ------------------------------------------------------------------------------
+
+    def index(
+        self,
+        library: StorePath,
+        *,
+        memory_bytes: int | None = None,
+        recall: float | None = None,
+        **settings: Any,
+    ) -> ExtractReport:
+        """Make a folder of audio searchable: `extract`, then `build`.
+
+        Raises:
+            What these two do.
+        """
+        config = IndexConfig(memory_bytes, recall)  # a wrong one is told before the long work
+        report = self.extract(library, **settings)
+        build(self._store(), config=config, listen=self._listen)
+        return report
+
+    def extract(self, library: StorePath, **settings: Any) -> ExtractReport:
+        """Embed what is new or changed in a folder of audio; the store is made if there is none.
+
+        Args:
+            library: The folder.
+            settings: `frames`, `hop_s` and `native` of `Settings`, and the fields of
+                `ExtractConfig`.
+
+        Raises:
+            LibraryError: If the library is missing or empty, or most of it has disappeared.
+            CheckpointError: If the checkpoint is not there.
+            IdentityError: If the store was made with other settings; names them.
+            StoreError: If the store cannot be read or written.
+        """
+        from indexer.run.extract import extract, find_files  # noqa: PLC0415 - it imports torch
+        from indexer.run.prepare import prepare  # noqa: PLC0415 - it imports torch
+
+        path = self._require_one("a folder is indexed into")
+        shaping = {
+            name: settings.pop(name) for name in ("frames", "hop_s", "native") if name in settings
+        }
+        config = _take(ExtractConfig, settings)
+        # Before a store is made, or a checkpoint downloaded.
+        found = find_files(as_path("a library", library), config, self._listen)
+        with self._loading:
+            store, extractor = prepare(path, replace(self._settings, **shaping), self._listen)
+            self._extractor = extractor
+        return extract(found, store, extractor, config, self._listen)
+
+    def build(self, *, memory_bytes: int | None = None, recall: float | None = None) -> Generation:
+        """Bring the index up to date, and return what queries see now, see `search.upkeep.build`.
+
+        Args:
+            memory_bytes: What building may take; None for half of the machine's memory.
+            recall: Share of the true best 10 to find where answers are not exact; None for 0.95, or
+                what it was before.
+
+        Raises:
+            StoreError: If there is no store, or its index cannot be written.
+            DamagedStoreError: If a part is not as it was written.
+        """
+        config = IndexConfig(memory_bytes, recall)
+        return build(self._store(), config=config, listen=self._listen)
+
+    def info(self) -> Overview:
+        """Count what the store holds.
+
+        Raises:
+            StoreError: If there is none, or it cannot be read.
+        """
+        return overview(self._require_one("an overview is of"))
+
+    def verify(self, *, deep: bool = False, num_windows: int = 20) -> Verified:
+        """Check every byte of the store.
+
+        Args:
+            deep: Whether some windows are embedded again from their audio, if the bytes are well.
+            num_windows: How many, at most.
+
+        Raises:
+            StoreError: If there is no store, or its store.json cannot be read.
+            CheckpointError: If the checkpoint is not there; only with `deep`.
+        """
+        from search.upkeep.verify import verify  # noqa: PLC0415 - beside a method of its name
+
+        problems = verify(self._require_one("what is checked is"), self._listen)
+        if not deep or problems:  # what is damaged is not parsed
+            return Verified(problems, None)
+        from indexer.run.recompute import recompute  # noqa: PLC0415 - it imports torch
+
+        store = self._store()
+        report = recompute(store, self._load(store), num_windows=num_windows, listen=self._listen)
+        return Verified(report.problems, report)
+
+    def compact(self) -> CompactReport:
+        """Remove what is dead from the store, and make few parts of many.
+
+        Raises:
+            StoreError: If there is no store, or the disk is full or read-only.
+            DamagedStoreError: If a part that would be written anew is not as it was written.
+        """
+        from search.upkeep.compact import compact  # noqa: PLC0415 - beside a method of its name
+
+        return compact(self._require_one("what is compacted is"), self._listen)
+
+    def rows(self) -> StoredWindows:
+        """Return all live windows as arrays, as they were embedded: see `StoredWindows`.
+
+        Raises:
+            StoreError: If a store is not there, or cannot be read.
+        """
+        from soundalike.arrays import read_windows  # noqa: PLC0415 - only for those who ask
+
+        return read_windows([Store.open(path) for path in self.paths])
+
+    # --- what is kept open -----------------------------------------------------------------------
+
+    def _open_newest(self) -> SoundIndex:
+        """Return the stores at their newest generation, opened anew if there is a newer one."""
+        with self._opening:
+            if self._index is None or not self._index.is_newest:
+                self._index = SoundIndex.open(*self.paths)
+            return self._index
+
+    def _store(self) -> Store:
+        return Store.open(self.paths[0])
+
+    def _load(self, store: Store) -> Extractor:
+        """Return the network that a store was made with; it is loaded once."""
+        from search.asking.embed import extractor_for  # noqa: PLC0415 - it imports torch
+
+        with self._loading:
+            extractor, identity = self._extractor, store.identity
+            if extractor is None or extractor.identity(identity.geometry) != identity:
+                how = self._settings
+                extractor = extractor_for(
+                    store, how.checkpoint, how.device, how.precision, self._listen
+                )
+                self._extractor = extractor
+            return extractor
+
+    def _embed(
+        self,
+        asked: SoundIndex | Store,
+        file: Path,
+        start_s: float = 0.0,
+        duration_s: float | None = None,
+    ) -> Clip:
+        from search.asking.embed import embed_clip  # noqa: PLC0415 - it imports torch
+
+        store = asked.stores[0] if isinstance(asked, SoundIndex) else asked
+        return embed_clip(file, self._load(store), store.identity, start_s, duration_s)
+
+    def _require_one(self, what: str) -> Path:
+        if len(self.paths) > 1:
+            raise SoundalikeError(f"{what} one store, and {len(self.paths)} are open: {self!r}")
+        return self.paths[0]
+
+
+def _take(kind: type, given: dict[str, Any]) -> Any:
+    """Make a dataclass of keyword arguments.
+
+    Raises:
+        QueryError: If it has no such fields; the error lists those that it has.
+    """
+    names = [one.name for one in fields(kind)]
+    unknown = [name for name in given if name not in names]
+    if unknown:
+        raise QueryError(f"there is no {unknown[0]!r} here; there are {', '.join(names)}")
+    return kind(**given)
+
+
+def _as_several(queries: Any) -> Sequence[Query]:
+    return queries if isinstance(queries, (list, tuple)) else [queries]
+
+
+def _with_fields_of(method: Any, kind: type) -> None:
+    """Give a method's signature the fields of a dataclass, for those who look it up."""
+    given = inspect.signature(method)
+    own = [one for one in given.parameters.values() if one.kind is not one.VAR_KEYWORD]
+    theirs = [
+        inspect.Parameter(
+            one.name, inspect.Parameter.KEYWORD_ONLY, default=one.default, annotation=one.type
+        )
+        for one in fields(kind)
+    ]
+    method.__signature__ = given.replace(parameters=[*own, *theirs])
+
+
+_with_fields_of(Sounds.search, Terms)
+_with_fields_of(Sounds.search_many, Terms)

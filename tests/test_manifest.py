@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from indexer.errors import DamagedStoreError, StoreError
-from indexer.store.disk import read_sealed, sealed
+from indexer.store.disk import read_sealed, seal
 from search.generation.manifest import (
     GENERATION_FILE,
     Calibration,
@@ -68,13 +68,13 @@ def file(tmp_path: Path) -> Path:
 
 
 def test_manifest_is_read_as_what_it_says(file: Path) -> None:
-    file.write_bytes(sealed(DOCUMENT))
+    file.write_bytes(seal(DOCUMENT))
     assert Manifest.read(file) == MANIFEST
 
 
 def test_manifest_is_written_as_before(file: Path) -> None:
     MANIFEST.write(file)
-    assert file.read_bytes() == sealed(DOCUMENT)
+    assert file.read_bytes() == seal(DOCUMENT)
 
 
 def test_manifest_without_lists_is_written_as_before(file: Path) -> None:
@@ -127,7 +127,7 @@ OPTIONAL = {
 
 @pytest.mark.parametrize("path", [path for path in FIELDS if path not in OPTIONAL])
 def test_manifest_without_a_field_is_damage(file: Path, path: tuple[Any, ...]) -> None:
-    file.write_bytes(sealed(changed(DOCUMENT, path, remove)))
+    file.write_bytes(seal(changed(DOCUMENT, path, remove)))
     with pytest.raises(DamagedStoreError, match=GENERATION_FILE):
         Manifest.read(file)
 
@@ -139,7 +139,7 @@ def test_manifest_with_a_wrong_field_is_damage(
 ) -> None:
     if path[-2:-1] and path[-1] == 1 and value == "../x":
         return  # a digest that nothing has: the file will be found damaged
-    file.write_bytes(sealed(changed(DOCUMENT, path, put(value))))
+    file.write_bytes(seal(changed(DOCUMENT, path, put(value))))
     with pytest.raises(DamagedStoreError, match=GENERATION_FILE):
         Manifest.read(file)
 
@@ -147,17 +147,17 @@ def test_manifest_with_a_wrong_field_is_damage(
 @pytest.mark.parametrize("name", ["", ".", "..", "../x", "a/b", "\0", "/etc/passwd", ".tmp-a"])
 def test_manifest_that_names_files_elsewhere_is_damage(file: Path, name: str) -> None:
     for path in (("segments", 0, "name"), ("structure", "trained")):
-        file.write_bytes(sealed(changed(DOCUMENT, path, put(name))))
+        file.write_bytes(seal(changed(DOCUMENT, path, put(name))))
         with pytest.raises(DamagedStoreError, match="no name of a file"):
             Manifest.read(file)
-    file.write_bytes(sealed({**DOCUMENT, "files": {name: [0, DIGEST]}}))
+    file.write_bytes(seal({**DOCUMENT, "files": {name: [0, DIGEST]}}))
     with pytest.raises(DamagedStoreError, match="no name of a file"):
         Manifest.read(file)
 
 
 @pytest.mark.parametrize("number", [2, 4, None, "3"])
 def test_manifest_of_another_version_says_what_helps(file: Path, number: object) -> None:
-    file.write_bytes(sealed({**DOCUMENT, "format": number}))
+    file.write_bytes(seal({**DOCUMENT, "format": number}))
     with pytest.raises(StoreError, match="another version") as caught:
         Manifest.read(file)
     assert (caught.value.about, caught.value.value) == ("build", file.parents[2])

@@ -12,8 +12,10 @@ from oracle import unit
 from synthetic import Synthetic, make_store
 
 from indexer.errors import StoreError
-from search.asking.query import Query, SoundIndex
-from search.filters.tags import TagFilter
+from search.asking.find import Question, find
+from search.asking.scope import Scope
+from search.asking.sound_index import SoundIndex
+from search.asking.terms import Terms
 from search.generation.manifest import GENERATION_FILE
 from search.generation.segments import CURRENT_FILE, INDEX_FOLDER, SEGMENTS_FOLDER
 from search.upkeep.build import build
@@ -62,24 +64,25 @@ def flipped(file: Path, offsets: Iterator[int] | range) -> Iterator[int]:
     file.write_bytes(content)
 
 
-def queries(whole: Synthetic) -> list[Query]:
-    vectors = unit(whole.scene[0]).astype(np.float32)
-    wanted = TagFilter(("Animal",), none_of=("Rain",), threshold=0.26)
+def questions(whole: Synthetic) -> list[tuple[Question, Terms]]:
+    clip = Question(unit(whole.scene[0]).astype(np.float32))
+    wanted = {"tags": "Animal", "not_tags": "Rain", "threshold": 0.26}
     return [
-        Query(vectors=vectors, k=3),
-        Query(vectors=vectors, k=100, filter=wanted, group_by="file"),
-        Query(filter=TagFilter(("Dog",), threshold=0.0), k=100),
+        (clip, Terms(k=3)),
+        (clip, Terms(k=100, **wanted, group_by="file")),
+        (Question(), Terms(k=100, tags="Dog", threshold=0.0)),
     ]
 
 
-def opens_or_says_why(store: Path, asked: list[Query]) -> bool:
+def opens_or_says_why(store: Path, asked: list[tuple[Question, Terms]]) -> bool:
     """Whether the index answers; otherwise it must have raised a StoreError."""
     try:
         index = SoundIndex.open(store)
     except StoreError:
         return False
-    for query in asked:
-        assert len(index.query(query)) <= query.k
+    for question, terms in asked:
+        [hits] = index.hits(find(index, [question], Scope.of(terms, index.opened)))
+        assert len(hits) <= terms.k
     return True
 
 
@@ -148,7 +151,7 @@ def test_open_small_files_with_any_flipped_byte_is_refused(copied: Path, whole: 
         step = max(1, file.stat().st_size // 25)
         for _ in flipped(file, range(0, file.stat().st_size, step)):
             assert not opens_or_says_why(copied, [])
-    assert opens_or_says_why(copied, queries(whole))
+    assert opens_or_says_why(copied, questions(whole))
 
 
 def test_open_bulk_arrays_with_flipped_bits_answers_all_the_same(
@@ -158,7 +161,7 @@ def test_open_bulk_arrays_with_flipped_bits_answers_all_the_same(
     for file in sorted((copied / INDEX_FOLDER / SEGMENTS_FOLDER).rglob("*.raw")):
         offsets = [0, file.stat().st_size - 1, *rng.integers(0, file.stat().st_size, 4)]
         for _ in flipped(file, map(int, offsets)):
-            assert opens_or_says_why(copied, queries(whole))
+            assert opens_or_says_why(copied, questions(whole))
 
 
 @pytest.mark.parametrize("value", [0x00, 0xFF, 0x7F, 0x80])
@@ -169,7 +172,7 @@ def test_open_bulk_arrays_overwritten_answers_all_the_same(
     for file in sorted((copied / INDEX_FOLDER / SEGMENTS_FOLDER).rglob("*.raw")):
         content = file.read_bytes()
         file.write_bytes(bytes([value]) * len(content))
-        assert opens_or_says_why(copied, queries(whole))
+        assert opens_or_says_why(copied, questions(whole))
         file.write_bytes(content)
 
 
@@ -180,7 +183,7 @@ def test_open_with_any_file_missing_is_refused(copied: Path, whole: Synthetic) -
     for file in needed:
         content = file.read_bytes()
         file.unlink()
-        answers = opens_or_says_why(copied, queries(whole))
+        answers = opens_or_says_why(copied, questions(whole))
         file.write_bytes(content)
         in_use = file.parent == current or (current / f"alive-{file.parent.name}.raw").exists()
         assert answers is not in_use

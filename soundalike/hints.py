@@ -11,28 +11,28 @@ import shlex
 from indexer.errors import SoundalikeError
 
 #: What an error is about → what helps, and what stands in it where the error gives no value.
-_HINTS = {
-    "allow_gone": ("if they were deleted on purpose, say --allow-gone", ""),
+HINTS = {
+    "allow_gone": ("say --allow-gone if they were deleted on purpose", ""),
     "allow_leak": ("or --allow-leak, which writes this into every file", ""),
     "build": ("'soundalike build {value}' makes one", "STORE"),
     "checkpoint": ("say --checkpoint {value}", "NAME"),
     "device": ("say --device {value}", "cpu"),
     "frames": ("say --frames {value}", "pooled"),
     "include": ("--include '*' reads files whatever they are called", ""),
-    "index": ("'soundalike index LIBRARY --store {value}' makes one", "STORE"),
+    "index": ("'soundalike index LIBRARY --store {value}' does that", "STORE"),
     "is_clean": (
         "--checkpoint-clean, if you know that it was not; or --allow-leak, which writes this into "
         "every file",
         "",
     ),
-    "num_workers": ("--workers 1 takes less memory, and --workers 0 shows why", ""),
+    "num_workers": ("say --workers 1, or --workers 0", ""),
     "recompute": ("--recompute does that", ""),
     "start_s": ("choose another --start", ""),
-    "store": ("choose another --store", ""),
+    "store": ("--store DIR says where it is", ""),
     "strict": ("without --strict this is recorded and the run goes on", ""),
     "tag": ("'soundalike tag' listens to single files", ""),
     "tags": ("'soundalike tags' lists all of them", ""),
-    "verify": ("'soundalike verify {value}' names everything that is", "STORE"),
+    "verify": ("'soundalike verify {value}' does that", "STORE"),
     "where": ("say --where EXPR", ""),
     "window_id": ("'soundalike search --format json' shows the ids of hits", ""),
 }
@@ -42,6 +42,6 @@ def with_hint(error: SoundalikeError) -> str:
     """Return what an error says, and behind it what the command has that helps."""
     if error.about is None:
         return str(error)
-    hint, otherwise = _HINTS[error.about]
+    hint, otherwise = HINTS[error.about]
     value = otherwise if error.value is None else shlex.quote(str(error.value))
     return f"{str(error).rstrip('.')}; {hint.format(value=value)}"

@@ -78,6 +78,17 @@ def run(capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> R
     return call
 
 
+def on_screen(text: str) -> list[str]:
+    """Return the lines that a terminal is left with; a carriage return goes back to the start."""
+    lines = []
+    for line in text.split("\n"):
+        shown = ""
+        for piece in line.split("\r"):
+            shown = piece + shown[len(piece) :]
+        lines.append(shown.rstrip())
+    return [line for line in lines if line]
+
+
 @pytest.fixture
 def public_folder() -> Iterator[Path]:
     """A folder that any user may read; pytest's own temporary folders are private."""

@@ -12,11 +12,12 @@ import numpy as np
 import pytest
 import safetensors.torch
 import soundfile
-from conftest import REPOSITORY, Outcome, Run
+from conftest import REPOSITORY, Outcome, Run, on_screen
 from synthetic import write_tone
 
 from indexer.store.reader import Store
 from indexer.tags import TagVocabulary
+from soundalike.cli.search import split_stores
 
 SAMPLES = REPOSITORY / "data" / "samples"
 
@@ -312,7 +313,11 @@ def test_checkpoints_lists_all_and_demo_is_here(run: Run) -> None:
         (("info", "nothing.soundalike"), 1, "no store at nothing.soundalike; "),
         (("compact", "nothing.soundalike"), 1, "no store at nothing.soundalike; "),
         (("index", "nothing"), 1, "no such folder: nothing"),
-        (("index", "LIBRARY/dog.ogg"), 1, "is not a folder; 'soundalike tag' listens"),
+        (
+            ("index", "LIBRARY/dog.ogg"),
+            1,
+            "or listen to it alone; 'soundalike tag' listens",
+        ),
         (("index", "EMPTY", "--checkpoint", "demo"), 1, "no audio in "),
         (
             ("index", "LIBRARY", "--store", "STORE", "--frames", "full"),
@@ -383,8 +388,8 @@ def test_interrupt_or_full_disk_is_one_line(
         raise error
 
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("indexer.run.extract.extract", fail)
-    monkeypatch.setattr("search.upkeep.overview.overview", fail)
+    monkeypatch.setattr("soundalike.Sounds.index", fail)
+    monkeypatch.setattr("soundalike.Sounds.info", fail)
     places = {"STORE": store, "LIBRARY": animals}
     outcome = run(*(places.get(word, word) for word in words), code=expected[0])
     assert (outcome.out, outcome.err) == ("", f"soundalike: {expected[1]}\n")
@@ -412,8 +417,9 @@ def test_progress_bar_is_shown_on_a_terminal_only_and_only_if_there_is_something
     assert "1/1" in shown
     assert "failed=0" in shown
     again = run(*words).err
-    assert again.rpartition("\r")[2].startswith(str(tmp_path / "library") + ": 0 new")  # wiped
     assert "embedding" not in again
+    (only,) = on_screen(again)
+    assert only.startswith(str(tmp_path / "library") + ": 0 new")
     assert run(*words, "--quiet").err == ""
 
 
@@ -468,3 +474,25 @@ def test_index_of_an_empty_library_makes_no_store(run: Run, tmp_path: Path) -> N
     store = tmp_path / "empty.soundalike"
     run("index", tmp_path / "empty", "--store", store, "--checkpoint", "demo", code=1)
     assert not store.exists()
+
+
+# --- stores and queries on one line --------------------------------------------------------------
+
+
+def test_split_stores_takes_the_first_word_and_the_folders_after_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("one", "two", "three"):
+        Path(name).mkdir()
+    Path("clip.wav").touch()
+    one, two = Path("one"), Path("two")
+    assert split_stores(["one"]) == ([one], [])
+    assert split_stores(["one", "two"]) == ([one, two], [])
+    assert split_stores(["one", "clip.wav"]) == ([one], ["clip.wav"])
+    assert split_stores(["one", "two", "123", "clip.wav"]) == ([one, two], [123, "clip.wav"])
+    assert split_stores(["one", "clip.wav", "three"]) == ([one], ["clip.wav", "three"])
+    assert split_stores(["not there", "two"]) == ([Path("not there"), two], [])
+    assert split_stores(["one", "x" * 300]) == ([one], ["x" * 300])
+    Path("123").touch()
+    assert split_stores(["one", "123"]) == ([one], ["123"])  # a file of that name

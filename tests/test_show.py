@@ -17,15 +17,9 @@ from synthetic import identity
 from indexer.tags import HeardTag, TagVocabulary
 from search.asking.answers import Hit
 from search.upkeep.overview import Overview
-from soundalike.show.hits import (
-    hits_csv,
-    hits_json,
-    hits_m3u,
-    hits_table,
-    overview_data,
-    overview_lines,
-    shown_path,
-)
+from soundalike.show.hits import hits_csv, hits_json, hits_m3u, hits_table
+from soundalike.show.stores import overview_data, overview_lines
+from soundalike.show.words import shown_path
 
 DOG, RAIN = (TagVocabulary.audioset().resolve(name) for name in ("Dog", "Rain"))
 #: Names that would break a line, colour a terminal, turn text around, or are no text at all.

@@ -55,7 +55,7 @@ class Bars:
         if isinstance(news, Step):
             if sys.stderr.isatty():
                 self._show(news)
-        elif self._bar:
+        elif self._bar is not None:
             with tqdm.external_write_mode(sys.stderr):
                 self._say(news)
         else:
@@ -67,7 +67,7 @@ class Bars:
     def _show(self, step: Step) -> None:
         bar = self._bar_of(step)
         bar.total = step.total
-        if step.audio_s or step.what == "embedding":
+        if step.what == "embedding":
             speed = step.audio_s / max(time.monotonic() - self._started_s, 1e-3)
             audio = {"hours": f"{step.audio_s / 3600:.2f}", "x": f"{speed:.0f}"}
             bar.set_postfix(audio, failed=step.num_failed, refresh=False)
@@ -81,7 +81,7 @@ class Bars:
         return self._bar
 
     def _close(self) -> None:
-        if self._bar:
+        if self._bar is not None:
             self._bar.close()
         self._bar = None
 

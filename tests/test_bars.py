@@ -1,0 +1,58 @@
+"""What is seen of long work: bars on a terminal, sentences everywhere, nothing if quiet."""
+
+from __future__ import annotations
+
+import pytest
+from conftest import on_screen
+
+from indexer.progress import Step
+from soundalike.cli.bars import Bars
+
+NEWS = [
+    Step("walking", 1000, None, "file"),
+    "a sentence\x1b[31m",
+    Step("downloading", 500_000, 1_000_000, "byte"),
+    Step("downloading", 1_000_000, 1_000_000, "byte"),
+    Step("indexing", 1, 2, "window"),
+    Step("indexing", 2, 2, "window"),
+]
+
+
+def shown(
+    capfd: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    *,
+    is_terminal: bool = True,
+    quiet: bool = False,
+) -> str:
+    monkeypatch.setattr("sys.stderr.isatty", lambda: is_terminal)
+    with Bars(quiet=quiet) as bars:
+        for one in NEWS:
+            bars(one)
+    told = capfd.readouterr()
+    assert told.out == ""
+    return told.err
+
+
+def test_bars_follow_the_steps_and_only_those_that_last_stay(
+    capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    text = shown(capfd, monkeypatch)
+    for begun in ("walking: 1000file", "downloading: ", "indexing: "):
+        assert begun in text
+    sentence, download = on_screen(text)
+    assert sentence == r"a sentence\x1b[31m"
+    assert download.startswith("downloading: 100%")
+    assert "1.00M/1.00M" in download
+
+
+def test_without_a_terminal_only_sentences_are_seen(
+    capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert shown(capfd, monkeypatch, is_terminal=False) == "a sentence\\x1b[31m\n"
+
+
+def test_quiet_bars_show_nothing(
+    capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert shown(capfd, monkeypatch, quiet=True) == ""

@@ -15,8 +15,9 @@ import torchaudio
 from torch import Tensor, nn
 
 from indexer.audio.resample import LOWPASS_FILTER_WIDTH, ROLLOFF
-from indexer.model.checkpoint import DEFAULT_CHECKPOINT, Checkpoint, load_checkpoint
+from indexer.model.checkpoint import Checkpoint, load_checkpoint
 from indexer.model.convnext import EMBEDDING_DIM, HOP_SAMPLES, STAGE_PATCH, STEM_PATCH, Output
+from indexer.model.known import DEFAULT_CHECKPOINT
 from indexer.windows import MIN_INPUT_SAMPLES, SAMPLE_RATE_HZ
 
 #: HEAR takes 16, 22.05, 44.1 or 48 kHz. The last loses nothing that the network hears, up to

@@ -158,9 +158,7 @@ class TagVocabulary:
             return tag
         likely = self._likely(text)
         question = f"did you mean {_listed(likely)}? " if likely else ""
-        raise UnknownTagError(
-            f"unknown tag {text!r}; {question}'soundalike tags' lists all {len(self.tags)}."
-        )
+        raise UnknownTagError(f"unknown tag {text!r}; {question}{self._advice()}.", about="tags")
 
     def outputs(self, tag: Tag, descendants: bool = True) -> tuple[int, ...]:
         """Return the outputs that stand for a node.
@@ -178,7 +176,8 @@ class TagVocabulary:
         indices = self._outputs[tag.mid]
         if not indices:
             raise UnknownTagError(
-                f"tag '{tag.name}' has no output in the model; {self._nearest_with_outputs(tag)}."
+                f"tag '{tag.name}' has no output in the model; {self._nearest_with_outputs(tag)}.",
+                about="tags",
             )
         if descendants:
             return indices
@@ -213,8 +212,11 @@ class TagVocabulary:
         if beside:
             proposed.append(f"{_listed(list(beside.values())[:_MAX_PROPOSED])} beside it")
         if not proposed:
-            return f"'soundalike tags' lists all {len(self.tags)}"
+            return self._advice()
         return f"the nearest with one: {', or '.join(proposed)}"
+
+    def _advice(self) -> str:
+        return f"give one of {len(self.tags)} by name, AudioSet id or index"
 
     def _likely(self, text: str) -> list[str]:
         """Return the names that are most like a text, best first, perhaps none."""

@@ -6,7 +6,7 @@ import functools
 import hashlib
 from pathlib import Path
 
-from indexer.model.download import KNOWN_CHECKPOINTS, KnownCheckpoint
+from indexer.model.known import KNOWN_CHECKPOINTS, KnownCheckpoint
 from indexer.store.reader import Store
 
 

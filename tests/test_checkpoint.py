@@ -21,15 +21,11 @@ from torch import Tensor
 from torchlibrosa.stft import LogmelFilterBank, Spectrogram
 
 from indexer.errors import CheckpointError
-from indexer.model import checkpoint, download
-from indexer.model.checkpoint import (
-    DEFAULT_CHECKPOINT,
-    KNOWN_CHECKPOINTS,
-    fetch,
-    load_checkpoint,
-    state_digest,
-)
+from indexer.model import checkpoint
+from indexer.model import known as known_module
+from indexer.model.checkpoint import load_checkpoint, state_digest
 from indexer.model.convnext import EMBEDDING_DIM, ConvNeXt
+from indexer.model.known import DEFAULT_CHECKPOINT, KNOWN_CHECKPOINTS, fetch
 from indexer.progress import Step
 
 DEPTHS = (1, 2, 1, 1)
@@ -475,7 +471,7 @@ def test_load_checkpoint_name_downloads_and_loads(
         url=f"http://127.0.0.1:{server.server_port}/",
         md5=hashlib.md5(server.content).hexdigest(),
     )
-    monkeypatch.setattr(download, "KNOWN_CHECKPOINTS", {DEFAULT_CHECKPOINT: known})
+    monkeypatch.setattr(known_module, "KNOWN_CHECKPOINTS", {DEFAULT_CHECKPOINT: known})
     monkeypatch.setenv("SOUNDALIKE_CHECKPOINTS", str(tmp_path / "downloads"))
     monkeypatch.setenv("no_proxy", "*")
     heard = Listener()

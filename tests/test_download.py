@@ -19,11 +19,11 @@ from listener import Listener, on_step
 
 from indexer.errors import CheckpointError
 from indexer.model import download
-from indexer.model.download import (
+from indexer.model.download import download_file
+from indexer.model.known import (
     DEFAULT_CHECKPOINT,
     KNOWN_CHECKPOINTS,
     checkpoint_folder,
-    download_file,
     fetch,
     locate,
 )
@@ -468,7 +468,7 @@ def publish(monkeypatch: pytest.MonkeyPatch, url: str) -> None:
     """Publish CONTENT as the default checkpoint."""
     known = replace(KNOWN_CHECKPOINTS[DEFAULT_CHECKPOINT], url=url, md5=MD5)
     monkeypatch.setattr(
-        download, "KNOWN_CHECKPOINTS", {**KNOWN_CHECKPOINTS, DEFAULT_CHECKPOINT: known}
+        known, "KNOWN_CHECKPOINTS", {**KNOWN_CHECKPOINTS, DEFAULT_CHECKPOINT: known}
     )
 
 
@@ -548,7 +548,7 @@ def test_fetch_offline_says_which_file_to_put_where(
         fetch(DEFAULT_CHECKPOINT)
     message = str(caught.value)
     assert "\n" not in message
-    wanted = (DEFAULT_CHECKPOINT, "cannot reach", REFUSED, MD5, "--checkpoint demo")
+    wanted = (DEFAULT_CHECKPOINT, "cannot reach", REFUSED, MD5, "use the checkpoint 'demo'")
     assert all(text in message for text in wanted)
     assert str(folder / "convnext_tiny_471mAP.pth") in message
 
@@ -557,8 +557,9 @@ def test_fetch_download_not_allowed_asks_nobody(
     server: FileServer, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     publish(monkeypatch, server.url)
-    with pytest.raises(CheckpointError, match=r"not there; put .* '--checkpoint demo'"):
+    with pytest.raises(CheckpointError, match=r"not there; put .* checkpoint 'demo'") as caught:
         fetch(DEFAULT_CHECKPOINT, download=False)
+    assert (caught.value.about, caught.value.value) == ("checkpoint", "demo")
     assert server.ranges == []
     assert not folder.exists()
 

@@ -79,8 +79,9 @@ def test_extractor_auto_without_a_gpu_is_the_cpu(tiny_checkpoint: Checkpoint) ->
     assert extractor.device_name == "cpu"
     assert extractor.precision in {"fp32", "bf16"}  # whichever is faster here
     assert extractor.on_all_gpus() == [extractor]
-    with pytest.raises(SoundalikeError, match="PyTorch sees 0 GPUs; use --device cpu"):
+    with pytest.raises(SoundalikeError, match="PyTorch sees 0 GPUs; use the CPU") as caught:
         Extractor(tiny_checkpoint, device="cuda")
+    assert (caught.value.about, caught.value.value) == ("device", "cpu")
 
 
 @pytest.mark.parametrize(

@@ -111,21 +111,24 @@ def test_walk_missing_folder_is_an_error(tmp_path: Path) -> None:
         walk(tmp_path / "nothing")
 
 
-def test_walk_file_instead_of_folder_is_an_error_that_names_tag(tmp_path: Path) -> None:
+def test_walk_file_instead_of_folder_is_an_error_about_tagging(tmp_path: Path) -> None:
     touch(tmp_path, "a.wav")
-    with pytest.raises(LibraryError, match="not a folder; 'soundalike tag'"):
+    with pytest.raises(LibraryError, match=r"a\.wav is not a folder; .* listen to it") as caught:
         walk(tmp_path / "a.wav")
+    assert caught.value.about == "tag"
 
 
 def test_walk_folder_without_audio_is_an_error_that_counts(tmp_path: Path) -> None:
     touch(tmp_path, "notes.txt")
-    with pytest.raises(LibraryError, match=r"no audio in .* \(1 files with other extensions\)"):
+    message = r"no audio in .* \(1 files with other extensions\); include those"
+    with pytest.raises(LibraryError, match=message) as caught:
         walk(tmp_path)
+    assert caught.value.about == "include"
 
 
 def test_walk_patterns_that_leave_nothing_are_an_error_that_says_so(tmp_path: Path) -> None:
     touch(tmp_path, "a.wav")
-    with pytest.raises(LibraryError, match="passes --include and --exclude"):
+    with pytest.raises(LibraryError, match=r"passes the patterns \(1 left out\); include more"):
         walk(tmp_path, exclude=["*"])
 
 

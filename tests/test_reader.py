@@ -78,9 +78,8 @@ def test_open_nothing_there_says_how_to_make_one(tmp_path: Path) -> None:
     for path in (tmp_path / "none", tmp_path / "file", tmp_path / "empty"):
         with pytest.raises(StoreError) as raised:
             Store.open(path)
-        assert str(raised.value) == (
-            f"no store at {path}; 'soundalike index LIBRARY --store {path}' makes one"
-        )
+        assert str(raised.value) == f"no store at {path}; index a library to make one"
+        assert (raised.value.about, raised.value.value) == ("index", path)
         assert not isinstance(raised.value, DamagedStoreError)
 
 

@@ -198,8 +198,10 @@ def test_readers_that_die_whatever_they_read_are_one_error(
     library: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(dataset.WindowDataset, "_take", lambda _: os._exit(3))
-    with pytest.raises(SoundalikeError, match="die before they read anything"):
+    with pytest.raises(SoundalikeError, match="die before they read anything") as caught:
         read(library)
+    assert caught.value.about == "num_workers"
+    assert "run again with one such process" in str(caught.value)
 
 
 def test_reading_that_fails_though_all_readers_live_is_one_error_and_leaves_none(

@@ -14,7 +14,8 @@ from synthetic import write_tone
 from indexer.embedding.extractor import Extractor
 from indexer.embedding.tagging import tag_file
 from indexer.errors import AudioError
-from indexer.model.checkpoint import KNOWN_CHECKPOINTS, load_checkpoint
+from indexer.model.checkpoint import load_checkpoint
+from indexer.model.known import KNOWN_CHECKPOINTS
 from indexer.tags import TagVocabulary, heard
 from indexer.windows import Geometry
 

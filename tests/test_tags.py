@@ -147,8 +147,11 @@ def test_outputs_node_without_any_names_the_nearest(
 
 def test_outputs_orphan_without_any_points_to_the_list() -> None:
     vocabulary = TagVocabulary([("/m/a", "A")], [Node("/m/a", "A", ()), Node("/m/b", "B", ())])
-    with pytest.raises(UnknownTagError, match="'soundalike tags' lists all 1"):
+    with pytest.raises(
+        UnknownTagError, match="give one of 1 by name, AudioSet id or index"
+    ) as caught:
         vocabulary.outputs(vocabulary.resolve("B"))
+    assert caught.value.about == "tags"
 
 
 def test_groups_are_the_nodes_with_several_outputs_in_file_order(audioset: TagVocabulary) -> None:
@@ -269,7 +272,8 @@ def test_resolve_name_shared_by_two_nodes_means_the_output() -> None:
 
 def test_resolve_unknown_name_proposes_and_points_to_the_list(audioset: TagVocabulary) -> None:
     assert message_of(audioset, "Dog bark") == (
-        "unknown tag 'Dog bark'; did you mean 'Bark' or 'Dog'? 'soundalike tags' lists all 527."
+        "unknown tag 'Dog bark'; did you mean 'Bark' or 'Dog'? "
+        "give one of 527 by name, AudioSet id or index."
     )
 
 
@@ -298,7 +302,9 @@ def test_resolve_unknown_name_proposes_what_was_meant(
 
 @pytest.mark.parametrize("text", ["", "  ", ",", "-1", "527", "1.0", "xyzzy", "/m/nothing", "犬"])
 def test_resolve_text_like_no_name_proposes_none(audioset: TagVocabulary, text: str) -> None:
-    assert message_of(audioset, text) == (f"unknown tag {text!r}; 'soundalike tags' lists all 527.")
+    assert message_of(audioset, text) == (
+        f"unknown tag {text!r}; give one of 527 by name, AudioSet id or index."
+    )
 
 
 @settings(max_examples=30, deadline=None)
@@ -314,5 +320,5 @@ def test_resolve_any_text_gives_a_node_or_unknown_tag(text: str) -> None:
 
 def test_resolve_empty_vocabulary_is_unknown_tag() -> None:
     assert message_of(TagVocabulary([], []), "Dog") == (
-        "unknown tag 'Dog'; 'soundalike tags' lists all 0."
+        "unknown tag 'Dog'; give one of 0 by name, AudioSet id or index."
     )

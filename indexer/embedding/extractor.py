@@ -136,7 +136,9 @@ class Extractor:
                 if size == 1:
                     raise SoundalikeError(
                         f"{self.device_name} has no memory left for a single window; close what "
-                        f"else uses it, or use --device cpu"
+                        f"else uses it, or embed on the CPU",
+                        about="device",
+                        value="cpu",
                     ) from error
                 self.most_windows = min(self.most_windows, size // 2)
             if self.device.type == "cuda":
@@ -255,7 +257,9 @@ def _device(asked: str) -> torch.device:
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
         raise SoundalikeError(
             f"no device {asked!r}: PyTorch sees {torch.cuda.device_count()} GPUs; "
-            f"use --device cpu, or check the driver"
+            f"use the CPU, or check the driver",
+            about="device",
+            value="cpu",
         )
     return torch.device("cuda", device.index or 0) if device.type == "cuda" else device
 

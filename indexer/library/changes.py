@@ -137,8 +137,9 @@ class Changes:
         if num_gone > max(1, num_present // 2) and not allow_gone:
             raise LibraryError(
                 f"{num_gone} of {num_present} files of this library are no longer in "
-                f"{self._found.root}, and none of them was removed from the store; if they were "
-                f"deleted on purpose, say --allow-gone"
+                f"{self._found.root}, and none of them was removed from the store; bring them "
+                f"back, or allow them to be gone",
+                about="allow_gone",
             )
         return rows
 

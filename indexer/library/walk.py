@@ -35,7 +35,7 @@ class Walk:
         files: To look at, in the order of their paths.
         unreadable: (path, reason) of folders that could not be listed.
         num_skipped: Files without an audio extension.
-        num_excluded: Files that --include or --exclude left out.
+        num_excluded: Files that `include` or `exclude` left out.
         is_complete: Whether the whole library was walked, so that an absent file is a deleted one.
     """
 
@@ -88,7 +88,7 @@ def walk(
             found.files.append(_found_file(found.root, text))
     found.files = found.files.in_order()
     if not found.files and not found.unreadable:
-        raise LibraryError(_nothing_found(found))
+        raise _nothing_found(found)
     return found
 
 
@@ -120,7 +120,7 @@ def read_list(root: Path, files_from: Path) -> Walk:
         if relative is None:
             raise LibraryError(
                 f"{name} in {files_from} is outside the library {found.root}; "
-                f"name a LIBRARY that holds all of the list"
+                f"name a library that holds all of the list"
             )
         files.add(_found_file(found.root, text_from_bytes(os.fsencode(relative)), span))
     found.files = FileList(files).in_order()
@@ -157,7 +157,10 @@ def require_folder(root: Path) -> Path:
     if not root.exists():
         raise LibraryError(f"no such folder: {root}")
     if not root.is_dir():
-        raise LibraryError(f"{root} is not a folder; 'soundalike tag' listens to single files")
+        raise LibraryError(
+            f"{root} is not a folder; name the folder that it is in, or listen to it alone",
+            about="tag",
+        )
     return root.resolve()
 
 
@@ -170,13 +173,16 @@ def _place(folder: Path) -> tuple[int, int] | None:
     return status.st_dev, status.st_ino
 
 
-def _nothing_found(found: Walk) -> str:
+def _nothing_found(found: Walk) -> LibraryError:
     if found.num_excluded:
-        left_out = f"{found.num_excluded} left out"
-        return f"no file in {found.root} passes --include and --exclude ({left_out})"
-    return (
-        f"no audio in {found.root} ({found.num_skipped} files with other extensions); "
-        f"--include '*' reads files whatever they are called"
+        return LibraryError(
+            f"no file in {found.root} passes the patterns ({found.num_excluded} left out); include "
+            f"more, or exclude less"
+        )
+    return LibraryError(
+        f"no audio in {found.root} ({found.num_skipped} files with other extensions); include "
+        f"those that are audio all the same",
+        about="include",
     )
 
 

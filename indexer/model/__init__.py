@@ -1,4 +1,4 @@
 """The network: what it computes, where its weights come from, and loading them without trust.
 
-download ─▶ checkpoint ◀─ convnext
+download ─▶ known ─▶ checkpoint ◀─ convnext
 """

@@ -19,27 +19,9 @@ from torch import Tensor
 
 from indexer.errors import CheckpointError
 from indexer.model.convnext import EMBEDDING_DIM, FFT_SAMPLES, TINY_DEPTHS, TINY_DIMS, ConvNeXt
-from indexer.model.download import (
-    DEFAULT_CHECKPOINT,
-    KNOWN_CHECKPOINTS,
-    MAX_BYTES,
-    KnownCheckpoint,
-    checkpoint_folder,
-    fetch,
-    locate,
-)
+from indexer.model.download import MAX_BYTES
+from indexer.model.known import locate
 from indexer.progress import Listen, ignore
-
-__all__ = [
-    "DEFAULT_CHECKPOINT",
-    "KNOWN_CHECKPOINTS",
-    "Checkpoint",
-    "KnownCheckpoint",
-    "checkpoint_folder",
-    "fetch",
-    "load_checkpoint",
-    "state_digest",
-]
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,12 +1,8 @@
-"""From the name of a checkpoint to its file: which are known, and how they are downloaded.
-
-A download is resumed, checked against the published digest, and there only when it is whole.
-"""
+"""Downloads: resumed, checked against a published digest, and there only when they are whole."""
 
 from __future__ import annotations
 
 import contextlib
-import difflib
 import fcntl
 import hashlib
 import os
@@ -15,24 +11,16 @@ import time
 import urllib.error
 import urllib.parse
 import urllib.request
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator
 from http import HTTPStatus
 from http.client import HTTPException, HTTPResponse
 from pathlib import Path
-from types import MappingProxyType
-
-import platformdirs
 
 from indexer.errors import CheckpointError
-from indexer.paths import bundled_path
 from indexer.progress import Listen, Step, ignore
 
 #: Nothing longer is downloaded or loaded: the published checkpoints have some 113 MB.
 MAX_BYTES = 2 << 30
-
-#: Environment variable that names another folder for downloaded checkpoints.
-FOLDER_VARIABLE = "SOUNDALIKE_CHECKPOINTS"
 
 #: Longest silence of a server, in seconds.
 _TIMEOUT_S = 30.0
@@ -41,172 +29,6 @@ _ATTEMPTS = 5
 _RETRY_WAIT_S = 0.5
 _BLOCK_BYTES = 1 << 18
 _CONTENT_RANGE = re.compile(r"bytes (\d+)-\d+/(\d+|\*)")
-
-
-@dataclass(frozen=True, slots=True)
-class KnownCheckpoint:
-    """A checkpoint that has a name.
-
-    Attributes:
-        name: What `--checkpoint` takes.
-        filename: Of its file.
-        url: Where it is published; None if it comes with the package.
-        md5: Digest of the file, in hex.
-        trained_on: The recordings it learned from.
-        saw_audiocaps: Whether it, or the network that taught it, has heard clips of AudioCaps:
-            figures on AudioCaps would flatter it.
-        description: What it is for.
-    """
-
-    name: str
-    filename: str
-    url: str | None
-    md5: str
-    trained_on: str
-    saw_audiocaps: bool
-    description: str
-
-    @property
-    def path(self) -> Path:
-        """Where its file is, or will be once it is fetched."""
-        if self.url is None:
-            return bundled_path(f"checkpoints/{self.filename}")
-        return checkpoint_folder() / self.filename
-
-
-#: All but `demo` are by the authors of arXiv:2306.00830, with the digests that Zenodo lists.
-_ALL = (
-    KnownCheckpoint(
-        name="convnext-tiny-471",
-        filename="convnext_tiny_471mAP.pth",
-        url="https://zenodo.org/record/8020843/files/convnext_tiny_471mAP.pth?download=1",
-        md5="e069ecd1c7b880268331119521c549f2",
-        trained_on="AudioSet",
-        saw_audiocaps=True,
-        description="tagging and general search; mAP 0.471 on AudioSet",
-    ),
-    KnownCheckpoint(
-        name="convnext-tiny-465-audiocaps-70",
-        filename="convnext_tiny_465mAP_BL_AC_70kit.pth",
-        url="https://zenodo.org/record/8020843/files/convnext_tiny_465mAP_BL_AC_70kit.pth?download=1",
-        md5="0688ae503f5893be0b6b71cb92f8b428",
-        trained_on="AudioSet without the clips of AudioCaps",
-        saw_audiocaps=False,
-        description="AudioCaps experiments",
-    ),
-    KnownCheckpoint(
-        name="convnext-tiny-465-audiocaps-75",
-        filename="convnext_tiny_465mAP_BL_AC_75kit.pth",
-        url="https://zenodo.org/record/10987498/files/convnext_tiny_465mAP_BL_AC_75kit.pth?download=1",
-        md5="f6f57c87b7eb664a23ae8cad26eccaa0",
-        trained_on="AudioSet without the clips of AudioCaps",
-        saw_audiocaps=False,
-        description="AudioCaps experiments; what CoNeTTE uses since 0.3.0",
-    ),
-    KnownCheckpoint(
-        name="demo",
-        filename="demo.safetensors",
-        url=None,
-        md5="f3e0bcb78ed6a577c52f6ba55a5e0462",
-        trained_on="3,200 short clips (1.5 h), as tagged by YAMNet",
-        saw_audiocaps=True,  # AudioCaps lies inside AudioSet, which taught YAMNet
-        description="trying the tool with no download; not for results",
-    ),
-)
-KNOWN_CHECKPOINTS: Mapping[str, KnownCheckpoint] = MappingProxyType({k.name: k for k in _ALL})
-DEFAULT_CHECKPOINT = "convnext-tiny-471"
-
-
-def checkpoint_folder() -> Path:
-    """Return where downloads are kept: SOUNDALIKE_CHECKPOINTS, or in the user's data folder."""
-    chosen = os.environ.get(FOLDER_VARIABLE)
-    if chosen:
-        return Path(chosen).expanduser()
-    return platformdirs.user_data_path("soundalike") / "checkpoints"
-
-
-def fetch(name: str, *, listen: Listen = ignore, download: bool = True) -> Path:
-    """Return the file of a known checkpoint, downloaded if it is not there.
-
-    Args:
-        name: One of KNOWN_CHECKPOINTS.
-        listen: Hears how far the download is, if there is one.
-        download: Whether it may be downloaded.
-
-    Returns:
-        The file. Its digest was checked, also if it was put there by hand.
-
-    Raises:
-        CheckpointError: If there is no such name, or the file can be neither found nor downloaded,
-            or is not the published one.
-    """
-    known = KNOWN_CHECKPOINTS.get(name)
-    if known is None:
-        raise CheckpointError(f"no checkpoint is called {name!r}; {_names(name)}")
-    path = known.path
-    with _read_errors(path):
-        if known.url is not None and not path.exists():
-            if not download:
-                raise CheckpointError(f"checkpoint {name!r} is not there; {_advice(known)}")
-            try:
-                download_file(known.url, path, known.md5, listen)
-            except CheckpointError as error:
-                raise CheckpointError(f"checkpoint {name!r}: {error}; {_advice(known)}") from error
-        found = _md5_of(path)
-    if found != known.md5:
-        raise CheckpointError(
-            f"{path} is not checkpoint {name!r}, or damaged: its MD5 is {found}, not {known.md5}; "
-            "delete it and download or install it again"
-        )
-    return path
-
-
-def locate(
-    name_or_path: str | Path, *, listen: Listen = ignore, download: bool = True
-) -> tuple[str, Path]:
-    """Return the name and the file of a checkpoint.
-
-    Args:
-        name_or_path: One of KNOWN_CHECKPOINTS, or a file. A file that is called like a name needs
-            a folder before it: `./demo`.
-        listen: As for `fetch`.
-        download: As for `fetch`.
-
-    Returns:
-        Its name among the known ones, or that of the file; and the file.
-
-    Raises:
-        CheckpointError: As for `fetch`, or if there is no such file.
-    """
-    if isinstance(name_or_path, str) and name_or_path in KNOWN_CHECKPOINTS:
-        return name_or_path, fetch(name_or_path, listen=listen, download=download)
-    path = Path(name_or_path)
-    with _read_errors(path):
-        if path.is_file():
-            return path.name, path
-        problem = "is not a file" if path.exists() else "does not exist"
-    raise CheckpointError(f"checkpoint {str(path)!r} {problem}; {_names(str(path))}")
-
-
-def _names(wrong: str) -> str:
-    close = difflib.get_close_matches(wrong, KNOWN_CHECKPOINTS, n=1)
-    question = f"did you mean {close[0]!r}? " if close else ""
-    return f"{question}the known names are {', '.join(KNOWN_CHECKPOINTS)}"
-
-
-def _advice(known: KnownCheckpoint) -> str:
-    return (
-        f"put {known.url} (MD5 {known.md5}) at {known.path} yourself, "
-        "or use '--checkpoint demo', which needs no download"
-    )
-
-
-@contextlib.contextmanager
-def _read_errors(path: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        raise CheckpointError(f"cannot read {path}: {error.strerror or error}") from error
 
 
 def download_file(url: str, target: Path, md5: str, listen: Listen = ignore) -> None:
@@ -238,7 +60,8 @@ def download_file(url: str, target: Path, md5: str, listen: Listen = ignore) -> 
         raise CheckpointError(f"cannot write {target}: {error.strerror or error}") from error
 
 
-def _md5_of(path: Path) -> str:
+def md5_of(path: Path) -> str:
+    """Return the digest of a file, in hex."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, _md5).hexdigest()
 
@@ -261,14 +84,14 @@ def _locked(path: Path, listen: Listen) -> Iterator[None]:
 
 def _download(url: str, target: Path, md5: str, listen: Listen) -> None:
     part = target.with_name(f"{target.name}.part")
-    complete = part.exists() and _md5_of(part) == md5  # ended between the last byte and the rename
+    complete = part.exists() and md5_of(part) == md5  # ended between the last byte and the rename
     if not complete:
         pieced = _receive_all(url, part, listen)
-        found = _md5_of(part)
+        found = md5_of(part)
         if found != md5 and pieced:  # the file on the server may have changed between the pieces
             part.unlink()
             _receive_all(url, part, listen)
-            found = _md5_of(part)
+            found = md5_of(part)
         if found != md5:
             part.unlink()
             raise CheckpointError(
@@ -347,7 +170,7 @@ def _open(url: str, offset: int) -> Iterator[HTTPResponse]:
     except urllib.error.URLError as error:
         raise _UnreachableError(error.reason) from error
     except (OSError, HTTPException, ValueError) as error:  # ValueError: redirected to nonsense
-        raise _BrokenError(_named(error)) from error
+        raise _BrokenError(_reason(error)) from error
     with contextlib.closing(response):
         yield response
 
@@ -384,10 +207,10 @@ def _read(response: HTTPResponse) -> bytes:
     try:
         return response.read(_BLOCK_BYTES)
     except (OSError, HTTPException) as error:
-        raise _BrokenError(_named(error)) from error
+        raise _BrokenError(_reason(error)) from error
 
 
-def _named(error: Exception) -> str:
+def _reason(error: Exception) -> str:
     return str(error) or type(error).__name__
 
 

@@ -78,8 +78,9 @@ class _Reading:
             if num_barren == _MAX_BARREN:
                 raise SoundalikeError(
                     "the processes that read audio die before they read anything; what was "
-                    "embedded is kept: run again with --workers 1 if memory is short, or with "
-                    "--workers 0 to see why"
+                    "embedded is kept: run again with one such process if memory is short, or "
+                    "with none to see why",
+                    about="num_workers",
                 )
 
     def _read_alone(self, item: int) -> Iterator[Batch]:
@@ -174,7 +175,8 @@ class _Readers:
                 # Without its trace, which would keep the loader and its processes alive.
                 raise SoundalikeError(
                     f"reading audio failed ({error}); what was embedded is kept: run again, "
-                    f"with --workers 1 if memory or open files are short"
+                    f"with one process that reads if memory or open files are short",
+                    about="num_workers",
                 ) from error.with_traceback(None)
             if batch is None:
                 return

@@ -174,8 +174,8 @@ class Clerk:
         self._writer.add_ledger(rows)
         if self._config.strict:
             raise SoundalikeError(
-                f"stopped at {file.path} ({failure.stage}): {failure.reason}; a run that is not "
-                f"strict records this and goes on",
+                f"stopped at {file.path} ({failure.stage}): {failure.reason}; mend it, leave it "
+                f"out, or do not be strict",
                 about="strict",
             )
         # The same bytes end in the same way, but for another path or another moment.

@@ -81,7 +81,8 @@ def extract(
     store.identity.require(
         extractor.identity(store.identity.geometry),
         f"the store {store.path} was made in another way",
-        "Use the checkpoint and options of the store, or another --store",
+        "Use the checkpoint and options of the store, or another store",
+        about="store",
     )
     found = library if isinstance(library, Walk) else find_files(library, config, listen)
     with sole_writer(store.path, listen) as has_waited:

@@ -7,7 +7,8 @@ from pathlib import Path
 
 from indexer.embedding.extractor import Extractor
 from indexer.errors import SoundalikeError
-from indexer.model.checkpoint import DEFAULT_CHECKPOINT, KNOWN_CHECKPOINTS, load_checkpoint
+from indexer.model.checkpoint import load_checkpoint
+from indexer.model.known import DEFAULT_CHECKPOINT, KNOWN_CHECKPOINTS
 from indexer.progress import Listen, ignore
 from indexer.run.config import Settings
 from indexer.store.creation import create_store, open_matching

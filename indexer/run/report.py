@@ -29,7 +29,7 @@ class ExtractReport:
         num_unchanged: Files that were not read, because nothing about them changed.
         num_failed_before: Files that failed in an earlier run and have not changed since.
         num_skipped: Files without an audio extension.
-        num_excluded: Files that --include or --exclude left out.
+        num_excluded: Files that `include` or `exclude` left out.
         num_moved: Paths whose content is now at another path.
         num_gone: Paths that were deleted.
         failures: What failed in this run.

@@ -54,7 +54,8 @@ def _write_store(
     if part_names(path / PARTS_FOLDER):
         raise DamagedStoreError(
             f"{path} holds embeddings, but {STORE_FILE}, which says how they were computed, is "
-            f"missing; bring it back from a copy, or choose another --store"
+            f"missing; bring it back from a copy, or choose another place for the store",
+            about="store",
         )
     tensors = save_safetensors(
         {name: np.ascontiguousarray(tensor) for name, tensor in head._asdict().items()}
@@ -80,7 +81,8 @@ def open_matching(path: Path, identity: Identity) -> Store:
     store.identity.require(
         identity,
         f"the store {path} was made in another way",
-        "Use the options of the store, or another --store",
+        "Use the options of the store, or another store",
+        about="store",
     )
     return store
 
@@ -88,14 +90,17 @@ def open_matching(path: Path, identity: Identity) -> Store:
 def _refuse_strangers(path: Path) -> None:
     """Raise if a place without store.json is not free for a new store."""
     if path.exists() and not path.is_dir():
-        raise StoreError(f"{path} is a file, not a directory; choose another --store")
+        raise StoreError(
+            f"{path} is a file, not a directory; choose another place for the store", about="store"
+        )
     ours = {STORE_FILE, PARTS_FOLDER, HEAD_FILE, LIBRARIES_FILE}
     names = {entry.name for entry in path.iterdir()} if path.exists() else set()
     strangers = sorted(name for name in names - ours if not name.startswith("."))
     if strangers:
         raise StoreError(
             f"{path} holds other files, {strangers[0]!r} for one; "
-            f"a store needs a directory of its own"
+            f"a store needs a directory of its own",
+            about="store",
         )
 
 

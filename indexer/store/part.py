@@ -66,7 +66,7 @@ def reading(path: Path) -> Iterator[None]:
             raise StoreError(f"cannot read {path}: {os.strerror(error.errno)}") from error
         reason = (str(error) or repr(error)).splitlines()[0]
         raise DamagedStoreError(
-            f"{path} is damaged: {reason}; 'soundalike verify' names everything that is"
+            f"{path} is damaged: {reason}; verify the store to see what else is", about="verify"
         ) from error
 
 

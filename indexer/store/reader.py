@@ -89,7 +89,7 @@ class Store:
                 document = read_sealed(path / STORE_FILE)
             except (FileNotFoundError, NotADirectoryError) as error:
                 raise StoreError(
-                    f"no store at {path}; 'soundalike index LIBRARY --store {path}' makes one"
+                    f"no store at {path}; index a library to make one", about="index", value=path
                 ) from error
             if document["format_version"] != FORMAT_VERSION:
                 raise StoreError(

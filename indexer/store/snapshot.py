@@ -171,7 +171,12 @@ class Snapshot:
             StoreError: If the store was made without frames.
         """
         if self._frames == "none":
-            raise StoreError("this store has no frame embeddings: it was made with --frames none")
+            raise StoreError(
+                "this store has no frame embeddings, for it was made without; embed the library "
+                "again to have them",
+                about="frames",
+                value="pooled",
+            )
         result: dict[int, Float16] = {}
         for part, places, in_part in self._located(rows):
             result.update(zip(places, part.frames(in_part, self._frames), strict=True))

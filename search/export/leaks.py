@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from indexer.errors import SoundalikeError
-from indexer.model.download import KNOWN_CHECKPOINTS
+from indexer.model.known import KNOWN_CHECKPOINTS
 from indexer.store.reader import Store
 from search.export.consent import Consent
 from search.provenance import known_checkpoint

@@ -25,7 +25,7 @@ def checkpoints(
 
     Example: soundalike checkpoints fetch convnext-tiny-471
     """
-    from indexer.model.checkpoint import KNOWN_CHECKPOINTS, fetch
+    from indexer.model.known import KNOWN_CHECKPOINTS, fetch
     from soundalike.show.checkpoints import checkpoints_data, checkpoints_lines
 
     if action == "fetch":

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from indexer.model.download import KnownCheckpoint
+from indexer.model.known import KnownCheckpoint
 
 
 def checkpoints_lines(known: Iterable[KnownCheckpoint]) -> Iterator[str]:

@@ -1,0 +1,189 @@
+"""From the name of a checkpoint to its file: which are known, and where each is."""
+
+from __future__ import annotations
+
+import contextlib
+import difflib
+import os
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import MappingProxyType
+
+import platformdirs
+
+from indexer.errors import CheckpointError
+from indexer.model.download import download_file, md5_of
+from indexer.paths import bundled_path
+from indexer.progress import Listen, ignore
+
+#: Environment variable that names another folder for downloaded checkpoints.
+FOLDER_VARIABLE = "SOUNDALIKE_CHECKPOINTS"
+
+
+@dataclass(frozen=True, slots=True)
+class KnownCheckpoint:
+    """A checkpoint that has a name.
+
+    Attributes:
+        name: What it is asked for by.
+        filename: Of its file.
+        url: Where it is published; None if it comes with the package.
+        md5: Digest of the file, in hex.
+        trained_on: The recordings it learned from.
+        saw_audiocaps: Whether it, or the network that taught it, has heard clips of AudioCaps:
+            figures on AudioCaps would flatter it.
+        description: What it is for.
+    """
+
+    name: str
+    filename: str
+    url: str | None
+    md5: str
+    trained_on: str
+    saw_audiocaps: bool
+    description: str
+
+    @property
+    def path(self) -> Path:
+        """Where its file is, or will be once it is fetched."""
+        if self.url is None:
+            return bundled_path(f"checkpoints/{self.filename}")
+        return checkpoint_folder() / self.filename
+
+
+#: All but `demo` are by the authors of arXiv:2306.00830, with the digests that Zenodo lists.
+_ALL = (
+    KnownCheckpoint(
+        name="convnext-tiny-471",
+        filename="convnext_tiny_471mAP.pth",
+        url="https://zenodo.org/record/8020843/files/convnext_tiny_471mAP.pth?download=1",
+        md5="e069ecd1c7b880268331119521c549f2",
+        trained_on="AudioSet",
+        saw_audiocaps=True,
+        description="tagging and general search; mAP 0.471 on AudioSet",
+    ),
+    KnownCheckpoint(
+        name="convnext-tiny-465-audiocaps-70",
+        filename="convnext_tiny_465mAP_BL_AC_70kit.pth",
+        url="https://zenodo.org/record/8020843/files/convnext_tiny_465mAP_BL_AC_70kit.pth?download=1",
+        md5="0688ae503f5893be0b6b71cb92f8b428",
+        trained_on="AudioSet without the clips of AudioCaps",
+        saw_audiocaps=False,
+        description="AudioCaps experiments",
+    ),
+    KnownCheckpoint(
+        name="convnext-tiny-465-audiocaps-75",
+        filename="convnext_tiny_465mAP_BL_AC_75kit.pth",
+        url="https://zenodo.org/record/10987498/files/convnext_tiny_465mAP_BL_AC_75kit.pth?download=1",
+        md5="f6f57c87b7eb664a23ae8cad26eccaa0",
+        trained_on="AudioSet without the clips of AudioCaps",
+        saw_audiocaps=False,
+        description="AudioCaps experiments; what CoNeTTE uses since 0.3.0",
+    ),
+    KnownCheckpoint(
+        name="demo",
+        filename="demo.safetensors",
+        url=None,
+        md5="f3e0bcb78ed6a577c52f6ba55a5e0462",
+        trained_on="3,200 short clips (1.5 h), as tagged by YAMNet",
+        saw_audiocaps=True,  # AudioCaps lies inside AudioSet, which taught YAMNet
+        description="trying the tool with no download; not for results",
+    ),
+)
+KNOWN_CHECKPOINTS: Mapping[str, KnownCheckpoint] = MappingProxyType({k.name: k for k in _ALL})
+DEFAULT_CHECKPOINT = "convnext-tiny-471"
+
+
+def checkpoint_folder() -> Path:
+    """Return where downloads are kept: SOUNDALIKE_CHECKPOINTS, or in the user's data folder."""
+    chosen = os.environ.get(FOLDER_VARIABLE)
+    if chosen:
+        return Path(chosen).expanduser()
+    return platformdirs.user_data_path("soundalike") / "checkpoints"
+
+
+def fetch(name: str, *, listen: Listen = ignore, download: bool = True) -> Path:
+    """Return the file of a known checkpoint, downloaded if it is not there.
+
+    Args:
+        name: One of KNOWN_CHECKPOINTS.
+        listen: Hears how far the download is, if there is one.
+        download: Whether it may be downloaded.
+
+    Returns:
+        The file. Its digest was checked, also if it was put there by hand.
+
+    Raises:
+        CheckpointError: If there is no such name, or the file can be neither found nor downloaded,
+            or is not the published one.
+    """
+    known = KNOWN_CHECKPOINTS.get(name)
+    if known is None:
+        raise CheckpointError(f"no checkpoint is called {name!r}; {_names(name)}")
+    path = known.path
+    with _read_errors(path):
+        if known.url is not None and not path.exists():
+            if not download:
+                raise _unavailable(known, " is not there")
+            try:
+                download_file(known.url, path, known.md5, listen)
+            except CheckpointError as error:
+                raise _unavailable(known, f": {error}") from error
+        found = md5_of(path)
+    if found != known.md5:
+        raise CheckpointError(
+            f"{path} is not checkpoint {name!r}, or damaged: its MD5 is {found}, not {known.md5}; "
+            "delete it and download or install it again"
+        )
+    return path
+
+
+def locate(
+    name_or_path: str | Path, *, listen: Listen = ignore, download: bool = True
+) -> tuple[str, Path]:
+    """Return the name and the file of a checkpoint.
+
+    Args:
+        name_or_path: One of KNOWN_CHECKPOINTS, or a file. A file that is called like a name needs
+            a folder before it: `./demo`.
+        listen: As for `fetch`.
+        download: As for `fetch`.
+
+    Returns:
+        Its name among the known ones, or that of the file; and the file.
+
+    Raises:
+        CheckpointError: As for `fetch`, or if there is no such file.
+    """
+    if isinstance(name_or_path, str) and name_or_path in KNOWN_CHECKPOINTS:
+        return name_or_path, fetch(name_or_path, listen=listen, download=download)
+    path = Path(name_or_path)
+    with _read_errors(path):
+        if path.is_file():
+            return path.name, path
+        problem = "is not a file" if path.exists() else "does not exist"
+    raise CheckpointError(f"checkpoint {str(path)!r} {problem}; {_names(str(path))}")
+
+
+def _names(wrong: str) -> str:
+    close = difflib.get_close_matches(wrong, KNOWN_CHECKPOINTS, n=1)
+    question = f"did you mean {close[0]!r}? " if close else ""
+    return f"{question}the known names are {', '.join(KNOWN_CHECKPOINTS)}"
+
+
+def _unavailable(known: KnownCheckpoint, problem: str) -> CheckpointError:
+    return CheckpointError(
+        f"checkpoint {known.name!r}{problem}; put {known.url} (MD5 {known.md5}) at {known.path} "
+        f"yourself, or use the checkpoint 'demo', which needs no download",
+        about="checkpoint",
+        value="demo",
+    )
+
+
+@contextlib.contextmanager
+def _read_errors(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise CheckpointError(f"cannot read {path}: {error.strerror or error}") from error

@@ -12,9 +12,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from indexer.tags import DEFAULT_THRESHOLD
+
 DIMENSION = 768
 K = 10
-THRESHOLD = 0.25
+THRESHOLD = DEFAULT_THRESHOLD
 #: Rows that are made at a time; also the windows of a part of the store.
 BLOCK_ROWS = 50_000
 #: Questions of a batch, without a filter.

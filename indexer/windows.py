@@ -28,23 +28,6 @@ Samples = npt.NDArray[np.float32]
 
 
 @dataclass(frozen=True, slots=True)
-class Recording:
-    """The content of one audio file, whatever its paths are called.
-
-    Attributes:
-        recording_id: 16-byte BLAKE2b of the file's bytes.
-        num_samples: Length as decoded, in samples at 32 kHz.
-        sample_rate: Of the file, in Hz.
-        paths: Where the content was found, POSIX-relative to the library's root.
-    """
-
-    recording_id: bytes
-    num_samples: int
-    sample_rate: int
-    paths: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
 class Window:
     """A span of a recording that is embedded.
 

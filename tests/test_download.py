@@ -19,6 +19,7 @@ from listener import Listener, on_step
 
 from indexer.errors import CheckpointError
 from indexer.model import download
+from indexer.model import known as known_module
 from indexer.model.download import download_file
 from indexer.model.known import (
     DEFAULT_CHECKPOINT,
@@ -467,9 +468,8 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def publish(monkeypatch: pytest.MonkeyPatch, url: str) -> None:
     """Publish CONTENT as the default checkpoint."""
     known = replace(KNOWN_CHECKPOINTS[DEFAULT_CHECKPOINT], url=url, md5=MD5)
-    monkeypatch.setattr(
-        known, "KNOWN_CHECKPOINTS", {**KNOWN_CHECKPOINTS, DEFAULT_CHECKPOINT: known}
-    )
+    everything = {**KNOWN_CHECKPOINTS, DEFAULT_CHECKPOINT: known}
+    monkeypatch.setattr(known_module, "KNOWN_CHECKPOINTS", everything)
 
 
 def test_known_checkpoints_are_well_formed() -> None:

@@ -7,16 +7,17 @@ import shlex
 import subprocess
 import sys
 from collections.abc import Callable
+from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
-from conftest import REPOSITORY
+from conftest import REPOSITORY, Run
 from synthetic import write_tone
 
 from indexer.store.schema import SCHEMAS
 from indexer.tags import TagVocabulary
-from soundalike.__main__ import main
 from soundalike.cli.app import app
 
 #: Runs lines of a document in a folder, and returns what they print.
@@ -40,7 +41,7 @@ def workplace(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def run_here(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> RunHere:
+def run_here(monkeypatch: pytest.MonkeyPatch, run: Run) -> RunHere:
     """Run lines of our own command in this process: to start it for each would take a minute."""
 
     def call(lines: str, folder: Path) -> str:
@@ -52,15 +53,11 @@ def run_here(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str])
                 continue
             words, target = (words[:-2], words[-1]) if words[-2:-1] == [">"] else (words, None)
             assert words[0] == "soundalike"
-            monkeypatch.setattr(sys, "argv", words)
-            with pytest.raises(SystemExit) as stopped:
-                main()
-            told = capfd.readouterr()
-            assert not stopped.value.code, told.err
+            out = run(*words[1:]).out
             if target:
-                Path(target).write_text(told.out)
+                Path(target).write_text(out)
             else:
-                printed.append(told.out)
+                printed.append(out)
         return "".join(printed)
 
     return call
@@ -197,12 +194,24 @@ def test_readme_table_names_every_command_and_functions_that_exist() -> None:
     table = text.split("| command | function |")[1].split("\n\n")[0]
     rows = [row.split("|")[1:3] for row in table.splitlines()[2:]]
     assert {name for row in rows for name in re.findall(r"`([\w ]+)`", row[0])} == commands
-    dotted = [name for row in rows for name in re.findall(r"`((?:indexer|search)[\w.]+)`", row[1])]
+    dotted = [
+        name
+        for row in rows
+        for name in re.findall(r"`((?:indexer|search|soundalike)\.[\w.]+)`", row[1])
+    ]
     assert len(dotted) >= 10
     for name in dotted:
         module, _, attribute = name.rpartition(".")
-        imported = __import__(module, fromlist=[attribute])
-        assert hasattr(imported, attribute), name
+        assert hasattr(_object_at(module), attribute), name
+
+
+def _object_at(dotted: str) -> Any:
+    """Return a module, or a class in one."""
+    try:
+        return import_module(dotted)
+    except ModuleNotFoundError:
+        module, _, name = dotted.rpartition(".")
+        return getattr(import_module(module), name)
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(REPOSITORY)))

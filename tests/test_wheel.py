@@ -28,13 +28,16 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return built
 
 
-def test_wheel_holds_the_two_packages_and_their_data_and_nothing_else(wheel: Path) -> None:
+def test_wheel_holds_the_packages_and_their_data_and_nothing_else(wheel: Path) -> None:
     names = zipfile.ZipFile(wheel).namelist()
     assert {name.split("/")[0] for name in names} == {
         "indexer",
         "search",
+        "soundalike",
         "soundalike-0.1.0.dist-info",
     }
+    for package in ("indexer", "search", "soundalike"):
+        assert f"{package}/py.typed" in names
     for name in (
         "indexer/_bundled/metadata/class_labels_indices.csv",
         "indexer/_bundled/metadata/ontology.json",
@@ -52,17 +55,13 @@ def test_wheel_installed_elsewhere_lists_tags_and_tags_a_file(wheel: Path, tmp_p
         [sys.executable, "-m", "pip", *words, "--target", str(target), str(wheel)], check=True
     )
     sound = shutil.copy(REPOSITORY / "data" / "samples" / "animals" / "dog.ogg", tmp_path)
-    # The target comes first on the path, so that it is what is imported, not the clone.
-    code = (
-        "import sys, indexer; from soundalike.__main__ import main\n"
-        f"assert indexer.__file__.startswith({str(target)!r}), indexer.__file__\n"
-        "main()"
-    )
+    python, script = [sys.executable], [str(target / "bin" / "soundalike")]
 
-    def run(*arguments: str) -> str:
+    def run(*words: str) -> str:
         result = subprocess.run(
-            [sys.executable, "-c", code, *arguments],
+            words,
             cwd=tmp_path,
+            # The target comes first on the path, so that it is what is imported, not the clone.
             env={**os.environ, "PYTHONPATH": str(target)},
             capture_output=True,
             text=True,
@@ -71,5 +70,10 @@ def test_wheel_installed_elsewhere_lists_tags_and_tags_a_file(wheel: Path, tmp_p
         assert result.returncode == 0, result.stderr
         return result.stdout
 
-    assert len(run("tags").splitlines()) == 527
-    assert "Dog" in run("tag", str(sound), "--checkpoint", "demo")
+    code = (
+        "import indexer as i, search as s, soundalike as a; print(*(m.__file__ for m in (i, s, a)))"
+    )
+    assert all(file.startswith(str(target)) for file in run(*python, "-c", code).split())
+    for command in (script, [*python, "-m", "soundalike"]):
+        assert len(run(*command, "tags").splitlines()) == 527
+        assert "Dog" in run(*command, "tag", str(sound), "--checkpoint", "demo")

@@ -168,10 +168,10 @@ class Manifest:
                     value=file.parents[2],
                 )
             return cls(
-                _field(document, "num_windows", int),
-                tuple(_segment(entry) for entry in _field(document, "segments", list)),
-                _structure(_field(document, "structure", dict)),
-                _files(document),
+                _take(document, "num_windows", int),
+                tuple(_read_segment(entry) for entry in _take(document, "segments", list)),
+                _read_structure(_take(document, "structure", dict)),
+                _read_files(document),
             )
 
     def write(self, file: Path) -> None:
@@ -200,76 +200,76 @@ def digests(files: Mapping[str, FileEntry]) -> dict[str, str]:
     return {name: entry.digest for name, entry in files.items()}
 
 
-def _segment(entry: Any) -> SegmentEntry:
+def _read_segment(entry: Any) -> SegmentEntry:
     return SegmentEntry(
-        _named(_field(entry, "name", str)),
-        _field(entry, "num_rows", int),
-        _field(entry, "num_columns", int),
-        _files(entry),
+        _check_name(_take(entry, "name", str)),
+        _take(entry, "num_rows", int),
+        _take(entry, "num_columns", int),
+        _read_files(entry),
     )
 
 
-def _structure(entry: Any) -> Structure:
-    calibration = _calibration(_field(entry, "calibration", dict))
+def _read_structure(entry: Any) -> Structure:
+    calibration = _read_calibration(_take(entry, "calibration", dict))
     if entry["trained"] is None:
         return Structure(calibration)
-    kind = _field(entry, "kind", str)
+    kind = _take(entry, "kind", str)
     if kind not in KINDS:
         raise ValueError(f"there are no lists of the kind {kind!r}")
     lists = ListsEntry(
-        _named(_field(entry, "trained", str)),
+        _check_name(_take(entry, "trained", str)),
         kind,
-        _field(entry, "num_rows", int),
-        _number(entry, "distance"),
-        _number(entry, "fetch"),
-        _files(entry),
+        _take(entry, "num_rows", int),
+        _take_number(entry, "distance"),
+        _take_number(entry, "fetch"),
+        _read_files(entry),
     )
     return Structure(calibration, lists)
 
 
-def _calibration(entry: Any) -> Calibration:
+def _read_calibration(entry: Any) -> Calibration:
     levels = tuple(
         Level(
-            _number(level, "share"),
-            _number(level, "reach"),
-            _field(level, "effort", int),
-            _number(level, "recall"),
-            _number(level, "ms"),
+            _take_number(level, "share"),
+            _take_number(level, "reach"),
+            _take(level, "effort", int),
+            _take_number(level, "recall"),
+            _take_number(level, "ms"),
         )
-        for level in _field(entry, "levels", list)
+        for level in _take(entry, "levels", list)
     )
     return Calibration(
-        _number(entry, "target"),
-        _field(entry, "num_rows", int),
-        _number(entry, "exact_row_ms"),
+        _take_number(entry, "target"),
+        _take(entry, "num_rows", int),
+        _take_number(entry, "exact_row_ms"),
         levels,
     )
 
 
-def _files(entry: Any) -> dict[str, FileEntry]:
+def _read_files(entry: Any) -> dict[str, FileEntry]:
     return {
-        _named(name): FileEntry(_checked("size", size, int), _checked("digest", digest, str))
-        for name, (size, digest) in _field(entry, "files", dict).items()
+        _check_name(name): FileEntry(_check("size", size, int), _check("digest", digest, str))
+        for name, (size, digest) in _take(entry, "files", dict).items()
     }
 
 
-def _field(entry: Any, name: str, kind: type[_T]) -> _T:
+def _take(entry: Any, name: str, kind: type[_T]) -> _T:
     """Return a field of an entry, which must be there and of a type."""
-    return _checked(name, entry.get(name), kind)
+    return _check(name, entry.get(name), kind)
 
 
-def _number(entry: Any, name: str) -> float:
+def _take_number(entry: Any, name: str) -> float:
     value = entry.get(name)
-    return value if type(value) is int else _checked(name, value, float)
+    return value if type(value) is int else _check(name, value, float)
 
 
-def _checked(name: str, value: Any, kind: type[_T]) -> _T:
+def _check(name: str, value: Any, kind: type[_T]) -> _T:
     if type(value) is not kind:  # a truth value is no number here
         raise TypeError(f"its {name} is {type(value).__name__}, not {kind.__name__}")
     return value
 
 
-def _named(name: str) -> str:
+def _check_name(name: str) -> str:
     if not _NAME.fullmatch(name):
         raise ValueError(f"{name!r} is no name of a file in an index")
     return name

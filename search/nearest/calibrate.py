@@ -77,7 +77,7 @@ def measure_index(generation: Generation, lists: Lists | None, target: float) ->
     lists = lists._replace(fetch=_choose_fetch(generation, lists, sample, calibration))
     index = VectorIndex(generation, calibration, lists)
     levels: list[Level] = []
-    tag_shares = _count_tags(generation)
+    tag_shares = _measure_tag_shares(generation)
     for share in _SHARES:
         num_rows = generation.num_windows * share
         if levels and (num_rows * row_ms <= WORTH_WAITING_MS or num_rows < 2 * CALIBRATED_K):
@@ -120,7 +120,7 @@ def _time_exact_row(generation: Generation, rng: np.random.Generator) -> float:
     return min(times) / num_rows  # the others had to read the disk, or to wait for other programs
 
 
-def _count_tags(generation: Generation) -> Float64:
+def _measure_tag_shares(generation: Generation) -> Float64:
     """Return (527,) in which share of the rows each tag is heard; a row at least, of the rarest."""
     counts = np.ones(NUM_TAGS, np.int64)
     for segment in generation.segments:

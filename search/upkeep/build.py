@@ -96,7 +96,7 @@ def build(
         StoreError: If the index cannot be written.
         DamagedStoreError: If a part is not as it was written.
     """
-    with _only_one(store) as index:
+    with _hold_index(store) as index:
         parts = store.parts()
         num_rows = min(max_segment_rows, config.max_segment_rows)
         generation = _build(store, index, parts, _How(config, num_rows, listen))
@@ -110,7 +110,7 @@ def tidy(store: Store) -> None:
     Raises:
         StoreError: If the store is read-only.
     """
-    with _only_one(store):
+    with _hold_index(store):
         delete_replaced(store, store.parts())
 
 
@@ -120,7 +120,7 @@ def has_index(store: Store) -> bool:
 
 
 @contextmanager
-def _only_one(store: Store) -> Iterator[Path]:
+def _hold_index(store: Store) -> Iterator[Path]:
     """Hold the index alone: nobody else builds, or deletes parts that a build may be reading."""
     index = store.path / INDEX_FOLDER
     try:
@@ -132,14 +132,9 @@ def _only_one(store: Store) -> Iterator[Path]:
         raise StoreError(f"cannot write the index in {index}: {error.strerror or error}") from error
 
 
-def _build(
-    store: Store,
-    index: Path,
-    parts: Sequence[Part],
-    how: _How,
-) -> Generation:
+def _build(store: Store, index: Path, parts: Sequence[Part], how: _How) -> Generation:
     _remove_unused(index, [one.name for one in index.iterdir() if is_generation_name(one.name)])
-    previous = _previous(store)
+    previous = _open_previous(store)
     is_same = previous and list(previous.parts) == [part.name for part in parts]
     if previous and is_same and is_as_wanted(previous, how.config):
         return previous
@@ -158,15 +153,9 @@ def _build(
     )
     folder = index / f"{TEMPORARY_PREFIX}{uuid.uuid4().hex}"
     folder.mkdir()
-    _write_recordings(folder / RECORDINGS_FILE, store, parts, snapshot)
-    recordings = Recordings(folder / RECORDINGS_FILE)
-    for segment, alive in kept:
-        _write_rows(folder, segment.name, alive, segment.windows.recording_id, recordings)
-    for entry in written:
-        file = array_file(index / SEGMENTS_FOLDER / entry.name, "recording_id")
-        ids = map_array(file, ID_DTYPE, (entry.num_rows,))
-        _write_rows(folder, entry.name, np.ones(entry.num_rows, bool), ids, recordings)
     _write_parts(folder / PARTS_FILE, parts)
+    _write_recordings(folder / RECORDINGS_FILE, store, parts, snapshot)
+    _write_rows_of_all(folder, kept, written)
     segments = (*(_entry_of(segment, previous) for segment, _ in kept), *written)
     manifest = Manifest(len(snapshot), segments, UNMEASURED, describe_files(folder.iterdir()))
     structure = make_structure(
@@ -180,7 +169,7 @@ def _build(
     return Generation.current(store)
 
 
-def _previous(store: Store) -> Generation | None:
+def _open_previous(store: Store) -> Generation | None:
     """Return the newest generation, if there is one that can be opened."""
     try:
         return Generation.current(store) if current_name(store) else None
@@ -215,6 +204,19 @@ def _entry_of(segment: Segment, previous: Generation | None) -> SegmentEntry:
     """Return what the previous manifest says of a segment: a new digest would hide damage."""
     entries = previous.manifest.segments if previous else ()
     return next(entry for entry in entries if entry.name == segment.name)
+
+
+def _write_rows_of_all(
+    folder: Path, kept: Sequence[tuple[Segment, Mask]], written: Sequence[SegmentEntry]
+) -> None:
+    """Write what a generation says of its rows, segment by segment; the new ones are all alive."""
+    recordings = Recordings(folder / RECORDINGS_FILE)
+    for segment, alive in kept:
+        _write_rows(folder, segment.name, alive, segment.windows.recording_id, recordings)
+    for entry in written:
+        file = array_file(folder.parent / SEGMENTS_FOLDER / entry.name, "recording_id")
+        ids = map_array(file, ID_DTYPE, (entry.num_rows,))
+        _write_rows(folder, entry.name, np.ones(entry.num_rows, bool), ids, recordings)
 
 
 def _write_rows(
@@ -267,7 +269,7 @@ def _remove_unused(index: Path, kept: Iterable[str]) -> None:
     for folder in index.iterdir():
         if folder.is_dir() and folder.name not in needed:
             shutil.rmtree(folder, ignore_errors=True)
-    manifests = [found for name in kept if (found := _manifest(index / name))]
+    manifests = [found for name in kept if (found := _read_manifest(index / name))]
     named = {entry.name for manifest in manifests for entry in manifest.segments}
     for folder in (index / SEGMENTS_FOLDER).iterdir():
         if folder.name not in named:
@@ -275,7 +277,7 @@ def _remove_unused(index: Path, kept: Iterable[str]) -> None:
     remove_unused_lists(index, [manifest.structure for manifest in manifests])
 
 
-def _manifest(generation: Path) -> Manifest | None:
+def _read_manifest(generation: Path) -> Manifest | None:
     """Return what a generation needs; None if it is damaged, so that it cannot be opened."""
     with suppress(StoreError):
         return Manifest.read(generation / GENERATION_FILE)

@@ -92,9 +92,9 @@ def overview(path: Path) -> Overview:
         num_indexed=generation.num_windows if generation else None,
         index_kind=generation.manifest.structure.kind or "exact" if generation else None,
         num_new_parts=len(names - set(generation.parts)) if generation else len(names),
-        statuses=dict(_counted(files, "status")),
-        failures={(stage, why): n for stage, why, n in _counted(failed, "stage", "reason")},
-        warnings=dict(_counted(warned, "warnings")),
+        statuses=dict(_count_distinct(files, "status")),
+        failures={(stage, why): n for stage, why, n in _count_distinct(failed, "stage", "reason")},
+        warnings=dict(_count_distinct(warned, "warnings")),
         libraries=store.libraries(),
         origins=dict(Counter((part.origin.device, part.origin.precision) for part in parts)),
     )
@@ -110,7 +110,7 @@ def _size_of(folder: Path) -> int:
     return total
 
 
-def _counted(rows: pa.Table, *columns: str) -> Iterator[tuple[Any, ...]]:
+def _count_distinct(rows: pa.Table, *columns: str) -> Iterator[tuple[Any, ...]]:
     """Yield the distinct values of some columns, and in how many rows they are, most first."""
     counts = rows.group_by(columns).aggregate([([], "count_all")])
     order = [("count_all", "descending"), *((name, "ascending") for name in columns)]

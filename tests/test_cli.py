@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import subprocess
@@ -183,6 +184,38 @@ def test_search_formats_agree(run: Run, animals: Path, store: Path) -> None:
     ]
 
 
+def test_search_of_a_span_by_clock_or_by_seconds_is_the_same(
+    run: Run, animals: Path, store: Path
+) -> None:
+    clip = (animals / "tiger.ogg", "-k", "3", "--format", "json")
+    spans = [
+        ("--start", "0.5", "--duration", "1"),
+        ("--start", "0:00.5", "--end", "0:01.5"),
+    ]
+    one, other = (run("search", store, *clip, *span).data for span in spans)
+    assert one == other != run("search", store, *clip).data
+
+
+def test_batch_answers_as_search_does_with_the_same_terms(
+    run: Run, store: Path, tmp_path: Path
+) -> None:
+    copy = shutil.copytree(store, tmp_path / "copy.soundalike")
+    terms = ("-k", "4", "--where", "Animal and duration > 1", "--group-by", "file", "--diverse")
+    output = tmp_path / "hits.jsonl"
+    (query,) = run("search", store, "--tag", "Goat", "-k", "1", "--format", "json").data
+    for also, others in (((), ()), (("--also", copy), (copy,))):
+        hits = run("search", store, *others, query["window_id"], *terms, "--format", "json").data
+        assert len(hits) == 4
+        for per in ("window", "clip"):  # each recording has one window
+            told = run("batch", store, store, *also, "--per", per, *terms, "--output", output)
+            assert told.err.startswith(f"asked about 19 {per}s; ")
+            rows = [json.loads(line) for line in output.read_text().splitlines()]
+            found = [row for row in rows if row["query_path"] in query["paths"]]
+            assert [(row["window_id"], row["start_s"]) for row in found] == [
+                (hit["window_id"], hit["start_s"]) for hit in hits
+            ]
+
+
 def test_search_copy_to_collects_the_spans(
     run: Run, animals: Path, store: Path, tmp_path: Path
 ) -> None:
@@ -300,6 +333,18 @@ def test_checkpoints_lists_all_and_demo_is_here(run: Run) -> None:
         (("search", "STORE", "--tag", "Dog", "--min-score", "nan"), 1, "the least score is a"),
         (("search", "STORE", "--tag", "Dog", "--copy-to", "LIBRARY/dog.ogg"), 1, "cannot make the"),
         (("search", "STORE", "12345"), 1, "no window 12345 in "),
+        (("search", "STORE", "12345"), 1, "; 'soundalike search --format json' shows the ids of"),
+        (
+            ("search", "STORE", "--tag", "Dog", "--metadata", "x.csv"),
+            1,
+            "x.csv: name its columns in a filter expression; say --where EXPR",
+        ),
+        (("search", "STORE", "LIBRARY/dog.ogg", "--start", "soon"), 1, "a time is in seconds, or"),
+        (
+            ("batch", "STORE", "STORE", "--output", "x.parquet", "--tag", "Dogg"),
+            1,
+            "did you mean 'Dog'",
+        ),
         (("search", "STORE"), 1, "nothing to look for: give a clip, a window id or a tag"),
         (("search", "STORE", "--tag", "Dog", "-k", "0"), 2, "Invalid value for '-k'"),
         (

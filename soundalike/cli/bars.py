@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import time
+from contextlib import nullcontext
 from types import TracebackType
 from typing import Any, Self
 
@@ -52,17 +53,16 @@ class Bars:
         """Show how far a step is, or print a sentence."""
         if self._is_quiet:
             return
-        if isinstance(news, Step):
-            if sys.stderr.isatty():
-                self._show(news)
-        elif self._bar is not None:
-            with tqdm.external_write_mode(sys.stderr):
-                self._say(news)
-        else:
+        if isinstance(news, str):
             self._say(news)
+        elif sys.stderr.isatty():
+            self._show(news)
 
     def _say(self, sentence: str) -> None:
-        typer.echo(printable(sentence), err=True)
+        if self._bar is not None and self._bar.total is None:
+            self._close()  # nobody knows whether such a step goes on
+        with tqdm.external_write_mode(sys.stderr) if self._bar is not None else nullcontext():
+            typer.echo(printable(sentence), err=True)
 
     def _show(self, step: Step) -> None:
         bar = self._bar_of(step)

@@ -18,7 +18,7 @@ from indexer.audio.resample import RESAMPLER
 from indexer.embedding.stopwatch import Stopwatch
 from indexer.errors import SoundalikeError
 from indexer.model.checkpoint import Checkpoint
-from indexer.model.convnext import FRONT_END
+from indexer.model.convnext import FRONT_END, Output
 from indexer.model.inference import InferenceNetwork, PlainMlp
 from indexer.model.tuning import Arithmetic, quickest
 from indexer.store.reader import Head
@@ -116,6 +116,14 @@ class Extractor:
             Scene, frames and tags of each, from one forward pass.
         """
         return self.embed_and_time(waveforms).embeddings
+
+    def run_network(self, waveforms: Tensor) -> Output:
+        """Return what the network gives, on the device, at its precision, unchanged.
+
+        Args:
+            waveforms: (B, num_samples) float32, mono, 32 kHz.
+        """
+        return self._network(waveforms.to(self.device))
 
     def embed_and_time(self, windows: Tensor | SourceWindows) -> Timed:
         """Do the same, and say how long it took.

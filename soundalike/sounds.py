@@ -25,7 +25,7 @@ from search.asking.duplicates import (
 from search.asking.find import find
 from search.asking.many import ManyReport, write_answers
 from search.asking.questions import Query, make_question
-from search.asking.scope import Scope
+from search.asking.scope import Scope, resolve
 from search.asking.sound_index import SoundIndex
 from search.asking.sources import Per
 from search.asking.terms import Terms
@@ -144,10 +144,9 @@ class Sounds:
             ExpressionError: If the filter expression cannot be understood.
             CheckpointError: If a file asks, and the checkpoint is not there.
         """
-        asked = _take(Terms, terms)
-        span = span_of(start, end, duration)
+        resolved, span = resolve(_take(Terms, terms)), span_of(start, end, duration)
         index = self._open_newest()
-        scope = Scope.of(asked, index.opened)  # a misspelt tag is found before a network is loaded
+        scope = Scope.over(resolved, index.opened)
         question = make_question(queries, index, lambda file: self._embed(index, file, *span))
         found = find(index, [question], scope)
         hits = tuple(index.hits(found)[0])
@@ -191,18 +190,18 @@ class Sounds:
         """
         if isinstance(questions, (str, os.PathLike)):
             questions = [questions]
-        asked, index = _take(Terms, terms), self._open_newest()
+        resolved, index = resolve(_take(Terms, terms)), self._open_newest()
+        scope = Scope.over(resolved, index.opened)
         if output is not None:
             return write_answers(
                 index,
                 [as_path("what asks", one) for one in questions],
                 as_path("the output", output),
-                asked,
+                scope,
                 embed=lambda file: self._embed(index, file),
                 per=per,
                 listen=self._listen,
             )
-        scope = Scope.of(asked, index.opened)
         each = [
             make_question(_as_several(one), index, lambda file: self._embed(index, file))
             for one in questions

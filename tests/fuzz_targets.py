@@ -13,9 +13,8 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from audio_files import encode, noise, write
-from oracle import unit
+from oracle import Query, ask, unit
 from safetensors.numpy import save as save_safetensors
-from search.asking.query import Query, SoundIndex
 from synthetic import Synthetic, make_store
 
 from indexer.audio import open_audio
@@ -24,6 +23,7 @@ from indexer.model.checkpoint import load_checkpoint
 from indexer.model.convnext import ConvNeXt
 from indexer.store.disk import seal, sha256_of
 from indexer.store.reader import Store
+from search.asking.sound_index import SoundIndex
 from search.filters.tags import TagFilter
 from search.generation.manifest import GENERATION_FILE
 from search.upkeep.build import build
@@ -149,8 +149,8 @@ def _store_targets(made: Synthetic) -> list[Target]:
 
     def read_index(path: Path) -> None:
         opened = SoundIndex.open(path)
-        opened.query(Query(vectors=vectors, k=3))
-        opened.query(Query(filter=TagFilter(("Dog",), threshold=0.0), k=3))
+        ask(opened, Query(vectors=vectors, k=3))
+        ask(opened, Query(filter=TagFilter(("Dog",), threshold=0.0), k=3))
         opened.num_new_parts()
 
     def read_all(path: Path) -> None:

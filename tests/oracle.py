@@ -3,16 +3,66 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from synthetic import Synthetic
 
 from indexer.tags import TagVocabulary
-from search.asking.query import Query
+from search.asking.answers import Hit
+from search.asking.find import Question, find
+from search.asking.scope import Scope
+from search.asking.sound_index import SoundIndex
+from search.asking.terms import Terms
 from search.filters.tags import TagFilter
 
 Array = np.ndarray[Any, Any]
+
+
+@dataclass(frozen=True)
+class Query:
+    """A question and its terms, in the oracle's words."""
+
+    vectors: Array | None = None
+    k: int = 10
+    filter: TagFilter | None = None
+    exclude: frozenset[bytes] = frozenset()
+    group_by: Literal["file"] | None = None
+    min_score: float | None = None
+    exact: bool = False
+    diversity: float = 0.0
+    where: str | None = None
+    metadata: Path | None = None
+
+    @property
+    def question(self) -> Question:
+        return Question(self.vectors, self.exclude)
+
+    @property
+    def terms(self) -> Terms:
+        tags = self.filter or TagFilter()
+        return Terms(
+            k=self.k,
+            tags=tags.all_of,
+            any_tags=tags.any_of,
+            not_tags=tags.none_of,
+            threshold=tags.threshold,
+            descendants=tags.descendants,
+            where=self.where,
+            metadata=self.metadata,
+            group_by=self.group_by,
+            min_score=self.min_score,
+            diverse=self.diversity,
+            exact=self.exact,
+        )
+
+
+def ask(index: SoundIndex, query: Query) -> list[Hit]:
+    """What the index says, to be held against `answer`."""
+    scope = Scope.of(query.terms, index.opened)
+    return index.hits(find(index, [query.question], scope))[0]
 
 
 class Row(NamedTuple):

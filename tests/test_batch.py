@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -15,11 +16,14 @@ import oracle
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from conftest import REPOSITORY
+from conftest import REPOSITORY, Run
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from oracle import Query
 from synthetic import Synthetic, make_store, recording_id, write_tone
+from test_diversity import chosen_by_hand
 
+import soundalike
 from indexer.embedding.extractor import Extractor
 from indexer.errors import (
     CheckpointError,
@@ -30,18 +34,16 @@ from indexer.errors import (
     UnknownTagError,
 )
 from indexer.model.checkpoint import Checkpoint
+from indexer.progress import Step
 from indexer.run.extract import ExtractConfig, extract
 from indexer.store.creation import create_store
 from indexer.windows import Geometry
-from search.asking.ask import Question, ask
-from search.asking.batch import SCHEMA, BatchOptions, BatchReport, _answer, run_batch
-from search.asking.query import Query, SoundIndex
-from search.asking.sources import Queries
+from search.asking.many import SCHEMA, ManyReport
+from search.asking.sound_index import SoundIndex
 from search.asking.tables import writing_table
 from search.filters.tags import TagFilter
 from search.nearest.index import VectorIndex
 from search.upkeep.build import build
-from soundalike.__main__ import main
 
 Row = dict[str, Any]
 
@@ -54,11 +56,18 @@ def rows_of(path: Path) -> list[Row]:
     return list(table.to_pylist())
 
 
+def write_batch(
+    store: Synthetic | Path, queries: list[Path], output: Path, **options: Any
+) -> ManyReport:
+    path = store.store.path if isinstance(store, Synthetic) else store
+    how = {name: options.pop(name) for name in ("device", "listen") if name in options}
+    return soundalike.open(path, **how).search_many(queries, output, **options)
+
+
 def batch(
     store: Synthetic | Path, queries: list[Path], output: Path, **options: Any
-) -> tuple[list[Row], BatchReport]:
-    path = store.store.path if isinstance(store, Synthetic) else store
-    report = run_batch(path, queries, output, BatchOptions(**options))
+) -> tuple[list[Row], ManyReport]:
+    report = write_batch(store, queries, output, **options)
     rows = rows_of(output)
     assert report.num_hits == len(rows)
     assert [path.name for path in output.parent.iterdir() if path.name.startswith(".")] == []
@@ -89,60 +98,126 @@ def stores(tmp_path_factory: pytest.TempPathFactory) -> list[Synthetic]:
     ]
 
 
-def expected(asked: Synthetic, asking: Synthetic, options: BatchOptions) -> list[Row]:
-    """What `SoundIndex` would say to each window, by the oracle; the order is that of the index."""
-    index = SoundIndex.open(asking.store.path)
-    rows = []
-    for at in asking.live():
-        window = asking.windows[at]
-        vectors, _ = index.windows([window.window_id])
-        own = frozenset() if options.include_self else frozenset({window.recording_id})
-        query = Query(vectors, options.k, options.filter, own, min_score=options.min_score)
-        for rank, (score, window_id) in enumerate(oracle.answer([asked], query), start=1):
-            rows.append((window.window_id, rank, score, window_id))
+def asking(store: Synthetic, per: str) -> list[tuple[int | None, str, list[int]]]:
+    """Who asks: the window, if it is one; the first path; and the positions of its windows."""
+    windows = [(at, store.windows[at]) for at in store.live()]
+    if per == "window":
+        return [(one.window_id, path_of(store, one.recording_id), [at]) for at, one in windows]
+    clips: dict[bytes, list[int]] = {}
+    for at, one in windows:
+        clips.setdefault(one.recording_id, []).append(at)
+    return [(None, path_of(store, recording), rows) for recording, rows in clips.items()]
+
+
+def path_of(store: Synthetic, recording: bytes) -> str:
+    root = store.store.path.parent / f"library {store.store.path.name}"
+    return min(str(root / path) for path, one in store.paths.items() if one == recording)
+
+
+def expected(asked: list[Synthetic], who: Synthetic, per: str, terms: dict[str, Any]) -> list[Row]:
+    """What the oracle says to each question, by its path and first window, rank by rank."""
+    rows, index = [], SoundIndex.open(who.store.path)
+    for window_id, path, at in asking(who, per):
+        own = who.windows[at[0]].recording_id
+        query = Query(
+            vectors=index.windows_of(who.windows[one].window_id for one in at)[0],
+            k=1000,
+            filter=TagFilter(("Dog",), none_of=("Rain",)) if "tags" in terms else None,
+            exclude=frozenset() if terms.get("include_self") else frozenset({own}),
+            group_by=terms.get("group_by"),
+            min_score=terms.get("min_score"),
+        )
+        best = oracle.answer(
+            [without_long(one) if "where" in terms else one for one in asked], query
+        )
+        k = terms.get("k", 10)
+        if terms.get("diverse"):
+            best = choose_by_hand(asked, best[: max(10 * k, 100)], k, float(terms["diverse"]))
+        start_s = min(who.windows[one].start_s for one in at)
+        for rank, (score, found) in enumerate(best[:k], start=1):
+            rows.append((window_id, path, start_s, rank, score, found))
     return rows
 
 
-@settings(max_examples=15, deadline=None)
+def without_long(store: Synthetic) -> Any:
+    """A store less what `start < 20` leaves out."""
+    live = [at for at in store.live() if store.windows[at].start_s < 20]
+    return SimpleNamespace(
+        windows=store.windows, scene=store.scene, tags=store.tags, live=lambda: live
+    )
+
+
+def choose_by_hand(
+    stores: list[Synthetic], best: list[tuple[float, int]], k: int, diversity: float
+) -> list[tuple[float, int]]:
+    index = SoundIndex.open(*(store.store.path for store in stores))
+    vectors = index.windows_of(window_id for _, window_id in best)[0].astype(np.float64)
+    scores = np.array([score for score, _ in best])
+    return [best[at] for at in chosen_by_hand(vectors, scores, k, 1 - diversity)]
+
+
+@settings(max_examples=40, deadline=None)
 @given(
-    asked=st.integers(0, 1),
-    asking=st.integers(0, 1),
-    k=st.sampled_from([1, 3, 10, 200]),
-    min_score=st.sampled_from([None, 0.3, 0.999]),
-    include_self=st.booleans(),
-    tagged=st.booleans(),
+    asked=st.sampled_from([(0,), (1,), (0, 1)]),
+    who=st.integers(0, 1),
+    per=st.sampled_from(["window", "window", "clip"]),
+    terms=st.fixed_dictionaries(
+        {"k": st.sampled_from([1, 3, 10, 200])},
+        optional={
+            "min_score": st.sampled_from([0.3, 0.999]),
+            "include_self": st.sampled_from([True]),
+            "tags": st.just("Dog"),
+            "group_by": st.just("file"),
+            "where": st.just("start < 20"),
+        },
+    ),
     block=st.sampled_from([7, 1024]),
 )
-def test_batch_of_a_store_equals_a_query_for_each_window(
+def test_batch_of_a_store_equals_a_query_for_each_question(
     stores: list[Synthetic],
     tmp_path_factory: pytest.TempPathFactory,
-    asked: int,
-    asking: int,
-    k: int,
-    min_score: float | None,
-    include_self: bool,
-    tagged: bool,
+    asked: tuple[int, ...],
+    who: int,
+    per: Any,
+    terms: dict[str, Any],
     block: int,
 ) -> None:
+    if "tags" in terms:
+        terms["not_tags"] = "Rain"
     output = tmp_path_factory.mktemp("out") / "hits.parquet"
-    options = BatchOptions(
-        k=k,
-        min_score=min_score,
-        include_self=include_self,
-        filter=TagFilter(("Dog",), none_of=("Rain",)) if tagged else TagFilter(),
-    )
+    sounds = soundalike.open(*(stores[number].store.path for number in asked))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("search.nearest.bulk.BLOCK_VECTORS", block)
-        report = run_batch(stores[asked].store.path, [stores[asking].store.path], output, options)
-    found = [
-        (row["query_window_id"], row["rank"], row["score"], row["window_id"])
-        for row in rows_of(output)
-    ]
-    assert sorted(found) == sorted(expected(stores[asked], stores[asking], options))
-    queries = list(dict.fromkeys(one[0] for one in found))
-    order = {window_id: at for at, window_id in enumerate(queries)}
-    assert found == sorted(found, key=lambda one: (order[one[0]], one[1]))  # together, by rank
-    assert report.num_queries == len(stores[asking].live())
+        patch.setattr("search.nearest.enough.BLOCK_VECTORS", block)
+        report = sounds.search_many(stores[who].store.path, output, per=per, **terms)
+    names = ("query_window_id", "query_path", "query_start_s", "rank", "score", "window_id")
+    found = [tuple(row[name] for name in names) for row in rows_of(output)]
+    wanted = expected([stores[number] for number in asked], stores[who], per, terms)
+    assert sorted(found, key=str) == sorted(wanted, key=str)
+    order = {one[:3]: at for at, one in enumerate(dict.fromkeys(row[:3] for row in found))}
+    together = sorted(found, key=lambda one: (list(order).index(one[:3]), one[3]))
+    assert found == together  # the hits of a question stand together, by rank
+    assert report.num_queries == len(asking(stores[who], per))
+
+
+@pytest.mark.parametrize("per", ["window", "clip"])
+def test_batch_with_all_terms_over_two_stores_equals_the_oracle(
+    stores: list[Synthetic], tmp_path: Path, per: Any
+) -> None:
+    terms: dict[str, Any] = {
+        "k": 4,
+        "where": "start < 20",
+        "group_by": "file",
+        "diverse": 0.3,
+        "tags": "Dog",
+        "not_tags": "Rain",
+    }
+    sounds = soundalike.open(*(store.store.path for store in stores))
+    sounds.search_many([stores[1].store.path], tmp_path / "hits.parquet", per=per, **terms)
+    names = ("query_window_id", "query_path", "query_start_s", "rank", "score", "window_id")
+    found = [tuple(row[name] for name in names) for row in rows_of(tmp_path / "hits.parquet")]
+    wanted = expected(stores, stores[1], per, terms)
+    assert len(wanted) > 50
+    assert sorted(found, key=str) == sorted(wanted, key=str)
 
 
 def test_batch_asks_for_more_where_a_long_recording_fills_the_answer(
@@ -236,17 +311,17 @@ def test_batch_without_hits_is_a_table_without_rows(
         output = tmp_path / f"hits{suffix}"
         assert batch(empty, [stores[0].store.path], output)[0] == []
         assert batch(empty, [empty.store.path], output)[0] == []
-        nothing = TagFilter(("Dog",), threshold=1.0)
-        assert batch(stores[0], [stores[0].store.path], output, filter=nothing)[0] == []
+        queries = [stores[0].store.path]
+        assert batch(stores[0], queries, output, tags="Dog", threshold=1.0)[0] == []
 
 
 def test_batch_says_how_far_it_is(stores: list[Synthetic], tmp_path: Path) -> None:
-    told: list[tuple[int, int | None]] = []
+    told: list[Any] = []
     paths = [store.store.path for store in stores]
-    run_batch(paths[0], paths, tmp_path / "x.parquet", progress=lambda *step: told.append(step))
+    write_batch(stores[0], paths, tmp_path / "x.parquet", listen=told.append)
     total = sum(len(store.live()) for store in stores)
-    assert told[-1] == (total, total)
-    assert [done for done, _ in told] == sorted(done for done, _ in told)
+    assert told[-1] == Step("asking", total, total, "query")
+    assert [step.done for step in told] == sorted(step.done for step in told)
 
 
 # --- audio ---------------------------------------------------------------------------------------
@@ -288,7 +363,7 @@ def test_batch_of_audio_equals_asking_file_by_file(heard: Path, tmp_path: Path) 
     files = [clips / "a copy.wav", clips / "deep/250.wav", clips / "deep/2500.wav", alone]
     assert report.num_queries == len(files)
     for file in files:
-        hits = ask([heard / "store"], Question((str(file),)), device="cpu").hits
+        hits = soundalike.open(heard / "store", device="cpu").search(file)
         mine = [row for row in rows if row["query_path"] == str(file)]
         assert [row["window_id"] for row in mine] == [hit.window_id for hit in hits]
         assert [row["score"] for row in mine] == pytest.approx([hit.score for hit in hits])
@@ -318,18 +393,10 @@ def test_batch_asks_with_each_window_of_a_file(heard: Path, tmp_path: Path) -> N
 def test_batch_asks_with_the_windows_of_a_file_in_blocks(
     heard: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    lengths = []
-
-    def answer(queries: Queries, *rest: Any) -> None:
-        lengths.append(len(queries.vectors))
-        _answer(queries, *rest)
-
-    monkeypatch.setattr("search.asking.batch._answer", answer)
     asked = (heard / "store", [heard / "library" / "long.wav"], tmp_path / "x.jsonl")
     whole, _ = batch(*asked, k=9, device="cpu")
-    monkeypatch.setattr("search.asking.batch.block_size", lambda _: 2)
+    monkeypatch.setattr("search.nearest.enough.BLOCK_VECTORS", 2)
     in_blocks, _ = batch(*asked, k=9, device="cpu")
-    assert lengths == [3, 2, 1]
     assert in_blocks == whole
 
 
@@ -356,11 +423,11 @@ def test_batch_where_no_file_can_be_read_is_an_empty_table(heard: Path, tmp_path
     ],
 )
 def test_batch_output_that_cannot_be_is_an_error_before_work_begins(
-    tmp_path: Path, name: str, message: str
+    stores: list[Synthetic], tmp_path: Path, name: str, message: str
 ) -> None:
     (tmp_path / "folder.parquet").mkdir()
     with pytest.raises(QueryError, match=message):
-        run_batch(tmp_path / "no store", [tmp_path], tmp_path / name)
+        write_batch(stores[0], [stores[0].store.path], tmp_path / name)
 
 
 def test_batch_output_may_have_the_longest_name(stores: list[Synthetic], tmp_path: Path) -> None:
@@ -402,7 +469,7 @@ def test_batch_that_fails_leaves_what_was_there(
     output.write_text("old")
     queries = [heard / "store", heard / "library"]  # the store's hits are written by then
     with pytest.raises(CheckpointError):
-        run_batch(heard / "store", queries, output)
+        write_batch(heard / "store", queries, output)
     assert output.read_text() == "old"
     assert list(tmp_path.iterdir()) == [output]
 
@@ -416,7 +483,7 @@ def test_batch_to_a_full_disk_is_an_error_that_names_the_file(
     monkeypatch.setattr("search.asking.tables.sync_file", full)
     path = stores[0].store.path
     with pytest.raises(QueryError, match=r"cannot write .*hits\.jsonl: No space left"):
-        run_batch(path, [path], tmp_path / "hits.jsonl")
+        write_batch(path, [path], tmp_path / "hits.jsonl")
     assert list(tmp_path.iterdir()) == []
 
 
@@ -425,70 +492,51 @@ def test_batch_of_what_is_not_there_or_not_alike_is_an_error(
 ) -> None:
     path, output = stores[0].store.path, tmp_path / "hits.parquet"
     other = make_store(tmp_path / "other", frames="none", weights="b" * 64)
-    with pytest.raises(StoreError, match="soundalike build"):
-        run_batch(path, [other.store.path], output)
+    with pytest.raises(StoreError, match="has no index yet"):
+        write_batch(path, [other.store.path], output)
     build(other.store)
     with pytest.raises(IdentityError, match="weights"):
-        run_batch(path, [other.store.path], output)
+        write_batch(path, [other.store.path], output)
     with pytest.raises(QueryError, match=r"nothing at .*absent\.wav"):
-        run_batch(path, [tmp_path / "absent.wav"], output)
+        write_batch(path, [tmp_path / "absent.wav"], output)
     (tmp_path / "empty").mkdir()
     with pytest.raises(LibraryError, match="no audio"):
-        run_batch(path, [tmp_path / "empty"], output)
+        write_batch(path, [tmp_path / "empty"], output)
     with pytest.raises(StoreError, match="no store"):
-        run_batch(tmp_path / "empty", [path], output)
+        write_batch(tmp_path / "empty", [path], output)
     with pytest.raises(UnknownTagError, match="did you mean 'Dog'"):
-        run_batch(path, [path], output, BatchOptions(filter=TagFilter(("Dogg",))))
+        write_batch(path, [path], output, tags="Dogg")
     assert not output.exists()
-
-
-@pytest.mark.parametrize("fields", [{"k": 0}, {"min_score": float("nan")}])
-def test_batch_options_that_cannot_be_are_errors(fields: dict[str, Any]) -> None:
-    with pytest.raises(QueryError):
-        BatchOptions(**fields)
 
 
 # --- the command ---------------------------------------------------------------------------------
 
 
-def command(monkeypatch: pytest.MonkeyPatch, *words: object) -> int:
-    monkeypatch.setattr(sys, "argv", ["soundalike", *map(str, words)])
-    with pytest.raises(SystemExit) as stopped:
-        main()
-    return int(stopped.value.code or 0)
-
-
 @pytest.mark.usefixtures("is_tiny")
 def test_batch_command_names_bad_files_and_exits_with_3(
-    heard: Path,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
+    heard: Path, tmp_path: Path, run: Run
 ) -> None:
     (tmp_path / "bad.wav").write_text("no")
     output = tmp_path / "hits.jsonl"
     clips = (heard / "library", tmp_path / "bad.wav")
     words = ("batch", heard / "store", *clips, "--output", output, "-k", 2, "--device", "cpu")
-    assert command(monkeypatch, *words) == 3
-    printed = capsys.readouterr()
+    printed = run(*words, code=3)
     assert printed.out == ""
     asked, failure = printed.err.splitlines()
     assert asked == f"asked about 5 windows; 10 hits in {output}"
     assert failure.startswith(f"cannot listen to {tmp_path / 'bad.wav'}: ")
-    assert command(monkeypatch, *words, "--quiet", "--not-tag", "Speech", "--threshold", 0) == 3
+    run(*words, "--quiet", "--not-tag", "Speech", "--threshold", 0, code=3)
     assert output.read_text() == ""
-    assert command(monkeypatch, "batch", heard / "store", heard / "store") == 2  # no --output
+    run("batch", heard / "store", heard / "store", code=2)  # no --output
 
 
 def test_batch_of_stores_imports_no_torch(stores: list[Synthetic], tmp_path: Path) -> None:
     code = f"""
 import sys
-from pathlib import Path
-from search.asking.batch import run_batch
-from search.asking.duplicates import find_duplicates
-one, two = (Path(path) for path in {[str(store.store.path) for store in stores]!r})
-report = run_batch(one, [one, two], Path({str(tmp_path / "hits.parquet")!r}))
-groups = find_duplicates(one, two).groups
+import soundalike
+one, two = {[str(store.store.path) for store in stores]!r}
+report = soundalike.open(one).search_many([one, two], {str(tmp_path / "hits.parquet")!r})
+groups = soundalike.open(one).duplicates(two).groups
 print(report.num_hits > 0, len(groups) > 0, "torch" in sys.modules)
 """
     result = subprocess.run(

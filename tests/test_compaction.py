@@ -25,6 +25,7 @@ from conftest import REPOSITORY, needs_root, run_as_nobody
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from listener import Listener
+from oracle import Query, ask
 from synthetic import ORIGIN, Synthetic, head, make_store, recording_id, table, windows_of
 
 from indexer.arrays import contains
@@ -38,7 +39,7 @@ from indexer.store.schema import FramesMode, Origin
 from indexer.store.snapshot import Block
 from indexer.store.writer import PartWriter, remove_leftovers
 from indexer.windows import Window
-from search.asking.query import Query, SoundIndex
+from search.asking.sound_index import SoundIndex
 from search.upkeep.build import build
 from search.upkeep.compact import compact
 from search.upkeep.verify import verify
@@ -538,7 +539,7 @@ def test_compact_killed_at_any_step_is_finished_by_the_next_build(tmp_path: Path
 
 def found_by_search(path: Path) -> set[int]:
     query = Query(vectors=np.eye(1, 768, dtype=np.float32), k=1000)
-    return {hit.window_id for hit in SoundIndex.open(path).query(query)}
+    return {hit.window_id for hit in ask(SoundIndex.open(path), query)}
 
 
 def test_compact_searches_go_on_and_miss_nothing(library: Library) -> None:

@@ -21,22 +21,24 @@ import pytest
 from conftest import REPOSITORY
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from oracle import Query, ask
 from synthetic import Synthetic, make_store, recording_id
 from test_docs import blocks
 from typer.testing import CliRunner
 
+import soundalike
 from indexer.errors import ExpressionError, QueryError
 from indexer.store.creation import library_at
 from indexer.windows import Window
-from search.asking.ask import Answer, Question, ask
 from search.asking.opened import OpenedStore
-from search.asking.query import Query, SoundIndex
+from search.asking.sound_index import SoundIndex
 from search.filters.columns import Column
 from search.filters.conditions import Where, holds
 from search.filters.metadata import Metadata
 from search.filters.nodes import Compared
 from search.filters.tags import TagFilter
 from search.upkeep.build import build
+from soundalike.answer import Answer
 from soundalike.cli.app import app
 
 #: A path with a backslash, as it is stored.
@@ -394,7 +396,8 @@ def test_query_any_expression_equals_one_window_at_a_time(
     assert sorted(ids.tolist()) == sorted(row.window_id for row in matching), text
 
     vectors = np.eye(1, 768, dtype=np.float32) if with_clip else None
-    hits = filled.index.query(Query(vectors, k=k, where=where))
+    query = Query(vectors, k=k, where=text, metadata=filled.metadata.path)
+    hits = ask(filled.index, query)
     if with_clip:
         assert {hit.window_id for hit in hits} <= set(ids.tolist())
         assert len(hits) == min(k, len(matching))
@@ -416,8 +419,9 @@ def test_query_expressions_have_rows_on_and_beside_their_bounds(filled: Filled) 
 
 def matching(filled: Filled, text: str, **options: Any) -> set[str]:
     """First path of each recording with a window that fits."""
-    where = Where.parse(text, filled.metadata, **options)
-    hits = filled.index.query(Query(where=where, k=100))
+    tags = TagFilter(**options)
+    query = Query(filter=tags, where=text, metadata=filled.metadata.path, k=100)
+    hits = ask(filled.index, query)
     return {filled.rows[hit.window_id].copies[0][0] for hit in hits}
 
 
@@ -490,7 +494,7 @@ def test_where_threshold_and_descendants_reach_the_tags(filled: Filled) -> None:
 
 def test_query_filter_and_expression_both_hold_and_order_by_the_least(filled: Filled) -> None:
     wanted = TagFilter(all_of=("Animal",))
-    hits = filled.index.query(Query(filter=wanted, where=Where.parse("Rain < 0.5"), k=100))
+    hits = ask(filled.index, Query(filter=wanted, where="Rain < 0.5", k=100))
     expected = {}
     for row in filled.rows.values():
         animal = oracle.relevance(row.tags[None], wanted)[0]
@@ -502,7 +506,7 @@ def test_query_filter_and_expression_both_hold_and_order_by_the_least(filled: Fi
 
 
 def test_query_columns_alone_come_by_window_id_with_score_one(filled: Filled) -> None:
-    hits = filled.index.query(Query(where=Where.parse("start >= 10"), k=5))
+    hits = ask(filled.index, Query(where="start >= 10", k=5))
     wanted = sorted(row.window_id for row in filled.rows.values() if row.windowed["start"] >= 10)
     assert [(hit.window_id, hit.score) for hit in hits] == [(one, 1.0) for one in wanted[:5]]
 
@@ -512,7 +516,7 @@ def test_query_empty_store_has_no_hits(tmp_path: Path) -> None:
     build(store.store)
     index = SoundIndex.open(store.store.path)
     for text in ("path = 'a'", "Dog", "not duration > 3"):
-        assert index.query(Query(where=Where.parse(text))) == []
+        assert ask(index, Query(where=text)) == []
 
 
 def test_query_store_whose_rows_are_all_dead_has_no_hits(tmp_path: Path) -> None:
@@ -522,7 +526,7 @@ def test_query_store_whose_rows_are_all_dead_has_no_hits(tmp_path: Path) -> None
     store.remove("a.wav")
     build(store.store)
     index = SoundIndex.open(store.store.path)
-    assert index.query(Query(where=Where.parse("not path = 'b'"))) == []
+    assert ask(index, Query(where="not path = 'b'")) == []
 
 
 # --- as a person asks ----------------------------------------------------------------------------
@@ -556,14 +560,13 @@ def test_docs_every_command_finds_something(documented: Path) -> None:
 def test_docs_every_expression_of_the_table_is_read(documented: Path) -> None:
     text = (REPOSITORY / "docs" / "filters.md").read_text()
     table = text.split("| expression |")[1].split("\n\n")[0].splitlines()[2:]
-    metadata = Metadata.read(documented / "sheet.csv")
     index = SoundIndex.open(documented / "recordings.soundalike")
     expressions = [
         part for line in table for part in line.split("|")[1].strip().strip("`").split("`, `")
     ]
     assert len(expressions) >= 20
     for expression in expressions:
-        index.query(Query(where=Where.parse(expression, metadata)))
+        ask(index, Query(where=expression, metadata=documented / "sheet.csv"))
 
 
 def test_docs_error_is_what_the_command_prints(documented: Path) -> None:
@@ -580,27 +583,27 @@ def test_docs_error_is_what_the_command_prints(documented: Path) -> None:
     assert (result.returncode, result.stdout, result.stderr) == (1, "", shown)
 
 
-def asked(folder: Path, **fields: Any) -> Answer:
-    return ask([folder / "recordings.soundalike"], Question(**fields))
+def asked(folder: Path, *queries: Any, **terms: Any) -> Answer:
+    return soundalike.open(folder / "recordings.soundalike").search(*queries, **terms)
 
 
 def test_ask_expression_without_meaning_is_refused_before_anything_is_opened(
     tmp_path: Path,
 ) -> None:
     with pytest.raises(ExpressionError, match="expected"):
-        asked(tmp_path, queries=("no such clip.wav",), where="Dog >")
+        asked(tmp_path, "no such clip.wav", where="Dog >")
 
 
 def test_ask_metadata_without_an_expression_is_an_error(documented: Path) -> None:
-    with pytest.raises(QueryError, match=r"nothing is asked of .*--where"):
-        asked(documented, queries=("1",), metadata=documented / "sheet.csv")
+    with pytest.raises(QueryError, match=r"nothing is asked of .*sheet\.csv") as raised:
+        asked(documented, 1, metadata=documented / "sheet.csv")
+    assert raised.value.about == "where"
 
 
 def test_ask_uses_threshold_and_descendants_of_the_filter(documented: Path) -> None:
-    wild = TagFilter(threshold=0.1, descendants=False)
-    assert len(asked(documented, where="Animal").hits) == 2
-    assert len(asked(documented, where="Animal", filter=wild).hits) == 0
-    assert len(asked(documented, where="Dog", filter=TagFilter(threshold=0.9)).hits) == 0
+    assert len(asked(documented, where="Animal")) == 2
+    assert len(asked(documented, where="Animal", threshold=0.1, descendants=False)) == 0
+    assert len(asked(documented, where="Dog", threshold=0.9)) == 0
 
 
 def test_search_says_what_the_metadata_does_not_cover(documented: Path) -> None:

@@ -21,6 +21,7 @@ from synthetic import write_tone
 from test_cli import Run, run
 from test_extract import IN_PROCESS
 
+import soundalike
 from indexer.embedding.extractor import Extractor
 from indexer.errors import SoundalikeError, StoreError
 from indexer.model.checkpoint import load_checkpoint
@@ -29,8 +30,6 @@ from indexer.store.creation import create_store
 from indexer.store.reader import Store
 from indexer.store.verify import Problem
 from indexer.windows import Geometry
-from search.asking.ask import Question, ask
-from search.filters.tags import TagFilter
 from search.upkeep.build import build
 from search.upkeep.compact import compact
 from search.upkeep.overview import overview
@@ -121,8 +120,8 @@ def commands(path: Path, library: Path, extractor: Extractor) -> dict[str, Calla
     return {
         "info": lambda: overview(path),
         "tags": lambda: Store.open(path).snapshot().count_tags(),
-        "search by tag": lambda: ask([path], Question(filter=TagFilter(("Dog",), threshold=0.0))),
-        "search by id": lambda: ask([path], Question((str(first_id(path)),), include_self=True)),
+        "search by tag": lambda: soundalike.open(path).search(tags="Dog", threshold=0.0),
+        "search by id": lambda: soundalike.open(path).search(first_id(path), include_self=True),
         "compact": lambda: compact(path),
         "extract": lambda: extract(library, Store.open(path), extractor, IN_PROCESS),
         "build": lambda: build(Store.open(path)),

@@ -2,25 +2,24 @@
 
 from __future__ import annotations
 
-import json
-import sys
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import oracle
 import pytest
+from conftest import Run
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from oracle import Array, unit
+from oracle import Array, Query, ask, unit
 from synthetic import Synthetic, make_store
 
 from indexer.errors import QueryError
-from search.asking.diversity import DEFAULT_DIVERSITY, num_candidates, spread
-from search.asking.query import Query, SoundIndex
+from search.asking.diversity import choose_diverse
+from search.asking.sound_index import SoundIndex
+from search.asking.terms import DEFAULT_DIVERSITY
 from search.filters.tags import TagFilter
 from search.upkeep.build import build
-from soundalike.__main__ import main
 
 
 def chosen_by_hand(vectors: Array, scores: Array, k: int, balance: float) -> list[int]:
@@ -46,7 +45,7 @@ def chosen_by_hand(vectors: Array, scores: Array, k: int, balance: float) -> lis
     k=st.integers(1, 30),
     balance=st.sampled_from([0.0, 0.25, 0.5, 0.75, 1.0]),
 )
-def test_spread_equals_a_greedy_choice_ties_included(
+def test_choose_diverse_equals_a_greedy_choice_ties_included(
     seed: int, num: int, k: int, balance: float
 ) -> None:
     """Products are multiples of 1/4 and scores of 1/8: every sum is exact, and many are equal."""
@@ -55,15 +54,15 @@ def test_spread_equals_a_greedy_choice_ties_included(
     for vector in vectors:
         vector[rng.choice(6, 4, replace=False)] = rng.choice([-0.5, 0.5], 4)
     scores = (rng.integers(-8, 9, num) / 8).astype(np.float32)
-    chosen = spread(vectors, scores, k, balance)
+    chosen = choose_diverse(vectors, scores, k, balance)
     assert chosen.tolist() == chosen_by_hand(vectors.astype(float), scores, k, balance)
 
 
-def test_spread_takes_one_of_each_kind_before_a_second() -> None:
+def test_choose_diverse_takes_one_of_each_kind_before_a_second() -> None:
     vectors = np.repeat(np.eye(3, 768, dtype=np.float32), 4, axis=0)
     scores = np.linspace(0.9, 0.8, 12, dtype=np.float32)
-    assert spread(vectors, scores, 4, 0.7).tolist() == [0, 4, 8, 1]
-    assert spread(vectors, scores, 4, 1.0).tolist() == [0, 1, 2, 3]
+    assert choose_diverse(vectors, scores, 4, 0.7).tolist() == [0, 4, 8, 1]
+    assert choose_diverse(vectors, scores, 4, 1.0).tolist() == [0, 1, 2, 3]
 
 
 # --- in a query ----------------------------------------------------------------------------------
@@ -90,10 +89,9 @@ def stores(tmp_path_factory: pytest.TempPathFactory) -> list[Synthetic]:
 
 def expected(stores: list[Synthetic], query: Query) -> list[int]:
     """Window ids: the plain answer of many, worked out, then chosen by hand."""
-    assert query.diversity is not None
     plain = Query(
         query.vectors,
-        num_candidates(query.k),
+        query.terms.num_candidates,
         query.filter,
         query.exclude,
         query.group_by,
@@ -135,7 +133,7 @@ def test_diverse_query_equals_the_oracle(
         min_score=min_score,
         diversity=diversity,
     )
-    hits = SoundIndex.open(*(store.store.path for store in stores)).query(query)
+    hits = ask(SoundIndex.open(*(store.store.path for store in stores)), query)
     assert [hit.window_id for hit in hits] == expected(stores, query)
     if min_score is not None:
         assert all(hit.score >= min_score for hit in hits)
@@ -149,30 +147,29 @@ def test_diverse_answer_has_more_kinds_and_every_hit_its_own_score(
     index = SoundIndex.open(stores[0].store.path)
     vectors = unit(stores[0].scene[0] + stores[0].scene[7]).astype(np.float32)
 
-    def likeness(diversity: float | None) -> float:
-        hits = index.query(Query(vectors, k=8, diversity=diversity))
-        plain = {hit.window_id: hit.score for hit in index.query(Query(vectors, k=200))}
+    def likeness(diversity: float) -> float:
+        hits = ask(index, Query(vectors, k=8, diversity=diversity))
+        plain = {hit.window_id: hit.score for hit in ask(index, Query(vectors, k=200))}
         assert [hit.score for hit in hits] == [plain[hit.window_id] for hit in hits]
-        found, _ = index.windows(hit.window_id for hit in hits)
+        found, _ = index.windows_of(hit.window_id for hit in hits)
         return float((found @ found.T).mean())
 
-    assert likeness(0.9) < likeness(0.6) < likeness(None)
+    assert likeness(0.9) < likeness(0.6) < likeness(0.0)
 
 
 def test_diversity_of_none_or_nothing_is_the_plain_answer(stores: list[Synthetic]) -> None:
     index = SoundIndex.open(*(store.store.path for store in stores))
     vectors = unit(stores[0].scene[3]).astype(np.float32)
-    plain = index.query(Query(vectors, k=20))
-    assert index.query(Query(vectors, k=20, diversity=0.0)) == plain
-    assert index.query(Query(vectors, k=20, diversity=None)) == plain
-    assert index.query(Query(vectors, k=1, diversity=0.9)) == plain[:1]
+    plain = ask(index, Query(vectors, k=20))
+    assert ask(index, Query(vectors, k=20, diversity=0.0)) == plain
+    assert ask(index, Query(vectors, k=1, diversity=0.9)) == plain[:1]
 
 
 def test_diverse_query_by_tag_alone_begins_with_the_best(stores: list[Synthetic]) -> None:
     index = SoundIndex.open(stores[0].store.path)
     wanted = TagFilter(("Dog",), threshold=0.5)
-    plain = index.query(Query(filter=wanted, k=100))
-    spread_out = index.query(Query(filter=wanted, k=10, diversity=0.5))
+    plain = ask(index, Query(filter=wanted, k=100))
+    spread_out = ask(index, Query(filter=wanted, k=10, diversity=0.5))
     assert spread_out[0] == plain[0]
     assert len(spread_out) == 10
     assert {hit.window_id for hit in spread_out} <= {hit.window_id for hit in plain}
@@ -192,18 +189,13 @@ def test_diversity_that_cannot_be_is_an_error(fields: dict[str, Any], message: s
         Query(np.eye(1, 768, dtype=np.float32), **fields)
 
 
-def test_search_diverse_is_the_default_strength(
-    stores: list[Synthetic], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_search_diverse_is_the_default_strength(stores: list[Synthetic], run: Run) -> None:
     store = stores[0]
     window = store.windows[0]
-    words = ["search", str(store.store.path), str(window.window_id), "--format", "json"]
-    monkeypatch.setattr(sys, "argv", ["soundalike", *words, "--diverse"])
-    with pytest.raises(SystemExit, match="0"):
-        main()
-    printed = [hit["window_id"] for hit in json.loads(capsys.readouterr().out)]
+    words = ("search", store.store.path, window.window_id, "--format", "json", "--diverse")
+    printed = [hit["window_id"] for hit in run(*words).data]
     index = SoundIndex.open(Path(store.store.path))
-    vectors, _ = index.windows([window.window_id])
+    vectors, _ = index.windows_of([window.window_id])
     exclude = frozenset({window.recording_id})
-    hits = index.query(Query(vectors, exclude=exclude, diversity=DEFAULT_DIVERSITY))
+    hits = ask(index, Query(vectors, exclude=exclude, diversity=DEFAULT_DIVERSITY))
     assert printed == [hit.window_id for hit in hits]

@@ -100,7 +100,7 @@ def test_store_format_lines_run_one_after_the_other(workplace: Path, run_here: R
     )
     assert result.returncode == 0, result.stderr
     assert "(97, 768) (31, 768)" in result.stdout
-    assert "97 (5, 768) (5, 527) (31, 768)" in result.stdout
+    assert "97 (97, 768) (97, 527) (31, 768)" in result.stdout
     assert re.search(r"animals/\w*dog\w*\.(ogg|wav)", result.stdout)
 
 

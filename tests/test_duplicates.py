@@ -5,9 +5,7 @@ from __future__ import annotations
 import csv
 import inspect
 import io
-import json
 import shutil
-import sys
 from collections import Counter
 from collections.abc import Sequence
 from itertools import pairwise
@@ -18,14 +16,16 @@ import numpy as np
 import pytest
 import soundfile
 from audio_files import encode
-from conftest import REPOSITORY
+from conftest import REPOSITORY, Outcome, Run
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from oracle import Array, unit
 from synthetic import Synthetic, make_store, recording_id, write_tone
 
+import soundalike
 from indexer.embedding.extractor import Extractor
 from indexer.errors import IdentityError, QueryError, StoreError
+from indexer.progress import Listen, News, Step, ignore
 from indexer.run.extract import ExtractConfig, extract
 from indexer.store.creation import create_store, library_at
 from indexer.windows import Geometry
@@ -38,8 +38,7 @@ from search.asking.duplicates import (
 )
 from search.nearest.index import VectorIndex
 from search.upkeep.build import build
-from soundalike.__main__ import main
-from soundalike.cli.batch import duplicates
+from soundalike.cli.many import duplicates
 
 # --- the oracle ----------------------------------------------------------------------------------
 
@@ -97,11 +96,17 @@ def copies(stores: Sequence[Synthetic]) -> set[bytes]:
     return set(stores[0].paths.values()) & set(stores[1].paths.values())
 
 
+def duplicates_in(
+    store: Path, against: Path | None = None, listen: Listen = ignore, **options: Any
+) -> Duplicates:
+    return soundalike.open(store, listen=listen).duplicates(against, **options)
+
+
 def assert_finds(
     stores: Sequence[Synthetic], min_score: float, max_matches: int, **options: Any
 ) -> Duplicates:
     paths = [store.store.path for store in stores]
-    found = find_duplicates(*paths, min_score=min_score, max_matches=max_matches, **options)
+    found = duplicates_in(*paths, min_score=min_score, max_matches=max_matches, **options)
     groups, num_common = expected(stores, min_score, max_matches)
     assert found.num_common == num_common
     assert {frozenset(member.recording_id for member in group) for group in found.groups} == {
@@ -227,12 +232,12 @@ def test_duplicates_leave_silence_out_and_say_so(tmp_path: Path) -> None:
     scene[31] = scene[1] + 0.02 * scene[31]
     store.add({f"r{number:02}": 2 for number in range(60)}, scene=scene.astype(np.float32))
     build(store.store)
-    found = find_duplicates(store.store.path)
+    found = duplicates_in(store.store.path)
     assert found.num_common == 60
     ((first, second),) = found.groups
     assert [path.name for path in (*first.paths, *second.paths)] == ["r00.wav", "r15.wav"]
     assert first.spans == second.spans == ((10.0, 20.0),)
-    (everything,) = find_duplicates(store.store.path, max_matches=100).groups
+    (everything,) = duplicates_in(store.store.path, max_matches=100).groups
     assert len(everything) == 60
 
 
@@ -244,7 +249,7 @@ def test_duplicates_in_a_chain_are_one_group_and_the_score_tells(tmp_path: Path)
     scene = np.array([np.cos(angle) * one + np.sin(angle) * other for angle in angles])
     store.add({"a": 1, "b": 1, "c": 1}, scene=scene.astype(np.float32))
     build(store.store)
-    (group,) = find_duplicates(store.store.path, min_score=0.98).groups
+    (group,) = duplicates_in(store.store.path, min_score=0.98).groups
     assert [member.paths[0].name for member in group] == ["a.wav", "b.wav", "c.wav"]
     assert [member.score for member in group] == pytest.approx(np.cos(angles), abs=1e-6)
 
@@ -257,7 +262,7 @@ def test_duplicates_of_the_same_recording_are_one_member_with_all_paths(tmp_path
     for store in stores:
         store.add({"same": 2, store.store.path.name: 1}, seed=ord(store.store.path.name[0]))
         build(store.store)
-    found = find_duplicates(*(store.store.path for store in stores))
+    found = duplicates_in(*(store.store.path for store in stores))
     ((member,), *_) = found.groups
     assert member.paths == (tmp_path / "library one/same.wav", tmp_path / "library two/same.wav")
     assert (member.score, member.spans) == (1.0, ((0.0, 20.0),))
@@ -269,10 +274,10 @@ def test_duplicates_a_file_that_two_libraries_hold_is_no_copy_of_itself(tmp_path
     inner = Synthetic(store.store, library_at(store.store, tmp_path / "library" / "deep"))
     inner.add_rows([inner.row("a.wav", recording_id("deep/a"))])
     build(store.store)
-    assert find_duplicates(store.store.path).groups == []
+    assert duplicates_in(store.store.path).groups == []
     inner.add_rows([inner.row("another.wav", recording_id("deep/a"))])
     build(store.store)
-    ((member,),) = find_duplicates(store.store.path).groups
+    ((member,),) = duplicates_in(store.store.path).groups
     assert [path.name for path in member.paths] == ["a.wav", "another.wav"]
 
 
@@ -280,9 +285,9 @@ def test_duplicates_of_nothing_are_none(tmp_path: Path, stores: list[Synthetic])
     empty = make_store(tmp_path / "empty", frames="none")
     build(empty.store)
     nothing = Duplicates([], 0)
-    assert find_duplicates(empty.store.path) == nothing
-    assert find_duplicates(empty.store.path, stores[0].store.path) == nothing
-    assert find_duplicates(stores[0].store.path, empty.store.path) == nothing
+    assert duplicates_in(empty.store.path) == nothing
+    assert duplicates_in(empty.store.path, stores[0].store.path) == nothing
+    assert duplicates_in(stores[0].store.path, empty.store.path) == nothing
 
 
 def test_duplicates_stop_asking_where_the_score_is_not_reached(
@@ -296,15 +301,15 @@ def test_duplicates_stop_asking_where_the_score_is_not_reached(
         return search_many(self, vectors, k, *more, **named)
 
     monkeypatch.setattr(VectorIndex, "search_many", counting)
-    find_duplicates(stores[0].store.path, min_score=0.99)
+    duplicates_in(stores[0].store.path, min_score=0.99)
     assert ks == {16}
 
 
 def test_duplicates_say_how_far_they_are(stores: list[Synthetic]) -> None:
-    told: list[tuple[int, int | None]] = []
-    find_duplicates(stores[0].store.path, progress=lambda *step: told.append(step))
+    told: list[News] = []
+    duplicates_in(stores[0].store.path, listen=told.append)
     total = len(stores[0].live())
-    assert told[-1] == (total, total)
+    assert told[-1] == Step("comparing", total, total, "window")
 
 
 @pytest.mark.parametrize(
@@ -320,7 +325,7 @@ def test_duplicates_with_numbers_out_of_range_are_errors(
     stores: list[Synthetic], options: dict[str, Any], message: str
 ) -> None:
     with pytest.raises(QueryError, match=message):
-        find_duplicates(stores[0].store.path, **options)
+        duplicates_in(stores[0].store.path, **options)
 
 
 def test_duplicates_of_stores_that_differ_or_are_not_there_are_errors(
@@ -329,9 +334,9 @@ def test_duplicates_of_stores_that_differ_or_are_not_there_are_errors(
     other = make_store(tmp_path / "other", frames="none", weights="b" * 64)
     build(other.store)
     with pytest.raises(IdentityError, match="weights"):
-        find_duplicates(stores[0].store.path, other.store.path)
+        duplicates_in(stores[0].store.path, other.store.path)
     with pytest.raises(StoreError, match="no store"):
-        find_duplicates(tmp_path / "absent")
+        duplicates_in(tmp_path / "absent")
 
 
 @settings(max_examples=200, deadline=None)
@@ -387,7 +392,7 @@ def library(tmp_path_factory: pytest.TempPathFactory, demo_extractor: Extractor)
 
 @one_place
 def test_duplicates_find_other_encodings_and_nothing_else(library: Path) -> None:
-    found = find_duplicates(library / "store")
+    found = duplicates_in(library / "store")
     names = [[path.name for member in group for path in member.paths] for group in found.groups]
     assert names == [
         [f"barking_dog.{suffix}" for suffix in ("flac", "mp3", "ogg", "wav")],
@@ -419,7 +424,7 @@ def test_duplicates_of_silent_files_are_left_out_of_the_groups(
     )
     extract(files, store, demo_extractor, ExtractConfig(num_workers=0))
     build(store)
-    found = find_duplicates(tmp_path / "store", max_matches=3)
+    found = duplicates_in(tmp_path / "store", max_matches=3)
     assert found.num_common >= 4
     assert all(len(group) < 4 for group in found.groups)
 
@@ -427,35 +432,23 @@ def test_duplicates_of_silent_files_are_left_out_of_the_groups(
 # --- the command ---------------------------------------------------------------------------------
 
 
-def printed(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], *words: object
-) -> tuple[str, str]:
-    monkeypatch.setattr(sys, "argv", ["soundalike", "duplicates", *map(str, words)])
-    with pytest.raises(SystemExit, match="0"):
-        main()
-    captured = capsys.readouterr()
-    return captured.out, captured.err
-
-
 @one_place
-def test_duplicates_command_prints_groups_in_three_formats(
-    library: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_duplicates_command_prints_groups_in_three_formats(library: Path, run: Run) -> None:
     store = library / "store"
-    groups = find_duplicates(store).groups
-    table, said = printed(monkeypatch, capsys, store)
+    groups = duplicates_in(store).groups
+    _, table, said = run("duplicates", store)
     assert said == ""
     assert table.splitlines()[0] == "group 1"
     assert table.splitlines()[1] == f"  1.000  {groups[0][0].paths[0]}  0:00.0-0:04.1"
     assert f"       = {library / 'library' / 'same cow.bin.ogg'}" in table.splitlines()
-    data = json.loads(printed(monkeypatch, capsys, store, "--format", "json")[0])
+    data = run("duplicates", store, "--format", "json").data
     assert [[member["recording_id"] for member in group] for group in data] == [
         [member.recording_id.hex() for member in group] for group in groups
     ]
     assert data[0][0]["spans"] == [
         {"start_s": start, "end_s": end} for start, end in groups[0][0].spans
     ]
-    text = printed(monkeypatch, capsys, store, "--format", "csv")[0]
+    text = run("duplicates", store, "--format", "csv").out
     rows = list(csv.DictReader(io.StringIO(text)))
     assert [row["path"] for row in rows] == [
         str(path) for group in groups for member in group for path in member.paths
@@ -463,16 +456,14 @@ def test_duplicates_command_prints_groups_in_three_formats(
     assert {row["group"] for row in rows} == {"1", "2", "3"}
 
 
-def test_duplicates_command_says_what_it_left_out(
-    stores: list[Synthetic], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_duplicates_command_says_what_it_left_out(stores: list[Synthetic], run: Run) -> None:
     one, two = (store.store.path for store in stores)
-    out, said = printed(monkeypatch, capsys, one, "--min-score", 0.999, "--max-matches", 5)
+    _, out, said = run("duplicates", one, "--min-score", 0.999, "--max-matches", 5)
     assert said.startswith("left out: 12 windows with more than 5 matches each")
     assert out.startswith("group 1\n")
-    assert printed(monkeypatch, capsys, one, "--max-matches", 5, "-q")[1] == ""
-    against = printed(monkeypatch, capsys, one, "--against", two, "--format", "json")[0]
-    assert {member["recording_id"] for group in json.loads(against) for member in group} >= {
+    assert run("duplicates", one, "--max-matches", 5, "-q").err == ""
+    against = run("duplicates", one, "--against", two, "--format", "json").data
+    assert {member["recording_id"] for group in against for member in group} >= {
         recording_id(f"shared{number}").hex() for number in range(3)
     }
 
@@ -483,11 +474,9 @@ def test_duplicates_command_has_the_defaults_of_the_function() -> None:
         assert asked[name].default == done[name].default
 
 
-def test_duplicates_command_without_any_says_so(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_duplicates_command_without_any_says_so(tmp_path: Path, run: Run) -> None:
     store = make_store(tmp_path / "store", frames="none")
     store.add({"a": 3, "b": 2})
     build(store.store)
-    assert printed(monkeypatch, capsys, store.store.path) == ("", "no duplicates\n")
-    assert printed(monkeypatch, capsys, store.store.path, "--format", "json")[0] == "[]\n"
+    assert run("duplicates", store.store.path) == Outcome(0, "", "no duplicates\n")
+    assert run("duplicates", store.store.path, "--format", "json").out == "[]\n"

@@ -250,7 +250,7 @@ def test_parse_error_of_a_long_text_is_short_and_points_at_the_spot(marked: str)
 
 
 def test_import_query_loads_neither_torch_nor_lark() -> None:
-    code = "import sys, search.asking.query; print({'torch', 'lark'} & set(sys.modules))"
+    code = "import sys, soundalike.sounds; print({'torch', 'lark'} & set(sys.modules))"
     found = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=REPOSITORY
     )

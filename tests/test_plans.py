@@ -10,11 +10,11 @@ import oracle
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from oracle import Array, unit
+from oracle import Array, Query, unit
 from synthetic import Synthetic, make_store
 
 from search.asking.answers import Found
-from search.asking.query import Query, SoundIndex
+from search.asking.sound_index import SoundIndex
 from search.filters.tags import TagFilter
 from search.generation.manifest import Level
 from search.nearest.structure import IndexConfig

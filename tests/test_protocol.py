@@ -28,6 +28,7 @@ from hypothesis.stateful import (
     rule,
     run_state_machine_as_test,
 )
+from oracle import Query, ask
 from synthetic import write_tone
 from test_extract import new_store
 
@@ -37,7 +38,7 @@ from indexer.model.checkpoint import Checkpoint
 from indexer.run.extract import ExtractConfig, extract
 from indexer.store.verify import verify_parts
 from indexer.windows import SAMPLE_RATE_HZ, Geometry
-from search.asking.query import Query, SoundIndex
+from search.asking.sound_index import SoundIndex
 from search.filters.tags import TagFilter
 from search.upkeep.build import build
 from search.upkeep.compact import compact
@@ -275,7 +276,7 @@ class Protocol(RuleBasedStateMachine):
     def check_search(self) -> None:
         """A search that asks for everything finds every live window once."""
         everything = Query(k=1000, filter=TagFilter(none_of=("Speech",), threshold=1.0))
-        hits = SoundIndex.open(self.store.path).query(everything)
+        hits = ask(SoundIndex.open(self.store.path), everything)
         ids = self.store.snapshot().windows.window_id
         assert sorted(hit.window_id for hit in hits) == sorted(ids.tolist())
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from conftest import SHARED_AUDIO
+from oracle import Query, ask
 
 from benchmarks.precision_at_10 import precision_by_class
 from indexer.arrays import Float16
@@ -16,7 +17,7 @@ from indexer.run.extract import ExtractConfig, extract
 from indexer.run.prepare import prepare
 from indexer.store.reader import Store
 from indexer.tags import TagVocabulary
-from search.asking.query import Query, SoundIndex
+from search.asking.sound_index import SoundIndex
 from search.filters.tags import TagFilter
 from search.upkeep.build import build
 
@@ -77,9 +78,9 @@ def test_every_hit_of_every_filtered_query_has_the_stored_probability(
     matching = set(snapshot.windows.window_id[matches].tolist())
     index = SoundIndex.open(heldout)
     for row, window_id in enumerate(snapshot.windows.window_id.tolist()):
-        vectors, (window,) = index.windows([window_id])
+        vectors, (window,) = index.windows_of([window_id])
         own = frozenset({window.recording_id})
-        hits = index.query(Query(vectors, k=20, filter=tag_filter, exclude=own))
+        hits = ask(index, Query(vectors, k=20, filter=tag_filter, exclude=own))
         assert {hit.window_id for hit in hits} <= matching
         assert len(hits) == min(20, len(matching) - bool(matches[row]))
 

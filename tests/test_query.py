@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from pathlib import Path
 from typing import Any
 
@@ -11,12 +12,16 @@ import oracle
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from oracle import Array, unit
+from oracle import Array, Query, ask, unit
 from synthetic import ORIGIN, Synthetic, make_store, recording_id
 
 from indexer.errors import DamagedStoreError, IdentityError, QueryError, StoreError, UnknownTagError
 from indexer.store.writer import PartWriter
-from search.asking.query import MIN_TOP_PROBABILITY, NUM_TOP_TAGS, Query, SoundIndex
+from search.asking.find import Question, find
+from search.asking.questions import make_question
+from search.asking.scope import Scope
+from search.asking.sound_index import MIN_TOP_PROBABILITY, NUM_TOP_TAGS, SoundIndex
+from search.asking.terms import Terms
 from search.filters.tags import TagFilter
 from search.nearest.index import VectorIndex
 from search.upkeep.build import build
@@ -90,12 +95,24 @@ def sets(tmp_path_factory: pytest.TempPathFactory) -> list[Opened]:
 
 
 def answer_of(index: SoundIndex, query: Query) -> list[tuple[float, int]]:
-    return [(hit.score, hit.window_id) for hit in index.query(query)]
+    return [(hit.score, hit.window_id) for hit in ask(index, query)]
 
 
 def assert_answers(one: Opened, query: Query) -> None:
     stores, index = one
-    assert answer_of(index, query) == oracle.answer(stores, query)
+    expected = oracle.answer(stores, query)
+    assert answer_of(index, query) == expected
+    if query.vectors is not None:
+        assert answer_among_others(index, query) == expected
+
+
+def answer_among_others(index: SoundIndex, query: Query) -> list[tuple[float, int]]:
+    """The answer to a question that is asked together with others."""
+    other = Question(np.eye(1, 768, dtype=np.float32), frozenset({b"x" * 16}))
+    scope = Scope.of(query.terms, index.opened)
+    found = find(index, [other, query.question, other], scope)
+    assert [len(one) for one in (found.asked, found.scores, found.rows)] == [len(found.ranks)] * 3
+    return [(hit.score, hit.window_id) for hit in index.hits(found)[1]]
 
 
 def vectors_for(rng: np.random.Generator, stores: list[Synthetic]) -> Array:
@@ -183,20 +200,20 @@ def test_query_by_tag_with_more_matches_than_hits_equals_brute_force(
 def test_query_empty_store_has_no_hits(sets: list[Opened]) -> None:
     _, index = sets[0]
     assert index.num_windows == 0
-    assert index.query(Query(vectors=np.eye(1, 768, dtype=np.float32))) == []
-    assert index.query(Query(filter=TagFilter(("Dog",), threshold=0))) == []
+    assert ask(index, Query(vectors=np.eye(1, 768, dtype=np.float32))) == []
+    assert ask(index, Query(filter=TagFilter(("Dog",), threshold=0))) == []
 
 
 def test_query_filter_that_matches_nothing_has_no_hits(sets: list[Opened]) -> None:
     nothing = TagFilter(("Dog", "Rain", "Speech"), threshold=1)
     for _, index in sets:
-        assert index.query(Query(filter=nothing)) == []
-        assert index.query(Query(vectors=np.eye(1, 768, dtype=np.float32), filter=nothing)) == []
+        assert ask(index, Query(filter=nothing)) == []
+        assert ask(index, Query(vectors=np.eye(1, 768, dtype=np.float32), filter=nothing)) == []
 
 
 def test_query_k_beyond_all_rows_gives_each_once(sets: list[Opened]) -> None:
     stores, index = sets[2]
-    hits = index.query(Query(vectors=np.eye(1, 768, dtype=np.float32), k=10**6))
+    hits = ask(index, Query(vectors=np.eye(1, 768, dtype=np.float32), k=10**6))
     ids = [hit.window_id for hit in hits]
     assert len(ids) == index.num_windows == len(oracle.live_rows(*stores))
     assert len(set(ids)) == len(ids)
@@ -207,7 +224,7 @@ def test_query_many_equal_windows_come_by_window_id(tmp_path: Path) -> None:
     scene = np.tile(np.random.default_rng(0).normal(0, 1, 768), (300, 1)).astype(np.float32)
     store.add({f"r{number}": 30 for number in range(10)}, scene=scene)
     _, index = opened(store, max_segment_rows=70)
-    hits = index.query(Query(vectors=unit32(scene[0]), k=7))
+    hits = ask(index, Query(vectors=unit32(scene[0]), k=7))
     assert [hit.window_id for hit in hits] == sorted(w.window_id for w in store.windows)[:7]
     assert len({hit.score for hit in hits}) == 1
 
@@ -244,7 +261,7 @@ def test_query_grouped_over_two_stores_misses_none_of_either(tmp_path: Path) -> 
 
 
 def index_of(one: Opened, query: Query, name: str) -> int:
-    return [hit.recording_id for hit in one[1].query(query)].index(recording_id(name))
+    return [hit.recording_id for hit in ask(one[1], query)].index(recording_id(name))
 
 
 def test_query_same_recording_in_two_stores_comes_once_with_all_its_paths(tmp_path: Path) -> None:
@@ -257,7 +274,7 @@ def test_query_same_recording_in_two_stores_comes_once_with_all_its_paths(tmp_pa
     stores[1].add_rows([stores[1].row("a copy.wav", recording_id("shared"))])
     _, index = opened(*stores)
     query = Query(vectors=unit32(stores[0].scene[0]), k=20)
-    hits = [hit for hit in index.query(query) if hit.recording_id == recording_id("shared")]
+    hits = [hit for hit in ask(index, query) if hit.recording_id == recording_id("shared")]
     assert len(hits) == 3
     for hit in hits:
         assert hit.paths == (
@@ -281,15 +298,15 @@ def test_query_min_score_stops_looking_where_it_is_reached(
 
     monkeypatch.setattr(VectorIndex, "search", counting)
     vectors = unit32(np.random.default_rng(99).normal(0, 1, 768))
-    assert index.query(Query(vectors=vectors, k=5, min_score=0.99)) == []
+    assert ask(index, Query(vectors=vectors, k=5, min_score=0.99)) == []
     assert asked == [5]
 
 
 def test_query_score_at_min_score_is_a_hit(sets: list[Opened]) -> None:
     stores, index = sets[1]
     vectors = unit32(stores[0].scene[0] + stores[0].scene[1])
-    best = index.query(Query(vectors=vectors, k=1))[0].score
-    again = index.query(Query(vectors=vectors, k=10, min_score=best))
+    best = ask(index, Query(vectors=vectors, k=1))[0].score
+    again = ask(index, Query(vectors=vectors, k=10, min_score=best))
     assert [hit.score for hit in again] == [best]
 
 
@@ -299,7 +316,7 @@ def test_query_score_at_min_score_is_a_hit(sets: list[Opened]) -> None:
 def test_hit_says_where_and_what(sets: list[Opened]) -> None:
     [store], index = sets[2]
     rows = {window.window_id: at for at, window in enumerate(store.windows)}
-    for hit in index.query(Query(vectors=unit32(store.scene[0]), k=200)):
+    for hit in ask(index, Query(vectors=unit32(store.scene[0]), k=200)):
         at = rows[hit.window_id]
         window, tags = store.windows[at], store.tags[at].astype(float)
         assert hit.recording_id == window.recording_id
@@ -324,7 +341,7 @@ def test_hit_of_a_library_that_is_not_known_here_keeps_its_path_below_its_id(
     store.add({"a": 1})
     build(store.store)
     (store.store.path / "libraries.json").unlink()
-    [hit] = SoundIndex.open(store.store.path).query(Query(filter=TagFilter(("Dog",), threshold=0)))
+    [hit] = ask(SoundIndex.open(store.store.path), Query(filter=TagFilter(("Dog",), threshold=0)))
     assert hit.paths == (Path(f"(library {store.library_id})/a.wav"),)
 
 
@@ -334,13 +351,13 @@ def test_hit_of_an_odd_file_name_opens_that_file(tmp_path: Path) -> None:
     store.rename("a.wav", r"caf\xe9\x5c.wav")  # as stored: a Latin-1 byte and a backslash
     Path(tmp_path, b"caf\xe9\\.wav".decode("utf-8", "surrogateescape")).write_text("here")
     _, index = opened(store)
-    [hit] = index.query(Query(filter=TagFilter(("Dog",), threshold=0)))
+    [hit] = ask(index, Query(filter=TagFilter(("Dog",), threshold=0)))
     assert hit.paths[0].read_text() == "here"
 
 
 def test_query_by_tag_is_ordered_by_probability(sets: list[Opened]) -> None:
     [store], index = sets[2]
-    hits = index.query(Query(filter=TagFilter(("Ukulele",), threshold=0), k=1000))
+    hits = ask(index, Query(filter=TagFilter(("Ukulele",), threshold=0), k=1000))
     animal = oracle.probability(np.array(store.tags), "Ukulele").astype(float)
     by_id = {window.window_id: value for window, value in zip(store.windows, animal, strict=True)}
     assert [hit.score for hit in hits] == [by_id[hit.window_id] for hit in hits]
@@ -354,29 +371,97 @@ VECTORS = np.eye(1, 768, dtype=np.float32)
 
 
 @pytest.mark.parametrize(
-    ("fields", "message"),
+    ("terms", "message"),
     [
-        ({"vectors": VECTORS, "k": 0}, "k must be at least 1"),
-        ({"vectors": VECTORS, "k": -3}, "k must be at least 1"),
-        ({}, "nothing to look for"),
-        ({"filter": TagFilter()}, "nothing to look for"),
-        ({"vectors": VECTORS[:0]}, "nothing to look for"),
-        ({"vectors": VECTORS[:0], "filter": TagFilter(("Dog",))}, "nothing to look for"),
-        ({"vectors": VECTORS[0]}, "shape"),
-        ({"vectors": VECTORS[:, :767]}, "shape"),
-        ({"vectors": VECTORS * np.nan}, "finite"),
-        ({"vectors": VECTORS + np.inf}, "finite"),
-        ({"vectors": 2 * VECTORS}, "length 1"),
+        ({"k": 0}, "k must be at least 1, got 0"),
+        ({"k": -3}, "k must be at least 1, got -3"),
+        ({"k": 2.5}, "k is a whole number, got 2.5"),
+        ({"k": "5"}, "k is a whole number, got '5'"),
+        ({"k": None}, "k is a whole number, got None"),
+        ({"tags": 5}, "tags is a name or several names, got 5"),
+        ({"not_tags": [b"Dog"]}, r"not_tags is a name or several names, got \[b'Dog'\]"),
+        ({"threshold": 1.5}, "a probability from 0 to 1, got 1.5"),
+        ({"threshold": float("nan")}, "a probability from 0 to 1, got nan"),
+        ({"threshold": "loud"}, "threshold is a number, got 'loud'"),
+        ({"min_score": float("nan")}, "the least score is a number, got nan"),
+        ({"min_score": "0.5"}, "the least score is a number, got '0.5'"),
+        ({"diverse": 1.1}, "diversity is a number from 0 to 1, got 1.1"),
+        ({"diverse": "very"}, "diverse is a number, got 'very'"),
+        ({"diverse": True, "k": 1001}, "at most 1,000 hits, got k = 1001"),
+        ({"group_by": "folder"}, "grouped by 'file', got 'folder'"),
+        ({"where": 5}, "where is an expression, as text, got 5"),
+        ({"metadata": 5}, "metadata is a path, got 5"),
+        ({"metadata": "sheet.csv"}, "nothing is asked of sheet.csv"),
     ],
 )
-def test_query_that_cannot_be_asked_is_an_error(fields: dict[str, Any], message: str) -> None:
+def test_terms_that_cannot_be_are_errors(terms: dict[str, Any], message: str) -> None:
     with pytest.raises(QueryError, match=message):
-        Query(**fields)
+        Terms(**terms)
+
+
+def test_terms_take_one_tag_for_several_and_text_for_a_path() -> None:
+    terms = Terms(tags="Dog", any_tags=["Cat"], metadata="sheet.csv", where="a = 1")
+    assert (terms.tags, terms.any_tags, terms.metadata) == (("Dog",), ("Cat",), Path("sheet.csv"))
+    assert Terms(diverse=True).diversity == 0.3
+    assert Terms().diversity == 0
+
+
+@pytest.mark.parametrize(
+    ("vectors", "message"),
+    [
+        (VECTORS[:0], "shape"),
+        (VECTORS[:, :767], "shape"),
+        (VECTORS[None], "shape"),
+        (VECTORS * np.nan, "finite"),
+        (VECTORS + np.inf, "finite"),
+        (np.array(["a"] * 768), "are numbers"),
+    ],
+)
+def test_vectors_that_are_none_are_errors(sets: list[Opened], vectors: Array, message: str) -> None:
+    with pytest.raises(QueryError, match=message):
+        make_question([vectors], sets[1][1], embed)
+
+
+def embed(_: Path) -> Any:
+    raise AssertionError("no file asks")
+
+
+def test_vectors_of_any_length_ask_as_those_of_length_1(sets: list[Opened]) -> None:
+    _, index = sets[2]
+    raw = 7.5 * np.random.default_rng(3).normal(0, 1, 768)
+    asked = [make_question([one], index, embed) for one in (raw, raw[None], unit32(raw)[0])]
+    for question in asked:
+        assert question.vectors is not None
+        assert np.abs(question.vectors - unit(raw)).max() < 1e-7
+
+
+@pytest.mark.parametrize("query", [3.5, None, ["a.wav"], {"a"}, True])
+def test_what_is_neither_file_nor_window_nor_vector_is_an_error(
+    sets: list[Opened], query: Any
+) -> None:
+    with pytest.raises(QueryError, match=f"or vectors, got {re.escape(repr(query))}"):
+        make_question([query], sets[1][1], embed)
+
+
+def test_query_for_nothing_is_an_error(sets: list[Opened]) -> None:
+    _, index = sets[1]
+    for query in (Query(), Query(filter=TagFilter())):
+        with pytest.raises(QueryError, match="nothing to look for"):
+            ask(index, query)
+    scope = Scope.of(Terms(tags="Dog"), index.opened)
+    with pytest.raises(QueryError, match="nothing to look for"):  # one of many
+        find(index, [Question(VECTORS), Question()], scope)
+
+
+def test_find_without_questions_finds_nothing(sets: list[Opened]) -> None:
+    _, index = sets[1]
+    found = find(index, [], Scope.of(Terms(), index.opened))
+    assert (found.num_questions, len(found.rows), index.hits(found)) == (0, 0, [])
 
 
 def test_query_unknown_tag_is_an_error(sets: list[Opened]) -> None:
     with pytest.raises(UnknownTagError):
-        sets[1][1].query(Query(filter=TagFilter(("Dogg",))))
+        ask(sets[1][1], Query(filter=TagFilter(("Dogg",))))
 
 
 # --- window ids ----------------------------------------------------------------------------------
@@ -385,14 +470,14 @@ def test_query_unknown_tag_is_an_error(sets: list[Opened]) -> None:
 def test_windows_of_ids_are_their_vectors(sets: list[Opened]) -> None:
     stores, index = sets[4]
     chosen = [stores[1].windows[20], stores[0].windows[3], stores[1].windows[20]]
-    vectors, windows = index.windows(window.window_id for window in chosen)
+    vectors, windows = index.windows_of(window.window_id for window in chosen)
     assert windows == chosen
     scenes = [stores[1].scene[20], stores[0].scene[3], stores[1].scene[20]]
     assert np.abs(vectors - unit(np.array(scenes))).max() < 1e-7
 
 
 def test_windows_of_no_ids_are_none(sets: list[Opened]) -> None:
-    vectors, windows = sets[0][1].windows([])
+    vectors, windows = sets[0][1].windows_of([])
     assert vectors.shape == (0, 768)
     assert windows == []
 
@@ -401,14 +486,14 @@ def test_windows_of_no_ids_are_none(sets: list[Opened]) -> None:
 def test_windows_of_an_unknown_id_is_an_error(sets: list[Opened], window_id: int) -> None:
     for _, index in sets:
         with pytest.raises(QueryError, match=f"no window {window_id} in"):
-            index.windows([window_id])
+            index.windows_of([window_id])
 
 
 def test_windows_of_a_dead_window_is_an_error(sets: list[Opened]) -> None:
     [store], index = sets[2]
     dead = next(one for one in store.windows if one.recording_id == recording_id("r3"))
     with pytest.raises(QueryError, match="no window"):
-        index.windows([dead.window_id])
+        index.windows_of([dead.window_id])
 
 
 # --- opening -------------------------------------------------------------------------------------
@@ -429,8 +514,9 @@ def test_open_without_store_or_index_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(StoreError, match="no store"):
         SoundIndex.open(tmp_path / "nowhere")
     store = make_store(tmp_path / "store")
-    with pytest.raises(StoreError, match="soundalike build"):
+    with pytest.raises(StoreError, match="has no index yet") as raised:
         SoundIndex.open(store.store.path)
+    assert (raised.value.about, raised.value.value) == ("build", store.store.path)
 
 
 def test_num_new_parts_counts_what_the_index_does_not_hold(tmp_path: Path) -> None:
@@ -476,12 +562,12 @@ def test_index_holds_its_generation_while_others_are_built(tmp_path: Path) -> No
     fill(store, {"a": 4})
     _, index = opened(store)
     query = Query(vectors=unit32(store.scene[2]), k=10)
-    before = index.query(query)
+    before = ask(index, query)
     for number in range(2):
         store.remove(*list(store.paths))
         fill(store, {f"b{number}": 20})
         build(store.store)
-    assert index.query(query) == before
+    assert ask(index, query) == before
     assert len(before) == 4
     assert_answers(opened(store), query)
     assert dataclasses.astuple(before[0])[0] == pytest.approx(1, abs=1e-6)

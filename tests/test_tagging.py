@@ -16,7 +16,7 @@ from indexer.embedding.tagging import tag_file
 from indexer.errors import AudioError
 from indexer.model.checkpoint import load_checkpoint
 from indexer.model.known import KNOWN_CHECKPOINTS
-from indexer.tags import TagVocabulary, heard
+from indexer.tags import TagVocabulary, pick_heard
 from indexer.windows import Geometry
 
 UKULELE = SHARED_AUDIO / "f62-S-v2swA_200000_210000.wav"
@@ -57,13 +57,13 @@ def test_tag_file_that_is_no_audio_is_an_error(tmp_path: Path, tiny_extractor: E
 def test_heard_orders_by_probability_then_index_and_stops_at_the_threshold() -> None:
     tags = np.zeros(527, np.float16)
     tags[[74, 0, 500, 3]] = [0.5, 0.25, 0.5, np.nextafter(np.float16(0.25), np.float16(0))]
-    found = heard(tags, threshold=0.25)
+    found = pick_heard(tags, threshold=0.25)
     assert [(one.tag.index, one.probability) for one in found] == [(74, 0.5), (500, 0.5), (0, 0.25)]
     assert [one.tag.name for one in found] == [
         TagVocabulary.audioset().names[index] for index in (74, 500, 0)
     ]
-    assert [one.tag.index for one in heard(tags, threshold=0.0, top=2)] == [74, 500]
-    assert heard(tags, threshold=0.6) == []
+    assert [one.tag.index for one in pick_heard(tags, threshold=0.0, top=2)] == [74, 500]
+    assert pick_heard(tags, threshold=0.6) == []
 
 
 @pytest.mark.checkpoint

@@ -21,7 +21,7 @@ from indexer.embedding.whole import Model, Outputs, load_model
 from indexer.errors import AudioError, CheckpointError, QueryError, SoundalikeError
 from indexer.model.checkpoint import Checkpoint
 from indexer.model.convnext import ConvNeXt
-from indexer.tags import heard
+from indexer.tags import pick_heard
 from indexer.windows import Geometry
 
 Samples = npt.NDArray[np.float32]
@@ -162,7 +162,7 @@ def test_embed_file_is_what_a_native_store_has_and_not_a_padded_window(
         tags = model.embed_file(path).tags
         (native,) = tag_file(path, demo_extractor, geometry=Geometry(native=True), threshold=0.01)
         expected = {one.tag.name: one.probability for one in native.tags}
-        found = {one.tag.name: one.probability for one in heard(tags, threshold=0.01)}
+        found = {one.tag.name: one.probability for one in pick_heard(tags, threshold=0.01)}
         assert found == pytest.approx(expected, abs=1e-4)
         (window,) = tag_file(path, demo_extractor, threshold=0.01)
         padded = {one.tag.name: one.probability for one in window.tags}

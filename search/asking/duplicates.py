@@ -191,7 +191,8 @@ def _matches(
         return near_of(at, scores, np.where(is_match, rows, -1)), is_enough
 
     num_allowed = sum(int(np.count_nonzero(mask)) for mask in allowed)
-    for found in find_enough(look, len(block), _FIRST_ASKED, num_allowed):
+    num_asked = len(block) if num_allowed else 0
+    for found in find_enough(look, num_asked, _FIRST_ASKED, num_allowed):
         yield _Pairs(block[found.asked], found.rows)
 
 

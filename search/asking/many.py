@@ -25,7 +25,6 @@ from search.asking.sources import (
     find_sources,
 )
 from search.asking.tables import require_table, writing_table
-from search.asking.terms import Terms
 from search.filters.metadata import Coverage
 from search.generation.recordings import hex_ids
 from search.nearest.enough import block_size
@@ -74,7 +73,7 @@ def write_answers(
     index: SoundIndex,
     places: Sequence[Path],
     output: Path,
-    terms: Terms,
+    scope: Scope,
     *,
     embed: Callable[[Path], Clip],
     per: Per = "window",
@@ -88,7 +87,7 @@ def write_answers(
         index: The stores that are asked.
         places: What asks: audio files, folders of audio, and stores, those that are asked too.
         output: The table, see `SCHEMA`: .parquet, or .jsonl for JSON lines. It is whole or absent.
-        terms: What counts as a hit, and how many for each question.
+        scope: What counts as a hit in these stores, and how many for each question.
         embed: Listens to a file.
         per: Whether each window is a question, or each file or recording with all of its windows.
         listen: Hears how far this is, in windows of stores plus files.
@@ -101,11 +100,8 @@ def write_answers(
         LibraryError: If a folder has no audio in it.
         StoreError: If a store that asks is not there, or has no index yet.
         IdentityError: If one was computed in another way than those that are asked.
-        UnknownTagError: If the terms name a tag that cannot be filtered by.
-        ExpressionError: If the expression cannot be understood.
     """
     require_table(output)
-    scope = Scope.of(terms, index.opened)
     sources = find_sources(places, index.opened[0])
     num_done = 0
 
@@ -118,7 +114,7 @@ def write_answers(
         num_new_parts=index.num_new_parts(), failures=sources.failures, coverage=scope.coverage
     )
     with writing_table(output, SCHEMA) as write:
-        for asking in _blocks(sources, per, block_size(terms.num_candidates), embed, advance):
+        for asking in _blocks(sources, per, block_size(scope.terms.num_candidates), embed, advance):
             found = find(index, asking.questions, scope)
             write(_table(asking, index, found))
             report.num_queries += len(asking.questions)

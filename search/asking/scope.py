@@ -5,14 +5,54 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from time import perf_counter
-from typing import Self
+from typing import NamedTuple, Self
 
 from indexer.arrays import Mask
 from search.asking.opened import OpenedStore
 from search.asking.terms import Terms
 from search.filters.conditions import Where
 from search.filters.metadata import Coverage, Metadata
-from search.filters.tags import Condition, TagFilter
+from search.filters.tags import Condition, ResolvedFilter, TagFilter
+
+
+class Resolved(NamedTuple):
+    """Terms whose tags and expression are understood, whatever stores will be asked.
+
+    Attributes:
+        terms: What was asked for.
+        tags: The condition on tags; None if there is none.
+        where: The expression, with the metadata that it may name; None if there is none.
+    """
+
+    terms: Terms
+    tags: ResolvedFilter | None
+    where: Where | None
+
+
+def resolve(terms: Terms) -> Resolved:
+    """Understand terms: what is misspelt in them is found before anything is opened.
+
+    Raises:
+        UnknownTagError: If they name a tag that cannot be filtered by.
+        ExpressionError: If the expression cannot be understood.
+        QueryError: If the metadata cannot be read.
+    """
+    tags = TagFilter(
+        terms.tags,
+        terms.any_tags,
+        terms.not_tags,
+        terms.threshold,
+        descendants=terms.descendants,
+    )
+    where = None
+    if terms.where is not None:
+        where = Where.parse(
+            terms.where,
+            Metadata.read(terms.metadata) if terms.metadata else None,
+            threshold=terms.threshold,
+            descendants=terms.descendants,
+        )
+    return Resolved(terms, tags.resolve() if tags else None, where)
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,18 +75,23 @@ class Scope:
 
     @classmethod
     def of(cls, terms: Terms, stores: Sequence[OpenedStore]) -> Self:
-        """Resolve terms.
+        """Resolve terms, for some stores.
 
         Raises:
-            UnknownTagError: If they name a tag that cannot be filtered by.
-            ExpressionError: If the expression cannot be understood.
-            QueryError: If the metadata cannot be read, or is about other recordings.
+            What `resolve` and `over` do.
+        """
+        return cls.over(resolve(terms), stores)
+
+    @classmethod
+    def over(cls, resolved: Resolved, stores: Sequence[OpenedStore]) -> Self:
+        """Find the rows of some stores that may be hits.
+
+        Raises:
+            QueryError: If the metadata is about other recordings.
         """
         began = perf_counter()
-        tags = filter_of(terms)
-        resolved = tags.resolve()
-        where = _where_of(terms)
-        conditions = tuple(one.condition(resolved if tags else None, where) for one in stores)
+        terms, tags, where = resolved
+        conditions = tuple(one.condition(tags, where) for one in stores)
         allowed = tuple(
             one.allowed(condition) for one, condition in zip(stores, conditions, strict=True)
         )
@@ -59,23 +104,3 @@ class Scope:
     def is_filtered(self) -> bool:
         """Whether the terms leave anything out, so that they can be asked for by themselves."""
         return any(condition is not None for condition in self.conditions)
-
-
-def filter_of(terms: Terms) -> TagFilter:
-    """Return the condition on tags."""
-    return TagFilter(
-        terms.tags,
-        terms.any_tags,
-        terms.not_tags,
-        terms.threshold,
-        descendants=terms.descendants,
-    )
-
-
-def _where_of(terms: Terms) -> Where | None:
-    if terms.where is None:
-        return None
-    metadata = Metadata.read(terms.metadata) if terms.metadata else None
-    return Where.parse(
-        terms.where, metadata, threshold=terms.threshold, descendants=terms.descendants
-    )

@@ -13,7 +13,7 @@ from indexer.arrays import Float32, Integers
 from indexer.errors import QueryError
 from indexer.store.reader import Store
 from indexer.store.schema import Identity
-from indexer.tags import heard
+from indexer.tags import pick_heard
 from indexer.windows import Window
 from search.asking.answers import Found, Hit
 from search.asking.opened import OpenedStore
@@ -140,7 +140,7 @@ class SoundIndex(Rows):
                 paths=self.paths(window.recording_id),
                 start_s=window.start_s,
                 end_s=window.end_s,
-                tags=tuple(heard(tags[at], threshold=MIN_TOP_PROBABILITY, top=NUM_TOP_TAGS)),
+                tags=tuple(pick_heard(tags[at], threshold=MIN_TOP_PROBABILITY, top=NUM_TOP_TAGS)),
             )
             answers[asked].append(hit)
         return answers

@@ -1,4 +1,4 @@
-"""Questions as people put them: audio files, window ids, tags, and what is wrong with them."""
+"""`soundalike.open`: questions as people put them, and what is wrong with them."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ import torch
 from oracle import unit
 from synthetic import make_store, recording_id, write_tone
 
+import soundalike
 from indexer.embedding.extractor import Extractor
 from indexer.errors import IdentityError, QueryError, StoreError, UnknownTagError
 from indexer.model.checkpoint import Checkpoint
@@ -25,10 +26,8 @@ from indexer.run.extract import ExtractConfig, extract
 from indexer.store.creation import create_store
 from indexer.store.reader import Store
 from indexer.windows import WINDOW_SAMPLES, Geometry
-from search.asking.ask import Answer, Question, ask, split_stores
-from search.asking.query import SoundIndex
-from search.filters.tags import TagFilter
 from search.upkeep.build import build
+from soundalike.answer import Answer
 
 #: Seconds of each file of the library: 1, 2, 1 and 3 windows.
 LENGTHS = {"low": 4.0, "middle": 15.0, "high": 10.0, "long": 25.0}
@@ -45,9 +44,8 @@ class Embedded:
 
     def window_of(self, name: str, number: int = 0) -> int:
         """Window id, from the answer to a question about everything."""
-        index = SoundIndex.open(self.store)
-        hits = ask([self.store], Question(filter=TagFilter(("Dog",), threshold=0), k=100)).hits
-        assert len(hits) == index.num_windows
+        hits = soundalike.open(self.store).search(tags="Dog", threshold=0, k=100)
+        assert len(hits) == 7
         return next(
             hit.window_id
             for hit in hits
@@ -97,9 +95,8 @@ def loaded(monkeypatch: pytest.MonkeyPatch, tiny_checkpoint: Checkpoint) -> list
     return names
 
 
-def asked(embedded: Embedded, *queries: str | Path, **fields: Any) -> Answer:
-    question = Question(queries=tuple(map(str, queries)), **fields)
-    return ask([embedded.store], question, device="cpu")
+def asked(embedded: Embedded, *queries: Any, **terms: Any) -> Answer:
+    return soundalike.open(embedded.store, device="cpu").search(*queries, **terms)
 
 
 # --- audio files ---------------------------------------------------------------------------------
@@ -149,11 +146,11 @@ def test_ask_span_of_a_file_equals_that_span_alone(embedded: Embedded, tmp_path:
     joined, alone = tmp_path / "joined.wav", tmp_path / "alone.wav"
     soundfile.write(joined, np.concatenate([low, high]), 32_000)
     soundfile.write(alone, high[32_000:96_000], 32_000)
-    span = asked(embedded, joined, start_s=5.0, duration_s=2.0, k=100).hits
+    span = asked(embedded, joined, start=5.0, duration=2.0, k=100).hits
     whole = asked(embedded, alone, k=100).hits
     assert [hit.window_id for hit in span] == [hit.window_id for hit in whole]
     assert [hit.score for hit in span] == pytest.approx([hit.score for hit in whole], abs=1e-6)
-    rest = asked(embedded, joined, start_s=4.0, include_self=True, k=1).hits[0]
+    rest = asked(embedded, joined, start=4.0, include_self=True, k=1).hits[0]
     assert (rest.paths[0].stem, rest.score) == ("high", pytest.approx(1, abs=1e-5))
 
 
@@ -174,17 +171,7 @@ def test_ask_file_with_filter_grouping_and_min_score(embedded: Embedded, tmp_pat
     assert grouped[0] == everything[0]
     least = everything[3].score
     assert asked(embedded, clip, k=100, min_score=least).hits == everything[:4]
-    nothing = TagFilter(("Dog",), threshold=1.0)
-    assert asked(embedded, clip, filter=nothing).hits == []
-
-
-def test_ask_file_whose_name_is_a_number_is_a_file(
-    embedded: Embedded, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    shutil.copy(embedded.library / "low.wav", "12345")
-    [hit, *_] = asked(embedded, "12345", include_self=True).hits
-    assert hit.paths[0].stem == "low"
+    assert asked(embedded, clip, tags="Dog", threshold=1.0).hits == ()
 
 
 def test_ask_with_another_checkpoint_is_an_error_that_names_it(
@@ -194,14 +181,14 @@ def test_ask_with_another_checkpoint_is_an_error_that_names_it(
     build(other.store)
     clip = write_tone(tmp_path / "clip.wav", 1.0)
     with pytest.raises(IdentityError, match=r"weights.*test"):
-        ask([other.store.path], Question(queries=(str(clip),)), device="cpu")
+        soundalike.open(other.store.path, device="cpu").search(clip)
 
 
 def test_ask_names_the_checkpoint_that_is_given(
     embedded: Embedded, tmp_path: Path, loaded: list[str]
 ) -> None:
     clip = write_tone(tmp_path / "clip.wav", 1.0)
-    ask([embedded.store], Question(queries=(str(clip),)), checkpoint="mine.pth", device="cpu")
+    soundalike.open(embedded.store, checkpoint="mine.pth", device="cpu").search(str(clip))
     assert loaded == ["mine.pth"]
 
 
@@ -249,7 +236,7 @@ def test_ask_name_that_no_file_can_have_is_an_error(embedded: Embedded, name: st
 
 def test_ask_beyond_the_end_of_the_file_is_an_error(embedded: Embedded) -> None:
     with pytest.raises(QueryError, match="no audio at 100 s"):
-        asked(embedded, embedded.library / "low.wav", start_s=100.0)
+        asked(embedded, embedded.library / "low.wav", start=100.0)
 
 
 @pytest.mark.parametrize(
@@ -269,15 +256,14 @@ def test_ask_span_that_cannot_be_is_an_error(
     embedded: Embedded, span: tuple[float, float | None]
 ) -> None:
     with pytest.raises(QueryError):
-        asked(embedded, embedded.library / "low.wav", start_s=span[0], duration_s=span[1])
+        asked(embedded, embedded.library / "low.wav", start=span[0], duration=span[1])
 
 
 def test_ask_misspelt_tag_is_an_error_before_anything_is_opened(
     tmp_path: Path, loaded: list[str]
 ) -> None:
-    question = Question(queries=("nothing.wav",), filter=TagFilter(("Dogg",)))
     with pytest.raises(UnknownTagError, match="did you mean 'Dog'"):
-        ask([tmp_path / "no store"], question)
+        soundalike.open(tmp_path / "no store").search("nothing.wav", tags="Dogg")
     assert loaded == []
 
 
@@ -288,19 +274,19 @@ def test_ask_nothing_is_an_error(embedded: Embedded) -> None:
 
 def test_ask_no_hits_wanted_is_an_error(embedded: Embedded) -> None:
     with pytest.raises(QueryError, match="at least 1"):
-        asked(embedded, filter=TagFilter(("Dog",)), k=0)
+        asked(embedded, tags="Dog", k=0)
 
 
 def test_ask_without_store_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(StoreError, match="no store"):
-        ask([tmp_path], Question(filter=TagFilter(("Dog",))))
+        soundalike.open(tmp_path).search(tags="Dog")
 
 
 # --- window ids and tags -------------------------------------------------------------------------
 
 
 def test_ask_window_id_gives_what_its_file_would(embedded: Embedded, loaded: list[str]) -> None:
-    by_id = asked(embedded, str(embedded.window_of("high")), k=100).hits
+    by_id = asked(embedded, embedded.window_of("high"), k=100).hits
     assert loaded == []
     by_file = asked(embedded, embedded.library / "high.wav", k=100).hits
     assert [hit.window_id for hit in by_id] == [hit.window_id for hit in by_file]
@@ -309,15 +295,13 @@ def test_ask_window_id_gives_what_its_file_would(embedded: Embedded, loaded: lis
 
 
 def test_ask_window_id_and_file_together_leaves_both_out(embedded: Embedded) -> None:
-    hits = asked(
-        embedded, str(embedded.window_of("long", 2)), embedded.library / "low.wav", k=100
-    ).hits
+    hits = asked(embedded, embedded.window_of("long", 2), embedded.library / "low.wav", k=100).hits
     assert {hit.paths[0].stem for hit in hits} == {"middle", "high"}
 
 
 def test_ask_unknown_window_id_is_an_error(embedded: Embedded) -> None:
     with pytest.raises(QueryError, match="no window 4711 in"):
-        asked(embedded, "4711")
+        asked(embedded, 4711)
 
 
 def test_ask_says_how_many_parts_the_index_does_not_hold(tmp_path: Path) -> None:
@@ -325,7 +309,7 @@ def test_ask_says_how_many_parts_the_index_does_not_hold(tmp_path: Path) -> None
     store.add({"a": 1})
     build(store.store)
     store.add({"b": 1})
-    answer = ask([store.store.path], Question(filter=TagFilter(("Dog",), threshold=0)))
+    answer = soundalike.open(store.store.path).search(tags="Dog", threshold=0)
     assert answer.num_new_parts == 1
     assert [hit.recording_id for hit in answer.hits] == [recording_id("a")]
 
@@ -336,13 +320,11 @@ def test_ask_by_window_id_or_tag_imports_no_torch(tmp_path: Path) -> None:
     build(store.store)
     code = f"""
 import sys
-from pathlib import Path
-from search.asking.ask import Question, ask
-from search.filters.tags import TagFilter
-store = Path({str(store.store.path)!r})
-tagged = ask([store], Question(filter=TagFilter(("Dog",), threshold=0)))
-alike = ask([store], Question(queries=({str(store.windows[0].window_id)!r},)))
-print(len(tagged.hits), len(alike.hits), "torch" in sys.modules)
+import soundalike
+sounds = soundalike.open({str(store.store.path)!r})
+tagged = sounds.search(tags="Dog", threshold=0)
+alike = sounds.search({store.windows[0].window_id})
+print(len(tagged), len(alike), "torch" in sys.modules)
 """
     result = subprocess.run(
         [sys.executable, "-c", code],
@@ -352,23 +334,3 @@ print(len(tagged.hits), len(alike.hits), "torch" in sys.modules)
         cwd=Path(__file__).parent.parent,
     )
     assert result.stdout.split() == ["4", "2", "False"], result.stderr
-
-
-# --- stores and queries on one line --------------------------------------------------------------
-
-
-def test_split_stores_takes_the_first_word_and_the_folders_after_it(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    for name in ("one", "two", "three"):
-        Path(name).mkdir()
-    Path("clip.wav").touch()
-    one, two = Path("one"), Path("two")
-    assert split_stores(["one"]) == ([one], ())
-    assert split_stores(["one", "two"]) == ([one, two], ())
-    assert split_stores(["one", "clip.wav"]) == ([one], ("clip.wav",))
-    assert split_stores(["one", "two", "123", "clip.wav"]) == ([one, two], ("123", "clip.wav"))
-    assert split_stores(["one", "clip.wav", "three"]) == ([one], ("clip.wav", "three"))
-    assert split_stores(["not there", "two"]) == ([Path("not there"), two], ())
-    assert split_stores(["one", "x" * 300]) == ([one], ("x" * 300,))

@@ -82,14 +82,14 @@ def printable(text: str) -> str:
 
     Format characters (Unicode class Cf) are those that reorder or hide text, such as U+202E.
     """
-    return "".join(char if _is_plain(char) else _escaped(char) for char in text)
+    return "".join(char if _is_plain(char) else _escape(char) for char in text)
 
 
 def _is_plain(char: str) -> bool:
     return unicodedata.category(char) not in {"Cc", "Cf", "Cs", "Co", "Zl", "Zp"}
 
 
-def _escaped(char: str) -> str:
+def _escape(char: str) -> str:
     code = ord(char)
     if 0xDC80 <= code <= 0xDCFF:  # a byte that is not UTF-8, as Python holds it in a path
         return rf"\x{code - 0xDC00:02x}"

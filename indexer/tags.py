@@ -109,9 +109,9 @@ class TagVocabulary:
         )
 
         # Later keys win: an output's display name over the same name elsewhere in the ontology.
-        self._by_text = {_normalised(node.name): self._by_mid[node.mid] for node in ontology}
+        self._by_text = {_normalise(node.name): self._by_mid[node.mid] for node in ontology}
         for tag in self.tags:
-            self._by_text[_normalised(tag.name)] = tag
+            self._by_text[_normalise(tag.name)] = tag
             self._by_text[str(tag.index)] = tag
         for tag in self.nodes:
             self._by_text[tag.mid.casefold()] = tag
@@ -138,7 +138,7 @@ class TagVocabulary:
 
     def find(self, text: str) -> Tag | None:
         """Return the node that `resolve` does; None where that is an error."""
-        return self._by_text.get(_normalised(text))
+        return self._by_text.get(_normalise(text))
 
     def resolve(self, text: str) -> Tag:
         """Return the node that a person means.
@@ -157,7 +157,7 @@ class TagVocabulary:
         if tag is not None:
             return tag
         likely = self._likely(text)
-        question = f"did you mean {_listed(likely)}? " if likely else ""
+        question = f"did you mean {_in_words(likely)}? " if likely else ""
         raise UnknownTagError(f"unknown tag {text!r}; {question}{self._advice()}.", about="tags")
 
     def outputs(self, tag: Tag, descendants: bool = True) -> tuple[int, ...]:
@@ -185,7 +185,7 @@ class TagVocabulary:
             below = [self.tags[index].name for index in indices[:_MAX_PROPOSED]]
             raise UnknownTagError(
                 f"tag '{tag.name}' has no output of its own; count its descendants "
-                f"({len(indices)} outputs), or ask for one of them, such as {_listed(below)}."
+                f"({len(indices)} outputs), or ask for one of them, such as {_in_words(below)}."
             )
         return (tag.index,)
 
@@ -210,7 +210,7 @@ class TagVocabulary:
         if above:
             proposed.append(f"'{above[0].name}' above it")
         if beside:
-            proposed.append(f"{_listed(list(beside.values())[:_MAX_PROPOSED])} beside it")
+            proposed.append(f"{_in_words(list(beside.values())[:_MAX_PROPOSED])} beside it")
         if not proposed:
             return self._advice()
         return f"the nearest with one: {', or '.join(proposed)}"
@@ -251,7 +251,7 @@ def _reachable(start: str, steps: Mapping[str, Iterable[str]]) -> list[str]:
     return list(found)
 
 
-def _normalised(text: str) -> str:
+def _normalise(text: str) -> str:
     """Return a text without what a person gets differently: letter case, space, space at commas."""
     return re.sub(r"\s*,\s*", ", ", " ".join(text.split())).casefold()
 
@@ -290,7 +290,7 @@ def _words(text: str) -> list[str]:
     return list(dict.fromkeys(re.findall(r"\w+", text.casefold())))
 
 
-def _listed(names: Sequence[str]) -> str:
+def _in_words(names: Sequence[str]) -> str:
     """Return "'a', 'b' or 'c'"."""
     quoted = [f"'{name}'" for name in names]
     return " or ".join([", ".join(quoted[:-1]), quoted[-1]] if len(quoted) > 1 else quoted)
@@ -310,7 +310,7 @@ def reaches(probabilities: npt.NDArray[np.floating], threshold: float) -> npt.ND
     return reached
 
 
-def heard(
+def pick_heard(
     probabilities: npt.NDArray[np.floating], *, threshold: float, top: int | None = None
 ) -> list[HeardTag]:
     """Return the tags of one window that reach a threshold.

@@ -9,7 +9,7 @@ import torch
 
 from indexer.audio import open_audio
 from indexer.embedding.extractor import Extractor
-from indexer.tags import DEFAULT_THRESHOLD, HeardTag, heard
+from indexer.tags import DEFAULT_THRESHOLD, HeardTag, pick_heard
 from indexer.windows import SAMPLE_RATE_HZ, Geometry
 
 
@@ -60,7 +60,7 @@ def tag_file(
                 TaggedWindow(
                     start_s=cut.start_sample / SAMPLE_RATE_HZ,
                     end_s=(cut.start_sample + cut.num_samples) / SAMPLE_RATE_HZ,
-                    tags=tuple(heard(tags[0], threshold=threshold, top=top)),
+                    tags=tuple(pick_heard(tags[0], threshold=threshold, top=top)),
                     scene_shape=scene.shape[1:],
                     frames_shape=() if frames is None else frames.shape[1:],
                 )

@@ -196,7 +196,7 @@ def _tensors(loaded: object, num_bytes: int) -> Mapping[str, Tensor]:
         raise CheckpointError("it holds no state dict")
     wrong = [repr(name) for name, value in entries.items() if not _is_plain(name, value)]
     if wrong:
-        raise CheckpointError(f"these entries are not tensors of floats: {_listed(wrong)}")
+        raise CheckpointError(f"these entries are not tensors of floats: {_shorten(wrong)}")
     declared = sum(value.numel() * value.element_size() for value in entries.values())
     if declared > num_bytes:
         raise CheckpointError(f"it declares {declared} bytes of weights, but has {num_bytes}")
@@ -233,7 +233,7 @@ def _build(entries: Mapping[str, Tensor]) -> ConvNeXt:
             raise CheckpointError(f"it was trained on another front end: {name} differs")
     broken = [name for name, tensor in weights.items() if not bool(tensor.isfinite().all())]
     if broken:
-        raise CheckpointError(f"these weights are not finite: {_listed(broken)}")
+        raise CheckpointError(f"these weights are not finite: {_shorten(broken)}")
     counter = {"bn0.num_batches_tracked": torch.tensor(0)}
     model.load_state_dict({**weights, **counter}, strict=True, assign=True)
     return model.eval().requires_grad_(requires_grad=False)
@@ -268,12 +268,12 @@ def _check_fit(weights: Mapping[str, Tensor], model: ConvNeXt) -> None:
             if given.get(name, shape) != shape
         ],
     }
-    found = "; ".join(f"{kind}: {_listed(names)}" for kind, names in problems.items() if names)
+    found = "; ".join(f"{kind}: {_shorten(names)}" for kind, names in problems.items() if names)
     if found:
         raise CheckpointError(f"it is not a whole ConvNeXt of this family; {found}")
 
 
-def _listed(items: list[str], limit: int = 10) -> str:
+def _shorten(items: list[str], limit: int = 10) -> str:
     rest = f" and {len(items) - limit} more" if len(items) > limit else ""
     return ", ".join(items[:limit]) + rest
 

@@ -81,7 +81,7 @@ class Watch:
         self.beat(reader)
 
     def beat(self, reader: int) -> None:
-        """Note that a reader gets on."""
+        """Note that a reader makes progress."""
         self.beats[reader] = time.monotonic()
 
     def rest(self, reader: int) -> None:

@@ -90,25 +90,25 @@ class Ledger:
             for name, array in _arrays(batch, libraries).items():
                 rows[name] += array.data
 
-        def taken(name: str) -> Any:  # column by column: only one at a time is in memory twice
+        def take(name: str) -> Any:  # column by column: only one at a time is in memory twice
             return np.frombuffer(rows.pop(name), _DTYPES[name])
 
-        path_id = taken("path_id")
+        path_id = take("path_id")
         last = last_of_each(path_id).astype(np.int32)
         self.path_id: Integers = path_id[last]
         del path_id
         embedded = rows.pop("recording_id")
         ids = np.frombuffer(embedded, ID_DTYPE)
         self.recording_id: Ids = ids[last]
-        self.size: Integers = taken("size")[last]
-        self.mtime_ns: Integers = taken("mtime_ns")[last]
-        self.status: npt.NDArray[np.int8] = taken("status")[last]
+        self.size: Integers = take("size")[last]
+        self.mtime_ns: Integers = take("mtime_ns")[last]
+        self.status: npt.NDArray[np.int8] = take("status")[last]
         self.library_ids: tuple[str, ...] = tuple(sorted(libraries))
         numbers = np.array([self.library_ids.index(name) for name in libraries], np.int32)
-        self.library = numbers[taken("library")[last]]
+        self.library = numbers[take("library")[last]]
         del last
         # What was ever embedded takes the place of the ids of all rows.
-        ids[~taken("is_whole")] = _NO_ID
+        ids[~take("is_whole")] = _NO_ID
         del ids
         embedded += rows.pop("spans")
         known = _distinct(np.frombuffer(embedded, ID_DTYPE))
@@ -165,9 +165,9 @@ def _arrays(batch: pa.RecordBatch, libraries: dict[str, int]) -> dict[str, npt.N
         batch: The rows.
         libraries: library_id → its number; new ones are added.
     """
-    library, names = _encoded(batch["library_id"])
+    library, names = _encode(batch["library_id"])
     numbers = [libraries.setdefault(name, len(libraries)) for name in names]
-    said, words = _encoded(batch["status"])
+    said, words = _encode(batch["status"])
     status = np.array([STATUSES.index(word) for word in words], np.int8)[said]
     recording_id = ids_from_column(batch["recording_id"])
     start, length = (
@@ -190,7 +190,7 @@ def _arrays(batch: pa.RecordBatch, libraries: dict[str, int]) -> dict[str, npt.N
     }
 
 
-def _encoded(column: pa.Array) -> tuple[npt.NDArray[np.int32], list[Any]]:
+def _encode(column: pa.Array) -> tuple[npt.NDArray[np.int32], list[Any]]:
     """Return a column of few distinct values as positions in a list, and the list."""
     encoded = column.dictionary_encode()
     return encoded.indices.to_numpy(), encoded.dictionary.to_pylist()

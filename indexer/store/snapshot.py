@@ -178,7 +178,7 @@ class Snapshot:
                 value="pooled",
             )
         result: dict[int, Float16] = {}
-        for part, places, in_part in self._located(rows):
+        for part, places, in_part in self._locate(rows):
             result.update(zip(places, part.frames(in_part, self._frames), strict=True))
         ordered = [result[place] for place in range(len(result))]
         return [np.moveaxis(one, -1, 0) for one in ordered] if published_layout else ordered
@@ -191,11 +191,11 @@ class Snapshot:
 
     def _gather(self, rows: Integers, column: str, dtype: np.dtype[Any], width: int) -> Any:
         result = np.empty((len(rows), width), dtype)
-        for part, places, in_part in self._located(rows):
+        for part, places, in_part in self._locate(rows):
             result[places] = part.floats(column, in_part)
         return result
 
-    def _located(self, rows: Integers) -> Iterator[tuple[Part, Integers, Integers]]:
+    def _locate(self, rows: Integers) -> Iterator[tuple[Part, Integers, Integers]]:
         """Group rows by part: (part, their positions in `rows`, their rows in the part)."""
         rows = np.asarray(rows, np.int64)
         if np.any((rows < 0) | (rows >= len(self))):

@@ -150,7 +150,7 @@ class PartWriter:
                 if len(table):
                     self._write_rows(name, table)
             manifest = {
-                "files": {name: self._closed(name) for name in self._writers},
+                "files": {name: self._close(name) for name in self._writers},
                 "num_windows": self.num_windows,
                 "origin": asdict(self._origin),
                 "replaces": list(replaces),
@@ -165,7 +165,7 @@ class PartWriter:
             self._start_afresh()
         return Part.open(target)
 
-    def _closed(self, name: str) -> tuple[int, str]:
+    def _close(self, name: str) -> tuple[int, str]:
         """Finish one of the files, and return its size in bytes and its SHA-256."""
         path = self._folder / name
         self._writers[name].close()

@@ -17,7 +17,7 @@ from indexer.progress import Listen, Step, ignore
 from indexer.store.reader import Store
 from indexer.store.schema import EMBEDDING_DIM
 from indexer.store.snapshot import Snapshot
-from indexer.tags import DEFAULT_THRESHOLD, heard
+from indexer.tags import DEFAULT_THRESHOLD, pick_heard
 from indexer.windows import Window
 
 WindowsForm = Literal["csv", "jsonl", "npy"]
@@ -96,7 +96,7 @@ def _write_csv(path: Path, rows: Iterator[_Row], threshold: float) -> None:
 
 def _cells(row: _Row, threshold: float) -> list[object]:
     window = row.window
-    tags = heard(row.tags, threshold=threshold)
+    tags = pick_heard(row.tags, threshold=threshold)
     named = "; ".join(f"{one.tag.name} {one.probability:.3f}" for one in tags)
     path = row.paths[0] if row.paths else ""
     return [window.window_id, path, repr(window.start_s), repr(window.end_s), named]
@@ -112,7 +112,7 @@ def _write_jsonl(path: Path, rows: Iterator[_Row], threshold: float) -> None:
                 "end_s": row.window.end_s,
                 "tags": [
                     {"name": one.tag.name, "mid": one.tag.mid, "probability": one.probability}
-                    for one in heard(row.tags, threshold=threshold)
+                    for one in pick_heard(row.tags, threshold=threshold)
                 ],
                 "scene": [float(value) for value in row.scene],
             }

@@ -15,9 +15,9 @@ import matplotlib as mpl
 import numpy as np
 import torch
 
+import soundalike
 from indexer.audio import open_audio
 from indexer.model.checkpoint import load_checkpoint
-from search.asking.ask import Question, ask
 
 NUM_HITS = 5
 SHOWN_S = 4.0
@@ -38,8 +38,9 @@ def main(store: Path, query: Path, picture: Path) -> None:
     mpl.use("agg")
     from matplotlib import pyplot as plt  # noqa: PLC0415 - the backend comes first
 
-    own = ask([store], Question((str(query),), k=1, include_self=True)).hits[0]
-    hits = ask([store], Question((str(query),), k=NUM_HITS)).hits
+    sounds = soundalike.open(store)
+    (own,) = sounds.search(query, k=1, include_self=True)
+    hits = sounds.search(query, k=NUM_HITS)
     figure, axes = plt.subplots(1, NUM_HITS + 1, figsize=(13, 2.9), layout="constrained")
     for column, (axis, hit) in enumerate(zip(axes, [own, *hits], strict=True)):
         decibels = log_mel(hit.paths[0])

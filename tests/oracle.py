@@ -11,7 +11,7 @@ import numpy as np
 from synthetic import Synthetic
 
 from indexer.tags import TagVocabulary
-from search.asking.answers import Hit
+from search.asking.answers import Found, Hit
 from search.asking.find import Question, find
 from search.asking.scope import Scope
 from search.asking.sound_index import SoundIndex
@@ -59,10 +59,26 @@ class Query:
         )
 
 
-def ask(index: SoundIndex, query: Query) -> list[Hit]:
-    """What the index says, to be held against `answer`."""
+def find_one(index: SoundIndex, query: Query) -> Found:
+    """What the index finds, to be held against `answer`."""
+    return find(index, [query.question], Scope.of(query.terms, index.opened))
+
+
+def find_among_others(index: SoundIndex, query: Query) -> Found:
+    """What it finds if the question is one of three."""
+    other = Question(np.eye(1, 768, dtype=np.float32), frozenset({b"x" * 16}))
     scope = Scope.of(query.terms, index.opened)
-    return index.hits(find(index, [query.question], scope))[0]
+    found = find(index, [other, query.question, other], scope)
+    mine = found.asked == 1
+    assert found.ranks[mine].tolist() == list(range(1, int(mine.sum()) + 1))
+    return Found(
+        1, found.asked[mine] - 1, found.scores[mine], found.window_ids[mine], found.rows[mine]
+    )
+
+
+def ask(index: SoundIndex, query: Query) -> list[Hit]:
+    """The hits of what it finds."""
+    return index.hits(find_one(index, query))[0]
 
 
 class Row(NamedTuple):

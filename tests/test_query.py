@@ -12,7 +12,7 @@ import oracle
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from oracle import Array, Query, ask, unit
+from oracle import Array, Query, ask, find_among_others, unit
 from synthetic import ORIGIN, Synthetic, make_store, recording_id
 
 from indexer.errors import DamagedStoreError, IdentityError, QueryError, StoreError, UnknownTagError
@@ -107,12 +107,8 @@ def assert_answers(one: Opened, query: Query) -> None:
 
 
 def answer_among_others(index: SoundIndex, query: Query) -> list[tuple[float, int]]:
-    """The answer to a question that is asked together with others."""
-    other = Question(np.eye(1, 768, dtype=np.float32), frozenset({b"x" * 16}))
-    scope = Scope.of(query.terms, index.opened)
-    found = find(index, [other, query.question, other], scope)
-    assert [len(one) for one in (found.asked, found.scores, found.rows)] == [len(found.ranks)] * 3
-    return [(hit.score, hit.window_id) for hit in index.hits(found)[1]]
+    (hits,) = index.hits(find_among_others(index, query))
+    return [(hit.score, hit.window_id) for hit in hits]
 
 
 def vectors_for(rng: np.random.Generator, stores: list[Synthetic]) -> Array:

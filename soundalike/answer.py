@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, overload
 
 from indexer.errors import SoundalikeError
+from indexer.paths import as_path
 from search.asking.answers import Hit, Step
 from search.filters.metadata import Coverage
 
@@ -60,6 +63,19 @@ class Answer(Sequence[Hit]):
         from soundalike.show.notebook import hits_html  # noqa: PLC0415 - it imports decoders
 
         return hits_html(self.hits)
+
+    def copy_to(self, folder: str | os.PathLike[str]) -> tuple[list[Path], list[str]]:
+        """Write the audio of each hit into a folder, see `search.asking.collect.copy_spans`.
+
+        Returns:
+            The files written, and for each hit that could not be read a line that says why.
+
+        Raises:
+            QueryError: If the folder cannot be written.
+        """
+        from search.asking.collect import copy_spans  # noqa: PLC0415 - it imports decoders
+
+        return copy_spans(self.hits, as_path("a folder", folder))
 
     def to_pandas(self) -> pandas.DataFrame:
         """Return a table with a row for each hit: rank, score, path, start_s, end_s, ids and tags.

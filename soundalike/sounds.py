@@ -16,19 +16,14 @@ from indexer.progress import Listen, ignore
 from indexer.run.config import ExtractConfig, Settings
 from indexer.store.reader import Store
 from indexer.tags import DEFAULT_THRESHOLD, Tag, TagVocabulary
-from search.asking.duplicates import (
-    DEFAULT_MAX_MATCHES,
-    DEFAULT_MIN_SCORE,
-    Duplicates,
-    find_duplicates,
-)
+from search.asking.duplicates import Duplicates, find_duplicates
 from search.asking.find import find
 from search.asking.many import ManyReport, write_answers
 from search.asking.questions import Query, make_question
 from search.asking.scope import Scope, resolve
 from search.asking.sound_index import SoundIndex
 from search.asking.sources import Per
-from search.asking.terms import Terms
+from search.asking.terms import DuplicateTerms, Terms
 from search.nearest.structure import IndexConfig
 from search.upkeep.build import build
 from search.upkeep.overview import Overview, overview
@@ -211,38 +206,23 @@ class Sounds:
             Answer(tuple(hits), num_new, found.steps, scope.coverage) for hits in index.hits(found)
         ]
 
-    def duplicates(
-        self,
-        against: StorePath | None = None,
-        *,
-        min_score: float = DEFAULT_MIN_SCORE,
-        max_matches: int = DEFAULT_MAX_MATCHES,
-        exact: bool = False,
-    ) -> Duplicates:
+    def duplicates(self, against: StorePath | None = None, **terms: Any) -> Duplicates:
         """Find recordings that hold the same sound, see `find_duplicates`.
 
         Args:
             against: Another store: only what is in both counts then.
-            min_score: From which score on two windows match, above 0.
-            max_matches: A window that matches more others links nothing.
-            exact: Whether each window is compared with all others, however long it takes.
+            terms: From when on two windows match: the fields of `DuplicateTerms`.
 
         Raises:
             QueryError: If a number is out of range.
             StoreError: If a store is not there, or has no index yet.
             IdentityError: If the two were not computed the same way.
         """
+        taken = _take(DuplicateTerms, terms)
         self._require_one("duplicates are looked for in")
         opened = self._open_newest().opened[0]
-        other = opened.beside(as_path("a store", against)) if against is not None else None
-        return find_duplicates(
-            opened,
-            other,
-            min_score=min_score,
-            max_matches=max_matches,
-            exact=exact,
-            listen=self._listen,
-        )
+        other = None if against is None else opened.beside(as_path("a store", against))
+        return find_duplicates(opened, other, taken, self._listen)
 
     # --- listening -------------------------------------------------------------------------------
 
@@ -487,3 +467,4 @@ def _with_fields_of(method: Any, kind: type) -> None:
 
 _with_fields_of(Sounds.search, Terms)
 _with_fields_of(Sounds.search_many, Terms)
+_with_fields_of(Sounds.duplicates, DuplicateTerms)

@@ -30,12 +30,12 @@ from indexer.run.extract import ExtractConfig, extract
 from indexer.store.creation import create_store, library_at
 from indexer.windows import Geometry
 from search.asking.duplicates import (
-    DEFAULT_MIN_SCORE,
     Duplicates,
     Member,
     components,
     find_duplicates,
 )
+from search.asking.terms import DuplicateTerms
 from search.nearest.index import VectorIndex
 from search.upkeep.build import build
 from soundalike.cli.many import duplicates
@@ -400,7 +400,7 @@ def test_duplicates_find_other_encodings_and_nothing_else(library: Path) -> None
         ["cow.ogg", "same cow.bin.ogg"],
     ]
     for group in found.groups:
-        assert all(member.score >= DEFAULT_MIN_SCORE for member in group)
+        assert all(member.score >= DuplicateTerms().min_score for member in group)
         assert all(start == 0 for member in group for start, _ in member.spans)
 
 

@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+import base64
+import dataclasses
+import inspect
+import io
 import math
 import os
+import re
 import shutil
 import subprocess
 import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,19 +22,30 @@ import numpy as np
 import pytest
 import soundfile
 import torch
+from conftest import REPOSITORY
 from oracle import unit
+from PIL import Image
 from synthetic import make_store, recording_id, write_tone
 
 import soundalike
 from indexer.embedding.extractor import Extractor
-from indexer.errors import IdentityError, QueryError, StoreError, UnknownTagError
+from indexer.errors import (
+    IdentityError,
+    QueryError,
+    SoundalikeError,
+    StoreError,
+    UnknownTagError,
+)
 from indexer.model.checkpoint import Checkpoint
+from indexer.progress import News, Step
 from indexer.run.extract import ExtractConfig, extract
 from indexer.store.creation import create_store
 from indexer.store.reader import Store
 from indexer.windows import WINDOW_SAMPLES, Geometry
+from search.asking.opened import OpenedStore
 from search.upkeep.build import build
 from soundalike.answer import Answer
+from soundalike.show.notebook import spectrogram_png
 
 #: Seconds of each file of the library: 1, 2, 1 and 3 windows.
 LENGTHS = {"low": 4.0, "middle": 15.0, "high": 10.0, "long": 25.0}
@@ -334,3 +352,379 @@ print(len(tagged), len(alike), "torch" in sys.modules)
         cwd=Path(__file__).parent.parent,
     )
     assert result.stdout.split() == ["4", "2", "False"], result.stderr
+
+
+# --- what is kept open ---------------------------------------------------------------------------
+
+
+def test_second_question_loads_nothing(
+    embedded: Embedded, tmp_path: Path, loaded: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened: list[Path] = []
+    at = OpenedStore.at
+    monkeypatch.setattr(OpenedStore, "at", lambda path: opened.append(path) or at(path))
+    clip = write_tone(tmp_path / "clip.wav", 3.0, 650)
+    sounds = soundalike.open(embedded.store, device="cpu")
+    assert (loaded, opened) == ([], [])
+    first = sounds.search(clip)
+    assert (loaded, opened) == (["tiny"], [embedded.store])
+    assert sounds.search(clip).hits == first.hits
+    assert sounds.search_many([clip, clip])[1].hits == first.hits
+    sounds.search(first[0].window_id)
+    sounds.embed(clip)
+    sounds.tag(clip)
+    assert (loaded, opened) == (["tiny"], [embedded.store])
+
+
+def test_question_without_audio_loads_no_network(embedded: Embedded, loaded: list[str]) -> None:
+    sounds = soundalike.open(embedded.store)
+    hits = sounds.search(tags="Dog", threshold=0)
+    sounds.search(hits[0].window_id)
+    sounds.search_many([one.window_id for one in hits])
+    sounds.duplicates()
+    sounds.info()
+    sounds.rows()
+    assert loaded == []
+
+
+def test_newer_generation_answers_the_next_question(tmp_path: Path) -> None:
+    store = make_store(tmp_path / "store", frames="none")
+    store.add({"a": 2})
+    build(store.store)
+    sounds = soundalike.open(store.store.path)
+    assert len(sounds.search(tags="Dog", threshold=0)) == 2
+    store.add({"b": 3})
+    assert sounds.search(tags="Dog", threshold=0).num_new_parts == 1
+    sounds.build()
+    assert len(sounds.search(tags="Dog", threshold=0)) == 5
+    store.remove("a.wav")
+    build(store.store)  # somebody else's
+    answer = sounds.search(tags="Dog", threshold=0)
+    assert (len(answer), answer.num_new_parts) == (3, 0)
+
+
+def test_threads_get_the_answers_of_one_while_a_build_publishes(
+    embedded: Embedded,
+    tmp_path: Path,
+    tiny_checkpoint: Checkpoint,
+    loaded: list[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Every answer is that of one generation or of another; with one of them open, none fails."""
+    monkeypatch.setattr("indexer.run.prepare.load_checkpoint", lambda *_, **__: tiny_checkpoint)
+    path = tmp_path / "store"
+    shutil.copytree(embedded.store, path)
+    clips = [write_tone(tmp_path / f"{hz}.wav", 2.0, hz) for hz in (250, 900, 2500)]
+    questions: list[tuple[Any, dict[str, Any]]] = [
+        *((clip, {"k": 5}) for clip in clips),
+        (embedded.window_of("long"), {"include_self": True}),
+        (clips[0], {"where": "start < 10", "group_by": "file"}),
+    ]
+    sounds = soundalike.open(path, device="cpu")
+    serial = [[sounds.search(asked, **terms).hits for asked, terms in questions]]
+    is_over = threading.Event()
+    found: list[tuple[int, Any]] = []
+
+    def ask_on() -> None:
+        while not is_over.is_set():
+            for number, (asked, terms) in enumerate(questions):
+                found.append((number, sounds.search(asked, **terms).hits))
+
+    with ThreadPoolExecutor(4) as pool:
+        asking = [pool.submit(ask_on) for _ in range(4)]
+        try:
+            for hz in (300, 600, 1200):
+                write_tone(tmp_path / "more" / f"{hz}.wav", 4.0, hz)
+                with_more = soundalike.open(path, device="cpu")
+                with_more.index(tmp_path / "more", num_workers=0)
+                serial.append([with_more.search(a, **terms).hits for a, terms in questions])
+        finally:
+            is_over.set()
+        for one in asking:
+            one.result()
+    assert len(found) > 20
+    allowed = [[generation[number] for generation in serial] for number in range(len(questions))]
+    assert all(hits in allowed[number] for number, hits in found)
+    assert sounds.search(clips[0], k=5).hits == serial[-1][0]
+    assert loaded == ["tiny"]  # by four threads, once
+
+
+# --- what an answer is ---------------------------------------------------------------------------
+
+
+def test_answer_is_a_sequence_with_a_short_repr(embedded: Embedded) -> None:
+    answer = asked(embedded, embedded.library / "low.wav", k=5, include_self=True)
+    assert list(answer) == [answer[0], *answer[1:]] == list(answer.hits)
+    assert answer[0].path == embedded.library / "low.wav"
+    assert repr(answer).startswith("Answer(5 hits, 1.000 low.wav at 0.0 s, ")
+    assert repr(answer).endswith(", … 2 more)")
+    assert len(repr(answer)) < 200
+    assert repr(asked(embedded, tags="Dog", threshold=1)) == "Answer(0 hits)"
+
+
+def test_answer_to_pandas_has_a_row_for_each_hit(embedded: Embedded) -> None:
+    answer = asked(embedded, embedded.library / "low.wav", k=4)
+    table = answer.to_pandas()
+    assert table["rank"].tolist() == [1, 2, 3, 4]
+    for name in ("score", "start_s", "end_s", "window_id"):
+        assert table[name].tolist() == [getattr(hit, name) for hit in answer]
+    assert table["path"].tolist() == [str(hit.path) for hit in answer]
+    assert table["recording_id"].tolist() == [hit.recording_id.hex() for hit in answer]
+    assert table["tags"].tolist() == [[one.tag.name for one in hit.tags] for hit in answer]
+
+
+def test_answer_to_pandas_without_pandas_says_so(
+    embedded: Embedded, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "pandas", None)
+    with pytest.raises(SoundalikeError, match="needs pandas, which is not installed"):
+        asked(embedded, tags="Dog", threshold=0).to_pandas()
+
+
+def test_answer_in_a_notebook_shows_and_plays_each_hit(embedded: Embedded) -> None:
+    answer = asked(embedded, embedded.library / "long.wav", k=3)
+    page = answer._repr_html_()
+    pictures = re.findall(r'<img src="data:image/png;base64,([^"]+)"', page)
+    players = re.findall(r'src="data:audio/mpeg;base64,([^"]+)"', page)
+    assert len(re.findall(r'src="(?!data:)', page)) == 0  # nothing is fetched
+    assert len(pictures) == len(players) == len(answer) == 3
+    for hit, picture, player in zip(answer, pictures, players, strict=True):
+        assert Image.open(io.BytesIO(base64.b64decode(picture))).size == (320, 72)
+        samples, rate = soundfile.read(io.BytesIO(base64.b64decode(player)))
+        assert len(samples) / rate == pytest.approx(hit.end_s - hit.start_s, abs=0.1)
+        spectrum = np.abs(np.fft.rfft(samples))
+        loudest_hz = np.argmax(spectrum) * rate / len(samples)
+        assert loudest_hz == pytest.approx(PITCHES[hit.paths[0].stem], rel=0.02)
+        assert hit.paths[0].name in page
+
+
+def test_answer_in_a_notebook_says_where_the_audio_is_gone(tmp_path: Path) -> None:
+    store = make_store(tmp_path / "store", frames="none", root=tmp_path / "gone")
+    store.add({"<b>a": 1})
+    build(store.store)
+    page = soundalike.open(store.store.path).search(tags="Dog", threshold=0)._repr_html_()
+    assert "its audio cannot be played" in page
+    assert "&lt;b&gt;a.wav" in page
+    assert "<b>a.wav" not in page
+    assert "<img" not in page
+
+
+@pytest.mark.parametrize("hz", [200, 1000, 6000])
+def test_spectrogram_is_loudest_at_the_pitch(hz: int) -> None:
+    samples = np.sin(2 * np.pi * hz * np.arange(64_000) / 32_000).astype(np.float32)
+    samples[:32_000] = 0
+    pixels = np.asarray(Image.open(io.BytesIO(spectrogram_png(samples, 32_000))), float).sum(2)
+    assert pixels.shape == (72, 320)
+    row = 71 * (1 - np.log(hz / 60) / np.log(14_000 / 60))  # of an octave's steps, upwards
+    assert abs(int(pixels[:, 200:].mean(1).argmax()) - row) <= 1
+    assert pixels[:, :150].max() < pixels[:, 200:].max() / 2  # time goes to the right
+
+
+# --- everything else that a command does ---------------------------------------------------------
+
+
+def test_rows_are_all_live_windows_as_they_were_embedded(embedded: Embedded) -> None:
+    rows = soundalike.open(embedded.store).rows()
+    snapshot = Store.open(embedded.store).snapshot()
+    at = np.arange(len(snapshot))
+    assert (rows.scene == snapshot.scene(at)).all()
+    assert (rows.tags == snapshot.tags(at)).all()
+    assert rows.window_ids.tolist() == snapshot.windows.window_id.tolist()
+    assert (rows.end_s - rows.start_s).sum() == pytest.approx(sum(LENGTHS.values()))
+    twice = soundalike.open(embedded.store, embedded.store).rows()
+    assert (twice.scene == np.concatenate([rows.scene, rows.scene])).all()
+
+
+def test_embed_gives_what_the_store_has_of_the_file(embedded: Embedded) -> None:
+    sounds = soundalike.open(embedded.store, device="cpu")
+    clip = sounds.embed(embedded.library / "long.wav")
+    assert clip.scene == pytest.approx(embedded.scenes(embedded.library / "long.wav"), abs=1e-5)
+    assert clip.scene.shape == (3, 768)
+    assert clip.tags.shape == (3, 527)
+    assert clip.frames is not None
+    assert [one.shape for one in clip.frames] == [(31, 768)] * 3
+    assert [window.start_s for window in clip.windows] == [0, 10, 20]
+    alike = sounds.search(clip.scene, k=1)[0]  # as they are: any length will do
+    assert (alike.paths[0].stem, alike.score) == ("long", pytest.approx(1, abs=1e-5))
+    part = sounds.embed(embedded.library / "long.wav", start="0:10", end="0:13.5")
+    assert part.scene.shape == (1, 768)
+    assert (part.windows[0].start_s, part.windows[0].end_s) == (10, 13.5)
+
+
+def test_tags_are_counted_the_most_frequent_first(tmp_path: Path) -> None:
+    store = make_store(tmp_path / "store", frames="none")
+    tags = np.zeros((3, 527))
+    tags[:, 5], tags[:2, 9], tags[0, 0] = 0.9, 0.3, 0.2
+    store.add({"a": 3}, tags=tags)
+    counts = soundalike.open(store.store.path).tags()
+    assert [(one.tag.index, one.num_windows) for one in counts[:3]] == [(5, 3), (9, 2), (0, 0)]
+    assert len(counts) == 527
+    assert soundalike.open(store.store.path).tags(threshold=0.1)[2].num_windows == 1
+
+
+def test_search_many_equals_asking_one_by_one(embedded: Embedded, tmp_path: Path) -> None:
+    clips = [write_tone(tmp_path / f"{hz}.wav", 12.0, hz) for hz in (250, 2500)]
+    sounds = soundalike.open(embedded.store, device="cpu")
+    questions: list[Any] = [clips[0], embedded.window_of("high"), [*clips], np.ones(768)]
+    for terms in ({}, {"k": 2, "group_by": "file"}, {"tags": "Dog", "threshold": 0, "k": 100}):
+        together = sounds.search_many(questions, **terms)
+        for question, answer in zip(questions, together, strict=True):
+            several = question if isinstance(question, list) else [question]
+            assert answer.hits == sounds.search(*several, **terms).hits
+    assert sounds.search_many([]) == []
+
+
+def test_index_extract_build_compact_and_verify_are_the_commands(tmp_path: Path) -> None:
+    write_tone(tmp_path / "library" / "a.wav", 3.0, 400)
+    sounds = soundalike.open(tmp_path / "new.soundalike", checkpoint="demo", device="cpu")
+    report = sounds.extract(tmp_path / "library", num_workers=0, frames="none", exclude="*.mp3")
+    assert (report.num_windows, report.failures) == (1, [])
+    with pytest.raises(StoreError, match="no index"):
+        sounds.search(tags="Dog")
+    assert sounds.build().num_windows == 1
+    (tmp_path / "library" / "bad.wav").write_text("no")
+    report = sounds.index(str(tmp_path / "library"), num_workers=0)
+    assert len(report.failures) == 1
+    assert sounds.verify() == ([], None)
+    problems, deep = sounds.verify(deep=True, num_windows=5)
+    assert problems == []
+    assert deep is not None
+    assert deep.num_recomputed == 1
+    assert sounds.compact().num_parts_after == 1
+    assert sounds.info().num_windows == 1
+
+
+def test_listener_hears_of_long_work(tmp_path: Path) -> None:
+    write_tone(tmp_path / "library" / "a.wav", 3.0, 400)
+    heard: list[News] = []
+    sounds = soundalike.open(
+        tmp_path / "new.soundalike", checkpoint="demo", device="cpu", listen=heard.append
+    )
+    sounds.index(tmp_path / "library", num_workers=0)
+    sounds.verify()
+    steps = [one for one in heard if isinstance(one, Step)]
+    assert {"walking", "embedding", "indexing", "verifying"} <= {one.what for one in steps}
+    last = {one.what: one for one in steps}
+    assert (last["embedding"].done, last["embedding"].total) == (1, 1)
+    assert last["embedding"].audio_s == pytest.approx(3)
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda s: s.search(tag="Dog"), "there is no 'tag' here; there are k, tags,"),
+        (lambda s: s.index("x", hop=5), "there is no 'hop' here; there are"),
+        (lambda s: s.duplicates(score=1), "there is no 'score' here; there are min_score,"),
+        (lambda s: s.search(start="1:2:3:4", tags="Dog"), "a time is in seconds, or as in '31:10'"),
+        (lambda s: s.search(start=5, end=3, tags="Dog"), "a span ends after its start"),
+        (lambda s: s.search(end=5, duration=3, tags="Dog"), "an end or a duration, not both"),
+        (lambda s: s.embed(5), "a file is a path, got 5"),
+        (lambda s: s.search_many(["x"], output=5), "the output is a path, got 5"),
+        (lambda s: s.duplicates(against=5), "a store is a path, got 5"),
+        (lambda s: s.index(None), "a library is a path, got None"),
+        (lambda s: s.index("x", include=5), "include is a name or several names, got 5"),
+        (lambda _: soundalike.open(5), "a store is a path, got 5"),
+        (lambda _: soundalike.open("x", checkpoint=5), "a checkpoint is a path, got 5"),
+    ],
+)
+def test_wrong_types_and_names_are_errors_that_say_what_is_wanted(
+    embedded: Embedded, call: Any, message: str
+) -> None:
+    with pytest.raises(QueryError, match=re.escape(message)):
+        call(soundalike.open(embedded.store, device="cpu"))
+
+
+def test_what_is_done_to_one_store_is_refused_for_several(embedded: Embedded) -> None:
+    sounds = soundalike.open(embedded.store, embedded.store)
+    for call in (sounds.info, sounds.verify, sounds.compact, sounds.duplicates):
+        with pytest.raises(SoundalikeError, match="one store, and 2 are open"):
+            call()
+    assert len(sounds.search(tags="Dog", threshold=0, k=100)) == 7  # each window once
+
+
+# --- where Python is written ---------------------------------------------------------------------
+
+LINES = """
+import soundalike
+
+sounds = soundalike.open("birds.soundalike", checkpoint="demo")
+sounds.index("birds")
+for hit in sounds.search("birds/crow.ogg", k=3, tags=["Bird"]):
+    print(f"{hit.score:.3f}  {hit.path.name}  {hit.start_s:.1f} s to {hit.end_s:.1f} s")
+"""
+
+
+@pytest.fixture(scope="module")
+def birds(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("birds")
+    shutil.copytree(REPOSITORY / "data" / "samples" / "birds", folder / "birds")
+    return folder
+
+
+@pytest.mark.parametrize("way", ["script", "standard input"])
+def test_front_door_works_from_a_script_and_from_standard_input(birds: Path, way: str) -> None:
+    shutil.rmtree(birds / "birds.soundalike", ignore_errors=True)
+    (birds / "lines.py").write_text(LINES)
+    result = subprocess.run(
+        [sys.executable, "lines.py" if way == "script" else "-"],
+        input=LINES,
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=birds,
+        env={**os.environ, "PYTHONPATH": str(REPOSITORY)},
+    )
+    assert result.returncode == 0, result.stderr
+    lines = result.stdout.splitlines()
+    assert len(lines) == 3
+    assert all(re.fullmatch(r"0\.\d{3}  \w+\.\w+  0\.0 s to \d\.\d s", line) for line in lines)
+
+
+def test_front_door_works_in_a_notebook(birds: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    nbformat = pytest.importorskip("nbformat", reason="notebooks are not installed")
+    nbclient = pytest.importorskip("nbclient", reason="notebooks are not installed")
+    shutil.rmtree(birds / "birds.soundalike", ignore_errors=True)
+    monkeypatch.setenv("PYTHONPATH", str(REPOSITORY))
+    cells = [LINES, 'sounds.search("birds/crow.ogg", k=2)']
+    notebook = nbformat.v4.new_notebook(cells=list(map(nbformat.v4.new_code_cell, cells)))
+    nbclient.NotebookClient(
+        notebook, timeout=120, kernel_name="python3", resources={"metadata": {"path": str(birds)}}
+    ).execute()
+    first, second = (cell.outputs for cell in notebook.cells)
+    printed = [one.text for one in first if one.output_type == "stream" and one.name == "stdout"]
+    assert len("".join(printed).splitlines()) == 3
+    (shown,) = (one.data for one in second if one.output_type == "execute_result")
+    assert shown["text/plain"].startswith("Answer(2 hits, ")
+    assert shown["text/html"].count("<audio controls") == 2
+
+
+def test_import_soundalike_imports_nothing_that_takes_long() -> None:
+    code = """
+import sys
+import soundalike
+heavy = {"numpy", "pyarrow", "torch", "faiss", "typer", "tqdm", "lark", "PIL", "pandas"}
+print(sorted(heavy & set(sys.modules)), sorted(soundalike.__all__) == dir(soundalike))
+print(soundalike.Terms(k=3).k, sorted(heavy & set(sys.modules)))
+"""
+    result = subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=REPOSITORY,
+    )
+    assert result.stdout.splitlines() == ["[] True", "3 []"], result.stderr
+
+
+def test_names_of_soundalike_are_all_there() -> None:
+    for name in soundalike.__all__:
+        assert getattr(soundalike, name) is not None
+    with pytest.raises(AttributeError, match="no attribute 'nothing'"):
+        soundalike.nothing  # noqa: B018
+
+
+def test_search_shows_the_terms_in_its_signature() -> None:
+    named = inspect.signature(soundalike.Sounds.search).parameters
+    assert {"queries", "start", "end", "duration"} < set(named)
+    for one in dataclasses.fields(soundalike.Terms):
+        assert named[one.name].default == one.default

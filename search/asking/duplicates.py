@@ -10,16 +10,12 @@ from typing import NamedTuple
 import numpy as np
 
 from indexer.arrays import Float32, Ids, Integers, Mask, id_bytes
-from indexer.errors import QueryError
 from indexer.progress import Listen, Step, ignore
 from indexer.windows import SAMPLE_RATE_HZ
 from search.asking.opened import OpenedStore
+from search.asking.terms import DuplicateTerms
 from search.nearest.enough import BLOCK_VECTORS, Near, find_enough, near_of
 
-#: From this score on, two windows are taken for the same sound: see docs/batch.md.
-DEFAULT_MIN_SCORE = 0.98
-#: A window that is the same as more than this many others says nothing: silence, as a rule.
-DEFAULT_MAX_MATCHES = 50
 #: Neighbours that each window is asked for at first.
 _FIRST_ASKED = 16
 #: Windows of a recording that are compared with those of another at a time.
@@ -103,37 +99,25 @@ class _Matched(NamedTuple):
 
 def find_duplicates(
     opened: OpenedStore,
-    against: OpenedStore | None = None,
-    *,
-    min_score: float = DEFAULT_MIN_SCORE,
-    max_matches: int = DEFAULT_MAX_MATCHES,
-    exact: bool = False,
+    against: OpenedStore | None,
+    terms: DuplicateTerms,
     listen: Listen = ignore,
 ) -> Duplicates:
     """Group the recordings that have the same sound in them.
 
-    Two windows of different recordings match if their cosine similarity is at least `min_score`.
-    A match links their recordings, and what is linked, directly or by others, is a group. Several
-    files with the same bytes are one recording, and a group as well.
+    Two windows of different recordings match if their score is high enough. A match links their
+    recordings, and what is linked, directly or by others, is a group. Several files with the same
+    bytes are one recording, and a group as well.
 
-    A window that matches more than `max_matches` others links nothing: silence, hum or a jingle
-    would make one group of everything.
+    A window that matches too many others links nothing: silence, hum or a jingle would make one
+    group of everything.
 
     Args:
         opened: A store.
         against: Another one, computed in the same way: only what is in both counts then.
-        min_score: Above 0, at most 1.
-        max_matches: At least 1.
-        exact: Whether each window is compared with all others, however long it takes.
+        terms: From when on two windows match.
         listen: Hears how many windows are compared.
-
-    Raises:
-        QueryError: If a number is out of range.
     """
-    if not 0 < min_score <= 1:
-        raise QueryError(f"the least score is above 0 and at most 1, got {min_score}")
-    if max_matches < 1:
-        raise QueryError(f"a window may match 1 other or more, got {max_matches}")
     other = against or opened
     ids = np.unique(np.concatenate([_listed(opened), _listed(other)]))
     left = _side(opened, ids)
@@ -141,10 +125,10 @@ def find_duplicates(
     found = [_Pairs(_NO_ROWS, _NO_ROWS)]
     for first in range(0, len(left.rows), BLOCK_VECTORS):
         block = left.rows[first : first + BLOCK_VECTORS]
-        found.extend(_matches(left, block, right, min_score, max_matches, exact=exact))
+        found.extend(_matches(left, block, right, terms))
         listen(Step("comparing", first + len(block), len(left.rows), "window"))
     pairs = _Pairs(*(np.concatenate(column) for column in zip(*found, strict=True)))
-    kept, num_common = _without_common(pairs, max_matches, is_one_store=left is right)
+    kept, num_common = _without_common(pairs, terms.max_matches, is_one_store=left is right)
     copies = np.flatnonzero(_is_copied(ids, opened, other if against else None))
     return Duplicates(_groups(ids, left, right, kept, copies), num_common)
 
@@ -173,10 +157,7 @@ def _matches(
     left: _Side,
     block: Integers,
     right: _Side,
-    min_score: float,
-    max_matches: int,
-    *,
-    exact: bool,
+    terms: DuplicateTerms,
 ) -> Iterator[_Pairs]:
     """Yield the matches of some rows of the left side: all of a row, or one more than allowed."""
     own = left.recordings[block]
@@ -184,10 +165,11 @@ def _matches(
     vectors = left.opened.generation.vectors(block)
 
     def look(at: Integers, k: int) -> tuple[Near, Mask]:
-        scores, rows = right.opened.index.search_many(vectors[at], k, allowed, exact=exact)
-        is_match = (scores >= min_score) & (right.recordings[rows] != own[at, None])
-        is_match &= np.cumsum(is_match, axis=1) <= max_matches + 1
-        is_enough = (scores[:, -1] < min_score) | (is_match.sum(1) > max_matches)
+        scores, rows = right.opened.index.search_many(vectors[at], k, allowed, exact=terms.exact)
+        is_match = (scores >= terms.min_score) & (right.recordings[rows] != own[at, None])
+        is_match &= np.cumsum(is_match, axis=1) <= terms.max_matches + 1
+        is_enough = scores[:, -1] < terms.min_score
+        is_enough |= is_match.sum(1) > terms.max_matches
         return near_of(at, scores, np.where(is_match, rows, -1)), is_enough
 
     num_allowed = sum(int(np.count_nonzero(mask)) for mask in allowed)

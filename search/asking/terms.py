@@ -143,3 +143,35 @@ class Terms:
         if not self.diversity:
             return self.k
         return max(_CANDIDATES_PER_HIT * self.k, _MIN_CANDIDATES)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DuplicateTerms:
+    """From when on two recordings are taken for the same sound: see docs/batch.md.
+
+    Attributes:
+        min_score: Two windows match if their cosine similarity is at least this, above 0.
+        max_matches: A window that matches more others links nothing: silence, as a rule.
+        exact: Whether each window is compared with all others, however long it takes.
+    """
+
+    min_score: float = field(
+        default=0.98, metadata={"help": "Windows match from this score on, above 0.", "unit": "S"}
+    )
+    max_matches: int = field(
+        default=50,
+        metadata={
+            "help": "Windows that match more others link nothing.",
+            "unit": "N",
+            "least": 1,
+        },
+    )
+    exact: bool = field(
+        default=False, metadata={"help": "Compare all windows, however long it takes."}
+    )
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.min_score, Real) or not 0 < self.min_score <= 1:
+            raise QueryError(f"the least score is above 0 and at most 1, got {self.min_score!r}")
+        if not isinstance(self.max_matches, Integral) or self.max_matches < 1:
+            raise QueryError(f"a window may match 1 other or more, got {self.max_matches!r}")

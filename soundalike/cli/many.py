@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from search.asking.terms import Terms
+from search.asking.terms import DuplicateTerms, Terms
 from soundalike.cli.bars import Bars
 from soundalike.cli.options import Given, Network, QuietOption, StoreArgument, takes
 from soundalike.cli.printing import say, say_what_is_missing
@@ -66,22 +66,15 @@ def batch(
     raise typer.Exit(3 if report.failures else 0)
 
 
+@takes(terms=(DuplicateTerms,))
 def duplicates(
     store: StoreArgument,
     against: Annotated[
         Path | None,
         typer.Option(metavar="STORE", help="Look only for what is in this other store as well."),
     ] = None,
-    min_score: Annotated[
-        float, typer.Option(metavar="S", help="Windows match from this score on, above 0.")
-    ] = 0.98,
-    max_matches: Annotated[
-        int,
-        typer.Option(metavar="N", min=1, help="Windows that match more others link nothing."),
-    ] = 50,
-    exact: Annotated[
-        bool, typer.Option("--exact", help="Compare all windows, however long it takes.")
-    ] = False,
+    *,
+    terms: Given,
     output: Annotated[
         Literal["table", "json", "csv"],
         typer.Option("--format", help="How to print the groups."),
@@ -102,17 +95,15 @@ def duplicates(
     from soundalike.show.groups import groups_csv, groups_json, groups_table
 
     with Bars(quiet=quiet) as bars:
-        found = soundalike.open(store, listen=bars).duplicates(
-            against, min_score=min_score, max_matches=max_matches, exact=exact
-        )
+        found = soundalike.open(store, listen=bars).duplicates(against, **terms)
     if output == "table" and not found.groups:
         say("no duplicates")
     else:
         shown = {"table": groups_table, "json": groups_json, "csv": groups_csv}
         typer.echo(shown[output](found.groups))
     if found.num_common and not quiet:
-        ignored = count(found.num_common, "window")
+        ignored, most = count(found.num_common, "window"), terms["max_matches"]
         say(
-            f"left out: {ignored} with more than {max_matches} matches each (silence, hum?); "
+            f"left out: {ignored} with more than {most} matches each (silence, hum?); "
             f"--max-matches N takes them in"
         )

@@ -86,7 +86,7 @@ def search(
         answer = sounds.search(*queries, start=start, end=end, duration=duration, **terms)
     _print_hits(answer.hits, output)
     _say_how(answer, explain=explain, quiet=quiet)
-    failures = _copy(answer.hits, copy_to, quiet=quiet) if copy_to else []
+    failures = _copy(answer, copy_to, quiet=quiet) if copy_to else []
     raise typer.Exit(3 if failures else 0)
 
 
@@ -144,10 +144,8 @@ def _say_how(answer: Answer, *, explain: bool, quiet: bool) -> None:
         say_what_is_missing(answer.coverage, answer.num_new_parts)
 
 
-def _copy(hits: Sequence[Hit], folder: Path, *, quiet: bool) -> list[str]:
-    from search.asking.collect import copy_spans
-
-    written, failures = copy_spans(hits, folder)
+def _copy(answer: Answer, folder: Path, *, quiet: bool) -> list[str]:
+    written, failures = answer.copy_to(folder)
     if not quiet:
         say(f"{count(len(written), 'span')} copied to {folder}")
     for failure in failures:

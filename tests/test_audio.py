@@ -13,6 +13,7 @@ import soundfile
 from audio_files import AAC, FOREVER_S, Make, append, encode, error, noise, span, whole, write
 
 from indexer.audio import AUDIO_EXTENSIONS, open_audio, read_span
+from indexer.audio.source import AudioInfo
 from indexer.errors import AudioError
 from indexer.windows import SAMPLE_RATE_HZ
 
@@ -54,8 +55,8 @@ def test_blocks_other_chunks_same_bits(tmp_path: Path, monkeypatch: pytest.Monke
         write(tmp_path / "a.ogg", noise(200_000, 2), 44_100),
     ]
     expected = [whole(path)[0] for path in paths]
-    for values in (1, 5000, 10**8):
-        monkeypatch.setattr("indexer.audio.source._CHUNK_VALUES", values)
+    for num_samples in (1, 2500, 10**8):
+        monkeypatch.setattr(AudioInfo, "chunk_samples", num_samples)
         for path, samples in zip(paths, expected, strict=True):
             np.testing.assert_array_equal(whole(path)[0], samples)
 

@@ -14,8 +14,8 @@ from pathlib import Path
 
 import numpy as np
 
+import soundalike
 from indexer.store.reader import Store
-from search.asking.query import Query, SoundIndex
 
 K = 10
 
@@ -23,16 +23,16 @@ K = 10
 def precision_by_class(path: Path) -> dict[str, float]:
     """Return class → mean precision at 10 over its recordings."""
     store = Store.open(path)
-    index = SoundIndex.open(path)
+    sounds = soundalike.open(path)
     files = store.latest_files(("path", "recording_id", "status")).to_pylist()
     label = {
         row["recording_id"]: row["path"].split("/")[0] for row in files if row["status"] == "ok"
     }
     precision: dict[str, list[float]] = defaultdict(list)
-    for window_id in store.snapshot().windows.window_id.tolist():
-        vectors, (window,) = index.windows([window_id])
-        hits = index.query(Query(vectors, k=K, exclude=frozenset({window.recording_id})))
-        own = label[window.recording_id]
+    windows = store.snapshot().windows
+    answers = sounds.search_many(windows.window_id.tolist(), k=K)
+    for number, hits in enumerate(answers):
+        own = label[windows.window(number).recording_id]
         precision[own].append(float(np.mean([label[hit.recording_id] == own for hit in hits])))
     return {name: float(np.mean(values)) for name, values in sorted(precision.items())}
 

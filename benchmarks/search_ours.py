@@ -24,9 +24,11 @@ from indexer.store.writer import PartWriter
 from indexer.tags import TagVocabulary
 from indexer.windows import WINDOW_SAMPLES, Window
 from search.asking.answers import Found
+from search.asking.find import Question, find
 from search.asking.opened import OpenedStore
-from search.asking.query import Query, SoundIndex
-from search.filters.tags import TagFilter
+from search.asking.scope import Scope
+from search.asking.sound_index import SoundIndex
+from search.asking.terms import Terms
 from search.upkeep.build import build
 
 _RECORDING_WINDOWS = 5
@@ -43,7 +45,7 @@ class Ours:
         self._folder = folder
         self._path = folder / "made-up.soundalike"
         self._data = data
-        self._filters = [_tag_filter(one) for one in FILTERS]
+        self._terms = [_terms(one) for one in FILTERS]
 
     def build(self) -> dict[str, float]:
         written = self._folder / "written.json"
@@ -78,7 +80,8 @@ class Ours:
         return [None]
 
     def query(self, vector: Array, number: int, effort: Any) -> Found:
-        return self._index.find(Query(vector[None], k=K, filter=self._filters[number]))
+        scope = Scope.of(self._terms[number], self._index.opened)
+        return find(self._index, [Question(vector[None])], scope)
 
     def rows(self, answer: Found) -> Array:
         """Return the library's rows of an answer; not timed, as only the benchmark asks."""
@@ -92,10 +95,10 @@ class Ours:
         self._vector_index.search_many(vectors, K)
 
 
-def _tag_filter(condition: Filter) -> TagFilter | None:
+def _terms(condition: Filter) -> Terms:
     names = list(TAGS)
-    named = [tuple(names[tag] for tag in tags) for tags in condition[1:]]
-    return TagFilter(*named, threshold=THRESHOLD) if condition.terms else None
+    all_of, any_of, none_of = (tuple(names[tag] for tag in tags) for tags in condition[1:])
+    return Terms(k=K, tags=all_of, any_tags=any_of, not_tags=none_of, threshold=THRESHOLD)
 
 
 def write_store(path: Path, data: Data) -> Array:

@@ -33,11 +33,10 @@ import numpy as np
 from store_content import Content, content_of, difference, leftovers
 from torture_work import NOBODY, PART_WINDOWS, count_file
 
+import soundalike
 from indexer.errors import SoundalikeError
 from indexer.paths import text_from_bytes
 from indexer.store.reader import Store
-from search.asking.query import Query, SoundIndex
-from search.filters.tags import TagFilter
 from search.upkeep.build import build
 from search.upkeep.verify import verify
 
@@ -218,12 +217,12 @@ class Torture:
         build(Store.open(store))
         own(store)
         wanted = len(self.content_now.windows)
-        everything = Query(k=wanted + 1000, filter=TagFilter(none_of=("Speech",), threshold=1.0))
+        everything = {"k": wanted + 1000, "not_tags": "Speech", "threshold": 1.0}
         answers, is_over = [], threading.Event()
 
         def ask() -> None:
             while not is_over.is_set():
-                answers.append(len(SoundIndex.open(store).query(everything)))
+                answers.append(len(soundalike.open(store).search(**everything)))
 
         thread = threading.Thread(target=ask)
         thread.start()
@@ -332,7 +331,7 @@ def flipped_is_found(store: Path, path: Path, bit: int) -> bool:
     flip(path, bit)
     try:
         with contextlib.suppress(SoundalikeError):  # anything else ends the torture
-            SoundIndex.open(store).query(Query(filter=TagFilter(all_of=("Music",), threshold=0.1)))
+            soundalike.open(store).search(tags="Music", threshold=0.1)
         try:
             return any(problem.path == path for problem in verify(store))
         except SoundalikeError as error:  # store.json itself

@@ -1,4 +1,4 @@
-"""The answer to a question: its hits, and how they were found."""
+"""What `Sounds` answers: hits and how they were found, counts of tags, what checking has shown."""
 
 from __future__ import annotations
 
@@ -6,15 +6,19 @@ import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, overload
+from typing import TYPE_CHECKING, Any, NamedTuple, overload
 
 from indexer.errors import SoundalikeError
 from indexer.paths import as_path
+from indexer.tags import Tag
 from search.asking.answers import Hit, Step
 from search.filters.metadata import Coverage
 
-if TYPE_CHECKING:
+if TYPE_CHECKING:  # torch takes seconds to import
     import pandas
+
+    from indexer.run.recompute import DeepReport
+    from indexer.store.verify import Problem
 
 #: Hits that the short form of an answer shows.
 _SHOWN = 3
@@ -106,3 +110,23 @@ class Answer(Sequence[Hit]):
             for rank, hit in enumerate(self.hits, start=1)
         ]
         return pandas.DataFrame(rows, columns=list(columns))
+
+
+class TagCount(NamedTuple):
+    """In how many windows a tag is heard."""
+
+    tag: Tag
+    num_windows: int
+
+
+class Verified(NamedTuple):
+    """What checking a store has shown.
+
+    Attributes:
+        problems: Everything that is not as it was written, or not what the audio gives.
+        deep: What embedding a sample of windows again has shown; None if that was not asked for, or
+            if something was wrong before.
+    """
+
+    problems: list[Problem]
+    deep: DeepReport | None

@@ -2,66 +2,42 @@
 
 from __future__ import annotations
 
-import inspect
 import os
-import threading
 from collections.abc import Iterable, Sequence
-from dataclasses import fields, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, overload
+from typing import TYPE_CHECKING, Any, overload
 
-from indexer.errors import QueryError, SoundalikeError
+from indexer.errors import SoundalikeError
 from indexer.paths import as_path
 from indexer.progress import Listen, ignore
 from indexer.run.config import ExtractConfig, Settings
 from indexer.store.reader import Store
-from indexer.tags import DEFAULT_THRESHOLD, Tag, TagVocabulary
+from indexer.tags import DEFAULT_THRESHOLD, TagVocabulary
 from search.asking.duplicates import Duplicates, find_duplicates
 from search.asking.find import find
 from search.asking.many import ManyReport, write_answers
 from search.asking.questions import Query, make_question
 from search.asking.scope import Scope, resolve
-from search.asking.sound_index import SoundIndex
 from search.asking.sources import Per
 from search.asking.terms import DuplicateTerms, Terms
 from search.nearest.structure import IndexConfig
 from search.upkeep.build import build
 from search.upkeep.overview import Overview, overview
-from soundalike.answer import Answer
+from soundalike.answer import Answer, TagCount, Verified
+from soundalike.arguments import show_fields, take_fields
+from soundalike.kept import Kept
 from soundalike.times import Time, span_of
 
 if TYPE_CHECKING:  # torch takes seconds to import; what is stored is asked without it
-    from indexer.embedding.extractor import Extractor
     from indexer.embedding.tagging import TaggedWindow
-    from indexer.run.recompute import DeepReport
     from indexer.run.report import ExtractReport
     from indexer.store.compaction import CompactReport
-    from indexer.store.verify import Problem
     from search.asking.embed import Clip
     from search.generation.segments import Generation
     from soundalike.arrays import StoredWindows
 
 StorePath = str | os.PathLike[str]
-
-
-class TagCount(NamedTuple):
-    """In how many windows a tag is heard."""
-
-    tag: Tag
-    num_windows: int
-
-
-class Verified(NamedTuple):
-    """What checking a store has shown.
-
-    Attributes:
-        problems: Everything that is not as it was written, or not what the audio gives.
-        deep: What embedding a sample of windows again has shown; None if that was not asked for, or
-            if something was wrong before.
-    """
-
-    problems: list[Problem]
-    deep: DeepReport | None
 
 
 def open(  # noqa: A001 - as the module's function: soundalike.open
@@ -95,18 +71,16 @@ class Sounds:
 
     The network is loaded with the first question that has audio in it, and kept. When a store has
     published another generation of its index, the next question is answered from that.
-
-    Attributes:
-        paths: Folders of the stores.
     """
 
     def __init__(self, paths: Sequence[Path], settings: Settings, listen: Listen) -> None:
         """See `open`."""
-        self.paths: tuple[Path, ...] = tuple(paths)
-        self._settings, self._listen = settings, listen
-        self._opening, self._loading = threading.Lock(), threading.Lock()
-        self._index: SoundIndex | None = None
-        self._extractor: Extractor | None = None
+        self._kept = Kept(paths, settings, listen)
+
+    @property
+    def paths(self) -> tuple[Path, ...]:
+        """Folders of the stores."""
+        return self._kept.paths
 
     def __repr__(self) -> str:
         return f"Sounds({', '.join(repr(str(path)) for path in self.paths)})"
@@ -139,10 +113,12 @@ class Sounds:
             ExpressionError: If the filter expression cannot be understood.
             CheckpointError: If a file asks, and the checkpoint is not there.
         """
-        resolved, span = resolve(_take(Terms, terms)), span_of(start, end, duration)
-        index = self._open_newest()
+        resolved, span = resolve(take_fields(Terms, terms)), span_of(start, end, duration)
+        index = self._kept.open_newest()
         scope = Scope.over(resolved, index.opened)
-        question = make_question(queries, index, lambda file: self._embed(index, file, *span))
+        question = make_question(
+            queries, index, lambda file: self._kept.embed(index.stores[0], file, *span)
+        )
         found = find(index, [question], scope)
         hits = tuple(index.hits(found)[0])
         return Answer(hits, index.num_new_parts(), found.steps, scope.coverage)
@@ -185,7 +161,7 @@ class Sounds:
         """
         if isinstance(questions, (str, os.PathLike)):
             questions = [questions]
-        resolved, index = resolve(_take(Terms, terms)), self._open_newest()
+        resolved, index = resolve(take_fields(Terms, terms)), self._kept.open_newest()
         scope = Scope.over(resolved, index.opened)
         if output is not None:
             return write_answers(
@@ -193,12 +169,14 @@ class Sounds:
                 [as_path("what asks", one) for one in questions],
                 as_path("the output", output),
                 scope,
-                embed=lambda file: self._embed(index, file),
+                embed=lambda file: self._kept.embed(index.stores[0], file),
                 per=per,
-                listen=self._listen,
+                listen=self._kept.listen,
             )
         each = [
-            make_question(_as_several(one), index, lambda file: self._embed(index, file))
+            make_question(
+                _as_several(one), index, lambda file: self._kept.embed(index.stores[0], file)
+            )
             for one in questions
         ]
         found, num_new = find(index, each, scope), index.num_new_parts()
@@ -218,11 +196,11 @@ class Sounds:
             StoreError: If a store is not there, or has no index yet.
             IdentityError: If the two were not computed the same way.
         """
-        taken = _take(DuplicateTerms, terms)
+        taken = take_fields(DuplicateTerms, terms)
         self._require_one("duplicates are looked for in")
-        opened = self._open_newest().opened[0]
+        opened = self._kept.open_newest().opened[0]
         other = None if against is None else opened.beside(as_path("a store", against))
-        return find_duplicates(opened, other, taken, self._listen)
+        return find_duplicates(opened, other, taken, self._kept.listen)
 
     # --- listening -------------------------------------------------------------------------------
 
@@ -241,7 +219,7 @@ class Sounds:
             CheckpointError: If the checkpoint is not there.
         """
         path, span = as_path("a file", file), span_of(start, end, duration)
-        return self._embed(self._store(), path, *span)
+        return self._kept.embed(self._kept.store(), path, *span)
 
     def tag(
         self, file: StorePath, *, threshold: float = DEFAULT_THRESHOLD, top: int | None = None
@@ -259,10 +237,10 @@ class Sounds:
         """
         from indexer.embedding.tagging import tag_file  # noqa: PLC0415 - it imports torch
 
-        store = self._store()
+        store = self._kept.store()
         return tag_file(
             as_path("a file", file),
-            self._load(store),
+            self._kept.load(store),
             threshold=threshold,
             top=top,
             geometry=store.identity.geometry,
@@ -293,7 +271,7 @@ class Sounds:
         """
         config = IndexConfig(memory_bytes, recall)  # a wrong one is told before the long work
         report = self.extract(library, **settings)
-        build(self._store(), config=config, listen=self._listen)
+        build(self._kept.store(), config=config, listen=self._kept.listen)
         return report
 
     def extract(self, library: StorePath, **settings: Any) -> ExtractReport:
@@ -311,19 +289,16 @@ class Sounds:
             StoreError: If the store cannot be read or written.
         """
         from indexer.run.extract import extract, find_files  # noqa: PLC0415 - it imports torch
-        from indexer.run.prepare import prepare  # noqa: PLC0415 - it imports torch
 
         path = self._require_one("a folder is indexed into")
         shaping = {
             name: settings.pop(name) for name in ("frames", "hop_s", "native") if name in settings
         }
-        config = _take(ExtractConfig, settings)
+        config = take_fields(ExtractConfig, settings)
         # Before a store is made, or a checkpoint downloaded.
-        found = find_files(as_path("a library", library), config, self._listen)
-        with self._loading:
-            store, extractor = prepare(path, replace(self._settings, **shaping), self._listen)
-            self._extractor = extractor
-        return extract(found, store, extractor, config, self._listen)
+        found = find_files(as_path("a library", library), config, self._kept.listen)
+        store, extractor = self._kept.prepare(path, replace(self._kept.settings, **shaping))
+        return extract(found, store, extractor, config, self._kept.listen)
 
     def build(self, *, memory_bytes: int | None = None, recall: float | None = None) -> Generation:
         """Bring the index up to date, and return what queries see now, see `search.upkeep.build`.
@@ -338,7 +313,7 @@ class Sounds:
             DamagedStoreError: If a part is not as it was written.
         """
         config = IndexConfig(memory_bytes, recall)
-        return build(self._store(), config=config, listen=self._listen)
+        return build(self._kept.store(), config=config, listen=self._kept.listen)
 
     def info(self) -> Overview:
         """Count what the store holds.
@@ -361,13 +336,15 @@ class Sounds:
         """
         from search.upkeep.verify import verify  # noqa: PLC0415 - beside a method of its name
 
-        problems = verify(self._require_one("what is checked is"), self._listen)
+        problems = verify(self._require_one("what is checked is"), self._kept.listen)
         if not deep or problems:  # what is damaged is not parsed
             return Verified(problems, None)
         from indexer.run.recompute import recompute  # noqa: PLC0415 - it imports torch
 
-        store = self._store()
-        report = recompute(store, self._load(store), num_windows=num_windows, listen=self._listen)
+        store = self._kept.store()
+        report = recompute(
+            store, self._kept.load(store), num_windows=num_windows, listen=self._kept.listen
+        )
         return Verified(report.problems, report)
 
     def compact(self) -> CompactReport:
@@ -379,7 +356,7 @@ class Sounds:
         """
         from search.upkeep.compact import compact  # noqa: PLC0415 - beside a method of its name
 
-        return compact(self._require_one("what is compacted is"), self._listen)
+        return compact(self._require_one("what is compacted is"), self._kept.listen)
 
     def rows(self) -> StoredWindows:
         """Return all live windows as arrays, as they were embedded: see `StoredWindows`.
@@ -391,80 +368,16 @@ class Sounds:
 
         return read_windows([Store.open(path) for path in self.paths])
 
-    # --- what is kept open -----------------------------------------------------------------------
-
-    def _open_newest(self) -> SoundIndex:
-        """Return the stores at their newest generation, opened anew if there is a newer one."""
-        with self._opening:
-            if self._index is None or not self._index.is_newest:
-                self._index = SoundIndex.open(*self.paths)
-            return self._index
-
-    def _store(self) -> Store:
-        return Store.open(self.paths[0])
-
-    def _load(self, store: Store) -> Extractor:
-        """Return the network that a store was made with; it is loaded once."""
-        from search.asking.embed import extractor_for  # noqa: PLC0415 - it imports torch
-
-        with self._loading:
-            extractor, identity = self._extractor, store.identity
-            if extractor is None or extractor.identity(identity.geometry) != identity:
-                how = self._settings
-                extractor = extractor_for(
-                    store, how.checkpoint, how.device, how.precision, self._listen
-                )
-                self._extractor = extractor
-            return extractor
-
-    def _embed(
-        self,
-        asked: SoundIndex | Store,
-        file: Path,
-        start_s: float = 0.0,
-        duration_s: float | None = None,
-    ) -> Clip:
-        from search.asking.embed import embed_clip  # noqa: PLC0415 - it imports torch
-
-        store = asked.stores[0] if isinstance(asked, SoundIndex) else asked
-        return embed_clip(file, self._load(store), store.identity, start_s, duration_s)
-
     def _require_one(self, what: str) -> Path:
         if len(self.paths) > 1:
             raise SoundalikeError(f"{what} one store, and {len(self.paths)} are open: {self!r}")
         return self.paths[0]
 
 
-def _take(kind: type, given: dict[str, Any]) -> Any:
-    """Make a dataclass of keyword arguments.
-
-    Raises:
-        QueryError: If it has no such fields; the error lists those that it has.
-    """
-    names = [one.name for one in fields(kind)]
-    unknown = [name for name in given if name not in names]
-    if unknown:
-        raise QueryError(f"there is no {unknown[0]!r} here; there are {', '.join(names)}")
-    return kind(**given)
-
-
 def _as_several(queries: Any) -> Sequence[Query]:
     return queries if isinstance(queries, (list, tuple)) else [queries]
 
 
-def _with_fields_of(method: Any, kind: type) -> None:
-    """Give a method's signature the fields of a dataclass, for those who look it up."""
-    given = inspect.signature(method)
-    own = [one for one in given.parameters.values() if one.kind is not one.VAR_KEYWORD]
-    theirs = [
-        inspect.Parameter(
-            one.name, inspect.Parameter.KEYWORD_ONLY, default=one.default, annotation=one.type
-        )
-        for one in fields(kind)
-    ]
-    method.__signature__ = given.replace(parameters=[*own, *theirs])
-
-
-_with_fields_of(Sounds.search, Terms)
-_with_fields_of(Sounds.search_many, Terms)
-_with_fields_of(Sounds.duplicates, DuplicateTerms)
+show_fields(Sounds.search, Terms)
+show_fields(Sounds.search_many, Terms)
+show_fields(Sounds.duplicates, DuplicateTerms)

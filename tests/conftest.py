@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 import faiss
 import pytest
 import torch
+from safetensors.torch import save_file
 
 from indexer.embedding.extractor import Extractor
 from indexer.model.checkpoint import Checkpoint, load_checkpoint, state_digest
@@ -34,6 +35,14 @@ def tiny_checkpoint() -> Checkpoint:
     torch.manual_seed(7)
     model = ConvNeXt(depths=(1, 1, 1, 1), dims=(8, 8, 8, 768)).eval()
     return Checkpoint("tiny", Path("tiny.safetensors"), state_digest(model), model)
+
+
+@pytest.fixture(scope="session")
+def tiny_file(tiny_checkpoint: Checkpoint, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same network as a file, for what takes a checkpoint by its path."""
+    file = tmp_path_factory.mktemp("checkpoint") / "tiny.safetensors"
+    save_file(tiny_checkpoint.model.state_dict(), file)
+    return file
 
 
 @pytest.fixture(scope="session")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -33,7 +34,6 @@ from indexer.errors import (
     StoreError,
     UnknownTagError,
 )
-from indexer.model.checkpoint import Checkpoint
 from indexer.progress import Step
 from indexer.run.extract import ExtractConfig, extract
 from indexer.store.creation import create_store
@@ -60,7 +60,9 @@ def write_batch(
     store: Synthetic | Path, queries: list[Path], output: Path, **options: Any
 ) -> ManyReport:
     path = store.store.path if isinstance(store, Synthetic) else store
-    how = {name: options.pop(name) for name in ("device", "listen") if name in options}
+    how = {
+        name: options.pop(name) for name in ("checkpoint", "device", "listen") if name in options
+    }
     return soundalike.open(path, **how).search_many(queries, output, **options)
 
 
@@ -328,27 +330,26 @@ def test_batch_says_how_far_it_is(stores: list[Synthetic], tmp_path: Path) -> No
 
 
 @pytest.fixture(scope="module")
-def heard(tmp_path_factory: pytest.TempPathFactory, tiny_extractor: Extractor) -> Path:
-    """A library that was embedded by the tiny network, and its store."""
+def heard(
+    tmp_path_factory: pytest.TempPathFactory, tiny_extractor: Extractor, tiny_file: Path
+) -> Path:
+    """A library that was embedded by the tiny network, and its store, which names its file."""
     folder = tmp_path_factory.mktemp("heard")
     for name, (seconds, hz) in {"low": (4, 200), "high": (3, 3000), "long": (25, 900)}.items():
         write_tone(folder / "library" / f"{name}.wav", seconds, hz)
     identity = tiny_extractor.identity(Geometry())
     store = create_store(
-        folder / "store", identity, tiny_extractor.head(), checkpoint="tiny", written_by="tests"
+        folder / "store",
+        identity,
+        tiny_extractor.head(),
+        checkpoint=str(tiny_file),
+        written_by="tests",
     )
     extract(folder / "library", store, tiny_extractor, ExtractConfig(num_workers=0))
     build(store)
     return folder
 
 
-@pytest.fixture
-def is_tiny(monkeypatch: pytest.MonkeyPatch, tiny_checkpoint: Checkpoint) -> None:
-    """Every checkpoint is the tiny one."""
-    monkeypatch.setattr("search.asking.embed.load_checkpoint", lambda *_, **__: tiny_checkpoint)
-
-
-@pytest.mark.usefixtures("is_tiny")
 def test_batch_of_audio_equals_asking_file_by_file(heard: Path, tmp_path: Path) -> None:
     clips = tmp_path / "clips"
     for hz in (250, 2500):
@@ -373,7 +374,6 @@ def test_batch_of_audio_equals_asking_file_by_file(heard: Path, tmp_path: Path) 
     )
 
 
-@pytest.mark.usefixtures("is_tiny")
 def test_batch_asks_with_each_window_of_a_file(heard: Path, tmp_path: Path) -> None:
     file = heard / "library" / "long.wav"
     rows, report = batch(
@@ -389,7 +389,6 @@ def test_batch_asks_with_each_window_of_a_file(heard: Path, tmp_path: Path) -> N
     assert not any("long" in row["path"] for row in others)
 
 
-@pytest.mark.usefixtures("is_tiny")
 def test_batch_asks_with_the_windows_of_a_file_in_blocks(
     heard: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -400,7 +399,6 @@ def test_batch_asks_with_the_windows_of_a_file_in_blocks(
     assert in_blocks == whole
 
 
-@pytest.mark.usefixtures("is_tiny")
 def test_batch_where_no_file_can_be_read_is_an_empty_table(heard: Path, tmp_path: Path) -> None:
     (tmp_path / "a.wav").write_text("no")
     (tmp_path / "b.wav").touch()
@@ -436,40 +434,32 @@ def test_batch_output_may_have_the_longest_name(stores: list[Synthetic], tmp_pat
         assert batch(path, [path], tmp_path / f"{'x' * (255 - len(suffix))}{suffix}", k=1)[0]
 
 
-def test_writing_json_lines_makes_a_few_rows_at_a_time(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("search.asking.tables._JSON_ROWS", 3)
-    rows = pa.RecordBatch.from_pydict({"n": list(range(10))})
+def test_writing_json_lines_of_more_rows_than_are_made_at_a_time(tmp_path: Path) -> None:
+    rows = pa.RecordBatch.from_pydict({"n": range(25_000)})
     with writing_table(tmp_path / "x.jsonl", rows.schema) as write:
         write(rows)
         write(rows.slice(0, 0))
     assert rows_of(tmp_path / "x.jsonl") == rows.to_pylist()
 
 
-def test_writing_table_says_what_went_wrong_and_not_what_cleaning_up_did(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def refuse(*_: Any, **__: Any) -> None:
-        raise PermissionError(1, "may not")
+def test_writing_table_says_what_went_wrong_and_not_what_cleaning_up_did(tmp_path: Path) -> None:
+    def write() -> None:
+        with writing_table(tmp_path / "x.jsonl", pa.schema([])):
+            (temporary,) = tmp_path.iterdir()
+            temporary.unlink()
+            temporary.mkdir()  # which cannot be removed as a file is
+            raise KeyError("cause")
 
-    monkeypatch.setattr(Path, "unlink", refuse)
-    with pytest.raises(KeyError, match="cause"), writing_table(tmp_path / "x.jsonl", pa.schema([])):
-        raise KeyError("cause")
+    with pytest.raises(KeyError, match="cause"):
+        write()
 
 
-def test_batch_that_fails_leaves_what_was_there(
-    heard: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def fail(*_: Any, **__: Any) -> None:
-        raise CheckpointError("no such checkpoint")
-
-    monkeypatch.setattr("search.asking.embed.load_checkpoint", fail)
+def test_batch_that_fails_leaves_what_was_there(heard: Path, tmp_path: Path) -> None:
     output = tmp_path / "hits.parquet"
     output.write_text("old")
     queries = [heard / "store", heard / "library"]  # the store's hits are written by then
-    with pytest.raises(CheckpointError):
-        write_batch(heard / "store", queries, output)
+    with pytest.raises(CheckpointError, match="does not exist"):
+        write_batch(heard / "store", queries, output, checkpoint="no such file.pth")
     assert output.read_text() == "old"
     assert list(tmp_path.iterdir()) == [output]
 
@@ -480,7 +470,7 @@ def test_batch_to_a_full_disk_is_an_error_that_names_the_file(
     def full(*_: Any) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("search.asking.tables.sync_file", full)
+    monkeypatch.setattr(os, "fsync", full)
     path = stores[0].store.path
     with pytest.raises(QueryError, match=r"cannot write .*hits\.jsonl: No space left"):
         write_batch(path, [path], tmp_path / "hits.jsonl")
@@ -512,7 +502,6 @@ def test_batch_of_what_is_not_there_or_not_alike_is_an_error(
 # --- the command ---------------------------------------------------------------------------------
 
 
-@pytest.mark.usefixtures("is_tiny")
 def test_batch_command_names_bad_files_and_exits_with_3(
     heard: Path, tmp_path: Path, run: Run
 ) -> None:

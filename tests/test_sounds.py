@@ -30,13 +30,13 @@ from synthetic import make_store, recording_id, write_tone
 import soundalike
 from indexer.embedding.extractor import Extractor
 from indexer.errors import (
+    CheckpointError,
     IdentityError,
     QueryError,
     SoundalikeError,
     StoreError,
     UnknownTagError,
 )
-from indexer.model.checkpoint import Checkpoint
 from indexer.progress import News, Step
 from indexer.run.extract import ExtractConfig, extract
 from indexer.store.creation import create_store
@@ -50,6 +50,8 @@ from soundalike.show.notebook import spectrogram_png
 #: Seconds of each file of the library: 1, 2, 1 and 3 windows.
 LENGTHS = {"low": 4.0, "middle": 15.0, "high": 10.0, "long": 25.0}
 PITCHES = {"low": 200, "middle": 700, "high": 3000, "long": 900}
+#: A checkpoint that cannot be loaded: what goes well with it has loaded none.
+NO_CHECKPOINT = "no such file.pth"
 
 
 @dataclass
@@ -84,7 +86,9 @@ class Embedded:
 
 
 @pytest.fixture(scope="module")
-def embedded(tmp_path_factory: pytest.TempPathFactory, tiny_extractor: Extractor) -> Embedded:
+def embedded(
+    tmp_path_factory: pytest.TempPathFactory, tiny_extractor: Extractor, tiny_file: Path
+) -> Embedded:
     folder = tmp_path_factory.mktemp("ask")
     for name, seconds in LENGTHS.items():
         write_tone(folder / "library" / f"{name}.wav", seconds, PITCHES[name])
@@ -92,25 +96,12 @@ def embedded(tmp_path_factory: pytest.TempPathFactory, tiny_extractor: Extractor
         folder / "store",
         tiny_extractor.identity(Geometry()),
         tiny_extractor.head(),
-        checkpoint="tiny",
+        checkpoint=str(tiny_file),
         written_by="tests",
     )
     extract(folder / "library", store, tiny_extractor, ExtractConfig(num_workers=0))
     build(store)
     return Embedded(folder / "library", folder / "store", tiny_extractor)
-
-
-@pytest.fixture(autouse=True)
-def loaded(monkeypatch: pytest.MonkeyPatch, tiny_checkpoint: Checkpoint) -> list[str]:
-    """Every checkpoint is the tiny one; lists those that were loaded."""
-    names: list[str] = []
-
-    def load(name: str, **_: Any) -> Checkpoint:
-        names.append(name)
-        return tiny_checkpoint
-
-    monkeypatch.setattr("search.asking.embed.load_checkpoint", load)
-    return names
 
 
 def asked(embedded: Embedded, *queries: Any, **terms: Any) -> Answer:
@@ -120,12 +111,9 @@ def asked(embedded: Embedded, *queries: Any, **terms: Any) -> Answer:
 # --- audio files ---------------------------------------------------------------------------------
 
 
-def test_ask_file_equals_the_oracle_over_all_windows(
-    embedded: Embedded, tmp_path: Path, loaded: list[str]
-) -> None:
+def test_ask_file_equals_the_oracle_over_all_windows(embedded: Embedded, tmp_path: Path) -> None:
     clip = write_tone(tmp_path / "clip.wav", 12.0, 650)
     found = asked(embedded, clip, k=100)
-    assert loaded == ["tiny"]
     assert found.num_new_parts == 0
 
     snapshot = Store.open(embedded.store).snapshot()
@@ -193,32 +181,36 @@ def test_ask_file_with_filter_grouping_and_min_score(embedded: Embedded, tmp_pat
 
 
 def test_ask_with_another_checkpoint_is_an_error_that_names_it(
-    embedded: Embedded, tmp_path: Path
+    tiny_file: Path, tmp_path: Path
 ) -> None:
     other = make_store(tmp_path / "other", frames="none")
     build(other.store)
     clip = write_tone(tmp_path / "clip.wav", 1.0)
     with pytest.raises(IdentityError, match=r"weights.*test"):
-        soundalike.open(other.store.path, device="cpu").search(clip)
+        soundalike.open(other.store.path, checkpoint=tiny_file, device="cpu").search(clip)
 
 
-def test_ask_names_the_checkpoint_that_is_given(
-    embedded: Embedded, tmp_path: Path, loaded: list[str]
+def test_ask_loads_the_checkpoint_that_is_given(
+    embedded: Embedded, tiny_file: Path, tmp_path: Path
 ) -> None:
-    clip = write_tone(tmp_path / "clip.wav", 1.0)
-    soundalike.open(embedded.store, checkpoint="mine.pth", device="cpu").search(str(clip))
-    assert loaded == ["mine.pth"]
+    clip = str(write_tone(tmp_path / "clip.wav", 1.0))
+    mine = tmp_path / "mine.safetensors"
+    sounds = soundalike.open(embedded.store, checkpoint=mine, device="cpu")
+    with pytest.raises(CheckpointError, match=r"mine\.safetensors' does not exist"):
+        sounds.search(clip)
+    shutil.copy(tiny_file, mine)
+    assert sounds.search(clip).hits == asked(embedded, clip).hits
 
 
 # --- what cannot be asked ------------------------------------------------------------------------
 
 
 def test_ask_missing_file_is_an_error_before_anything_is_loaded(
-    embedded: Embedded, tmp_path: Path, loaded: list[str]
+    embedded: Embedded, tmp_path: Path
 ) -> None:
+    sounds = soundalike.open(embedded.store, checkpoint=NO_CHECKPOINT)
     with pytest.raises(QueryError, match=r"no such file: .*nothing\.wav"):
-        asked(embedded, tmp_path / "nothing.wav")
-    assert loaded == []
+        sounds.search(tmp_path / "nothing.wav")
 
 
 def test_ask_text_file_is_an_error(embedded: Embedded, tmp_path: Path) -> None:
@@ -277,12 +269,10 @@ def test_ask_span_that_cannot_be_is_an_error(
         asked(embedded, embedded.library / "low.wav", start=span[0], duration=span[1])
 
 
-def test_ask_misspelt_tag_is_an_error_before_anything_is_opened(
-    tmp_path: Path, loaded: list[str]
-) -> None:
+def test_ask_misspelt_tag_is_an_error_before_anything_is_opened(tmp_path: Path) -> None:
+    sounds = soundalike.open(tmp_path / "no store", checkpoint=NO_CHECKPOINT)
     with pytest.raises(UnknownTagError, match="did you mean 'Dog'"):
-        soundalike.open(tmp_path / "no store").search("nothing.wav", tags="Dogg")
-    assert loaded == []
+        sounds.search("nothing.wav", tags="Dogg")
 
 
 def test_ask_nothing_is_an_error(embedded: Embedded) -> None:
@@ -303,9 +293,9 @@ def test_ask_without_store_is_an_error(tmp_path: Path) -> None:
 # --- window ids and tags -------------------------------------------------------------------------
 
 
-def test_ask_window_id_gives_what_its_file_would(embedded: Embedded, loaded: list[str]) -> None:
-    by_id = asked(embedded, embedded.window_of("high"), k=100).hits
-    assert loaded == []
+def test_ask_window_id_gives_what_its_file_would(embedded: Embedded) -> None:
+    without_network = soundalike.open(embedded.store, checkpoint=NO_CHECKPOINT)
+    by_id = without_network.search(embedded.window_of("high"), k=100).hits
     by_file = asked(embedded, embedded.library / "high.wav", k=100).hits
     assert [hit.window_id for hit in by_id] == [hit.window_id for hit in by_file]
     assert [hit.score for hit in by_id] == pytest.approx([h.score for h in by_file], abs=1e-5)
@@ -358,33 +348,35 @@ print(len(tagged), len(alike), "torch" in sys.modules)
 
 
 def test_second_question_loads_nothing(
-    embedded: Embedded, tmp_path: Path, loaded: list[str], monkeypatch: pytest.MonkeyPatch
+    embedded: Embedded, tiny_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     opened: list[Path] = []
     at = OpenedStore.at
     monkeypatch.setattr(OpenedStore, "at", lambda path: opened.append(path) or at(path))
     clip = write_tone(tmp_path / "clip.wav", 3.0, 650)
-    sounds = soundalike.open(embedded.store, device="cpu")
-    assert (loaded, opened) == ([], [])
+    checkpoint = tmp_path / "mine.safetensors"
+    sounds = soundalike.open(embedded.store, checkpoint=checkpoint, device="cpu")
+    assert opened == []
+    shutil.copy(tiny_file, checkpoint)
     first = sounds.search(clip)
-    assert (loaded, opened) == (["tiny"], [embedded.store])
+    assert opened == [embedded.store]
+    checkpoint.unlink()  # it is needed no more
     assert sounds.search(clip).hits == first.hits
     assert sounds.search_many([clip, clip])[1].hits == first.hits
     sounds.search(first[0].window_id)
     sounds.embed(clip)
     sounds.tag(clip)
-    assert (loaded, opened) == (["tiny"], [embedded.store])
+    assert opened == [embedded.store]
 
 
-def test_question_without_audio_loads_no_network(embedded: Embedded, loaded: list[str]) -> None:
-    sounds = soundalike.open(embedded.store)
+def test_question_without_audio_loads_no_network(embedded: Embedded) -> None:
+    sounds = soundalike.open(embedded.store, checkpoint=NO_CHECKPOINT)
     hits = sounds.search(tags="Dog", threshold=0)
     sounds.search(hits[0].window_id)
     sounds.search_many([one.window_id for one in hits])
     sounds.duplicates()
     sounds.info()
     sounds.rows()
-    assert loaded == []
 
 
 def test_newer_generation_answers_the_next_question(tmp_path: Path) -> None:
@@ -404,14 +396,9 @@ def test_newer_generation_answers_the_next_question(tmp_path: Path) -> None:
 
 
 def test_threads_get_the_answers_of_one_while_a_build_publishes(
-    embedded: Embedded,
-    tmp_path: Path,
-    tiny_checkpoint: Checkpoint,
-    loaded: list[str],
-    monkeypatch: pytest.MonkeyPatch,
+    embedded: Embedded, tiny_file: Path, tmp_path: Path
 ) -> None:
     """Every answer is that of one generation or of another; with one of them open, none fails."""
-    monkeypatch.setattr("indexer.run.prepare.load_checkpoint", lambda *_, **__: tiny_checkpoint)
     path = tmp_path / "store"
     shutil.copytree(embedded.store, path)
     clips = [write_tone(tmp_path / f"{hz}.wav", 2.0, hz) for hz in (250, 900, 2500)]
@@ -420,8 +407,10 @@ def test_threads_get_the_answers_of_one_while_a_build_publishes(
         (embedded.window_of("long"), {"include_self": True}),
         (clips[0], {"where": "start < 10", "group_by": "file"}),
     ]
-    sounds = soundalike.open(path, device="cpu")
+    checkpoint = Path(shutil.copy(tiny_file, tmp_path / "mine.safetensors"))
+    sounds = soundalike.open(path, checkpoint=checkpoint, device="cpu")
     serial = [[sounds.search(asked, **terms).hits for asked, terms in questions]]
+    checkpoint.unlink()  # the network is kept, for all threads
     is_over = threading.Event()
     found: list[tuple[int, Any]] = []
 
@@ -446,7 +435,6 @@ def test_threads_get_the_answers_of_one_while_a_build_publishes(
     allowed = [[generation[number] for generation in serial] for number in range(len(questions))]
     assert all(hits in allowed[number] for number, hits in found)
     assert sounds.search(clips[0], k=5).hits == serial[-1][0]
-    assert loaded == ["tiny"]  # by four threads, once
 
 
 # --- what an answer is ---------------------------------------------------------------------------

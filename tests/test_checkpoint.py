@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import pickle
 import threading
 import zipfile
@@ -21,10 +22,10 @@ from torch import Tensor
 from torchlibrosa.stft import LogmelFilterBank, Spectrogram
 
 from indexer.errors import CheckpointError
-from indexer.model import checkpoint
 from indexer.model import known as known_module
 from indexer.model.checkpoint import load_checkpoint, state_digest
 from indexer.model.convnext import EMBEDDING_DIM, ConvNeXt
+from indexer.model.download import MAX_BYTES
 from indexer.model.known import DEFAULT_CHECKPOINT, KNOWN_CHECKPOINTS, fetch
 from indexer.progress import Step
 
@@ -388,11 +389,12 @@ def test_load_checkpoint_suffix_unknown_raises(weights: Weights, tmp_path: Path)
     assert ".safetensors, .pth or .pt" in refusal_of(path)
 
 
-def test_load_checkpoint_too_long_raises(
-    weights: Weights, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(checkpoint, "MAX_BYTES", 1000)
-    assert "longer than 1000 bytes" in refusal(weights, tmp_path)
+@pytest.mark.parametrize("suffix", ["safetensors", "pth"])
+def test_load_checkpoint_too_long_raises(tmp_path: Path, suffix: str) -> None:
+    path = tmp_path / f"weights.{suffix}"
+    path.touch()
+    os.truncate(path, MAX_BYTES + 1)  # a hole, which takes no room
+    assert f"longer than {MAX_BYTES} bytes" in refusal_of(path)
 
 
 def test_load_checkpoint_folder_raises(tmp_path: Path) -> None:

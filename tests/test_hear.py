@@ -105,12 +105,12 @@ def test_load_model_takes_names_and_files() -> None:
 
 
 def test_load_model_default_is_the_published_checkpoint(
-    monkeypatch: pytest.MonkeyPatch, tiny_checkpoint: Checkpoint
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    asked = []
-    monkeypatch.setattr(hear, "load_checkpoint", lambda name: asked.append(name) or tiny_checkpoint)
-    hear.load_model()
-    assert asked == ["convnext-tiny-471"]
+    monkeypatch.setenv("SOUNDALIKE_CHECKPOINTS", str(tmp_path))
+    monkeypatch.setenv("https_proxy", "http://127.0.0.1:9")  # nothing listens there
+    with pytest.raises(CheckpointError, match="checkpoint 'convnext-tiny-471': cannot reach"):
+        hear.load_model()
 
 
 @pytest.mark.parametrize("shape", [(3,), (1, 2, 3), (2, 0)])

@@ -74,6 +74,7 @@ class Synthetic:
         path_prefix: str = "",
         num_frames: int = NUM_FRAMES,
         last_samples: int = WINDOW_SAMPLES,
+        replaces: Sequence[str] = (),
     ) -> None:
         """Commit one part: recording name → number of windows; the path is `<name>.wav`."""
         rng = np.random.default_rng(seed)
@@ -102,7 +103,7 @@ class Synthetic:
             writer.add_ledger(
                 [self.row(f"{path_prefix}{name}.wav", recording_id(name)) for name in recordings]
             )
-            writer.commit()
+            writer.commit(replaces)
         self.windows += windows
         self.scene += list(scene)
         self.tags += list(tags)

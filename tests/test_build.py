@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import itertools
+import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from contextlib import ExitStack
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -35,7 +41,6 @@ from search.generation.segments import (
 )
 from search.generation.writing import normalise
 from search.nearest.structure import open_index
-from search.upkeep import build as build_module
 from search.upkeep.build import build
 
 
@@ -156,12 +161,9 @@ def test_build_segments_are_at_most_as_long_as_told(store: Synthetic, num_rows: 
     assert_holds(generation, store)
 
 
-def test_build_blocks_smaller_than_parts_lose_nothing(
-    store: Synthetic, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("search.generation.writing._BLOCK_ROWS", 3)
-    store.add({"a": 7, "b": 4})
-    assert_holds(build(store.store, max_segment_rows=5), store)
+def test_build_parts_larger_than_a_block_lose_nothing(store: Synthetic) -> None:
+    store.add({"a": 3000, "b": 1500})
+    assert_holds(build(store.store, max_segment_rows=2000), store)
 
 
 # --- rows that die and return --------------------------------------------------------------------
@@ -325,26 +327,48 @@ def test_build_leftovers_of_a_crash_are_removed(store: Synthetic) -> None:
     assert_holds(Generation.current(store.store), store)
 
 
-@pytest.mark.parametrize("step", ["_write_recordings", "_publish", "write_whole", "sync_folder"])
-def test_build_that_fails_leaves_the_old_generation_and_is_made_up_for(
-    store: Synthetic, monkeypatch: pytest.MonkeyPatch, step: str
+def is_too_much(num_left: int, work: Callable[[], object]) -> bool:
+    """Do some work on a disk that is full after so many changes, but for what is deleted."""
+    changes = itertools.count()
+
+    def limited(call: Callable[..., object]) -> Callable[..., object]:
+        def change(*words: Any) -> object:
+            if next(changes) >= num_left:
+                raise OSError(28, "No space left on device")
+            return call(*words)
+
+        return change
+
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("fsync", "mkdir", "rename", "replace"):
+            patch.setattr(os, name, limited(getattr(os, name)))
+        try:
+            work()
+        except StoreError as error:
+            return "No space left" in str(error)
+    return False
+
+
+def test_build_that_fails_at_any_step_leaves_the_old_generation_and_is_made_up_for(
+    store: Synthetic, tmp_path: Path
 ) -> None:
     store.add({"a": 2})
-    first = build(store.store)
+    first = build(store.store).path.name
     store.add({"b": 7}, seed=1)
-
-    def full(*_: object) -> None:
-        raise OSError(28, "No space left on device")
-
-    with monkeypatch.context() as patch:
-        patch.setattr(build_module, step, full)
-        with pytest.raises(StoreError, match="No space left"):
-            build(store.store)
-    assert Generation.current(store.store).path == first.path
-    second = build(store.store)
-    assert_holds(second, store)
-    assert segments_on_disk(store.store) == segment_names(first) | segment_names(second)
-    assert generations(store.store) == [first.path.name, second.path.name]
+    current = []
+    for num_left in itertools.count():
+        copied = replace(store, store=Store.open(shutil.copytree(store.store.path, tmp_path / "x")))
+        if not is_too_much(num_left, partial(build, copied.store)):
+            break
+        current.append(Generation.current(copied.store))
+        second = build(copied.store)
+        assert_holds(second, copied)
+        assert segments_on_disk(copied.store) == segment_names(current[0]) | segment_names(second)
+        assert generations(copied.store) == [first, second.path.name]
+        shutil.rmtree(copied.store.path)
+    names = [one.path.name for one in current]
+    assert len(names) > 15
+    assert names[:-1] == [first] * (len(names) - 1)  # at the last step, all is there already
 
 
 def test_build_on_a_full_disk_is_an_error_and_not_a_crash(
@@ -479,10 +503,7 @@ def test_build_replaced_parts_change_no_window_and_are_deleted(store: Synthetic)
     first = build(store.store)
     scene, tags = store.scene.copy(), store.tags.copy()
     replaced = store.store.part_names()
-    with pytest.MonkeyPatch.context() as patch:
-        commit = PartWriter.commit
-        patch.setattr(PartWriter, "commit", lambda self: commit(self, replaces=replaced))
-        store.add({"a": 3, "b": 2}, scene=np.array(scene), tags=np.array(tags))
+    store.add({"a": 3, "b": 2}, scene=np.array(scene), tags=np.array(tags), replaces=replaced)
     second = build(store.store)
     assert second.parts == tuple(store.store.part_names())
     assert not {*replaced} & {*store.store.part_names()}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import threading
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from indexer.errors import DamagedStoreError
-from indexer.store import disk
 from indexer.store.disk import read_sealed, seal, sha256_of, write_whole
 
 DOCUMENT = {
@@ -119,10 +119,10 @@ def test_write_whole_replaces_what_is_there_and_leaves_nothing_else(tmp_path: Pa
         assert list(tmp_path.iterdir()) == [path]
 
 
-@pytest.mark.parametrize("step", ["write_bytes", "sync", "replace"])
+@pytest.mark.parametrize("step", [(Path, "write_bytes"), (os, "fsync"), (os, "replace")])
 @pytest.mark.parametrize("error", [OSError(28, "No space left on device"), KeyboardInterrupt()])
 def test_write_whole_interrupted_leaves_the_old_file_alone(
-    step: str, error: BaseException, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    step: tuple[object, str], error: BaseException, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = tmp_path / "file"
     write_whole(path, b"old")
@@ -130,10 +130,7 @@ def test_write_whole_interrupted_leaves_the_old_file_alone(
     def fail(*_: object) -> None:
         raise error
 
-    if step == "sync":
-        monkeypatch.setattr(disk, "sync_file", fail)
-    else:
-        monkeypatch.setattr(Path, step, fail)
+    monkeypatch.setattr(*step, fail)
     with pytest.raises(type(error)):
         write_whole(path, b"new")
     monkeypatch.undo()

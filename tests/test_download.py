@@ -165,9 +165,18 @@ def target(tmp_path: Path) -> Path:
 
 
 @pytest.fixture(autouse=True)
-def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(download, "_RETRY_WAIT_S", 0.001)
+def waits(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """Nobody sleeps for long here; lists for how long they wanted to, in seconds."""
+    wanted: list[float] = []
+    sleep = time.sleep
+
+    def sleep_little(seconds: float) -> None:
+        wanted.append(seconds)
+        sleep(min(seconds, 0.01))
+
+    monkeypatch.setattr(time, "sleep", sleep_little)
     monkeypatch.setenv("no_proxy", "*")
+    return wanted
 
 
 def part_of(target: Path) -> Path:
@@ -284,11 +293,12 @@ def test_download_file_drops_without_range_gets_there(server: FileServer, target
 
 
 def test_download_file_drops_every_time_says_how_to_resume(
-    server: FileServer, target: Path
+    server: FileServer, target: Path, waits: list[float]
 ) -> None:
     server.behaviours = ["drop"]
     with pytest.raises(CheckpointError, match=r"5 attempts .* resumes after the 500000 bytes"):
         download_file(server.url, target, MD5)
+    assert waits == [0.5, 1, 2, 4]
     assert not target.exists()
     server.behaviours = ["serve"]
     download_file(server.url, target, MD5)

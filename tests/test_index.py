@@ -261,14 +261,11 @@ def test_search_damaged_vectors_are_no_hits_and_no_crash(tmp_path: Path, k: int)
     assert np.isfinite(found.scores).all()
 
 
-def test_search_many_rows_on_the_boundary_of_blocks_are_all_seen(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("search.nearest.exact._BLOCK_ROWS", 4)
+def test_search_many_equal_rows_in_several_blocks_are_all_seen(tmp_path: Path) -> None:
     store = make_store(tmp_path / "store", frames="none")
-    store.add({"a": 33}, scene=np.tile(np.eye(1, 768, dtype=np.float32), (33, 1)))
-    generation = build(store.store, max_segment_rows=15)
-    found = open_index(generation).search(np.eye(1, 768, dtype=np.float32), 9)
-    ids = np.sort(generation.window_ids(np.arange(33)))
-    assert generation.window_ids(found.rows).tolist() == ids[:9].tolist()
+    store.add({"a": 4500}, scene=np.tile(np.eye(1, 768, dtype=np.float32), (4500, 1)))
+    generation = build(store.store, max_segment_rows=4300)
+    found = open_index(generation).search(np.eye(1, 768, dtype=np.float32), 100)
+    ids = np.sort(generation.window_ids(np.arange(4500)))
+    assert generation.window_ids(found.rows).tolist() == ids[:100].tolist()
     assert unit(store.scene[0])[0, 0] == found.scores[0] == 1

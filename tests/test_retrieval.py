@@ -42,8 +42,12 @@ def worst_order(scores: Sequence[float], right: Sequence[bool]) -> list[bool]:
     return [right[place] for place in order]
 
 
-def by_brute_force(audio: Embedded, text: Embedded) -> dict[tuple[str, str, str], float]:
-    columns: dict[tuple[str, str, str], list[float]] = {}
+Columns = dict[tuple[str, str, str], list[float]]
+
+
+def count_by_brute_force(audio: Embedded, text: Embedded) -> Columns:
+    """What each query scores."""
+    columns: Columns = {}
 
     def note(direction: str, definition: str, name: str, value: float) -> None:
         columns.setdefault((direction, definition, name), []).append(value)
@@ -67,10 +71,18 @@ def by_brute_force(audio: Embedded, text: Embedded) -> dict[tuple[str, str, str]
         note("audio to text", "Mei", "median rank", rank)
         precisions = [sum(order[:k]) / k for k in range(1, min(10, len(order)) + 1) if order[k - 1]]
         note("audio to text", "Mei, DCASE", "mAP@10", sum(precisions) / num_right)
+    return columns
+
+
+def mean(columns: Columns) -> dict[tuple[str, str, str], float]:
     return {
         key: float(np.floor(np.median(values)) if key[2] == "median rank" else np.mean(values))
         for key, values in columns.items()
     }
+
+
+def by_brute_force(audio: Embedded, text: Embedded) -> dict[tuple[str, str, str], float]:
+    return mean(count_by_brute_force(audio, text))
 
 
 def as_dict(report: RetrievalReport) -> dict[tuple[str, str, str], float]:
@@ -84,10 +96,32 @@ def test_retrieval_equals_brute_force_with_ties(seed: int) -> None:
     assert found == pytest.approx(by_brute_force(audio, text), abs=1e-12)
 
 
-def test_retrieval_in_blocks_is_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_retrieval_of_thousands_equals_brute_force() -> None:
+    """Small cases side by side: each has dimensions of its own, so that others score nothing."""
+    num_cases, columns = 90, Columns()
+    sounds, captions = [], []
+    for seed in range(num_cases):
+        place = np.eye(num_cases, dtype=np.float32)[seed]
+        audio, text = (
+            Embedded([f"{seed} {one}" for one in part.ids], np.kron(place, np.abs(part.vectors)))
+            for part in random_case(seed)
+        )
+        sounds.append(audio)
+        captions.append(text)
+        for key, values in count_by_brute_force(audio, text).items():
+            columns.setdefault(key, []).extend(values)
+    everything = [
+        Embedded([one for case in cases for one in case.ids], np.vstack([c.vectors for c in cases]))
+        for cases in (sounds, captions)
+    ]
+    assert all(len(set(one.ids)) > 1024 for one in everything)
+    found = as_dict(evaluate_retrieval(*everything, num_resamples=10))
+    assert found == pytest.approx(mean(columns), abs=1e-12)
+
+
+def test_retrieval_resampled_a_few_at_a_time_is_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
     audio, text = random_case(7)
     whole = evaluate_retrieval(audio, text, num_resamples=50)
-    monkeypatch.setattr("search.evaluation.retrieval._BLOCK", 3)
     monkeypatch.setattr("search.evaluation.retrieval._WEIGHTS", 100)
     for one, other in zip(
         evaluate_retrieval(audio, text, num_resamples=50).figures, whole.figures, strict=True

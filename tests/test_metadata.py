@@ -298,12 +298,16 @@ def test_read_pipe_is_refused_and_not_waited_for(tmp_path: Path) -> None:
         Metadata.read(tmp_path / "pipe")
 
 
-def test_read_more_than_the_limit_is_refused(
+def test_read_more_than_the_limit_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "sheet.csv").write_text("path\n")
+    os.truncate(tmp_path / "sheet.csv", 2**30 + 5)  # a hole, which takes no room
+    with pytest.raises(QueryError, match=r"1,073,741,829 bytes, at most 1,073,741,824"):
+        Metadata.read(tmp_path / "sheet.csv")
+
+
+def test_read_parquet_of_more_than_the_limit_is_counted_unpacked(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(search.filters.metadata, "_MAX_BYTES", 10_000)
-    with pytest.raises(QueryError, match=r"20,005 bytes, at most 10,000"):
-        read(tmp_path, "path\n" + "a" * 20_000)
     packed = tmp_path / "packed.parquet"
     numbers: dict[str, Any] = {"path": ["a.wav"] * 50_000, "n": range(50_000)}
     pa.parquet.write_table(pa.table(numbers), packed, compression="zstd", row_group_size=5_000)

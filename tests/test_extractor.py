@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 import torch
@@ -102,30 +104,37 @@ def test_extractor_what_does_not_exist_is_named(
         Extractor(tiny_checkpoint, **options)  # type: ignore[arg-type]
 
 
-class Small(InferenceNetwork):
-    """A network on a device with memory for so many windows."""
+@pytest.fixture
+def hold(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], list[int]]:
+    """Say how many windows the device has memory for; lists how many the network was given."""
 
-    def __init__(self, network: InferenceNetwork, num_windows: int) -> None:
-        self.__dict__ |= network.__dict__
-        self.num_windows, self.sizes = num_windows, []
+    def limit(num_windows: int) -> list[int]:
+        sizes: list[int] = []
 
-    def __call__(self, waveforms: torch.Tensor) -> Output:
-        self.sizes.append(len(waveforms))
-        if len(waveforms) > self.num_windows:
-            raise torch.OutOfMemoryError("no more")
-        return super().__call__(waveforms)
+        class Small(InferenceNetwork):
+            def __call__(self, waveforms: torch.Tensor) -> Output:
+                sizes.append(len(waveforms))
+                if len(waveforms) > num_windows:
+                    raise torch.OutOfMemoryError("no more")
+                return super().__call__(waveforms)
+
+        monkeypatch.setattr("indexer.embedding.extractor.InferenceNetwork", Small)
+        return sizes
+
+    return limit
 
 
 @pytest.mark.parametrize("frames", ["pooled", "none"])
 def test_extractor_out_of_memory_halves_the_batch_and_goes_on(
-    tiny_checkpoint: Checkpoint, frames: FramesMode
+    tiny_checkpoint: Checkpoint, frames: FramesMode, hold: Callable[[int], list[int]]
 ) -> None:
     waveforms = torch.randn(11, 16_000, generator=torch.Generator().manual_seed(1))
-    extractor = Extractor(tiny_checkpoint, device="cpu", precision="fp32", frames=frames)
-    expected = extractor(waveforms)
-    small = extractor._network = Small(extractor._network, 3)
+    how = {"device": "cpu", "precision": "fp32", "frames": frames}
+    expected = Extractor(tiny_checkpoint, **how)(waveforms)  # type: ignore[arg-type]
+    sizes = hold(3)
+    extractor = Extractor(tiny_checkpoint, **how)  # type: ignore[arg-type]
     timed = extractor.embed_and_time(waveforms)
-    assert small.sizes == [11, 5, 2, 2, 2, 2, 2, 1]
+    assert sizes == [11, 5, 2, 2, 2, 2, 2, 1]
     assert extractor.most_windows == 2
     assert timed.network_s > 0
     for found, wanted in zip(timed.embeddings, expected, strict=True):
@@ -134,16 +143,16 @@ def test_extractor_out_of_memory_halves_the_batch_and_goes_on(
         else:
             assert found.dtype == wanted.dtype
             np.testing.assert_allclose(found, wanted, atol=1e-5)
-    small.sizes.clear()
+    sizes.clear()
     extractor(waveforms[:4])  # what was learned is kept
-    assert small.sizes == [2, 2]
+    assert sizes == [2, 2]
 
 
 def test_extractor_without_memory_for_one_window_says_what_to_do(
-    tiny_checkpoint: Checkpoint,
+    tiny_checkpoint: Checkpoint, hold: Callable[[int], list[int]]
 ) -> None:
+    hold(0)
     extractor = Extractor(tiny_checkpoint, device="cpu", precision="fp32")
-    extractor._network = Small(extractor._network, 0)
     with pytest.raises(SoundalikeError, match=r"no memory left for a single window; close what"):
         extractor(torch.zeros(4, 16_000))
 

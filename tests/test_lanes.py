@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import os
 import threading
-from functools import partial
 
 import numpy as np
 import pytest
@@ -97,37 +97,40 @@ def test_lanes_pass_errors_on(tiny_extractor: Extractor) -> None:
 
 
 def test_cores_are_shared_by_device(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("indexer.embedding.cores.num_cores", lambda: 16)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: range(16), raising=False)
     assert (default_num_workers("cpu"), default_num_lanes("cpu")) == (4, 16)
     assert (default_num_workers("cuda"), default_num_lanes("cuda")) == (16, 2)
-    monkeypatch.setattr("indexer.embedding.cores.num_cores", lambda: 2)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: range(2), raising=False)
     assert (default_num_workers("cpu"), default_num_lanes("cpu")) == (1, 2)
 
 
 class OnTwo(Extractor):
-    """An extractor that has a twin, as if there were two GPUs."""
+    """An extractor that has a twin, as if there were two GPUs; lists which of them is used."""
+
+    def __init__(
+        self, checkpoint: Checkpoint, barrier: threading.Barrier, users: list[Extractor]
+    ) -> None:
+        super().__init__(checkpoint, device="cpu", precision="fp32")
+        self.barrier, self.users = barrier, users
 
     def on_all_gpus(self) -> list[Extractor]:
-        self.twin = Extractor(self.checkpoint, device="cpu", precision="fp32")
+        self.twin = OnTwo(self.checkpoint, self.barrier, self.users)
         return [self, self.twin]
+
+    def embed_and_time(self, waveforms: torch.Tensor) -> Timed:
+        self.barrier.wait(timeout=60)  # so that every lane is given one
+        self.users.append(self)
+        return super().embed_and_time(waveforms)
 
 
 def test_lanes_share_all_devices(tiny_checkpoint: Checkpoint) -> None:
-    first = OnTwo(tiny_checkpoint, device="cpu", precision="fp32")
+    num_lanes, users = default_num_lanes("cpu"), list[Extractor]()
+    first = OnTwo(tiny_checkpoint, threading.Barrier(2 * num_lanes), users)
     with Lanes(first) as lanes:
-        assert (lanes.num_devices, lanes.count) == (2, 2 * default_num_lanes("cpu"))
-        barrier, users = threading.Barrier(lanes.count), []
-
-        def meeting(extractor: Extractor, some: torch.Tensor) -> Timed:
-            barrier.wait(timeout=60)  # so that every lane is given one
-            users.append(extractor)
-            return Extractor._embed(extractor, some)
-
-        for extractor in (first, first.twin):
-            extractor._embed = partial(meeting, extractor)  # type: ignore[method-assign]
+        assert (lanes.num_devices, lanes.count) == (2, 2 * num_lanes)
         futures = [lanes.submit(waveforms(number)) for number in range(lanes.count)]
         found = [future.result().embeddings.scene for future in futures]
-        assert users.count(first) == users.count(first.twin) == default_num_lanes("cpu")
+        assert users.count(first) == users.count(first.twin) == num_lanes
         first.twin.most_windows = 3
         assert lanes.most_windows == 3
     plain = Extractor(tiny_checkpoint, device="cpu", precision="fp32")

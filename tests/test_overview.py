@@ -12,7 +12,6 @@ from synthetic import ORIGIN, Synthetic, identity, make_store, recording_id
 from indexer.errors import DamagedStoreError, StoreError
 from indexer.store.schema import Origin
 from indexer.store.writer import PartWriter
-from search.upkeep import overview as overview_module
 from search.upkeep.build import build
 from search.upkeep.overview import overview
 
@@ -90,7 +89,7 @@ def test_overview_of_files_that_vanish_while_counted_goes_on(
 ) -> None:
     """A run beside it renames its folders: a name that was listed may be gone a moment later."""
     listed = [(str(store.store.path), [], ["store.json", "gone"]), ("/nowhere", [], ["x"])]
-    monkeypatch.setattr(overview_module.os, "walk", lambda _: listed)
+    monkeypatch.setattr("os.walk", lambda _: listed)
     size = (store.store.path / "store.json").stat().st_size
     assert overview(store.store.path).size_bytes == size
 

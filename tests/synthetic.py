@@ -10,11 +10,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import soundfile
 
 from indexer.arrays import ID_DTYPE
 from indexer.paths import path_id
 from indexer.store.creation import create_store, library_at
+from indexer.store.disk import read_sealed, seal, sha256_of
+from indexer.store.part import MANIFEST_FILE
 from indexer.store.reader import Head, Store
 from indexer.store.schema import EMBEDDING_DIM, NUM_TAGS, FramesMode, Identity, LedgerRow, Origin
 from indexer.store.snapshot import Block, WindowTable
@@ -145,6 +149,14 @@ class Synthetic:
         with PartWriter(self.store, ORIGIN) as writer:
             writer.add_ledger(rows)
             writer.commit()
+
+
+def put_file(part: Path, name: str, table: pa.Table, **options: Any) -> None:
+    """Put a table in the place of one of a part's files, with a digest that fits it."""
+    pq.write_table(table, part / name, **options)
+    manifest = read_sealed(part / MANIFEST_FILE)
+    manifest["files"][name] = [(part / name).stat().st_size, sha256_of(part / name)]
+    (part / MANIFEST_FILE).write_bytes(seal(manifest))
 
 
 def table(windows: Sequence[Window]) -> WindowTable:

@@ -24,12 +24,12 @@ from synthetic import (
     head,
     identity,
     make_store,
+    put_file,
     recording_id,
     table,
     windows_of,
 )
 
-import indexer.store.writer as writer_module
 from indexer.arrays import id_bytes
 from indexer.errors import DamagedStoreError, StoreError
 from indexer.paths import path_id
@@ -40,6 +40,7 @@ from indexer.store.reader import Head, Store
 from indexer.store.schema import FILES_SCHEMA, SCHEMAS, LedgerRow
 from indexer.store.snapshot import Block
 from indexer.store.writer import PartWriter
+from indexer.windows import Window
 from search.upkeep.overview import overview
 
 #: A ledger row that uses every column.
@@ -373,10 +374,7 @@ def test_files_at_gives_back_every_column(made: Synthetic) -> None:
     assert made.store.files_at(np.array([], np.int64)) == []
 
 
-def test_files_at_any_paths_are_their_latest_rows(
-    made: Synthetic, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setitem(writer_module._ROW_GROUPS, "files.parquet", 3)
+def test_files_at_any_paths_are_their_latest_rows(made: Synthetic) -> None:
     rng = np.random.default_rng(0)
     latest: dict[int, LedgerRow] = {}
     for size in range(6):
@@ -384,6 +382,9 @@ def test_files_at_any_paths_are_their_latest_rows(
         rows = [replace(made.row(path, None, "failed"), size=size) for path in paths]
         made.add_rows(rows)
         latest.update((row.path_id, row) for row in rows)
+    for part in made.store.parts():
+        ledger = pq.ParquetFile(part.path / "files.parquet").read()
+        put_file(part.path, "files.parquet", ledger, row_group_size=3)
     expected = [latest[key] for key in sorted(latest)]
     assert [LedgerRow(**row) for row in made.store.latest_files().to_pylist()] == expected
     assert made.store.files_at(np.array(list(latest))) == expected
@@ -444,15 +445,13 @@ def test_partial_windows_of_several_recordings_are_kept_apart(made: Synthetic) -
     assert as_lists(partial) == {one: sorted(ids) for one, ids in expected.items()}
 
 
-def test_partial_windows_of_an_id_with_zeros_at_its_end_are_found(
-    made: Synthetic, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("synthetic.recording_id", lambda _: b"\1" + bytes(15))
+def test_partial_windows_of_an_id_with_zeros_at_its_end_are_found(made: Synthetic) -> None:
+    window = Window(b"\1" + bytes(15), 0, 320_000)
     with PartWriter(made.store, ORIGIN) as writer:
-        writer.add_windows(block_of("begun", 1), None)
+        writer.add_windows(block_of("begun", 1)._replace(windows=table([window])), None)
         writer.commit()
     partial = made.store.partial_windows(made.store.parts(), made.store.ledger().known)
-    assert as_lists(partial) == {b"\1" + bytes(15): [windows_of("x", 1)[0].window_id]}
+    assert as_lists(partial) == {window.recording_id: [window.window_id]}
 
 
 # --- head ----------------------------------------------------------------------------------------

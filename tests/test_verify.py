@@ -9,6 +9,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from listener import Listener, on_step
 from synthetic import (
@@ -18,12 +20,12 @@ from synthetic import (
     frames_of,
     head,
     make_store,
+    put_file,
     recording_id,
 )
 
 from indexer.errors import DamagedStoreError, StoreError
 from indexer.progress import Step
-from indexer.store import part as part_module
 from indexer.store.part import MANIFEST_FILE, Part
 from indexer.store.reader import Store
 from indexer.store.snapshot import Block
@@ -337,14 +339,18 @@ def test_verify_tags_within_their_rounding_pass(tmp_path: Path) -> None:
     assert verify_parts(made.store) == []
 
 
+@pytest.mark.parametrize(
+    "change",
+    [lambda scene: scene.remove_column(4), lambda scene: scene.append_column("more", scene[4])],
+)
 def test_verify_file_of_another_format_is_found(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, change: Callable[[pa.Table], pa.Table]
 ) -> None:
     made = make_store(tmp_path / "store", frames="none")
     made.add({"a": 1})
-    schema = part_module.SCHEMAS["scene.parquet"]
-    changed = {**part_module.SCHEMAS, "scene.parquet": schema.remove(4)}
-    monkeypatch.setattr(part_module, "SCHEMAS", changed)
+    (part,) = made.store.parts()
+    scene = pq.ParquetFile(part.path / "scene.parquet").read()
+    put_file(part.path, "scene.parquet", change(scene))
     (problem,) = verify_parts(made.store)
     assert problem.path == file_of(made, "scene.parquet")
     assert "its columns are not those of this format" in problem.reason
@@ -361,14 +367,11 @@ def test_verify_library_that_nobody_knows_is_found(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("size", [0, 1000, 100_000])
-def test_part_open_checks_sizes_before_anything_is_parsed(
-    size: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_part_open_checks_sizes_before_anything_is_parsed(size: int, tmp_path: Path) -> None:
     made = make_store(tmp_path / "store", frames="none")
     made.add({"a": 1})
     (part,) = made.store.parts()
-    os.truncate(part.path / "scene.parquet", size)
-    monkeypatch.setattr(part_module.pq, "ParquetFile", None)
+    (part.path / "scene.parquet").write_bytes(b"x" * size)
     with pytest.raises(
         DamagedStoreError, match=rf"scene\.parquet is damaged: {size} bytes, written as"
     ):

@@ -17,9 +17,8 @@ import pytest
 import soundfile
 import torch
 from audio_files import error, noise, write
-from conftest import REPOSITORY
+from conftest import REPOSITORY, Run
 from synthetic import write_tone
-from test_cli import Run, run
 from test_decode import NOT_AUDIO, PLAYLISTS, listener
 from test_extract import IN_PROCESS, new_store, reasons, statuses
 from test_memory import TOLERANCE_MB, peaks_mb, write_noise
@@ -27,7 +26,7 @@ from test_memory import TOLERANCE_MB, peaks_mb, write_noise
 from indexer.embedding.extractor import Extractor
 from indexer.run.extract import ExtractConfig, extract
 
-__all__ = ["listener", "run"]
+__all__ = ["listener"]
 
 #: The longest name that a file system takes, in bytes.
 NAME_MAX = 255
@@ -213,18 +212,19 @@ def test_no_output_of_any_command_lets_a_name_act_on_a_terminal(run: Run, tmp_pa
     words = ("--checkpoint", "demo", "--workers", "0")
     browse = ("search", store, "--tag", "Animal", "--threshold", "0", "-k", 50)
     outcomes = {
-        "index": run("index", library, "--store", store, *words),
+        "index": run("index", library, "--store", store, *words, code=3),
         "strict": run(
-            "extract", library, store, *words, "--strict", "--retry-failed", "--format", "json"
+            *("extract", library, store, *words, "--strict", "--retry-failed", "--format", "json"),
+            code=1,
         ),
         "info": run("info", store),
         "info json": run("info", store, "--format", "json"),
         "verify": run("verify", store, "--deep", "--sample", 50),
         **{kind: run(*browse, "--format", kind) for kind in ("table", "csv", "json", "m3u")},
         "copy": run(*browse, "--copy-to", copies),
-        "query": run("search", store, library / "bad\x1b[31m\n.wav"),
-        "nothing": run("search", store, library / "no\x1b[31m\n.wav"),
-        "tag": run("tag", library / "bad\x1b[31m\n.wav", "--checkpoint", "demo"),
+        "query": run("search", store, library / "bad\x1b[31m\n.wav", code=1),
+        "nothing": run("search", store, library / "no\x1b[31m\n.wav", code=1),
+        "tag": run("tag", library / "bad\x1b[31m\n.wav", "--checkpoint", "demo", code=3),
     }
     for command, outcome in outcomes.items():
         assert is_plain(outcome.out), command

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 import shutil
 from collections import Counter
@@ -13,11 +12,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 from audio_files import encode, noise
-from conftest import REPOSITORY
+from conftest import REPOSITORY, Run
 from listener import Listener
 from safetensors.numpy import save as save_safetensors
 from synthetic import write_tone
-from test_cli import Run, run
 from test_extract import IN_PROCESS, new_store
 
 from indexer.embedding.extractor import Extractor
@@ -33,8 +31,6 @@ from indexer.store.snapshot import Block
 from indexer.store.verify import verify_parts
 from indexer.store.writer import PartWriter
 from indexer.windows import Geometry
-
-__all__ = ["run"]
 
 ANIMALS = REPOSITORY / "data" / "samples" / "animals"
 GEOMETRIES = {
@@ -304,19 +300,15 @@ def test_verify_deep_says_what_it_did_and_exits_accordingly(run: Run, tmp_path: 
         shutil.copyfile(ANIMALS / name, library / name)
     path = tmp_path / "store"
     words = ("--store", path, "--checkpoint", "demo", "--workers", "0")
-    assert run("index", library, *words).code == 0
+    run("index", library, *words)
     outcome = run("verify", path, "--deep", "--sample", "1")
-    assert outcome.code == 0
     assert outcome.out.splitlines()[0] == "1 window embedded again from the audio"
-    assert json.loads(run("verify", path, "--format", "json").out) == {"problems": []}
+    assert run("verify", path, "--format", "json").data == {"problems": []}
     rewrite(Store.open(path), other_scene)
-    outcome = run("verify", path, "--deep", "--format", "json")
-    assert outcome.code == 1
-    data = json.loads(outcome.out)
+    data = run("verify", path, "--deep", "--format", "json", code=1).data
     assert data["recomputed"] == len(Store.open(path).snapshot())
     assert "other scene" in data["problems"][0]["reason"]
     (library / "dog.ogg").unlink()
     (library / "cow.ogg").write_bytes(b"RIFF")
-    outcome = run("verify", path, "--deep")
-    assert outcome.code == 3
+    outcome = run("verify", path, "--deep", code=3)
     assert "nothing could be compared" in outcome.out

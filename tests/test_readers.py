@@ -12,7 +12,7 @@ import subprocess
 import sys
 import textwrap
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from multiprocessing import active_children
 from pathlib import Path
 from typing import Any
@@ -23,13 +23,14 @@ from conftest import REPOSITORY
 from synthetic import write_tone
 
 from indexer.arrays import ID_DTYPE
+from indexer.audio import AudioStream
 from indexer.errors import SoundalikeError
 from indexer.library.walk import walk
 from indexer.reading import dataset
 from indexer.reading.batches import Batch, Done, Failure
 from indexer.reading.dataset import Work
 from indexer.reading.readers import load_windows
-from indexer.windows import Geometry
+from indexer.windows import Geometry, Samples
 
 
 def die_by(number: int) -> Callable[[], None]:
@@ -197,7 +198,7 @@ def test_reader_that_is_killed_between_files_costs_nothing(library: Path) -> Non
 def test_readers_that_die_whatever_they_read_are_one_error(
     library: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(dataset.WindowDataset, "_take", lambda _: os._exit(3))
+    monkeypatch.setattr(dataset.Watch, "begin", lambda *_: os._exit(3))
     with pytest.raises(SoundalikeError, match="die before they read anything") as caught:
         read(library)
     assert caught.value.about == "num_workers"
@@ -207,7 +208,7 @@ def test_readers_that_die_whatever_they_read_are_one_error(
 def test_reading_that_fails_though_all_readers_live_is_one_error_and_leaves_none(
     library: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(dataset.WindowDataset, "_take", lambda _: [].pop())
+    monkeypatch.setattr(dataset.Watch, "begin", lambda *_: [].pop())
     with pytest.raises(SoundalikeError, match=r"reading audio failed \(.*IndexError"):
         read(library)
     assert not active_children()
@@ -217,14 +218,14 @@ def test_reader_that_is_slow_but_gets_on_is_left_alone(
     library: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The deadline is for standing still, not for a long file."""
-    real = dataset._beating
+    real = AudioStream.blocks
 
-    def slowly(blocks: Any, beat: Callable[[], None]) -> Any:
-        for block in real(blocks, beat):
+    def slowly(audio: AudioStream) -> Iterator[Samples]:
+        for block in real(audio):
             time.sleep(0.05)
             yield block
 
-    monkeypatch.setattr(dataset, "_beating", slowly)
+    monkeypatch.setattr(AudioStream, "blocks", slowly)
     events = [event for batch in read(library, timeout_s=1.0) for event in batch.events]
     assert len(events) == 9
     assert all(isinstance(event, Done) for event in events)

@@ -203,7 +203,7 @@ def test_batch_of_a_store_equals_a_query_for_each_question(
 
 @pytest.mark.parametrize("per", ["window", "clip"])
 def test_batch_with_all_terms_over_two_stores_equals_the_oracle(
-    stores: list[Synthetic], tmp_path: Path, per: Any
+    stores: list[Synthetic], tmp_path: Path, run: Run, per: Any
 ) -> None:
     terms: dict[str, Any] = {
         "k": 4,
@@ -213,8 +213,12 @@ def test_batch_with_all_terms_over_two_stores_equals_the_oracle(
         "tags": "Dog",
         "not_tags": "Rain",
     }
-    sounds = soundalike.open(*(store.store.path for store in stores))
-    sounds.search_many([stores[1].store.path], tmp_path / "hits.parquet", per=per, **terms)
+    one, two = (store.store.path for store in stores)
+    soundalike.open(one, two).search_many(two, tmp_path / "hits.parquet", per=per, **terms)
+    words = ["--where", "start < 20", "--group-by", "file", "--diverse", "--tag", "Dog"]
+    words += ["--not-tag", "Rain", "-k", "4", "--per", per, "--output", tmp_path / "by.parquet"]
+    run("batch", one, two, "--also", two, *words)
+    assert rows_of(tmp_path / "by.parquet") == rows_of(tmp_path / "hits.parquet")
     names = ("query_window_id", "query_path", "query_start_s", "rank", "score", "window_id")
     found = [tuple(row[name] for name in names) for row in rows_of(tmp_path / "hits.parquet")]
     wanted = expected(stores, stores[1], per, terms)

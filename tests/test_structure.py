@@ -17,7 +17,7 @@ from indexer.store.disk import read_sealed, seal
 from search.asking.opened import OpenedStore
 from search.generation.manifest import GENERATION_FILE, ListsEntry
 from search.generation.segments import Generation, array_file
-from search.nearest.index import VectorIndex
+from search.nearest.index import Neighbours, VectorIndex
 from search.nearest.planner import Plan
 from search.nearest.structure import MIN_LISTED_ROWS, TRAINED_FOLDER, IndexConfig, open_index
 from search.upkeep.build import build
@@ -313,7 +313,12 @@ _SHARES = (1.0, 0.5, 0.2, 0.05)
 @pytest.fixture
 def always_lists(monkeypatch: pytest.MonkeyPatch) -> None:
     """Exact answers are slow, so that all shares are measured, whatever the machine is doing."""
-    monkeypatch.setattr("search.nearest.calibrate._time_exact_row", lambda *_: 1.0)
+    search = VectorIndex.search
+
+    def slowly(self: VectorIndex, *asked: Any, **how: Any) -> Neighbours:
+        return search(self, *asked, **how)._replace(scan_ms=1e9)
+
+    monkeypatch.setattr(VectorIndex, "search", slowly)
     monkeypatch.setattr("search.nearest.calibrate._SHARES", _SHARES)
     monkeypatch.setattr("search.nearest.calibrate._NUM_QUERIES", 100)
 

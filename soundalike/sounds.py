@@ -85,6 +85,15 @@ class Sounds:
     def __repr__(self) -> str:
         return f"Sounds({', '.join(repr(str(path)) for path in self.paths)})"
 
+    @property
+    def num_windows(self) -> int:
+        """Windows that questions see.
+
+        Raises:
+            StoreError: If a store is not there, or has no index yet.
+        """
+        return self._kept.open_newest().num_windows
+
     # --- asking ----------------------------------------------------------------------------------
 
     def search(

@@ -388,7 +388,7 @@ def test_newer_generation_answers_the_next_question(tmp_path: Path) -> None:
     store.add({"b": 3})
     assert sounds.search(tags="Dog", threshold=0).num_new_parts == 1
     sounds.build()
-    assert len(sounds.search(tags="Dog", threshold=0)) == 5
+    assert len(sounds.search(tags="Dog", threshold=0)) == sounds.num_windows == 5
     store.remove("a.wav")
     build(store.store)  # somebody else's
     answer = sounds.search(tags="Dog", threshold=0)

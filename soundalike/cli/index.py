@@ -63,7 +63,7 @@ def index(
     _print_run(report, output, quiet=quiet)
     if output == "text" and not quiet:
         name = printable(str(path))
-        held = count(sounds.info().num_windows, "window")
+        held = count(sounds.num_windows, "window")
         typer.echo(f"{name}: {held}; soundalike search {shlex.quote(name)} CLIP")
     raise typer.Exit(3 if report.failures else 0)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import subprocess
 import sys
@@ -10,6 +11,7 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from textwrap import dedent
 from typing import Any
@@ -18,6 +20,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 from conftest import REPOSITORY, needs_root, run_as_nobody
+from dying import dies_at
 from synthetic import (
     ORIGIN,
     Synthetic,
@@ -32,10 +35,7 @@ from synthetic import (
 )
 
 from indexer.errors import DamagedStoreError, IdentityError, StoreError
-from indexer.store import creation
-from indexer.store import writer as writer_module
 from indexer.store.creation import create_store, library_at, open_matching
-from indexer.store.disk import write_whole
 from indexer.store.part import Part
 from indexer.store.reader import HEAD_FILE, LIBRARIES_FILE, STORE_FILE, Store
 from indexer.store.schema import FramesMode
@@ -153,25 +153,24 @@ def test_create_store_in_an_empty_folder_with_hidden_files_is_made(tmp_path: Pat
     assert create(tmp_path).identity == identity()
 
 
-def test_create_store_after_a_creator_was_killed_is_made(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_create_store_after_a_creator_was_killed_is_made(tmp_path: Path) -> None:
     """Nothing but store.json makes a store; what a dead creator left is written anew."""
-
-    def write_head_only(path: Path, content: bytes) -> None:
-        if path.name == STORE_FILE:
-            raise KeyboardInterrupt
-        path.write_bytes(content)
-
-    monkeypatch.setattr(creation, "write_whole", write_head_only)
-    with pytest.raises(KeyboardInterrupt):
-        create(tmp_path / "s", "a" * 64, seed=1)
-    monkeypatch.undo()
-    with pytest.raises(StoreError, match="no store at"):
-        Store.open(tmp_path / "s")
-
-    store = create(tmp_path / "s", "b" * 64, seed=2)
-    np.testing.assert_array_equal(store.head().weight, head(2).weight)
+    num_without = 0
+    for step in itertools.count():
+        path = tmp_path / f"{step}"
+        if not dies_at(step, partial(create, path, "a" * 64, seed=1)):
+            break
+        if (path / STORE_FILE).exists():
+            assert Store.open(path).identity.weights == "a" * 64
+            np.testing.assert_array_equal(Store.open(path).head().weight, head(1).weight)
+            continue
+        num_without += 1
+        with pytest.raises(StoreError, match="no store at"):
+            Store.open(path)
+        store = create(path, "b" * 64, seed=2)
+        assert store.identity.weights == "b" * 64
+        np.testing.assert_array_equal(store.head().weight, head(2).weight)
+    assert 10 < num_without < step
 
 
 def test_create_store_over_embeddings_of_an_unknown_kind_is_refused(made: Synthetic) -> None:
@@ -186,14 +185,15 @@ def test_create_store_by_two_at_once_keeps_identity_and_head_of_one(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     written: list[str] = []
+    real = os.replace
 
-    def slowly(path: Path, content: bytes) -> None:
-        path.write_bytes(content)
-        written.append(path.name)
+    def slowly(source: Path, target: Path) -> None:
+        real(source, target)
+        written.append(target.name)
         if len(written) == 1:  # between its head and its store.json, the other has its chance
             time.sleep(0.3)
 
-    monkeypatch.setattr(creation, "write_whole", slowly)
+    monkeypatch.setattr(os, "replace", slowly)
     start = threading.Barrier(2)
 
     def compete(number: int) -> int | None:
@@ -209,6 +209,7 @@ def test_create_store_by_two_at_once_keeps_identity_and_head_of_one(
     store = Store.open(tmp_path / "s")
     assert store.identity.weights == str(winner) * 64
     np.testing.assert_array_equal(store.head().weight, head(winner).weight)
+    assert written == [HEAD_FILE, STORE_FILE]
 
 
 def test_create_store_by_many_processes_is_made_once(
@@ -283,11 +284,13 @@ def test_library_at_root_that_is_not_utf8_is_remembered(bare: Synthetic) -> None
 def test_library_at_many_at_once_are_all_remembered(
     bare: Synthetic, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def slowly(path: Path, content: bytes) -> None:
-        time.sleep(0.05)  # between reading and writing the others have their chance
-        write_whole(path, content)
+    real = os.replace
 
-    monkeypatch.setattr(creation, "write_whole", slowly)
+    def slowly(source: Path, target: Path) -> None:
+        time.sleep(0.05)  # between reading and writing the others have their chance
+        real(source, target)
+
+    monkeypatch.setattr(os, "replace", slowly)
     roots = [Path(f"/music/{number % 4}") for number in range(16)]
     with ThreadPoolExecutor(4) as pool:
         ids = list(pool.map(lambda root: library_at(bare.store, root), roots))
@@ -625,15 +628,15 @@ def test_two_writers_at_once_both_commit_in_order(bare: Synthetic) -> None:
     assert len(bare.store.snapshot()) == 1  # the later commit has the last word on x.wav
 
 
-def test_commit_with_the_same_sequence_is_ordered_by_name(
-    bare: Synthetic, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_commit_with_the_same_sequence_is_ordered_by_name(bare: Synthetic) -> None:
     """Two machines may look at the same time; what they wrote has an order all the same."""
-    monkeypatch.setattr(writer_module, "_next_sequence", lambda _: 7)
     names = []
     for name in "abcdef":
-        bare.add_rows([bare.row("x.wav", recording_id(name))])
-        names += [(part, name) for part in bare.store.part_names() if part not in dict(names)]
+        with PartWriter(bare.store, ORIGIN) as writer:
+            writer.add_ledger([bare.row("x.wav", recording_id(name))])
+            part = writer.commit(sequence=7)
+        assert part is not None
+        names.append((part.name, name))
     parts = bare.store.parts()
     assert {part.sequence for part in parts} == {7}
     assert [part.name for part in parts] == sorted(part for part, _ in names)

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from audio_files import encode, noise
 from conftest import REPOSITORY, Run
 from listener import Listener
@@ -18,15 +19,15 @@ from safetensors.numpy import save as save_safetensors
 from synthetic import write_tone
 from test_extract import IN_PROCESS, new_store
 
-from indexer.embedding.extractor import Extractor
+from indexer.embedding.extractor import Embeddings, Extractor
 from indexer.errors import IdentityError
 from indexer.model.checkpoint import Checkpoint
 from indexer.progress import Step
 from indexer.run.extract import ExtractConfig, extract
-from indexer.run.recompute import DeepReport, _sample, recompute
+from indexer.run.recompute import DeepReport, recompute
 from indexer.store.disk import read_sealed, remove_all, seal
 from indexer.store.reader import Store
-from indexer.store.schema import FramesMode
+from indexer.store.schema import EMBEDDING_DIM, NUM_TAGS, FramesMode
 from indexer.store.snapshot import Block
 from indexer.store.verify import verify_parts
 from indexer.store.writer import PartWriter
@@ -163,16 +164,34 @@ def test_recompute_in_another_precision_agrees_more_loosely(
     assert ["other scene" in problem.reason for problem in problems] == [True] * 2
 
 
-def test_sample_is_seeded_and_spread_over_recordings(made: Store) -> None:
-    recording_id = made.snapshot().windows.recording_id
-    rows = [tuple(_sample(recording_id, 9, seed).tolist()) for seed in (0, 0, 1, 2, 3)]
-    assert rows[0] == rows[1]
-    assert len(set(rows)) > 1
-    for chosen in rows:
-        assert sorted(set(chosen)) == list(chosen)
-        counts = Counter(recording_id[list(chosen)].tolist())
+class Deaf(Extractor):
+    """An extractor that hears the same everywhere, so that no window agrees."""
+
+    def __call__(self, waveforms: torch.Tensor) -> Embeddings:
+        ones = np.ones((len(waveforms), EMBEDDING_DIM), np.float32)
+        return Embeddings(ones, None, ones[:, :NUM_TAGS])
+
+
+def test_recompute_chooses_by_its_seed_and_spread_over_recordings(
+    made: Store, tiny_checkpoint: Checkpoint
+) -> None:
+    """Where all windows are wrong, those that were chosen are named."""
+    deaf, total = Deaf(tiny_checkpoint, device="cpu"), len(made.snapshot())
+
+    def choose(num_windows: int, seed: int) -> set[str]:
+        report = recompute(made, deaf, num_windows=num_windows, seed=seed)
+        assert report.num_recomputed == min(num_windows, total)
+        places = {problem.reason.partition(" s: ")[0] for problem in report.problems}
+        assert len(places) == report.num_recomputed
+        return places
+
+    chosen = [choose(9, seed) for seed in (0, 0, 1, 2, 3)]
+    assert chosen[0] == chosen[1]
+    assert any(one != chosen[0] for one in chosen)
+    for one in chosen:
+        counts = Counter(place.rpartition(" at ")[0] for place in one)
         assert sorted(counts.values()) == [1] * 5 + [2] * 2  # seven recordings
-    assert _sample(recording_id, 99, seed=0).tolist() == list(range(len(recording_id)))
+    assert choose(99, seed=0) >= chosen[0]
 
 
 def test_recompute_tells_how_far_it_is(made: Store, tiny_extractor: Extractor) -> None:

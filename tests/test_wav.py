@@ -6,7 +6,6 @@ import os
 import struct
 from collections.abc import Iterator
 from contextlib import closing
-from io import FileIO
 from pathlib import Path
 
 import numpy as np
@@ -208,7 +207,7 @@ def test_wav_on_a_failing_disk_is_an_error(
     def fail(*_: object) -> bytes:
         raise OSError(5, "Input/output error")
 
-    monkeypatch.setattr("indexer.audio.wav.os.pread", fail)
+    monkeypatch.setattr(os, "pread", fail)
     with pytest.raises(AudioError, match="can no longer be read"):
         list(source.read(0, END))
     with pytest.raises(AudioError, match="cannot be read: input/output error"):
@@ -218,6 +217,7 @@ def test_wav_on_a_failing_disk_is_an_error(
 def test_wav_is_let_go_of(tmp_path: Path) -> None:
     source = open_source(write(tmp_path / "some.wav", "PCM_16", 100, 1), FOREVER_S)
     assert isinstance(source, WavSource)
-    file: FileIO = source._file
+    assert sum(samples.shape[1] for samples in source.read(0, END)) == 100
     source.close()
-    assert file.closed
+    with pytest.raises(ValueError, match="closed file"):
+        list(source.read(0, END))

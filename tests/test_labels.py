@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from conftest import SHARED_AUDIO, Run
 from sklearn.neighbors import KNeighborsClassifier
-from synthetic import write_tone
+from synthetic import make_store, write_tone
 from test_extract import new_store
 from test_extract import run as embed
 
@@ -18,8 +18,6 @@ from indexer.run.config import ExtractConfig
 from indexer.store.reader import Store
 from search.evaluation.labels import (
     Labelled,
-    _neighbours,
-    _votes,
     evaluate_labels,
     labels_of_folders,
     read_labels,
@@ -30,13 +28,23 @@ def unit(vectors: np.ndarray) -> np.ndarray:
     return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
 
 
+def store_of(path: Path, vectors: np.ndarray) -> Store:
+    """A store of one window in each file, `0.wav` and so on."""
+    made = make_store(path, frames="none")
+    scene = np.pad(vectors, ((0, 0), (0, 768 - vectors.shape[1]))).astype(np.float32)
+    made.add({str(number): 1 for number in range(len(vectors))}, scene=scene)
+    return made.store
+
+
 @pytest.mark.parametrize("seed", range(20))
-def test_neighbours_equal_a_plain_computation_with_ties(seed: int) -> None:
+def test_neighbours_equal_a_plain_computation_with_ties(seed: int, tmp_path: Path) -> None:
     random = np.random.default_rng(seed)
-    directions = unit(random.normal(size=(6, 4)))
+    directions = random.normal(size=(6, 4)).astype(np.float32)
     vectors = directions[random.integers(0, 6, 25)]
     classes = random.integers(0, 5, 25)
-    found, mean_ap, num_alone = _neighbours(vectors, classes)
+    labels = [Labelled(f"{row}.wav", str(one), "the only one") for row, one in enumerate(classes)]
+    report = evaluate_labels(store_of(tmp_path / "store", vectors), labels)
+    vectors = unit(vectors.astype(np.float64))
     at_k: dict[int, list[float]] = {1: [], 5: [], 10: []}
     precisions = []
     for query in range(25):
@@ -50,23 +58,41 @@ def test_neighbours_equal_a_plain_computation_with_ties(seed: int) -> None:
             values.append(float(np.mean(ranked[:k])))
         hits = [sum(ranked[: place + 1]) / (place + 1) for place in range(24) if ranked[place]]
         precisions.append(float(np.mean(hits)))
-    assert found == pytest.approx({k: np.mean(values) for k, values in at_k.items()})
-    assert mean_ap == pytest.approx(np.mean(precisions))
-    assert num_alone == 25 - len(precisions)
+    assert report.precisions == pytest.approx({k: np.mean(values) for k, values in at_k.items()})
+    assert report.mean_ap == pytest.approx(np.mean(precisions))
+    assert report.num_alone == 25 - len(precisions)
 
 
-def test_votes_are_those_of_scikit_learn() -> None:
+def test_votes_are_those_of_scikit_learn(tmp_path: Path) -> None:
+    """With a fold for each file, accuracies say what the others voted."""
     random = np.random.default_rng(3)
-    train, test = unit(random.normal(size=(60, 5))), unit(random.normal(size=(40, 5)))
-    classes = random.integers(0, 2, 60)  # two labels and five votes: never equal
-    expected = KNeighborsClassifier(5, metric="cosine").fit(train, classes).predict(test)
-    np.testing.assert_array_equal(_votes(train, classes, test), expected)
+    vectors = random.normal(size=(40, 5)).astype(np.float32)
+    classes = random.integers(0, 2, 40)  # two labels and five votes: never equal
+    labels = [Labelled(f"{row}.wav", str(one), f"{row:02}") for row, one in enumerate(classes)]
+    report = evaluate_labels(store_of(tmp_path / "store", vectors), labels)
+    neighbours = report.probes[0]
+    expected = []
+    for row in range(40):
+        train, truth = np.delete(vectors, row, 0), np.delete(classes, row)
+        model = KNeighborsClassifier(5, metric="cosine").fit(train, truth)
+        expected.append(float(model.predict(vectors[row : row + 1])[0] == classes[row]))
+    assert neighbours.name == "5-NN"
+    assert neighbours.accuracies == tuple(expected)
+    assert 0.2 < np.mean(expected) < 0.8
 
 
-def test_votes_of_equal_number_go_to_the_nearer() -> None:
-    train = unit(np.array([[1, 0.1], [1, 0.2], [0.3, 1], [0.2, 1]]))
-    assert _votes(train, np.array([1, 1, 0, 0]), np.array([[1.0, 0.0]])).tolist() == [1]
-    assert _votes(train, np.array([1, 1, 0, 0]), np.array([[0.0, 1.0]])).tolist() == [0]
+@pytest.mark.parametrize(("asked", "label"), [([1.0, 0.0], "one"), ([0.0, 1.0], "other")])
+def test_votes_of_equal_number_go_to_the_nearer(
+    asked: list[float], label: str, tmp_path: Path
+) -> None:
+    vectors = np.array([[1, 0.1], [1, 0.2], [0.3, 1], [0.2, 1], asked])
+    names = ["one", "one", "other", "other", label]
+    folds = ["a", "a", "a", "a", "b"]
+    labels = [
+        Labelled(f"{row}.wav", *one) for row, one in enumerate(zip(names, folds, strict=True))
+    ]
+    report = evaluate_labels(store_of(tmp_path / "store", vectors), labels)
+    assert report.probes[0].accuracies[report.folds.index("b")] == 1
 
 
 @pytest.fixture(scope="module")

@@ -263,9 +263,11 @@ def test_search_damaged_vectors_are_no_hits_and_no_crash(tmp_path: Path, k: int)
 
 def test_search_many_equal_rows_in_several_blocks_are_all_seen(tmp_path: Path) -> None:
     store = make_store(tmp_path / "store", frames="none")
-    store.add({"a": 4500}, scene=np.tile(np.eye(1, 768, dtype=np.float32), (4500, 1)))
-    generation = build(store.store, max_segment_rows=4300)
-    found = open_index(generation).search(np.eye(1, 768, dtype=np.float32), 100)
-    ids = np.sort(generation.window_ids(np.arange(4500)))
-    assert generation.window_ids(found.rows).tolist() == ids[:100].tolist()
-    assert unit(store.scene[0])[0, 0] == found.scores[0] == 1
+    is_right = np.random.default_rng(0).random(5000) < 0.9
+    scene = np.where(is_right[:, None], *np.eye(2, 768, dtype=np.float32))
+    store.add({"a": 5000}, scene=scene)
+    generation = build(store.store, max_segment_rows=4800)
+    found = open_index(generation).search(np.eye(1, 768, dtype=np.float32), 400)
+    ids = np.sort([store.windows[at].window_id for at in np.flatnonzero(is_right)])
+    assert generation.window_ids(found.rows).tolist() == ids[:400].tolist()
+    assert unit(scene[is_right][0])[0, 0] == found.scores[0] == found.scores[-1] == 1

@@ -34,7 +34,7 @@ def as_path(name: str, value: object) -> Path:
         QueryError: If it is something else.
     """
     if isinstance(value, (str, os.PathLike)):
-        return Path(value)
+        return Path(os.fsdecode(value))  # that of a few is bytes
     raise QueryError(f"{name} is a path, got {value!r}")
 
 

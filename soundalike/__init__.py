@@ -18,8 +18,16 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from indexer.embedding.whole import Model as Model
     from indexer.embedding.whole import load_model as load_model
-
+    from indexer.errors import AudioError as AudioError
+    from indexer.errors import CheckpointError as CheckpointError
+    from indexer.errors import DamagedStoreError as DamagedStoreError
+    from indexer.errors import ExpressionError as ExpressionError
+    from indexer.errors import IdentityError as IdentityError
+    from indexer.errors import LibraryError as LibraryError
+    from indexer.errors import QueryError as QueryError
     from indexer.errors import SoundalikeError as SoundalikeError
+    from indexer.errors import StoreError as StoreError
+    from indexer.errors import UnknownTagError as UnknownTagError
     from indexer.progress import Step as Step
     from search.asking.answers import Hit as Hit
     from search.asking.terms import Terms as Terms
@@ -30,12 +38,21 @@ if TYPE_CHECKING:
 #: Name → the module that it is imported from.
 _HOMES = {
     "Answer": "soundalike.answer",
+    "AudioError": "indexer.errors",
+    "CheckpointError": "indexer.errors",
+    "DamagedStoreError": "indexer.errors",
+    "ExpressionError": "indexer.errors",
     "Hit": "search.asking.answers",
+    "IdentityError": "indexer.errors",
+    "LibraryError": "indexer.errors",
     "Model": "indexer.embedding.whole",
+    "QueryError": "indexer.errors",
     "SoundalikeError": "indexer.errors",
     "Sounds": "soundalike.sounds",
     "Step": "indexer.progress",
+    "StoreError": "indexer.errors",
     "Terms": "search.asking.terms",
+    "UnknownTagError": "indexer.errors",
     "load_model": "indexer.embedding.whole",
     "open": "soundalike.sounds",
 }

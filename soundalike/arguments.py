@@ -1,35 +1,60 @@
-"""Keyword arguments that are the fields of a dataclass."""
+"""Keyword arguments that are the fields of dataclasses."""
 
 from __future__ import annotations
 
 import inspect
-from dataclasses import fields
+from dataclasses import Field, fields, replace
 from typing import Any
 
 from indexer.errors import QueryError
 
 
-def take_fields(kind: type, given: dict[str, Any]) -> Any:
-    """Make a dataclass of keyword arguments.
+def split_fields(kinds: tuple[type, ...], given: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return which keyword arguments are fields of which dataclass.
+
+    Args:
+        kinds: The dataclasses; a field counts that says in its metadata what it means.
+        given: The arguments.
 
     Raises:
-        QueryError: If it has no such fields; the error lists those that it has.
+        QueryError: If one belongs to none of them; the error lists those that do.
     """
-    names = [one.name for one in fields(kind)]
-    unknown = [name for name in given if name not in names]
+    names = [[one.name for one in _open_fields(kind)] for kind in kinds]
+    known = [name for each in names for name in each]
+    unknown = [name for name in given if name not in known]
     if unknown:
-        raise QueryError(f"there is no {unknown[0]!r} here; there are {', '.join(names)}")
-    return kind(**given)
+        raise QueryError(f"there is no {unknown[0]!r} here; there are {', '.join(known)}")
+    return [{name: given[name] for name in each if name in given} for each in names]
 
 
-def show_fields(method: Any, kind: type) -> None:
-    """Give a method's signature the fields of a dataclass, for those who look it up."""
+def take_fields(kind: type, given: dict[str, Any]) -> Any:
+    """Make a dataclass of keyword arguments; `terms` may be one already, which they change.
+
+    Raises:
+        QueryError: If it has no such fields, or they are something else.
+    """
+    rest = dict(given)
+    known = rest.pop("terms", None)
+    if known is not None and not isinstance(known, kind):
+        raise QueryError(f"terms are {kind.__name__}(...), got {known!r}")
+    (values,) = split_fields((kind,), rest)
+    made: Any = known  # a dataclass, like its kind
+    return kind(**values) if known is None else replace(made, **values)
+
+
+def show_fields(method: Any, *kinds: type) -> None:
+    """Give a method's signature the fields of dataclasses, for those who look it up."""
     given = inspect.signature(method)
     own = [one for one in given.parameters.values() if one.kind is not one.VAR_KEYWORD]
     theirs = [
         inspect.Parameter(
             one.name, inspect.Parameter.KEYWORD_ONLY, default=one.default, annotation=one.type
         )
-        for one in fields(kind)
+        for kind in kinds
+        for one in _open_fields(kind)
     ]
     method.__signature__ = given.replace(parameters=[*own, *theirs])
+
+
+def _open_fields(kind: Any) -> list[Field[Any]]:
+    return [one for one in fields(kind) if "help" in one.metadata]

@@ -11,6 +11,7 @@ import numpy.typing as npt
 from indexer.arrays import Float16, Float32, Ids, Integers
 from indexer.store.reader import Store
 from indexer.store.schema import EMBEDDING_DIM, NUM_TAGS
+from indexer.store.snapshot import Snapshot
 from indexer.windows import SAMPLE_RATE_HZ
 
 
@@ -40,24 +41,28 @@ def read_windows(stores: Sequence[Store]) -> StoredWindows:
     Raises:
         StoreError: If one cannot be read.
     """
-    snapshots = [store.snapshot() for store in stores]
-    tables = [one.windows for one in snapshots]
-    num_rows = sum(map(len, snapshots))
-    scene = np.empty((num_rows, EMBEDDING_DIM), np.float32)
-    tags = np.empty((num_rows, NUM_TAGS), np.float16)
+    each = [_read_store(store) for store in stores]
+    return StoredWindows(*(np.concatenate(column) for column in zip(*each, strict=True)))
+
+
+def _read_store(store: Store) -> StoredWindows:
+    return store.from_parts(lambda parts: _read(store.snapshot(parts)))
+
+
+def _read(snapshot: Snapshot) -> StoredWindows:
+    scene = np.empty((len(snapshot), EMBEDDING_DIM), np.float32)
+    tags = np.empty((len(snapshot), NUM_TAGS), np.float16)
     row = 0
-    for snapshot in snapshots:
-        for block in snapshot.blocks():
-            here = slice(row, row + len(block.scene))
-            scene[here], tags[here] = block.scene, block.tags
-            row = here.stop
-    start = np.concatenate([one.start_sample for one in tables])
-    length = np.concatenate([one.num_samples for one in tables])
+    for block in snapshot.blocks():
+        here = slice(row, row + len(block.scene))
+        scene[here], tags[here] = block.scene, block.tags
+        row = here.stop
+    windows = snapshot.windows
     return StoredWindows(
-        window_ids=np.concatenate([one.window_id for one in tables]),
-        recording_ids=np.concatenate([one.recording_id for one in tables]),
-        start_s=start / SAMPLE_RATE_HZ,
-        end_s=(start + length) / SAMPLE_RATE_HZ,
+        window_ids=windows.window_id,
+        recording_ids=windows.recording_id,
+        start_s=windows.start_sample / SAMPLE_RATE_HZ,
+        end_s=(windows.start_sample + windows.num_samples) / SAMPLE_RATE_HZ,
         scene=scene,
         tags=tags,
     )

@@ -14,12 +14,12 @@ from indexer.errors import SoundalikeError
 HINTS = {
     "allow_gone": ("say --allow-gone if they were deleted on purpose", ""),
     "allow_leak": ("or --allow-leak, which writes this into every file", ""),
-    "build": ("'soundalike build {value}' makes one", "STORE"),
+    "build": ("run: soundalike build {value}", "STORE"),
     "checkpoint": ("say --checkpoint {value}", "NAME"),
     "device": ("say --device {value}", "cpu"),
     "frames": ("say --frames {value}", "pooled"),
     "include": ("--include '*' reads files whatever they are called", ""),
-    "index": ("'soundalike index LIBRARY --store {value}' does that", "STORE"),
+    "index": ("run: soundalike index LIBRARY --store {value}", "STORE"),
     "is_clean": (
         "--checkpoint-clean, if you know that it was not; or --allow-leak, which writes this into "
         "every file",
@@ -32,7 +32,7 @@ HINTS = {
     "strict": ("without --strict this is recorded and the run goes on", ""),
     "tag": ("'soundalike tag' listens to single files", ""),
     "tags": ("'soundalike tags' lists all of them", ""),
-    "verify": ("'soundalike verify {value}' does that", "STORE"),
+    "verify": ("run: soundalike verify {value}", "STORE"),
     "where": ("say --where EXPR", ""),
     "window_id": ("'soundalike search --format json' shows the ids of hits", ""),
 }

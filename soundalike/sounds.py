@@ -25,7 +25,7 @@ from search.nearest.structure import IndexConfig
 from search.upkeep.build import build
 from search.upkeep.overview import Overview, overview
 from soundalike.answer import Answer, TagCount, Verified
-from soundalike.arguments import show_fields, take_fields
+from soundalike.arguments import show_fields, split_fields, take_fields
 from soundalike.kept import Kept
 from soundalike.times import Time, span_of
 
@@ -62,8 +62,10 @@ def open(  # noqa: A001 - as the module's function: soundalike.open
         listen: Hears how far long work is, and sentences about it; `print` will do.
     """
     paths = [as_path("a store", one) for one in (store, *more)]
-    name = None if checkpoint is None else os.fspath(as_path("a checkpoint", checkpoint))
-    return Sounds(paths, Settings(checkpoint=name, device=device, precision=precision), listen)
+    if checkpoint is not None and not isinstance(checkpoint, str):
+        checkpoint = str(as_path("a checkpoint", checkpoint).absolute())  # a path is no name
+    settings = Settings(checkpoint=checkpoint, device=device, precision=precision)
+    return Sounds(paths, settings, listen)
 
 
 class Sounds:
@@ -113,7 +115,7 @@ class Sounds:
             start: Where the clip begins in each file: seconds, or as in "31:10".
             end: Where it ends; None for the end of the file.
             duration: How long it is, instead of an end.
-            terms: What counts as a hit, and how many: the fields of `Terms`.
+            terms: What counts as a hit, and how many: the fields of `Terms`; or `terms=Terms(...)`.
 
         Raises:
             QueryError: If it cannot be asked so, or a file cannot be read.
@@ -168,8 +170,7 @@ class Sounds:
             IdentityError: If a store that asks was computed in another way.
             UnknownTagError: If AudioSet has no such tag.
         """
-        if isinstance(questions, (str, os.PathLike)):
-            questions = [questions]
+        questions = _as_several(questions)
         resolved, index = resolve(take_fields(Terms, terms)), self._kept.open_newest()
         scope = Scope.over(resolved, index.opened)
         if output is not None:
@@ -256,8 +257,14 @@ class Sounds:
         )
 
     def tags(self, threshold: float = DEFAULT_THRESHOLD) -> list[TagCount]:
-        """Count in how many windows each of the 527 tags is heard, the most frequent first."""
-        each = [Store.open(path).snapshot().count_tags(threshold) for path in self.paths]
+        """Count in how many windows each of the 527 tags is heard, the most frequent first.
+
+        Raises:
+            QueryError: If the threshold is no probability.
+            StoreError: If a store is not there, or cannot be read.
+        """
+        threshold = Terms(threshold=threshold).threshold  # that is no probability is an error
+        each = [Store.open(path).count_tags(threshold) for path in self.paths]
         counts = sum(each[1:], each[0]).tolist()
         vocabulary = TagVocabulary.audioset().tags
         found = [TagCount(tag, counts[tag.index]) for tag in vocabulary if tag.index is not None]
@@ -273,11 +280,7 @@ class Sounds:
         recall: float | None = None,
         **settings: Any,
     ) -> ExtractReport:
-        """Make a folder of audio searchable: `extract`, then `build`.
-
-        Raises:
-            What these two do.
-        """
+        """Make a folder of audio searchable: `extract`, then `build`; it raises what these do."""
         config = IndexConfig(memory_bytes, recall)  # a wrong one is told before the long work
         report = self.extract(library, **settings)
         build(self._kept.store(), config=config, listen=self._kept.listen)
@@ -300,10 +303,8 @@ class Sounds:
         from indexer.run.extract import extract, find_files  # noqa: PLC0415 - it imports torch
 
         path = self._require_one("a folder is indexed into")
-        shaping = {
-            name: settings.pop(name) for name in ("frames", "hop_s", "native") if name in settings
-        }
-        config = take_fields(ExtractConfig, settings)
+        shaping, behaving = split_fields((Settings, ExtractConfig), settings)
+        config = ExtractConfig(**behaving)
         # Before a store is made, or a checkpoint downloaded.
         found = find_files(as_path("a library", library), config, self._kept.listen)
         store, extractor = self._kept.prepare(path, replace(self._kept.settings, **shaping))
@@ -322,7 +323,8 @@ class Sounds:
             DamagedStoreError: If a part is not as it was written.
         """
         config = IndexConfig(memory_bytes, recall)
-        return build(self._kept.store(), config=config, listen=self._kept.listen)
+        store = Store.open(self._require_one("what is built is the index of"))
+        return build(store, config=config, listen=self._kept.listen)
 
     def info(self) -> Overview:
         """Count what the store holds.
@@ -383,10 +385,14 @@ class Sounds:
         return self.paths[0]
 
 
-def _as_several(queries: Any) -> Sequence[Query]:
-    return queries if isinstance(queries, (list, tuple)) else [queries]
+def _as_several(asked: Any) -> Sequence[Any]:
+    """Return what was given as one or as several as several."""
+    is_one = isinstance(asked, (str, os.PathLike)) or not isinstance(asked, Iterable)
+    return [asked] if is_one else list(asked)
 
 
 show_fields(Sounds.search, Terms)
 show_fields(Sounds.search_many, Terms)
 show_fields(Sounds.duplicates, DuplicateTerms)
+show_fields(Sounds.index, Settings, ExtractConfig)
+show_fields(Sounds.extract, Settings, ExtractConfig)

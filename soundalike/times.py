@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+from contextlib import suppress
 from numbers import Real
 
 from indexer.errors import QueryError
@@ -11,7 +12,7 @@ from indexer.errors import QueryError
 #: Seconds, or text as it is printed: "31:10", "0:31:10.5", "12.5".
 Time = float | str
 
-_CLOCK = re.compile(r"(?:(?:(?P<h>\d+):)?(?P<m>\d+):)?(?P<s>\d+(?:\.\d*)?)", re.ASCII)
+_CLOCK = re.compile(r"(?:(?P<h>\d+):)?(?P<m>\d+):(?P<s>\d+(?:\.\d*)?)", re.ASCII)
 
 
 def seconds_of(time: Time) -> float:
@@ -21,9 +22,11 @@ def seconds_of(time: Time) -> float:
         QueryError: If it is neither a number of seconds from 0 on nor text of such a form.
     """
     if isinstance(time, str) and (found := _CLOCK.fullmatch(time.strip())):
-        return 3600 * int(found["h"] or 0) + 60 * int(found["m"] or 0) + float(found["s"])
-    if isinstance(time, Real) and not isinstance(time, bool) and 0 <= time < math.inf:
-        return float(time)
+        return 3600 * int(found["h"] or 0) + 60 * int(found["m"]) + float(found["s"])
+    if isinstance(time, (str, Real)) and not isinstance(time, bool):
+        with suppress(ValueError):
+            if 0 <= (seconds := float(time)) < math.inf:
+                return seconds
     raise QueryError(f"a time is in seconds, or as in '31:10' or '0:31:10.5', got {time!r}")
 
 

@@ -226,6 +226,36 @@ def test_batch_with_all_terms_over_two_stores_equals_the_oracle(
     assert sorted(found, key=str) == sorted(wanted, key=str)
 
 
+def test_batch_grouped_looks_no_further_than_there_are_recordings(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Four recordings are all there are: the other 396 rows need not be looked at for ten."""
+    store = make_store(tmp_path / "store", frames="none")
+    scene = np.random.default_rng(0).normal(0, 1, (400, 768)).astype(np.float32)
+    store.add({f"r{number}": 100 for number in range(4)}, scene=scene)
+    build(store.store)
+    ks: list[int] = []
+    search_many = VectorIndex.search_many
+
+    def counting(self: VectorIndex, vectors: Any, k: int, *more: Any, **named: Any) -> Any:
+        ks.append(k)
+        return search_many(self, vectors, k, *more, **named)
+
+    monkeypatch.setattr(VectorIndex, "search_many", counting)
+    rows, _ = batch(store, [store.store.path], tmp_path / "x.parquet", group_by="file")
+    assert len(rows) == 400 * 3  # every recording but one's own
+    assert max(ks) < 400
+
+
+@pytest.mark.parametrize("per", ["file", None, "windows"])
+def test_batch_per_something_else_is_an_error(
+    stores: list[Synthetic], tmp_path: Path, per: Any
+) -> None:
+    path = stores[0].store.path
+    with pytest.raises(QueryError, match=f"per window or clip, got {per!r}"):
+        write_batch(path, [path], tmp_path / "x.parquet", per=per)
+
+
 def test_batch_asks_for_more_where_a_long_recording_fills_the_answer(
     stores: list[Synthetic], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -80,8 +80,8 @@ def test_every_flag_and_command_of_a_hint_is_there() -> None:
 
 def test_hint_stands_behind_the_message_with_its_value() -> None:
     error = StoreError("a b has no index yet", about="build", value="a b")
-    assert with_hint(error) == "a b has no index yet; 'soundalike build 'a b'' makes one"
-    assert with_hint(StoreError("x", about="build")) == "x; 'soundalike build STORE' makes one"
+    assert with_hint(error) == "a b has no index yet; run: soundalike build 'a b'"
+    assert with_hint(StoreError("x", about="build")) == "x; run: soundalike build STORE"
     assert with_hint(StoreError("nothing helps.")) == "nothing helps."
     differing = IdentityError("not alike", {"hop": (1, 2)}, "Use another.", about="store")
     assert with_hint(differing) == (

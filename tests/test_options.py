@@ -27,7 +27,7 @@ class Some:
     k: int = field(default=10, metadata={**HELP, "unit": "N", "least": 1, "most": 20})
     any_tags: tuple[str, ...] = field(default=(), metadata={**HELP, "unit": "T"})
     include: tuple[str, ...] = field(default=(), metadata=HELP)
-    descendants: bool = field(default=True, metadata=HELP)
+    descendants: bool = field(default=True, metadata={**HELP, "opposite": "What it means."})
     strict: bool = field(default=False, metadata=HELP)
     native: bool | None = field(default=None, metadata=HELP)
     diverse: bool | float = field(default=False, metadata=HELP)
@@ -128,7 +128,7 @@ def test_commands_have_an_option_for_every_field_that_is_explained(
     explained = [one for owner in owners for one in fields(owner) if "help" in one.metadata]
     assert len(explained) >= 13
     for one in explained:
-        assert options[one.name].help == one.metadata["help"]
+        assert options[one.name].help == one.metadata.get("opposite", one.metadata["help"])
 
 
 def test_search_takes_every_term_and_says_so() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -241,3 +242,35 @@ def test_search_many_of_none_is_empty(sets: dict[str, list[Opened]], tmp_path: P
     build(make_store(tmp_path / "empty").store)
     empty = SoundIndex.open(tmp_path / "empty").opened[0].index
     assert (empty.search_many(np.eye(3, 768, dtype=np.float32), 2)[1] == -1).all()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_many_vectors_of_a_question_score_a_row_by_the_best_of_all(
+    sets: dict[str, list[Opened]], kind: str
+) -> None:
+    """Also by those whose lists did not lead to it: among others, and alone, it is the same."""
+    stores, index = sets[kind][0]
+    index = with_lists_preferred(index, -2)
+    rng = np.random.default_rng(3)
+    for at in range(0, 200, 9):
+        near = np.array(stores[0].scene[at]) + 0.3 * rng.normal(0, 1, (8, 768))
+        query = Query(vectors=unit32(near), k=10)
+        together = find_among_others(index, query)
+        assert together.scores.tolist() == find_one(index, query).scores.tolist()
+        rows = {row.window_id: row for row in oracle.live_rows(*stores)}
+        hits = [rows[int(window_id)] for window_id in together.window_ids]
+        assert together.scores == pytest.approx(oracle.scores(hits, query), abs=ROUNDING)
+
+
+@pytest.mark.parametrize("kind", ["flat", "sq8"])
+def test_threads_share_an_index(sets: dict[str, list[Opened]], kind: str) -> None:
+    stores, index = sets[kind][1]
+    queries = [
+        Query(vectors=unit32(np.array(stores[0].scene[at : at + 1 + at % 3])), k=7)
+        for at in range(60)
+    ]
+    alone = [find_one(index, query).window_ids.tolist() for query in queries]
+    with ThreadPoolExecutor(4) as pool:
+        for _ in range(3):
+            found = pool.map(lambda query: find_one(index, query).window_ids.tolist(), queries)
+            assert list(found) == alone

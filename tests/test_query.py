@@ -376,16 +376,18 @@ VECTORS = np.eye(1, 768, dtype=np.float32)
         ({"k": None}, "k is a whole number, got None"),
         ({"tags": 5}, "tags is a name or several names, got 5"),
         ({"not_tags": [b"Dog"]}, r"not_tags is a name or several names, got \[b'Dog'\]"),
-        ({"threshold": 1.5}, "a probability from 0 to 1, got 1.5"),
-        ({"threshold": float("nan")}, "a probability from 0 to 1, got nan"),
+        ({"threshold": 1.5}, "threshold must be at most 1, got 1.5"),
+        ({"threshold": float("nan")}, "threshold is a number, got nan"),
         ({"threshold": "loud"}, "threshold is a number, got 'loud'"),
-        ({"min_score": float("nan")}, "the least score is a number, got nan"),
-        ({"min_score": "0.5"}, "the least score is a number, got '0.5'"),
+        ({"min_score": float("nan")}, "min_score is a number or None, got nan"),
+        ({"min_score": "0.5"}, "min_score is a number or None, got '0.5'"),
         ({"diverse": 1.1}, "diversity is a number from 0 to 1, got 1.1"),
-        ({"diverse": "very"}, "diverse is a number, got 'very'"),
+        ({"diverse": "very"}, "diverse is True or False or a number, got 'very'"),
+        ({"exact": "no"}, "exact is True or False, got 'no'"),
+        ({"k": True}, "k is a whole number, got True"),
         ({"diverse": True, "k": 1001}, "at most 1,000 hits, got k = 1001"),
-        ({"group_by": "folder"}, "grouped by 'file', got 'folder'"),
-        ({"where": 5}, "where is an expression, as text, got 5"),
+        ({"group_by": "folder"}, "group_by is 'file' or None, got 'folder'"),
+        ({"where": 5}, "where is text or None, got 5"),
         ({"metadata": 5}, "metadata is a path, got 5"),
         ({"metadata": "sheet.csv"}, "nothing is asked of sheet.csv"),
     ],
@@ -431,6 +433,18 @@ def test_vectors_of_any_length_ask_as_those_of_length_1(sets: list[Opened]) -> N
         assert np.abs(question.vectors - unit(raw)).max() < 1e-7
 
 
+def test_window_ids_and_paths_of_numpy_are_what_they_stand_for(
+    sets: list[Opened], tmp_path: Path
+) -> None:
+    stores, index = sets[2]
+    window = stores[0].windows[5]
+    for number in (np.int64(window.window_id), np.array(window.window_id)):
+        question = make_question([number], index, embed)
+        assert question.own == {window.recording_id}
+    with pytest.raises(QueryError, match="no such file: nothing.wav"):
+        make_question([np.str_("nothing.wav")], index, embed)
+
+
 @pytest.mark.parametrize("query", [3.5, None, ["a.wav"], {"a"}, True])
 def test_what_is_neither_file_nor_window_nor_vector_is_an_error(
     sets: list[Opened], query: Any
@@ -444,9 +458,17 @@ def test_query_for_nothing_is_an_error(sets: list[Opened]) -> None:
     for query in (Query(), Query(filter=TagFilter())):
         with pytest.raises(QueryError, match="nothing to look for"):
             ask(index, query)
-    scope = Scope.of(Terms(tags="Dog"), index.opened)
     with pytest.raises(QueryError, match="nothing to look for"):  # one of many
-        find(index, [Question(VECTORS), Question()], scope)
+        find(index, [Question(VECTORS), Question()], Scope.of(Terms(), index.opened))
+
+
+def test_question_without_vectors_among_others_asks_by_the_terms(sets: list[Opened]) -> None:
+    _, index = sets[2]
+    scope = Scope.of(Terms(tags="Dog", threshold=0.1), index.opened)
+    alone = find(index, [Question()], scope)
+    found = find(index, [Question(VECTORS), Question(), Question(VECTORS)], scope)
+    assert found.rows[found.asked == 1].tolist() == alone.rows.tolist()
+    assert len(alone.rows) > 0
 
 
 def test_find_without_questions_finds_nothing(sets: list[Opened]) -> None:

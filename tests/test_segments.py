@@ -117,27 +117,29 @@ def test_generation_alive_rows_are_the_live_windows(several: tuple[Synthetic, Ge
     assert not alive.all()
 
 
-def test_generation_find_live_window_gives_its_row(several: tuple[Synthetic, Generation]) -> None:
+def test_generation_finds_the_rows_of_live_windows(several: tuple[Synthetic, Generation]) -> None:
     store, generation = several
-    for at in store.live():
-        row = generation.find(store.windows[at].window_id)
-        assert row is not None
-        assert generation.window_ids(np.array([row]))[0] == store.windows[at].window_id
+    wanted = [store.windows[at].window_id for at in store.live()]
+    for ids in (wanted, wanted[3:4]):
+        found = list(generation.find_all(ids))
+        assert sorted(window_id for window_id, _ in found) == sorted(ids)
+        rows = np.array([row for _, row in found])
+        assert generation.window_ids(rows).tolist() == [window_id for window_id, _ in found]
 
 
-def test_generation_find_dead_window_gives_none(several: tuple[Synthetic, Generation]) -> None:
+def test_generation_finds_no_dead_window(several: tuple[Synthetic, Generation]) -> None:
     store, generation = several
     dead = set(range(len(store.windows))) - set(store.live())
     held = generation.window_ids(np.arange(generation.starts[-1])).tolist()
     assert any(store.windows[at].window_id in held for at in dead)  # on disk, but masked
-    assert all(generation.find(store.windows[at].window_id) is None for at in dead)
+    assert list(generation.find_all(store.windows[at].window_id for at in dead)) == []
 
 
 @pytest.mark.parametrize("window_id", [0, -1, 2**63 - 1, 2**63, 10**19 - 1])
-def test_generation_find_unknown_id_gives_none(
+def test_generation_finds_no_unknown_id(
     several: tuple[Synthetic, Generation], window_id: int
 ) -> None:
-    assert several[1].find(window_id) is None
+    assert list(several[1].find_all([window_id])) == []
 
 
 # --- recordings ----------------------------------------------------------------------------------

@@ -46,6 +46,7 @@ from search.asking.opened import OpenedStore
 from search.upkeep.build import build
 from soundalike.answer import Answer
 from soundalike.show.notebook import spectrogram_png
+from soundalike.times import seconds_of
 
 #: Seconds of each file of the library: 1, 2, 1 and 3 windows.
 LENGTHS = {"low": 4.0, "middle": 15.0, "high": 10.0, "long": 25.0}
@@ -437,6 +438,28 @@ def test_threads_get_the_answers_of_one_while_a_build_publishes(
     assert sounds.search(clips[0], k=5).hits == serial[-1][0]
 
 
+def test_library_that_moved_is_found_by_the_next_question(tmp_path: Path) -> None:
+    """Nothing was embedded and nothing built: only where the library is has changed."""
+    write_tone(tmp_path / "here" / "a.wav", 2.0, 400)
+    sounds = soundalike.open(tmp_path / "s.soundalike", checkpoint="demo", device="cpu")
+    sounds.index(tmp_path / "here", num_workers=0)
+    assert sounds.search(tags="Dog", threshold=0)[0].path == tmp_path / "here" / "a.wav"
+    (tmp_path / "here").rename(tmp_path / "there")
+    assert sounds.index(tmp_path / "there", num_workers=0).num_unchanged == 1
+    assert sounds.search(tags="Dog", threshold=0)[0].path == tmp_path / "there" / "a.wav"
+
+
+def test_checkpoint_that_is_a_path_is_no_name(
+    embedded: Embedded, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("demo").write_bytes(b"no checkpoint")
+    clip = write_tone(tmp_path / "clip.wav", 1.0)
+    for given in ("./demo", Path("demo"), tmp_path / "demo"):
+        with pytest.raises(CheckpointError, match="demo"):
+            soundalike.open(embedded.store, checkpoint=given, device="cpu").search(clip)
+
+
 # --- what an answer is ---------------------------------------------------------------------------
 
 
@@ -601,7 +624,14 @@ def test_listener_hears_of_long_work(tmp_path: Path) -> None:
     ("call", "message"),
     [
         (lambda s: s.search(tag="Dog"), "there is no 'tag' here; there are k, tags,"),
-        (lambda s: s.index("x", hop=5), "there is no 'hop' here; there are"),
+        (lambda s: s.index("x", hop=5), "there is no 'hop' here; there are frames, hop_s, native,"),
+        (lambda s: s.index("x", num_workers="2"), "num_workers is a whole number or None, got '2'"),
+        (lambda s: s.index("x", batch_size=0), "batch_size must be at least 1, got 0"),
+        (lambda s: s.index("x", strict="no"), "strict is True or False, got 'no'"),
+        (lambda s: s.tags(threshold="x"), "threshold is a number, got 'x'"),
+        (lambda s: s.search_many(5), "nothing to look for"),
+        (lambda s: s.search_many(None), "or vectors, got None"),
+        (lambda s: s.search(terms=5), "terms are Terms(...), got 5"),
         (lambda s: s.duplicates(score=1), "there is no 'score' here; there are min_score,"),
         (lambda s: s.search(start="1:2:3:4", tags="Dog"), "a time is in seconds, or as in '31:10'"),
         (lambda s: s.search(start=5, end=3, tags="Dog"), "a span ends after its start"),
@@ -624,7 +654,7 @@ def test_wrong_types_and_names_are_errors_that_say_what_is_wanted(
 
 def test_what_is_done_to_one_store_is_refused_for_several(embedded: Embedded) -> None:
     sounds = soundalike.open(embedded.store, embedded.store)
-    for call in (sounds.info, sounds.verify, sounds.compact, sounds.duplicates):
+    for call in (sounds.info, sounds.verify, sounds.compact, sounds.duplicates, sounds.build):
         with pytest.raises(SoundalikeError, match="one store, and 2 are open"):
             call()
     assert len(sounds.search(tags="Dog", threshold=0, k=100)) == 7  # each window once
@@ -709,6 +739,57 @@ def test_names_of_soundalike_are_all_there() -> None:
         assert getattr(soundalike, name) is not None
     with pytest.raises(AttributeError, match="no attribute 'nothing'"):
         soundalike.nothing  # noqa: B018
+
+
+def test_terms_may_be_given_whole(embedded: Embedded) -> None:
+    sounds = soundalike.open(embedded.store)
+    terms = soundalike.Terms(tags="Dog", threshold=0, k=2)
+    assert len(sounds.search(terms=terms)) == 2
+    assert len(sounds.search(terms=terms, k=3)) == 3
+
+
+def test_numbers_of_our_own_arrays_and_tables_ask(embedded: Embedded) -> None:
+    sounds = soundalike.open(embedded.store)
+    rows = sounds.rows()
+    hits = sounds.search(rows.window_ids[0])
+    assert hits.hits == sounds.search(int(rows.window_ids[0])).hits
+    assert len(sounds.search(hits.to_pandas().window_id[0])) > 0
+    assert [one.hits for one in sounds.search_many(rows.window_ids)][0] == hits.hits
+    assert len(sounds.search_many(rows.scene)) == len(rows.scene)
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [
+        ("31:10", 1870),
+        ("0:31:10.5", 1870.5),
+        ("2:00:01", 7201),
+        ("12.5", 12.5),
+        (".5", 0.5),
+        ("1e1", 10),
+        (" 7 ", 7),
+        (3, 3),
+        (np.float32(0.5), 0.5),
+        (0, 0),
+    ],
+)
+def test_times_are_seconds_or_as_they_are_printed(text: Any, seconds: float) -> None:
+    assert seconds_of(text) == seconds
+
+
+@pytest.mark.parametrize(
+    "text", ["", "x", "-1", "1:2:3:4", ":5", "5:", "nan", "inf", "1:-2", None, True, [1], -0.5]
+)
+def test_what_is_no_time_is_an_error(text: Any) -> None:
+    with pytest.raises(QueryError, match="a time is in seconds, or as in '31:10'"):
+        seconds_of(text)
+
+
+def test_index_shows_its_settings_in_its_signature() -> None:
+    for method in (soundalike.Sounds.index, soundalike.Sounds.extract):
+        named = inspect.signature(method).parameters
+        assert {"hop_s", "frames", "native", "include", "timeout_s"} < set(named)
+        assert not {"checkpoint", "settings", "part_windows"} & set(named)
 
 
 def test_search_shows_the_terms_in_its_signature() -> None:

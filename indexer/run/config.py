@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from functools import cache
+from numbers import Integral, Real
 from pathlib import Path
-from typing import Literal
+from types import UnionType
+from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
+from indexer.errors import QueryError
 from indexer.paths import as_path, as_texts
 
 # Nothing here takes long to import: the help of the command is made from these fields.
@@ -47,6 +52,9 @@ class Settings:
     )
     device: str = "auto"
     precision: str = "auto"
+
+    def __post_init__(self) -> None:
+        check_fields(self)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -116,7 +124,56 @@ class ExtractConfig:
     part_seconds: float = 300.0
 
     def __post_init__(self) -> None:
-        for name in ("include", "exclude"):
-            object.__setattr__(self, name, as_texts(name, getattr(self, name)))
-        if self.files_from is not None:
-            object.__setattr__(self, "files_from", as_path("files_from", self.files_from))
+        check_fields(self)
+
+
+def check_fields(given: Any) -> None:
+    """Hold the fields of a frozen dataclass against their types, and `least` and `most` of each.
+
+    One text where several are meant becomes several, and text where a path is meant a path.
+
+    Raises:
+        QueryError: If a field is something else; it says which, what is wanted and what was given.
+    """
+    for name, (kind, metadata) in _kinds_of(given.__class__).items():
+        value = getattr(given, name)
+        if get_origin(kind) is tuple:
+            object.__setattr__(given, name, as_texts(name, value))
+        elif Path in get_args(kind) and value is not None:
+            object.__setattr__(given, name, as_path(name, value))
+        elif not _fits(kind, value):
+            raise QueryError(f"{name} is {_in_words(kind)}, got {value!r}")
+        if value is None or isinstance(value, bool):
+            continue
+        least, most = metadata.get("least"), metadata.get("most")
+        if least is not None and not value >= least:
+            raise QueryError(f"{name} must be at least {least:g}, got {value:g}")
+        if most is not None and not value <= most:
+            raise QueryError(f"{name} must be at most {most:g}, got {value:g}")
+
+
+@cache
+def _kinds_of(owner: Any) -> dict[str, tuple[Any, Mapping[str, Any]]]:
+    kinds = get_type_hints(owner)
+    return {one.name: (kinds[one.name], one.metadata) for one in fields(owner)}
+
+
+def _fits(kind: Any, value: object) -> bool:
+    if get_origin(kind) in (Union, UnionType):
+        return any(_fits(one, value) for one in get_args(kind))
+    if get_origin(kind) is Literal:
+        return isinstance(value, str) and value in get_args(kind)
+    if kind is float:  # NaN is no number that anything could be compared with
+        return isinstance(value, Real) and not isinstance(value, bool) and value == value
+    if kind is int:
+        return isinstance(value, Integral) and not isinstance(value, bool)
+    return isinstance(value, kind)
+
+
+def _in_words(kind: Any) -> str:
+    if get_origin(kind) in (Union, UnionType):
+        return " or ".join(_in_words(one) for one in get_args(kind))
+    if get_origin(kind) is Literal:
+        return " or ".join(map(repr, get_args(kind)))
+    words = {int: "a whole number", float: "a number", bool: "True or False", str: "text"}
+    return words.get(kind, "None")

@@ -158,6 +158,10 @@ class Store:
             return self.from_parts(self.ledger)
         return Ledger(batch for part in parts for batch in part.ledger(LEDGER_COLUMNS))
 
+    def count_tags(self, threshold: float) -> Integers:
+        """Return in how many live windows each tag's probability reaches a threshold: (527,)."""
+        return self.from_parts(lambda parts: self.snapshot(parts).count_tags(threshold))
+
     def files(
         self, columns: Iterable[str] = FILES_SCHEMA.names, parts: Sequence[Part] | None = None
     ) -> pa.Table:

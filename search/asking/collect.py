@@ -37,7 +37,7 @@ def copy_spans(hits: Sequence[Hit], folder: Path) -> tuple[list[Path], list[str]
     The copies are called `<rank>_<name>_<start>s.wav`, so that they sort by rank.
 
     Args:
-        hits: From `SoundIndex.query`.
+        hits: Of an answer.
         folder: Where to; created if absent.
 
     Returns:
@@ -62,15 +62,22 @@ def copy_spans(hits: Sequence[Hit], folder: Path) -> tuple[list[Path], list[str]
 
 
 def _copy(rank: int, hit: Hit, folder: Path) -> Path:
-    source, samples, sample_rate = _read(hit)
+    source, samples, sample_rate = read_hit(hit)
     stem = re.sub(r"[^\w.-]+", "_", source.stem)[:_MAX_STEM]
     target = folder / f"{rank:03d}_{stem}_{hit.start_s:.1f}s.wav"
     soundfile.write(target, samples, sample_rate, subtype="PCM_24")
     return target
 
 
-def _read(hit: Hit) -> tuple[Path, npt.NDArray[np.float32], int]:
-    """Decode a hit's span from the first of its paths where that is possible."""
+def read_hit(hit: Hit) -> tuple[Path, npt.NDArray[np.float32], int]:
+    """Decode a hit's span from the first of its paths where that is possible.
+
+    Returns:
+        The path, (num_samples, channels) float32, and the rate in Hz.
+
+    Raises:
+        AudioError: If none of them can be read.
+    """
     failure = AudioError("open", "it has no path")
     for path in hit.paths:
         try:

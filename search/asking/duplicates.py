@@ -15,6 +15,7 @@ from indexer.windows import SAMPLE_RATE_HZ
 from search.asking.opened import OpenedStore
 from search.asking.terms import DuplicateTerms
 from search.nearest.enough import BLOCK_VECTORS, Near, find_enough, near_of
+from search.nearest.index import count_rows
 
 #: Neighbours that each window is asked for at first.
 _FIRST_ASKED = 16
@@ -172,7 +173,7 @@ def _matches(
         is_enough |= is_match.sum(1) > terms.max_matches
         return near_of(at, scores, np.where(is_match, rows, -1)), is_enough
 
-    num_allowed = sum(int(np.count_nonzero(mask)) for mask in allowed)
+    num_allowed = count_rows(allowed)
     num_asked = len(block) if num_allowed else 0
     for found in find_enough(look, num_asked, _FIRST_ASKED, num_allowed):
         yield _Pairs(block[found.asked], found.rows)

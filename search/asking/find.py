@@ -9,7 +9,7 @@ import numpy as np
 
 from indexer.arrays import Float32, Integers
 from indexer.errors import QueryError
-from search.asking.answers import Found
+from search.asking.answers import Found, Step
 from search.asking.diversity import choose_diverse
 from search.asking.looking import LookForMany, LookForOne
 from search.asking.scope import Scope
@@ -35,7 +35,7 @@ def find(index: SoundIndex, questions: Sequence[Question], scope: Scope) -> Foun
 
     Args:
         index: The stores.
-        questions: Any number; only one that is alone may be without vectors.
+        questions: Any number; those without vectors ask by the terms.
         scope: What counts as a hit in these stores.
 
     Returns:
@@ -46,14 +46,10 @@ def find(index: SoundIndex, questions: Sequence[Question], scope: Scope) -> Foun
     Raises:
         QueryError: If there is nothing to look for.
     """
-    is_alone = len(questions) == 1
     for one in questions:
-        if one.vectors is None and not (is_alone and scope.is_filtered):
+        if one.vectors is None and not scope.is_filtered:
             raise QueryError("nothing to look for: give a clip, a window id or a tag")
-    vectors, own = [one.vectors for one in questions], [one.own for one in questions]
-    look = (LookForOne if is_alone else LookForMany)(index, scope, vectors, own)
-    found = list(find_enough(look, len(questions), look.first_k, look.num_allowed))
-    near = Near.joined(found)
+    near, steps = _look(index, questions, scope)
     near = near.take(np.argsort(near.asked, kind="stable"))
     near = near.take(near.ranks < scope.terms.num_candidates)
     if scope.terms.diversity:
@@ -64,8 +60,34 @@ def find(index: SoundIndex, questions: Sequence[Question], scope: Scope) -> Foun
         scores=near.scores,
         window_ids=index.window_ids(near.rows),
         rows=near.rows,
-        steps=look.steps(),
+        steps=steps,
     )
+
+
+def _look(
+    index: SoundIndex, questions: Sequence[Question], scope: Scope
+) -> tuple[Near, tuple[Step, ...]]:
+    """Return the best hits of each question; and how the stores were searched, if it is one.
+
+    Those of a single vector are searched together. Several vectors are another matter: the score of
+    a row is its best over all of them, also over those that did not lead to it.
+    """
+    is_plain = [one.vectors is not None and len(one.vectors) == 1 for one in questions]
+    together = np.flatnonzero(is_plain) if len(questions) > 1 else np.empty(0, np.int64)
+    near: list[Near] = []
+    steps: tuple[Step, ...] = ()
+    if len(together):
+        some = [questions[number] for number in together.tolist()]
+        vectors = np.concatenate([one.vectors for one in some if one.vectors is not None])
+        many = LookForMany(index, scope, vectors, [one.own for one in some])
+        found = Near.joined(list(find_enough(many, len(some), many.first_k, many.num_allowed)))
+        near.append(found._replace(asked=together[found.asked]))
+    for number in np.setdiff1d(np.arange(len(questions)), together).tolist():
+        alone = LookForOne(index, scope, *questions[number])
+        found = Near.joined(list(find_enough(alone, 1, alone.first_k, alone.num_allowed)))
+        near.append(found._replace(asked=found.asked + number))
+        steps = alone.steps()
+    return Near.joined(near), steps if len(questions) == 1 else ()
 
 
 def _choose(index: SoundIndex, near: Near, scope: Scope) -> Integers:

@@ -1,8 +1,8 @@
 """Looking at the k best rows of some stores, for one question or for many: which of them are hits.
 
-A question on its own is searched as it is, and says how that went. Many are searched as one matrix,
-with what each leaves out dropped from what was found. Either is called by `find_enough`, with a
-greater k where the hits were too few.
+A question on its own is searched as it is, and says how that went. Many, of a vector each, are
+searched as one matrix, with what each leaves out dropped from what was found. Either is called by
+`find_enough`, with a greater k where the hits were too few.
 """
 
 from __future__ import annotations
@@ -17,29 +17,29 @@ from search.asking.answers import Step
 from search.asking.browse import best_fits
 from search.asking.scope import Scope
 from search.asking.sound_index import SoundIndex
-from search.nearest.enough import Near, block_size, near_of
-from search.nearest.index import Neighbours
+from search.nearest.enough import Near, near_of
+from search.nearest.index import Neighbours, count_rows
 
 #: Rows looked at beyond k, for windows of the recordings that ask.
 _SPARE = 8
 
-Vectors = Sequence[Float32 | None]
-Own = Sequence[frozenset[bytes]]
+Own = frozenset[bytes]
 
 
 class LookForOne:
     """One question: what it leaves out is no part of the search."""
 
-    def __init__(self, index: SoundIndex, scope: Scope, vectors: Vectors, own: Own) -> None:
-        self._index, self._scope, self._vectors = index, scope, vectors[0]
-        left_out = frozenset() if scope.terms.include_self else own[0]
+    def __init__(self, index: SoundIndex, scope: Scope, vectors: Float32 | None, own: Own) -> None:
+        self._index, self._scope, self._vectors = index, scope, vectors
+        left_out = frozenset() if scope.terms.include_self else own
         self._allowed = [
             one.without(masks, left_out) if left_out else masks
             for one, masks in zip(index.opened, scope.allowed, strict=True)
         ]
         self._rounds: list[list[Neighbours]] = []
+        self._num_recordings = scope.count_recordings([left_out])
         self.first_k = scope.terms.num_candidates
-        self.num_allowed = _count(self._allowed)
+        self.num_allowed = sum(map(count_rows, self._allowed))
 
     def __call__(self, at: Integers, k: int) -> tuple[Near, Mask]:
         """Return the hits among the k best rows, and whether they are enough."""
@@ -48,7 +48,7 @@ class LookForOne:
         rows = [one.rows + self._index.first_rows[number] for number, one in enumerate(each)]
         scores = np.concatenate([one.scores for one in each])
         near = Near(np.zeros(len(scores), np.int64), scores, np.concatenate(rows))
-        return _hits(self._index, self._scope, near, at, k, {})
+        return _hits(self._index, self._scope, near, at, k, self._num_recordings, {})
 
     def _nearest(self, number: int, k: int) -> Neighbours:
         one, masks = self._index.opened[number], self._allowed[number]
@@ -66,7 +66,7 @@ class LookForOne:
                 plan=self._rounds[-1][number].plan,
                 num_matching=self._rounds[-1][number].num_allowed,
                 num_windows=one.generation.num_windows,
-                num_lists=one.index.lists.trained.num_lists if one.index.lists else 0,
+                num_lists=one.index.num_lists,
                 filter_ms=self._scope.filter_ms / len(self._index.opened),
                 scan_ms=sum(each[number].scan_ms for each in self._rounds),
                 rescore_ms=sum(each[number].rescore_ms for each in self._rounds),
@@ -76,41 +76,31 @@ class LookForOne:
 
 
 class LookForMany:
-    """Many questions: all that their terms allow is searched, for all of their vectors."""
+    """Many questions of one vector each: all that their terms allow is searched for all of them."""
 
-    def __init__(self, index: SoundIndex, scope: Scope, vectors: Vectors, own: Own) -> None:
-        self._index, self._scope = index, scope
-        self._vectors = [one for one in vectors if one is not None]  # none is
-        self._own = {} if scope.terms.include_self else dict(enumerate(own))
-        self.first_k = scope.terms.num_candidates + (_SPARE if any(own) else 0)
-        self.num_allowed = _count(scope.allowed)
+    def __init__(
+        self, index: SoundIndex, scope: Scope, vectors: Float32, own: Sequence[Own]
+    ) -> None:
+        left_out = [frozenset[bytes]()] * len(own) if scope.terms.include_self else own
+        self._index, self._scope, self._vectors, self._own = index, scope, vectors, left_out
+        self._num_recordings = scope.count_recordings(left_out)
+        self.first_k = scope.terms.num_candidates + (_SPARE if any(left_out) else 0)
+        self.num_allowed = sum(map(count_rows, scope.allowed))
 
     def __call__(self, at: Integers, k: int) -> tuple[Near, Mask]:
         """Return the hits among the k best rows of some questions, and which have enough."""
-        some = [self._vectors[number] for number in at.tolist()]
-        asked, vectors = np.repeat(at, [len(one) for one in some]), np.concatenate(some)
-        size = block_size(k)
-        near = [
-            self._nearest(number, asked[first : first + size], vectors[first : first + size], k)
-            for first in range(0, len(vectors), size)
-            for number in range(len(self._index.opened))
-        ]
-        own = {number: self._own[number] for number in at.tolist()} if self._own else {}
-        return _hits(self._index, self._scope, Near.joined(near), at, k, own)
+        each = [self._nearest(number, at, k) for number in range(len(self._index.opened))]
+        own = {number: self._own[number] for number in at.tolist() if self._own[number]}
+        num_recordings = self._num_recordings[at]
+        return _hits(self._index, self._scope, Near.joined(each), at, k, num_recordings, own)
 
-    def _nearest(self, number: int, asked: Integers, vectors: Float32, k: int) -> Near:
+    def _nearest(self, number: int, asked: Integers, k: int) -> Near:
         masks, is_exact = self._scope.allowed[number], self._scope.terms.exact
-        found = self._index.opened[number].index.search_many(vectors, k, masks, exact=is_exact)
+        found = self._index.opened[number].index.search_many(
+            self._vectors[asked], k, masks, exact=is_exact
+        )
         near = near_of(asked, *found)
         return near._replace(rows=near.rows + self._index.first_rows[number])
-
-    def steps(self) -> tuple[Step, ...]:
-        """Return nothing: questions that are asked together may be searched in several ways."""
-        return ()
-
-
-def _count(allowed: Sequence[Sequence[Mask]]) -> int:
-    return sum(int(np.count_nonzero(mask)) for masks in allowed for mask in masks)
 
 
 def _hits(
@@ -119,25 +109,25 @@ def _hits(
     near: Near,
     at: Integers,
     k: int,
-    own: dict[int, frozenset[bytes]],
+    num_recordings: Integers,
+    own: dict[int, Own],
 ) -> tuple[Near, Mask]:
     """Return what is a hit among the k best rows for each question, in order.
 
     Args:
         index: The stores.
         scope: What counts as a hit.
-        near: The k best rows of each store for each vector of the questions.
+        near: The k best rows of each store for each question.
         at: (n,) numbers of the questions.
         k: How many rows were looked at.
+        num_recordings: (n,) how many recordings may be among the hits of each.
         own: Recordings that a question leaves out.
 
     Returns:
         The hits, and for each question whether they are enough, or all there are.
     """
-    # Whatever is among the k best of a question is among the k best of one of its vectors.
     ids = index.window_ids(near.rows)
     near = near.take(np.lexsort((near.rows, ids, -near.scores, near.asked)))
-    near = near.take(_first_of_each(near.asked, near.rows))
     near = near.take(near.ranks < k)
     is_enough = _counts(near, at) < k
     terms = scope.terms
@@ -150,6 +140,7 @@ def _hits(
     if terms.group_by:
         recordings = np.unique(index.recording_ids(near.rows), return_inverse=True)[1]
         near = near.take(_first_of_each(near.asked, recordings))
+        is_enough |= _counts(near, at) >= num_recordings  # there are no more
     elif len(index.opened) > 1:  # a store has each window once
         near = near.take(_first_of_each(near.asked, index.window_ids(near.rows)))
     return near, is_enough | (_counts(near, at) >= terms.num_candidates)
@@ -171,7 +162,7 @@ def _first_of_each(asked: Integers, keys: Any) -> Mask:
     return is_first
 
 
-def _is_own(asked: Integers, recordings: Any, own: dict[int, frozenset[bytes]]) -> Mask:
+def _is_own(asked: Integers, recordings: Any, own: dict[int, Own]) -> Mask:
     """Return (n,) which rows are of recordings that their question leaves out."""
     pairs = [(number, one) for number, ids in own.items() for one in ids]
     asking = np.array([number for number, _ in pairs], np.int64)

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, get_args
 
 import numpy as np
 import pyarrow as pa
 
+from indexer.errors import QueryError
 from indexer.progress import Listen, Step, ignore
 from indexer.windows import SAMPLE_RATE_HZ
 from search.asking.answers import Found
@@ -102,6 +103,8 @@ def write_answers(
         IdentityError: If one was computed in another way than those that are asked.
     """
     require_table(output)
+    if per not in get_args(Per):
+        raise QueryError(f"questions are asked per {' or '.join(get_args(Per))}, got {per!r}")
     sources = find_sources(places, index.opened[0])
     num_done = 0
 
@@ -114,11 +117,13 @@ def write_answers(
         num_new_parts=index.num_new_parts(), failures=sources.failures, coverage=scope.coverage
     )
     with writing_table(output, SCHEMA) as write:
-        for asking in _blocks(sources, per, block_size(scope.terms.num_candidates), embed, advance):
-            found = find(index, asking.questions, scope)
-            write(_table(asking, index, found))
-            report.num_queries += len(asking.questions)
-            report.num_hits += len(found.rows)
+        size = block_size(scope.terms.num_candidates)
+        for asking in _blocks(sources, per, size, embed, advance):
+            for some in asking.split(size):
+                found = find(index, some.questions, scope)
+                write(_table(some, index, found))
+                report.num_queries += len(some.questions)
+                report.num_hits += len(found.rows)
     return report
 
 

@@ -10,7 +10,7 @@ from typing import Self
 
 import numpy as np
 
-from indexer.arrays import ID_DTYPE, Mask
+from indexer.arrays import ID_DTYPE, Ids, Mask
 from indexer.errors import StoreError
 from indexer.store.part import Part
 from indexer.store.reader import PARTS_FOLDER, Store
@@ -30,7 +30,7 @@ class OpenedStore:
         store: The store.
         generation: What queries see of it.
         index: Finds its nearest rows.
-        roots: library_id → last known root.
+        places: Where its recordings are.
     """
 
     store: Store
@@ -67,8 +67,9 @@ class OpenedStore:
 
     @property
     def is_newest(self) -> bool:
-        """Whether no other generation was published since."""
-        return current_name(self.store) == self.generation.path.name
+        """Whether no other generation was published since, and no library has moved."""
+        is_current = current_name(self.store) == self.generation.path.name
+        return is_current and self.store.libraries() == self.places.roots
 
     def num_new_parts(self) -> int:
         """Return how many parts were committed since the generation was built."""
@@ -89,6 +90,18 @@ class OpenedStore:
         """Return a (num_rows,) mask of the rows of each segment that may be hits."""
         segments = self.generation.segments
         return [condition.matches(one) if condition else one.alive for one in segments]
+
+    def recordings_of(self, masks: Sequence[Mask]) -> Ids:
+        """Return the ids of the recordings of some rows, in any order.
+
+        Args:
+            masks: A (num_rows,) mask for each segment.
+        """
+        listed = self.generation.recordings.ids
+        has_rows = np.zeros(len(listed), bool)
+        for segment, mask in zip(self.generation.segments, masks, strict=True):
+            has_rows[segment.recordings[mask]] = True
+        return np.asarray(listed[has_rows])
 
     def without(self, masks: Sequence[Mask], recordings: frozenset[bytes]) -> list[Mask]:
         """Return masks of the rows of each segment, less those of some recordings."""

@@ -71,12 +71,13 @@ def unit_vectors(given: Any) -> Float32:
     return normalise(vectors)
 
 
-def _is_array(query: Query) -> bool:
-    return hasattr(query, "__array__")
+def _is_array(query: Any) -> bool:
+    """Whether vectors are meant: a number of NumPy's, or a text, is an array too."""
+    return hasattr(query, "__array__") and not isinstance(query, str) and np.ndim(query) > 0
 
 
 def _window_id(query: Query) -> int | None:
-    """Return the window that is meant; None if a file or vectors are."""
+    """Return the window that is meant, be it by a number of NumPy's; None for anything else."""
     if isinstance(query, bool) or _is_array(query) or not isinstance(query, SupportsIndex):
         return None
     return operator.index(query)

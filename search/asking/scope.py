@@ -7,7 +7,9 @@ from dataclasses import dataclass
 from time import perf_counter
 from typing import NamedTuple, Self
 
-from indexer.arrays import Mask
+import numpy as np
+
+from indexer.arrays import ID_DTYPE, Ids, Integers, Mask, contains
 from search.asking.opened import OpenedStore
 from search.asking.terms import Terms
 from search.filters.conditions import Where
@@ -64,6 +66,7 @@ class Scope:
         conditions: Of each store: which rows may be hits; None for all.
         allowed: Of each store: a (num_rows,) mask for each segment.
         coverage: How the metadata and the stores fit together; None without metadata.
+        recordings: Sorted ids of the recordings with such rows; None unless these are grouped.
         filter_ms: Milliseconds that it took.
     """
 
@@ -71,6 +74,7 @@ class Scope:
     conditions: tuple[Condition | None, ...]
     allowed: tuple[list[Mask], ...]
     coverage: Coverage | None
+    recordings: Ids | None
     filter_ms: float
 
     @classmethod
@@ -98,7 +102,25 @@ class Scope:
         coverage = None
         if where and where.metadata:
             coverage = where.metadata.coverage([one.places for one in stores])
-        return cls(terms, conditions, allowed, coverage, (perf_counter() - began) * 1e3)
+        recordings = None
+        if terms.group_by:
+            each = [one.recordings_of(m) for one, m in zip(stores, allowed, strict=True)]
+            recordings = np.unique(np.concatenate(each))
+        filter_ms = (perf_counter() - began) * 1e3
+        return cls(terms, conditions, allowed, coverage, recordings, filter_ms)
+
+    def count_recordings(self, own: Sequence[frozenset[bytes]]) -> Integers:
+        """Return (n,) how many recordings questions may find, if these are grouped.
+
+        Args:
+            own: For each question, recordings that it leaves out.
+        """
+        if self.recordings is None:
+            return np.full(len(own), np.iinfo(np.int64).max)
+        left_out = [
+            int(contains(self.recordings, np.array(sorted(ids), ID_DTYPE)).sum()) for ids in own
+        ]
+        return len(self.recordings) - np.array(left_out, np.int64)
 
     @property
     def is_filtered(self) -> bool:

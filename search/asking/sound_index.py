@@ -91,14 +91,13 @@ class SoundIndex(Rows):
         Raises:
             QueryError: If one of them is in none of the stores.
         """
-        rows = []
-        for window_id in window_ids:
-            row = self.find(window_id)
-            if row is None:
+        wanted = list(window_ids)
+        found = dict(self.find_all(wanted))
+        for window_id in wanted:
+            if window_id not in found:
                 names = ", ".join(str(store.path) for store in self.stores)
                 raise QueryError(f"no window {window_id} in {names}", about="window_id")
-            rows.append(row)
-        return np.array(rows, np.int64)
+        return np.array([found[window_id] for window_id in wanted], np.int64)
 
     def windows_of(self, window_ids: Iterable[int]) -> tuple[Float32, list[Window]]:
         """Return the vectors of windows that are in the stores, to ask for what is like them.

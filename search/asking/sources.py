@@ -46,6 +46,12 @@ class Asking(NamedTuple):
     start_s: npt.NDArray[np.float64]
     end_s: npt.NDArray[np.float64]
 
+    def split(self, size: int) -> Iterator[Asking]:
+        """Yield the same, at most `size` questions at a time."""
+        for first in range(0, len(self.questions), size):
+            at = slice(first, first + size)
+            yield Asking(*(column[at] for column in self))  # type: ignore[arg-type]
+
 
 @dataclass(slots=True)
 class Sources:

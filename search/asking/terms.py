@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, field
-from numbers import Integral, Real
 from pathlib import Path
 from typing import Literal
 
 from indexer.errors import QueryError
-from indexer.paths import as_path, as_texts
+from indexer.run.config import check_fields
 from indexer.tags import DEFAULT_THRESHOLD
 
 # Nothing here takes long to import: the help of the command is made from these fields.
@@ -30,8 +28,9 @@ class Terms:
 
     One tag may be given where several are meant; paths may be text.
 
-    What a field's metadata says of it in a sentence, its unit, and the least and most it may be, is
-    what the command and the pages are made from: a new field appears in all of them.
+    What the metadata of a field says of it in a sentence, its unit, the least and most it may be,
+    and for what holds unless told otherwise its opposite, is what the command and the pages are
+    made from: a new field appears in all of them.
 
     Attributes:
         k: How many hits, at most.
@@ -50,7 +49,9 @@ class Terms:
         exact: Whether only an exact answer will do, however long it takes.
     """
 
-    k: int = field(default=10, metadata={"help": "Hits, at most.", "unit": "N", "least": 1})
+    k: int = field(
+        default=10, metadata={"help": "Hits for a question, at most.", "unit": "N", "least": 1}
+    )
     tags: tuple[str, ...] = field(
         default=(), metadata={"help": "Must be heard. May be repeated.", "unit": "T"}
     )
@@ -64,7 +65,10 @@ class Terms:
         default=DEFAULT_THRESHOLD,
         metadata={"help": "Probability that counts as heard.", "unit": "P", "least": 0, "most": 1},
     )
-    descendants: bool = field(default=True, metadata={"help": "Do not count Dog as an Animal."})
+    descendants: bool = field(
+        default=True,
+        metadata={"help": "Count Dog as an Animal.", "opposite": "Do not count Dog as an Animal."},
+    )
     where: str | None = field(
         default=None,
         metadata={
@@ -85,7 +89,7 @@ class Terms:
         default=None, metadata={"help": "file: the best window of each recording."}
     )
     include_self: bool = field(
-        default=False, metadata={"help": "Do not leave out the query's own recording."}
+        default=False, metadata={"help": "Let the query's own recording be a hit as well."}
     )
     min_score: float | None = field(
         default=None, metadata={"help": "Leave out hits below this score.", "unit": "S"}
@@ -98,39 +102,16 @@ class Terms:
     )
 
     def __post_init__(self) -> None:
-        for name in ("tags", "any_tags", "not_tags"):
-            object.__setattr__(self, name, as_texts(name, getattr(self, name)))
-        if self.metadata is not None:
-            object.__setattr__(self, "metadata", as_path("metadata", self.metadata))
-        if self.where is not None and not isinstance(self.where, str):
-            raise QueryError(f"where is an expression, as text, got {self.where!r}")
-        if self.group_by not in (None, "file"):
-            raise QueryError(f"hits can be grouped by 'file', got {self.group_by!r}")
-        self._check_numbers()
+        check_fields(self)
+        if not 0 <= self.diversity <= 1:
+            raise QueryError(f"diversity is a number from 0 to 1, got {self.diverse}")
+        if self.diversity and self.k > MAX_DIVERSE:
+            raise QueryError(f"a diverse answer has at most {MAX_DIVERSE:,} hits, got k = {self.k}")
         if self.metadata and self.where is None:
             raise QueryError(
                 f"nothing is asked of {self.metadata}: name its columns in a filter expression",
                 about="where",
             )
-
-    def _check_numbers(self) -> None:
-        if not isinstance(self.k, Integral):
-            raise QueryError(f"k is a whole number, got {self.k!r}")
-        if self.k < 1:
-            raise QueryError(f"k must be at least 1, got {self.k}")
-        for name in ("threshold", "diverse"):
-            value = getattr(self, name)
-            if not isinstance(value, Real):
-                raise QueryError(f"{name} is a number, got {value!r}")
-        if not 0 <= self.threshold <= 1:
-            raise QueryError(f"the threshold is a probability from 0 to 1, got {self.threshold}")
-        if not 0 <= self.diversity <= 1:
-            raise QueryError(f"diversity is a number from 0 to 1, got {self.diverse}")
-        if self.diversity and self.k > MAX_DIVERSE:
-            raise QueryError(f"a diverse answer has at most {MAX_DIVERSE:,} hits, got k = {self.k}")
-        least = self.min_score
-        if least is not None and (not isinstance(least, Real) or math.isnan(least)):
-            raise QueryError(f"the least score is a number, got {least!r}")
 
     @property
     def diversity(self) -> float:
@@ -171,7 +152,6 @@ class DuplicateTerms:
     )
 
     def __post_init__(self) -> None:
-        if not isinstance(self.min_score, Real) or not 0 < self.min_score <= 1:
-            raise QueryError(f"the least score is above 0 and at most 1, got {self.min_score!r}")
-        if not isinstance(self.max_matches, Integral) or self.max_matches < 1:
-            raise QueryError(f"a window may match 1 other or more, got {self.max_matches!r}")
+        check_fields(self)
+        if not 0 < self.min_score <= 1:
+            raise QueryError(f"the least score is above 0 and at most 1, got {self.min_score}")

@@ -89,7 +89,12 @@ class Places:
             roots: library_id → its last known root.
         """
         self._recordings = recordings
-        self._roots = roots
+        self._roots = dict(roots)
+
+    @property
+    def roots(self) -> dict[str, Path]:
+        """library_id → its last known root."""
+        return self._roots
 
     def paths(self, recording_id: bytes) -> tuple[Path, ...]:
         """Return all paths of a recording, sorted; none if it is unknown.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self, TypeVar
@@ -51,7 +51,7 @@ _ATTEMPTS = 5
 _T = TypeVar("_T")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class Segment:
     """A block of rows: memory-mapped, never changed once written.
 
@@ -70,6 +70,9 @@ class Segment:
     codes: npt.NDArray[np.uint8]
     alive: Mask
     recordings: npt.NDArray[np.int32]
+
+    def __repr__(self) -> str:
+        return f"Segment({self.name!r}, {len(self):,} rows)"
 
     @property
     def name(self) -> str:
@@ -185,16 +188,19 @@ class Rows:
         ]
         return np.concatenate([np.empty(0, np.int64), *each])
 
-    def find(self, window_id: int) -> int | None:
-        """Return the row of a window; None if it is not alive here."""
+    def find_all(self, window_ids: Iterable[int]) -> Iterator[tuple[int, int]]:
+        """Yield (window id, its row) of those of some windows that are alive here; each once."""
+        wanted = np.array([one for one in window_ids if 0 <= one < 2**63], np.int64)
+        seen = np.empty(0, np.int64)
         for start, segment in zip(self.starts.tolist(), self.segments, strict=False):
-            found = np.flatnonzero((segment.arrays["window_id"] == window_id) & segment.alive)
-            if len(found):
-                return int(start + found[0])
-        return None
+            ids = segment.arrays["window_id"]
+            rows = np.flatnonzero(np.isin(ids, wanted) & segment.alive)
+            rows = rows[~np.isin(ids[rows], seen)]  # of several stores, the first
+            yield from zip(ids[rows].tolist(), (start + rows).tolist(), strict=True)
+            seen = np.append(seen, ids[rows])
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class Generation(Rows):
     """A consistent view for queries: it stays as it is while newer ones are published.
 
@@ -215,6 +221,9 @@ class Generation(Rows):
     num_windows: int
     recordings: Recordings
     manifest: Manifest
+
+    def __repr__(self) -> str:
+        return f"Generation({self.path.name!r}, {self.num_windows:,} windows)"
 
     @classmethod
     def current(cls, store: Store) -> Self:

@@ -88,7 +88,7 @@ class VectorIndex:
             Damaged rows that are not numbers are never among them.
         """
         masks = self._masks(allowed)
-        num_allowed = _count(masks)
+        num_allowed = count_rows(masks)
         plan = self.plan(num_allowed, k, exact=exact)
         return self.run(plan, vectors, k, masks)._replace(num_allowed=num_allowed)
 
@@ -135,7 +135,7 @@ class VectorIndex:
         scores = np.full((len(vectors), k), -np.inf, np.float32)
         rows = np.full((len(vectors), k), -1, np.int64)
         masks = self._masks(allowed)
-        num_allowed = _count(masks)
+        num_allowed = count_rows(masks)
         width = min(k, num_allowed)  # that many are found, of each
         plan = self.plan(num_allowed, k, exact=exact)
         for first in range(0, len(vectors) if width else 0, _BATCH_VECTORS):
@@ -177,5 +177,6 @@ class VectorIndex:
         return self.generation.window_ids(np.maximum(rows, 0).ravel()).reshape(rows.shape)
 
 
-def _count(masks: Sequence[Mask]) -> int:
+def count_rows(masks: Sequence[Mask]) -> int:
+    """Return how many rows some masks hold."""
     return sum(int(np.count_nonzero(mask)) for mask in masks)

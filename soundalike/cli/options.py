@@ -77,7 +77,8 @@ def takes(**groups: tuple[type, ...]) -> Callable[[Callable[..., None]], Callabl
     - `help` says what it means; a field without it is no option. `unit`, `least` and `most`.
     - `hop_s` is --hop, `num_workers` is --workers, `files_from` is --files-from, `k` is -k.
     - A tuple is an option that may be repeated, in the singular: `any_tags` is --any-tag.
-    - A bool is a flag. One that is True unless told otherwise says no: --no-descendants.
+    - A bool is a flag. One that is True unless told otherwise says no: --no-descendants, which its
+      `opposite` explains.
 
     Args:
         **groups: The dataclasses whose fields each parameter is given.
@@ -128,7 +129,7 @@ def _option(one: Field[Any], kind: Any) -> _Option:
     if get_origin(kind) is tuple:
         kind, default, value = list[get_args(kind)[0]], None, _as_tuple  # type: ignore[misc]
         flag = flag.removesuffix("s")
-    elif default is True:
+    elif one.default is True:
         flag, default, value = f"--no-{name}", False, _opposite
     elif get_args(kind) == (bool, float):
         kind = bool
@@ -137,7 +138,7 @@ def _option(one: Field[Any], kind: Any) -> _Option:
         metavar=one.metadata.get("unit"),
         min=one.metadata.get("least"),
         max=one.metadata.get("most"),
-        help=one.metadata["help"],
+        help=one.metadata["opposite" if one.default is True else "help"],
     )
     parameter = inspect.Parameter(
         one.name, _KEYWORD, default=default, annotation=Annotated[kind, option]

@@ -15,6 +15,7 @@ from soundalike.cli.bars import Bars
 from soundalike.cli.options import Given, Network, QuietOption, takes
 from soundalike.cli.printing import say, say_what_is_missing
 from soundalike.show.words import count
+from soundalike.times import seconds_of
 
 if TYPE_CHECKING:
     from search.asking.answers import Hit
@@ -22,6 +23,13 @@ if TYPE_CHECKING:
 
 #: 63 bits have 19 digits at most.
 _WINDOW_ID = re.compile("[0-9]{1,19}")
+
+
+def _read_time(word: str) -> float:
+    try:
+        return seconds_of(word)
+    except QueryError as error:
+        raise typer.BadParameter(str(error)) from error
 
 
 @takes(terms=(Terms,), network=(Network,))
@@ -36,15 +44,22 @@ def search(
     ],
     *,
     start: Annotated[
-        str,
+        float,
         typer.Option(
+            parser=_read_time,
             metavar="TIME",
             help="Where the clip begins in the query file: in seconds, or as in 31:10.",
         ),
-    ] = "0",
-    end: Annotated[str | None, typer.Option(metavar="TIME", help="Where it ends.")] = None,
+    ] = 0.0,
+    end: Annotated[
+        float | None,
+        typer.Option(parser=_read_time, metavar="TIME", help="Where it ends."),
+    ] = None,
     duration: Annotated[
-        str | None, typer.Option(metavar="TIME", help="Length of the clip, instead of its end.")
+        float | None,
+        typer.Option(
+            parser=_read_time, metavar="TIME", help="Length of the clip, instead of its end."
+        ),
     ] = None,
     terms: Given,
     explain: Annotated[

@@ -14,10 +14,10 @@ import soundfile
 from PIL import Image
 
 from indexer.arrays import Float32
-from indexer.audio import read_span
 from indexer.errors import AudioError
 from indexer.paths import printable
 from search.asking.answers import Hit
+from search.asking.collect import read_hit
 from soundalike.show.words import clock, count
 
 #: Hits that are shown; a player takes some 50 kB.
@@ -73,9 +73,10 @@ def _row(rank: int, hit: Hit) -> str:
 
 def _sound(hit: Hit) -> str:
     try:
-        span = _read(hit)
+        _, samples, rate_hz = read_hit(hit)
     except AudioError as error:
         return f"<small>its audio cannot be played: {html.escape(printable(str(error)))}</small>"
+    span = _Span(samples.mean(1), rate_hz)
     picture = base64.b64encode(spectrogram_png(*span)).decode()
     kind, content = _playable(span)
     audio = base64.b64encode(content).decode()
@@ -84,20 +85,6 @@ def _sound(hit: Hit) -> str:
         f'<audio controls preload="none" src="data:audio/{kind};base64,{audio}" '
         f'style="width:{_WIDTH}px;height:28px"></audio>'
     )
-
-
-def _read(hit: Hit) -> _Span:
-    failure = AudioError("open", "it has no path")
-    for path in hit.paths:
-        try:
-            samples, rate_hz = read_span(path, hit.start_s, hit.end_s - hit.start_s)
-        except AudioError as error:
-            failure = error
-            continue
-        if len(samples):
-            return _Span(samples.mean(1), rate_hz)
-        failure = AudioError("decode", f"no audio at {hit.start_s:g} s any more")
-    raise failure
 
 
 def _playable(span: _Span) -> tuple[str, bytes]:

@@ -24,7 +24,7 @@ _ESCAPE = re.compile(r"\\x([0-9a-f]{2})")
 
 
 def as_path(name: str, value: object) -> Path:
-    """Return a path that a user gave as text or as a path.
+    """Return a path that a user gave as text or as a path; `~/` is the home folder.
 
     Args:
         name: What it is, for the error.
@@ -34,8 +34,18 @@ def as_path(name: str, value: object) -> Path:
         QueryError: If it is something else.
     """
     if isinstance(value, (str, os.PathLike)):
-        return Path(os.fsdecode(value))  # that of a few is bytes
+        text = os.fsdecode(value)  # that of a few is bytes
+        return Path.home() / text[2:] if text == "~" or text.startswith("~/") else Path(text)
     raise QueryError(f"{name} is a path, got {value!r}")
+
+
+def as_name_or_path(name: str, value: object) -> str:
+    """Return text as it is, which may be a name, and a path as an absolute one, which is none.
+
+    Raises:
+        QueryError: If it is something else.
+    """
+    return value if isinstance(value, str) else str(as_path(name, value).absolute())
 
 
 def as_texts(name: str, value: object) -> tuple[str, ...]:

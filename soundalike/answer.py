@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, overload
 
 from indexer.errors import SoundalikeError
-from indexer.paths import as_path
+from indexer.paths import as_path, printable
 from indexer.tags import Tag
 from search.asking.answers import Hit, Step
 from search.filters.metadata import Coverage
+from search.generation.recordings import path_text
 
 if TYPE_CHECKING:  # torch takes seconds to import
     import pandas
@@ -22,6 +23,8 @@ if TYPE_CHECKING:  # torch takes seconds to import
 
 #: Hits that the short form of an answer shows.
 _SHOWN = 3
+#: Characters of a file's name in it.
+_LONGEST_NAME = 40
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,15 +42,15 @@ class Answer(Sequence[Hit]):
 
     hits: tuple[Hit, ...]
     num_new_parts: int = 0
-    steps: tuple[Step, ...] = ()
+    steps: tuple[Step, ...] = field(default=(), compare=False)  # times differ
     coverage: Coverage | None = None
 
     @overload
     def __getitem__(self, at: int) -> Hit: ...
     @overload
-    def __getitem__(self, at: slice) -> tuple[Hit, ...]: ...
-    def __getitem__(self, at: int | slice) -> Hit | tuple[Hit, ...]:
-        return self.hits[at]
+    def __getitem__(self, at: slice) -> Answer: ...
+    def __getitem__(self, at: int | slice) -> Hit | Answer:
+        return replace(self, hits=self.hits[at]) if isinstance(at, slice) else self.hits[at]
 
     def __len__(self) -> int:
         return len(self.hits)
@@ -57,7 +60,7 @@ class Answer(Sequence[Hit]):
 
     def __repr__(self) -> str:
         shown = [
-            f"{hit.score:.3f} {hit.path.name if hit.path else '(no path)'} at {hit.start_s:.1f} s"
+            f"{hit.score:.3f} {_short_name(hit)} at {hit.start_s:.1f} s"
             for hit in self.hits[:_SHOWN]
         ]
         more = [f"… {len(self) - _SHOWN:,} more"] if len(self) > _SHOWN else []
@@ -100,7 +103,7 @@ class Answer(Sequence[Hit]):
             (
                 rank,
                 hit.score,
-                str(hit.path) if hit.path else None,
+                path_text(hit.path) if hit.path else None,
                 hit.start_s,
                 hit.end_s,
                 hit.window_id,
@@ -110,6 +113,13 @@ class Answer(Sequence[Hit]):
             for rank, hit in enumerate(self.hits, start=1)
         ]
         return pandas.DataFrame(rows, columns=list(columns))
+
+
+def _short_name(hit: Hit) -> str:
+    if hit.path is None:
+        return "(no path)"
+    name = printable(hit.path.name)
+    return name if len(name) <= _LONGEST_NAME else f"{name[: _LONGEST_NAME - 1]}…"
 
 
 class TagCount(NamedTuple):

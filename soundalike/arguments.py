@@ -4,30 +4,36 @@ from __future__ import annotations
 
 import inspect
 from dataclasses import Field, fields, replace
+from difflib import get_close_matches
 from typing import Any
 
 from indexer.errors import QueryError
 
 
-def split_fields(kinds: tuple[type, ...], given: dict[str, Any]) -> list[dict[str, Any]]:
+def split_fields(
+    kinds: tuple[type, ...], given: dict[str, Any], beside: tuple[str, ...] = ()
+) -> list[dict[str, Any]]:
     """Return which keyword arguments are fields of which dataclass.
 
     Args:
         kinds: The dataclasses; a field counts that says in its metadata what it means.
         given: The arguments.
+        beside: Names that can be given too, for the error.
 
     Raises:
         QueryError: If one belongs to none of them; the error lists those that do.
     """
     names = [[one.name for one in _open_fields(kind)] for kind in kinds]
-    known = [name for each in names for name in each]
-    unknown = [name for name in given if name not in known]
-    if unknown:
-        raise QueryError(f"there is no {unknown[0]!r} here; there are {', '.join(known)}")
+    known = [*beside, *(name for each in names for name in each)]
+    for name in given:
+        if name not in known:
+            likely = get_close_matches(name, known, 1)
+            question = f"did you mean {likely[0]!r}? There" if likely else "there"
+            raise QueryError(f"there is no {name!r} here; {question} are {', '.join(known)}")
     return [{name: given[name] for name in each if name in given} for each in names]
 
 
-def take_fields(kind: type, given: dict[str, Any]) -> Any:
+def take_fields(kind: type, given: dict[str, Any], beside: tuple[str, ...] = ()) -> Any:
     """Make a dataclass of keyword arguments; `terms` may be one already, which they change.
 
     Raises:
@@ -37,7 +43,7 @@ def take_fields(kind: type, given: dict[str, Any]) -> Any:
     known = rest.pop("terms", None)
     if known is not None and not isinstance(known, kind):
         raise QueryError(f"terms are {kind.__name__}(...), got {known!r}")
-    (values,) = split_fields((kind,), rest)
+    (values,) = split_fields((kind,), rest, beside)
     made: Any = known  # a dataclass, like its kind
     return kind(**values) if known is None else replace(made, **values)
 

@@ -8,8 +8,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, overload
 
-from indexer.errors import SoundalikeError
-from indexer.paths import as_path
+from indexer.errors import QueryError, SoundalikeError
+from indexer.paths import as_name_or_path, as_path
 from indexer.progress import Listen, ignore
 from indexer.run.config import ExtractConfig, Settings
 from indexer.store.reader import Store
@@ -38,6 +38,8 @@ if TYPE_CHECKING:  # torch takes seconds to import; what is stored is asked with
     from soundalike.arrays import StoredWindows
 
 StorePath = str | os.PathLike[str]
+#: What `search` takes beside the terms.
+_SPAN = ("start", "end", "duration")
 
 
 def open(  # noqa: A001 - as the module's function: soundalike.open
@@ -62,9 +64,8 @@ def open(  # noqa: A001 - as the module's function: soundalike.open
         listen: Hears how far long work is, and sentences about it; `print` will do.
     """
     paths = [as_path("a store", one) for one in (store, *more)]
-    if checkpoint is not None and not isinstance(checkpoint, str):
-        checkpoint = str(as_path("a checkpoint", checkpoint).absolute())  # a path is no name
-    settings = Settings(checkpoint=checkpoint, device=device, precision=precision)
+    name = None if checkpoint is None else as_name_or_path("a checkpoint", checkpoint)
+    settings = Settings(checkpoint=name, device=device, precision=precision)
     return Sounds(paths, settings, listen)
 
 
@@ -110,8 +111,8 @@ class Sounds:
 
         Args:
             queries: Audio files, ids of windows, or vectors of (768,) or (q, 768), of any length.
-                Of several, the best counts. Nothing asks by the terms alone: the windows that fit
-                them best.
+                Of several, the best counts. Without any, the windows that fit the terms best are
+                found.
             start: Where the clip begins in each file: seconds, or as in "31:10".
             end: Where it ends; None for the end of the file.
             duration: How long it is, instead of an end.
@@ -124,7 +125,9 @@ class Sounds:
             ExpressionError: If the filter expression cannot be understood.
             CheckpointError: If a file asks, and the checkpoint is not there.
         """
-        resolved, span = resolve(take_fields(Terms, terms)), span_of(start, end, duration)
+        resolved, span = resolve(take_fields(Terms, terms, _SPAN)), span_of(start, end, duration)
+        if span != (0.0, None) and not any(isinstance(one, (str, os.PathLike)) for one in queries):
+            raise QueryError("a start, an end and a duration are those of a file, and none asks")
         index = self._kept.open_newest()
         scope = Scope.over(resolved, index.opened)
         question = make_question(
@@ -185,7 +188,9 @@ class Sounds:
             )
         each = [
             make_question(
-                _as_several(one), index, lambda file: self._kept.embed(index.stores[0], file)
+                one if isinstance(one, (list, tuple)) else [one],
+                index,
+                lambda file: self._kept.embed(index.stores[0], file),
             )
             for one in questions
         ]
@@ -242,19 +247,14 @@ class Sounds:
             top: At most this many tags for a window; None for all.
 
         Raises:
-            AudioError: If the file cannot be read.
+            QueryError: If the file cannot be read, or a number is none that can be.
             CheckpointError: If the checkpoint is not there.
         """
-        from indexer.embedding.tagging import tag_file  # noqa: PLC0415 - it imports torch
+        from indexer.embedding.tagging import listen_to  # noqa: PLC0415 - it imports torch
 
-        store = self._kept.store()
-        return tag_file(
-            as_path("a file", file),
-            self._kept.load(store),
-            threshold=threshold,
-            top=top,
-            geometry=store.identity.geometry,
-        )
+        store, path = self._kept.store(), as_path("a file", file)
+        geometry = store.identity.geometry
+        return listen_to(path, self._kept.load(store), threshold, top, geometry)
 
     def tags(self, threshold: float = DEFAULT_THRESHOLD) -> list[TagCount]:
         """Count in how many windows each of the 527 tags is heard, the most frequent first.

@@ -330,7 +330,7 @@ def test_checkpoints_lists_all_and_demo_is_here(run: Run) -> None:
         (("search", "STORE", "nothing.wav"), 1, "no such file: nothing.wav; a query is"),
         (("search", "STORE", "LIBRARY/broken.wav"), 1, "cannot listen to "),
         (("search", "LIBRARY/dog.ogg", "STORE"), 1, "dog.ogg is a file; the store comes first"),
-        (("search", "STORE", "--tag", "Dog", "--min-score", "nan"), 1, "the least score is a"),
+        (("search", "STORE", "--tag", "Dog", "--min-score", "nan"), 1, "min_score is a number"),
         (("search", "STORE", "--tag", "Dog", "--copy-to", "LIBRARY/dog.ogg"), 1, "cannot make the"),
         (("search", "STORE", "12345"), 1, "no window 12345 in "),
         (("search", "STORE", "12345"), 1, "; 'soundalike search --format json' shows the ids of"),
@@ -339,7 +339,7 @@ def test_checkpoints_lists_all_and_demo_is_here(run: Run) -> None:
             1,
             "x.csv: name its columns in a filter expression; say --where EXPR",
         ),
-        (("search", "STORE", "LIBRARY/dog.ogg", "--start", "soon"), 1, "a time is in seconds, or"),
+        (("search", "STORE", "LIBRARY/dog.ogg", "--start", "soon"), 2, "a time is in seconds, or"),
         (
             ("batch", "STORE", "STORE", "--output", "x.parquet", "--tag", "Dogg"),
             1,

@@ -15,6 +15,7 @@ import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,7 @@ from PIL import Image
 from synthetic import make_store, recording_id, write_tone
 
 import soundalike
+from indexer.arrays import id_bytes
 from indexer.embedding.extractor import Extractor
 from indexer.errors import (
     CheckpointError,
@@ -466,6 +468,8 @@ def test_checkpoint_that_is_a_path_is_no_name(
 def test_answer_is_a_sequence_with_a_short_repr(embedded: Embedded) -> None:
     answer = asked(embedded, embedded.library / "low.wav", k=5, include_self=True)
     assert list(answer) == [answer[0], *answer[1:]] == list(answer.hits)
+    assert answer == asked(embedded, embedded.library / "low.wav", k=5, include_self=True)
+    assert (type(answer[:2]), len(answer[:2])) == (Answer, 2)
     assert answer[0].path == embedded.library / "low.wav"
     assert repr(answer).startswith("Answer(5 hits, 1.000 low.wav at 0.0 s, ")
     assert repr(answer).endswith(", … 2 more)")
@@ -482,6 +486,17 @@ def test_answer_to_pandas_has_a_row_for_each_hit(embedded: Embedded) -> None:
     assert table["path"].tolist() == [str(hit.path) for hit in answer]
     assert table["recording_id"].tolist() == [hit.recording_id.hex() for hit in answer]
     assert table["tags"].tolist() == [[one.tag.name for one in hit.tags] for hit in answer]
+
+
+def test_answer_of_an_odd_file_name_is_shown_and_tabled(tmp_path: Path) -> None:
+    store = make_store(tmp_path / "store", frames="none", root=tmp_path)
+    store.add({"a": 1})
+    store.rename("a.wav", f"caf\\xe9\n{'x' * 200}.wav")  # as stored: a Latin-1 byte
+    build(store.store)
+    answer = soundalike.open(store.store.path).search(tags="Dog", threshold=0)
+    assert "\n" not in repr(answer)
+    assert len(repr(answer)) < 100
+    assert answer.to_pandas()["path"][0] == f"{tmp_path}/caf\\xe9\n{'x' * 200}.wav"
 
 
 def test_answer_to_pandas_without_pandas_says_so(
@@ -541,6 +556,12 @@ def test_rows_are_all_live_windows_as_they_were_embedded(embedded: Embedded) -> 
     assert (rows.scene == snapshot.scene(at)).all()
     assert (rows.tags == snapshot.tags(at)).all()
     assert rows.window_ids.tolist() == snapshot.windows.window_id.tolist()
+    ids = [bytes(one) for one in rows.recording_ids]
+    assert ids == [id_bytes(one) for one in snapshot.windows.recording_id]
+    by_id = {
+        row["recording_id"]: row["path"] for row in Store.open(embedded.store).files().to_pylist()
+    }
+    assert rows.paths.tolist() == [str(embedded.library / by_id[one]) for one in ids]
     assert (rows.end_s - rows.start_s).sum() == pytest.approx(sum(LENGTHS.values()))
     twice = soundalike.open(embedded.store, embedded.store).rows()
     assert (twice.scene == np.concatenate([rows.scene, rows.scene])).all()
@@ -623,16 +644,31 @@ def test_listener_hears_of_long_work(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda s: s.search(tag="Dog"), "there is no 'tag' here; there are k, tags,"),
-        (lambda s: s.index("x", hop=5), "there is no 'hop' here; there are frames, hop_s, native,"),
-        (lambda s: s.index("x", num_workers="2"), "num_workers is a whole number or None, got '2'"),
+        (
+            lambda s: s.search(tag="Dog"),
+            "there is no 'tag' here; did you mean 'tags'? There are start, end,",
+        ),
+        (
+            lambda s: s.index("x", hop=5),
+            "there is no 'hop' here; did you mean 'hop_s'? There are frames, hop_s, native,",
+        ),
+        (lambda s: s.index("x", num_workers="2"), "num_workers is a whole number, got '2'"),
         (lambda s: s.index("x", batch_size=0), "batch_size must be at least 1, got 0"),
         (lambda s: s.index("x", strict="no"), "strict is True or False, got 'no'"),
         (lambda s: s.tags(threshold="x"), "threshold is a number, got 'x'"),
-        (lambda s: s.search_many(5), "nothing to look for"),
+        (lambda s: s.search_many(5), "no window 5 in"),
+        (lambda s: s.search_many([3.5]), "or vectors, got 3.5"),
+        (lambda s: s.search(["a", "b"]), "got ['a', 'b']; several are given one after the other"),
+        (lambda s: s.search(5, start=3), "those of a file, and none asks"),
+        (lambda s: s.tag("nothing.wav"), "cannot listen to nothing.wav: no such file"),
+        (lambda s: s.tag("x", top=0), "a whole number from 1 on, got 0"),
+        (lambda s: s.tag("x", threshold="x"), "a probability from 0 to 1, got 'x'"),
         (lambda s: s.search_many(None), "or vectors, got None"),
         (lambda s: s.search(terms=5), "terms are Terms(...), got 5"),
-        (lambda s: s.duplicates(score=1), "there is no 'score' here; there are min_score,"),
+        (
+            lambda s: s.duplicates(score=1),
+            "there is no 'score' here; did you mean 'min_score'? There are min_score,",
+        ),
         (lambda s: s.search(start="1:2:3:4", tags="Dog"), "a time is in seconds, or as in '31:10'"),
         (lambda s: s.search(start=5, end=3, tags="Dog"), "a span ends after its start"),
         (lambda s: s.search(end=5, duration=3, tags="Dog"), "an end or a duration, not both"),
@@ -735,6 +771,7 @@ print(soundalike.Terms(k=3).k, sorted(heavy & set(sys.modules)))
 
 
 def test_names_of_soundalike_are_all_there() -> None:
+    assert soundalike.__version__ == version("soundalike")
     for name in soundalike.__all__:
         assert getattr(soundalike, name) is not None
     with pytest.raises(AttributeError, match="no attribute 'nothing'"):
@@ -754,7 +791,7 @@ def test_numbers_of_our_own_arrays_and_tables_ask(embedded: Embedded) -> None:
     hits = sounds.search(rows.window_ids[0])
     assert hits.hits == sounds.search(int(rows.window_ids[0])).hits
     assert len(sounds.search(hits.to_pandas().window_id[0])) > 0
-    assert [one.hits for one in sounds.search_many(rows.window_ids)][0] == hits.hits
+    assert sounds.search_many(rows.window_ids)[0] == hits
     assert len(sounds.search_many(rows.scene)) == len(rows.scene)
 
 

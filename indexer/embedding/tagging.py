@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from numbers import Integral, Real
 from pathlib import Path
 
 import torch
 
 from indexer.audio import open_audio
 from indexer.embedding.extractor import Extractor
+from indexer.errors import AudioError, QueryError
 from indexer.tags import DEFAULT_THRESHOLD, HeardTag, pick_heard
 from indexer.windows import SAMPLE_RATE_HZ, Geometry
 
@@ -66,3 +68,25 @@ def tag_file(
                 )
             )
     return tagged
+
+
+def listen_to(
+    path: Path,
+    extractor: Extractor,
+    threshold: float,
+    top: int | None,
+    geometry: Geometry | None = None,
+) -> list[TaggedWindow]:
+    """Do the same for a user: what cannot be done is an error that names the file or the number.
+
+    Raises:
+        QueryError: If the file cannot be read, the threshold is no probability, or `top` below 1.
+    """
+    if not isinstance(threshold, Real) or not 0 <= threshold <= 1:
+        raise QueryError(f"the threshold is a probability from 0 to 1, got {threshold!r}")
+    if top is not None and (not isinstance(top, Integral) or top < 1):
+        raise QueryError(f"the most tags of a window are a whole number from 1 on, got {top!r}")
+    try:
+        return tag_file(path, extractor, threshold=threshold, top=top, geometry=geometry)
+    except AudioError as error:
+        raise QueryError(f"cannot listen to {path}: {error.reason}") from error

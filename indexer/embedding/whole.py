@@ -24,18 +24,22 @@ from torch import Tensor
 from indexer.arrays import Float32
 from indexer.audio import open_audio
 from indexer.embedding.extractor import Extractor
-from indexer.embedding.tagging import TaggedWindow, tag_file
+from indexer.embedding.tagging import TaggedWindow, listen_to
 from indexer.errors import AudioError, QueryError, SoundalikeError
 from indexer.model.checkpoint import Checkpoint, load_checkpoint
 from indexer.model.convnext import Output
 from indexer.model.known import DEFAULT_CHECKPOINT
-from indexer.paths import as_path
+from indexer.paths import as_name_or_path, as_path
 from indexer.progress import Listen, ignore
 from indexer.tags import DEFAULT_THRESHOLD
 from indexer.windows import SAMPLE_RATE_HZ
 
 #: What goes through the network at once: 10 minutes take 1.3 GB of memory.
 MAX_PASS_SAMPLES = 600 * SAMPLE_RATE_HZ
+
+
+#: No sound has so few samples, and no file so many channels.
+_MOST_CHANNELS = 32
 
 
 class Outputs(NamedTuple):
@@ -144,9 +148,9 @@ class Model:
             top: At most this many tags for a window; None for all.
 
         Raises:
-            AudioError: If the file cannot be read.
+            QueryError: If the file cannot be read, or a number is none that can be.
         """
-        return tag_file(as_path("a file", path), self._extractor, threshold=threshold, top=top)
+        return listen_to(as_path("a file", path), self._extractor, threshold, top)
 
     def _run(self, batch: Tensor) -> Iterator[Output]:
         """Run the network on as many sounds at once as one pass may hold."""
@@ -186,7 +190,8 @@ def load_model(
         CheckpointError: If it is not there, or not what it should be.
         SoundalikeError: If the device is not there, or the precision is not known.
     """
-    loaded = load_checkpoint(checkpoint or DEFAULT_CHECKPOINT, listen=listen)
+    name = DEFAULT_CHECKPOINT if checkpoint is None else as_name_or_path("a checkpoint", checkpoint)
+    loaded = load_checkpoint(name, listen=listen)
     return Model(loaded, device=device, precision=precision)
 
 
@@ -196,6 +201,8 @@ def _as_batch(waveforms: npt.ArrayLike | Tensor) -> Tensor:
     Raises:
         QueryError: If it is something else.
     """
+    if isinstance(waveforms, (str, os.PathLike)):
+        raise QueryError(f"waveforms are arrays, and a file is for embed_file, got {waveforms!r}")
     given = waveforms.detach() if isinstance(waveforms, Tensor) else _as_tensor(waveforms)
     if not given.is_floating_point():
         kind = str(given.dtype).removeprefix("torch.")
@@ -206,6 +213,11 @@ def _as_batch(waveforms: npt.ArrayLike | Tensor) -> Tensor:
     if given.ndim not in (1, 2) or given.numel() == 0:
         raise QueryError(
             f"waveforms are (num_sounds, num_samples) or (num_samples,), got {tuple(given.shape)}"
+        )
+    if given.ndim == 2 and given.shape[1] <= _MOST_CHANNELS < given.shape[0]:
+        raise QueryError(
+            f"waveforms are (num_sounds, num_samples), mono: {tuple(given.shape)} looks like "
+            f"samples of several channels; take the mean over these"
         )
     batch = given.float().reshape(-1, given.shape[-1])
     if not batch.isfinite().all():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import reprlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from functools import cache
@@ -142,7 +143,7 @@ def check_fields(given: Any) -> None:
         elif Path in get_args(kind) and value is not None:
             object.__setattr__(given, name, as_path(name, value))
         elif not _fits(kind, value):
-            raise QueryError(f"{name} is {_in_words(kind)}, got {value!r}")
+            raise QueryError(f"{name} is {_in_words(kind)}, got {reprlib.repr(value)}")
         if value is None or isinstance(value, bool):
             continue
         least, most = metadata.get("least"), metadata.get("most")
@@ -172,8 +173,8 @@ def _fits(kind: Any, value: object) -> bool:
 
 def _in_words(kind: Any) -> str:
     if get_origin(kind) in (Union, UnionType):
-        return " or ".join(_in_words(one) for one in get_args(kind))
+        return " or ".join(_in_words(one) for one in get_args(kind) if one is not type(None))
     if get_origin(kind) is Literal:
         return " or ".join(map(repr, get_args(kind)))
     words = {int: "a whole number", float: "a number", bool: "True or False", str: "text"}
-    return words.get(kind, "None")
+    return words[kind]

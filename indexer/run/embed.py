@@ -66,7 +66,8 @@ class Embedder:
         """Embed all files of a work list, and again those that the clerk wants to be read again."""
         num_files = len(work.items)
         started = time.perf_counter()
-        self._tell(num_files)  # from here on, time counts
+        if num_files:
+            self._tell(num_files)  # from here on, time counts
         while work.items:
             self._clerk.begin(work.items)
             self._spoiled = set()

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import operator
 import os
-from collections.abc import Callable, Sequence
+import reprlib
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, SupportsIndex
 
@@ -13,10 +14,10 @@ import numpy.typing as npt
 
 from indexer.arrays import Float32
 from indexer.errors import QueryError
+from indexer.paths import as_path
 from indexer.store.schema import EMBEDDING_DIM
 from search.asking.find import Question
 from search.asking.sound_index import SoundIndex
-from search.generation.writing import normalise
 
 if TYPE_CHECKING:  # torch takes seconds to import; window ids and vectors do not need it
     from search.asking.embed import Clip
@@ -58,9 +59,11 @@ def unit_vectors(given: Any) -> Float32:
         QueryError: If they have another shape, or are not finite numbers.
     """
     try:
-        vectors = np.atleast_2d(np.asarray(given, np.float32))
-    except (TypeError, ValueError) as error:
-        raise QueryError(f"query vectors are numbers: {error}") from error
+        if np.iscomplexobj(given):
+            raise TypeError("complex ones have no order")
+        vectors = np.atleast_2d(np.asarray(given, np.float64))
+    except (TypeError, ValueError, RuntimeError) as error:  # the last is a tensor's with a gradient
+        raise QueryError(f"query vectors are real numbers: {error}") from error
     if vectors.ndim != 2 or vectors.shape[1] != EMBEDDING_DIM or not len(vectors):
         raise QueryError(
             f"query vectors need the shape ({EMBEDDING_DIM},) or (q, {EMBEDDING_DIM}), got "
@@ -68,7 +71,11 @@ def unit_vectors(given: Any) -> Float32:
         )
     if not np.isfinite(vectors).all():
         raise QueryError("query vectors must be finite: these have NaN or infinity in them")
-    return normalise(vectors)
+    greatest = np.abs(vectors).max(axis=1, keepdims=True)
+    if not greatest.all():
+        raise QueryError("a query vector has a direction: one of these is all zeros")
+    vectors = vectors / greatest  # the squares of the rest are finite
+    return np.asarray(vectors / np.linalg.norm(vectors, axis=1, keepdims=True), np.float32)
 
 
 def _is_array(query: Any) -> bool:
@@ -85,8 +92,12 @@ def _window_id(query: Query) -> int | None:
 
 def _file(query: Query) -> Path:
     if isinstance(query, bool) or not isinstance(query, (str, os.PathLike)):
-        raise QueryError(f"a query is an audio file, the id of a window or vectors, got {query!r}")
-    file = Path(query)
+        several = "; several are given one after the other" if isinstance(query, Iterable) else ""
+        raise QueryError(
+            f"a query is an audio file, the id of a window or vectors, got {reprlib.repr(query)}"
+            f"{several}"
+        )
+    file = as_path("a query", query)
     try:
         file.stat()
     except FileNotFoundError as error:

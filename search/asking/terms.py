@@ -34,7 +34,8 @@ class Terms:
 
     Attributes:
         k: How many hits, at most.
-        tags: Tags that must all be heard: names, mids or indices, see `TagVocabulary.resolve`.
+        tags: Tags that must all be heard: names, mids or indices, as text: see
+            `TagVocabulary.resolve`.
         any_tags: Tags of which one must be heard; no condition if empty.
         not_tags: Tags that must not be heard.
         threshold: Probability from which on a tag is heard.

@@ -8,13 +8,14 @@ from typing import Annotated
 import typer
 
 from soundalike.cli.options import FormatOption, StoreArgument
-from soundalike.cli.printing import print_report
+from soundalike.cli.printing import print_report, show_help
 
 app = typer.Typer(
     name="eval",
     help="Measure embeddings and tags, with figures that can be put beside published ones.",
     rich_markup_mode=None,
-    no_args_is_help=True,
+    invoke_without_command=True,
+    callback=show_help,
 )
 
 

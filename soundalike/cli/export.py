@@ -21,7 +21,7 @@ from soundalike.cli.options import (
     ThresholdOption,
     takes,
 )
-from soundalike.cli.printing import print_report
+from soundalike.cli.printing import print_report, show_help
 from soundalike.show.words import count
 
 if TYPE_CHECKING:
@@ -53,7 +53,8 @@ app = typer.Typer(
     name="export",
     help="Write what other people's code reads.",
     rich_markup_mode=None,
-    no_args_is_help=True,
+    invoke_without_command=True,
+    callback=show_help,
 )
 
 

@@ -42,7 +42,7 @@ def tag(
     Example: soundalike tag --checkpoint demo --top 3 dog.wav
     """
     import soundalike
-    from indexer.errors import AudioError
+    from indexer.errors import QueryError
     from soundalike.show.runs import tagged_data, tagged_lines
 
     with Bars(quiet=quiet) as bars:
@@ -51,8 +51,8 @@ def tag(
     for file in files:
         try:
             windows = model.tag(file, threshold=threshold, top=top)
-        except AudioError as error:
-            failures.append(f"cannot listen to {file}: {error.reason}")
+        except QueryError as error:
+            failures.append(str(error))
             continue
         if output == "json":
             heard.append({"file": str(file), "windows": tagged_data(windows)})

@@ -51,3 +51,9 @@ def say_what_is_missing(coverage: Coverage | None, num_new_parts: int) -> None:
             say(f"{coverage.path}: {line}")
     if num_new_parts:
         say(f"not in the index yet: {count(num_new_parts, 'part')}; run 'soundalike build'")
+
+
+def show_help(context: typer.Context) -> None:
+    """Print the help of a group of commands, if none of them was given."""
+    if context.invoked_subcommand is None:
+        typer.echo(context.get_help())

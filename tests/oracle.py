@@ -42,7 +42,7 @@ class Query:
 
     @property
     def terms(self) -> Terms:
-        tags = self.filter or TagFilter()
+        tags = TagFilter() if self.filter is None else self.filter
         return Terms(
             k=self.k,
             tags=tags.all_of,

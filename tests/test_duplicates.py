@@ -33,7 +33,6 @@ from search.asking.duplicates import (
     Duplicates,
     Member,
     components,
-    find_duplicates,
 )
 from search.asking.terms import DuplicateTerms
 from search.nearest.index import VectorIndex
@@ -318,7 +317,7 @@ def test_duplicates_say_how_far_they_are(stores: list[Synthetic]) -> None:
         ({"min_score": 0.0}, "above 0 and at most 1, got 0"),
         ({"min_score": 1.1}, "got 1.1"),
         ({"min_score": float("nan")}, "got nan"),
-        ({"max_matches": 0}, "1 other or more, got 0"),
+        ({"max_matches": 0}, "max_matches must be at least 1, got 0"),
     ],
 )
 def test_duplicates_with_numbers_out_of_range_are_errors(
@@ -469,9 +468,9 @@ def test_duplicates_command_says_what_it_left_out(stores: list[Synthetic], run: 
 
 
 def test_duplicates_command_has_the_defaults_of_the_function() -> None:
-    asked, done = (inspect.signature(one).parameters for one in (duplicates, find_duplicates))
-    for name in ("min_score", "max_matches"):
-        assert asked[name].default == done[name].default
+    asked = inspect.signature(duplicates).parameters
+    for name in ("min_score", "max_matches", "exact"):
+        assert asked[name].default == getattr(DuplicateTerms(), name)
 
 
 def test_duplicates_command_without_any_says_so(tmp_path: Path, run: Run) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 import struct
 from collections import deque
 from collections.abc import Iterable, Iterator
@@ -11,6 +12,8 @@ from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
+
+from indexer.errors import QueryError
 
 #: What the published checkpoints were trained on: arXiv:2306.00830, section 2.
 SAMPLE_RATE_HZ = 32_000
@@ -218,3 +221,17 @@ class Held:
             pieces.append(block[max(start - at, 0) : max(stop - at, 0)])
             at += len(block)
         return np.concatenate(pieces)
+
+
+def samples_of(start_s: float, duration_s: float | None) -> tuple[int, int | None]:
+    """Return the first sample of a span at 32 kHz, and how many it has; None for all that follow.
+
+    Raises:
+        QueryError: If it begins before the file, or is not longer than nothing.
+    """
+    if not 0 <= start_s < math.inf:
+        raise QueryError(f"a clip begins at 0 s or later, got {start_s:g}")
+    if duration_s is not None and not 0 < duration_s < math.inf:
+        raise QueryError(f"a clip is longer than 0 s, got {duration_s:g}")
+    start = round(start_s * SAMPLE_RATE_HZ)
+    return start, None if duration_s is None else max(1, round(duration_s * SAMPLE_RATE_HZ))

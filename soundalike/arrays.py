@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-import pyarrow.compute as pc
 
-from indexer.arrays import Float16, Float32, Ids, Integers, id_bytes
+from indexer.arrays import Float16, Float32, Integers
 from indexer.store.part import Part
 from indexer.store.reader import Store
 from indexer.store.schema import EMBEDDING_DIM, NUM_TAGS
 from indexer.windows import SAMPLE_RATE_HZ
-from search.generation.recordings import path_text
+from search.generation.recordings import Places, Recordings
 
 
 class StoredWindows(NamedTuple):
@@ -64,25 +62,14 @@ def _read(store: Store, parts: list[Part]) -> StoredWindows:
         scene[here], tags[here] = block.scene, block.tags
         row = here.stop
     windows = snapshot.windows
+    recordings = Recordings.of_parts(store, parts, np.unique(windows.recording_id))
+    paths = Places(recordings, store.libraries()).first_paths(windows.recording_id)
     return StoredWindows(
         window_ids=windows.window_id,
         recording_ids=windows.recording_id.view(f"V{windows.recording_id.itemsize}"),
-        paths=_first_paths(store, parts, windows.recording_id),
+        paths=np.asarray(paths.to_numpy(zero_copy_only=False), np.str_),
         start_s=windows.start_sample / SAMPLE_RATE_HZ,
         end_s=(windows.start_sample + windows.num_samples) / SAMPLE_RATE_HZ,
         scene=scene,
         tags=tags,
     )
-
-
-def _first_paths(store: Store, parts: list[Part], recording_ids: Ids) -> npt.NDArray[np.str_]:
-    """Return (n,) the first path of each recording, of those that are there."""
-    files = store.latest_files(("library_id", "path", "recording_id", "status"), parts)
-    files = files.filter(pc.equal(files["status"], "ok"))
-    roots, first = store.libraries(), dict[bytes, str]()
-    columns = (files[name].to_pylist() for name in ("recording_id", "library_id", "path"))
-    for recording, library, path in zip(*columns, strict=True):
-        root = roots.get(library, Path(f"(library {library})"))
-        found = f"{path_text(root)}/{path}"
-        first[recording] = min(first.get(recording, found), found)
-    return np.array([first[id_bytes(one)] for one in recording_ids], np.str_)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, overload
 
@@ -73,7 +74,7 @@ class Sounds:
     """One or several stores. Several threads may ask at the same time.
 
     The network is loaded with the first question that has audio in it, and kept. When a store has
-    published another generation of its index, the next question is answered from that.
+    published another generation of its index, or a library has moved, the next question sees it.
     """
 
     def __init__(self, paths: Sequence[Path], settings: Settings, listen: Listen) -> None:
@@ -176,22 +177,19 @@ class Sounds:
         questions = _as_several(questions)
         resolved, index = resolve(take_fields(Terms, terms)), self._kept.open_newest()
         scope = Scope.over(resolved, index.opened)
+        embed = partial(self._kept.embed, index.stores[0])
         if output is not None:
             return write_answers(
                 index,
                 [as_path("what asks", one) for one in questions],
                 as_path("the output", output),
                 scope,
-                embed=lambda file: self._kept.embed(index.stores[0], file),
+                embed=embed,
                 per=per,
                 listen=self._kept.listen,
             )
         each = [
-            make_question(
-                one if isinstance(one, (list, tuple)) else [one],
-                index,
-                lambda file: self._kept.embed(index.stores[0], file),
-            )
+            make_question(one if isinstance(one, (list, tuple)) else [one], index, embed)
             for one in questions
         ]
         found, num_new = find(index, each, scope), index.num_new_parts()

@@ -10,7 +10,6 @@ Sounds are embedded whole, at their own length, in one pass: without windows, an
 
 from __future__ import annotations
 
-import math
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -32,7 +31,7 @@ from indexer.model.known import DEFAULT_CHECKPOINT
 from indexer.paths import as_name_or_path, as_path
 from indexer.progress import Listen, ignore
 from indexer.tags import DEFAULT_THRESHOLD
-from indexer.windows import SAMPLE_RATE_HZ
+from indexer.windows import SAMPLE_RATE_HZ, samples_of
 
 #: What goes through the network at once: 10 minutes take 1.3 GB of memory.
 MAX_PASS_SAMPLES = 600 * SAMPLE_RATE_HZ
@@ -244,15 +243,11 @@ def _decode(path: Path, start_s: float, duration_s: float | None) -> Float32:
     Raises:
         QueryError: If there are none, or more than go through the network at once.
     """
-    if not 0 <= start_s < math.inf:
-        raise QueryError(f"a span begins at 0 s or later, got {start_s:g}")
-    if duration_s is not None and not 0 < duration_s < math.inf:
-        raise QueryError(f"a span is longer than 0 s, got {duration_s:g}")
+    start, wanted = samples_of(start_s, duration_s)
     most = MAX_PASS_SAMPLES + 1  # no more is decoded than it takes to see that it is too long
-    wanted = most if duration_s is None else max(1, round(duration_s * SAMPLE_RATE_HZ))
-    start = round(start_s * SAMPLE_RATE_HZ)
+    num_samples = most if wanted is None else min(wanted, most)
     try:
-        with open_audio(path, start_sample=start, num_samples=min(wanted, most)) as audio:
+        with open_audio(path, start_sample=start, num_samples=num_samples) as audio:
             blocks = list(audio.blocks())
     except AudioError as error:
         raise QueryError(f"cannot listen to {path}: {error.reason}") from error

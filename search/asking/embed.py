@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from pathlib import Path
 from typing import NamedTuple
 
@@ -18,7 +17,7 @@ from indexer.progress import Listen, ignore
 from indexer.reading.dataset import recording_digest
 from indexer.store.reader import Store
 from indexer.store.schema import Identity
-from indexer.windows import SAMPLE_RATE_HZ, Window
+from indexer.windows import Window, samples_of
 from search.generation.writing import normalise
 
 
@@ -99,12 +98,7 @@ def embed_clip(
     Raises:
         QueryError: If the file is not there, cannot be read, or has no audio at `start_s`.
     """
-    if not 0 <= start_s < math.inf:
-        raise QueryError(f"a clip begins at 0 s or later, got {start_s:g}")
-    if duration_s is not None and not 0 < duration_s < math.inf:
-        raise QueryError(f"a clip is longer than 0 s, got {duration_s:g}")
-    start_sample = round(start_s * SAMPLE_RATE_HZ)
-    num_samples = None if duration_s is None else max(1, round(duration_s * SAMPLE_RATE_HZ))
+    start_sample, num_samples = samples_of(start_s, duration_s)
     embedded, windows = [], []
     try:
         recording_id = recording_digest(path)

@@ -74,7 +74,7 @@ class SoundIndex(Rows):
 
     @property
     def is_newest(self) -> bool:
-        """Whether no store has published another generation since."""
+        """Whether no store has published another generation since, and no library has moved."""
         return all(one.is_newest for one in self.opened)
 
     def num_new_parts(self) -> int:

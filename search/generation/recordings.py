@@ -3,28 +3,68 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Self
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from indexer.arrays import ID_DTYPE, Ids, Integers, Mask, contains, id_bytes, ids_from_column
+from indexer.arrays import (
+    ID_DTYPE,
+    Ids,
+    Integers,
+    Mask,
+    contains,
+    id_bytes,
+    ids_from_column,
+    last_of_each,
+)
 from indexer.paths import local_path, text_from_bytes
-from indexer.store.part import reading
+from indexer.store.disk import sync_file
+from indexer.store.part import Part, reading
+from indexer.store.reader import Store
 
 
 class Recordings:
-    """The places of each recording: an Arrow file, memory-mapped, sorted by recording_id."""
+    """The places of each recording, sorted by recording_id, then by library and path."""
 
-    def __init__(self, path: Path) -> None:
-        """Open a file that is known to be as it was written: Arrow trusts every offset in it."""
+    def __init__(self, table: pa.Table) -> None:
+        """Take a table with the columns of `table`, in that order of its rows."""
+        self._table = table.combine_chunks()
+        self._ids = ids_from_column(self._table["recording_id"])
+
+    @classmethod
+    def open(cls, path: Path) -> Self:
+        """Map a file that is known to be as it was written: Arrow trusts every offset in it."""
         with reading(path):
-            self._table = pa.ipc.open_file(pa.memory_map(str(path))).read_all().combine_chunks()
-            self._ids = ids_from_column(self._table["recording_id"])
+            return cls(pa.ipc.open_file(pa.memory_map(str(path))).read_all())
+
+    @classmethod
+    def of_parts(cls, store: Store, parts: Sequence[Part], live: Ids) -> Self:
+        """Read from the ledger where some recordings are.
+
+        Args:
+            store: The store.
+            parts: Oldest first.
+            live: Sorted ids of the recordings.
+        """
+        rows = store.files(("path_id", "recording_id", "status", "library_id", "path"), parts)
+        latest = rows.take(last_of_each(rows["path_id"].to_numpy()))
+        present = latest.filter(pc.equal(latest["status"], "ok"))
+        chosen = present.filter(contains(live, ids_from_column(present["recording_id"])))
+        columns = ("recording_id", "library_id", "path")
+        return cls(chosen.select(columns).sort_by([(name, "ascending") for name in columns]))
+
+    def write(self, path: Path) -> None:
+        """Write a file for `open`."""
+        rows = max(1, len(self._table))
+        with pa.OSFile(str(path), "wb") as file, pa.ipc.new_file(file, self._table.schema) as out:
+            out.write_table(self._table, max_chunksize=rows)
+        sync_file(path)
 
     @property
     def table(self) -> pa.Table:

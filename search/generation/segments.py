@@ -191,6 +191,8 @@ class Rows:
     def find_all(self, window_ids: Iterable[int]) -> Iterator[tuple[int, int]]:
         """Yield (window id, its row) of those of some windows that are alive here; each once."""
         wanted = np.array([one for one in window_ids if 0 <= one < 2**63], np.int64)
+        if not len(wanted):  # as in every question by a clip
+            return
         seen = np.empty(0, np.int64)
         for start, segment in zip(self.starts.tolist(), self.segments, strict=False):
             ids = segment.arrays["window_id"]
@@ -272,7 +274,7 @@ class Generation(Rows):
                 starts=np.cumsum([0, *map(len, segments)], dtype=np.int64),
                 parts=tuple((folder / PARTS_FILE).read_text("ascii").splitlines()),
                 num_windows=manifest.num_windows,
-                recordings=Recordings(folder / RECORDINGS_FILE),
+                recordings=Recordings.open(folder / RECORDINGS_FILE),
                 manifest=manifest,
             )
 

@@ -12,10 +12,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.compute as pc
 
-from indexer.arrays import ID_DTYPE, Ids, Mask, contains, ids_from_column, last_of_each
+from indexer.arrays import ID_DTYPE, Ids, Mask, contains
 from indexer.errors import StoreError
 from indexer.progress import Listen, ignore
 from indexer.store.compaction import delete_replaced
@@ -154,7 +152,8 @@ def _build(store: Store, index: Path, parts: Sequence[Part], how: _How) -> Gener
     folder = index / f"{TEMPORARY_PREFIX}{uuid.uuid4().hex}"
     folder.mkdir()
     _write_parts(folder / PARTS_FILE, parts)
-    _write_recordings(folder / RECORDINGS_FILE, store, parts, snapshot)
+    live = np.unique(snapshot.windows.recording_id)
+    Recordings.of_parts(store, parts, live).write(folder / RECORDINGS_FILE)
     _write_rows_of_all(folder, kept, written)
     segments = (*(_entry_of(segment, previous) for segment, _ in kept), *written)
     manifest = Manifest(len(snapshot), segments, UNMEASURED, describe_files(folder.iterdir()))
@@ -210,7 +209,7 @@ def _write_rows_of_all(
     folder: Path, kept: Sequence[tuple[Segment, Mask]], written: Sequence[SegmentEntry]
 ) -> None:
     """Write what a generation says of its rows, segment by segment; the new ones are all alive."""
-    recordings = Recordings(folder / RECORDINGS_FILE)
+    recordings = Recordings.open(folder / RECORDINGS_FILE)
     for segment, alive in kept:
         _write_rows(folder, segment.name, alive, segment.windows.recording_id, recordings)
     for entry in written:
@@ -230,20 +229,6 @@ def _write_rows(
     ):
         path.write_bytes(array.data)
         sync_file(path)
-
-
-def _write_recordings(path: Path, store: Store, parts: Sequence[Part], snapshot: Snapshot) -> None:
-    """Write where the live recordings are, sorted by id, then by library and path."""
-    rows = store.files(("path_id", "recording_id", "status", "library_id", "path"), parts)
-    latest = rows.take(last_of_each(rows["path_id"].to_numpy()))
-    present = latest.filter(pc.equal(latest["status"], "ok"))
-    live = np.unique(snapshot.windows.recording_id)
-    chosen = present.filter(contains(live, ids_from_column(present["recording_id"])))
-    columns = ("recording_id", "library_id", "path")
-    table = chosen.select(columns).sort_by([(name, "ascending") for name in columns])
-    with pa.OSFile(str(path), "wb") as file, pa.ipc.new_file(file, table.schema) as writer:
-        writer.write_table(table.combine_chunks(), max_chunksize=max(1, len(table)))
-    sync_file(path)
 
 
 def _write_parts(path: Path, parts: Sequence[Part]) -> None:

@@ -20,16 +20,8 @@ import torchaudio
 from torch import Tensor, nn
 from torchlibrosa.stft import LogmelFilterBank, Spectrogram
 
-from indexer.model.convnext import (
-    FFT_SAMPLES,
-    HOP_SAMPLES,
-    MEL_HIGH_HZ,
-    MEL_LOW_HZ,
-    NORM_EPS,
-    NUM_MELS,
-    POWER_FLOOR,
-    ConvNeXt,
-)
+from indexer.model.convnext import NORM_EPS, POWER_FLOOR, ConvNeXt
+from indexer.model.front_end import FFT_SAMPLES, HOP_SAMPLES, MEL_HIGH_HZ, MEL_LOW_HZ, NUM_MELS
 from indexer.windows import SAMPLE_RATE_HZ, WINDOW_SAMPLES
 
 

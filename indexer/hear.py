@@ -16,7 +16,8 @@ from torch import Tensor, nn
 
 from indexer.audio.resample import LOWPASS_FILTER_WIDTH, ROLLOFF
 from indexer.model.checkpoint import Checkpoint, load_checkpoint
-from indexer.model.convnext import EMBEDDING_DIM, HOP_SAMPLES, STAGE_PATCH, STEM_PATCH, Output
+from indexer.model.convnext import EMBEDDING_DIM, STAGE_PATCH, STEM_PATCH, Output
+from indexer.model.front_end import HOP_SAMPLES
 from indexer.model.known import DEFAULT_CHECKPOINT
 from indexer.windows import MIN_INPUT_SAMPLES, SAMPLE_RATE_HZ
 

@@ -13,7 +13,7 @@ class Step(NamedTuple):
         what: What is being done, in a word: "embedding".
         done: How much of it is done.
         total: How much there is to do; None where nobody knows.
-        unit: What is counted, in the singular: "file", "window", "byte".
+        unit: What is counted, in the singular: "file", "window", "byte"; empty if nothing is.
         audio_s: Seconds of audio embedded so far, where that is what is done.
         num_failed: How many failed so far.
     """
@@ -25,6 +25,9 @@ class Step(NamedTuple):
     audio_s: float = 0.0
     num_failed: int = 0
 
+
+#: Importing PyTorch and reading the weights takes seconds, and nobody knows how many.
+LOADING = Step("loading the network", 0, None, "")
 
 #: What a listener hears: how far a step is, or a sentence for people.
 News = Step | str

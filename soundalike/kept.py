@@ -7,9 +7,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from indexer.progress import Listen
+from indexer.model.known import recall_weights
+from indexer.progress import LOADING, Listen
 from indexer.run.config import Settings
+from indexer.run.prepare import prepare, reopen
 from indexer.store.reader import Store
+from search.asking.example import Example, find_stored
 from search.asking.sound_index import SoundIndex
 
 if TYPE_CHECKING:  # torch takes seconds to import; what is stored is asked without it
@@ -23,7 +26,7 @@ class Kept:
     Attributes:
         paths: Folders of the stores.
         settings: Checkpoint, device and precision.
-        listen: Hears how far a download is.
+        listen: Hears that the network is loaded, and how far a download is.
     """
 
     def __init__(self, paths: Sequence[Path], settings: Settings, listen: Listen) -> None:
@@ -43,32 +46,55 @@ class Kept:
         """Return the first store, which tells how all were made."""
         return Store.open(self.paths[0])
 
-    def prepare(self, path: Path, settings: Settings) -> tuple[Store, Extractor]:
-        """Open the store at a path, or create it; keep the network that its embeddings need."""
-        from indexer.run.prepare import prepare  # noqa: PLC0415 - it imports torch
+    def prepare(self, settings: Settings) -> Store:
+        """Open the first store, or create it, if its embeddings are made as the settings say.
 
+        The network is loaded only where nothing else can tell, or a store is to be created.
+        """
         with self._loading:
-            store, self._extractor = prepare(path, settings, self.listen)
-            return store, self._extractor
+            store = reopen(self.paths[0], settings)
+            if store is None:
+                store, self._extractor = prepare(self.paths[0], settings, self.listen)
+            return store
 
     def load(self, store: Store) -> Extractor:
         """Return the network that a store was made with; it is loaded once."""
-        from search.asking.embed import extractor_for  # noqa: PLC0415 - it imports torch
-
         with self._loading:
             extractor, identity = self._extractor, store.identity
             if extractor is None or extractor.identity(identity.geometry) != identity:
-                how = self.settings
-                extractor = extractor_for(
-                    store, how.checkpoint, how.device, how.precision, self.listen
-                )
+                self._extractor = None  # two need not be in memory
+                extractor = self._load(store)
                 self._extractor = extractor
             return extractor
+
+    def _load(self, store: Store) -> Extractor:
+        how = self.settings
+        self.listen(LOADING)
+        from search.asking.embed import extractor_for  # noqa: PLC0415 - it imports PyTorch
+
+        return extractor_for(store, how.checkpoint, how.device, how.precision, self.listen)
 
     def embed(
         self, store: Store, file: Path, start_s: float = 0.0, duration_s: float | None = None
     ) -> Clip:
         """Listen to a file, or a span of it, as the store's recordings were listened to."""
-        from search.asking.embed import embed_clip  # noqa: PLC0415 - it imports torch
+        extractor = self.load(store)
+        from search.asking.embed import embed_clip  # noqa: PLC0415 - it imports PyTorch
 
-        return embed_clip(file, self.load(store), store.identity, start_s, duration_s)
+        return embed_clip(file, extractor, store.identity, start_s, duration_s)
+
+    def hear(
+        self, index: SoundIndex, file: Path, start_s: float = 0.0, duration_s: float | None = None
+    ) -> Example:
+        """Make an example of a file, or a span of it.
+
+        Of a whole file that is stored, what is stored is taken, and the network is not loaded.
+        """
+        is_whole = start_s == 0 and duration_s is None
+        stored = find_stored(index, file) if is_whole and self._asks_with_own(index) else None
+        return stored or self.embed(index.stores[0], file, start_s, duration_s).example
+
+    def _asks_with_own(self, index: SoundIndex) -> bool:
+        """Whether the checkpoint that was asked for is, by all that is known, the stores'."""
+        asked = self.settings.checkpoint
+        return asked is None or recall_weights(asked) == index.identity.weights

@@ -13,6 +13,7 @@ from indexer.errors import QueryError, SoundalikeError
 from indexer.paths import as_name_or_path, as_path
 from indexer.progress import Listen, ignore
 from indexer.run.config import ExtractConfig, Settings
+from indexer.run.survey import find_files, survey
 from indexer.store.reader import Store
 from indexer.tags import DEFAULT_THRESHOLD, TagVocabulary
 from search.asking.duplicates import Duplicates, find_duplicates
@@ -131,9 +132,7 @@ class Sounds:
             raise QueryError("a start, an end and a duration are those of a file, and none asks")
         index = self._kept.open_newest()
         scope = Scope.over(resolved, index.opened)
-        question = make_question(
-            queries, index, lambda file: self._kept.embed(index.stores[0], file, *span)
-        )
+        question = make_question(queries, index, lambda file: self._kept.hear(index, file, *span))
         found = find(index, [question], scope)
         hits = tuple(index.hits(found)[0])
         return Answer(hits, index.num_new_parts(), found.steps, scope.coverage)
@@ -177,19 +176,19 @@ class Sounds:
         questions = _as_several(questions)
         resolved, index = resolve(take_fields(Terms, terms)), self._kept.open_newest()
         scope = Scope.over(resolved, index.opened)
-        embed = partial(self._kept.embed, index.stores[0])
+        hear = partial(self._kept.hear, index)
         if output is not None:
             return write_answers(
                 index,
                 [as_path("what asks", one) for one in questions],
                 as_path("the output", output),
                 scope,
-                embed=embed,
+                hear=hear,
                 per=per,
                 listen=self._kept.listen,
             )
         each = [
-            make_question(one if isinstance(one, (list, tuple)) else [one], index, embed)
+            make_question(one if isinstance(one, (list, tuple)) else [one], index, hear)
             for one in questions
         ]
         found, num_new = find(index, each, scope), index.num_new_parts()
@@ -248,11 +247,11 @@ class Sounds:
             QueryError: If the file cannot be read, or a number is none that can be.
             CheckpointError: If the checkpoint is not there.
         """
-        from indexer.embedding.tagging import listen_to  # noqa: PLC0415 - it imports torch
-
         store, path = self._kept.store(), as_path("a file", file)
-        geometry = store.identity.geometry
-        return listen_to(path, self._kept.load(store), threshold, top, geometry)
+        extractor = self._kept.load(store)
+        from indexer.embedding.tagging import listen_to  # noqa: PLC0415 - it imports PyTorch
+
+        return listen_to(path, extractor, threshold, top, store.identity.geometry)
 
     def tags(self, threshold: float = DEFAULT_THRESHOLD) -> list[TagCount]:
         """Count in how many windows each of the 527 tags is heard, the most frequent first.
@@ -298,15 +297,19 @@ class Sounds:
             IdentityError: If the store was made with other settings; names them.
             StoreError: If the store cannot be read or written.
         """
-        from indexer.run.extract import extract, find_files  # noqa: PLC0415 - it imports torch
-
-        path = self._require_one("a folder is indexed into")
+        self._require_one("a folder is indexed into")
         shaping, behaving = split_fields((Settings, ExtractConfig), settings)
         config = ExtractConfig(**behaving)
         # Before a store is made, or a checkpoint downloaded.
         found = find_files(as_path("a library", library), config, self._kept.listen)
-        store, extractor = self._kept.prepare(path, replace(self._kept.settings, **shaping))
-        return extract(found, store, extractor, config, self._kept.listen)
+        store = self._kept.prepare(replace(self._kept.settings, **shaping))
+        with survey(found, store, config, self._kept.listen) as surveyed:
+            if not surveyed.has_files_to_read:
+                return surveyed.settle(config)
+            extractor = self._kept.load(store)
+            from indexer.run.extract import embed_new  # noqa: PLC0415 - it imports PyTorch
+
+            return embed_new(surveyed, extractor, config, self._kept.listen)
 
     def build(self, *, memory_bytes: int | None = None, recall: float | None = None) -> Generation:
         """Bring the index up to date, and return what queries see now, see `search.upkeep.build`.

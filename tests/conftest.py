@@ -29,6 +29,12 @@ REPOSITORY = Path(__file__).parent.parent
 SHARED_AUDIO = REPOSITORY.parent / "shared" / "audio"
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Neither read nor write what the user's own runs remember."""
+    os.environ["XDG_CACHE_HOME"] = str(tmp_path_factory.mktemp("cache"))
+
+
 @pytest.fixture(scope="session")
 def tiny_checkpoint() -> Checkpoint:
     """A seeded network of the published design, narrow enough to run in milliseconds."""

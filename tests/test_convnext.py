@@ -20,6 +20,7 @@ from torchlibrosa.stft import LogmelFilterBank, Spectrogram
 
 from indexer.model.checkpoint import state_digest
 from indexer.model.convnext import EMBEDDING_DIM, NUM_TAGS, ConvNeXt, Output
+from indexer.model.front_end import mel_filterbank
 from indexer.store import schema
 from indexer.windows import MIN_INPUT_SAMPLES, SAMPLE_RATE_HZ
 
@@ -214,6 +215,14 @@ def test_log_mel_noise_agrees_with_torchlibrosa(tiny_model: ConvNeXt) -> None:
     # Measured: 0.0038 dB at most, 2.9e-6 dB on average.
     assert deviation.max() < 0.05
     assert deviation.mean() < 1e-3
+
+
+def test_mel_filterbank_is_torchlibrosas_to_the_last_bit() -> None:
+    _, log_mel = torchlibrosa_front_end()
+    expected = log_mel.melW.detach().numpy()
+    assert expected.shape == (513, 224)
+    assert expected.dtype == mel_filterbank().dtype
+    np.testing.assert_array_equal(mel_filterbank(), expected)
 
 
 def test_log_mel_ten_seconds_has_1001_frames(tiny_model: ConvNeXt) -> None:

@@ -13,11 +13,13 @@ import soundfile
 from synthetic import write_tone
 
 from indexer.arrays import ID_DTYPE
+from indexer.audio.file import recording_digest
 from indexer.errors import AudioError
 from indexer.library.files import FileList, FoundFile
 from indexer.library.walk import walk
-from indexer.reading.batches import Batch, Done, Failure
-from indexer.reading.dataset import Work, recording_digest
+from indexer.reading.batches import Batch
+from indexer.reading.dataset import Work
+from indexer.reading.events import Done, Failure
 from indexer.reading.readers import load_windows
 from indexer.windows import Geometry, window_id
 

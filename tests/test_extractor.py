@@ -8,11 +8,12 @@ import numpy as np
 import pytest
 import torch
 
-from indexer.embedding.extractor import Extractor, package_versions
+from indexer.embedding.extractor import Extractor
 from indexer.errors import SoundalikeError
 from indexer.model.checkpoint import Checkpoint
 from indexer.model.convnext import ConvNeXt, Output
 from indexer.model.inference import InferenceNetwork
+from indexer.run.survey import package_versions
 from indexer.store.schema import FramesMode
 from indexer.windows import Geometry
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,10 +14,11 @@ from conftest import REPOSITORY
 from test_convnext import SEED, clip, fill
 from torch import Tensor
 
+from indexer.model import tuning
 from indexer.model.checkpoint import load_checkpoint
 from indexer.model.convnext import ConvNeXt
 from indexer.model.inference import InferenceNetwork, Mlp, PackedMlp, PlainMlp
-from indexer.model.tuning import Arithmetic, quickest
+from indexer.model.tuning import Arithmetic, measure, quickest
 
 
 def has_packed() -> bool:
@@ -99,7 +100,7 @@ def test_network_leaves_the_model_as_it_was(tiny_model: ConvNeXt) -> None:
 
 
 @pytest.fixture
-def took(monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[Arithmetic, float]]:
+def took(monkeypatch: pytest.MonkeyPatch) -> dict[Arithmetic, float]:
     """Say how long a pair of layers takes each arithmetic, by a clock that only they move.
 
     Where it takes for ever, its operators are missing.
@@ -121,19 +122,17 @@ def took(monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[Arithmetic, float]]:
     pretend(PlainMlp)
     pretend(PackedMlp)
     monkeypatch.setattr(time, "perf_counter", lambda: clock[0])
-    yield seconds
-    quickest.cache_clear()
+    return seconds
 
 
-def test_quickest_takes_what_was_measured_to_be_faster(took: dict[Arithmetic, float]) -> None:
+def test_measure_takes_what_was_measured_to_be_faster(took: dict[Arithmetic, float]) -> None:
     fp32, bf16 = torch.float32, torch.bfloat16
 
     def choice(plain: float, packed: float, reduced: float, *dtypes: torch.dtype) -> Arithmetic:
         took[Arithmetic(fp32, PlainMlp)] = plain
         took[Arithmetic(fp32, PackedMlp)] = packed
         took[Arithmetic(bf16, PackedMlp)] = reduced
-        quickest.cache_clear()
-        return quickest(*dtypes)
+        return measure(*dtypes)
 
     assert choice(10, 9.5, 9, fp32, bf16) == (fp32, PlainMlp)  # no more than chance
     assert choice(10, 8, 6, fp32, bf16) == (fp32, PackedMlp)
@@ -144,20 +143,43 @@ def test_quickest_takes_what_was_measured_to_be_faster(took: dict[Arithmetic, fl
     assert choice(10, 8, np.inf, bf16) == (bf16, PlainMlp)  # slow, but it was asked for
 
 
-def test_quickest_leaves_the_number_of_threads_alone() -> None:
+def test_measure_leaves_the_number_of_threads_alone() -> None:
     before = torch.get_num_threads()
-    quickest.cache_clear()
-    assert quickest(torch.float32).dtype is torch.float32
+    assert measure(torch.float32).dtype is torch.float32
     assert torch.get_num_threads() == before
 
 
-def test_quickest_does_without_operators_that_are_missing(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_measure_does_without_operators_that_are_missing(monkeypatch: pytest.MonkeyPatch) -> None:
     def missing(_: PackedMlp, y: Tensor, x: Tensor) -> Tensor:
         return torch.ops.mkldnn.not_there(y, x)  # type: ignore[no-any-return]
 
     monkeypatch.setattr(PackedMlp, "__call__", missing)
-    quickest.cache_clear()
+    assert measure(torch.float32, torch.bfloat16) == (torch.float32, PlainMlp)
+
+
+def test_quickest_is_measured_once_for_a_machine(
+    took: dict[Arithmetic, float], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    fp32, bf16 = torch.float32, torch.bfloat16
+    plain, packed = Arithmetic(fp32, PlainMlp), Arithmetic(fp32, PackedMlp)
+    reduced = Arithmetic(bf16, PackedMlp)
+
+    def ask(*dtypes: torch.dtype) -> Arithmetic:
+        quickest.cache_clear()  # as in another process
+        return quickest(*dtypes)
+
+    took.update({plain: 10, packed: 5, reduced: 9})
     try:
-        assert quickest(torch.float32, torch.bfloat16) == (torch.float32, PlainMlp)
+        assert ask(fp32, bf16) == packed
+        took[packed] = 20
+        assert ask(fp32, bf16) == packed  # as it was measured before
+        assert ask(fp32) == plain  # another question
+        monkeypatch.setattr(tuning, "version", lambda name: f"another {name}")
+        assert ask(fp32, bf16) == plain
+        for file in tmp_path.rglob("*.txt"):
+            file.write_bytes(b"\xff nonsense")
+        took[plain] = 90
+        assert ask(fp32, bf16) == reduced  # what cannot be read is measured again
     finally:
         quickest.cache_clear()

@@ -27,8 +27,9 @@ from indexer.audio import AudioStream
 from indexer.errors import SoundalikeError
 from indexer.library.walk import walk
 from indexer.reading import dataset
-from indexer.reading.batches import Batch, Done, Failure
+from indexer.reading.batches import Batch
 from indexer.reading.dataset import Work
+from indexer.reading.events import Done, Failure
 from indexer.reading.readers import load_windows
 from indexer.windows import Geometry, Samples
 

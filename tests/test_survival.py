@@ -35,17 +35,21 @@ from test_extract import (
 )
 
 from indexer.audio import AudioInfo
+from indexer.audio.file import recording_digest
 from indexer.embedding.cores import num_cores
 from indexer.errors import LibraryError
 from indexer.library.changes import Changes
 from indexer.library.walk import look_again, walk
 from indexer.progress import News, Step
 from indexer.reading import dataset
-from indexer.reading.batches import Batch, Done, Failure, WindowKey
-from indexer.reading.dataset import Work, recording_digest
+from indexer.reading.batches import Batch
+from indexer.reading.dataset import Work
+from indexer.reading.events import Done, Failure, WindowKey
 from indexer.reading.readers import load_windows
-from indexer.run.extract import ExtractConfig, extract, find_files
+from indexer.run.config import ExtractConfig
+from indexer.run.extract import extract
 from indexer.run.interrupts import undisturbed
+from indexer.run.survey import find_files
 from indexer.store.lock import sole_writer
 from indexer.store.reader import Store
 from indexer.windows import SAMPLE_RATE_HZ, WINDOW_SAMPLES

@@ -14,8 +14,9 @@ import soundfile
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from indexer.audio.decode import open_regular, open_source
+from indexer.audio.decode import open_source
 from indexer.audio.ffmpeg import FFmpegSource
+from indexer.audio.file import open_regular
 from indexer.audio.source import END, Channels, Source
 from indexer.audio.wav import WavSource
 from indexer.errors import AudioError

@@ -7,7 +7,6 @@ descriptor. So no name is ever taken for an address, and nothing can take the pl
 from __future__ import annotations
 
 import os
-import stat
 from collections.abc import Iterator
 from io import FileIO
 from pathlib import Path
@@ -16,11 +15,10 @@ import av
 import soundfile
 
 from indexer.audio.ffmpeg import FFmpegSource
+from indexer.audio.file import open_regular
 from indexer.audio.source import END, AudioInfo, Channels, Source, check_duration, truncation
 from indexer.audio.wav import open_plain_wav
 from indexer.errors import AudioError
-
-_KINDS = {stat.S_IFDIR: "folder", stat.S_IFIFO: "FIFO", stat.S_IFSOCK: "socket"}
 
 
 def open_source(path: Path, max_duration_s: float) -> Source:
@@ -63,41 +61,6 @@ def _source(file: FileIO, max_duration_s: float) -> Source:
     except (OSError, soundfile.LibsndfileError):
         pass
     raise AudioError("open", "not audio, or damaged: no decoder recognises it")
-
-
-def open_regular(path: Path) -> FileIO:
-    """Open a regular file that has any bytes in it, without waiting for anybody.
-
-    The kind is checked before opening, since opening a device may act on it, and again on the
-    descriptor, since another file may have taken the name. So opened, a FIFO does not block.
-    """
-    try:
-        _check_regular(path.stat())
-        file = FileIO(path, opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK))
-    except OSError as error:
-        raise AudioError("access", _reason(path, error)) from error
-    except ValueError as error:
-        raise AudioError("open", "not a file name") from error
-    try:
-        _check_regular(os.fstat(file.fileno()))
-    except BaseException:
-        file.close()
-        raise
-    return file
-
-
-def _check_regular(status: os.stat_result) -> None:
-    if not stat.S_ISREG(status.st_mode):
-        kind = _KINDS.get(stat.S_IFMT(status.st_mode), "device")
-        raise AudioError("open", f"not a regular file ({kind})")
-    if status.st_size == 0:
-        raise AudioError("open", "empty file (0 bytes)")
-
-
-def _reason(path: Path, error: OSError) -> str:
-    if isinstance(error, FileNotFoundError):
-        return "broken link" if path.is_symlink() else "no such file"
-    return (error.strerror or str(error)).lower()
 
 
 class SndfileSource:

@@ -16,8 +16,6 @@ from functools import lru_cache
 
 import numpy as np
 import numpy.typing as npt
-import torch
-import torchaudio
 
 from indexer.windows import SAMPLE_RATE_HZ, Samples
 
@@ -254,6 +252,10 @@ def _exact(orig: int, new: int) -> _Coefficients:
 
 def _of_torchaudio(source_rate_hz: int) -> _Coefficients:
     """Return torchaudio's kernel, computed in float32 as `functional.resample` does."""
+    # Only here: whoever decodes at 32 kHz, or computes a digest, does not wait for PyTorch.
+    import torch  # noqa: PLC0415
+    import torchaudio  # noqa: PLC0415
+
     resample = torchaudio.transforms.Resample(
         source_rate_hz,
         SAMPLE_RATE_HZ,

@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 import sys
 from collections.abc import Sequence
-from importlib.metadata import version
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
@@ -14,11 +13,11 @@ import torch
 from torch import Tensor
 
 from indexer.audio.deferred import DeferredResampler, SourceWindows
-from indexer.audio.resample import RESAMPLER
+from indexer.embedding.identity import identify
 from indexer.embedding.stopwatch import Stopwatch
 from indexer.errors import SoundalikeError
 from indexer.model.checkpoint import Checkpoint
-from indexer.model.convnext import FRONT_END, Output
+from indexer.model.convnext import Output
 from indexer.model.inference import InferenceNetwork, PlainMlp
 from indexer.model.tuning import Arithmetic, quickest
 from indexer.store.reader import Head
@@ -198,15 +197,7 @@ class Extractor:
 
     def identity(self, geometry: Geometry) -> Identity:
         """Return what a store of these embeddings is: everything that shapes the numbers."""
-        return Identity(
-            weights=self.checkpoint.digest,
-            front_end=FRONT_END,
-            resampler=RESAMPLER,
-            frames=self.frames,
-            hop_samples=geometry.hop_samples,
-            native=geometry.native,
-            window_samples=geometry.window_samples,
-        )
+        return identify(self.checkpoint.digest, self.frames, geometry)
 
     def head(self) -> Head:
         """Return the classifier and the final LayerNorm, for the store to keep."""
@@ -224,12 +215,6 @@ class Extractor:
         """Name of the hardware, such as "cpu" or what the GPU calls itself."""
         is_gpu = self.device.type == "cuda"
         return torch.cuda.get_device_name(self.device) if is_gpu else self.device.type
-
-
-def package_versions() -> dict[str, str]:
-    """Return the versions of the packages that shape the numbers."""
-    names = ("soundalike", "torch", "torchaudio", "torchlibrosa", "av", "soundfile", "pyarrow")
-    return {name: version(name) for name in names}
 
 
 def _to_host(tensor: Tensor) -> Tensor:

@@ -18,9 +18,11 @@ import torch
 from torch import Tensor
 
 from indexer.errors import CheckpointError
-from indexer.model.convnext import EMBEDDING_DIM, FFT_SAMPLES, TINY_DEPTHS, TINY_DIMS, ConvNeXt
+from indexer.model.convnext import EMBEDDING_DIM, TINY_DEPTHS, TINY_DIMS, ConvNeXt
 from indexer.model.download import MAX_BYTES
+from indexer.model.front_end import FFT_SAMPLES
 from indexer.model.known import locate
+from indexer.model.remembered import file_key, remember
 from indexer.progress import Listen, ignore
 
 
@@ -59,12 +61,15 @@ def load_checkpoint(
     """
     name, path = locate(name_or_path, listen=listen, download=download)
     try:
+        before = file_key(path)  # before it is read: it may be written to meanwhile
         model = _build(_read(path))
     except CheckpointError as error:
         raise CheckpointError(f"cannot load {path}: {error}") from error
     except OSError as error:
         raise CheckpointError(f"cannot read {path}: {error.strerror or error}") from error
-    return Checkpoint(name, path, state_digest(model), model)
+    digest = state_digest(model)
+    remember("weights", before, digest)
+    return Checkpoint(name, path, digest, model)
 
 
 def state_digest(model: ConvNeXt) -> str:

@@ -8,7 +8,6 @@ dropout and no drop path.
 
 from __future__ import annotations
 
-import functools
 import itertools
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -16,11 +15,9 @@ from typing import NamedTuple
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torchlibrosa.stft import (
-    LogmelFilterBank,
-)  # 3 ms; librosa itself loads with the first filterbank
 
-from indexer.windows import MIN_INPUT_SAMPLES, SAMPLE_RATE_HZ
+from indexer.model.front_end import FFT_SAMPLES, HOP_SAMPLES, NUM_MELS, mel_filterbank
+from indexer.windows import MIN_INPUT_SAMPLES
 
 #: AudioSet classes, the outputs of the network (Gemmeke et al. 2017).
 NUM_TAGS = 527
@@ -30,15 +27,6 @@ EMBEDDING_DIM = 768
 TINY_DEPTHS = (3, 3, 9, 3)
 TINY_DIMS = (96, 192, 384, EMBEDDING_DIM)
 
-#: Part of a store's identity: embeddings of different front ends must not be compared. The numbers
-#: are FFT length, hop and mel bands; the version is raised when values change in any other way.
-FRONT_END = "logmel-1024-320-224-v1"
-#: Front end of the paper, section 2 (at 32 kHz: windows of 32 ms, a frame every 10 ms).
-FFT_SAMPLES = 1024
-HOP_SAMPLES = 320
-NUM_MELS = 224
-MEL_LOW_HZ = 50
-MEL_HIGH_HZ = 14_000
 #: Power below this is silence, -100 dB (torchlibrosa's `amin`).
 POWER_FLOOR = 1e-10
 
@@ -96,7 +84,8 @@ class ConvNeXt(nn.Module):
         # The device is named so that a model built under torch.device("meta") has its constants.
         window = torch.hann_window(FFT_SAMPLES, device="cpu")
         self.register_buffer("window", window, persistent=False)
-        self.register_buffer("mel_filterbank", _mel_filterbank().clone(), persistent=False)
+        mel_bands = torch.from_numpy(mel_filterbank()).clone()  # (513, 224), on the host
+        self.register_buffer("mel_filterbank", mel_bands, persistent=False)
 
         self.bn0 = nn.BatchNorm2d(NUM_MELS)
         stem = nn.Sequential(
@@ -221,18 +210,3 @@ class _ChannelNorm(nn.LayerNorm):
     def forward(self, x: Tensor) -> Tensor:
         channels_last = x.permute(0, 2, 3, 1)  # (B, T, F, C)
         return super().forward(channels_last).permute(0, 3, 1, 2)  # (B, C, T, F)
-
-
-@functools.cache
-def _mel_filterbank() -> Tensor:
-    """Return torchlibrosa's mel filterbank, (513, 224) float32: power spectrum to mel bands."""
-    with torch.device("cpu"):
-        bank = LogmelFilterBank(
-            sr=SAMPLE_RATE_HZ,
-            n_fft=FFT_SAMPLES,
-            n_mels=NUM_MELS,
-            fmin=MEL_LOW_HZ,
-            fmax=MEL_HIGH_HZ,
-        )
-    weights: Tensor = bank.melW.detach()
-    return weights

@@ -14,6 +14,7 @@ import platformdirs
 
 from indexer.errors import CheckpointError
 from indexer.model.download import download_file, md5_of
+from indexer.model.remembered import file_key, recall
 from indexer.paths import bundled_path
 from indexer.progress import Listen, ignore
 
@@ -164,6 +165,24 @@ def locate(
             return path.name, path
         problem = "is not a file" if path.exists() else "does not exist"
     raise CheckpointError(f"checkpoint {str(path)!r} {problem}; {_names(str(path))}")
+
+
+def recall_weights(name_or_path: str) -> str | None:
+    """Return the digest of a checkpoint's weights, if it was loaded before and is as it was then.
+
+    Neither the network nor PyTorch is loaded for it: see `indexer.model.checkpoint.state_digest`.
+
+    Args:
+        name_or_path: As for `locate`.
+
+    Returns:
+        64 hex digits; None if only loading the checkpoint can tell.
+    """
+    known = KNOWN_CHECKPOINTS.get(name_or_path)
+    try:
+        return recall("weights", file_key(known.path if known else Path(name_or_path)))
+    except (OSError, ValueError):  # it is not there, or is no path: loading it says so
+        return None
 
 
 def _names(wrong: str) -> str:

@@ -7,13 +7,17 @@ together from float32. oneDNN's packed layers win on AVX-512, plain ones on AVX2
 from __future__ import annotations
 
 import functools
+import platform
 import time
 from collections.abc import Callable, Sequence
+from importlib.metadata import version
+from pathlib import Path
 from typing import NamedTuple
 
 import torch
 
 from indexer.model.inference import Mlp, PackedMlp, PlainMlp
+from indexer.model.remembered import recall, remember
 
 #: Linear layers of the third stage of ConvNeXt-Tiny, which does half of the work; 5 s of audio.
 _CHANNELS, _ROWS = 384, 441
@@ -33,6 +37,11 @@ class Arithmetic(NamedTuple):
     dtype: torch.dtype
     mlp: type[Mlp]
 
+    @property
+    def name(self) -> str:
+        """By which it is remembered."""
+        return f"{self.dtype} {self.mlp.__name__}"
+
 
 #: Each with how much faster than those before it must be: to be no accident of the measurement,
 #: and for bfloat16 to be worth its rounding.
@@ -45,11 +54,32 @@ _CANDIDATES = (
 
 @functools.cache
 def quickest(*dtypes: torch.dtype) -> Arithmetic:
-    """Measure, for 0.2 s or so, and return what is fastest on one core.
+    """Return what is fastest on one core: measured once for a processor, and remembered.
 
     Args:
         dtypes: What may be chosen; float32, bfloat16 or both, the one that always works first.
     """
+    by_name = {one.name: one for one, _ in _CANDIDATES if one.dtype in dtypes}
+    key = f"{_this_machine()}; {', '.join(by_name)}"
+    found = by_name.get(recall("arithmetic", key) or "")
+    if found is None:
+        found = measure(*dtypes)
+        remember("arithmetic", key, found.name)
+    return found
+
+
+def _this_machine() -> str:
+    """Return all that a measurement depends on: the processor, and versions of what computes."""
+    cpuinfo = Path("/proc/cpuinfo")  # Linux; elsewhere the platform has a name that tells
+    lines = cpuinfo.read_text().split("\n\n")[0].splitlines() if cpuinfo.exists() else []
+    telling = ("model name", "flags", "CPU implementer", "CPU part", "Features")
+    processor = [line for line in lines if line.startswith(telling)] or [platform.processor()]
+    versions = [f"{name} {version(name)}" for name in ("soundalike", "torch")]
+    return "; ".join([platform.machine(), *processor, *versions])
+
+
+def measure(*dtypes: torch.dtype) -> Arithmetic:
+    """Find out, in 0.2 s or so, what `quickest` returns; nothing is remembered."""
     allowed = [(one, advantage) for one, advantage in _CANDIDATES if one.dtype in dtypes]
     num_threads = torch.get_num_threads()
     torch.set_num_threads(1)

@@ -10,64 +10,11 @@ import torch
 from torch import Tensor
 from torch.utils.data import default_collate
 
-from indexer.audio import AudioInfo
+from indexer.reading.events import Done, Failure, WindowKey
 from indexer.windows import SAMPLE_RATE_HZ, Cut
 
 #: The ends of so many files, or one that is so old in seconds, are told before a batch is full.
 _NEWS, _NEWS_S = 64, 5.0
-#: Stage of a failure that nobody foresaw: a decoder that crashed, hung, or raised what it should
-#: not.
-CRASH = "crash"
-
-
-class Done(NamedTuple):
-    """A file was read to its end, or its content is known already.
-
-    Attributes:
-        item: Position in the work list.
-        recording_id: Digest of its bytes.
-        num_samples: Length as decoded at 32 kHz; None if it was not decoded.
-        info: What the decoder says of it; None if it was not decoded.
-        warnings: What a listener should know.
-    """
-
-    item: int
-    recording_id: bytes
-    num_samples: int | None = None
-    info: AudioInfo | None = None
-    warnings: tuple[str, ...] = ()
-
-
-class Failure(NamedTuple):
-    """A file could not be embedded.
-
-    Attributes:
-        item: Position in the work list.
-        stage: "access", "open", "decode", "samples", "embed" or "crash".
-        reason: In words, without the path.
-        recording_id: Digest of its bytes, if they could be read.
-    """
-
-    item: int
-    stage: str
-    reason: str
-    recording_id: bytes | None = None
-
-
-class WindowKey(NamedTuple):
-    """Which window a row of a batch is.
-
-    Attributes:
-        item: Position in the work list.
-        recording_id: Digest of the file's bytes.
-        start_sample: At 32 kHz.
-        num_samples: Real audio, at 32 kHz.
-    """
-
-    item: int
-    recording_id: bytes
-    start_sample: int
-    num_samples: int
 
 
 class Batch(NamedTuple):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ctypes
-import hashlib
 import os
 import signal
 import sys
@@ -20,15 +19,15 @@ from torch.utils.data import IterableDataset, get_worker_info
 
 from indexer.arrays import Ids, Integers, contains
 from indexer.audio import AudioStream, open_audio
-from indexer.audio.decode import open_regular
 from indexer.audio.deferred import cut_source, is_deferrable
+from indexer.audio.file import recording_digest
 from indexer.errors import AudioError
 from indexer.library.files import FileList, FoundFile
 from indexer.paths import content_id
-from indexer.reading.batches import CRASH, Batch, Batchers, Done, Failure, WindowKey
+from indexer.reading.batches import Batch, Batchers
+from indexer.reading.events import CRASH, Done, Failure, WindowKey
 from indexer.windows import SAMPLE_RATE_HZ, Cut, Geometry, Samples, window_id
 
-_HASH_BLOCK_BYTES = 1 << 20
 #: From linux/prctl.h.
 _PR_SET_PDEATHSIG = 1
 
@@ -230,28 +229,6 @@ def _beating(blocks: Iterator[Samples], beat: Callable[[], None]) -> Iterator[Sa
     for block in blocks:
         beat()
         yield block
-
-
-def recording_digest(path: Path, beat: Callable[[], None] | None = None) -> bytes:
-    """Return the 16-byte BLAKE2b of a file's bytes.
-
-    Args:
-        path: A regular file, or a link to one.
-        beat: Called after every megabyte.
-
-    Raises:
-        AudioError: If it is not a regular file that can be read.
-    """
-    digest = hashlib.blake2b(digest_size=16)
-    with open_regular(path) as file:
-        try:
-            while block := file.read(_HASH_BLOCK_BYTES):
-                digest.update(block)
-                if beat:
-                    beat()
-        except OSError as error:
-            raise AudioError("access", f"cannot be read: {error.strerror}".lower()) from error
-    return digest.digest()
 
 
 def _disturbance(path: Path, file: FoundFile) -> AudioError | None:

@@ -21,8 +21,9 @@ import torch
 from torch.utils.data import DataLoader
 
 from indexer.errors import SoundalikeError
-from indexer.reading.batches import CRASH, Batch, Failure
+from indexer.reading.batches import Batch
 from indexer.reading.dataset import Watch, WindowDataset, Work
+from indexer.reading.events import CRASH, Failure
 from indexer.windows import SAMPLE_RATE_HZ
 
 #: How often the readers are looked after.

@@ -10,9 +10,9 @@ import pyarrow.compute as pc
 
 from indexer.arrays import Ids, contains, ids_from_column
 from indexer.audio import open_audio
+from indexer.audio.file import recording_digest
 from indexer.errors import AudioError
 from indexer.paths import local_path
-from indexer.reading.dataset import recording_digest
 from indexer.store.reader import Store
 from indexer.windows import Geometry, Samples, Window
 

@@ -5,16 +5,16 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from indexer.arrays import ID_DTYPE
-from indexer.embedding.extractor import Embeddings
 from indexer.errors import SoundalikeError
 from indexer.library.changes import Changes
 from indexer.library.files import FileList, FoundFile
 from indexer.paths import content_id
-from indexer.reading.batches import CRASH, Done, Failure, WindowKey
+from indexer.reading.events import CRASH, Done, Failure, WindowKey
 from indexer.run.config import ExtractConfig
 from indexer.run.copies import Copies
 from indexer.run.interrupts import undisturbed
@@ -23,6 +23,9 @@ from indexer.store.schema import LedgerRow
 from indexer.store.snapshot import Block, WindowTable
 from indexer.store.writer import PartWriter
 from indexer.windows import SAMPLE_RATE_HZ, window_id
+
+if TYPE_CHECKING:  # it imports PyTorch, which a run that finds nothing new does not need
+    from indexer.embedding.extractor import Embeddings
 
 #: Commit after this many words on files, even where nothing is embedded: some 50 MB of them.
 _MAX_LEDGER_ROWS = 1 << 16

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from indexer.arrays import ID_DTYPE, Ids, contains
-from indexer.reading.batches import Done, Failure
+from indexer.reading.events import Done, Failure
 
 #: Contents that are held in a set before they are merged into a sorted array, 16 bytes each.
 _MAX_RECENT = 1 << 16

@@ -19,8 +19,9 @@ from indexer.embedding.cores import default_num_workers
 from indexer.embedding.extractor import Embeddings, Extractor, Timed
 from indexer.embedding.lanes import Lanes
 from indexer.progress import Listen, Step
-from indexer.reading.batches import Batch, Done, Failure, WindowKey
+from indexer.reading.batches import Batch
 from indexer.reading.dataset import Work
+from indexer.reading.events import Done, Failure, WindowKey
 from indexer.reading.readers import load_windows
 from indexer.run.clerk import Clerk
 from indexer.run.config import ExtractConfig

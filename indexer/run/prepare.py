@@ -4,17 +4,20 @@ from __future__ import annotations
 
 from importlib.metadata import version
 from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
 
-from indexer.embedding.extractor import Extractor
+from indexer.embedding.identity import identify
 from indexer.errors import SoundalikeError
-from indexer.model.checkpoint import load_checkpoint
-from indexer.model.known import DEFAULT_CHECKPOINT, KNOWN_CHECKPOINTS
-from indexer.progress import Listen, ignore
+from indexer.model.known import DEFAULT_CHECKPOINT, KNOWN_CHECKPOINTS, recall_weights
+from indexer.progress import LOADING, Listen, ignore
 from indexer.run.config import Settings
 from indexer.store.creation import create_store, open_matching
 from indexer.store.reader import STORE_FILE, Store
 from indexer.store.schema import FramesMode
 from indexer.windows import SAMPLE_RATE_HZ, Geometry
+
+if TYPE_CHECKING:  # it imports PyTorch, which takes seconds
+    from indexer.embedding.extractor import Extractor
 
 #: A hop below this, 10 ms, is a mistake in the unit rather than a wish.
 _MIN_HOP_S = 0.01
@@ -33,7 +36,7 @@ def prepare(
     Args:
         path: Directory of the store.
         settings: What was asked for.
-        listen: Hears how far a checkpoint is downloaded, if it has to be.
+        listen: Hears that the network is loaded, and how far a checkpoint is downloaded.
 
     Raises:
         CheckpointError: If the checkpoint is not there or not what it should be.
@@ -41,26 +44,76 @@ def prepare(
         StoreError: If the store cannot be opened or created.
     """
     settings = settings or Settings()
-    existing = Store.open(path) if (path / STORE_FILE).exists() else None
-    identity = existing.identity if existing else None
-    geometry = _geometry(settings, identity.geometry if identity else Geometry())
-    frames: FramesMode = settings.frames or (identity.frames if identity else "pooled")
-    name = settings.checkpoint or (existing.checkpoint if existing else DEFAULT_CHECKPOINT)
-    checkpoint = load_checkpoint(name, listen=listen)
+    existing = _open_if_there(path)
+    wanted = _wanted(settings, existing)
+    listen(LOADING)
+    from indexer.embedding.extractor import Extractor  # noqa: PLC0415 - it imports PyTorch
+    from indexer.model.checkpoint import load_checkpoint  # noqa: PLC0415 - likewise
+
     extractor = Extractor(
-        checkpoint, device=settings.device, precision=settings.precision, frames=frames
+        load_checkpoint(wanted.checkpoint, listen=listen),
+        device=settings.device,
+        precision=settings.precision,
+        frames=wanted.frames,
     )
-    wanted = extractor.identity(geometry)
+    identity = extractor.identity(wanted.geometry)
     if existing:
-        return open_matching(path, wanted), extractor
+        return open_matching(path, identity), extractor
+    name = wanted.checkpoint
     store = create_store(
         path,
-        wanted,
+        identity,
         extractor.head(),
         checkpoint=name if name in KNOWN_CHECKPOINTS else str(Path(name).resolve()),
         written_by=f"soundalike {version('soundalike')}",
     )
     return store, extractor
+
+
+def reopen(path: Path, settings: Settings) -> Store | None:
+    """Open the store at a path, if what was asked for fits it by all that is known already.
+
+    Args:
+        path: Directory of the store.
+        settings: What was asked for.
+
+    Returns:
+        The store; None if there is none, or if only loading the checkpoint that was asked for can
+        tell whether it is the store's.
+
+    Raises:
+        IdentityError: If the store was made with other settings; names them.
+        StoreError: If the store cannot be opened.
+    """
+    existing = _open_if_there(path)
+    if existing is None:
+        return None
+    wanted = _wanted(settings, existing)
+    weights = recall_weights(wanted.checkpoint)
+    if weights is None and settings.checkpoint is not None:
+        return None
+    weights = weights or existing.identity.weights  # nobody asked for others
+    return open_matching(path, identify(weights, wanted.frames, wanted.geometry))
+
+
+class _Wanted(NamedTuple):
+    checkpoint: str
+    frames: FramesMode
+    geometry: Geometry
+
+
+def _open_if_there(path: Path) -> Store | None:
+    return Store.open(path) if (path / STORE_FILE).exists() else None
+
+
+def _wanted(settings: Settings, existing: Store | None) -> _Wanted:
+    """Return what was asked for; what was not is the store's, or the default."""
+    identity = existing.identity if existing else None
+    return _Wanted(
+        settings.checkpoint or (existing.checkpoint if existing else DEFAULT_CHECKPOINT),
+        settings.frames or (identity.frames if identity else "pooled"),
+        _geometry(settings, identity.geometry if identity else Geometry()),
+    )
 
 
 def _geometry(settings: Settings, default: Geometry) -> Geometry:

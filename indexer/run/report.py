@@ -34,8 +34,8 @@ class ExtractReport:
         num_gone: Paths that were deleted.
         failures: What failed in this run.
         num_warnings: Files that were embedded but have something a listener should know.
-        device: Where the network ran.
-        precision: At which precision.
+        device: Where the network ran; None if nothing had to be read.
+        precision: At which precision; None likewise.
         num_workers: Processes that read; 0 if it was done by the run itself.
         num_lanes: Threads that embedded side by side.
         num_devices: GPUs that they shared, or 1.
@@ -61,8 +61,8 @@ class ExtractReport:
     num_gone: int = 0
     failures: list[FailedFile] = field(default_factory=list)
     num_warnings: int = 0
-    device: str = "cpu"
-    precision: str = "fp32"
+    device: str | None = "cpu"
+    precision: str | None = "fp32"
     num_workers: int = 0
     num_lanes: int = 1
     num_devices: int = 1

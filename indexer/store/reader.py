@@ -9,6 +9,7 @@ from typing import Any, NamedTuple, Self, TypeVar
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from safetensors.numpy import load as load_safetensors
 
 from indexer.arrays import (
@@ -214,6 +215,23 @@ class Store:
         keys = ((row.recording_id, row.span_start, row.span_samples) for row in rows)
         return [replace(row, **known.get(key, {})) for row, key in zip(rows, keys, strict=True)]
 
+    def lengths(self, parts: Sequence[Part] | None = None) -> tuple[Ids, Integers]:
+        """Return how long the recordings are that were embedded whole, not only spans of them.
+
+        Returns:
+            Their ids, sorted, and as many int64 lengths in samples at 32 kHz.
+        """
+        if parts is None:
+            return self.from_parts(self.lengths)
+        ids, lengths = [_NO_RECORDINGS], [_NO_IDS]
+        for batch in (one for part in parts for one in part.ledger(_OF_LENGTH)):
+            is_whole = pc.and_(pc.equal(batch["status"], "ok"), pc.is_null(batch["span_start"]))
+            whole = batch.filter(pc.and_(is_whole, pc.is_valid(batch["num_samples"])))
+            ids.append(ids_from_column(whole["recording_id"]))
+            lengths.append(whole["num_samples"].to_numpy())
+        distinct, first = np.unique(np.concatenate(ids), return_index=True)
+        return distinct, np.concatenate(lengths)[first]
+
     def libraries(self) -> dict[str, Path]:
         """Return library_id → last known root."""
         file = self.path / LIBRARIES_FILE
@@ -274,6 +292,7 @@ class Store:
 #: What a row says of a content, and what tells one content from another.
 _DESCRIPTION = ("num_samples", "sample_rate", "channels", "codec", "warnings")
 _CONTENT = ("recording_id", "span_start", "span_samples")
+_OF_LENGTH = ("status", "recording_id", "span_start", "num_samples")
 
 
 def _descriptions(parts: Sequence[Part], recordings: Ids) -> dict[tuple[Any, ...], dict[str, Any]]:

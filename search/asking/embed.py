@@ -10,14 +10,15 @@ import torch
 
 from indexer.arrays import Float16, Float32
 from indexer.audio import open_audio
+from indexer.audio.file import recording_digest
 from indexer.embedding.extractor import Extractor
 from indexer.errors import AudioError, QueryError
 from indexer.model.checkpoint import load_checkpoint
 from indexer.progress import Listen, ignore
-from indexer.reading.dataset import recording_digest
 from indexer.store.reader import Store
 from indexer.store.schema import Identity
 from indexer.windows import Window, samples_of
+from search.asking.example import Example
 from search.generation.writing import normalise
 
 
@@ -42,6 +43,11 @@ class Clip(NamedTuple):
     def vectors(self) -> Float32:
         """(n, 768) float32 of length 1: what is asked with."""
         return normalise(self.scene)
+
+    @property
+    def example(self) -> Example:
+        """What a question needs of it."""
+        return Example(self.vectors, self.recording_id, self.windows)
 
 
 def extractor_for(

@@ -31,7 +31,7 @@ from search.generation.recordings import hex_ids
 from search.nearest.enough import block_size
 
 if TYPE_CHECKING:  # torch takes seconds to import; stores do not need it
-    from search.asking.embed import Clip
+    from search.asking.example import Example
 
 #: The table that is written: a row for each hit.
 SCHEMA = pa.schema(
@@ -76,7 +76,7 @@ def write_answers(
     output: Path,
     scope: Scope,
     *,
-    embed: Callable[[Path], Clip],
+    hear: Callable[[Path], Example],
     per: Per = "window",
     listen: Listen = ignore,
 ) -> ManyReport:
@@ -89,7 +89,7 @@ def write_answers(
         places: What asks: audio files, folders of audio, and stores, those that are asked too.
         output: The table, see `SCHEMA`: .parquet, or .jsonl for JSON lines. It is whole or absent.
         scope: What counts as a hit in these stores, and how many for each question.
-        embed: Listens to a file.
+        hear: Makes an example of a file.
         per: Whether each window is a question, or each file or recording with all of its windows.
         listen: Hears how far this is, in windows of stores plus files.
 
@@ -118,7 +118,7 @@ def write_answers(
     )
     with writing_table(output, SCHEMA) as write:
         size = block_size(scope.terms.num_candidates)
-        for asking in _blocks(sources, per, size, embed, advance):
+        for asking in _blocks(sources, per, size, hear, advance):
             for some in asking.split(size):
                 found = find(index, some.questions, scope)
                 write(_table(some, index, found))
@@ -131,13 +131,13 @@ def _blocks(
     sources: Sources,
     per: Per,
     size: int,
-    embed: Callable[[Path], Clip],
+    hear: Callable[[Path], Example],
     advance: Callable[[int], None],
 ) -> Iterator[Asking]:
     for one in sources.stores:
         yield from ask_with_stored(one, per, size, advance)
     if sources.files:
-        yield from ask_with_audio(sources, per, embed, advance)
+        yield from ask_with_audio(sources, per, hear, advance)
 
 
 def _table(asking: Asking, index: SoundIndex, found: Found) -> pa.RecordBatch:

@@ -7,7 +7,7 @@ import os
 import reprlib
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, SupportsIndex
+from typing import Any, SupportsIndex
 
 import numpy as np
 import numpy.typing as npt
@@ -16,25 +16,23 @@ from indexer.arrays import Float32
 from indexer.errors import QueryError
 from indexer.paths import as_path
 from indexer.store.schema import EMBEDDING_DIM
+from search.asking.example import Example
 from search.asking.find import Question
 from search.asking.sound_index import SoundIndex
-
-if TYPE_CHECKING:  # torch takes seconds to import; window ids and vectors do not need it
-    from search.asking.embed import Clip
 
 #: An audio file, the id of a window, or vectors: (768,) or (q, 768).
 Query = str | os.PathLike[str] | int | npt.NDArray[Any]
 
 
 def make_question(
-    queries: Sequence[Query], index: SoundIndex, embed: Callable[[Path], Clip]
+    queries: Sequence[Query], index: SoundIndex, hear: Callable[[Path], Example]
 ) -> Question:
     """Make one question of everything that is asked with: the best score over it counts.
 
     Args:
         queries: What a user gave; nothing asks by the terms alone.
         index: Where windows are looked up.
-        embed: Listens to a file.
+        hear: Makes an example of a file.
 
     Raises:
         QueryError: If there is no such file or window, a vector is none, or a value is none of
@@ -46,9 +44,9 @@ def make_question(
     files = [_file(one) for one in queries if _window_id(one) is None and not _is_array(one)]
     stored, windows = index.windows_of(ids)
     given = [unit_vectors(one) for one in queries if _is_array(one)]
-    clips = [embed(file) for file in files]
-    own = {window.recording_id for window in windows} | {clip.recording_id for clip in clips}
-    vectors = np.concatenate([stored, *given, *(clip.vectors for clip in clips)])
+    heard = [hear(file) for file in files]
+    own = {window.recording_id for window in windows} | {one.recording_id for one in heard}
+    vectors = np.concatenate([stored, *given, *(one.vectors for one in heard)])
     return Question(vectors, frozenset(own))
 
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Self
 
 import numpy as np
 import pyarrow as pa
 
-from indexer.arrays import Float32, Integers
+from indexer.arrays import ID_DTYPE, Float32, Ids, Integers, id_bytes
 from indexer.errors import QueryError
 from indexer.store.reader import Store
 from indexer.store.schema import Identity
@@ -111,6 +112,31 @@ class SoundIndex(Rows):
         rows = self.rows_of(window_ids)
         table = self.windows(rows)
         return self.vectors(rows), [table.window(at) for at in range(len(rows))]
+
+    def whole_recording(self, recording_id: bytes) -> tuple[Float32, list[Window]] | None:
+        """Return all windows of a recording, if a store holds the whole of it.
+
+        Returns:
+            (n, 768) float32 vectors of length 1, and the windows, in order of time; None if no
+            store knows it, or only spans of it.
+        """
+        for one, (ids, lengths) in zip(self.opened, self._lengths, strict=True):
+            place = int(np.searchsorted(ids, np.array(recording_id, ID_DTYPE)))
+            if place == len(ids) or id_bytes(ids[place]) != recording_id:
+                continue
+            rows = one.generation.rows_of_recording(recording_id)
+            table = one.generation.windows(rows)
+            windows = [table.window(at) for at in range(len(rows))]
+            planned = self.identity.geometry.plan(int(lengths[place]))
+            # The ledger may know more than the generation, which was built before.
+            if [(window.start_sample, window.num_samples) for window in windows] == planned:
+                return one.generation.vectors(rows), windows
+        return None
+
+    @cached_property
+    def _lengths(self) -> list[tuple[Ids, Integers]]:
+        """Of each store, the recordings that it holds whole: see `Store.lengths`."""
+        return [store.lengths() for store in self.stores]
 
     def paths(self, recording_id: bytes) -> tuple[Path, ...]:
         """Return all places of a recording in any of the stores, in order."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -13,15 +13,14 @@ import pyarrow as pa
 
 from indexer.arrays import Integers, id_bytes
 from indexer.errors import QueryError
+from indexer.library.walk import walk
 from indexer.paths import local_path
 from indexer.store.reader import STORE_FILE
 from indexer.windows import SAMPLE_RATE_HZ
+from search.asking.example import Example
 from search.asking.find import Question
 from search.asking.opened import OpenedStore
 from search.generation.recordings import path_text
-
-if TYPE_CHECKING:  # torch takes seconds to import; stores do not need it
-    from search.asking.embed import Clip
 
 #: Whether each window asks on its own, or all windows of a clip together.
 Per = Literal["window", "clip"]
@@ -91,8 +90,6 @@ def find_sources(places: Sequence[Path], asked: OpenedStore) -> Sources:
         if (path / STORE_FILE).is_file():
             sources.stores.append(asked.beside(path))
         elif path.is_dir():
-            from indexer.library.walk import walk  # noqa: PLC0415 - it imports torch
-
             found = walk(path)
             sources.files += [found.root / local_path(file.path) for file in found.files]
             sources.failures += [f"{found.root / place}: {why}" for place, why in found.unreadable]
@@ -156,46 +153,46 @@ def _of_rows(opened: OpenedStore, rows: Integers, ends: Integers, per: Per) -> A
 
 
 def ask_with_audio(
-    sources: Sources, per: Per, embed: Callable[[Path], Clip], advance: Callable[[int], None]
+    sources: Sources, per: Per, hear: Callable[[Path], Example], advance: Callable[[int], None]
 ) -> Iterator[Asking]:
     """Ask with the audio files; what cannot be read is added to the failures.
 
     Args:
         sources: Whose files are read.
         per: Whether each window asks, or each file with all of its windows.
-        embed: Listens to a file.
+        hear: Makes an example of a file.
         advance: Called after every file, with 1.
     """
-    clips: list[tuple[Path, Clip]] = []
+    heard: list[tuple[Path, Example]] = []
     for file in sources.files:
         try:
-            clips.append((file, embed(file)))
+            heard.append((file, hear(file)))
         except QueryError as error:
             sources.failures.append(str(error))
-        if sum(len(clip.windows) for _, clip in clips) >= _HEARD_WINDOWS:
-            yield _of_clips(clips, per)
-            clips = []
+        if sum(len(one.windows) for _, one in heard) >= _HEARD_WINDOWS:
+            yield _of_examples(heard, per)
+            heard = []
         advance(1)
-    if clips:
-        yield _of_clips(clips, per)
+    if heard:
+        yield _of_examples(heard, per)
 
 
-def _of_clips(clips: Sequence[tuple[Path, Clip]], per: Per) -> Asking:
+def _of_examples(heard: Sequence[tuple[Path, Example]], per: Per) -> Asking:
     parts = [
-        (file, clip, part)
-        for file, clip in clips
+        (file, one, part)
+        for file, one in heard
         for part in (
             [slice(None)]
             if per == "clip"
-            else [slice(at, at + 1) for at in range(len(clip.windows))]
+            else [slice(at, at + 1) for at in range(len(one.windows))]
         )
     ]
     return Asking(
         questions=[
-            Question(clip.vectors[part], frozenset((clip.recording_id,))) for _, clip, part in parts
+            Question(one.vectors[part], frozenset((one.recording_id,))) for _, one, part in parts
         ],
         window_ids=pa.nulls(len(parts), pa.int64()),
         paths=pa.array([path_text(file) for file, _, _ in parts], pa.string()),
-        start_s=np.array([clip.windows[part][0].start_s for _, clip, part in parts]),
-        end_s=np.array([clip.windows[part][-1].end_s for _, clip, part in parts]),
+        start_s=np.array([one.windows[part][0].start_s for _, one, part in parts]),
+        end_s=np.array([one.windows[part][-1].end_s for _, one, part in parts]),
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +14,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from indexer.store.part import Part
 from indexer.store.reader import Store
 from indexer.store.schema import Identity
 from indexer.windows import SAMPLE_RATE_HZ
@@ -96,8 +97,14 @@ def overview(path: Path) -> Overview:
         failures={(stage, why): n for stage, why, n in _count_distinct(failed, "stage", "reason")},
         warnings=dict(_count_distinct(warned, "warnings")),
         libraries=store.libraries(),
-        origins=dict(Counter((part.origin.device, part.origin.precision) for part in parts)),
+        origins=dict(_count_origins(parts)),
     )
+
+
+def _count_origins(parts: Sequence[Part]) -> Counter[tuple[str, str]]:
+    """Return (device, precision) → how many parts were computed so, of those with windows."""
+    origins = (part.origin for part in parts if part.num_windows)
+    return Counter((origin.device, origin.precision) for origin in origins)
 
 
 def _size_of(folder: Path) -> int:

@@ -93,6 +93,8 @@ def _bar(step: Step) -> tqdm[Any]:
     except OSError:
         is_sized = False
     size: dict[str, Any] = {"dynamic_ncols": True} if is_sized else {"ncols": 80, "nrows": 24}
+    if not step.unit:
+        size["bar_format"] = "{desc} …"
     is_bytes = step.unit == "byte"
     return tqdm(
         desc=step.what,

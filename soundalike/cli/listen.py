@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from indexer.paths import printable
+from indexer.progress import LOADING
 from indexer.tags import DEFAULT_THRESHOLD
 from soundalike.cli.bars import Bars
 from soundalike.cli.options import (
@@ -46,6 +47,7 @@ def tag(
     from soundalike.show.runs import tagged_data, tagged_lines
 
     with Bars(quiet=quiet) as bars:
+        bars(LOADING)  # the very name that comes next imports PyTorch
         model = soundalike.load_model(**network, listen=bars)
     heard, failures = [], []
     for file in files:

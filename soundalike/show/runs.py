@@ -27,10 +27,12 @@ def report_lines(report: ExtractReport) -> Iterator[str]:
     """Say in a few lines what a run did, what failed, and where the time went."""
     total = report.seconds["total"]
     speed = f", {report.audio_s / total:.0f} x real time" if report.num_windows and total else ""
+    embedded = f"{count(report.num_embedded, 'file')}: {count(report.num_windows, 'window')}"
     yield (
-        f"embedded {count(report.num_embedded, 'file')}: {count(report.num_windows, 'window')}, "
-        f"{hours(report.audio_s)} of audio in {total:.1f} s on {_devices(report)} "
-        f"({report.precision}){speed}"
+        f"embedded {embedded}, {hours(report.audio_s)} of audio in {total:.1f} s on "
+        f"{_devices(report)} ({report.precision}){speed}"
+        if report.device
+        else f"nothing to embed; looking took {total:.1f} s"
     )
     beside = {
         "unchanged": report.num_unchanged,
@@ -44,7 +46,8 @@ def report_lines(report: ExtractReport) -> Iterator[str]:
     }
     named = [f"{number:,} {what}" for what, number in beside.items() if number]
     if named:
-        yield f"files beside those: {', '.join(named)}"
+        which = "files beside those" if report.device else "files"
+        yield f"{which}: {', '.join(named)}"
     if report.num_windows:
         yield _stages(report)
         yield bound(report)

@@ -1,0 +1,72 @@
+"""The file itself: a regular one, opened without waiting, and the digest of its bytes."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import stat
+from collections.abc import Callable
+from io import FileIO
+from pathlib import Path
+
+from indexer.errors import AudioError
+
+_KINDS = {stat.S_IFDIR: "folder", stat.S_IFIFO: "FIFO", stat.S_IFSOCK: "socket"}
+_HASH_BLOCK_BYTES = 1 << 20
+
+
+def open_regular(path: Path) -> FileIO:
+    """Open a regular file that has any bytes in it, without waiting for anybody.
+
+    The kind is checked before opening, since opening a device may act on it, and again on the
+    descriptor, since another file may have taken the name. So opened, a FIFO does not block.
+    """
+    try:
+        _check_regular(path.stat())
+        file = FileIO(path, opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK))
+    except OSError as error:
+        raise AudioError("access", _reason(path, error)) from error
+    except ValueError as error:
+        raise AudioError("open", "not a file name") from error
+    try:
+        _check_regular(os.fstat(file.fileno()))
+    except BaseException:
+        file.close()
+        raise
+    return file
+
+
+def _check_regular(status: os.stat_result) -> None:
+    if not stat.S_ISREG(status.st_mode):
+        kind = _KINDS.get(stat.S_IFMT(status.st_mode), "device")
+        raise AudioError("open", f"not a regular file ({kind})")
+    if status.st_size == 0:
+        raise AudioError("open", "empty file (0 bytes)")
+
+
+def _reason(path: Path, error: OSError) -> str:
+    if isinstance(error, FileNotFoundError):
+        return "broken link" if path.is_symlink() else "no such file"
+    return (error.strerror or str(error)).lower()
+
+
+def recording_digest(path: Path, beat: Callable[[], None] | None = None) -> bytes:
+    """Return the 16-byte BLAKE2b of a file's bytes.
+
+    Args:
+        path: A regular file, or a link to one.
+        beat: Called after every megabyte.
+
+    Raises:
+        AudioError: If it is not a regular file that can be read.
+    """
+    digest = hashlib.blake2b(digest_size=16)
+    with open_regular(path) as file:
+        try:
+            while block := file.read(_HASH_BLOCK_BYTES):
+                digest.update(block)
+                if beat:
+                    beat()
+        except OSError as error:
+            raise AudioError("access", f"cannot be read: {error.strerror}".lower()) from error
+    return digest.digest()

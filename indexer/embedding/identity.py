@@ -1,0 +1,27 @@
+"""What embeddings are: everything that shapes the numbers, known without loading the network."""
+
+from __future__ import annotations
+
+from indexer.audio.resample import RESAMPLER
+from indexer.model.front_end import FRONT_END
+from indexer.store.schema import FramesMode, Identity
+from indexer.windows import Geometry
+
+
+def identify(weights: str, frames: FramesMode, geometry: Geometry) -> Identity:
+    """Return the identity of what this version of the program embeds.
+
+    Args:
+        weights: Digest of the network's weights.
+        frames: Which frame embeddings are kept.
+        geometry: How recordings are cut.
+    """
+    return Identity(
+        weights=weights,
+        front_end=FRONT_END,
+        resampler=RESAMPLER,
+        frames=frames,
+        hop_samples=geometry.hop_samples,
+        native=geometry.native,
+        window_samples=geometry.window_samples,
+    )

@@ -1,0 +1,77 @@
+"""What was found out once and holds until something changes, kept in the user's cache folder.
+
+Nothing depends on it but time: what is not there, or cannot be kept, is found out again.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import tempfile
+from pathlib import Path
+
+import platformdirs
+
+#: Longest value that is read back: whatever has taken the place of a file of ours.
+_MAX_BYTES = 4096
+
+
+def recall(kind: str, key: str) -> str | None:
+    """Return what was remembered under a key; None if nothing was, or it cannot be read.
+
+    Args:
+        kind: What is remembered, in a word.
+        key: All that it depends on.
+    """
+    try:
+        with _file(kind, key).open("rb") as file:
+            kept, _, value = file.read(_MAX_BYTES).decode().partition("\n")
+    except (OSError, UnicodeDecodeError):
+        return None
+    return value if kept == _one_line(key) else None
+
+
+def remember(kind: str, key: str, value: str) -> None:
+    """Keep a value for `recall`, if there is a place; whoever reads meanwhile sees all or none.
+
+    Args:
+        kind: What is remembered, in a word.
+        key: All that it depends on.
+        value: Short text.
+    """
+    with contextlib.suppress(OSError):  # a home that is full or read-only costs time, no more
+        file = _file(kind, key)
+        file.parent.mkdir(parents=True, exist_ok=True)
+        descriptor, temporary = tempfile.mkstemp(dir=file.parent)
+        try:
+            with open(descriptor, "w", encoding="utf-8") as written:  # noqa: PTH123 - a descriptor
+                written.write(f"{_one_line(key)}\n{value}")
+            os.replace(temporary, file)  # noqa: PTH105 - text, as mkstemp gives it
+        except OSError:
+            os.unlink(temporary)  # noqa: PTH108
+            raise
+
+
+def file_key(path: Path) -> str:
+    """Return what tells a file from any other, and from what it was before it was written to."""
+    status = path.stat()
+    where = path.resolve()
+    return f"{where} {status.st_dev} {status.st_ino} {status.st_size} {status.st_mtime_ns}"
+
+
+def _file(kind: str, key: str) -> Path:
+    """Return where a value is kept.
+
+    Raises:
+        FileNotFoundError: If the user has no home.
+    """
+    folder = platformdirs.user_cache_path("soundalike")
+    if not folder.is_absolute():
+        raise FileNotFoundError(f"no home folder, but {folder}")
+    name = hashlib.blake2b(key.encode("utf-8", "surrogateescape"), digest_size=16).hexdigest()
+    return folder / f"{kind}-{name}.txt"
+
+
+def _one_line(key: str) -> str:
+    return repr(key)

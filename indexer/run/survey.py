@@ -1,0 +1,153 @@
+"""Before anything is embedded: a library is held against its store, and what is gone is recorded.
+
+Neither the network nor PyTorch is loaded for it: most runs find nothing new.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+
+from indexer.library.changes import Changes
+from indexer.library.walk import Walk, look_again, read_list, walk
+from indexer.progress import Listen, ignore
+from indexer.run.clerk import Clerk
+from indexer.run.config import ExtractConfig
+from indexer.run.report import ExtractReport
+from indexer.store.ledger import Ledger
+from indexer.store.lock import sole_writer
+from indexer.store.part import Part
+from indexer.store.reader import Store
+from indexer.store.schema import Origin
+from indexer.store.writer import PartWriter, remove_leftovers
+
+#: Device and precision of a part without windows: nothing was computed.
+_NOWHERE = ("none", "none")
+
+
+@dataclass(frozen=True, slots=True)
+class Survey:
+    """What a run finds to do.
+
+    Attributes:
+        store: Where its results go.
+        found: What is in the library.
+        parts: Of the store, oldest first.
+        ledger: What became of every path so far.
+        changes: The library held against the ledger.
+        report: What is known of the run so far.
+        started_s: When it began, by `time.perf_counter()`.
+    """
+
+    store: Store
+    found: Walk
+    parts: list[Part]
+    ledger: Ledger
+    changes: Changes
+    report: ExtractReport
+    started_s: float
+
+    @property
+    def has_files_to_read(self) -> bool:
+        """Whether files are new or changed, or to be tried again."""
+        return bool(self.changes.to_read)
+
+    @contextmanager
+    def keep_books(self, config: ExtractConfig, device: str, precision: str) -> Iterator[Clerk]:
+        """Record what the library has lost, and whatever is embedded meanwhile.
+
+        An error, an interrupt or a strict stop keeps what was computed.
+
+        Args:
+            config: How the run behaves.
+            device: Where the network runs.
+            precision: At which precision.
+
+        Raises:
+            LibraryError: If the library disappears, or lost more than half.
+            StoreError: If the store cannot be written: a full disk, for one.
+        """
+        origin = Origin(device, precision, package_versions(), _now())
+        with PartWriter(self.store, origin) as writer:
+            clerk = Clerk(config, self.changes, writer, self.report)
+            try:
+                clerk.record_unreadable(self.found.unreadable)
+                yield clerk
+                clerk.record_missing()
+            finally:
+                clerk.commit()
+        self.report.seconds["total"] = time.perf_counter() - self.started_s
+
+    def settle(self, config: ExtractConfig) -> ExtractReport:
+        """Do the same where there is nothing to read."""
+        with self.keep_books(config, *_NOWHERE):
+            pass
+        return self.report
+
+
+def find_files(library: Path, config: ExtractConfig, listen: Listen = ignore) -> Walk:
+    """Return the files of a library that a run would look at.
+
+    Args:
+        library: Folder of audio.
+        config: What is asked for.
+        listen: Hears now and then how many files have been seen.
+
+    Raises:
+        LibraryError: If the library is missing or empty, or a list of files cannot be followed.
+    """
+    if config.files_from:
+        return read_list(library, config.files_from)
+    return walk(library, config.include, config.exclude, listen)
+
+
+@contextmanager
+def survey(
+    library: Path | Walk, store: Store, config: ExtractConfig, listen: Listen = ignore
+) -> Iterator[Survey]:
+    """Find out what is new in a library, and be the only one who writes to its store meanwhile.
+
+    Args:
+        library: Folder of audio, or what `find_files` found in it.
+        store: Where embeddings go.
+        config: What is asked for.
+        listen: Hears in a sentence what was found, and who is waited for.
+
+    Raises:
+        LibraryError: If the library is missing or empty.
+        StoreError: If the store cannot be read or written.
+    """
+    started_s = time.perf_counter()
+    found = library if isinstance(library, Walk) else find_files(library, config, listen)
+    with sole_writer(store.path, listen) as has_waited:
+        if has_waited:
+            found = look_again(found, config.include, config.exclude)
+        remove_leftovers(store)
+        parts = store.parts()
+        ledger = store.ledger(parts)
+        changes = Changes(store, ledger, found, retry_failed=config.retry_failed)
+        listen(changes.summary())
+        report = ExtractReport(
+            device=None,
+            precision=None,
+            num_unchanged=changes.num_unchanged,
+            num_failed_before=changes.num_failed_before,
+            num_skipped=found.num_skipped,
+            num_excluded=found.num_excluded,
+        )
+        yield Survey(store, found, parts, ledger, changes, report, started_s)
+
+
+def package_versions() -> dict[str, str]:
+    """Return the versions of the packages that shape the numbers."""
+    names = ("soundalike", "torch", "torchaudio", "torchlibrosa", "av", "soundfile", "pyarrow")
+    return {name: version(name) for name in names}
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")

@@ -1,0 +1,44 @@
+"""An example clip as a question sees it, and what tells that a store has heard it before."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import NamedTuple
+
+from indexer.arrays import Float32
+from indexer.audio.file import recording_digest
+from indexer.errors import AudioError, QueryError
+from indexer.windows import Window
+from search.asking.sound_index import SoundIndex
+
+
+class Example(NamedTuple):
+    """What an audio file asks with.
+
+    Attributes:
+        vectors: (n, 768) float32 of length 1, one for each of its windows.
+        recording_id: Digest of the file's bytes, so that the same recording can be left out.
+        windows: Where each of them is in the file.
+    """
+
+    vectors: Float32
+    recording_id: bytes
+    windows: list[Window]
+
+
+def find_stored(index: SoundIndex, file: Path) -> Example | None:
+    """Return a file as an example, if a store holds the whole of it: nothing is embedded then.
+
+    Args:
+        index: The stores.
+        file: Audio.
+
+    Raises:
+        QueryError: If the file is not there or cannot be read.
+    """
+    try:
+        recording_id = recording_digest(file)
+    except AudioError as error:
+        raise QueryError(f"cannot listen to {file}: {error.reason}") from error
+    stored = index.whole_recording(recording_id)
+    return None if stored is None else Example(stored[0], recording_id, stored[1])

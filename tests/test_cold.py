@@ -1,0 +1,351 @@
+"""What is not loaded: what needs no network does without it, and is as right."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import REPOSITORY, Run
+from synthetic import write_tone
+
+import soundalike
+from indexer.embedding.extractor import Extractor
+from indexer.errors import IdentityError, LibraryError, QueryError
+from indexer.model.checkpoint import load_checkpoint
+from indexer.model.known import recall_weights
+from indexer.model.remembered import file_key, recall, remember
+from indexer.progress import LOADING, News
+from indexer.run.config import ExtractConfig, Settings
+from indexer.run.extract import extract
+from indexer.run.prepare import reopen
+from indexer.store.creation import create_store
+from indexer.store.reader import Store
+from indexer.windows import Geometry
+from search.asking.example import find_stored
+from search.asking.sound_index import SoundIndex
+from search.upkeep.build import build
+from search.upkeep.overview import overview
+
+IN_PROCESS = ExtractConfig(num_workers=0)
+
+#: Each takes a second or more; the first three only ever served to make one small matrix.
+HEAVY = {"librosa", "scipy.signal", "scipy.stats", "torchlibrosa", "sklearn", "numba", "torch"}
+
+#: Runs the command, and says at its end which modules were loaded.
+_COMMAND = """
+import atexit, json, sys
+from pathlib import Path
+loaded = Path(sys.argv.pop(1))
+atexit.register(lambda: loaded.write_text(json.dumps(list(sys.modules))))
+from soundalike.__main__ import main
+main()
+"""
+
+
+@dataclass(frozen=True)
+class Kept:
+    """A library, its store, and the checkpoint as a file."""
+
+    library: Path
+    store: Path
+    checkpoint: Path
+
+    def words(self, command: str) -> list[str]:
+        """A command with the paths in it."""
+        named = {"LIBRARY": self.library, "STORE": self.store, "CHECKPOINT": self.checkpoint}
+        return [str(named.get(word, word)) for word in command.split()]
+
+
+def _make(folder: Path, extractor: Extractor, checkpoint: Path) -> Kept:
+    library = folder / "library"
+    for name, seconds in {"low": 4.0, "middle": 25.0, "high": 10.0}.items():
+        write_tone(library / f"{name}.wav", seconds, 200 + 10 * seconds)
+    store = _create(folder / "store", extractor, checkpoint)
+    extract(library, store, extractor, IN_PROCESS)
+    build(store)
+    return Kept(library, store.path, checkpoint)
+
+
+@pytest.fixture(scope="module")
+def kept(
+    tmp_path_factory: pytest.TempPathFactory, tiny_extractor: Extractor, tiny_file: Path
+) -> Kept:
+    """For commands in processes of their own, which change nothing."""
+    return _make(tmp_path_factory.mktemp("kept"), tiny_extractor, tiny_file)
+
+
+def _create(path: Path, extractor: Extractor, checkpoint: Path) -> Store:
+    return create_store(
+        path,
+        extractor.identity(Geometry()),
+        extractor.head(),
+        checkpoint=str(checkpoint),
+        written_by="tests",
+    )
+
+
+def loaded_by(words: list[str], folder: Path) -> set[str]:
+    """Run a command in a process of its own; return the names of the modules that it loaded."""
+    names = folder / "loaded.json"
+    ran = subprocess.run(
+        [sys.executable, "-c", _COMMAND, names, *words],
+        cwd=REPOSITORY,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert ran.returncode == 0, ran.stderr
+    return set(json.loads(names.read_text()))
+
+
+# --- which modules -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        "tags STORE",
+        "info STORE",
+        "search STORE --tag Speech --threshold 0",
+        "search STORE LIBRARY/middle.wav",
+        "index LIBRARY --store STORE",
+        "verify STORE",
+    ],
+)
+def test_what_needs_no_network_loads_neither_it_nor_pytorch(
+    kept: Kept, tmp_path: Path, command: str
+) -> None:
+    words = [word.replace("LIBRARY", str(kept.library)) for word in kept.words(command)]
+    assert loaded_by(words, tmp_path) & HEAVY == set()
+
+
+@pytest.mark.parametrize(
+    "command", ["search STORE NEW --device cpu", "tag NEW --checkpoint CHECKPOINT"]
+)
+def test_what_embeds_loads_pytorch_and_nothing_for_the_mel_bands(
+    kept: Kept, tmp_path: Path, command: str
+) -> None:
+    new = write_tone(tmp_path / "new.wav", 3.0, 1234)
+    words = [word.replace("NEW", str(new)) for word in kept.words(command)]
+    assert loaded_by(words, tmp_path) & HEAVY == {"torch"}
+
+
+# --- a clip that the store knows -----------------------------------------------------------------
+
+
+def without_checkpoint(kept: Kept) -> soundalike.Sounds:
+    """Open the store with its checkpoint gone: whatever goes well has not loaded it."""
+    kept.checkpoint.unlink()
+    return soundalike.open(kept.store, device="cpu")
+
+
+@pytest.fixture
+def own(tmp_path: Path, tiny_file: Path) -> Kept:
+    """One of a test's own, whose checkpoint may be removed or replaced."""
+    checkpoint = shutil.copyfile(tiny_file, tmp_path / "own.safetensors")
+    return _make(tmp_path, Extractor(load_checkpoint(checkpoint), device="cpu"), checkpoint)
+
+
+@pytest.mark.parametrize("name", ["low", "middle", "high"])
+def test_known_clip_is_answered_as_if_it_had_been_embedded(own: Kept, name: str) -> None:
+    file = own.library / f"{name}.wav"
+    asked = soundalike.open(own.store, device="cpu")
+    embedded = asked.search(asked.embed(file).vectors, include_self=True)
+    sounds = without_checkpoint(own)
+    answer = sounds.search(file, include_self=True)
+    assert [hit.window_id for hit in answer] == [hit.window_id for hit in embedded]
+    np.testing.assert_allclose(
+        [hit.score for hit in answer], [hit.score for hit in embedded], atol=1e-6
+    )
+    assert {hit.paths[0].stem for hit in sounds.search(file)} == {"low", "middle", "high"} - {name}
+
+
+def test_known_clip_is_known_by_its_bytes_wherever_it_is(own: Kept, tmp_path: Path) -> None:
+    copy = shutil.copyfile(own.library / "middle.wav", tmp_path / "elsewhere.wav")
+    answers = without_checkpoint(own).search_many([copy, own.library / "low.wav"])
+    assert [len(answer) for answer in answers] == [2, 4]
+
+
+def test_span_of_a_known_clip_is_embedded(own: Kept) -> None:
+    sounds = soundalike.open(own.store, device="cpu")
+    file = own.library / "middle.wav"
+    expected = sounds.search(sounds.embed(file, start=3, duration=4).vectors, include_self=True)
+    found = sounds.search(file, start=3, duration=4, include_self=True)
+    assert [hit.score for hit in found] == pytest.approx([hit.score for hit in expected], abs=1e-6)
+    assert found[0].score < 1 - 1e-4  # what is stored of it are other windows
+
+
+def test_recording_of_which_only_a_span_is_stored_is_not_known_whole(
+    tmp_path: Path, tiny_extractor: Extractor, tiny_file: Path
+) -> None:
+    file = write_tone(tmp_path / "library" / "long.wav", 25.0, 440)
+    listed = tmp_path / "spans.csv"
+    listed.write_text("path,start,end\nlong.wav,0,10\n")
+    store = _create(tmp_path / "store", tiny_extractor, tiny_file)
+    spans = ExtractConfig(num_workers=0, files_from=listed)
+    extract(file.parent, store, tiny_extractor, spans)
+    build(store)
+    assert find_stored(SoundIndex.open(store.path), file) is None
+
+    extract(file.parent, store, tiny_extractor, IN_PROCESS)  # whole, in the store but not the index
+    assert find_stored(SoundIndex.open(store.path), file) is None
+    build(store)
+    stored = find_stored(SoundIndex.open(store.path), file)
+    assert stored is not None
+    assert [(one.start_s, one.end_s) for one in stored.windows] == [(0, 10), (10, 20), (20, 25)]
+
+
+def test_known_clip_with_another_checkpoint_is_refused(own: Kept, tmp_path: Path) -> None:
+    other = REPOSITORY / "checkpoints" / "demo.safetensors"
+    for _ in range(2):  # the second time its weights are remembered
+        with pytest.raises(IdentityError, match="another checkpoint"):
+            soundalike.open(own.store, checkpoint=other).search(own.library / "low.wav")
+
+
+def test_clip_that_cannot_be_read_is_told_before_anything_is_loaded(own: Kept) -> None:
+    heard: list[News] = []
+    empty = own.library / "empty.wav"
+    empty.touch()
+    sounds = soundalike.open(own.store, listen=heard.append)
+    with pytest.raises(QueryError, match="empty file"):
+        sounds.search(empty)
+    assert LOADING not in heard
+
+
+# --- a run that finds nothing new ----------------------------------------------------------------
+
+
+def test_index_with_nothing_new_needs_no_checkpoint(own: Kept) -> None:
+    report = without_checkpoint(own).index(own.library, num_workers=0)
+    assert (report.num_unchanged, report.num_windows, report.device) == (3, 0, None)
+
+
+def test_index_records_what_is_gone_without_the_network(own: Kept) -> None:
+    (own.library / "low.wav").unlink()
+    sounds = without_checkpoint(own)
+    assert sounds.index(own.library).num_gone == 1
+    assert sounds.num_windows == 4
+    assert overview(own.store).origins == {("cpu", "fp32"): 1}  # nothing else was computed
+    sounds.compact()
+    assert overview(own.store).origins == {("cpu", "fp32"): 1}
+    assert sounds.verify().problems == []
+
+
+def test_index_of_a_library_that_lost_most_is_refused_without_the_network(own: Kept) -> None:
+    for name in ("low", "middle"):
+        (own.library / f"{name}.wav").unlink()
+    sounds = without_checkpoint(own)
+    with pytest.raises(LibraryError, match="2 of 3 files"):
+        sounds.index(own.library)
+    assert sounds.index(own.library, allow_gone=True).num_gone == 2
+
+
+@pytest.mark.parametrize("settings", [{"hop_s": 5}, {"frames": "none"}, {"native": True}])
+def test_index_with_nothing_new_refuses_other_settings(
+    own: Kept, settings: dict[str, object]
+) -> None:
+    with pytest.raises(IdentityError, match="made in another way"):
+        without_checkpoint(own).index(own.library, **settings)
+
+
+def test_index_with_nothing_new_refuses_another_checkpoint(own: Kept, tmp_path: Path) -> None:
+    other = REPOSITORY / "checkpoints" / "demo.safetensors"
+    for _ in range(2):  # the second time its weights are remembered
+        with pytest.raises(IdentityError, match="weights"):
+            soundalike.open(own.store, checkpoint=other).index(own.library)
+    shutil.copyfile(other, own.checkpoint)  # the store's own, replaced
+    load_checkpoint(own.checkpoint)
+    with pytest.raises(IdentityError, match="weights"):
+        soundalike.open(own.store).index(own.library)
+
+
+def test_index_with_something_new_loads_once_and_says_so(own: Kept) -> None:
+    heard: list[News] = []
+    sounds = soundalike.open(own.store, device="cpu", listen=heard.append)
+    write_tone(own.library / "new.wav", 3.0, 1000)
+    assert sounds.index(own.library, num_workers=0).num_embedded == 1
+    write_tone(own.library / "newer.wav", 3.0, 1100)
+    assert sounds.index(own.library, num_workers=0).num_embedded == 1
+    assert heard.count(LOADING) == 1
+
+
+def test_index_prints_that_there_was_nothing(run: Run, own: Kept) -> None:
+    said = run("index", own.library, "--store", own.store).out
+    assert said.startswith("nothing to embed; looking took ")
+    assert "files: 3 unchanged" in said
+    data = run("index", own.library, "--store", own.store, "--format", "json").data
+    assert data["device"] is None
+
+
+# --- what is remembered --------------------------------------------------------------------------
+
+
+def test_reopen_knows_the_weights_of_a_checkpoint_that_was_loaded_before(
+    own: Kept, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    asked = Settings(checkpoint=str(own.checkpoint))
+    assert recall_weights(str(own.checkpoint)) is None
+    assert reopen(own.store, asked) is None
+    digest = load_checkpoint(own.checkpoint).digest
+    assert recall_weights(str(own.checkpoint)) == digest
+    assert reopen(own.store, asked) == Store.open(own.store)
+    own.checkpoint.write_bytes(own.checkpoint.read_bytes() + b" ")
+    assert recall_weights(str(own.checkpoint)) is None
+    own.checkpoint.unlink()
+    assert recall_weights(str(own.checkpoint)) is None
+
+
+def test_remembered_is_by_kind_and_key(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    remember("weights", "a\nkey", "one")
+    remember("weights", "another", "two")
+    remember("arithmetic", "a\nkey", "three")
+    assert recall("weights", "a\nkey") == "one"
+    assert recall("weights", "another") == "two"
+    assert recall("arithmetic", "a\nkey") == "three"
+    assert recall("arithmetic", "another") is None
+    remember("weights", "another", "new")
+    assert recall("weights", "another") == "new"
+
+
+def test_remembered_damage_is_as_if_nothing_were_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    remember("weights", "key", "value")
+    (file,) = tmp_path.rglob("*.txt")
+    for damage in (b"", b"\xff\xfe", b"'another key'\nvalue"):
+        file.write_bytes(damage)
+        assert recall("weights", "key") is None
+
+
+def test_remember_without_a_place_is_no_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
+    remember("weights", "key", "value")
+    assert recall("weights", "key") is None
+    monkeypatch.setattr("platformdirs.user_cache_path", lambda _: Path("~/cache"))  # no home
+    monkeypatch.chdir(tmp_path)
+    remember("weights", "key", "value")
+    assert [one.name for one in tmp_path.iterdir()] == ["file"]
+
+
+def test_file_key_changes_with_the_file(tmp_path: Path) -> None:
+    file, other = tmp_path / "a", tmp_path / "b"
+    file.write_bytes(b"1")
+    other.write_bytes(b"1")
+    keys = {file_key(file), file_key(other)}
+    file.write_bytes(b"22")
+    keys.add(file_key(file))
+    other.replace(file)
+    keys.add(file_key(file))
+    assert len(keys) == 4

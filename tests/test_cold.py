@@ -34,8 +34,18 @@ from search.upkeep.overview import overview
 
 IN_PROCESS = ExtractConfig(num_workers=0)
 
-#: Each takes a second or more; the first three only ever served to make one small matrix.
-HEAVY = {"librosa", "scipy.signal", "scipy.stats", "torchlibrosa", "sklearn", "numba", "torch"}
+#: Each takes half a second or more. Most only ever served to make one small matrix, and pandas is
+#: imported by pyarrow, if nobody prevents it.
+HEAVY = {
+    "librosa",
+    "scipy.signal",
+    "scipy.stats",
+    "torchlibrosa",
+    "sklearn",
+    "numba",
+    "pandas",
+    "torch",
+}
 
 #: Runs the command, and says at its end which modules were loaded.
 _COMMAND = """

@@ -60,7 +60,8 @@ __all__ = ["counting", "library"]  # fixtures
 #: What is imported before the rights are given up.
 IMPORTS_FOR_NOBODY = (
     "import sys; sys.path.insert(0, 'tests')\n"
-    "from pathlib import Path; import multiprocessing.sharedctypes, pandas, torch\n"
+    "from pathlib import Path; import multiprocessing.sharedctypes, multiprocessing.synchronize\n"
+    "import pandas, torch\n"
     "from indexer.model.checkpoint import load_checkpoint\n"
     "from indexer.embedding.extractor import Extractor\n"
     "from test_extract import new_store, run, statuses\n"

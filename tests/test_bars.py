@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 from conftest import on_screen
 
-from indexer.progress import Step
-from soundalike.cli.bars import Bars
+from indexer.progress import LOADING, Step
+from soundalike.cli.bars import Bars, telling
 
 NEWS = [
     Step("walking", 1000, None, "file"),
@@ -56,3 +56,21 @@ def test_quiet_bars_show_nothing(
     capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert shown(capfd, monkeypatch, quiet=True) == ""
+
+
+def test_what_nobody_can_count_is_told_and_wiped(
+    capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sys.stderr.isatty", lambda: True)
+    with Bars(quiet=False) as bars:
+        bars(LOADING)
+    with telling("counting"):
+        begun = capfd.readouterr().err
+    assert "loading the network …" in begun
+    assert "counting …" in begun
+    assert "0it" not in begun
+    assert on_screen(begun + capfd.readouterr().err) == []
+    monkeypatch.setattr("sys.stderr.isatty", lambda: False)
+    with telling("counting"):
+        pass
+    assert capfd.readouterr().err == ""

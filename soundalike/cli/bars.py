@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import sys
 import time
-from contextlib import nullcontext
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from types import TracebackType
 from typing import Any, Self
 
@@ -84,6 +85,14 @@ class Bars:
         if self._bar is not None:
             self._bar.close()
         self._bar = None
+
+
+@contextmanager
+def telling(what: str) -> Iterator[None]:
+    """Say on a terminal what is being done, while it is: nobody knows how far it has come."""
+    with Bars(quiet=False) as bars:
+        bars(Step(what, 0, None, ""))
+        yield
 
 
 def _bar(step: Step) -> tqdm[Any]:

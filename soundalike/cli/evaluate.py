@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from soundalike.cli.bars import telling
 from soundalike.cli.options import FormatOption, StoreArgument
 from soundalike.cli.printing import print_report, show_help
 
@@ -41,11 +42,13 @@ def audioset(
 
     Example: soundalike eval audioset eval.soundalike --segments eval_segments.csv
     """
-    from indexer.store.reader import Store
-    from search.evaluation.audioset import evaluate_audioset, read_segments
+    with telling("comparing tags with labels"):
+        from indexer.store.reader import Store
+        from search.evaluation.audioset import evaluate_audioset, read_segments
+
+        report = evaluate_audioset(Store.open(store), read_segments(segments))
     from soundalike.show.evaluations import audioset_data, audioset_lines, write_classes
 
-    report = evaluate_audioset(Store.open(store), read_segments(segments))
     if classes:
         write_classes(report, classes)
     print_report(output, audioset_data(report), audioset_lines(report))
@@ -71,12 +74,15 @@ def labels(
 
     Example: soundalike eval labels esc50.soundalike --labels esc50.csv
     """
-    from indexer.store.reader import Store
-    from search.evaluation.labels import evaluate_labels, labels_of_folders, read_labels
+    with telling("comparing neighbours with labels"):
+        from indexer.store.reader import Store
+        from search.evaluation.labels import evaluate_labels, labels_of_folders, read_labels
+
+        opened = Store.open(store)
+        asked = read_labels(labels) if labels else labels_of_folders(opened)
+        report = evaluate_labels(opened, asked)
     from soundalike.show.evaluations import labels_data, labels_lines
 
-    opened = Store.open(store)
-    report = evaluate_labels(opened, read_labels(labels) if labels else labels_of_folders(opened))
     print_report(output, labels_data(report), labels_lines(report))
 
 
@@ -103,5 +109,7 @@ def retrieval(
     from search.evaluation.retrieval import evaluate_retrieval
     from soundalike.show.evaluations import retrieval_data, retrieval_lines
 
-    report = evaluate_retrieval(read_embedded(audio), read_embedded(text), num_resamples=resamples)
+    with telling("ranking sounds and captions"):
+        sounds, captions = read_embedded(audio), read_embedded(text)
+        report = evaluate_retrieval(sounds, captions, num_resamples=resamples)
     print_report(output, retrieval_data(report), retrieval_lines(report))

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from indexer.progress import Listen
+from indexer.progress import LOADING, Listen
 from indexer.tags import DEFAULT_THRESHOLD
 from search.export.consent import Consent
 from soundalike.cli.bars import Bars
@@ -151,6 +151,7 @@ def labels(
 
 def _pooling(store: Store, network: Given, listen: Listen) -> Extractor:
     """Return what computes the frames of a store again."""
+    listen(LOADING)
     from indexer.embedding.extractor import Extractor
     from indexer.model.checkpoint import load_checkpoint
 

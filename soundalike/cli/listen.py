@@ -11,7 +11,7 @@ import typer
 from indexer.paths import printable
 from indexer.progress import LOADING
 from indexer.tags import DEFAULT_THRESHOLD
-from soundalike.cli.bars import Bars
+from soundalike.cli.bars import Bars, telling
 from soundalike.cli.options import (
     FormatOption,
     Given,
@@ -92,5 +92,6 @@ def tags(
         return
     import soundalike
 
-    counted = soundalike.open(store).tags(threshold)
+    with telling("counting"):
+        counted = soundalike.open(store).tags(threshold)
     print_report(output, counted_data(counted), counted_lines(counted))

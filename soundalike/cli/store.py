@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from soundalike.cli.bars import Bars
+from soundalike.cli.bars import Bars, telling
 from soundalike.cli.options import (
     FormatOption,
     Given,
@@ -29,7 +29,8 @@ def info(store: StoreArgument, output: FormatOption = "text") -> None:
     import soundalike
     from soundalike.show.stores import overview_data, overview_lines
 
-    found = soundalike.open(store).info()
+    with telling("counting"):
+        found = soundalike.open(store).info()
     print_report(output, overview_data(found), overview_lines(found))
 
 

@@ -15,7 +15,7 @@ import av
 import soundfile
 
 from indexer.audio.ffmpeg import FFmpegSource
-from indexer.audio.file import open_regular
+from indexer.audio.file import open_regular, read_at
 from indexer.audio.source import END, AudioInfo, Channels, Source, check_duration, truncation
 from indexer.audio.wav import open_plain_wav
 from indexer.errors import AudioError
@@ -56,7 +56,7 @@ def _source(file: FileIO, max_duration_s: float) -> Source:
         raise AudioError("open", f"cannot be read: {error.strerror}".lower()) from error
     try:
         # MPEG audio that FFmpeg refuses: libsndfile would only print what it thinks of it.
-        if os.pread(file.fileno(), 1, 0) != b"\xff":
+        if read_at(file.fileno(), 1, 0) != b"\xff":
             return SndfileSource(file, max_duration_s)
     except (OSError, soundfile.LibsndfileError):
         pass

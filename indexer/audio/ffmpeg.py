@@ -18,6 +18,7 @@ from itertools import chain, islice
 import av
 import numpy as np
 
+from indexer.audio.file import read_at
 from indexer.audio.source import (
     END,
     AudioInfo,
@@ -322,7 +323,7 @@ def _riff_excess(descriptor: int) -> float:
 
     FFmpeg shortens a WAV to what is there, and does not tell.
     """
-    header = os.pread(descriptor, 8, 0)
+    header = read_at(descriptor, 8, 0)
     num_bytes = int.from_bytes(header[4:], "little") + 8
     if not header.startswith(b"RIFF") or num_bytes >= _RIFF_UNKNOWN_BYTES:
         return 0.0
@@ -332,7 +333,7 @@ def _riff_excess(descriptor: int) -> float:
 def _is_chained(descriptor: int) -> bool:
     """Whether an Ogg file is several, one after the other, which FFmpeg cannot seek in."""
     position, tail, seen_content = 0, b"", False
-    while data := os.pread(descriptor, _SCAN_BYTES, position):
+    while data := read_at(descriptor, _SCAN_BYTES, position):
         position += len(data)
         data = tail + data
         for page in _OGG_PAGE.finditer(data):

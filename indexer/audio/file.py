@@ -13,6 +13,7 @@ from indexer.errors import AudioError
 
 _KINDS = {stat.S_IFDIR: "folder", stat.S_IFIFO: "FIFO", stat.S_IFSOCK: "socket"}
 _HASH_BLOCK_BYTES = 1 << 20
+_NONBLOCK = getattr(os, "O_NONBLOCK", 0)  # Windows has none, and no FIFOs among its files
 
 
 def open_regular(path: Path) -> FileIO:
@@ -23,7 +24,7 @@ def open_regular(path: Path) -> FileIO:
     """
     try:
         _check_regular(path.stat())
-        file = FileIO(path, opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK))
+        file = FileIO(path, opener=lambda name, flags: os.open(name, flags | _NONBLOCK))
     except OSError as error:
         raise AudioError("access", _reason(path, error)) from error
     except ValueError as error:
@@ -70,3 +71,15 @@ def recording_digest(path: Path, beat: Callable[[], None] | None = None) -> byte
         except OSError as error:
             raise AudioError("access", f"cannot be read: {error.strerror}".lower()) from error
     return digest.digest()
+
+
+def read_at(descriptor: int, num_bytes: int, offset: int) -> bytes:
+    """Read from an offset on, and leave the file where it stands; fewer bytes where it ends."""
+    if hasattr(os, "pread"):
+        return os.pread(descriptor, num_bytes, offset)
+    position = os.lseek(descriptor, 0, os.SEEK_CUR)  # Windows
+    try:
+        os.lseek(descriptor, offset, os.SEEK_SET)
+        return os.read(descriptor, num_bytes)
+    finally:
+        os.lseek(descriptor, position, os.SEEK_SET)

@@ -15,6 +15,7 @@ from io import FileIO
 
 import numpy as np
 
+from indexer.audio.file import read_at
 from indexer.audio.source import END, AudioInfo, Channels, Raw, as_float, check_duration
 from indexer.errors import AudioError
 
@@ -84,7 +85,7 @@ class WavSource:
         layout = self._layout
         num_bytes = (stop - start) * layout.frame_bytes
         try:
-            data = os.pread(
+            data = read_at(
                 self._file.fileno(), num_bytes, layout.offset + start * layout.frame_bytes
             )
         except OSError as error:
@@ -121,7 +122,7 @@ def open_plain_wav(file: FileIO, max_duration_s: float) -> WavSource | None:
 
 def _layout(descriptor: int) -> _Layout | None:
     size = os.fstat(descriptor).st_size
-    header = os.pread(descriptor, 12, 0)
+    header = read_at(descriptor, 12, 0)
     if len(header) < 12 or header[:4] != b"RIFF" or header[8:] != b"WAVE":
         return None
     chunks = _chunks(descriptor, 12, size)
@@ -131,12 +132,12 @@ def _layout(descriptor: int) -> _Layout | None:
     offset, num_bytes = chunks[b"data"]
     if fmt_offset > offset:
         return None
-    format_ = _format(os.pread(descriptor, min(fmt_bytes, 40), fmt_offset))
+    format_ = _format(read_at(descriptor, min(fmt_bytes, 40), fmt_offset))
     if format_ is None:
         return None
     tag_and_bits, channels, rate_hz = format_
     num_samples, rest = divmod(num_bytes, channels * tag_and_bits[1] // 8)
-    searched = os.pread(descriptor, min(num_bytes, _SEARCHED_BYTES), offset)
+    searched = read_at(descriptor, min(num_bytes, _SEARCHED_BYTES), offset)
     if rest or not num_samples or any(word in searched for word in _SYNC_WORDS):
         return None
     return _Layout(tag_and_bits, channels, rate_hz, offset, num_samples)
@@ -146,7 +147,7 @@ def _chunks(descriptor: int, offset: int, size: int) -> dict[bytes, tuple[int, i
     """Return offset and size of all chunks; nothing if they do not end with the file, or repeat."""
     found: dict[bytes, tuple[int, int]] = {}
     while offset < size:
-        head = os.pread(descriptor, 8, offset)
+        head = read_at(descriptor, 8, offset)
         name, num_bytes = head[:4], int.from_bytes(head[4:], "little")
         offset += 8
         if name in found or offset + num_bytes > size or len(found) == _MAX_CHUNKS:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import hashlib
 import os
 import re
@@ -15,6 +14,8 @@ from collections.abc import Iterator
 from http import HTTPStatus
 from http.client import HTTPException, HTTPResponse
 from pathlib import Path
+
+from filelock import lock_descriptor
 
 from indexer.errors import CheckpointError
 from indexer.progress import Listen, Step, ignore
@@ -74,11 +75,9 @@ def _md5() -> hashlib._Hash:
 def _locked(path: Path, listen: Listen) -> Iterator[None]:
     """Hold a lock that ends with the process. Its file stays: removing it would let two in."""
     with path.open("ab") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
+        if not lock_descriptor(file.fileno(), blocking=False):
             listen(f"waiting for another process that downloads to {path.parent}")
-            fcntl.flock(file, fcntl.LOCK_EX)
+            lock_descriptor(file.fileno())
         yield
 
 

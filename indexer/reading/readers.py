@@ -141,7 +141,7 @@ class _Readers:
         self._looked_at = self._awake_since = time.monotonic()
         self.blamed: _Suspects = {}
         others = set(multiprocessing.active_children())
-        on_child = signal.getsignal(signal.SIGCHLD)
+        on_child = signal.getsignal(signal.SIGCHLD) if hasattr(signal, "SIGCHLD") else None
         with warnings.catch_warnings():
             # More readers than cores may be right, on a slow network disk for one.
             warnings.filterwarnings("ignore", "This DataLoader will create")

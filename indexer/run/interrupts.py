@@ -33,7 +33,10 @@ def undisturbed() -> Iterator[None]:
 
 @contextmanager
 def _blocked() -> Iterator[None]:
-    """Let no signal come between the changes of several handlers."""
+    """Let no signal come between the changes of several handlers; Windows cannot hold them back."""
+    if not hasattr(signal, "pthread_sigmask"):
+        yield
+        return
     mask = signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
     try:
         yield

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import uuid
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 
@@ -15,6 +12,7 @@ from safetensors.numpy import save as save_safetensors
 
 from indexer.errors import DamagedStoreError, StoreError
 from indexer.store.disk import LOCK_SUFFIX, seal, write_whole, writing
+from indexer.store.lock import locked
 from indexer.store.part import part_names
 from indexer.store.reader import HEAD_FILE, LIBRARIES_FILE, PARTS_FOLDER, STORE_FILE, Head, Store
 from indexer.store.schema import FORMAT_VERSION, Identity
@@ -41,7 +39,7 @@ def create_store(
             _refuse_strangers(path)
             (path / PARTS_FOLDER).mkdir(parents=True, exist_ok=True)
             # Locked, so that nobody puts another head beside the identity of the first.
-            with _locked(path / f".{STORE_FILE}{LOCK_SUFFIX}"):
+            with locked(path / f".{STORE_FILE}{LOCK_SUFFIX}"):
                 if not (path / STORE_FILE).exists():
                     _write_store(path, identity, head, checkpoint, written_by)
     return open_matching(path, identity)
@@ -113,7 +111,7 @@ def library_at(store: Store, root: Path, moved_from: str | None = None) -> str:
         moved_from: Id of the library that has moved to `root`, if it is not a new one.
     """
     lock = store.path / f".{LIBRARIES_FILE}{LOCK_SUFFIX}"
-    with writing(store.path), _locked(lock):
+    with writing(store.path), locked(lock):
         roots = {key: str(known) for key, known in store.libraries().items()}
         for library_id, known in roots.items():
             if known == str(root):
@@ -122,10 +120,3 @@ def library_at(store: Store, root: Path, moved_from: str | None = None) -> str:
         roots[library_id] = str(root)
         write_whole(store.path / LIBRARIES_FILE, seal({"roots": roots}))
         return library_id
-
-
-@contextmanager
-def _locked(path: Path) -> Iterator[None]:
-    with path.open("wb") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        yield

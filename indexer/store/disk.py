@@ -29,12 +29,13 @@ def sha256_of(path: Path) -> str:
 
 def sync_file(path: Path) -> None:
     """Make a file's bytes survive a loss of power, as far as the disk is honest."""
-    _sync(path, os.O_RDONLY)
+    _sync(path, os.O_RDONLY if os.name == "posix" else os.O_RDWR)  # Windows syncs what it may write
 
 
 def sync_folder(path: Path) -> None:
     """Make the names in a folder survive a loss of power."""
-    _sync(path, os.O_RDONLY | os.O_DIRECTORY)
+    if hasattr(os, "O_DIRECTORY"):  # Windows lets nobody open a folder
+        _sync(path, os.O_RDONLY | os.O_DIRECTORY)
 
 
 def _sync(path: Path, flags: int) -> None:

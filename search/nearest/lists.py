@@ -26,7 +26,8 @@ from search.generation.manifest import Kind
 
 #: Bytes of a vector in a list.
 CODE_BYTES: dict[Kind, int] = {"sq8": EMBEDDING_DIM, "pq": EMBEDDING_DIM // 8}
-
+#: FAISS maps no lists on Windows: there every answer is exact, and no lists are made.
+CAN_MAP_LISTS = hasattr(faiss, "OnDiskInvertedLists")
 #: Rows that k-means is given for each centre: FAISS asks for 39 at least.
 TRAINING_ROWS_PER_LIST = 40
 #: Iterations of k-means: more did not change recall at 200,000 windows.

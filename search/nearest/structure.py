@@ -34,6 +34,7 @@ from search.generation.segments import Generation, Segment
 from search.nearest.calibrate import measure_index
 from search.nearest.index import VectorIndex
 from search.nearest.lists import (
+    CAN_MAP_LISTS,
     CODE_BYTES,
     SIZES_PREFIX,
     TRAINED_FILE,
@@ -61,6 +62,8 @@ _DRIFTED_SHARE = 0.1
 _MIN_ROWS_PER_LIST = 10
 _DRIFT_ROWS = 4096
 _VECTOR_BYTES = 3072
+#: Taken for the memory of a machine whose system does not say: Windows has no `sysconf`.
+_UNTOLD_MACHINE_BYTES = 8 << 30
 #: Calibrated anew when the number of windows has changed by more than this share.
 _RECALIBRATED = 0.2
 
@@ -94,8 +97,7 @@ class IndexConfig:
     @property
     def memory(self) -> int:
         """Bytes that may be used."""
-        machine = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-        return self.memory_bytes or machine // 2
+        return self.memory_bytes or _machine_bytes() // 2
 
     @property
     def max_segment_rows(self) -> int:
@@ -110,7 +112,7 @@ class IndexConfig:
             previous: What was chosen before; it stays, unless this says otherwise, or the store has
                 outgrown the memory by far.
         """
-        if self.kind == "flat" or num_rows < MIN_TRAINING_ROWS:
+        if self.kind == "flat" or num_rows < MIN_TRAINING_ROWS or not CAN_MAP_LISTS:
             return None
         if self.kind != "auto":
             return self.kind
@@ -124,6 +126,12 @@ class IndexConfig:
         return "sq8" if num_bytes <= self.memory // 2 else "pq"
 
 
+def _machine_bytes() -> int:
+    if not hasattr(os, "sysconf"):
+        return _UNTOLD_MACHINE_BYTES
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+
+
 def open_index(generation: Generation) -> VectorIndex:
     """Open the index of a generation.
 
@@ -131,7 +139,7 @@ def open_index(generation: Generation) -> VectorIndex:
         DamagedStoreError: If it is not as it was written.
     """
     structure = generation.manifest.structure
-    if structure.lists is None:
+    if structure.lists is None or not CAN_MAP_LISTS:
         return VectorIndex(generation, structure.calibration)
     folder = _folder(generation.path.parent, structure.lists)
     for problem in digest_problems(folder, _digests_of_parsed(structure.lists)):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import shutil
 import uuid
 from collections.abc import Iterable, Iterator, Sequence
@@ -18,6 +17,7 @@ from indexer.errors import StoreError
 from indexer.progress import Listen, ignore
 from indexer.store.compaction import delete_replaced
 from indexer.store.disk import sync_file, sync_folder, write_whole
+from indexer.store.lock import locked
 from indexer.store.part import SCENE_FILE, Part
 from indexer.store.reader import Store
 from indexer.store.snapshot import Snapshot
@@ -123,8 +123,7 @@ def _hold_index(store: Store) -> Iterator[Path]:
     index = store.path / INDEX_FOLDER
     try:
         (index / SEGMENTS_FOLDER).mkdir(parents=True, exist_ok=True)
-        with (index / ".lock").open("wb") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
+        with locked(index / ".lock"):
             yield index
     except OSError as error:
         raise StoreError(f"cannot write the index in {index}: {error.strerror or error}") from error

@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from multiprocessing import ProcessError
+from multiprocessing.context import BaseContext
 from pathlib import Path
 from types import TracebackType
 
@@ -57,6 +58,18 @@ class Work:
     defers: bool = False
 
 
+def reader_context() -> BaseContext:
+    """Return how readers are started: forked on Linux, which Python does by itself up to 3.13.
+
+    A fork has the work list and the code already. Otherwise each reader would load PyTorch anew,
+    and a user's script would have to guard its own lines against being run once more.
+    """
+    context: BaseContext = torch.multiprocessing.get_context(
+        "fork" if sys.platform == "linux" else None
+    )
+    return context
+
+
 class Watch:
     """What every reader is at, and since when: shared memory between the readers and their owner.
 
@@ -69,7 +82,7 @@ class Watch:
     """
 
     def __init__(self, num_readers: int) -> None:
-        context = torch.multiprocessing.get_context()
+        context = reader_context()
         self.pids = context.RawArray("q", num_readers)
         self.items = context.RawArray("q", [-1] * num_readers)
         self.beats = context.RawArray("d", num_readers)
@@ -106,7 +119,7 @@ class WindowDataset(IterableDataset[Batch]):
             num_readers: Processes that will read.
         """
         self._work, self._todo, self._given = work, todo, given
-        self._next = torch.multiprocessing.get_context().Value("q", 0)
+        self._next = reader_context().Value("q", 0)
         self.watch = Watch(max(1, num_readers))
 
     def __iter__(self) -> Iterator[Batch]:

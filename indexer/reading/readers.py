@@ -22,7 +22,7 @@ from torch.utils.data import DataLoader
 
 from indexer.errors import SoundalikeError
 from indexer.reading.batches import Batch
-from indexer.reading.dataset import Watch, WindowDataset, Work
+from indexer.reading.dataset import Watch, WindowDataset, Work, reader_context
 from indexer.reading.events import CRASH, Failure
 from indexer.windows import SAMPLE_RATE_HZ
 
@@ -149,6 +149,7 @@ class _Readers:
                 dataset,
                 batch_size=None,
                 num_workers=num_workers,
+                multiprocessing_context=reader_context() if num_workers else None,
                 collate_fn=_as_it_is,
                 pin_memory=pin_memory,
                 in_order=False,

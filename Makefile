@@ -1,4 +1,4 @@
-# Two commands, each of which does its own set-up: `make demo` and `make test`.
+# Each command does its own set-up: `make demo`, `make check` (brief) and `make test` (everything).
 
 PYTHON ?= python3
 VENV := .venv
@@ -8,7 +8,11 @@ STORE := demo.soundalike
 SAMPLES := data/samples
 FUZZ_SECONDS ?= 300
 
-.PHONY: demo test fuzz clean
+# A test file stays in one of two processes, so that what its tests share is made once; and what is
+# compiled is kept, whatever the shell says.
+PYTEST := PYTHONDONTWRITEBYTECODE= $(BIN)/pytest --numprocesses 2 --dist loadfile
+
+.PHONY: demo check test lint types contracts fuzz clean
 
 demo: $(VENV)/installed
 	$(SOUNDALIKE) index $(SAMPLES) --store $(STORE) --checkpoint demo
@@ -19,12 +23,22 @@ demo: $(VENV)/installed
 	@echo; echo "Where is a bird?"
 	$(SOUNDALIKE) search $(STORE) --tag Bird -k 5
 
-test: $(VENV)/installed-dev
+# The tests that start no process and no run: 90 seconds on two cores.
+check: lint types contracts
+	$(PYTEST) -m "not slow and not whole"
+
+test: lint types contracts
+	$(PYTEST) -m "not slow"
+
+lint: $(VENV)/installed-dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+
+types: $(VENV)/installed-dev
 	$(BIN)/mypy indexer search soundalike
+
+contracts: $(VENV)/installed-dev
 	$(BIN)/lint-imports
-	$(BIN)/pytest --numprocesses 2 --dist loadgroup -m "not slow"
 
 # Damaged and hostile bytes for every reader; what should not happen is kept in fuzz-findings/.
 fuzz: $(VENV)/installed-dev

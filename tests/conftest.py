@@ -1,32 +1,85 @@
-"""Fixtures that several test files share. Nothing here reaches the network."""
+"""Fixtures that several test files share, and the rings. Nothing here reaches the network.
+
+What is heavy is imported where it is used: the process that hands out the tests reads this as well.
+"""
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import subprocess
 import sys
 import tempfile
+import traceback
+from ast import literal_eval
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-import faiss
 import pytest
-import torch
-from safetensors.torch import save_file
 
-from indexer.embedding.extractor import Extractor
-from indexer.model.checkpoint import Checkpoint, load_checkpoint, state_digest
-from indexer.model.convnext import ConvNeXt
 from soundalike.__main__ import main
 
+if TYPE_CHECKING:
+    from indexer.embedding.extractor import Extractor
+    from indexer.model.checkpoint import Checkpoint
+
 # Two processes run tests, on two cores: threads that wait for each other would be slower by far.
-faiss.omp_set_num_threads(1)
+os.environ["OMP_NUM_THREADS"] = "1"
 
 REPOSITORY = Path(__file__).parent.parent
 #: Recordings that are not part of the project; tests that want them are skipped where they are not.
 SHARED_AUDIO = REPOSITORY.parent / "shared" / "audio"
+
+# --- rings: `make check` leaves out what is marked `whole` ---------------------------------------
+
+_running: pytest.Item | None = None
+
+
+@pytest.fixture(scope="session")
+def whole() -> None:
+    """Marks every test that asks for it, or for a fixture that does, for the whole run alone."""
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if "whole" in getattr(item, "fixturenames", ()):
+            item.add_marker("whole")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _guards() -> None:
+    """Let processes and runs begin nowhere but in tests that are marked `whole`."""
+    from indexer.run.embed import Embedder
+
+    for owner, name in ((subprocess.Popen, "__init__"), (os, "fork"), (Embedder, "embed")):
+        setattr(owner, name, _guarded(getattr(owner, name)))
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    global _running  # noqa: PLW0603 - pytest runs one test at a time
+    _running = item
+
+
+def _guarded(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Return a function that fails the test that calls it, unless that is marked `whole`."""
+
+    @functools.wraps(function)
+    def call(*args: Any, **options: Any) -> Any:
+        if _running and not _running.get_closest_marker("whole"):
+            pytest.fail(
+                f"this calls {function.__qualname__}: mark the test `whole`, or let the fixture "
+                "that does it ask for `whole` (see CONTRIBUTING.md)"
+            )
+        return function(*args, **options)
+
+    return call
+
+
+# --- what tests share ----------------------------------------------------------------------------
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -38,6 +91,11 @@ def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> None:
 @pytest.fixture(scope="session")
 def tiny_checkpoint() -> Checkpoint:
     """A seeded network of the published design, narrow enough to run in milliseconds."""
+    import torch
+
+    from indexer.model.checkpoint import Checkpoint, state_digest
+    from indexer.model.convnext import ConvNeXt
+
     torch.manual_seed(7)
     model = ConvNeXt(depths=(1, 1, 1, 1), dims=(8, 8, 8, 768)).eval()
     return Checkpoint("tiny", Path("tiny.safetensors"), state_digest(model), model)
@@ -46,6 +104,8 @@ def tiny_checkpoint() -> Checkpoint:
 @pytest.fixture(scope="session")
 def tiny_file(tiny_checkpoint: Checkpoint, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The same network as a file, for what takes a checkpoint by its path."""
+    from safetensors.torch import save_file
+
     file = tmp_path_factory.mktemp("checkpoint") / "tiny.safetensors"
     save_file(tiny_checkpoint.model.state_dict(), file)
     return file
@@ -53,12 +113,28 @@ def tiny_file(tiny_checkpoint: Checkpoint, tmp_path_factory: pytest.TempPathFact
 
 @pytest.fixture(scope="session")
 def tiny_extractor(tiny_checkpoint: Checkpoint) -> Extractor:
+    from indexer.embedding.extractor import Extractor
+
     return Extractor(tiny_checkpoint, device="cpu")
 
 
 @pytest.fixture(scope="session")
 def demo_extractor() -> Extractor:
+    from indexer.embedding.extractor import Extractor
+    from indexer.model.checkpoint import load_checkpoint
+
     return Extractor(load_checkpoint("demo"), device="cpu")
+
+
+@pytest.fixture
+def three_threads() -> Iterator[None]:
+    """Let PyTorch use more than the one thread that it has in tests."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(3)
+    yield
+    torch.set_num_threads(before)
 
 
 class Outcome(NamedTuple):
@@ -112,24 +188,32 @@ def public_folder() -> Iterator[Path]:
         yield Path(folder)
 
 
-def run_as_nobody(imports: str, code: str) -> str:
-    """Run code as a user without rights, and return what it prints.
+def run_as_nobody(work: Callable[[], object]) -> Any:
+    """Do some work in a process without rights, and return what it returns: plain data.
 
-    Args:
-        imports: Lines that run before the rights are given up: the interpreter's own files may be
-            readable by root alone.
-        code: Lines that run after.
+    The process is a fork. What it does is to be done once before, so that all is imported: the
+    interpreter's own files may be readable by root alone.
     """
-    drop = "import os; os.setgroups([]); os.setgid(65534); os.setuid(65534)"
-    result = subprocess.run(
-        [sys.executable, "-c", f"{imports}\n{drop}\n{code}"],
-        capture_output=True,
-        text=True,
-        check=False,
-        cwd=REPOSITORY,
-    )
-    assert result.returncode == 0, result.stderr
-    return result.stdout.strip()
+    with tempfile.TemporaryFile("w+") as result:
+        child = os.fork()
+        if child == 0:
+            code = 1
+            try:
+                os.setgroups([])
+                os.setgid(65534)
+                os.setuid(65534)
+                result.write(repr(work()))
+                result.flush()
+                code = 0
+            except BaseException:  # noqa: BLE001 - whatever it is, the tests go on in the parent
+                traceback.print_exc()
+                sys.stderr.flush()
+            finally:
+                os._exit(code)
+        _, status = os.waitpid(child, 0)
+        assert status == 0, "the work failed in the child: see its traceback above"
+        result.seek(0)
+        return literal_eval(result.read())
 
 
 needs_root = pytest.mark.skipif(

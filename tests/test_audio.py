@@ -49,6 +49,7 @@ def test_blocks_are_bounded_writable_and_mono(tmp_path: Path) -> None:
             assert block.flags.writeable
 
 
+@pytest.mark.whole
 def test_blocks_other_chunks_same_bits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     paths = [
         write(tmp_path / "a.wav", noise(200_000, 2), 44_100),
@@ -102,6 +103,7 @@ def test_warnings_anti_phase_is_flagged(
     assert whole(path)[1] == expected
 
 
+@pytest.mark.whole
 def test_blocks_hour_needs_no_more_memory_than_minutes(tmp_path: Path) -> None:
     minute = np.zeros(8000 * 60, np.float32)
     minute[::1000] = 1e-3

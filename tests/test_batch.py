@@ -365,7 +365,10 @@ def test_batch_says_how_far_it_is(stores: list[Synthetic], tmp_path: Path) -> No
 
 @pytest.fixture(scope="module")
 def heard(
-    tmp_path_factory: pytest.TempPathFactory, tiny_extractor: Extractor, tiny_file: Path
+    whole: None,
+    tmp_path_factory: pytest.TempPathFactory,
+    tiny_extractor: Extractor,
+    tiny_file: Path,
 ) -> Path:
     """A library that was embedded by the tiny network, and its store, which names its file."""
     folder = tmp_path_factory.mktemp("heard")
@@ -553,6 +556,7 @@ def test_batch_command_names_bad_files_and_exits_with_3(
     run("batch", heard / "store", heard / "store", code=2)  # no --output
 
 
+@pytest.mark.whole
 def test_batch_of_stores_imports_no_torch(stores: list[Synthetic], tmp_path: Path) -> None:
     code = f"""
 import sys
@@ -576,7 +580,7 @@ print(report.num_hits > 0, len(groups) > 0, "torch" in sys.modules)
 
 
 @pytest.fixture(scope="module")
-def printed(tmp_path_factory: pytest.TempPathFactory) -> str:
+def printed(whole: None, tmp_path_factory: pytest.TempPathFactory) -> str:
     """What the commands of docs/batch.md print, one after the other, and then its Python."""
     folder = tmp_path_factory.mktemp("reader")
     (folder / "data").symlink_to(REPOSITORY / "data")

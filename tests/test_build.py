@@ -410,6 +410,7 @@ def test_build_over_a_damaged_index_makes_a_new_one(store: Synthetic, damage: st
     assert_holds(Generation.current(store.store), store)
 
 
+@pytest.mark.whole
 def test_build_in_three_processes_at_once_all_end_well(store: Synthetic) -> None:
     for number in range(3):
         store.add({f"r{number}": 40}, seed=number)

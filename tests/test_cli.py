@@ -34,7 +34,7 @@ def animals(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def store(animals: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def store(whole: None, animals: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Its store, made by the command."""
     path = tmp_path_factory.mktemp("store") / "animals.soundalike"
     words = ["index", str(animals), "--store", str(path), "--checkpoint", "demo", "--workers", "0"]
@@ -80,6 +80,7 @@ def test_help_of_a_command_has_an_example(run: Run, name: str) -> None:
     assert f"soundalike {name} " in outcome.out.partition("Usage:")[2].partition("\n")[2]
 
 
+@pytest.mark.whole
 @pytest.mark.parametrize("words", [[], ["search"], ["index"], ["batch"], ["export", "labels"]])
 def test_help_is_fast_because_nothing_heavy_is_imported(words: list[str]) -> None:
     code = (
@@ -97,6 +98,7 @@ def test_help_is_fast_because_nothing_heavy_is_imported(words: list[str]) -> Non
     assert result.stderr == "[]\n"
 
 
+@pytest.mark.whole
 def test_index_again_reads_nothing(run: Run, animals: Path, store: Path) -> None:
     outcome = run("index", animals, "--store", store, "--workers", "0")
     assert outcome.out.startswith("nothing to embed; ")
@@ -104,6 +106,7 @@ def test_index_again_reads_nothing(run: Run, animals: Path, store: Path) -> None
     assert "1 failed before" in outcome.out
 
 
+@pytest.mark.whole
 def test_index_json_is_a_report(run: Run, animals: Path, store: Path) -> None:
     report = run("index", animals, "--store", store, "--workers", "0", "--format", "json").data
     assert report["num_unchanged"] == 20
@@ -112,10 +115,12 @@ def test_index_json_is_a_report(run: Run, animals: Path, store: Path) -> None:
     assert report["bound"] is None
 
 
+@pytest.mark.whole
 def test_index_quiet_prints_nothing(run: Run, animals: Path, store: Path) -> None:
     assert run("index", animals, "--store", store, "--workers", "0", "-q") == Outcome(0, "", "")
 
 
+@pytest.mark.whole
 def test_extract_then_build_is_index_in_two_steps(run: Run, tmp_path: Path) -> None:
     write_tone(tmp_path / "library" / "a.wav", 1.0)
     store = tmp_path / "two.soundalike"
@@ -280,6 +285,7 @@ def test_verify_sound_store_exits_0_and_a_flipped_byte_1(
     assert outcome.out.startswith(str(scene))
 
 
+@pytest.mark.whole
 def test_compact_says_what_it_removed(run: Run, tmp_path: Path) -> None:
     library, path = tmp_path / "library", tmp_path / "tones.soundalike"
     for number in range(3):
@@ -440,6 +446,7 @@ def test_interrupt_or_full_disk_is_one_line(
     assert (outcome.out, outcome.err) == ("", f"soundalike: {expected[1]}\n")
 
 
+@pytest.mark.whole
 def test_output_that_nobody_reads_any_more_ends_quietly() -> None:
     words = [sys.executable, "-m", "soundalike", "tags"]
     with subprocess.Popen(
@@ -451,6 +458,7 @@ def test_output_that_nobody_reads_any_more_ends_quietly() -> None:
         assert command.stderr.read() == b""
 
 
+@pytest.mark.whole
 def test_progress_bar_is_shown_on_a_terminal_only_and_only_if_there_is_something_to_do(
     run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -493,6 +501,7 @@ def test_store_of_another_checkpoint_names_what_differs(
     assert "made with another checkpoint" in outcome.err
 
 
+@pytest.mark.whole
 def test_hostile_file_name_is_escaped_wherever_it_is_printed(run: Run, tmp_path: Path) -> None:
     library = tmp_path / "library"
     hostile = "evil\x1b[31m\n\u202egpj.wav"

@@ -45,6 +45,7 @@ def test_clip_of_any_other_name_is_none(name: str) -> None:
     assert clip_of(name) is None
 
 
+@pytest.mark.whole
 def test_stored_clips_have_the_rows_of_their_windows(
     tmp_path: Path, tiny_extractor: Extractor
 ) -> None:

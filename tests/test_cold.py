@@ -84,7 +84,10 @@ def _make(folder: Path, extractor: Extractor, checkpoint: Path) -> Kept:
 
 @pytest.fixture(scope="module")
 def kept(
-    tmp_path_factory: pytest.TempPathFactory, tiny_extractor: Extractor, tiny_file: Path
+    whole: None,
+    tmp_path_factory: pytest.TempPathFactory,
+    tiny_extractor: Extractor,
+    tiny_file: Path,
 ) -> Kept:
     """For commands in processes of their own, which change nothing."""
     return _make(tmp_path_factory.mktemp("kept"), tiny_extractor, tiny_file)
@@ -156,7 +159,7 @@ def without_checkpoint(kept: Kept) -> soundalike.Sounds:
 
 
 @pytest.fixture
-def own(tmp_path: Path, tiny_file: Path) -> Kept:
+def own(whole: None, tmp_path: Path, tiny_file: Path) -> Kept:
     """One of a test's own, whose checkpoint may be removed or replaced."""
     checkpoint = shutil.copyfile(tiny_file, tmp_path / "own.safetensors")
     return _make(tmp_path, Extractor(load_checkpoint(checkpoint), device="cpu"), checkpoint)
@@ -191,6 +194,7 @@ def test_span_of_a_known_clip_is_embedded(own: Kept) -> None:
     assert found[0].score < 1 - 1e-4  # what is stored of it are other windows
 
 
+@pytest.mark.whole
 def test_recording_of_which_only_a_span_is_stored_is_not_known_whole(
     tmp_path: Path, tiny_extractor: Extractor, tiny_file: Path
 ) -> None:

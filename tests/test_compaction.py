@@ -641,18 +641,21 @@ def test_compact_on_a_full_disk_is_an_error_and_leaves_the_store_as_it_was(
     assert stored(library.store) == library.live()
 
 
+@pytest.mark.whole
 @needs_root
 def test_compact_store_of_somebody_else_is_an_error(public_folder: Path) -> None:
     library = lived_in(Library(make_store(public_folder / "store"), {}))
     before = files_below(library.store.path)
-    printed = run_as_nobody(
-        "from pathlib import Path\n"
-        "from search.upkeep.compact import compact\n"
-        "from indexer.errors import StoreError",
-        f"try: compact(Path({str(library.store.path)!r}))\n"
-        "except StoreError as error: print(error)",
+
+    def attempt() -> str:
+        with pytest.raises(StoreError) as caught:
+            compact(library.store.path)
+        return str(caught.value)
+
+    assert (
+        run_as_nobody(attempt)
+        == f"cannot write to the store {library.store.path}: Permission denied"
     )
-    assert printed == f"cannot write to the store {library.store.path}: Permission denied"
     assert files_below(library.store.path) == before
 
 

@@ -569,6 +569,7 @@ def test_docs_every_expression_of_the_table_is_read(documented: Path) -> None:
         ask(index, Query(where=expression, metadata=documented / "sheet.csv"))
 
 
+@pytest.mark.whole
 def test_docs_error_is_what_the_command_prints(documented: Path) -> None:
     (shown,) = blocks(REPOSITORY / "docs" / "filters.md", "text")
     expression = shown.splitlines()[1].strip()

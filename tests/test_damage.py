@@ -39,7 +39,9 @@ SWEEP = "from test_damage import sweep; import sys; sweep(sys.argv[1], *map(floa
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory, tiny_extractor: Extractor) -> Path:
+def folder(
+    whole: None, tmp_path_factory: pytest.TempPathFactory, tiny_extractor: Extractor
+) -> Path:
     """A library, its checkpoint, and its store: two parts, two generations."""
     folder = tmp_path_factory.mktemp("damage")
     save_file(tiny_extractor.checkpoint.model.state_dict(), folder / "tiny.safetensors")
@@ -172,6 +174,7 @@ def run_sweep(folder: Path, num_flips: int, share: float) -> None:
     assert result.stdout.endswith("done\n")
 
 
+@pytest.mark.whole
 def test_damage_in_any_file_is_named_by_verify_and_no_command_crashes(folder: Path) -> None:
     run_sweep(folder, num_flips=1, share=0.15)
 
@@ -181,6 +184,7 @@ def test_damage_of_every_kind_everywhere_is_named_and_no_command_crashes(folder:
     run_sweep(folder, num_flips=15, share=1.0)
 
 
+@pytest.mark.whole
 @pytest.mark.parametrize("name", ["store.json", "head.safetensors", "scene.parquet", "CURRENT"])
 def test_damage_is_one_line_and_exit_code_1_or_harmless(
     run: Run, folder: Path, tmp_path: Path, name: str

@@ -49,6 +49,7 @@ def batches(of: Work, num_workers: int = 0) -> list[Batch]:
     return list(load_windows(of, num_workers=num_workers, pin_memory=False, timeout_s=60))
 
 
+@pytest.mark.whole
 @pytest.mark.parametrize("num_workers", [0, 1, 3])
 def test_loader_gives_every_window_once_and_one_event_per_file(
     library: Path, num_workers: int
@@ -70,6 +71,7 @@ def test_loader_gives_every_window_once_and_one_event_per_file(
     assert failure.recording_id == recording_digest(library / "bad.wav")
 
 
+@pytest.mark.whole
 @pytest.mark.parametrize("num_workers", [0, 2])
 def test_loader_end_of_a_file_comes_with_its_last_window_or_after_it(
     library: Path, num_workers: int

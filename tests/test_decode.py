@@ -76,6 +76,7 @@ def test_open_audio_link_is_followed(tmp_path: Path) -> None:
     assert len(whole(tmp_path / "b.wav")[0]) == 4000
 
 
+@pytest.mark.whole
 def test_open_audio_unreadable_is_an_error(tmp_path: Path) -> None:
     path = write(tmp_path / "a.wav", noise(1000), 8000)
     path.chmod(0)

@@ -148,6 +148,7 @@ def mixed(tmp_path: Path) -> Path:
     return root
 
 
+@pytest.mark.whole
 @pytest.mark.parametrize("num_workers", [0, 2])
 def test_extract_with_deferred_resampling_gives_the_same_store(
     mixed: Path, tmp_path: Path, tiny_checkpoint: Checkpoint, num_workers: int
@@ -170,6 +171,7 @@ def test_extract_with_deferred_resampling_gives_the_same_store(
         np.testing.assert_allclose(found[key][1], tags, atol=2e-3)  # a step of float16
 
 
+@pytest.mark.whole
 def test_extract_with_deferred_resampling_halves_batches_too(
     tmp_path: Path, tiny_checkpoint: Checkpoint
 ) -> None:

@@ -68,7 +68,7 @@ def without_make(lines: str) -> str:
     return "\n".join(line for line in lines.splitlines() if not line.startswith("make "))
 
 
-@pytest.mark.xdist_group("docs")
+@pytest.mark.whole
 def test_readme_commands_all_succeed(workplace: Path, run_here: RunHere) -> None:
     shell = [without_make(block) for block in blocks(REPOSITORY / "README.md", "sh")]
     printed = run_here("\n".join(shell), workplace)
@@ -78,7 +78,7 @@ def test_readme_commands_all_succeed(workplace: Path, run_here: RunHere) -> None
     assert (workplace / "music.m3u").read_text().startswith("#EXTM3U")
 
 
-@pytest.mark.xdist_group("docs")
+@pytest.mark.whole
 def test_readme_python_prints_three_birds(workplace: Path) -> None:
     (code,) = blocks(REPOSITORY / "README.md", "python")
     result = subprocess.run(
@@ -90,7 +90,7 @@ def test_readme_python_prints_three_birds(workplace: Path) -> None:
     assert all(re.fullmatch(r"0\.\d{3}  \S+  \d+\.\d s to \d+\.\d s", line) for line in lines)
 
 
-@pytest.mark.xdist_group("docs")
+@pytest.mark.whole
 def test_store_format_lines_run_one_after_the_other(workplace: Path, run_here: RunHere) -> None:
     if not (workplace / "samples.soundalike").exists():
         run_here("soundalike index data/samples --checkpoint demo", workplace)
@@ -104,7 +104,7 @@ def test_store_format_lines_run_one_after_the_other(workplace: Path, run_here: R
     assert re.search(r"animals/\w*dog\w*\.(ogg|wav)", result.stdout)
 
 
-@pytest.mark.xdist_group("docs")
+@pytest.mark.whole
 def test_search_page_commands_and_python_run(workplace: Path, run_here: RunHere) -> None:
     page = REPOSITORY / "docs" / "search.md"
     if (workplace / "samples.soundalike").exists():  # the README's, made in the same way
@@ -150,6 +150,7 @@ def laboratory(tmp_path: Path) -> Path:
     return tmp_path
 
 
+@pytest.mark.whole
 def test_experiments_page_commands_and_python_run(
     laboratory: Path, run_here: RunHere, capfd: pytest.CaptureFixture[str]
 ) -> None:

@@ -424,6 +424,7 @@ def test_download_file_two_threads_at_once_download_once(server: FileServer, tar
     assert len(server.ranges) == 1
 
 
+@pytest.mark.whole
 def test_download_file_two_processes_at_once_download_once(
     server: FileServer, target: Path
 ) -> None:
@@ -437,6 +438,7 @@ def test_download_file_two_processes_at_once_download_once(
     assert len(server.ranges) == 1
 
 
+@pytest.mark.whole
 def test_download_file_killed_half_way_resumes(server: FileServer, target: Path) -> None:
     server.behaviours = ["stall", "serve"]
     process = start_process(server, target)
@@ -621,6 +623,7 @@ def test_locate_folder_raises(tmp_path: Path) -> None:
         locate(tmp_path)
 
 
+@pytest.mark.whole
 def test_download_waiting_for_another_process_says_so(server: FileServer, target: Path) -> None:
     heard = Listener()
     server.behaviours = ["wait_then_serve"]

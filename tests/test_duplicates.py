@@ -360,11 +360,12 @@ def test_components_of_a_long_chain_take_few_rounds() -> None:
 
 SOUNDS = ("animals/barking_dog.wav", "nature/campfire.wav")
 OTHERS = ("vehicles/traffic.wav", "vehicles/passing_car.wav", "animals/cow.ogg")
-one_place = pytest.mark.xdist_group("duplicates")  # where the audio is embedded once
 
 
 @pytest.fixture(scope="module")
-def library(tmp_path_factory: pytest.TempPathFactory, demo_extractor: Extractor) -> Path:
+def library(
+    whole: None, tmp_path_factory: pytest.TempPathFactory, demo_extractor: Extractor
+) -> Path:
     """Two sounds as WAV, MP3, Ogg and FLAC, an exact copy, other sounds; and its store."""
     folder = tmp_path_factory.mktemp("duplicates")
     samples, files = REPOSITORY / "data" / "samples", folder / "library"
@@ -389,7 +390,6 @@ def library(tmp_path_factory: pytest.TempPathFactory, demo_extractor: Extractor)
     return folder
 
 
-@one_place
 def test_duplicates_find_other_encodings_and_nothing_else(library: Path) -> None:
     found = duplicates_in(library / "store")
     names = [[path.name for member in group for path in member.paths] for group in found.groups]
@@ -403,7 +403,7 @@ def test_duplicates_find_other_encodings_and_nothing_else(library: Path) -> None
         assert all(start == 0 for member in group for start, _ in member.spans)
 
 
-@one_place
+@pytest.mark.whole
 def test_duplicates_of_silent_files_are_left_out_of_the_groups(
     library: Path, tmp_path: Path, demo_extractor: Extractor
 ) -> None:
@@ -431,7 +431,6 @@ def test_duplicates_of_silent_files_are_left_out_of_the_groups(
 # --- the command ---------------------------------------------------------------------------------
 
 
-@one_place
 def test_duplicates_command_prints_groups_in_three_formats(library: Path, run: Run) -> None:
     store = library / "store"
     groups = duplicates_in(store).groups

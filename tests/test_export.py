@@ -58,7 +58,7 @@ class Caps(NamedTuple):
 
 
 @pytest.fixture(scope="module")
-def caps(tmp_path_factory: pytest.TempPathFactory, tiny_extractor: Extractor) -> Caps:
+def caps(whole: None, tmp_path_factory: pytest.TempPathFactory, tiny_extractor: Extractor) -> Caps:
     folder = tmp_path_factory.mktemp("caps")
     tables, expected, missing, paths = [], {}, {}, {}
     number = 0
@@ -271,6 +271,7 @@ def test_export_webdataset_is_read_as_a_stream(
             np.testing.assert_array_equal(sample["frames.npy"], expected.frames.astype("f4"))
 
 
+@pytest.mark.whole
 def test_export_full_frames_are_averaged_over_frequency(
     tmp_path: Path, tiny_checkpoint: Any
 ) -> None:

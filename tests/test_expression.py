@@ -249,6 +249,7 @@ def test_parse_error_of_a_long_text_is_short_and_points_at_the_spot(marked: str)
     assert line.startswith("  …") == (marked.index("¦") > 60)
 
 
+@pytest.mark.whole
 def test_import_query_loads_neither_torch_nor_lark() -> None:
     code = "import sys, soundalike.sounds; print({'torch', 'lark'} & set(sys.modules))"
     found = subprocess.run(

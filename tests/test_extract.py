@@ -29,6 +29,8 @@ from indexer.store.creation import create_store
 from indexer.store.reader import Store
 from indexer.windows import SAMPLE_RATE_HZ, WINDOW_SAMPLES, Geometry
 
+pytestmark = pytest.mark.whole  # Each test is a run.
+
 IN_PROCESS = ExtractConfig(num_workers=0)
 
 #: Several threads embed.
@@ -330,27 +332,21 @@ def test_extract_folder_of_bad_files_records_each_reason_and_goes_on(
 
 @needs_root
 def test_extract_unreadable_file_as_another_user_is_recorded(
-    public_folder: Path, tiny_checkpoint: Checkpoint
+    public_folder: Path, counting: Counting
 ) -> None:
     write_tone(public_folder / "library" / "a.wav", 1.0)
     write_tone(public_folder / "library" / "locked.wav", 1.0, 500)
     (public_folder / "library" / "locked.wav").chmod(0)
     (public_folder / "stores").mkdir()
     (public_folder / "stores").chmod(0o777)
-    printed = run_as_nobody(
-        "import sys; sys.path.insert(0, 'tests')\n"
-        "from pathlib import Path; import torch\n"
-        "from indexer.model.checkpoint import load_checkpoint\n"
-        "from indexer.embedding.extractor import Extractor\n"
-        "from test_extract import IN_PROCESS, new_store, reasons, run\n"
-        "extractor = Extractor(load_checkpoint('demo'), device='cpu')\n"
-        f"root = Path({str(public_folder)!r})\n"
-        "run(root / 'library', new_store(root / 'first', extractor), extractor)  # imports all\n",
-        "store = new_store(root / 'stores' / 'one', extractor)\n"
-        "run(root / 'library', store, extractor)\n"
-        "print(reasons(store), len(store.snapshot()))",
-    )
-    assert printed == "{'locked.wav': ('access', 'permission denied')} 1"
+    run(public_folder / "library", new_store(public_folder / "first", counting), counting)
+
+    def work() -> object:
+        store = new_store(public_folder / "stores" / "one", counting)
+        run(public_folder / "library", store, counting)
+        return reasons(store), len(store.snapshot())
+
+    assert run_as_nobody(work) == ({"locked.wav": ("access", "permission denied")}, 1)
 
 
 def test_extract_failed_file_is_tried_again_only_if_asked_or_changed(

@@ -10,6 +10,7 @@ import pytest
 from conftest import REPOSITORY
 
 
+@pytest.mark.whole
 @pytest.mark.timeout(120)
 def test_fuzz_for_a_moment_finds_nothing(tmp_path: Path) -> None:
     result = subprocess.run(

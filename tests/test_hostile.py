@@ -44,6 +44,7 @@ def write_silence(path: Path, hours: int) -> Path:
     return path
 
 
+@pytest.mark.whole
 def test_extract_hours_in_few_bytes_stop_at_the_limit(
     tmp_path: Path, tiny_extractor: Extractor
 ) -> None:
@@ -107,6 +108,7 @@ OTHERS = {
 }
 
 
+@pytest.mark.whole
 @pytest.mark.timeout(60)
 def test_extract_what_poses_as_audio_fails_alone_and_nothing_else_is_opened(
     tmp_path: Path, listener: socket.socket, tiny_extractor: Extractor
@@ -136,6 +138,7 @@ def test_extract_what_poses_as_audio_fails_alone_and_nothing_else_is_opened(
 # --- checkpoints ---------------------------------------------------------------------------------
 
 
+@pytest.mark.whole
 def test_load_checkpoint_zip_bomb_is_refused_before_it_is_unpacked(tmp_path: Path) -> None:
     """64 MB of zeros in less than 1 MB: PyTorch does not write such files, but reads them."""
     plain = io.BytesIO()
@@ -206,10 +209,13 @@ def hostile_library(root: Path) -> int:
     return len(NAMES)
 
 
-def test_no_output_of_any_command_lets_a_name_act_on_a_terminal(run: Run, tmp_path: Path) -> None:
+@pytest.mark.whole
+def test_no_output_of_any_command_lets_a_name_act_on_a_terminal(
+    run: Run, tmp_path: Path, tiny_file: Path
+) -> None:
     library, store, copies = tmp_path / "library", tmp_path / "st\x1bore", tmp_path / "cop\x07ies"
     num_sound = hostile_library(library)
-    words = ("--checkpoint", "demo", "--workers", "0")
+    words = ("--checkpoint", tiny_file, "--workers", "0")
     browse = ("search", store, "--tag", "Animal", "--threshold", "0", "-k", 50)
     outcomes = {
         "index": run("index", library, "--store", store, *words, code=3),
@@ -224,7 +230,7 @@ def test_no_output_of_any_command_lets_a_name_act_on_a_terminal(run: Run, tmp_pa
         "copy": run(*browse, "--copy-to", copies),
         "query": run("search", store, library / "bad\x1b[31m\n.wav", code=1),
         "nothing": run("search", store, library / "no\x1b[31m\n.wav", code=1),
-        "tag": run("tag", library / "bad\x1b[31m\n.wav", "--checkpoint", "demo", code=3),
+        "tag": run("tag", library / "bad\x1b[31m\n.wav", "--checkpoint", tiny_file, code=3),
     }
     for command, outcome in outcomes.items():
         assert is_plain(outcome.out), command
@@ -239,6 +245,7 @@ def test_no_output_of_any_command_lets_a_name_act_on_a_terminal(run: Run, tmp_pa
     assert all(len(name) <= NAME_MAX and is_plain(name.decode()) for name in names)
 
 
+@pytest.mark.whole
 def test_extract_path_as_long_as_the_system_takes_is_read_and_a_longer_one_fails_alone(
     tmp_path: Path, tiny_extractor: Extractor
 ) -> None:

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from indexer.model import tuning
 from indexer.model.checkpoint import load_checkpoint
-from indexer.model.convnext import ConvNeXt
+from indexer.model.convnext import ConvNeXt, Output
 from indexer.model.inference import InferenceNetwork, Mlp, PackedMlp, PlainMlp
 from indexer.model.tuning import Arithmetic, measure, quickest
 
@@ -44,15 +44,20 @@ def model() -> ConvNeXt:
     return fill(ConvNeXt(), SEED).eval()
 
 
-@pytest.mark.parametrize("mlp", MLPS)
-@pytest.mark.parametrize("name", ["noise_10_1", "noise_5_2", "chirp_10_0", "silence_10_0"])
-def test_network_computes_what_the_model_defines(
-    model: ConvNeXt, mlp: type[Mlp], name: str
-) -> None:
-    waveforms = torch.cat([clip(name), clip(name).flip(1)])
-    found = InferenceNetwork(model, mlp=mlp)(waveforms)
+@pytest.fixture(scope="module", params=["noise_10_1", "noise_5_2", "chirp_10_0", "silence_10_0"])
+def defined(request: pytest.FixtureRequest, model: ConvNeXt) -> tuple[Tensor, Output]:
+    """A clip, forwards and backwards, and what the model makes of it."""
+    waveforms = torch.cat([clip(request.param), clip(request.param).flip(1)])
     with torch.inference_mode():
-        expected = model(waveforms)
+        return waveforms, model(waveforms)
+
+
+@pytest.mark.parametrize("mlp", MLPS)
+def test_network_computes_what_the_model_defines(
+    model: ConvNeXt, defined: tuple[Tensor, Output], mlp: type[Mlp]
+) -> None:
+    waveforms, expected = defined
+    found = InferenceNetwork(model, mlp=mlp)(waveforms)
     assert F.cosine_similarity(found.scene, expected.scene).min() > 0.999999
     torch.testing.assert_close(found.tags, expected.tags, atol=1e-5, rtol=0)
     torch.testing.assert_close(found.frames, expected.frames, atol=1e-4, rtol=1e-4)
@@ -143,10 +148,10 @@ def test_measure_takes_what_was_measured_to_be_faster(took: dict[Arithmetic, flo
     assert choice(10, 8, np.inf, bf16) == (bf16, PlainMlp)  # slow, but it was asked for
 
 
+@pytest.mark.usefixtures("three_threads")
 def test_measure_leaves_the_number_of_threads_alone() -> None:
-    before = torch.get_num_threads()
     assert measure(torch.float32).dtype is torch.float32
-    assert torch.get_num_threads() == before
+    assert torch.get_num_threads() == 3
 
 
 def test_measure_does_without_operators_that_are_missing(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -100,7 +100,9 @@ def test_merged_spans_cover_the_same_and_keep_their_distance(spans: list[Span]) 
 
 
 @pytest.fixture(scope="module")
-def store(tmp_path_factory: pytest.TempPathFactory, tiny_extractor: Extractor) -> Store:
+def store(
+    whole: None, tmp_path_factory: pytest.TempPathFactory, tiny_extractor: Extractor
+) -> Store:
     library = tmp_path_factory.mktemp("labels") / "library"
     write_tone(library / "sub" / "long.wav", 25.0, 300)
     write_tone(library / "short.wav", 1.5, 600)
@@ -153,6 +155,7 @@ def test_export_labels_writes_a_file_for_each_recording(
         assert found == [(f"{s.start_s:.3f}", f"{s.end_s:.3f}", NAMES[s.tag]) for s in spans]
 
 
+@pytest.mark.whole
 def test_export_labels_of_full_frames_are_those_of_pooled_ones(
     tmp_path: Path, tiny_checkpoint: Checkpoint
 ) -> None:
@@ -186,6 +189,7 @@ def without_frames(tmp_path: Path, tiny_checkpoint: Checkpoint) -> Store:
     return made
 
 
+@pytest.mark.whole
 def test_export_labels_recomputed_are_those_of_stored_frames(
     without_frames: Store, tmp_path: Path, tiny_extractor: Extractor
 ) -> None:

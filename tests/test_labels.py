@@ -96,7 +96,9 @@ def test_votes_of_equal_number_go_to_the_nearer(
 
 
 @pytest.fixture(scope="module")
-def store(tmp_path_factory: pytest.TempPathFactory, tiny_extractor: Extractor) -> Store:
+def store(
+    whole: None, tmp_path_factory: pytest.TempPathFactory, tiny_extractor: Extractor
+) -> Store:
     """Noise and tones in folders of their own, ten of each; a third kind with a single file."""
     library = tmp_path_factory.mktemp("labels") / "library"
     random = np.random.default_rng(0)
@@ -193,6 +195,7 @@ def test_eval_labels_prints_what_it_found(store: Store, run: Run) -> None:
     assert f"{data['mean_ap']:6.1%}" in told
 
 
+@pytest.mark.whole
 @pytest.mark.skipif(not SHARED_AUDIO.exists(), reason="the recordings are not here")
 def test_eval_labels_of_real_recordings_is_far_above_chance(
     tmp_path: Path, demo_extractor: Extractor

@@ -45,8 +45,8 @@ class Meeting(Extractor):
         return super().embed_and_time(waveforms)
 
 
+@pytest.mark.usefixtures("three_threads")
 def test_lanes_run_at_the_same_time_with_one_thread_each(tiny_checkpoint: Checkpoint) -> None:
-    before = torch.get_num_threads()
     count = default_num_lanes("cpu")
     meeting = Meeting(tiny_checkpoint, count)
     with Lanes(meeting) as lanes:
@@ -54,7 +54,7 @@ def test_lanes_run_at_the_same_time_with_one_thread_each(tiny_checkpoint: Checkp
         futures = [lanes.submit(waveforms(0)) for _ in range(2 * count)]
         assert all(future.result().embeddings.scene.shape == (2, 768) for future in futures)
     assert meeting.num_threads == [1] * (2 * count)
-    assert torch.get_num_threads() == before
+    assert torch.get_num_threads() == 3
 
 
 class Blocked(Extractor):

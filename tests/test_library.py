@@ -132,16 +132,18 @@ def test_walk_patterns_that_leave_nothing_are_an_error_that_says_so(tmp_path: Pa
         walk(tmp_path, exclude=["*"])
 
 
+@pytest.mark.whole
 @needs_root
 def test_walk_unreadable_folder_is_reported_and_the_rest_is_found(public_folder: Path) -> None:
     touch(public_folder, "a.wav", "locked/b.wav")
     (public_folder / "locked").chmod(0)
-    printed = run_as_nobody(
-        "from pathlib import Path; from indexer.library.walk import walk",
-        f"found = walk(Path({str(public_folder)!r}))\n"
-        "print([file.path for file in found.files], found.unreadable)",
-    )
-    assert printed == "['a.wav'] [('locked', 'the folder cannot be listed: Permission denied')]"
+
+    def look() -> object:
+        found = walk(public_folder)
+        return [file.path for file in found.files], found.unreadable
+
+    reason = "the folder cannot be listed: Permission denied"
+    assert run_as_nobody(look) == (["a.wav"], [("locked", reason)])
 
 
 def test_listed_lines_name_files_relative_or_absolute(tmp_path: Path) -> None:

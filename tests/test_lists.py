@@ -29,9 +29,6 @@ def ignore_rows(_: int) -> None:
     pass
 
 
-pytestmark = pytest.mark.xdist_group("lists")  # trained once
-
-
 def clustered(seed: int, num_rows: int) -> Array:
     """Vectors of length 1 around 20 centres."""
     rng = np.random.default_rng(seed)

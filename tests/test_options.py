@@ -138,6 +138,7 @@ def test_search_takes_every_term_and_says_so() -> None:
             assert parameters[one.name].default == one.default
 
 
+@pytest.mark.whole
 def test_term_that_is_new_is_an_option_of_search_and_of_batch_and_an_argument() -> None:
     code = """
 import inspect

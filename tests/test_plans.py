@@ -21,8 +21,6 @@ from search.generation.manifest import Level
 from search.nearest.structure import IndexConfig
 from search.upkeep.build import build
 
-pytestmark = pytest.mark.xdist_group("plans")  # built once
-
 Opened = tuple[list[Synthetic], SoundIndex]
 KINDS = ("flat", "sq8", "pq")
 #: Rows that differ by less in score may come in either order.

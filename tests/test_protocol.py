@@ -43,6 +43,8 @@ from search.filters.tags import TagFilter
 from search.upkeep.build import build
 from search.upkeep.compact import compact
 
+pytestmark = pytest.mark.whole  # Runs, in processes that die.
+
 #: Windows of 1 s, so that a network takes milliseconds and a short file has several.
 GEOMETRY = Geometry(hop_samples=SAMPLE_RATE_HZ, window_samples=SAMPLE_RATE_HZ)
 #: Small parts: a file lies in several of them.

@@ -33,6 +33,8 @@ from indexer.reading.events import Done, Failure
 from indexer.reading.readers import load_windows
 from indexer.windows import Geometry, Samples
 
+pytestmark = pytest.mark.whole  # Readers are processes.
+
 
 def die_by(number: int) -> Callable[[], None]:
     return lambda: os.kill(os.getpid(), number)

@@ -60,7 +60,7 @@ def library(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def original(
-    library: Path, tmp_path_factory: pytest.TempPathFactory, tiny_extractor: Extractor
+    whole: None, library: Path, tmp_path_factory: pytest.TempPathFactory, tiny_extractor: Extractor
 ) -> Path:
     store = new_store(tmp_path_factory.mktemp("original") / "store", tiny_extractor)
     extract(library, store, tiny_extractor, IN_PROCESS)
@@ -98,6 +98,7 @@ def rewrite(store: Store, change: Callable[[Block, np.ndarray], None]) -> Store:
 # --- what is right passes ------------------------------------------------------------------------
 
 
+@pytest.mark.whole
 @pytest.mark.parametrize(
     ("geometry", "frames"), [("padded", "pooled"), ("hop of 7 s", "none"), ("native", "full")]
 )
@@ -116,6 +117,7 @@ def test_recompute_every_window_of_a_right_store_agrees(
     assert report.num_recomputed > 5
 
 
+@pytest.mark.whole
 def test_recompute_spans_that_were_asked_for_agree(
     library: Path, tmp_path: Path, tiny_extractor: Extractor
 ) -> None:
@@ -131,6 +133,7 @@ def test_recompute_spans_that_were_asked_for_agree(
     assert report.num_recomputed == 6
 
 
+@pytest.mark.whole
 @pytest.mark.parametrize("codec", ["aac", "ac3"])
 def test_recompute_decoder_that_makes_up_noise_agrees_more_loosely(
     codec: str, tmp_path: Path, tiny_extractor: Extractor
@@ -312,6 +315,7 @@ def test_recompute_store_without_windows_has_nothing_to_say(
 # --- the command ---------------------------------------------------------------------------------
 
 
+@pytest.mark.whole
 def test_verify_deep_says_what_it_did_and_exits_accordingly(run: Run, tmp_path: Path) -> None:
     library = tmp_path / "library"
     for name in ("dog.ogg", "cow.ogg"):

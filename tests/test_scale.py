@@ -99,6 +99,7 @@ def measured(made: Synthetic, lines: str) -> tuple[float, float, float]:
     return seconds, peak, answer
 
 
+@pytest.mark.whole
 @linux
 def test_ledger_of_a_million_files_needs_three_seconds_and_a_hundred_megabytes(
     million: Synthetic,
@@ -115,6 +116,7 @@ def test_ledger_of_a_million_files_needs_three_seconds_and_a_hundred_megabytes(
     assert seconds < 3
 
 
+@pytest.mark.whole
 @linux
 def test_files_at_among_a_million_files_reads_a_few(million: Synthetic) -> None:
     path_id = ledger_rows("", NUM_FILES // len(million.store.part_names()), 0)["path_id"][5]

@@ -90,7 +90,10 @@ class Embedded:
 
 @pytest.fixture(scope="module")
 def embedded(
-    tmp_path_factory: pytest.TempPathFactory, tiny_extractor: Extractor, tiny_file: Path
+    whole: None,
+    tmp_path_factory: pytest.TempPathFactory,
+    tiny_extractor: Extractor,
+    tiny_file: Path,
 ) -> Embedded:
     folder = tmp_path_factory.mktemp("ask")
     for name, seconds in LENGTHS.items():
@@ -325,6 +328,7 @@ def test_ask_says_how_many_parts_the_index_does_not_hold(tmp_path: Path) -> None
     assert [hit.recording_id for hit in answer.hits] == [recording_id("a")]
 
 
+@pytest.mark.whole
 def test_ask_by_window_id_or_tag_imports_no_torch(tmp_path: Path) -> None:
     store = make_store(tmp_path / "store", frames="none")
     store.add({"a": 2, "b": 2})
@@ -398,6 +402,7 @@ def test_newer_generation_answers_the_next_question(tmp_path: Path) -> None:
     assert (len(answer), answer.num_new_parts) == (3, 0)
 
 
+@pytest.mark.whole
 def test_threads_get_the_answers_of_one_while_a_build_publishes(
     embedded: Embedded, tiny_file: Path, tmp_path: Path
 ) -> None:
@@ -440,6 +445,7 @@ def test_threads_get_the_answers_of_one_while_a_build_publishes(
     assert sounds.search(clips[0], k=5).hits == serial[-1][0]
 
 
+@pytest.mark.whole
 def test_library_that_moved_is_found_by_the_next_question(tmp_path: Path) -> None:
     """Nothing was embedded and nothing built: only where the library is has changed."""
     write_tone(tmp_path / "here" / "a.wav", 2.0, 400)
@@ -606,6 +612,7 @@ def test_search_many_equals_asking_one_by_one(embedded: Embedded, tmp_path: Path
     assert sounds.search_many([]) == []
 
 
+@pytest.mark.whole
 def test_index_extract_build_compact_and_verify_are_the_commands(tmp_path: Path) -> None:
     write_tone(tmp_path / "library" / "a.wav", 3.0, 400)
     sounds = soundalike.open(tmp_path / "new.soundalike", checkpoint="demo", device="cpu")
@@ -626,6 +633,7 @@ def test_index_extract_build_compact_and_verify_are_the_commands(tmp_path: Path)
     assert sounds.info().num_windows == 1
 
 
+@pytest.mark.whole
 def test_listener_hears_of_long_work(tmp_path: Path) -> None:
     write_tone(tmp_path / "library" / "a.wav", 3.0, 400)
     heard: list[News] = []
@@ -709,12 +717,13 @@ for hit in sounds.search("birds/crow.ogg", k=3, tags=["Bird"]):
 
 
 @pytest.fixture(scope="module")
-def birds(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def birds(whole: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("birds")
     shutil.copytree(REPOSITORY / "data" / "samples" / "birds", folder / "birds")
     return folder
 
 
+@pytest.mark.whole
 @pytest.mark.parametrize("way", ["script", "standard input"])
 def test_front_door_works_from_a_script_and_from_standard_input(birds: Path, way: str) -> None:
     shutil.rmtree(birds / "birds.soundalike", ignore_errors=True)
@@ -734,6 +743,7 @@ def test_front_door_works_from_a_script_and_from_standard_input(birds: Path, way
     assert all(re.fullmatch(r"0\.\d{3}  \w+\.\w+  0\.0 s to \d\.\d s", line) for line in lines)
 
 
+@pytest.mark.whole
 def test_front_door_works_in_a_notebook(birds: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     nbformat = pytest.importorskip("nbformat", reason="notebooks are not installed")
     nbclient = pytest.importorskip("nbclient", reason="notebooks are not installed")
@@ -752,6 +762,7 @@ def test_front_door_works_in_a_notebook(birds: Path, monkeypatch: pytest.MonkeyP
     assert shown["text/html"].count("<audio controls") == 2
 
 
+@pytest.mark.whole
 def test_import_soundalike_imports_nothing_that_takes_long() -> None:
     code = """
 import sys

@@ -56,18 +56,7 @@ from indexer.windows import SAMPLE_RATE_HZ, WINDOW_SAMPLES
 
 __all__ = ["counting", "library"]  # fixtures
 
-
-#: What is imported before the rights are given up.
-IMPORTS_FOR_NOBODY = (
-    "import sys; sys.path.insert(0, 'tests')\n"
-    "from pathlib import Path; import multiprocessing.sharedctypes, multiprocessing.synchronize\n"
-    "import pandas, torch\n"
-    "from indexer.model.checkpoint import load_checkpoint\n"
-    "from indexer.embedding.extractor import Extractor\n"
-    "from test_extract import new_store, run, statuses\n"
-    "from indexer.store.reader import Store\n"
-    "extractor = Extractor(load_checkpoint('demo'), device='cpu')\n"
-)
+pytestmark = pytest.mark.whole  # Runs, and what becomes of them.
 
 
 def entries(store: Store) -> set[str]:
@@ -126,25 +115,27 @@ def test_file_that_kills_is_quarantined_until_it_is_to_be_tried_again(
 
 
 @needs_root
-def test_file_that_could_not_be_read_is_tried_again_by_the_next_run(public_folder: Path) -> None:
+def test_file_that_could_not_be_read_is_tried_again_by_the_next_run(
+    public_folder: Path, counting: Counting
+) -> None:
     for name in ("a.wav", "locked.wav"):
         write_tone(public_folder / "library" / name, 1.0, 300 + len(name))
     locked = public_folder / "library" / "locked.wav"
     locked.chmod(0)
     (public_folder / "stores").mkdir()
     (public_folder / "stores").chmod(0o777)
-    imports = IMPORTS_FOR_NOBODY + f"root = Path({str(public_folder)!r})\n"
-    code = (
-        "path = root / 'stores' / 'store'\n"
-        "store = Store.open(path) if path.exists() else new_store(path, extractor)\n"
-        "report = run(root / 'library', store, extractor)\n"
-        "print(sorted(statuses(store).items()), len(report.failures), len(store.part_names()))"
-    )
-    ok, failed = "('a.wav', 'ok')", "('locked.wav', 'failed')"
-    assert run_as_nobody(imports, code) == f"[{ok}, {failed}] 1 1"
-    assert run_as_nobody(imports, code) == f"[{ok}, {failed}] 1 1"  # said again, written once
+    run(public_folder / "library", new_store(public_folder / "first", counting), counting)
+
+    def work() -> object:
+        path = public_folder / "stores" / "store"
+        store = Store.open(path) if path.exists() else new_store(path, counting)
+        report = run(public_folder / "library", store, counting)
+        return statuses(store), len(report.failures), len(store.part_names())
+
+    assert run_as_nobody(work) == ({"a.wav": "ok", "locked.wav": "failed"}, 1, 1)
+    assert run_as_nobody(work) == ({"a.wav": "ok", "locked.wav": "failed"}, 1, 1)  # written once
     locked.chmod(0o644)  # neither its size nor its date have changed
-    assert run_as_nobody(imports, code) == f"[{ok}, ('locked.wav', 'ok')] 0 2"
+    assert run_as_nobody(work) == ({"a.wav": "ok", "locked.wav": "ok"}, 0, 2)
 
 
 def test_library_that_vanishes_stops_the_run_and_fails_no_file(
@@ -513,7 +504,9 @@ def scripted(root: Path, steps: Sequence[tuple[str, object]]) -> list[Batch]:
 
 
 @needs_root
-def test_folders_that_become_readable_are_no_files_that_are_gone(public_folder: Path) -> None:
+def test_folders_that_become_readable_are_no_files_that_are_gone(
+    public_folder: Path, counting: Counting
+) -> None:
     root = public_folder / "library"
     for name in ("a", "b", "c"):
         write_tone(root / name / "x.wav", 1.0, 300 + ord(name))
@@ -521,21 +514,20 @@ def test_folders_that_become_readable_are_no_files_that_are_gone(public_folder: 
     (public_folder / "stores").chmod(0o777)
     for name in ("b", "c"):
         (root / name).chmod(0)
-    printed = []
+    run(root, new_store(public_folder / "first", counting), counting)
+
+    def work() -> tuple[int, int]:
+        path = public_folder / "stores" / "store"
+        store = Store.open(path) if path.exists() else new_store(path, counting)
+        report = run(root, store, counting)
+        return report.num_embedded, len(report.failures)
+
+    done = []
     for _ in range(2):
-        printed.append(
-            run_as_nobody(
-                IMPORTS_FOR_NOBODY,
-                f"root = Path({str(public_folder)!r})\n"
-                "path = root / 'stores' / 'store'\n"
-                "store = Store.open(path) if path.exists() else new_store(path, extractor)\n"
-                "report = run(root / 'library', store, extractor)\n"
-                "print(report.num_embedded, len(report.failures))",
-            )
-        )
+        done.append(run_as_nobody(work))
         for name in ("b", "c"):
             (root / name).chmod(0o755)
-    assert printed == ["1 2", "2 0"]
+    assert done == [(1, 2), (2, 0)]
 
 
 def test_list_of_files_is_looked_at_again_after_waiting_not_read_again(

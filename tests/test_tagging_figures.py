@@ -150,7 +150,9 @@ def test_read_segments_that_cannot_be_read(tmp_path: Path) -> None:
 
 
 @pytest.fixture(scope="module")
-def evaluated(tmp_path_factory: pytest.TempPathFactory, tiny_extractor: Extractor) -> Path:
+def evaluated(
+    whole: None, tmp_path_factory: pytest.TempPathFactory, tiny_extractor: Extractor
+) -> Path:
     """A store of 12 clips of the list and one more, with segments.csv beside it."""
     folder = tmp_path_factory.mktemp("audioset")
     random = np.random.default_rng(5)

@@ -9,6 +9,7 @@ import pytest
 from conftest import REPOSITORY
 
 
+@pytest.mark.whole
 @pytest.mark.timeout(400)
 def test_torture_of_a_small_library_loses_doubles_and_hides_nothing() -> None:
     words = ["--brief", "--files", "60", "--kills", "1"]

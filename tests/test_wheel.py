@@ -14,7 +14,7 @@ from conftest import REPOSITORY
 
 
 @pytest.fixture(scope="module")
-def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def wheel(whole: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Build it from a copy, so that nothing is left in the clone."""
     source = tmp_path_factory.mktemp("source") / "soundalike"
     ignored = shutil.ignore_patterns(".*", "__pycache__", "*.soundalike", "samples")

@@ -66,7 +66,7 @@ def bare(tmp_path: Path) -> Synthetic:
 
 
 @pytest.fixture
-def start_python() -> Iterator[Callable[..., subprocess.Popen[str]]]:
+def start_python(whole: None) -> Iterator[Callable[..., subprocess.Popen[str]]]:
     """Start Python on indented code, with arguments; whatever still runs at the end is killed."""
     started: list[subprocess.Popen[str]] = []
 
@@ -153,6 +153,7 @@ def test_create_store_in_an_empty_folder_with_hidden_files_is_made(tmp_path: Pat
     assert create(tmp_path).identity == identity()
 
 
+@pytest.mark.whole
 def test_create_store_after_a_creator_was_killed_is_made(tmp_path: Path) -> None:
     """Nothing but store.json makes a store; what a dead creator left is written anew."""
     num_without = 0
@@ -576,33 +577,31 @@ def test_full_disk_is_a_store_error_and_leaves_nothing(
     assert finished(process).splitlines() == [message, "None []"] * 4
 
 
+@pytest.mark.whole
 @needs_root
 def test_store_that_cannot_be_written_is_a_store_error(public_folder: Path) -> None:
     made = make_store(public_folder / "s", frames="none")
     made.add({"a": 1})
     (made.store.path / "parts" / ".tmp-0").mkdir(mode=0o700)
-    said = run_as_nobody(
-        f"import sys; sys.path.append({str(Path(__file__).parent)!r}); import synthetic as s; "
-        "from pathlib import Path; import indexer.store.writer as w; "
-        "from indexer.errors import StoreError; import numpy.random",
-        f"""
-def attempt(what, *arguments):
-    try:
-        print(what(*arguments))
-    except StoreError as error:
-        print(error)
 
-store = s.Store.open(Path({str(made.store.path)!r}))
-writer = w.PartWriter(store, s.ORIGIN)
-writer.add_ledger([s.Synthetic(store, "x").row("a.wav", None, "gone")])
-attempt(writer.commit)
-attempt(s.library_at, store, Path("/elsewhere"))
-attempt(s.make_store, Path({str(public_folder / "new")!r}))
-attempt(w.remove_leftovers, store)
-""",
-    )
+    def attempt(what: Callable[..., object], *arguments: object) -> str:
+        try:
+            return str(what(*arguments))
+        except StoreError as error:
+            return str(error)
+
+    def work() -> list[str]:
+        writer = PartWriter(made.store, ORIGIN)
+        writer.add_ledger([made.row("a.wav", None, "gone")])
+        return [
+            attempt(writer.commit),
+            attempt(library_at, made.store, Path("/elsewhere")),
+            attempt(make_store, public_folder / "new"),
+            attempt(remove_leftovers, made.store),
+        ]
+
     path = made.store.path
-    assert said.splitlines() == [
+    assert run_as_nobody(work) == [
         f"cannot write to the store {path}: Permission denied; "
         "what was committed is kept, and running again continues",
         f"cannot write to the store {path}: Permission denied",

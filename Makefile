@@ -8,9 +8,10 @@ STORE := demo.soundalike
 SAMPLES := data/samples
 FUZZ_SECONDS ?= 300
 
-# A test file stays in one of two processes, so that what its tests share is made once; and what is
-# compiled is kept, whatever the shell says.
-PYTEST := PYTHONDONTWRITEBYTECODE= $(BIN)/pytest --numprocesses 2 --dist loadfile
+# A test file stays in one of two processes, so that what its tests share is made once; files go in
+# the order of their names, since the longest are not those with the most tests. What is compiled is
+# kept, whatever the shell says.
+PYTEST := PYTHONDONTWRITEBYTECODE= $(BIN)/pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
 .PHONY: demo check test lint types contracts fuzz clean
 

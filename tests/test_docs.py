@@ -42,7 +42,7 @@ def workplace(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def run_here(monkeypatch: pytest.MonkeyPatch, run: Run) -> RunHere:
-    """Run lines of our own command in this process: to start it for each would take a minute."""
+    """Run our own command in this process: to start it for each line would take a minute."""
 
     def call(lines: str, folder: Path) -> str:
         monkeypatch.chdir(folder)
@@ -52,6 +52,9 @@ def run_here(monkeypatch: pytest.MonkeyPatch, run: Run) -> RunHere:
             if not words:
                 continue
             words, target = (words[:-2], words[-1]) if words[-2:-1] == [">"] else (words, None)
+            if words[0] in {"cp", "mv"}:
+                subprocess.run(words, cwd=folder, check=True)
+                continue
             assert words[0] == "soundalike"
             out = run(*words[1:]).out
             if target:
@@ -63,17 +66,31 @@ def run_here(monkeypatch: pytest.MonkeyPatch, run: Run) -> RunHere:
     return call
 
 
-def without_make(lines: str) -> str:
-    """Drop `make`, which runs these very tests."""
-    return "\n".join(line for line in lines.splitlines() if not line.startswith("make "))
+def without_setup(lines: str) -> str:
+    """Drop what installs, for tests/test_install.py, and `make`, which runs these very tests."""
+    others = ("make ", "pip ", "docker ")
+    return "\n".join(line for line in lines.splitlines() if not line.startswith(others))
+
+
+def hits_of(table: str) -> list[list[str]]:
+    """Return rank, score, file (below our own folder) and time of each printed hit."""
+    rows = [re.split(r"  +", line.strip()) for line in table.splitlines()]
+    return [
+        [*row[:2], row[2].removeprefix(f"{REPOSITORY}/"), row[3]]
+        for row in rows
+        if row[0].isdigit()
+    ]
 
 
 @pytest.mark.whole
 def test_readme_commands_all_succeed(workplace: Path, run_here: RunHere) -> None:
-    shell = [without_make(block) for block in blocks(REPOSITORY / "README.md", "sh")]
+    shell = [without_setup(block) for block in blocks(REPOSITORY / "README.md", "sh")]
     printed = run_here("\n".join(shell), workplace)
     assert "97 windows" in printed
     assert "samples.soundalike is as it was written" in printed
+    (shown,) = blocks(REPOSITORY / "README.md", "text")
+    assert len(hits_of(shown)) == 3
+    assert [hit for hit in hits_of(shown) if hit not in hits_of(printed)] == []
     assert len(list((workplace / "music").glob("*.wav"))) == 3
     assert (workplace / "music.m3u").read_text().startswith("#EXTM3U")
 
@@ -112,12 +129,37 @@ def test_search_page_commands_and_python_run(workplace: Path, run_here: RunHere)
     else:
         shell = "\n".join(blocks(page, "sh"))
     assert "97 windows, exact" in run_here(shell, workplace)
-    (code,) = blocks(page, "python")
     result = subprocess.run(
-        [sys.executable, "-c", code], cwd=workplace, capture_output=True, text=True, check=False
+        [sys.executable, "-c", "\n".join(blocks(page, "python"))],
+        cwd=workplace,
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert result.returncode == 0, result.stderr
-    assert re.fullmatch(r"exact True \d+ of 97\n", result.stdout)
+    assert re.search(r"^exact True \d+ of 97$", result.stdout, re.MULTILINE)
+    pairs = re.findall(r"│ +-?\d\.\d │ +(\d+) │ +(\d\.[\de-]+) │", result.stdout)
+    assert sum(int(number) for number, _ in pairs) == 97 * 96
+    # Chance: what share of all pairs lies in one folder.
+    folders = [len(list(one.iterdir())) for one in (REPOSITORY / "data" / "samples").iterdir()]
+    alike = sum(number * (number - 1) for number in folders)
+    assert sum(int(number) * float(share) for number, share in pairs) == pytest.approx(alike)
+
+
+@pytest.mark.whole
+def test_libraries_page_commands_add_and_move_a_folder(tmp_path: Path, run_here: RunHere) -> None:
+    (tmp_path / "data").symlink_to(REPOSITORY / "data")
+    printed = run_here("\n".join(blocks(REPOSITORY / "docs" / "libraries.md", "sh")), tmp_path)
+    samples = REPOSITORY / "data" / "samples"
+    num_animals = sum(path.suffix != ".wav" for path in (samples / "animals").iterdir())
+    num_both = num_animals + len(list((samples / "birds").iterdir()))
+    assert f"embedded {num_animals} files" in printed
+    assert f"{num_both} windows of {num_both} recordings" in printed
+    assert f"{num_both + 3} windows of {num_both + 3} recordings" in printed
+    assert "nothing to embed" in printed
+    assert f"library     {tmp_path}/meadow" in printed
+    assert f"library     {tmp_path}/field" not in printed
+    assert {Path(hit[2]).parent.name for hit in hits_of(printed)} == {"field"}
 
 
 @pytest.fixture

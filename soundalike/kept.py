@@ -12,7 +12,7 @@ from indexer.progress import LOADING, Listen
 from indexer.run.config import Settings
 from indexer.run.prepare import prepare, reopen
 from indexer.store.reader import Store
-from search.asking.example import Example, find_stored
+from search.asking.example import Example, find_stored, recording_of
 from search.asking.sound_index import SoundIndex
 
 if TYPE_CHECKING:  # torch takes seconds to import; what is stored is asked without it
@@ -78,10 +78,7 @@ class Kept:
         self, store: Store, file: Path, start_s: float = 0.0, duration_s: float | None = None
     ) -> Clip:
         """Listen to a file, or a span of it, as the store's recordings were listened to."""
-        extractor = self.load(store)
-        from search.asking.embed import embed_clip  # noqa: PLC0415 - it imports PyTorch
-
-        return embed_clip(file, extractor, store.identity, start_s, duration_s)
+        return self._listen_to(store, file, recording_of(file), start_s, duration_s)
 
     def hear(
         self, index: SoundIndex, file: Path, start_s: float = 0.0, duration_s: float | None = None
@@ -90,9 +87,26 @@ class Kept:
 
         Of a whole file that is stored, what is stored is taken, and the network is not loaded.
         """
+        recording_id = recording_of(file)
         is_whole = start_s == 0 and duration_s is None
-        stored = find_stored(index, file) if is_whole and self._asks_with_own(index) else None
-        return stored or self.embed(index.stores[0], file, start_s, duration_s).example
+        if is_whole and self._asks_with_own(index):
+            stored = find_stored(index, recording_id)
+            if stored is not None:
+                return stored
+        return self._listen_to(index.stores[0], file, recording_id, start_s, duration_s).example
+
+    def _listen_to(
+        self,
+        store: Store,
+        file: Path,
+        recording_id: bytes,
+        start_s: float,
+        duration_s: float | None,
+    ) -> Clip:
+        extractor = self.load(store)
+        from search.asking.embed import embed_clip  # noqa: PLC0415 - it imports PyTorch
+
+        return embed_clip(file, extractor, store.identity, start_s, duration_s, recording_id)
 
     def _asks_with_own(self, index: SoundIndex) -> bool:
         """Whether the checkpoint that was asked for is, by all that is known, the stores'."""

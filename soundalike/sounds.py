@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, overload
+from typing import TYPE_CHECKING, Any, Literal, overload
 
 from indexer.errors import QueryError, SoundalikeError
 from indexer.paths import as_name_or_path, as_path
@@ -49,7 +49,7 @@ def open(  # noqa: A001 - as the module's function: soundalike.open
     *more: StorePath,
     checkpoint: StorePath | None = None,
     device: str = "auto",
-    precision: str = "auto",
+    precision: Literal["auto", "fp32", "bf16"] = "auto",
     listen: Listen = ignore,
 ) -> Sounds:
     """Open a store, or several that were computed the same way.
@@ -74,7 +74,7 @@ def open(  # noqa: A001 - as the module's function: soundalike.open
 class Sounds:
     """One or several stores. Several threads may ask at the same time.
 
-    The network is loaded with the first question that has audio in it, and kept. When a store has
+    The network is loaded with the first audio that no store knows, and kept. When a store has
     published another generation of its index, or a library has moved, the next question sees it.
     """
 

@@ -14,7 +14,7 @@ import soundfile
 import torch
 import torchaudio
 
-from indexer.audio import MAX_DURATION_S, open_audio
+from indexer.audio.stream import MAX_DURATION_S, open_audio
 from indexer.errors import AudioError
 from indexer.windows import SAMPLE_RATE_HZ, Samples
 

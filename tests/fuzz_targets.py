@@ -17,7 +17,7 @@ from oracle import Query, ask, unit
 from safetensors.numpy import save as save_safetensors
 from synthetic import Synthetic, make_store
 
-from indexer.audio import open_audio
+from indexer.audio.stream import open_audio
 from indexer.errors import AudioError, CheckpointError, StoreError
 from indexer.model.checkpoint import load_checkpoint
 from indexer.model.convnext import ConvNeXt

@@ -12,8 +12,9 @@ import pytest
 import soundfile
 from audio_files import AAC, FOREVER_S, Make, append, encode, error, noise, span, whole, write
 
-from indexer.audio import AUDIO_EXTENSIONS, open_audio, read_span
+from indexer.audio.file import AUDIO_EXTENSIONS
 from indexer.audio.source import AudioInfo
+from indexer.audio.stream import open_audio, read_span
 from indexer.errors import AudioError
 from indexer.windows import SAMPLE_RATE_HZ
 
@@ -114,7 +115,7 @@ def test_blocks_hour_needs_no_more_memory_than_minutes(tmp_path: Path) -> None:
     code = """if True:
         import resource, sys
         from pathlib import Path
-        from indexer.audio import open_audio
+        from indexer.audio.stream import open_audio
         for path in sys.argv[1:]:
             with open_audio(Path(path)) as audio:
                 for block in audio.blocks():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -16,7 +17,7 @@ from synthetic import write_tone
 
 import soundalike
 from indexer.embedding.extractor import Extractor
-from indexer.errors import IdentityError, LibraryError, QueryError
+from indexer.errors import CheckpointError, IdentityError, LibraryError, QueryError
 from indexer.model.checkpoint import load_checkpoint
 from indexer.model.known import recall_weights
 from indexer.model.remembered import file_key, recall, remember
@@ -24,10 +25,12 @@ from indexer.progress import LOADING, News
 from indexer.run.config import ExtractConfig, Settings
 from indexer.run.extract import extract
 from indexer.run.prepare import reopen
+from indexer.run.survey import find_files, survey
 from indexer.store.creation import create_store
 from indexer.store.reader import Store
-from indexer.windows import Geometry
-from search.asking.example import find_stored
+from indexer.windows import SAMPLE_RATE_HZ, Geometry
+from search.asking.embed import embed_clip
+from search.asking.example import Example, find_stored, recording_of
 from search.asking.sound_index import SoundIndex
 from search.upkeep.build import build
 from search.upkeep.overview import overview
@@ -37,14 +40,8 @@ IN_PROCESS = ExtractConfig(num_workers=0)
 #: Each takes half a second or more. Most only ever served to make one small matrix, and pandas is
 #: imported by pyarrow, if nobody prevents it.
 HEAVY = {
-    "librosa",
-    "scipy.signal",
-    "scipy.stats",
-    "torchlibrosa",
-    "sklearn",
-    "numba",
-    "pandas",
-    "torch",
+    *("librosa", "scipy.signal", "scipy.stats", "torchlibrosa", "sklearn", "numba", "pandas"),
+    *("torch", "torchaudio", "av", "soundfile"),
 }
 
 #: Runs the command, and says at its end which modules were loaded.
@@ -93,10 +90,12 @@ def kept(
     return _make(tmp_path_factory.mktemp("kept"), tiny_extractor, tiny_file)
 
 
-def _create(path: Path, extractor: Extractor, checkpoint: Path) -> Store:
+def _create(
+    path: Path, extractor: Extractor, checkpoint: Path, geometry: Geometry | None = None
+) -> Store:
     return create_store(
         path,
-        extractor.identity(Geometry()),
+        extractor.identity(geometry or Geometry()),
         extractor.head(),
         checkpoint=str(checkpoint),
         written_by="tests",
@@ -127,14 +126,21 @@ def loaded_by(words: list[str], folder: Path) -> set[str]:
         "info STORE",
         "search STORE --tag Speech --threshold 0",
         "search STORE LIBRARY/middle.wav",
+        "batch STORE LIBRARY --output OUT/hits.parquet",
+        "duplicates STORE",
         "index LIBRARY --store STORE",
+        "build STORE",
+        "compact STORE",
         "verify STORE",
     ],
 )
-def test_what_needs_no_network_loads_neither_it_nor_pytorch(
+def test_what_needs_no_network_loads_neither_it_nor_pytorch_nor_a_decoder(
     kept: Kept, tmp_path: Path, command: str
 ) -> None:
-    words = [word.replace("LIBRARY", str(kept.library)) for word in kept.words(command)]
+    words = [
+        word.replace("LIBRARY/", f"{kept.library}/").replace("OUT", str(tmp_path))
+        for word in kept.words(command)
+    ]
     assert loaded_by(words, tmp_path) & HEAVY == set()
 
 
@@ -144,12 +150,42 @@ def test_what_needs_no_network_loads_neither_it_nor_pytorch(
 def test_what_embeds_loads_pytorch_and_nothing_for_the_mel_bands(
     kept: Kept, tmp_path: Path, command: str
 ) -> None:
-    new = write_tone(tmp_path / "new.wav", 3.0, 1234)
+    new = write_tone(tmp_path / "new.wav", 3.0, 1234, rate=44_100)
     words = [word.replace("NEW", str(new)) for word in kept.words(command)]
-    assert loaded_by(words, tmp_path) & HEAVY == {"torch"}
+    assert loaded_by(words, tmp_path) & HEAVY == {"torch", "torchaudio", "av", "soundfile"}
+
+
+@pytest.mark.whole
+def test_command_has_no_pandas_and_everybody_else_has() -> None:
+    code = """
+import importlib.util, sys
+from soundalike.__main__ import WithoutPandas
+finder = WithoutPandas()
+sys.meta_path.insert(0, finder)
+import pyarrow
+print(pyarrow.array([1]).to_pylist(), "pandas" in sys.modules)
+print(importlib.util.find_spec("pandas").name)
+sys.meta_path.remove(finder)
+import pandas
+print(pandas.DataFrame({"a": [1]}).shape, len(pyarrow.table({"a": [1]}).to_pandas()))
+"""
+    ran = subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert ran.stdout.splitlines() == ["[1] False", "pandas", "(1, 1) 1"]
 
 
 # --- a clip that the store knows -----------------------------------------------------------------
+
+
+@pytest.fixture
+def forgetful(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Remember nothing of what other tests have loaded; what this one does is in the folder."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    return tmp_path / "cache"
 
 
 def without_checkpoint(kept: Kept) -> soundalike.Sounds:
@@ -194,28 +230,109 @@ def test_span_of_a_known_clip_is_embedded(own: Kept) -> None:
     assert found[0].score < 1 - 1e-4  # what is stored of it are other windows
 
 
+def stored_of(store: Path, file: Path) -> Example | None:
+    return find_stored(SoundIndex.open(store), recording_of(file))
+
+
+@pytest.mark.parametrize(
+    "geometry",
+    [
+        Geometry(),
+        Geometry(hop_samples=3 * SAMPLE_RATE_HZ),
+        Geometry(hop_samples=20 * SAMPLE_RATE_HZ),
+        Geometry(native=True),
+        Geometry(hop_samples=5 * SAMPLE_RATE_HZ, native=True),
+    ],
+)
+@pytest.mark.whole
+def test_stored_example_is_that_of_embedding_the_file(
+    tmp_path: Path, tiny_extractor: Extractor, tiny_file: Path, geometry: Geometry
+) -> None:
+    library = tmp_path / "library"
+    files = [
+        write_tone(library / f"{seconds}.wav", seconds, 300, rate)
+        for seconds, rate in ((0.1, 32_000), (10, 44_100), (23, 32_000), (31, 22_050))
+    ]
+    store = _create(tmp_path / "store", tiny_extractor, tiny_file, geometry)
+    extract(library, store, tiny_extractor, IN_PROCESS)
+    build(store)
+    for file in files:
+        stored = stored_of(store.path, file)
+        clip = embed_clip(file, tiny_extractor, store.identity)
+        assert stored is not None
+        assert stored.windows == clip.windows
+        assert stored.recording_id == clip.recording_id
+        np.testing.assert_allclose(stored.vectors, clip.vectors, atol=1e-5)
+
+
 @pytest.mark.whole
 def test_recording_of_which_only_a_span_is_stored_is_not_known_whole(
     tmp_path: Path, tiny_extractor: Extractor, tiny_file: Path
 ) -> None:
     file = write_tone(tmp_path / "library" / "long.wav", 25.0, 440)
     listed = tmp_path / "spans.csv"
-    listed.write_text("path,start,end\nlong.wav,0,10\n")
+    listed.write_text("path,start,end\nlong.wav,0,10\nlong.wav,3,9\n")
     store = _create(tmp_path / "store", tiny_extractor, tiny_file)
     spans = ExtractConfig(num_workers=0, files_from=listed)
     extract(file.parent, store, tiny_extractor, spans)
     build(store)
-    assert find_stored(SoundIndex.open(store.path), file) is None
+    assert stored_of(store.path, file) is None
 
     extract(file.parent, store, tiny_extractor, IN_PROCESS)  # whole, in the store but not the index
-    assert find_stored(SoundIndex.open(store.path), file) is None
-    build(store)
-    stored = find_stored(SoundIndex.open(store.path), file)
+    assert stored_of(store.path, file) is None
+    build(store)  # now there are windows of both
+    stored = stored_of(store.path, file)
     assert stored is not None
     assert [(one.start_s, one.end_s) for one in stored.windows] == [(0, 10), (10, 20), (20, 25)]
 
 
-def test_known_clip_with_another_checkpoint_is_refused(own: Kept, tmp_path: Path) -> None:
+@pytest.mark.whole
+def test_rows_of_deleted_recordings_are_nobodys(
+    tmp_path: Path, tiny_extractor: Extractor, tiny_file: Path
+) -> None:
+    library = tmp_path / "library"
+    files = {name: write_tone(library / f"{name}.wav", 10.0, 200 + ord(name)) for name in "abcd"}
+    store = _create(tmp_path / "store", tiny_extractor, tiny_file)
+    extract(library, store, tiny_extractor, IN_PROCESS)
+    build(store)
+    gone = {name: files[name].rename(tmp_path / f"{name}.wav") for name in "ac"}
+    extract(library, store, tiny_extractor, IN_PROCESS)
+    build(store)
+    assert [stored_of(store.path, file) for file in gone.values()] == [None, None]
+    for name in "bd":
+        stored = stored_of(store.path, files[name])
+        assert stored is not None
+        expected = embed_clip(files[name], tiny_extractor, store.identity).vectors
+        np.testing.assert_allclose(stored.vectors, expected, atol=1e-5)
+
+
+@pytest.mark.whole
+def test_recording_is_known_by_any_of_several_stores(
+    kept: Kept, tmp_path: Path, tiny_extractor: Extractor, tiny_file: Path
+) -> None:
+    file = write_tone(tmp_path / "library" / "other.wav", 12.0, 777)
+    store = _create(tmp_path / "store", tiny_extractor, tiny_file)
+    extract(file.parent, store, tiny_extractor, IN_PROCESS)
+    build(store)
+    index = SoundIndex.open(kept.store, store.path)
+    for one, num_windows in ((file, 2), (kept.library / "middle.wav", 3)):
+        stored = find_stored(index, recording_of(one))
+        assert stored is not None
+        assert len(stored.windows) == num_windows
+    assert find_stored(index, bytes(16)) is None
+
+
+def test_ledger_that_cannot_be_read_is_no_reason_not_to_answer(own: Kept) -> None:
+    (ledger,) = own.store.rglob("files.parquet")
+    file = own.library / "middle.wav"
+    before = soundalike.open(own.store, device="cpu").search(file)
+    ledger.write_bytes(ledger.read_bytes()[:-9])
+    assert stored_of(own.store, file) is None
+    after = soundalike.open(own.store, device="cpu").search(file)  # embedded
+    assert [hit.window_id for hit in after] == [hit.window_id for hit in before]
+
+
+def test_known_clip_with_another_checkpoint_is_refused(own: Kept, forgetful: Path) -> None:
     other = REPOSITORY / "checkpoints" / "demo.safetensors"
     for _ in range(2):  # the second time its weights are remembered
         with pytest.raises(IdentityError, match="another checkpoint"):
@@ -268,15 +385,59 @@ def test_index_with_nothing_new_refuses_other_settings(
         without_checkpoint(own).index(own.library, **settings)
 
 
-def test_index_with_nothing_new_refuses_another_checkpoint(own: Kept, tmp_path: Path) -> None:
+def test_index_with_nothing_new_refuses_another_checkpoint(own: Kept, forgetful: Path) -> None:
     other = REPOSITORY / "checkpoints" / "demo.safetensors"
     for _ in range(2):  # the second time its weights are remembered
         with pytest.raises(IdentityError, match="weights"):
             soundalike.open(own.store, checkpoint=other).index(own.library)
+    load_checkpoint(own.checkpoint)
     shutil.copyfile(other, own.checkpoint)  # the store's own, replaced
     load_checkpoint(own.checkpoint)
     with pytest.raises(IdentityError, match="weights"):
         soundalike.open(own.store).index(own.library)
+
+
+@pytest.mark.parametrize("wrong", ["0" * 64, "", "nonsense"])
+def test_wrong_memory_of_the_weights_neither_refuses_nor_accepts(
+    own: Kept, forgetful: Path, wrong: str
+) -> None:
+    other = REPOSITORY / "checkpoints" / "demo.safetensors"
+    for file in (own.checkpoint, other):
+        remember("weights", file_key(file), wrong)
+    assert soundalike.open(own.store).index(own.library).num_unchanged == 3
+    for file in (own.checkpoint, other):
+        remember("weights", file_key(file), wrong)
+    with pytest.raises(IdentityError, match="weights"):
+        soundalike.open(own.store, checkpoint=other).index(own.library)
+
+
+@pytest.mark.parametrize("device", ["gpu", "cuda:x", "cuda:007", ""])
+def test_device_that_could_be_none_is_refused_where_nothing_is_loaded(
+    run: Run, own: Kept, device: str
+) -> None:
+    words = ("index", own.library, "--store", own.store, "--device", device)
+    assert f"unknown device '{device}'" in run(*words, code=1).err
+    words = ("search", own.store, own.library / "low.wav", "--device", device)
+    assert f"unknown device '{device}'" in run(*words, code=1).err
+    with pytest.raises(QueryError, match="precision is 'auto' or 'fp32' or 'bf16', got 'fp16'"):
+        soundalike.open(own.store, precision="fp16")  # type: ignore[arg-type]
+
+
+def test_store_is_as_it_was_if_the_network_cannot_be_loaded(own: Kept, tmp_path: Path) -> None:
+    write_tone(tmp_path / "second library" / "a.wav", 2.0, 321)
+    before = {path: path.stat().st_mtime_ns for path in own.store.rglob("*.json")}
+    with pytest.raises(CheckpointError):
+        without_checkpoint(own).index(tmp_path / "second library")
+    assert {path: path.stat().st_mtime_ns for path in own.store.rglob("*.json")} == before
+
+
+def test_total_of_a_run_has_the_walk(own: Kept) -> None:
+    config = ExtractConfig(num_workers=0)
+    found = find_files(own.library, config)
+    assert 0 < found.seconds < 60
+    found.seconds = 1000.0
+    with survey(found, Store.open(own.store), config) as surveyed:
+        assert 1000 < surveyed.settle(config).seconds["total"] < 1060
 
 
 def test_index_with_something_new_loads_once_and_says_so(own: Kept) -> None:
@@ -358,8 +519,12 @@ def test_file_key_changes_with_the_file(tmp_path: Path) -> None:
     file.write_bytes(b"1")
     other.write_bytes(b"1")
     keys = {file_key(file), file_key(other)}
+    dates = file.stat().st_atime_ns, file.stat().st_mtime_ns
+    file.write_bytes(b"2")
+    os.utime(file, ns=dates)  # as unpacking an archive does
+    keys.add(file_key(file))
     file.write_bytes(b"22")
     keys.add(file_key(file))
     other.replace(file)
     keys.add(file_key(file))
-    assert len(keys) == 4
+    assert len(keys) == 5

@@ -16,8 +16,9 @@ import pytest
 import soundfile
 from audio_files import at_32_khz, error, noise, span, whole, write
 
-from indexer.audio import AudioStream, ffmpeg, open_audio
+from indexer.audio import ffmpeg
 from indexer.audio.decode import open_source
+from indexer.audio.stream import AudioStream, open_audio
 from indexer.errors import AudioError
 
 

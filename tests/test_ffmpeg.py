@@ -24,7 +24,8 @@ from audio_files import (
     write,
 )
 
-from indexer.audio import AUDIO_EXTENSIONS, read_span
+from indexer.audio.file import AUDIO_EXTENSIONS
+from indexer.audio.stream import read_span
 from indexer.windows import SAMPLE_RATE_HZ
 
 PCM = [

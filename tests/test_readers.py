@@ -23,7 +23,7 @@ from conftest import REPOSITORY
 from synthetic import write_tone
 
 from indexer.arrays import ID_DTYPE
-from indexer.audio import AudioStream
+from indexer.audio.stream import AudioStream
 from indexer.errors import SoundalikeError
 from indexer.library.walk import walk
 from indexer.reading import dataset

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from indexer.audio import open_audio, read_span
+from indexer.audio.stream import open_audio, read_span
 
 DATA = Path(__file__).parent.parent / "data"
 SAMPLES = sorted(path for path in (DATA / "samples").rglob("*") if path.is_file())

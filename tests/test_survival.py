@@ -34,8 +34,8 @@ from test_extract import (
     statuses,
 )
 
-from indexer.audio import AudioInfo
 from indexer.audio.file import recording_digest
+from indexer.audio.source import AudioInfo
 from indexer.embedding.cores import num_cores
 from indexer.errors import LibraryError
 from indexer.library.changes import Changes

@@ -271,7 +271,7 @@ def test_library_at_new_root_gets_an_id_that_stays(bare: Synthetic) -> None:
 
 def test_library_at_new_root_of_a_moved_library_keeps_its_id(bare: Synthetic) -> None:
     first = library_at(bare.store, Path("/music"))
-    assert library_at(bare.store, Path("/moved"), moved_from=first) == first
+    assert library_at(bare.store, Path("/moved"), library_id=first) == first
     assert bare.store.libraries()[first] == Path("/moved")
     assert library_at(bare.store, Path("/music")) != first
 

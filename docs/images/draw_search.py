@@ -16,7 +16,7 @@ import numpy as np
 import torch
 
 import soundalike
-from indexer.audio import open_audio
+from indexer.audio.stream import open_audio
 from indexer.model.checkpoint import load_checkpoint
 
 NUM_HITS = 5

@@ -1,4 +1,4 @@
-"""The file itself: a regular one, opened without waiting, and the digest of its bytes."""
+"""The file itself: which names are taken for audio, how it is opened, the digest of its bytes."""
 
 from __future__ import annotations
 
@@ -11,6 +11,20 @@ from pathlib import Path
 
 from indexer.errors import AudioError
 
+#: Suffixes of the files that are taken for audio, lower-case. `.ts` is missing on purpose: in most
+#: folders that is a program.
+AUDIO_EXTENSIONS = frozenset(
+    {
+        *(".3g2", ".3gp", ".aa3", ".aac", ".ac3", ".adts", ".aif", ".aifc", ".aiff", ".amr"),
+        *(".ape", ".asf", ".au", ".avi", ".awb", ".bwf", ".caf", ".dff", ".dsf", ".dts"),
+        *(".eac3", ".ec3", ".f4a", ".f4v", ".flac", ".flv", ".m2ts", ".m4a", ".m4b", ".m4r"),
+        *(".m4v", ".mka", ".mkv", ".mov", ".mp1", ".mp2", ".mp3", ".mp4", ".mpa", ".mpc"),
+        *(".mpeg", ".mpg", ".mpga", ".mts", ".mxf", ".nist", ".nut", ".oga", ".ogg", ".ogm"),
+        *(".ogv", ".ogx", ".oma", ".opus", ".qcp", ".ra", ".rf64", ".rm", ".shn", ".snd"),
+        *(".spx", ".sph", ".tak", ".tta", ".vob", ".voc", ".w64", ".wav", ".wave", ".weba"),
+        *(".webm", ".wma", ".wmv", ".wv"),
+    }
+)
 _KINDS = {stat.S_IFDIR: "folder", stat.S_IFIFO: "FIFO", stat.S_IFSOCK: "socket"}
 _HASH_BLOCK_BYTES = 1 << 20
 _NONBLOCK = getattr(os, "O_NONBLOCK", 0)  # Windows has none, and no FIFOs among its files

@@ -25,20 +25,6 @@ from indexer.audio.source import END, Channels, Source
 from indexer.errors import AudioError
 from indexer.windows import Samples
 
-#: Suffixes of the files that are taken for audio, lower-case. `.ts` is missing on purpose: in most
-#: folders that is a program.
-AUDIO_EXTENSIONS = frozenset(
-    {
-        *(".3g2", ".3gp", ".aa3", ".aac", ".ac3", ".adts", ".aif", ".aifc", ".aiff", ".amr"),
-        *(".ape", ".asf", ".au", ".avi", ".awb", ".bwf", ".caf", ".dff", ".dsf", ".dts"),
-        *(".eac3", ".ec3", ".f4a", ".f4v", ".flac", ".flv", ".m2ts", ".m4a", ".m4b", ".m4r"),
-        *(".m4v", ".mka", ".mkv", ".mov", ".mp1", ".mp2", ".mp3", ".mp4", ".mpa", ".mpc"),
-        *(".mpeg", ".mpg", ".mpga", ".mts", ".mxf", ".nist", ".nut", ".oga", ".ogg", ".ogm"),
-        *(".ogv", ".ogx", ".oma", ".opus", ".qcp", ".ra", ".rf64", ".rm", ".shn", ".snd"),
-        *(".spx", ".sph", ".tak", ".tta", ".vob", ".voc", ".w64", ".wav", ".wave", ".weba"),
-        *(".webm", ".wma", ".wmv", ".wv"),
-    }
-)
 #: Longest recording that is decoded unless told otherwise: a recorder's file of one day.
 MAX_DURATION_S = 24 * 3600.0
 #: Channels cancel if their mean holds less than this part of the power that it would hold if they

@@ -1,11 +1,27 @@
-"""How the cores of this machine are shared between decoding and the network."""
+"""What a machine has to compute with: devices by their names, cores, and how they are shared."""
 
 from __future__ import annotations
 
 import os
+import re
+
+from indexer.errors import QueryError
 
 #: On a GPU: while one copies, another computes.
 _LANES_PER_GPU = 2
+
+
+_DEVICE = re.compile(r"auto|cpu|cuda(:(0|[1-9]\d?))?")
+
+
+def require_device_name(asked: str) -> None:
+    """Raise unless a name could be that of a device; whether it is there, PyTorch knows.
+
+    Raises:
+        QueryError: If it is none of "auto", "cpu", "cuda" and "cuda:N".
+    """
+    if not _DEVICE.fullmatch(asked):
+        raise QueryError(f"unknown device {asked!r}; use auto, cpu, cuda or cuda:N")
 
 
 def num_cores() -> int:

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from indexer.audio.deferred import DeferredResampler, SourceWindows
+from indexer.embedding.cores import require_device_name
 from indexer.embedding.identity import identify
 from indexer.embedding.stopwatch import Stopwatch
 from indexer.errors import SoundalikeError
@@ -239,14 +240,10 @@ def _join(pieces: Sequence[Timed]) -> Timed:
 
 
 def _device(asked: str) -> torch.device:
+    require_device_name(asked)
     if asked == "auto":
         asked = "cuda" if torch.cuda.is_available() else "cpu"
-    try:
-        device = torch.device(asked)
-    except RuntimeError as error:
-        raise SoundalikeError(f"unknown device {asked!r}; use auto, cpu, cuda or cuda:N") from error
-    if device.type not in {"cpu", "cuda"}:
-        raise SoundalikeError(f"unknown device {asked!r}; use auto, cpu, cuda or cuda:N")
+    device = torch.device(asked)
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
         raise SoundalikeError(
             f"no device {asked!r}: PyTorch sees {torch.cuda.device_count()} GPUs; "

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import torch
 
-from indexer.audio import open_audio
+from indexer.audio.stream import open_audio
 from indexer.embedding.extractor import Extractor
 from indexer.errors import AudioError, QueryError
 from indexer.tags import DEFAULT_THRESHOLD, HeardTag, pick_heard

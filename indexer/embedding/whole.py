@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 
 from indexer.arrays import Float32
-from indexer.audio import open_audio
+from indexer.audio.stream import open_audio
 from indexer.embedding.extractor import Extractor
 from indexer.embedding.tagging import TaggedWindow, listen_to
 from indexer.errors import AudioError, QueryError, SoundalikeError

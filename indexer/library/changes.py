@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -14,7 +15,6 @@ from indexer.errors import LibraryError
 from indexer.library.files import FileList, FoundFile
 from indexer.library.walk import Walk
 from indexer.paths import bytes_from_text, path_id
-from indexer.store.creation import library_at
 from indexer.store.ledger import Ledger
 from indexer.store.reader import Store
 from indexer.store.schema import STATUSES, LedgerRow
@@ -44,13 +44,13 @@ class Changes:
         """Decide what has to be read.
 
         Args:
-            store: Whose ledger it is; a new library's root is remembered there.
+            store: Whose ledger it is; nothing is written to it.
             ledger: The last word on every path.
             found: What is in the library now.
             retry_failed: Read files again that failed before and have not changed.
         """
         self._store, self._ledger, self._found = store, ledger, found
-        self.library_id = library_at(store, found.root, _moved_library(store, ledger, found))
+        self.library_id = _library_id(store, ledger, found)
         self._path_ids = _path_ids(self.library_id, found.files)
         size, mtime_ns = found.files.sizes, found.files.mtimes_ns
         embedded, failed = ledger.find_settled(self._path_ids, size, mtime_ns)
@@ -220,6 +220,12 @@ def _departure(row: LedgerRow, new_path: str | None) -> LedgerRow:
     if new_path is None:
         return replace(row, status="gone", stage=None, reason=None)
     return replace(row, status="moved", stage=None, reason=f"now at {new_path}")
+
+
+def _library_id(store: Store, ledger: Ledger, found: Walk) -> str:
+    """Return the library at a root, be it known, moved there, or new."""
+    known = {root: library_id for library_id, root in store.libraries().items()}
+    return known.get(found.root) or _moved_library(store, ledger, found) or uuid.uuid4().hex
 
 
 def _moved_library(store: Store, ledger: Ledger, found: Walk) -> str | None:

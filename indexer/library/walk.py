@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from pathlib import Path
 
-from indexer.audio import AUDIO_EXTENSIONS
+from indexer.audio.file import AUDIO_EXTENSIONS
 from indexer.errors import LibraryError
 from indexer.library.files import FileList, FoundFile
 from indexer.paths import Span, text_from_bytes
@@ -37,6 +37,7 @@ class Walk:
         num_skipped: Files without an audio extension.
         num_excluded: Files that `include` or `exclude` left out.
         is_complete: Whether the whole library was walked, so that an absent file is a deleted one.
+        seconds: How long that took, if anybody measured it.
     """
 
     root: Path
@@ -45,6 +46,7 @@ class Walk:
     num_skipped: int = 0
     num_excluded: int = 0
     is_complete: bool = True
+    seconds: float = 0.0
     _place: tuple[int, int] | None = field(init=False)
 
     def __post_init__(self) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import difflib
 import os
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +21,7 @@ from indexer.progress import Listen, ignore
 
 #: Environment variable that names another folder for downloaded checkpoints.
 FOLDER_VARIABLE = "SOUNDALIKE_CHECKPOINTS"
+_DIGEST = re.compile("[0-9a-f]{64}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,9 +182,10 @@ def recall_weights(name_or_path: str) -> str | None:
     """
     known = KNOWN_CHECKPOINTS.get(name_or_path)
     try:
-        return recall("weights", file_key(known.path if known else Path(name_or_path)))
+        digest = recall("weights", file_key(known.path if known else Path(name_or_path)))
     except (OSError, ValueError):  # it is not there, or is no path: loading it says so
         return None
+    return digest if digest and _DIGEST.fullmatch(digest) else None
 
 
 def _names(wrong: str) -> str:

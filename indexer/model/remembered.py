@@ -1,6 +1,7 @@
 """What was found out once and holds until something changes, kept in the user's cache folder.
 
-Nothing depends on it but time: what is not there, or cannot be kept, is found out again.
+Nothing depends on it but time: what is not there, or cannot be kept, is found out again. The folder
+may be removed at any time. Each version of the program has memories of its own.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ import contextlib
 import hashlib
 import os
 import tempfile
+from importlib.metadata import version
 from pathlib import Path
 
 import platformdirs
@@ -57,7 +59,8 @@ def file_key(path: Path) -> str:
     """Return what tells a file from any other, and from what it was before it was written to."""
     status = path.stat()
     where = path.resolve()
-    return f"{where} {status.st_dev} {status.st_ino} {status.st_size} {status.st_mtime_ns}"
+    changed = f"{status.st_size} {status.st_mtime_ns} {status.st_ctime_ns}"
+    return f"{where} {status.st_dev} {status.st_ino} {changed}"
 
 
 def _file(kind: str, key: str) -> Path:
@@ -69,9 +72,9 @@ def _file(kind: str, key: str) -> Path:
     folder = platformdirs.user_cache_path("soundalike")
     if not folder.is_absolute():
         raise FileNotFoundError(f"no home folder, but {folder}")
-    name = hashlib.blake2b(key.encode("utf-8", "surrogateescape"), digest_size=16).hexdigest()
+    name = hashlib.blake2b(_one_line(key).encode("utf-8"), digest_size=16).hexdigest()
     return folder / f"{kind}-{name}.txt"
 
 
 def _one_line(key: str) -> str:
-    return repr(key)
+    return f"soundalike {version('soundalike')}: {key!r}"

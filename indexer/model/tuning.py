@@ -7,6 +7,7 @@ together from float32. oneDNN's packed layers win on AVX-512, plain ones on AVX2
 from __future__ import annotations
 
 import functools
+import os
 import platform
 import time
 from collections.abc import Callable, Sequence
@@ -24,6 +25,10 @@ _CHANNELS, _ROWS = 384, 441
 _TURNS = 5
 #: What takes so many times as long as the best is not measured again.
 _HOPELESS = 5.0
+
+
+#: By these a user chooses the instructions that PyTorch and oneDNN compute with.
+_CHOOSING = ("ATEN_CPU_CAPABILITY", "ONEDNN_MAX_CPU_ISA", "DNNL_MAX_CPU_ISA")
 
 
 class Arithmetic(NamedTuple):
@@ -74,8 +79,8 @@ def _this_machine() -> str:
     lines = cpuinfo.read_text().split("\n\n")[0].splitlines() if cpuinfo.exists() else []
     telling = ("model name", "flags", "CPU implementer", "CPU part", "Features")
     processor = [line for line in lines if line.startswith(telling)] or [platform.processor()]
-    versions = [f"{name} {version(name)}" for name in ("soundalike", "torch")]
-    return "; ".join([platform.machine(), *processor, *versions])
+    chosen = [f"{name}={os.environ.get(name)}" for name in _CHOOSING]
+    return "; ".join([platform.machine(), *processor, *chosen, f"torch {version('torch')}"])
 
 
 def measure(*dtypes: torch.dtype) -> Arithmetic:

@@ -19,9 +19,9 @@ import torch
 from torch.utils.data import IterableDataset, get_worker_info
 
 from indexer.arrays import Ids, Integers, contains
-from indexer.audio import AudioStream, open_audio
 from indexer.audio.deferred import cut_source, is_deferrable
 from indexer.audio.file import recording_digest
+from indexer.audio.stream import AudioStream, open_audio
 from indexer.errors import AudioError
 from indexer.library.files import FileList, FoundFile
 from indexer.paths import content_id

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from indexer.audio import AudioInfo
+from indexer.audio.source import AudioInfo
 
 #: Stage of a failure that nobody foresaw: a decoder that crashed, hung, or raised what it should
 #: not.

@@ -11,6 +11,7 @@ from pathlib import Path
 from types import UnionType
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
+from indexer.embedding.cores import require_device_name
 from indexer.errors import QueryError
 from indexer.paths import as_path, as_texts
 
@@ -52,10 +53,11 @@ class Settings:
         },
     )
     device: str = "auto"
-    precision: str = "auto"
+    precision: Literal["auto", "fp32", "bf16"] = "auto"
 
     def __post_init__(self) -> None:
         check_fields(self)
+        require_device_name(self.device)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

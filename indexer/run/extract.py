@@ -61,12 +61,12 @@ def extract(
         "Use the checkpoint and options of the store, or another store",
         about="store",
     )
-    with survey(library, store, config, listen) as found:
-        return embed_new(found, extractor, config, listen, read=read)
+    with survey(library, store, config, listen) as surveyed:
+        return embed_new(surveyed, extractor, config, listen, read=read)
 
 
 def embed_new(
-    found: Survey,
+    surveyed: Survey,
     extractor: Extractor,
     config: ExtractConfig,
     listen: Listen = ignore,
@@ -75,23 +75,30 @@ def embed_new(
 ) -> ExtractReport:
     """Embed what a survey found, while it lasts; see `extract`.
 
+    Args:
+        surveyed: What there is to do.
+        extractor: Of the store's identity.
+        config: How to go about it.
+        listen: Hears how far the run is.
+        read: Gives the windows of the files.
+
     Raises:
         LibraryError: If the library disappears, or lost more than half.
         StoreError: If the store cannot be written: a full disk, for one.
         SoundalikeError: With `strict`, at the first file that fails.
     """
-    report, store, known = found.report, found.store, found.ledger.known
+    report, store, known = surveyed.report, surveyed.store, surveyed.ledger.known
     report.device, report.precision = extractor.device_name, extractor.precision
     report.num_cores = num_cores()
-    with found.keep_books(config, extractor.device_name, extractor.precision) as clerk:
+    with surveyed.keep_books(config, extractor.device_name, extractor.precision) as clerk:
         Embedder(extractor, config, clerk, report, listen, read).embed(
             Work(
-                root=found.found.root,
-                items=found.changes.to_read,
+                root=surveyed.found.root,
+                items=surveyed.changes.to_read,
                 geometry=store.identity.geometry,
                 batch_size=config.batch_size or _default_batch_size(extractor),
                 known=known,
-                partial=store.partial_windows(found.parts, known),
+                partial=store.partial_windows(surveyed.parts, known),
                 max_duration_s=config.max_hours * 3600,
                 defers=extractor.resamples,
             )

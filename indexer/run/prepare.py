@@ -11,7 +11,7 @@ from indexer.errors import SoundalikeError
 from indexer.model.known import DEFAULT_CHECKPOINT, KNOWN_CHECKPOINTS, recall_weights
 from indexer.progress import LOADING, Listen, ignore
 from indexer.run.config import Settings
-from indexer.store.creation import create_store, open_matching
+from indexer.store.creation import create_store, open_matching, require_matching
 from indexer.store.reader import STORE_FILE, Store
 from indexer.store.schema import FramesMode
 from indexer.windows import SAMPLE_RATE_HZ, Geometry
@@ -71,15 +71,15 @@ def prepare(
 
 
 def reopen(path: Path, settings: Settings) -> Store | None:
-    """Open the store at a path, if what was asked for fits it by all that is known already.
+    """Open the store at a path, if what was asked for fits it, without loading the network.
 
     Args:
         path: Directory of the store.
         settings: What was asked for.
 
     Returns:
-        The store; None if there is none, or if only loading the checkpoint that was asked for can
-        tell whether it is the store's.
+        The store; None if there is none, or if only loading the checkpoint can tell whether it is
+        the store's. One that nobody asked for, and that was never loaded here, is taken to be.
 
     Raises:
         IdentityError: If the store was made with other settings; names them.
@@ -88,12 +88,12 @@ def reopen(path: Path, settings: Settings) -> Store | None:
     existing = _open_if_there(path)
     if existing is None:
         return None
-    wanted = _wanted(settings, existing)
-    weights = recall_weights(wanted.checkpoint)
-    if weights is None and settings.checkpoint is not None:
-        return None
-    weights = weights or existing.identity.weights  # nobody asked for others
-    return open_matching(path, identify(weights, wanted.frames, wanted.geometry))
+    wanted, weights = _wanted(settings, existing), existing.identity.weights
+    remembered = recall_weights(wanted.checkpoint)
+    if remembered != weights and not (remembered is None and settings.checkpoint is None):
+        return None  # what is remembered refuses nothing: the weights themselves do
+    require_matching(existing, identify(weights, wanted.frames, wanted.geometry))
+    return existing
 
 
 class _Wanted(NamedTuple):

@@ -19,6 +19,7 @@ from indexer.progress import Listen, ignore
 from indexer.run.clerk import Clerk
 from indexer.run.config import ExtractConfig
 from indexer.run.report import ExtractReport
+from indexer.store.creation import library_at
 from indexer.store.ledger import Ledger
 from indexer.store.lock import sole_writer
 from indexer.store.part import Part
@@ -26,7 +27,7 @@ from indexer.store.reader import Store
 from indexer.store.schema import Origin
 from indexer.store.writer import PartWriter, remove_leftovers
 
-#: Device and precision of a part without windows: nothing was computed.
+#: Device and precision where nothing was read: nothing was computed.
 _NOWHERE = ("none", "none")
 
 
@@ -41,7 +42,7 @@ class Survey:
         ledger: What became of every path so far.
         changes: The library held against the ledger.
         report: What is known of the run so far.
-        started_s: When it began, by `time.perf_counter()`.
+        seconds: How long it took to walk and to compare.
     """
 
     store: Store
@@ -50,7 +51,7 @@ class Survey:
     ledger: Ledger
     changes: Changes
     report: ExtractReport
-    started_s: float
+    seconds: float
 
     @property
     def has_files_to_read(self) -> bool:
@@ -61,7 +62,8 @@ class Survey:
     def keep_books(self, config: ExtractConfig, device: str, precision: str) -> Iterator[Clerk]:
         """Record what the library has lost, and whatever is embedded meanwhile.
 
-        An error, an interrupt or a strict stop keeps what was computed.
+        An error, an interrupt or a strict stop keeps what was computed. What was waited for between
+        the survey and this, the network, is not in the report's total.
 
         Args:
             config: How the run behaves.
@@ -72,6 +74,8 @@ class Survey:
             LibraryError: If the library disappears, or lost more than half.
             StoreError: If the store cannot be written: a full disk, for one.
         """
+        started_s = time.perf_counter()
+        library_at(self.store, self.found.root, self.changes.library_id)
         origin = Origin(device, precision, package_versions(), _now())
         with PartWriter(self.store, origin) as writer:
             clerk = Clerk(config, self.changes, writer, self.report)
@@ -81,7 +85,7 @@ class Survey:
                 clerk.record_missing()
             finally:
                 clerk.commit()
-        self.report.seconds["total"] = time.perf_counter() - self.started_s
+        self.report.seconds["total"] = self.seconds + time.perf_counter() - started_s
 
     def settle(self, config: ExtractConfig) -> ExtractReport:
         """Do the same where there is nothing to read."""
@@ -101,9 +105,13 @@ def find_files(library: Path, config: ExtractConfig, listen: Listen = ignore) ->
     Raises:
         LibraryError: If the library is missing or empty, or a list of files cannot be followed.
     """
+    started_s = time.perf_counter()
     if config.files_from:
-        return read_list(library, config.files_from)
-    return walk(library, config.include, config.exclude, listen)
+        found = read_list(library, config.files_from)
+    else:
+        found = walk(library, config.include, config.exclude, listen)
+    found.seconds = time.perf_counter() - started_s
+    return found
 
 
 @contextmanager
@@ -122,11 +130,11 @@ def survey(
         LibraryError: If the library is missing or empty.
         StoreError: If the store cannot be read or written.
     """
-    started_s = time.perf_counter()
     found = library if isinstance(library, Walk) else find_files(library, config, listen)
     with sole_writer(store.path, listen) as has_waited:
         if has_waited:
             found = look_again(found, config.include, config.exclude)
+        started_s = time.perf_counter()
         remove_leftovers(store)
         parts = store.parts()
         ledger = store.ledger(parts)
@@ -140,12 +148,13 @@ def survey(
             num_skipped=found.num_skipped,
             num_excluded=found.num_excluded,
         )
-        yield Survey(store, found, parts, ledger, changes, report, started_s)
+        seconds = found.seconds + time.perf_counter() - started_s
+        yield Survey(store, found, parts, ledger, changes, report, seconds)
 
 
 def package_versions() -> dict[str, str]:
     """Return the versions of the packages that shape the numbers."""
-    names = ("soundalike", "torch", "torchaudio", "torchlibrosa", "av", "soundfile", "pyarrow")
+    names = ("soundalike", "torch", "torchaudio", "numpy", "av", "soundfile", "pyarrow")
     return {name: version(name) for name in names}
 
 

@@ -76,13 +76,22 @@ def open_matching(path: Path, identity: Identity) -> Store:
         IdentityError: Naming every field that differs.
     """
     store = Store.open(path)
+    require_matching(store, identity)
+    return store
+
+
+def require_matching(store: Store, identity: Identity) -> None:
+    """Raise unless a store was made the way `identity` says.
+
+    Raises:
+        IdentityError: Naming every field that differs.
+    """
     store.identity.require(
         identity,
-        f"the store {path} was made in another way",
+        f"the store {store.path} was made in another way",
         "Use the options of the store, or another store",
         about="store",
     )
-    return store
 
 
 def _refuse_strangers(path: Path) -> None:
@@ -102,21 +111,21 @@ def _refuse_strangers(path: Path) -> None:
         )
 
 
-def library_at(store: Store, root: Path, moved_from: str | None = None) -> str:
+def library_at(store: Store, root: Path, library_id: str | None = None) -> str:
     """Return the id of the library at a root, remembering the root if it is new.
 
     Args:
         store: Where the library is remembered.
         root: Absolute path of the library's folder.
-        moved_from: Id of the library that has moved to `root`, if it is not a new one.
+        library_id: Of the library that has moved to `root`, or that a new one will have.
     """
     lock = store.path / f".{LIBRARIES_FILE}{LOCK_SUFFIX}"
     with writing(store.path), locked(lock):
         roots = {key: str(known) for key, known in store.libraries().items()}
-        for library_id, known in roots.items():
+        for known_id, known in roots.items():
             if known == str(root):
-                return library_id
-        library_id = moved_from or uuid.uuid4().hex
+                return known_id
+        library_id = library_id or uuid.uuid4().hex
         roots[library_id] = str(root)
         write_whole(store.path / LIBRARIES_FILE, seal({"roots": roots}))
         return library_id

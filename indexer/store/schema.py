@@ -174,7 +174,7 @@ class Origin:
     """How a part was computed: recorded, never a reason to refuse.
 
     Attributes:
-        device: Such as "cpu" or "NVIDIA H100"; "none" in a part without windows.
+        device: Such as "cpu" or "NVIDIA H100"; "none" where nothing was read.
         precision: "fp32", "bf16" or "none".
         versions: Package name → version, for what shapes the numbers.
         created: UTC, ISO 8601.

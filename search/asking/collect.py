@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import soundfile
 
-from indexer.audio import read_span
+from indexer.audio.stream import read_span
 from indexer.errors import AudioError, QueryError
 from indexer.paths import printable
 from search.asking.answers import Hit

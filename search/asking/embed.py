@@ -9,8 +9,7 @@ import numpy as np
 import torch
 
 from indexer.arrays import Float16, Float32
-from indexer.audio import open_audio
-from indexer.audio.file import recording_digest
+from indexer.audio.stream import open_audio
 from indexer.embedding.extractor import Extractor
 from indexer.errors import AudioError, QueryError
 from indexer.model.checkpoint import load_checkpoint
@@ -18,7 +17,7 @@ from indexer.progress import Listen, ignore
 from indexer.store.reader import Store
 from indexer.store.schema import Identity
 from indexer.windows import Window, samples_of
-from search.asking.example import Example
+from search.asking.example import Example, recording_of
 from search.generation.writing import normalise
 
 
@@ -91,6 +90,7 @@ def embed_clip(
     identity: Identity,
     start_s: float = 0.0,
     duration_s: float | None = None,
+    recording_id: bytes | None = None,
 ) -> Clip:
     """Embed a clip with a store's own geometry.
 
@@ -100,14 +100,15 @@ def embed_clip(
         identity: Of the store.
         start_s: Where the clip begins in the file, in seconds.
         duration_s: Its length, in seconds; None for the rest of the file.
+        recording_id: `recording_of` the file, if it is known.
 
     Raises:
         QueryError: If the file is not there, cannot be read, or has no audio at `start_s`.
     """
     start_sample, num_samples = samples_of(start_s, duration_s)
+    recording_id = recording_id or recording_of(path)
     embedded, windows = [], []
     try:
-        recording_id = recording_digest(path)
         with open_audio(path, start_sample=start_sample, num_samples=num_samples) as audio:
             for cut in identity.geometry.cut(audio.blocks()):
                 embedded.append(extractor(torch.from_numpy(cut.waveform)[None]))

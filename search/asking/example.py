@@ -12,6 +12,18 @@ from indexer.windows import Window
 from search.asking.sound_index import SoundIndex
 
 
+def recording_of(file: Path) -> bytes:
+    """Return the digest of a file's bytes, which is the id of its recording.
+
+    Raises:
+        QueryError: If the file is not there or cannot be read.
+    """
+    try:
+        return recording_digest(file)
+    except AudioError as error:
+        raise QueryError(f"cannot listen to {file}: {error.reason}") from error
+
+
 class Example(NamedTuple):
     """What an audio file asks with.
 
@@ -26,19 +38,12 @@ class Example(NamedTuple):
     windows: list[Window]
 
 
-def find_stored(index: SoundIndex, file: Path) -> Example | None:
-    """Return a file as an example, if a store holds the whole of it: nothing is embedded then.
+def find_stored(index: SoundIndex, recording_id: bytes) -> Example | None:
+    """Return a recording as an example, if a store holds the whole of it: nothing is embedded then.
 
     Args:
         index: The stores.
-        file: Audio.
-
-    Raises:
-        QueryError: If the file is not there or cannot be read.
+        recording_id: Of the recording.
     """
-    try:
-        recording_id = recording_digest(file)
-    except AudioError as error:
-        raise QueryError(f"cannot listen to {file}: {error.reason}") from error
     stored = index.whole_recording(recording_id)
     return None if stored is None else Example(stored[0], recording_id, stored[1])

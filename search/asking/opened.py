@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Self
 
 import numpy as np
 
-from indexer.arrays import ID_DTYPE, Ids, Mask
+from indexer.arrays import ID_DTYPE, Ids, Integers, Mask, id_bytes
 from indexer.errors import StoreError
 from indexer.store.part import Part
 from indexer.store.reader import PARTS_FOLDER, Store
@@ -22,7 +23,7 @@ from search.nearest.index import VectorIndex
 from search.nearest.structure import open_index
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class OpenedStore:
     """One store, at one generation.
 
@@ -79,6 +80,23 @@ class OpenedStore:
             with suppress(StoreError):  # damage there is no reason not to answer
                 replaced.update(Part.from_manifest(self.store.path / PARTS_FOLDER / name).replaces)
         return len(new - replaced)
+
+    def length_of(self, recording_id: bytes) -> int:
+        """Return the length of a recording that was embedded whole, in samples at 32 kHz.
+
+        0 if only spans of it were, or the ledger cannot be read: no reason not to answer.
+        """
+        with suppress(StoreError):
+            ids, lengths = self._lengths
+            place = int(np.searchsorted(ids, np.array(recording_id, ID_DTYPE)))
+            if place < len(ids) and id_bytes(ids[place]) == recording_id:
+                return int(lengths[place])
+        return 0
+
+    @cached_property
+    def _lengths(self) -> tuple[Ids, Integers]:
+        """What `Store.lengths` says, read when it is first asked for."""
+        return self.store.lengths()
 
     def condition(self, resolved: ResolvedFilter | None, where: Where | None) -> Condition | None:
         """Return what a filter and an expression ask of this store; None if there is neither."""

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from functools import cached_property
 from pathlib import Path
 from typing import Self
 
 import numpy as np
 import pyarrow as pa
 
-from indexer.arrays import ID_DTYPE, Float32, Ids, Integers, id_bytes
+from indexer.arrays import Float32, Integers
 from indexer.errors import QueryError
 from indexer.store.reader import Store
 from indexer.store.schema import Identity
@@ -118,25 +117,23 @@ class SoundIndex(Rows):
 
         Returns:
             (n, 768) float32 vectors of length 1, and the windows, in order of time; None if no
-            store knows it, or only spans of it.
+            store knows it, or only spans of it, or cannot say how long it is.
         """
-        for one, (ids, lengths) in zip(self.opened, self._lengths, strict=True):
-            place = int(np.searchsorted(ids, np.array(recording_id, ID_DTYPE)))
-            if place == len(ids) or id_bytes(ids[place]) != recording_id:
-                continue
+        for one in self.opened:
             rows = one.generation.rows_of_recording(recording_id)
+            if not len(rows):
+                continue
             table = one.generation.windows(rows)
-            windows = [table.window(at) for at in range(len(rows))]
-            planned = self.identity.geometry.plan(int(lengths[place]))
-            # The ledger may know more than the generation, which was built before.
-            if [(window.start_sample, window.num_samples) for window in windows] == planned:
-                return one.generation.vectors(rows), windows
+            places = zip(table.start_sample.tolist(), table.num_samples.tolist(), strict=True)
+            at = {place: row for row, place in enumerate(places)}
+            planned = self.identity.geometry.plan(one.length_of(recording_id))
+            # There may be windows of spans beside those of the whole; and the ledger may know more
+            # than the generation, which was built before.
+            if planned and all(place in at for place in planned):
+                chosen = [at[place] for place in planned]
+                windows = [table.window(row) for row in chosen]
+                return one.generation.vectors(rows[chosen]), windows
         return None
-
-    @cached_property
-    def _lengths(self) -> list[tuple[Ids, Integers]]:
-        """Of each store, the recordings that it holds whole: see `Store.lengths`."""
-        return [store.lengths() for store in self.stores]
 
     def paths(self, recording_id: bytes) -> tuple[Path, ...]:
         """Return all places of a recording in any of the stores, in order."""

@@ -228,7 +228,7 @@ class Generation(Rows):
         return f"Generation({self.path.name!r}, {self.num_windows:,} windows)"
 
     def rows_of_recording(self, recording_id: bytes) -> Integers:
-        """Return (n,) the live rows of a recording, in order of time; none if it is unknown."""
+        """Return (n,) the live rows of a recording, in any order; none if it is unknown."""
         place = int(self.recordings.first_rows(np.array([recording_id], ID_DTYPE))[0])
         if place < 0:
             return np.empty(0, np.int64)
@@ -236,8 +236,7 @@ class Generation(Rows):
             start + np.flatnonzero((segment.recordings == place) & segment.alive)
             for start, segment in zip(self.starts.tolist(), self.segments, strict=False)
         ]
-        rows = np.concatenate(each)
-        return rows[np.argsort(self.column("start_sample", rows), kind="stable")]
+        return np.concatenate(each)
 
     @classmethod
     def current(cls, store: Store) -> Self:

@@ -44,7 +44,7 @@ class Overview:
         failures: (stage, reason) → number of paths, the most frequent first.
         warnings: Warning → number of paths, the most frequent first.
         libraries: library_id → last known root.
-        origins: Distinct (device, precision) of the parts, and how many there are of each.
+        origins: Distinct (device, precision) of the parts with windows, and how many of each.
     """
 
     path: Path

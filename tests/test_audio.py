@@ -155,6 +155,7 @@ LONG: dict[str, Make] = {
 }
 
 
+@pytest.mark.whole
 @pytest.mark.parametrize("name", LONG)
 def test_span_equals_slice_of_the_whole(tmp_path: Path, name: str) -> None:
     path = LONG[name](tmp_path / name)

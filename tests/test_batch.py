@@ -158,6 +158,7 @@ def choose_by_hand(
     return [best[at] for at in chosen_by_hand(vectors, scores, k, 1 - diversity)]
 
 
+@pytest.mark.whole
 @settings(max_examples=40, deadline=None)
 @given(
     asked=st.sampled_from([(0,), (1,), (0, 1)]),

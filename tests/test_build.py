@@ -212,6 +212,7 @@ def test_build_segment_all_dead_is_dropped(store: Synthetic) -> None:
     assert second.num_windows == 0
 
 
+@pytest.mark.whole
 def test_build_thirty_single_windows_keep_few_segments(store: Synthetic) -> None:
     for number in range(30):
         store.add({f"r{number}": 1}, seed=number)

@@ -368,6 +368,7 @@ def test_load_checkpoint_truncated_raises(
     refusal_of(path)
 
 
+@pytest.mark.whole
 @pytest.mark.parametrize("form", ["under model", "old format", "safetensors"])
 def test_load_checkpoint_flipped_bytes_load_or_raise(tmp_path: Path, form: str) -> None:
     suffix, save = FORMS[form]

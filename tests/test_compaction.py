@@ -510,6 +510,7 @@ def assert_goes_on_after_a_kill(library: Library, at: Path) -> None:
     assert verify(at) == []
 
 
+@pytest.mark.whole
 @pytest.mark.parametrize("part_windows", [1, pytest.param(3, marks=pytest.mark.slow)])
 def test_compact_killed_at_any_step_loses_nothing(tmp_path: Path, part_windows: int) -> None:
     library = lived_in(Library(make_store(tmp_path / "store", frames="none"), {}))
@@ -521,6 +522,7 @@ def test_compact_killed_at_any_step_loses_nothing(tmp_path: Path, part_windows: 
     assert leftovers(library.store.path) == []
 
 
+@pytest.mark.whole
 def test_compact_killed_at_any_step_is_finished_by_the_next_build(tmp_path: Path) -> None:
     library = lived_in(Library(make_store(tmp_path / "store", frames="none"), {}))
     build(library.store)

@@ -379,6 +379,7 @@ def spelt(word: str, rng: random.Random) -> str:
     return rng.choice([word, word.upper(), word.title()])
 
 
+@pytest.mark.whole
 @settings(max_examples=300, deadline=None)
 @given(tree=trees, seed=st.integers(0, 2**32), k=st.integers(1, 25), with_clip=st.booleans())
 def test_query_any_expression_equals_one_window_at_a_time(

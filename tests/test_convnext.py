@@ -122,7 +122,7 @@ def _no_gradients() -> Iterator[None]:
 
 
 @pytest.fixture(scope="module")
-def golden_model() -> ConvNeXt:
+def golden_model(whole: None) -> ConvNeXt:
     return fill(ConvNeXt(), SEED)
 
 

@@ -39,7 +39,7 @@ MLPS = [
 
 
 @pytest.fixture(scope="module")
-def model() -> ConvNeXt:
+def model(whole: None) -> ConvNeXt:
     """The published design at its full size, with weights that let every path matter."""
     return fill(ConvNeXt(), SEED).eval()
 

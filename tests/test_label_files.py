@@ -180,7 +180,7 @@ def test_export_labels_without_frames_says_what_to_do(
 
 
 @pytest.fixture
-def without_frames(tmp_path: Path, tiny_checkpoint: Checkpoint) -> Store:
+def without_frames(whole: None, tmp_path: Path, tiny_checkpoint: Checkpoint) -> Store:
     write_tone(tmp_path / "library" / "one.wav", 12.0, 440)
     write_tone(tmp_path / "library" / "two.flac", 3.0, 880, rate=44_100)
     extractor = Extractor(tiny_checkpoint, device="cpu", frames="none")

@@ -106,6 +106,7 @@ def test_scores_of_codes_are_close_to_the_products(
     assert np.abs(scores - exact).max() < {"sq8": 0.02, "pq": 0.6}[trained.kind]
 
 
+@pytest.mark.whole
 @settings(max_examples=60, deadline=None)
 @given(
     seed=st.integers(0, 2**32 - 1),

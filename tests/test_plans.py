@@ -58,7 +58,7 @@ def with_lists_preferred(index: SoundIndex, reach: float) -> SoundIndex:
 
 
 @pytest.fixture(scope="module")
-def sets(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[Opened]]:
+def sets(whole: None, tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[Opened]]:
     """For each kind: one store in segments with dead rows, and two that share recordings."""
     made: dict[str, list[Opened]] = {}
     for kind in KINDS:

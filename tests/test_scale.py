@@ -162,6 +162,7 @@ def multiply_parts(store: Store) -> None:
     (folder / GENERATION_FILE).write_bytes(seal(document))
 
 
+@pytest.mark.whole
 def test_query_of_ten_thousand_parts_costs_what_one_of_ten_does(tmp_path: Path) -> None:
     made = make_store(tmp_path / "store", frames="none")
     for number in range(9):

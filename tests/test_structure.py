@@ -39,7 +39,7 @@ def add(store: Synthetic, prefix: str, num_rows: int, seed: int, centre_seed: in
 
 
 @pytest.fixture
-def store(tmp_path: Path) -> Synthetic:
+def store(whole: None, tmp_path: Path) -> Synthetic:
     made = make_store(tmp_path / "store", frames="none")
     add(made, "a", 600, seed=1)
     return made
@@ -311,7 +311,7 @@ _SHARES = (1.0, 0.5, 0.2, 0.05)
 
 
 @pytest.fixture
-def always_lists(monkeypatch: pytest.MonkeyPatch) -> None:
+def always_lists(whole: None, monkeypatch: pytest.MonkeyPatch) -> None:
     """Exact answers are slow, so that all shares are measured, whatever the machine is doing."""
     search = VectorIndex.search
 

@@ -29,6 +29,7 @@ from soundalike.show.evaluations import audioset_lines
 TAGS = TagVocabulary.audioset().tags
 
 
+@pytest.mark.whole
 @settings(max_examples=25, deadline=None)
 @given(seed=st.integers(0, 10**6))
 def test_tagging_equals_scikit_learn(seed: int) -> None:

@@ -156,6 +156,7 @@ def test_verify_changed_byte_names_the_file(name: str, made: Synthetic) -> None:
             assert problem.reason
 
 
+@pytest.mark.whole
 @pytest.mark.parametrize("name", SMALL + BIG)
 def test_reading_with_a_changed_byte_raises_store_errors_only(name: str, made: Synthetic) -> None:
     path = file_of(made, name)

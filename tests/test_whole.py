@@ -28,7 +28,7 @@ Samples = npt.NDArray[np.float32]
 
 
 @pytest.fixture(scope="module")
-def golden_model() -> Model:
+def golden_model(whole: None) -> Model:
     with torch.no_grad():
         network = fill(ConvNeXt(), SEED)
     return Model(Checkpoint("golden", Path("golden"), "", network), device="cpu", precision="fp32")

@@ -2,6 +2,7 @@
 
 PYTHON ?= python3
 VENV := .venv
+LOWEST := .venv-lowest
 BIN := $(VENV)/bin
 SOUNDALIKE := $(BIN)/soundalike
 STORE := demo.soundalike
@@ -11,9 +12,12 @@ FUZZ_SECONDS ?= 300
 # A test file stays in one of two processes, so that what its tests share is made once; files go in
 # the order of their names, since the longest are not those with the most tests. What is compiled is
 # kept, whatever the shell says.
-PYTEST := PYTHONDONTWRITEBYTECODE= $(BIN)/pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
+PYTEST = PYTHONDONTWRITEBYTECODE= $(BIN)/pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
-.PHONY: demo check test lint types contracts fuzz clean
+# The tests that start no process and no run: 90 seconds on two cores.
+BRIEF := -m "not slow and not whole"
+
+.PHONY: demo check test lowest lint types contracts fuzz clean
 
 demo: $(VENV)/installed
 	$(SOUNDALIKE) index $(SAMPLES) --store $(STORE) --checkpoint demo
@@ -24,12 +28,16 @@ demo: $(VENV)/installed
 	@echo; echo "Where is a bird?"
 	$(SOUNDALIKE) search $(STORE) --tag Bird -k 5
 
-# The tests that start no process and no run: 90 seconds on two cores.
 check: lint types contracts
-	$(PYTEST) -m "not slow and not whole"
+	$(PYTEST) $(BRIEF)
 
 test: lint types contracts
 	$(PYTEST) -m "not slow"
+
+# The brief tests with the lowest versions that pyproject.toml allows; Python 3.11 has wheels of all.
+lowest: BIN := $(LOWEST)/bin
+lowest: $(LOWEST)/installed-dev
+	$(PYTEST) $(BRIEF)
 
 lint: $(VENV)/installed-dev
 	$(BIN)/ruff check .
@@ -46,8 +54,8 @@ fuzz: $(VENV)/installed-dev
 	$(BIN)/python tests/fuzz.py $(FUZZ_SECONDS)
 
 $(BIN)/python:
-	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 12))' || \
-		{ echo "soundalike needs Python 3.11 or 3.12; say which: make PYTHON=python3.12"; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 14))' || \
+		{ echo "soundalike needs Python 3.11 to 3.14; say which: make PYTHON=python3.12"; exit 1; }
 	$(PYTHON) -m venv $(VENV)
 
 # What has been installed is kept until pyproject.toml changes.
@@ -59,5 +67,12 @@ $(VENV)/installed-dev: pyproject.toml | $(BIN)/python
 	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[dev]'
 	@touch $(VENV)/installed $@
 
+# pip can only choose the highest versions; uv is a package like any other.
+$(LOWEST)/installed-dev: pyproject.toml
+	$(PYTHON) -m venv $(LOWEST)
+	$(LOWEST)/bin/pip install --quiet --disable-pip-version-check uv
+	$(LOWEST)/bin/uv pip install --quiet --python $(LOWEST)/bin/python --resolution lowest-direct --editable '.[dev]'
+	@touch $@
+
 clean:
-	rm -rf $(VENV) $(STORE)
+	rm -rf $(VENV) $(LOWEST) $(STORE)

@@ -14,6 +14,7 @@ import tempfile
 import traceback
 from ast import literal_eval
 from collections.abc import Callable, Iterator
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -54,7 +55,8 @@ def _guards() -> None:
     """Let processes and runs begin nowhere but in tests that are marked `whole`."""
     from indexer.run.embed import Embedder
 
-    for owner, name in ((subprocess.Popen, "__init__"), (os, "fork"), (Embedder, "embed")):
+    processes = ((subprocess.Popen, "__init__"), (BaseProcess, "start"), (os, "fork"))
+    for owner, name in (*processes, (Embedder, "embed")):
         setattr(owner, name, _guarded(getattr(owner, name)))
 
 

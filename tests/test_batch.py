@@ -202,6 +202,7 @@ def test_batch_of_a_store_equals_a_query_for_each_question(
     assert report.num_queries == len(asking(stores[who], per))
 
 
+@pytest.mark.whole
 @pytest.mark.parametrize("per", ["window", "clip"])
 def test_batch_with_all_terms_over_two_stores_equals_the_oracle(
     stores: list[Synthetic], tmp_path: Path, run: Run, per: Any

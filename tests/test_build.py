@@ -161,6 +161,7 @@ def test_build_segments_are_at_most_as_long_as_told(store: Synthetic, num_rows: 
     assert_holds(generation, store)
 
 
+@pytest.mark.whole
 def test_build_parts_larger_than_a_block_lose_nothing(store: Synthetic) -> None:
     store.add({"a": 3000, "b": 1500})
     assert_holds(build(store.store, max_segment_rows=2000), store)
@@ -350,6 +351,7 @@ def is_too_much(num_left: int, work: Callable[[], object]) -> bool:
     return False
 
 
+@pytest.mark.whole
 def test_build_that_fails_at_any_step_leaves_the_old_generation_and_is_made_up_for(
     store: Synthetic, tmp_path: Path
 ) -> None:

@@ -126,6 +126,7 @@ FORMS: Mapping[str, tuple[str, Save]] = {
 }
 
 
+@pytest.mark.whole
 @pytest.mark.parametrize("form", FORMS)
 def test_load_checkpoint_form_gives_same_digest_and_outputs(
     model: ConvNeXt, weights: Weights, tmp_path: Path, form: str
@@ -153,6 +154,7 @@ def test_load_checkpoint_model_is_ready_to_use(weights: Weights, tmp_path: Path)
     assert not any(p.requires_grad for p in model.parameters())
 
 
+@pytest.mark.whole
 def test_load_checkpoint_front_end_constants_are_checked_and_dropped(
     model: ConvNeXt, weights: Weights, front_end: Weights, tmp_path: Path
 ) -> None:

@@ -348,6 +348,7 @@ step = st.one_of(
 )
 
 
+@pytest.mark.whole
 @settings(max_examples=25, deadline=None)
 @given(steps=st.lists(step, min_size=2, max_size=8))
 def test_compact_anywhere_in_any_history_changes_nothing_that_is_live(
@@ -420,6 +421,7 @@ def test_compact_merges_only_what_was_computed_in_one_way(library: Library) -> N
     assert library.store.part_names() == names
 
 
+@pytest.mark.whole
 def test_compact_parts_with_one_sequence_number_become_one(tmp_path: Path) -> None:
     """Their random names order them: each written anew alone, the last could become the first."""
     library = Library(make_store(tmp_path / "store", frames="none"), {})
@@ -544,6 +546,7 @@ def found_by_search(path: Path) -> set[int]:
     return {hit.window_id for hit in ask(SoundIndex.open(path), query)}
 
 
+@pytest.mark.whole
 def test_compact_searches_go_on_and_miss_nothing(library: Library) -> None:
     lived_in(library)
     build(library.store)

@@ -207,6 +207,7 @@ def test_model_new_is_in_evaluation_mode(tiny_model: ConvNeXt) -> None:
     assert not any(module.training for module in tiny_model.modules())
 
 
+@pytest.mark.whole
 def test_log_mel_noise_agrees_with_torchlibrosa(tiny_model: ConvNeXt) -> None:
     waveforms = noise(2, 320_000)
     spectrogram, log_mel = torchlibrosa_front_end()
@@ -247,6 +248,7 @@ def test_log_mel_under_autocast_stays_float32(tiny_model: ConvNeXt) -> None:
         assert torch.equal(tiny_model.log_mel(waveforms), expected)
 
 
+@pytest.mark.whole
 def test_forward_under_autocast_is_float32_and_close(tiny_model: ConvNeXt) -> None:
     waveforms = noise(2, 160_000)
     expected = run(tiny_model, waveforms)

@@ -48,6 +48,7 @@ def as_windows(cuts: list[Cut], rate_hz: int, geometry: Geometry) -> SourceWindo
     )
 
 
+@pytest.mark.whole
 @settings(deadline=None)
 @given(
     rate_hz=st.sampled_from(RATES_HZ),

@@ -57,6 +57,7 @@ def test_sealed_carries_the_sha256_of_its_own_content(tmp_path: Path) -> None:
     assert digest == f' "digest": "{hashlib.sha256(rest.encode()).hexdigest()}",\n'
 
 
+@pytest.mark.whole
 def test_read_sealed_every_single_changed_byte_is_damage(tmp_path: Path) -> None:
     good = seal(DOCUMENT)
     assert read_sealed(written(tmp_path, good)) == DOCUMENT

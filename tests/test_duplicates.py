@@ -190,6 +190,7 @@ def stores(tmp_path_factory: pytest.TempPathFactory) -> list[Synthetic]:
     return [planted(folder / "one", "a", 1, silent=12), planted(folder / "two", "b", 2, silent=9)]
 
 
+@pytest.mark.whole
 @settings(max_examples=15, deadline=None)
 @given(
     which=st.sampled_from([(0,), (1,), (0, 1), (1, 0)]),

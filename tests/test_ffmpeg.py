@@ -102,6 +102,7 @@ ENCODED = [
 ]
 
 
+@pytest.mark.whole
 @pytest.mark.parametrize(("name", "rate", "codec", "container", "begin", "block", "least"), ENCODED)
 def test_open_audio_encoded_gives_the_original(
     tmp_path: Path,

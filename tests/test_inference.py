@@ -63,6 +63,7 @@ def test_network_computes_what_the_model_defines(
     torch.testing.assert_close(found.frames, expected.frames, atol=1e-4, rtol=1e-4)
 
 
+@pytest.mark.whole
 @pytest.mark.parametrize("mlp", MLPS)
 @pytest.mark.parametrize("num_samples", [1, 8_000, 12_345, 330_001])
 def test_network_of_any_length_computes_what_the_model_defines(

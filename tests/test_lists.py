@@ -50,6 +50,7 @@ def made(
     return trained, SegmentLists(trained, files, NUM_ROWS), vectors
 
 
+@pytest.mark.whole
 def test_trained_survives_its_file(
     made: tuple[Trained, SegmentLists, Array], tmp_path: Path
 ) -> None:

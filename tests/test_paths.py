@@ -64,6 +64,7 @@ def test_local_path_stored_text_opens_the_file(name: bytes, tmp_path: Path) -> N
     assert (tmp_path / local_path(text_from_bytes(found))).read_bytes() == name
 
 
+@pytest.mark.whole
 def test_printable_all_of_unicode_gives_no_character_that_acts() -> None:
     everything = "".join(map(chr, range(sys.maxunicode + 1)))
     categories = {unicodedata.category(char) for char in set(printable(everything))}

@@ -170,6 +170,7 @@ def test_resampler_long_stream_keeps_memory() -> None:
     assert peak - before < 3_000_000
 
 
+@pytest.mark.whole
 def test_filter_hostile_rate_keeps_memory_and_time() -> None:
     """Near the highest rate, sharing no factor with 32 kHz: torchaudio would want 205 GB."""
     tracemalloc.start()

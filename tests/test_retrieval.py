@@ -96,6 +96,7 @@ def test_retrieval_equals_brute_force_with_ties(seed: int) -> None:
     assert found == pytest.approx(by_brute_force(audio, text), abs=1e-12)
 
 
+@pytest.mark.whole
 def test_retrieval_of_thousands_equals_brute_force() -> None:
     """Small cases side by side: each has dimensions of its own, so that others score nothing."""
     num_cases, columns = 90, Columns()
@@ -140,6 +141,7 @@ def test_retrieval_where_all_are_equal_finds_nothing_at_the_top() -> None:
     assert found["audio to text", "Mei, DCASE", "mAP@10"] == 0
 
 
+@pytest.mark.whole
 def test_retrieval_intervals_hold_the_truth_as_often_as_they_say() -> None:
     """R@1 of queries that are right with a probability of 0.3, over and over again."""
     random = np.random.default_rng(0)

@@ -146,6 +146,7 @@ def test_any_changed_byte_of_a_small_file_is_damage_to_its_reader(
             READERS[name](made.store.path)
 
 
+@pytest.mark.whole
 @pytest.mark.parametrize("name", SMALL + BIG)
 def test_verify_changed_byte_names_the_file(name: str, made: Synthetic) -> None:
     path = file_of(made, name)

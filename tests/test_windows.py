@@ -168,6 +168,7 @@ def test_cut_arrays_are_the_receivers_to_keep() -> None:
     np.testing.assert_array_equal(second.waveform, np.arange(WINDOW, 2 * WINDOW))
 
 
+@pytest.mark.whole
 @pytest.mark.parametrize("native", [False, True])
 @pytest.mark.parametrize("hop_samples", [SECOND, WINDOW - 7, WINDOW, WINDOW + 7, 100 * WINDOW])
 @pytest.mark.parametrize("block_samples", [9_999, 1_000_000])

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from indexer.model.known import recall_weights
-from indexer.progress import LOADING, Listen
+from indexer.progress import LOADING, Listen, ignore
 from indexer.run.config import Settings
 from indexer.run.prepare import prepare, reopen
 from indexer.store.reader import Store
@@ -78,35 +78,39 @@ class Kept:
         self, store: Store, file: Path, start_s: float = 0.0, duration_s: float | None = None
     ) -> Clip:
         """Listen to a file, or a span of it, as the store's recordings were listened to."""
-        return self._listen_to(store, file, recording_of(file), start_s, duration_s)
+        return self._listen_to(store, file, recording_of(file), (start_s, duration_s), self.listen)
 
     def hear(
-        self, index: SoundIndex, file: Path, start_s: float = 0.0, duration_s: float | None = None
+        self,
+        index: SoundIndex,
+        file: Path,
+        start_s: float = 0.0,
+        duration_s: float | None = None,
+        listen: Listen = ignore,
     ) -> Example:
-        """Make an example of a file, or a span of it.
+        """Make an example of a file, or a span of it; a listener hears how far that is.
 
         Of a whole file that is stored, what is stored is taken, and the network is not loaded.
         """
-        recording_id = recording_of(file)
-        is_whole = start_s == 0 and duration_s is None
-        if is_whole and self._asks_with_own(index):
+        recording_id, span = recording_of(file), (start_s, duration_s)
+        if span == (0.0, None) and self._asks_with_own(index):
             stored = find_stored(index, recording_id)
             if stored is not None:
                 return stored
-        return self._listen_to(index.stores[0], file, recording_id, start_s, duration_s).example
+        return self._listen_to(index.stores[0], file, recording_id, span, listen).example
 
     def _listen_to(
         self,
         store: Store,
         file: Path,
         recording_id: bytes,
-        start_s: float,
-        duration_s: float | None,
+        span: tuple[float, float | None],
+        listen: Listen,
     ) -> Clip:
         extractor = self.load(store)
         from search.asking.embed import embed_clip  # noqa: PLC0415 - it imports PyTorch
 
-        return embed_clip(file, extractor, store.identity, start_s, duration_s, recording_id)
+        return embed_clip(file, extractor, store.identity, *span, recording_id, listen)
 
     def _asks_with_own(self, index: SoundIndex) -> bool:
         """Whether the checkpoint that was asked for is, by all that is known, the stores'."""

@@ -132,7 +132,8 @@ class Sounds:
             raise QueryError("a start, an end and a duration are those of a file, and none asks")
         index = self._kept.open_newest()
         scope = Scope.over(resolved, index.opened)
-        question = make_question(queries, index, lambda file: self._kept.hear(index, file, *span))
+        hear, listen = self._kept.hear, self._kept.listen
+        question = make_question(queries, index, lambda file: hear(index, file, *span, listen))
         found = find(index, [question], scope)
         hits = tuple(index.hits(found)[0])
         return Answer(hits, index.num_new_parts(), found.steps, scope.coverage)
@@ -251,7 +252,8 @@ class Sounds:
         extractor = self._kept.load(store)
         from indexer.embedding.tagging import listen_to  # noqa: PLC0415 - it imports PyTorch
 
-        return listen_to(path, extractor, threshold, top, store.identity.geometry)
+        geometry, listen = store.identity.geometry, self._kept.listen
+        return listen_to(path, extractor, threshold, top, geometry, listen)
 
     def tags(self, threshold: float = DEFAULT_THRESHOLD) -> list[TagCount]:
         """Count in how many windows each of the 527 tags is heard, the most frequent first.
@@ -351,12 +353,11 @@ class Sounds:
         problems = verify(self._require_one("what is checked is"), self._kept.listen)
         if not deep or problems:  # what is damaged is not parsed
             return Verified(problems, None)
-        from indexer.run.recompute import recompute  # noqa: PLC0415 - it imports torch
+        store, listen = self._kept.store(), self._kept.listen
+        extractor = self._kept.load(store)
+        from indexer.run.recompute import recompute  # noqa: PLC0415 - it imports PyTorch
 
-        store = self._kept.store()
-        report = recompute(
-            store, self._kept.load(store), num_windows=num_windows, listen=self._kept.listen
-        )
+        report = recompute(store, extractor, num_windows=num_windows, listen=listen)
         return Verified(report.problems, report)
 
     def compact(self) -> CompactReport:

@@ -21,7 +21,7 @@ from indexer.errors import CheckpointError, IdentityError, LibraryError, QueryEr
 from indexer.model.checkpoint import load_checkpoint
 from indexer.model.known import recall_weights
 from indexer.model.remembered import file_key, recall, remember
-from indexer.progress import LOADING, News
+from indexer.progress import LOADING, News, Step
 from indexer.run.config import ExtractConfig, Settings
 from indexer.run.extract import extract
 from indexer.run.prepare import reopen
@@ -347,6 +347,22 @@ def test_clip_that_cannot_be_read_is_told_before_anything_is_loaded(own: Kept) -
     with pytest.raises(QueryError, match="empty file"):
         sounds.search(empty)
     assert LOADING not in heard
+
+
+@pytest.mark.whole
+def test_long_clip_tells_how_far_it_is_heard(own: Kept, tmp_path: Path) -> None:
+    clip = write_tone(tmp_path / "long.wav", 25.0, 555)
+    heard: list[News] = []
+    sounds = soundalike.open(own.store, device="cpu", listen=heard.append)
+    listening = [Step("listening", number, None, "window") for number in range(4)]
+    sounds.search(clip)
+    assert heard == [LOADING, *listening]
+    heard.clear()
+    assert len(sounds.tag(clip)) == 3
+    assert heard == listening
+    heard.clear()
+    sounds.search(own.library / "middle.wav")  # which the store knows
+    assert heard == []
 
 
 # --- a run that finds nothing new ----------------------------------------------------------------

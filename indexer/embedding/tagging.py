@@ -11,6 +11,7 @@ import torch
 from indexer.audio.stream import open_audio
 from indexer.embedding.extractor import Extractor
 from indexer.errors import AudioError, QueryError
+from indexer.progress import Listen, Step, ignore
 from indexer.tags import DEFAULT_THRESHOLD, HeardTag, pick_heard
 from indexer.windows import SAMPLE_RATE_HZ, Geometry
 
@@ -41,6 +42,7 @@ def tag_file(
     threshold: float = DEFAULT_THRESHOLD,
     top: int | None = None,
     geometry: Geometry | None = None,
+    listen: Listen = ignore,
 ) -> list[TaggedWindow]:
     """Listen to a file, window by window.
 
@@ -50,11 +52,13 @@ def tag_file(
         threshold: Probability from which on a tag is heard.
         top: At most this many tags per window; None for all.
         geometry: How the file is cut; 10-s windows unless told otherwise.
+        listen: Hears how many windows are done.
 
     Raises:
         AudioError: If the file cannot be read.
     """
-    tagged = []
+    tagged: list[TaggedWindow] = []
+    listen(Step("listening", 0, None, "window"))
     with open_audio(path) as audio:
         for cut in (geometry or Geometry()).cut(audio.blocks()):
             scene, frames, tags = extractor(torch.from_numpy(cut.waveform)[None])
@@ -67,6 +71,7 @@ def tag_file(
                     frames_shape=() if frames is None else frames.shape[1:],
                 )
             )
+            listen(Step("listening", len(tagged), None, "window"))
     return tagged
 
 
@@ -76,6 +81,7 @@ def listen_to(
     threshold: float,
     top: int | None,
     geometry: Geometry | None = None,
+    listen: Listen = ignore,
 ) -> list[TaggedWindow]:
     """Do the same for a user: what cannot be done is an error that names the file or the number.
 
@@ -87,6 +93,8 @@ def listen_to(
     if top is not None and (not isinstance(top, Integral) or top < 1):
         raise QueryError(f"the most tags of a window are a whole number from 1 on, got {top!r}")
     try:
-        return tag_file(path, extractor, threshold=threshold, top=top, geometry=geometry)
+        return tag_file(
+            path, extractor, threshold=threshold, top=top, geometry=geometry, listen=listen
+        )
     except AudioError as error:
         raise QueryError(f"cannot listen to {path}: {error.reason}") from error

@@ -138,6 +138,7 @@ class Model:
         *,
         threshold: float = DEFAULT_THRESHOLD,
         top: int | None = None,
+        listen: Listen = ignore,
     ) -> list[TaggedWindow]:
         """Say what is heard in a file of any length, in windows of 10 s.
 
@@ -145,11 +146,13 @@ class Model:
             path: Audio.
             threshold: Probability from which on a tag is heard.
             top: At most this many tags for a window; None for all.
+            listen: Hears how many windows are done.
 
         Raises:
             QueryError: If the file cannot be read, or a number is none that can be.
         """
-        return listen_to(as_path("a file", path), self._extractor, threshold, top)
+        file = as_path("a file", path)
+        return listen_to(file, self._extractor, threshold, top, listen=listen)
 
     def _run(self, batch: Tensor) -> Iterator[Output]:
         """Run the network on as many sounds at once as one pass may hold."""

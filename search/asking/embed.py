@@ -13,7 +13,7 @@ from indexer.audio.stream import open_audio
 from indexer.embedding.extractor import Extractor
 from indexer.errors import AudioError, QueryError
 from indexer.model.checkpoint import load_checkpoint
-from indexer.progress import Listen, ignore
+from indexer.progress import Listen, Step, ignore
 from indexer.store.reader import Store
 from indexer.store.schema import Identity
 from indexer.windows import Window, samples_of
@@ -91,6 +91,7 @@ def embed_clip(
     start_s: float = 0.0,
     duration_s: float | None = None,
     recording_id: bytes | None = None,
+    listen: Listen = ignore,
 ) -> Clip:
     """Embed a clip with a store's own geometry.
 
@@ -101,6 +102,7 @@ def embed_clip(
         start_s: Where the clip begins in the file, in seconds.
         duration_s: Its length, in seconds; None for the rest of the file.
         recording_id: `recording_of` the file, if it is known.
+        listen: Hears how many windows are done.
 
     Raises:
         QueryError: If the file is not there, cannot be read, or has no audio at `start_s`.
@@ -108,12 +110,14 @@ def embed_clip(
     start_sample, num_samples = samples_of(start_s, duration_s)
     recording_id = recording_id or recording_of(path)
     embedded, windows = [], []
+    listen(Step("listening", 0, None, "window"))
     try:
         with open_audio(path, start_sample=start_sample, num_samples=num_samples) as audio:
             for cut in identity.geometry.cut(audio.blocks()):
                 embedded.append(extractor(torch.from_numpy(cut.waveform)[None]))
                 place = start_sample + cut.start_sample
                 windows.append(Window(recording_id, place, cut.num_samples))
+                listen(Step("listening", len(windows), None, "window"))
     except AudioError as error:
         raise QueryError(f"cannot listen to {path}: {error.reason}") from error
     if not embedded:

@@ -52,7 +52,8 @@ def tag(
     heard, failures = [], []
     for file in files:
         try:
-            windows = model.tag(file, threshold=threshold, top=top)
+            with Bars(quiet=quiet) as bars:
+                windows = model.tag(file, threshold=threshold, top=top, listen=bars)
         except QueryError as error:
             failures.append(str(error))
             continue

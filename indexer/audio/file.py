@@ -5,11 +5,12 @@ from __future__ import annotations
 import hashlib
 import os
 import stat
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from io import FileIO
 from pathlib import Path
 
-from indexer.errors import AudioError
+from indexer.errors import AudioError, QueryError
 
 #: Suffixes of the files that are taken for audio, lower-case. `.ts` is missing on purpose: in most
 #: folders that is a program.
@@ -63,6 +64,19 @@ def _reason(path: Path, error: OSError) -> str:
     if isinstance(error, FileNotFoundError):
         return "broken link" if path.is_symlink() else "no such file"
     return (error.strerror or str(error)).lower()
+
+
+@contextmanager
+def asked_with(path: Path) -> Iterator[None]:
+    """Name the file that a user asked with in whatever is wrong with it.
+
+    Raises:
+        QueryError: In place of an AudioError.
+    """
+    try:
+        yield
+    except AudioError as error:
+        raise QueryError(f"cannot listen to {path}: {error.reason}") from error
 
 
 def recording_digest(path: Path, beat: Callable[[], None] | None = None) -> bytes:

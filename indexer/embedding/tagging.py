@@ -8,9 +8,10 @@ from pathlib import Path
 
 import torch
 
+from indexer.audio.file import asked_with
 from indexer.audio.stream import open_audio
 from indexer.embedding.extractor import Extractor
-from indexer.errors import AudioError, QueryError
+from indexer.errors import QueryError
 from indexer.progress import Listen, Step, ignore
 from indexer.tags import DEFAULT_THRESHOLD, HeardTag, pick_heard
 from indexer.windows import SAMPLE_RATE_HZ, Geometry
@@ -92,9 +93,7 @@ def listen_to(
         raise QueryError(f"the threshold is a probability from 0 to 1, got {threshold!r}")
     if top is not None and (not isinstance(top, Integral) or top < 1):
         raise QueryError(f"the most tags of a window are a whole number from 1 on, got {top!r}")
-    try:
+    with asked_with(path):
         return tag_file(
             path, extractor, threshold=threshold, top=top, geometry=geometry, listen=listen
         )
-    except AudioError as error:
-        raise QueryError(f"cannot listen to {path}: {error.reason}") from error

@@ -21,10 +21,11 @@ import torch
 from torch import Tensor
 
 from indexer.arrays import Float32
+from indexer.audio.file import asked_with
 from indexer.audio.stream import open_audio
 from indexer.embedding.extractor import Extractor
 from indexer.embedding.tagging import TaggedWindow, listen_to
-from indexer.errors import AudioError, QueryError, SoundalikeError
+from indexer.errors import QueryError, SoundalikeError
 from indexer.model.checkpoint import Checkpoint, load_checkpoint
 from indexer.model.convnext import Output
 from indexer.model.known import DEFAULT_CHECKPOINT
@@ -249,11 +250,8 @@ def _decode(path: Path, start_s: float, duration_s: float | None) -> Float32:
     start, wanted = samples_of(start_s, duration_s)
     most = MAX_PASS_SAMPLES + 1  # no more is decoded than it takes to see that it is too long
     num_samples = most if wanted is None else min(wanted, most)
-    try:
-        with open_audio(path, start_sample=start, num_samples=num_samples) as audio:
-            blocks = list(audio.blocks())
-    except AudioError as error:
-        raise QueryError(f"cannot listen to {path}: {error.reason}") from error
+    with asked_with(path), open_audio(path, start_sample=start, num_samples=num_samples) as audio:
+        blocks = list(audio.blocks())
     if not blocks:
         raise QueryError(f"{path} has no audio at {start_s:g} s; it is shorter", about="start_s")
     samples = np.concatenate(blocks)

@@ -9,9 +9,10 @@ import numpy as np
 import torch
 
 from indexer.arrays import Float16, Float32
+from indexer.audio.file import asked_with
 from indexer.audio.stream import open_audio
 from indexer.embedding.extractor import Extractor
-from indexer.errors import AudioError, QueryError
+from indexer.errors import QueryError
 from indexer.model.checkpoint import load_checkpoint
 from indexer.progress import Listen, Step, ignore
 from indexer.store.reader import Store
@@ -111,15 +112,15 @@ def embed_clip(
     recording_id = recording_id or recording_of(path)
     embedded, windows = [], []
     listen(Step("listening", 0, None, "window"))
-    try:
-        with open_audio(path, start_sample=start_sample, num_samples=num_samples) as audio:
-            for cut in identity.geometry.cut(audio.blocks()):
-                embedded.append(extractor(torch.from_numpy(cut.waveform)[None]))
-                place = start_sample + cut.start_sample
-                windows.append(Window(recording_id, place, cut.num_samples))
-                listen(Step("listening", len(windows), None, "window"))
-    except AudioError as error:
-        raise QueryError(f"cannot listen to {path}: {error.reason}") from error
+    with (
+        asked_with(path),
+        open_audio(path, start_sample=start_sample, num_samples=num_samples) as audio,
+    ):
+        for cut in identity.geometry.cut(audio.blocks()):
+            embedded.append(extractor(torch.from_numpy(cut.waveform)[None]))
+            place = start_sample + cut.start_sample
+            windows.append(Window(recording_id, place, cut.num_samples))
+            listen(Step("listening", len(windows), None, "window"))
     if not embedded:
         raise QueryError(f"{path} has no audio at {start_s:g} s; it is shorter", about="start_s")
     has_frames = embedded[0].frames is not None

@@ -6,8 +6,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from indexer.arrays import Float32
-from indexer.audio.file import recording_digest
-from indexer.errors import AudioError, QueryError
+from indexer.audio.file import asked_with, recording_digest
 from indexer.windows import Window
 from search.asking.sound_index import SoundIndex
 
@@ -18,10 +17,8 @@ def recording_of(file: Path) -> bytes:
     Raises:
         QueryError: If the file is not there or cannot be read.
     """
-    try:
+    with asked_with(file):
         return recording_digest(file)
-    except AudioError as error:
-        raise QueryError(f"cannot listen to {file}: {error.reason}") from error
 
 
 class Example(NamedTuple):

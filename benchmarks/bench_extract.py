@@ -23,6 +23,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from decode_ways import WAYS, decoding_ms, ratio
 from extract_library import FORMATS, write_checkpoint, write_library
 from extract_ways import rate, timed
 from published_way import PublishedWay
@@ -197,7 +198,15 @@ class Bench:
         return work
 
     def decode(self) -> Iterator[str]:
-        """Reading alone: digest, decoding, mono, 32 kHz, windows, and their way to this process."""
+        """Decoding beside other libraries; and reading: decoding, mono, windows, their way here."""
+        yield f"| CPU ms for 10 s, at their own rate | {' | '.join(WAYS)} | ratio |"
+        yield f"|---{'|---' * len(WAYS)}|---|"
+        for kind in FORMATS:
+            least = decoding_ms(self._library(kind) / f"0.{kind}")
+            self.figures.setdefault("decode_ms", {})[kind] = least
+            cells = " | ".join(f"{ms:.1f}" for ms in least.values())
+            yield f"| {kind} | {cells} | {ratio(least):.2f} |"
+        yield ""
         counts = (1, 2, 3) if num_cores() < 4 else (1, 4, num_cores())
         yield f"| windows/s decoded | {' | '.join(f'{n} readers' for n in counts)} |"
         yield f"|---{'|---' * len(counts)}|"

@@ -6,6 +6,7 @@ a fault does: they end it by a real signal, or keep it for ever.
 
 from __future__ import annotations
 
+import ctypes
 import os
 import signal
 import subprocess
@@ -273,3 +274,40 @@ def is_zombie(pid: int) -> bool:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
     except (FileNotFoundError, ProcessLookupError):
         return True
+
+
+@pytest.mark.skipif(
+    not hasattr(ctypes.CDLL(None), "mallopt"), reason="the C library has no mallopt"
+)
+def test_keep_freed_memory_uses_the_same_pages_again() -> None:
+    code = textwrap.dedent(
+        """
+        import ctypes, resource
+        from indexer.reading.dataset import keep_freed_memory
+
+        PIECES, BYTES = 32, 2**19  # a block beside others, as a decoder's arrays are
+        libc = ctypes.CDLL(None)
+        libc.malloc.restype, libc.malloc.argtypes = ctypes.c_void_p, [ctypes.c_size_t]
+        libc.free.argtypes = [ctypes.c_void_p]
+
+        def faults():
+            before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+            for _ in range(5):
+                pieces = [libc.malloc(BYTES) for _ in range(PIECES)]
+                for piece in pieces:
+                    ctypes.memset(piece, 1, BYTES)
+                for piece in pieces:
+                    libc.free(piece)
+            return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+
+        before = faults()
+        keep_freed_memory()
+        faults()  # the first pages must come from somewhere
+        print(before, faults())
+        """
+    )
+    words = [sys.executable, "-c", code]
+    told = subprocess.run(words, capture_output=True, text=True, check=True, cwd=REPOSITORY)
+    before, after = map(int, told.stdout.split())
+    assert before > 5 * 2**24 / os.sysconf("SC_PAGESIZE") / 2
+    assert after < before / 10

@@ -19,13 +19,11 @@ import av
 import numpy as np
 
 from indexer.audio.file import read_at
+from indexer.audio.frames import Run
 from indexer.audio.source import (
     END,
     AudioInfo,
     Channels,
-    Raw,
-    as_float,
-    check_channels,
     check_duration,
     truncation,
 )
@@ -50,6 +48,9 @@ _COUNTED = {"ac3", "eac3", "dts", "dtshd"}
 PREROLL_S = 1.0
 #: How many frames must agree that there is a gap, or where the first of them belongs.
 _WITNESSES = 4
+#: How many frames are decoded before they are looked at: decoder and interpreter each find more of
+#: what they need in the processor's caches than if they took turns.
+_AHEAD = 8
 #: Gaps that add up to less are not worth a warning, in seconds.
 REPORTED_GAP_S = 0.01
 #: The beginning of an Ogg page, with its flags; one of them marks the first page of a stream.
@@ -58,17 +59,6 @@ _OGG_BEGINS = 0x02
 _SCAN_BYTES = 2**20
 #: Programs that write a WAV to a pipe declare about 2^31 or 2^32 bytes.
 _RIFF_UNKNOWN_BYTES = 0x7FFF_F000
-#: From this many on, PyAV's list of the planes of a planar frame has no reliable end: it looks for
-#: a null pointer behind the eight that a frame has room for (PyAV 18.1, `AudioFrame.planes`).
-_MANY_PLANES = 8
-_DTYPES: dict[str, type[np.generic]] = {
-    "u8": np.uint8,
-    "s16": np.int16,
-    "s32": np.int32,
-    "s64": np.int64,
-    "flt": np.float32,
-    "dbl": np.float64,
-}
 
 av.logging.set_level(av.logging.PANIC)
 
@@ -120,6 +110,7 @@ class FFmpegSource:
         # a codec swallows at its beginning (WMA) is no gap, unless packets were damaged there.
         tick = (self._stream.time_base or Fraction(0)) * self.info.sample_rate
         self._num, self._den = tick.numerator, tick.denominator
+        self._tolerance = max(2, math.ceil(2 * tick))
         begin = self._stream.start_time or 0
         self._origin = begin if self._num_damaged or first.pts is None else first.pts
         self._declared_s = _declared_s(self._stream, self.info.container, tick)
@@ -152,59 +143,75 @@ class FFmpegSource:
 
     def read(self, start: int, stop: int = END) -> Iterator[Channels]:
         """Decode a span; see `Source`."""
-        pending: list[Raw] = []
-        num_pending = 0
-        try:
-            for piece in self._pieces(start, stop):
-                first = pending[0] if pending else piece
-                alike = (piece.dtype, len(piece)) == (first.dtype, len(first))
-                if not alike or num_pending >= self.info.chunk_samples:
-                    yield as_float(pending)
-                    pending, num_pending = [], 0
-                pending.append(piece)
-                num_pending += piece.shape[1]
-            if pending:
-                yield as_float(pending)
-        except (OSError, av.FFmpegError) as error:  # the file changed, or the disk fails
-            raise AudioError("decode", "it can no longer be read") from error
-
-    def _pieces(self, start: int, stop: int) -> Iterator[Raw]:
-        """Yield (channels, num_samples) arrays from `start` to `stop`, gaps filled."""
         position = start
         end = 0
-        for at, frame in self._placed(start):
-            end = at + frame.samples
-            check_duration(self._max_duration_s, end, self.info.sample_rate)
-            while position < min(at, stop):
-                missing = min(min(at, stop) - position, self.info.chunk_samples)
-                yield np.zeros((self.info.channels, missing), np.float32)
-                self._num_silent += missing
-                position += missing
-            if position < min(end, stop):
-                piece = _unpacked(frame)[:, position - at : stop - at]
-                position += piece.shape[1]
-                yield piece
-            if position >= stop:
-                return
+        try:
+            for at, channels in self._joined(start, stop):
+                end = at + len(channels[0])
+                check_duration(self._max_duration_s, end, self.info.sample_rate)
+                while position < min(at, stop):
+                    missing = min(min(at, stop) - position, self.info.chunk_samples)
+                    yield np.zeros((self.info.channels, missing), np.float32)
+                    self._num_silent += missing
+                    position += missing
+                if position < min(end, stop):
+                    wanted = slice(position - at, stop - at)
+                    position = min(end, stop)
+                    yield [channel[wanted] for channel in channels]
+                if position >= stop:
+                    return
+        except (OSError, av.FFmpegError) as error:  # the file changed, or the disk fails
+            raise AudioError("decode", "it can no longer be read") from error
         self._end = end
 
-    def _placed(self, start: int) -> Iterator[tuple[int, av.AudioFrame]]:
-        """Yield frames and where they begin, from the one that holds `start` or earlier."""
+    def _joined(self, start: int, stop: int) -> Iterator[tuple[int, Channels]]:
+        """Yield where frames that follow each other begin, and their samples, joined.
+
+        The first holds `start`, or begins earlier. What is done for every frame here is done
+        hundreds of times in ten seconds, and costs as much as some decoders do.
+        """
+        run = Run()
         position = self._seek(start)
-        rate = self.info.sample_rate
-        tolerance = max(2, math.ceil(2 * self._num / self._den))
-        ahead = deque(islice(self._frames, _WITNESSES))
-        while ahead:
-            stamped = self._stamped(ahead[0])
-            if stamped is not None and stamped - position > tolerance and len(ahead) > 1:
-                position = max(position, self._agreed(ahead) or 0)
+        chunk_samples, rate = self.info.chunk_samples, self.info.sample_rate
+        num, den, origin = self._num, self._den, self._origin
+        late = self._tolerance * den
+        ahead: deque[av.AudioFrame] = deque()
+        while ahead or self._decode_some(ahead):
             frame = ahead.popleft()
+            begin, stamp = position, frame.pts
+            if stamp is not None and (stamp - origin) * num - position * den > late:
+                begin = self._resumed(position, frame, ahead)
             if frame.sample_rate != rate:
-                change = f"from {rate} to {frame.sample_rate} Hz at {position / rate:.1f} s"
+                change = f"from {rate} to {frame.sample_rate} Hz at {begin / rate:.1f} s"
                 raise AudioError("decode", f"sample rate changes {change}")
-            yield position, frame
-            position += frame.samples
-            ahead.extend(islice(self._frames, 1))
+            if begin != position or not run.append(frame):
+                if run.num_samples:
+                    yield position - run.num_samples, run.take()
+                run.restart(frame)
+            position = begin + frame.samples
+            if run.num_samples >= chunk_samples:
+                yield position - run.num_samples, run.take()
+            elif position >= stop:
+                break
+        if run.num_samples:
+            yield position - run.num_samples, run.take()
+
+    def _decode_some(self, ahead: deque[av.AudioFrame]) -> bool:
+        """Append what comes next; return False at the end."""
+        num_before = len(ahead)
+        ahead.extend(islice(self._frames, _AHEAD))
+        return len(ahead) > num_before
+
+    def _resumed(self, position: int, frame: av.AudioFrame, ahead: deque[av.AudioFrame]) -> int:
+        """Return where a frame begins that is stamped later than the one before it ended."""
+        stamped = self._stamped(frame)
+        if stamped is None or stamped - position <= self._tolerance:
+            return position
+        if len(ahead) < _WITNESSES - 1:
+            self._decode_some(ahead)
+        if not ahead:
+            return position  # the last frame of all has no witness
+        return max(position, self._agreed([frame, *islice(ahead, _WITNESSES - 1)]) or 0)
 
     def _seek(self, start: int) -> int:
         """Let the frames begin a little before `start`; return where the first of them begins.
@@ -343,22 +350,3 @@ def _is_chained(descriptor: int) -> bool:
             seen_content = seen_content or not begins
         tail = data[-(len(b"OggS") + 1) :]
     return False
-
-
-def _unpacked(frame: av.AudioFrame) -> Raw:
-    """Return a frame's samples, (channels, num_samples), without converting them."""
-    channels = frame.layout.nb_channels
-    check_channels("decode", channels)
-    name = frame.format.name
-    try:
-        if frame.format.is_planar and channels >= _MANY_PLANES:
-            (frame,) = av.AudioResampler(format=frame.format.packed).resample(frame)
-        dtype = _DTYPES[frame.format.name.removesuffix("p")]
-        if frame.format.is_planar:
-            planes = [memoryview(plane) for plane in frame.planes[:channels]]
-            # Three times as fast as np.stack, and there are hundreds of frames in ten seconds.
-            return np.array([np.frombuffer(plane, dtype, frame.samples) for plane in planes])
-        packed = np.frombuffer(memoryview(frame.planes[0]), dtype, frame.samples * channels)
-    except (av.FFmpegError, KeyError, ValueError) as error:
-        raise AudioError("decode", f"{channels} channels of {name} samples are not read") from error
-    return packed.reshape(frame.samples, channels).T

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -24,9 +24,9 @@ END = sys.maxsize
 #: Samples times channels that are decoded before they are passed on: 4 MB as float32.
 _CHUNK_VALUES = 2**20
 
-#: (channels, num_samples) float32, full scale is 1.
-Channels = npt.NDArray[np.float32]
-#: (channels, num_samples) of any sample format.
+#: For each channel (num_samples,) float32, full scale is 1; an array of two dimensions, or a list.
+Channels: TypeAlias = npt.NDArray[np.float32] | list[npt.NDArray[np.float32]]
+#: Of any sample format and shape.
 Raw = npt.NDArray[np.generic]
 
 
@@ -76,8 +76,8 @@ class Source(Protocol):
             stop: End of the span; cut at the end of the file.
 
         Yields:
-            (channels, num_samples) float32, each beginning where the one before ended, the first
-            at `start`. Some files change their number of channels on the way.
+            float32 of every channel, each beginning where the one before ended, the first at
+            `start`. Some files change their number of channels on the way.
 
         Raises:
             AudioError: With stage "decode", if what is there cannot or shall not be decoded.
@@ -114,12 +114,16 @@ def truncation(end_s: float, declared_s: float) -> list[str]:
     return [f"ends at {end_s:.1f} s of the {declared_s:.1f} s that its header declares"]
 
 
-def as_float(pieces: list[Raw]) -> Channels:
-    """Join arrays of one sample format and bring full scale to 1."""
-    raw = np.concatenate(pieces, axis=1)
+def as_float(raw: Raw) -> npt.NDArray[np.float32]:
+    """Return samples of any format with full scale brought to 1, in C order."""
+    if raw.dtype == np.float32:
+        return np.ascontiguousarray(raw, np.float32)
     if raw.dtype.kind == "f":
         with np.errstate(over="ignore"):  # what float32 cannot hold becomes infinite
-            return raw.astype(np.float32, copy=False)
-    full_scale = 2.0 ** (8 * raw.dtype.itemsize - 1)
-    scaled: Channels = np.multiply(raw, np.float32(1 / full_scale), dtype=np.float32)
-    return scaled - 1 if raw.dtype == np.uint8 else scaled
+            return raw.astype(np.float32, order="C")
+    # Each step by itself, on memory that lies in order: twice as fast as all in one.
+    scaled = np.ascontiguousarray(raw).astype(np.float32)
+    scaled *= np.float32(2.0 ** (1 - 8 * raw.dtype.itemsize))
+    if raw.dtype == np.uint8:
+        scaled -= 1
+    return scaled

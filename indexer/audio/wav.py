@@ -78,7 +78,7 @@ class WavSource:
         for first in range(start, stop, self.info.chunk_samples):
             end = min(first + self.info.chunk_samples, stop)
             check_duration(self._max_duration_s, end, self.info.sample_rate)
-            yield as_float([self._raw(first, end)])
+            yield as_float(self._raw(first, end))
 
     def _raw(self, start: int, stop: int) -> Raw:
         """Return (channels, num_samples) as they are stored."""

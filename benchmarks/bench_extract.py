@@ -270,7 +270,7 @@ def _reading(library: Path, num_workers: int, *, defers: bool) -> Callable[[], f
     )
 
     def read() -> float:
-        batches = load_windows(work, num_workers=num_workers, pin_memory=False, timeout_s=120)
+        batches = load_windows(work, num_workers=num_workers, timeout_s=120)
         return sum(len(batch.keys) for batch in batches)
 
     return read

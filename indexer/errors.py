@@ -11,7 +11,8 @@
     │   └── IdentityError   two things that were not computed the same way; names the fields
     └── UnknownTagError             a tag name that AudioSet does not have, or that has no output
 
-A message says what happened, with which value, and what to do about it.
+A message says what happened, with which value, and what to do about it. What does not stop the work
+is a `SoundalikeWarning`, by Python's own means.
 """
 
 from __future__ import annotations
@@ -107,3 +108,17 @@ class IdentityError(StoreError):
 
 class UnknownTagError(SoundalikeError):
     """A tag that AudioSet does not have, or one without an output in the model."""
+
+
+class SoundalikeWarning(UserWarning):
+    """Something that a person should know while the work goes on; the command says it in one line.
+
+    Attributes:
+        about: As in `SoundalikeError`.
+        value: Likewise.
+    """
+
+    def __init__(self, message: str, about: str | None = None, value: object = None) -> None:
+        super().__init__(message)
+        self.about = about
+        self.value = value

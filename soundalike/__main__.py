@@ -9,15 +9,17 @@ import atexit
 import gc
 import signal
 import sys
+import warnings
 from collections.abc import Sequence
 from importlib.abc import Loader, MetaPathFinder
 from importlib.machinery import ModuleSpec, PathFinder
 from types import ModuleType
+from typing import TextIO
 
 import typer
 from typer.exceptions import TyperException
 
-from indexer.errors import ExpressionError, SoundalikeError
+from indexer.errors import ExpressionError, SoundalikeError, SoundalikeWarning
 from indexer.paths import printable
 from soundalike.cli import app as cli
 from soundalike.hints import with_hint
@@ -68,6 +70,7 @@ def main() -> None:
     A filter expression that cannot be read adds two lines, which show the spot.
     """
     signal.signal(signal.SIGTERM, _terminate)
+    warnings.showwarning = _show_warning
     finder = WithoutPandas()
     sys.meta_path.insert(0, finder)
     try:
@@ -95,6 +98,24 @@ def main() -> None:
         kept = "; what was embedded is kept, and running again continues" if embeds else ""
         _complain(f"stopped{kept}", code=code)
     sys.exit(code or 0)
+
+
+def _show_warning(
+    message: Warning | str,
+    category: type[Warning],
+    filename: str,
+    lineno: int,
+    file: TextIO | None = None,
+    line: str | None = None,
+) -> None:
+    """Print a warning: our own in one line, which names no line of code."""
+    from tqdm import tqdm  # noqa: PLC0415 - hardly any command warns
+
+    with tqdm.external_write_mode(sys.stderr):
+        if isinstance(message, SoundalikeWarning):
+            _complain(with_hint(message), code=0)
+        else:
+            sys.stderr.write(warnings.formatwarning(message, category, filename, lineno, line))
 
 
 def _complain(*lines: str, code: int) -> int:

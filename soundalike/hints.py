@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import shlex
 
-from indexer.errors import SoundalikeError
+from indexer.errors import SoundalikeError, SoundalikeWarning
 
 #: What an error is about → what helps, and what stands in it where the error gives no value.
 HINTS = {
@@ -38,8 +38,8 @@ HINTS = {
 }
 
 
-def with_hint(error: SoundalikeError) -> str:
-    """Return what an error says, and behind it what the command has that helps."""
+def with_hint(error: SoundalikeError | SoundalikeWarning) -> str:
+    """Return what an error or a warning says, and behind it what the command has that helps."""
     if error.about is None:
         return str(error)
     hint, otherwise = HINTS[error.about]

@@ -46,7 +46,7 @@ def work(root: Path, items: Iterable[FoundFile], **changes: object) -> Work:
 
 
 def batches(of: Work, num_workers: int = 0) -> list[Batch]:
-    return list(load_windows(of, num_workers=num_workers, pin_memory=False, timeout_s=60))
+    return list(load_windows(of, num_workers=num_workers, timeout_s=60))
 
 
 @pytest.mark.whole

@@ -68,7 +68,7 @@ def test_extractor_on_a_gpu_is_near_the_cpu(
     model = ConvNeXt(depths=(1, 1, 1, 1), dims=(8, 8, 8, 768)).eval()
     plain = Extractor(Checkpoint("tiny", None, "0", model), device="cpu")(waveforms)  # type: ignore[arg-type]
     on_gpu = Extractor(Checkpoint("tiny", None, "0", model), device="cuda", precision=precision)  # type: ignore[arg-type]
-    found = on_gpu(waveforms.pin_memory())
+    found = on_gpu(waveforms)
     cosine = (plain.scene * found.scene).sum(1) / (
         np.linalg.norm(plain.scene, axis=1) * np.linalg.norm(found.scene, axis=1)
     )
@@ -82,7 +82,7 @@ def test_extractor_auto_without_a_gpu_is_the_cpu(tiny_checkpoint: Checkpoint) ->
     assert extractor.device_name == "cpu"
     assert extractor.precision in {"fp32", "bf16"}  # whichever is faster here
     assert extractor.on_all_gpus() == [extractor]
-    with pytest.raises(SoundalikeError, match="PyTorch sees 0 GPUs; use the CPU") as caught:
+    with pytest.raises(SoundalikeError, match="cuda cannot be used: ") as caught:
         Extractor(tiny_checkpoint, device="cuda")
     assert (caught.value.about, caught.value.value) == ("device", "cpu")
 

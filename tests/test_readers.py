@@ -87,7 +87,7 @@ def read(root: Path, num_workers: int = 2, timeout_s: float = 60.0) -> list[Batc
         partial={},
         max_duration_s=3600.0,
     )
-    found = list(load_windows(work, num_workers=num_workers, pin_memory=False, timeout_s=timeout_s))
+    found = list(load_windows(work, num_workers=num_workers, timeout_s=timeout_s))
     assert not active_children()
     return found
 
@@ -183,7 +183,7 @@ def test_reader_that_is_killed_between_files_costs_nothing(library: Path) -> Non
         partial={},
         max_duration_s=3600.0,
     )
-    batches = load_windows(work, num_workers=2, pin_memory=False, timeout_s=60)
+    batches = load_windows(work, num_workers=2, timeout_s=60)
     keys, events = [], []
     for number, batch in enumerate(batches):
         keys += batch.keys

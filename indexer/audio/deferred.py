@@ -7,7 +7,7 @@ What is cut here are whole seconds of the source, counted from the start of the 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -53,13 +53,16 @@ class SourceWindows:
             for samples, offsets, lengths in zip(*parts, strict=True)
         ]
 
+    def pin_memory(self) -> SourceWindows:
+        """Return them in page-locked memory."""
+        return self._each(torch.Tensor.pin_memory)
+
     def to(self, device: torch.device, *, non_blocking: bool) -> SourceWindows:
         """Return them on a device; from pinned memory without waiting, if not blocking."""
-        moved = (
-            some.to(device, non_blocking=non_blocking)
-            for some in (self.samples, self.offsets, self.lengths)
-        )
-        samples, offsets, lengths = moved
+        return self._each(lambda some: some.to(device, non_blocking=non_blocking))
+
+    def _each(self, change: Callable[[Tensor], Tensor]) -> SourceWindows:
+        samples, offsets, lengths = map(change, (self.samples, self.offsets, self.lengths))
         return replace(self, samples=samples, offsets=offsets, lengths=lengths)
 
 

@@ -4,12 +4,18 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
+from pathlib import Path
 
 from indexer.errors import QueryError
 
 #: On a GPU: while one copies, another computes.
 _LANES_PER_GPU = 2
 
+#: What Linux knows of the hardware, whether or not a driver is there.
+_PCI = Path("/sys/bus/pci/devices")
+#: From the list of PCI ids: NVIDIA, and the class of all display controllers, in hexadecimal.
+_NVIDIA, _DISPLAY = "0x10de", "0x03"
 
 _DEVICE = re.compile(r"auto|cpu|cuda(:(0|[1-9]\d?))?")
 
@@ -22,6 +28,17 @@ def require_device_name(asked: str) -> None:
     """
     if not _DEVICE.fullmatch(asked):
         raise QueryError(f"unknown device {asked!r}; use auto, cpu, cuda or cuda:N")
+
+
+def has_gpu() -> bool:
+    """Whether the system knows of a GPU of NVIDIA's that nobody hid on purpose."""
+    if os.environ.get("CUDA_VISIBLE_DEVICES") in {"", "-1"}:
+        return False
+    return shutil.which("nvidia-smi") is not None or any(
+        device.joinpath("class").read_text().startswith(_DISPLAY)
+        for device in _PCI.glob("*")
+        if device.joinpath("vendor").read_text().strip() == _NVIDIA
+    )
 
 
 def num_cores() -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import sys
+import warnings
 from collections.abc import Sequence
 from typing import Any, Literal, NamedTuple
 
@@ -13,10 +14,10 @@ import torch
 from torch import Tensor
 
 from indexer.audio.deferred import DeferredResampler, SourceWindows
-from indexer.embedding.cores import require_device_name
+from indexer.embedding.devices import choose_device, other_gpus
 from indexer.embedding.identity import identify
 from indexer.embedding.stopwatch import Stopwatch
-from indexer.errors import SoundalikeError
+from indexer.errors import SoundalikeError, SoundalikeWarning
 from indexer.model.checkpoint import Checkpoint
 from indexer.model.convnext import Output
 from indexer.model.inference import InferenceNetwork, PlainMlp
@@ -27,6 +28,8 @@ from indexer.windows import Geometry
 
 Precision = Literal["fp32", "bf16"]
 _DTYPES: dict[str, torch.dtype] = {"fp32": torch.float32, "bf16": torch.bfloat16}
+#: At 32 kHz, or at the rate of their files, to be resampled on the device.
+Windows = Tensor | SourceWindows
 
 
 class Embeddings(NamedTuple):
@@ -77,21 +80,26 @@ class Extractor:
 
         Args:
             checkpoint: From `indexer.model.checkpoint.load_checkpoint`.
-            device: "auto" (a GPU if there is one), "cpu", "cuda" or "cuda:N". With "auto" and
-                "cuda" this one is on the first GPU, and `on_all_gpus` gives the others.
+            device: "auto" (a GPU if there is one), "cpu", "cuda" or "cuda:N", see `choose_device`.
+                With "auto" and "cuda" this one is on the first GPU, and `on_all_gpus` gives the
+                others.
             precision: "auto" (bf16 on a GPU; on a CPU fp32, unless a short measurement finds bf16
                 much faster), "fp32" or "bf16".
             frames: "pooled", "full" or "none".
 
         Raises:
-            SoundalikeError: If the device is not there, or the precision is not known.
+            SoundalikeError: If the device cannot be used, or the precision is not known.
+
+        Warns:
+            SoundalikeWarning: If with "auto" a GPU is there and cannot be used.
         """
         self.checkpoint = checkpoint
-        self.device = _device(device)
+        self.device = choose_device(device)
         arithmetic = _arithmetic(precision, self.device)
         self.precision: Precision = "fp32" if arithmetic.dtype is torch.float32 else "bf16"
         self.frames: FramesMode = frames
         self.most_windows = sys.maxsize
+        self._pins = self.device.type == "cuda"  # while the system gives page-locked memory
         self._resamplers: dict[int, DeferredResampler] = {}
         self._takes_any_gpu = device in {"auto", "cuda"}
         is_gpu = self.device.type == "cuda"
@@ -110,7 +118,7 @@ class Extractor:
         """Embed windows of one length.
 
         Args:
-            waveforms: (B, num_samples) float32, mono, 32 kHz, on the host (pinned is faster).
+            waveforms: (B, num_samples) float32, mono, 32 kHz, on the host.
 
         Returns:
             Scene, frames and tags of each, from one forward pass.
@@ -125,7 +133,7 @@ class Extractor:
         """
         return self._network(waveforms.to(self.device))
 
-    def embed_and_time(self, windows: Tensor | SourceWindows) -> Timed:
+    def embed_and_time(self, windows: Windows) -> Timed:
         """Do the same, and say how long it took.
 
         A batch that the device has no memory for is halved, and so are those that come later.
@@ -152,23 +160,54 @@ class Extractor:
             if self.device.type == "cuda":
                 torch.cuda.empty_cache()  # blocks of the old sizes are of no use
 
-    def _embed(self, windows: Tensor | SourceWindows) -> Timed:
+    def _embed(self, windows: Windows) -> Timed:
         watch = Stopwatch(self.device)
-        moved = windows.to(self.device, non_blocking=True)
+        moved = self._pin(windows).to(self.device, non_blocking=True)
         watch.lap()
         with torch.inference_mode():
             waveforms = self._resample(moved) if isinstance(moved, SourceWindows) else moved
             output = self._network(waveforms)
             frames = self._frames(output.frames)
         watch.lap()
-        scene, tags = _to_host(output.scene), _to_host(output.tags)
-        on_host = None if frames is None else _to_host(frames)
+        scene, tags = self._to_host(output.scene), self._to_host(output.tags)
+        on_host = None if frames is None else self._to_host(frames)
         watch.lap()
         seconds = watch.seconds()  # before it, nothing need have arrived
         embeddings = Embeddings(
             scene.numpy(), None if on_host is None else on_host.numpy(), tags.numpy()
         )
         return Timed(embeddings, *seconds)
+
+    def _pin(self, windows: Windows) -> Windows:
+        """Return windows in page-locked memory, from which a GPU takes them by itself."""
+        if self._pins:
+            try:
+                return windows.pin_memory()
+            except RuntimeError as error:
+                self._go_on_unpinned(error)
+        return windows
+
+    def _to_host(self, tensor: Tensor) -> Tensor:
+        """Begin to copy a result to the host, where it has to be waited for."""
+        if self._pins:
+            try:  # what is freed is kept, and used again
+                host = torch.empty(tensor.shape, dtype=tensor.dtype, pin_memory=True)
+                return host.copy_(tensor, non_blocking=True)
+            except RuntimeError as error:
+                self._go_on_unpinned(error)
+        return tensor.cpu()
+
+    def _go_on_unpinned(self, error: RuntimeError) -> None:
+        if self._pins:
+            self._pins = False
+            reason = str(error).partition("\n")[0].rstrip(".")
+            warnings.warn(
+                SoundalikeWarning(
+                    f"the system gives no page-locked memory ({reason}); copies to and from "
+                    f"{self.device_name} go on without it, and take longer"
+                ),
+                stacklevel=2,
+            )
 
     def _resample(self, windows: SourceWindows) -> Tensor:
         rate_hz = windows.source_rate_hz
@@ -180,7 +219,7 @@ class Extractor:
         """Return this extractor, and one like it for each other GPU, unless one was asked for."""
         if self.device.type == "cpu" or not self._takes_any_gpu:
             return [self]
-        others = range(1, torch.cuda.device_count())
+        others = other_gpus(than=self.device.index)
         return [self, *(self._like_this(f"cuda:{number}") for number in others)]
 
     def _like_this(self, device: str) -> Extractor:
@@ -218,14 +257,6 @@ class Extractor:
         return torch.cuda.get_device_name(self.device) if is_gpu else self.device.type
 
 
-def _to_host(tensor: Tensor) -> Tensor:
-    """Begin to copy a result to the host, where it has to be waited for."""
-    if tensor.device.type == "cpu":
-        return tensor
-    host = torch.empty(tensor.shape, dtype=tensor.dtype, pin_memory=True)  # kept, and used again
-    return host.copy_(tensor, non_blocking=True)
-
-
 def _join(pieces: Sequence[Timed]) -> Timed:
     """Return as one what was embedded in pieces."""
     if len(pieces) == 1:
@@ -237,21 +268,6 @@ def _join(pieces: Sequence[Timed]) -> Timed:
         np.concatenate(tags),
     )
     return Timed(embeddings, *np.sum([piece[1:] for piece in pieces], axis=0).tolist())
-
-
-def _device(asked: str) -> torch.device:
-    require_device_name(asked)
-    if asked == "auto":
-        asked = "cuda" if torch.cuda.is_available() else "cpu"
-    device = torch.device(asked)
-    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
-        raise SoundalikeError(
-            f"no device {asked!r}: PyTorch sees {torch.cuda.device_count()} GPUs; "
-            f"use the CPU, or check the driver",
-            about="device",
-            value="cpu",
-        )
-    return torch.device("cuda", device.index or 0) if device.type == "cuda" else device
 
 
 def _arithmetic(asked: str, device: torch.device) -> Arithmetic:

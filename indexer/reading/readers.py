@@ -34,9 +34,7 @@ _ASLEEP_S = 10.0
 _MAX_BARREN = 3
 
 
-def load_windows(
-    work: Work, *, num_workers: int, pin_memory: bool, timeout_s: float
-) -> Iterator[Batch]:
+def load_windows(work: Work, *, num_workers: int, timeout_s: float) -> Iterator[Batch]:
     """Read a work list, and return its windows in batches, in no particular order.
 
     Every file ends in one event, and its windows come before that.
@@ -44,13 +42,12 @@ def load_windows(
     Args:
         work: What to read, and how.
         num_workers: Processes that read; 0 reads in this one, unprotected.
-        pin_memory: Put waveforms into page-locked memory, for a GPU.
         timeout_s: A reader that makes no progress for so long is stopped, in seconds.
 
     Raises:
         SoundalikeError: If readers die again and again, whatever they read.
     """
-    return _Reading(work, num_workers, timeout_s, pin_memory=pin_memory).batches()
+    return _Reading(work, num_workers, timeout_s).batches()
 
 
 #: Files that gave cause for suspicion: position in the work list → what happened.
@@ -60,9 +57,8 @@ _Suspects = dict[int, Failure]
 class _Reading:
     """One work list on its way through as many loaders as it takes."""
 
-    def __init__(self, work: Work, num_workers: int, timeout_s: float, *, pin_memory: bool) -> None:
+    def __init__(self, work: Work, num_workers: int, timeout_s: float) -> None:
         self._work, self._num_workers, self._timeout_s = work, num_workers, timeout_s
-        self._pin_memory = pin_memory
         self._has_ended = np.zeros(len(work.items), bool)
         self._given: dict[int, int] = {}  # of files that have not ended: start of the last window
         self._is_barren = True
@@ -97,7 +93,7 @@ class _Reading:
         """Read files until all have ended or a reader has died; return those to be tried alone."""
         dataset = WindowDataset(self._work, todo, self._given, num_workers)
         suspects: _Suspects = {}
-        readers = _Readers(dataset, num_workers, self._timeout_s, pin_memory=self._pin_memory)
+        readers = _Readers(dataset, num_workers, self._timeout_s)
         try:
             for batch in readers.batches():
                 suspects |= _suspects_in(batch)
@@ -133,9 +129,7 @@ class _Readers:
         blamed: What the readers that died were reading.
     """
 
-    def __init__(
-        self, dataset: WindowDataset, num_workers: int, timeout_s: float, *, pin_memory: bool
-    ) -> None:
+    def __init__(self, dataset: WindowDataset, num_workers: int, timeout_s: float) -> None:
         self._watch: Watch = dataset.watch
         self._timeout_s = timeout_s
         self._looked_at = self._awake_since = time.monotonic()
@@ -151,7 +145,6 @@ class _Readers:
                 num_workers=num_workers,
                 multiprocessing_context=reader_context() if num_workers else None,
                 collate_fn=_as_it_is,
-                pin_memory=pin_memory,
                 in_order=False,
                 timeout=_LOOK_S if num_workers else 0,
             )

@@ -101,7 +101,6 @@ class Embedder:
         for batch in self._read(
             work,
             num_workers=num_workers,
-            pin_memory=device_type == "cuda",
             timeout_s=self._config.timeout_s,
         ):
             self._report.seconds["decode"] += batch.read_s

@@ -19,19 +19,17 @@ import numpy.typing as npt
 
 from indexer.arrays import Float32, Integers, Mask
 from indexer.errors import DamagedStoreError
+from indexer.progress import Listen, ignore
 from indexer.store.disk import TEMPORARY_PREFIX, sync_file
 from indexer.store.part import reading
 from indexer.store.schema import EMBEDDING_DIM
 from search.generation.manifest import Kind
+from search.nearest.centres import ITERATIONS, find_centres
 
 #: Bytes of a vector in a list.
 CODE_BYTES: dict[Kind, int] = {"sq8": EMBEDDING_DIM, "pq": EMBEDDING_DIM // 8}
 #: FAISS maps no lists on Windows: there every answer is exact, and no lists are made.
 CAN_MAP_LISTS = hasattr(faiss, "OnDiskInvertedLists")
-#: Rows that k-means is given for each centre: FAISS asks for 39 at least.
-TRAINING_ROWS_PER_LIST = 40
-#: Iterations of k-means: more did not change recall at 200,000 windows.
-_ITERATIONS = 8
 _BLOCK_ROWS = 16384
 _ROW_BYTES = 8
 #: Codes that one core scans in some 10 ms. Below, one core does it: to wait for a second, which
@@ -86,28 +84,23 @@ class Trained:
         self._centres = faiss.downcast_index(index.quantizer)
 
     @classmethod
-    def train(cls, sample: Float32, kind: Kind, num_lists: int) -> Self:
+    def train(cls, sample: Float32, kind: Kind, num_lists: int, listen: Listen = ignore) -> Self:
         """Find centres, and the range or codebook of the codes.
-
-        A GPU, if there is one, does the assignments of k-means. (No machine with a GPU has run
-        this line in the tests.)
 
         Args:
             sample: (n, 768) float32 of length 1; 40 rows for each list are enough.
             kind: How vectors are to be kept.
             num_lists: How many lists.
+            listen: Hears why a GPU that is there is of no use, if it is not.
         """
+        sample = np.ascontiguousarray(sample, np.float32)
         centres = faiss.IndexFlatIP(EMBEDDING_DIM)
         index = _make_empty(kind, centres, num_lists)
-        index.cp.niter = _ITERATIONS
-        index.cp.min_points_per_centroid = 1  # small samples are tests, or filters of damage
-        index.cp.max_points_per_centroid = TRAINING_ROWS_PER_LIST
         if kind == "pq":
-            index.pq.cp.niter = _ITERATIONS
+            index.pq.cp.niter = ITERATIONS
             index.pq.cp.min_points_per_centroid = 1
-        if faiss.get_num_gpus():
-            index.clustering_index = faiss.index_cpu_to_all_gpus(faiss.IndexFlatIP(EMBEDDING_DIM))
-        index.train(np.ascontiguousarray(sample, np.float32))
+        centres.add(find_centres(sample, num_lists, listen))
+        index.train(sample)  # what is left of it
         return cls(index)
 
     @classmethod

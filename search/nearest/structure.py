@@ -32,13 +32,13 @@ from search.generation.manifest import (
 )
 from search.generation.segments import Generation, Segment
 from search.nearest.calibrate import measure_index
+from search.nearest.centres import TRAINING_ROWS_PER_LIST
 from search.nearest.index import VectorIndex
 from search.nearest.lists import (
     CAN_MAP_LISTS,
     CODE_BYTES,
     SIZES_PREFIX,
     TRAINED_FILE,
-    TRAINING_ROWS_PER_LIST,
     ListFiles,
     SegmentLists,
     Trained,
@@ -171,7 +171,7 @@ def make_structure(
     before = previous.lists if previous else None
     entry = None
     if kind:
-        entry = _reuse(generation, before, kind, listen) or _train(generation, kind, config)
+        entry = _reuse(generation, before, kind, listen) or _train(generation, kind, config, listen)
     lists = None
     if entry:
         entry = _write_missing(generation, entry, listen)
@@ -259,7 +259,9 @@ def _distance(trained: Trained, segment: Segment) -> float:
     return float(trained.distances(finite).mean()) if len(finite) else 0.0
 
 
-def _train(generation: Generation, kind: Kind, config: IndexConfig) -> ListsEntry | None:
+def _train(
+    generation: Generation, kind: Kind, config: IndexConfig, listen: Listen
+) -> ListsEntry | None:
     """Find centres on a sample, and write them to a folder of their own; None if too small."""
     num_lists = num_lists_for(generation.num_windows)
     live = np.flatnonzero(np.concatenate([segment.alive for segment in generation.segments]))
@@ -269,7 +271,8 @@ def _train(generation: Generation, kind: Kind, config: IndexConfig) -> ListsEntr
     sample = sample[np.isfinite(sample).all(1)]  # damaged ones would spoil every centre
     if len(sample) < MIN_TRAINING_ROWS:
         return None
-    trained = Trained.train(sample, kind, min(num_lists, len(sample) // _MIN_ROWS_PER_LIST))
+    num_lists = min(num_lists, len(sample) // _MIN_ROWS_PER_LIST)
+    trained = Trained.train(sample, kind, num_lists, listen)
     entry = ListsEntry(
         trained=uuid.uuid4().hex,
         kind=kind,

@@ -1,0 +1,95 @@
+"""Centres of lists, by k-means: on the GPUs of the machine, if there are any.
+
+That is done in a process of its own. Where CUDA refuses something, FAISS raises no error but ends
+its process, and a driver that is too old for it should cost no more than an attempt.
+"""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+
+import faiss
+import numpy as np
+
+from indexer.arrays import Float32
+from indexer.embedding.cores import has_gpu
+from indexer.progress import Listen
+from indexer.store.schema import EMBEDDING_DIM
+
+#: Rows that k-means is given for each centre: FAISS asks for 39 at least.
+TRAINING_ROWS_PER_LIST = 40
+#: Iterations of k-means: more did not change recall at 200,000 windows.
+ITERATIONS = 8
+#: Where the other process begins; it takes the number of lists, and the sample from its input.
+_COMMAND = (sys.executable, "-P", "-m", "search.nearest.centres")
+
+
+def find_centres(sample: Float32, num_lists: int, listen: Listen) -> Float32:
+    """Return centres of vectors, such that each is near to one.
+
+    Args:
+        sample: (n, 768) float32 of length 1; 40 rows for each list are enough.
+        num_lists: How many centres.
+        listen: Hears why a GPU that is there did not find them, if it did not.
+
+    Returns:
+        (num_lists, 768) float32 of length 1.
+    """
+    if has_gpu():
+        found = _ask_gpus(sample, num_lists)
+        if not isinstance(found, str):
+            return found
+        listen(f"the CPU looks for the centres of the lists, since no GPU could: {found}")
+    return _cluster(sample, num_lists, faiss.IndexFlatIP(EMBEDDING_DIM))
+
+
+def _cluster(sample: Float32, num_lists: int, index: faiss.Index) -> Float32:
+    """Run k-means, with an empty index that finds the centre of each row."""
+    parameters = faiss.ClusteringParameters()
+    parameters.niter = ITERATIONS
+    parameters.spherical = True  # as is right for inner products
+    parameters.min_points_per_centroid = 1  # small samples are tests, or filters of damage
+    parameters.max_points_per_centroid = TRAINING_ROWS_PER_LIST
+    clustering = faiss.Clustering(EMBEDDING_DIM, num_lists, parameters)
+    clustering.train(sample, index)
+    centres: Float32 = faiss.vector_to_array(clustering.centroids).reshape(-1, EMBEDDING_DIM)
+    return centres
+
+
+def _ask_gpus(sample: Float32, num_lists: int) -> Float32 | str:
+    """Return the centres as GPUs find them; or in a few words why they do not."""
+    with subprocess.Popen(
+        [*_COMMAND, str(num_lists)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    ) as process:
+        data, told = process.communicate(sample.data.cast("B"))  # type: ignore[arg-type] # no copy
+    if process.returncode < 0:
+        return f"FAISS was ended by {signal.Signals(-process.returncode).name}{_last_line(told)}"
+    if process.returncode:
+        return f"FAISS failed{_last_line(told)}"
+    centres = np.frombuffer(data, np.float32)
+    if len(centres) != num_lists * EMBEDDING_DIM or not np.isfinite(centres).all():
+        return "FAISS gave something else"
+    return centres.reshape(-1, EMBEDDING_DIM)
+
+
+def _last_line(told: bytes) -> str:
+    lines = told.decode(errors="replace").strip().splitlines()
+    return f" ({lines[-1].strip()})" if lines else ""
+
+
+def main() -> None:
+    """Be the other process: give the centres of what comes in, as GPUs find them."""
+    sample = np.frombuffer(sys.stdin.buffer.read(), np.float32).reshape(-1, EMBEDDING_DIM)
+    if not faiss.get_num_gpus():
+        sys.exit("it sees none")
+    index = faiss.index_cpu_to_all_gpus(faiss.IndexFlatIP(EMBEDDING_DIM))
+    sys.stdout.buffer.write(_cluster(sample, int(sys.argv[1]), index).tobytes())
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,254 @@
+"""Which device computes; and what is said of a GPU that is there and cannot.
+
+No machine has all these faults: PyTorch's functions raise here what they raise there.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import textwrap
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from conftest import REPOSITORY
+from torch import Tensor
+
+from indexer.embedding import cores, devices
+from indexer.embedding.devices import choose_device, gpu_fault, other_gpus
+from indexer.embedding.extractor import Extractor
+from indexer.errors import SoundalikeError, SoundalikeWarning
+from indexer.model.checkpoint import Checkpoint
+
+TOO_OLD = (
+    "The NVIDIA driver on your system is too old (found version 11040). Please update your GPU "
+    "driver by downloading and installing a new version from the URL: "
+    "http://www.nvidia.com/Download/index.aspx Alternatively, go to: https://pytorch.org"
+)
+BUSY = "CUDA error: CUDA-capable device(s) is/are busy or unavailable\nCUDA kernel errors might be"
+GIB = 2**30
+
+Break = Callable[..., None]
+
+
+@pytest.fixture
+def gpus(monkeypatch: pytest.MonkeyPatch) -> Break:
+    """Say how many GPUs there seem to be, and what fails when they are used."""
+
+    def seem(
+        count: int = 1,
+        *,
+        init: Exception | None = None,
+        compute: Exception | None = None,
+        free_gib: float = 70.0,
+        is_built: bool = True,
+    ) -> None:
+        def initialise() -> None:
+            if init:
+                raise init
+
+        def ones(*_: object, **__: object) -> Tensor:
+            if compute:
+                raise compute
+            return torch.zeros(1)
+
+        monkeypatch.setattr(torch.backends.cuda, "is_built", lambda: is_built)
+        monkeypatch.setattr(torch.cuda, "init", initialise)
+        monkeypatch.setattr(torch.cuda, "device_count", lambda: count)
+        memory = int(free_gib * GIB), 80 * GIB
+        monkeypatch.setattr(torch.cuda, "mem_get_info", lambda _: memory)
+        monkeypatch.setattr(devices, "torch", SimpleNamespace(**{**vars(torch), "ones": ones}))
+        monkeypatch.setattr(devices, "has_gpu", lambda: True)
+
+    return seem
+
+
+FAULTS = [
+    (
+        {"init": RuntimeError(TOO_OLD)},
+        "The NVIDIA driver on your system is too old (found version 11040); update the driver, or "
+        "install a PyTorch for an older CUDA",
+    ),
+    (
+        {"init": RuntimeError("Found no NVIDIA driver on your system. Please check that you")},
+        "Found no NVIDIA driver on your system; install NVIDIA's driver; a container has to be "
+        "given the GPU, too",
+    ),
+    (
+        {"init": RuntimeError("No CUDA GPUs are available")},
+        "PyTorch sees 0 GPUs; see what nvidia-smi says",
+    ),
+    (
+        {"is_built": False},
+        f"PyTorch {torch.__version__} is one without CUDA; install a PyTorch that has CUDA",
+    ),
+    (
+        {"compute": RuntimeError(BUSY)},
+        "CUDA error: CUDA-capable device(s) is/are busy or unavailable; another process has it for "
+        "itself; nvidia-smi lists them",
+    ),
+    (
+        {"compute": torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 MiB")},
+        "CUDA out of memory; close what uses its memory; nvidia-smi lists it",
+    ),
+    (
+        {"compute": RuntimeError("CUDA error: no kernel image is available for execution on it")},
+        "CUDA error: no kernel image is available for execution on it; install a PyTorch that has "
+        "code for it",
+    ),
+    (
+        {"free_gib": 0.3},
+        "of its memory of 80.0 GiB, 0.3 GiB are free; close what uses its memory; nvidia-smi "
+        "lists it",
+    ),
+]
+
+
+@pytest.mark.parametrize(("how", "sentence"), FAULTS, ids=[text[:30] for _, text in FAULTS])
+def test_choose_device_a_gpu_that_cannot_be_used_is_told_and_never_silently_left(
+    gpus: Break, how: dict[str, object], sentence: str
+) -> None:
+    gpus(**how)
+    with pytest.warns(SoundalikeWarning) as caught:
+        assert choose_device("auto") == torch.device("cpu")
+    (warning,) = caught
+    assert str(warning.message) == (
+        f"the GPU of this machine cannot be used: {sentence}. The CPU computes instead"
+    )
+    for asked in ("cuda", "cuda:0"):
+        with pytest.raises(SoundalikeError) as raised:
+            choose_device(asked)
+        assert str(raised.value) == f"{asked} cannot be used: {sentence}"
+        assert (raised.value.about, raised.value.value) == ("device", "cpu")
+    assert choose_device("cpu") == torch.device("cpu")  # whoever asks for it is told nothing
+
+
+def test_choose_device_one_that_can_be_used_is_chosen_without_a_word(gpus: Break) -> None:
+    gpus(2)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert choose_device("auto") == choose_device("cuda") == torch.device("cuda", 0)
+        assert choose_device("cuda:1") == torch.device("cuda", 1)
+    assert gpu_fault(2) == "PyTorch sees 2 GPUs; see what nvidia-smi says"
+    assert other_gpus(than=0) == [1]
+
+
+def test_other_gpus_one_without_memory_is_left_out_and_told(gpus: Break) -> None:
+    gpus(2, free_gib=0.5)
+    with pytest.warns(SoundalikeWarning, match=r"GPU 1 .* 0.5 GiB are free.*compute without it"):
+        assert other_gpus(than=0) == []
+
+
+def test_gpu_fault_no_permission_names_the_file(
+    gpus: Break, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    gpus(init=RuntimeError("No CUDA GPUs are available"))
+    file = tmp_path / "nvidiactl"
+    file.touch()
+    monkeypatch.setattr(devices, "_DEVICE_FILES", (str(file),))
+    assert gpu_fault(0) == "PyTorch sees 0 GPUs; see what nvidia-smi says"
+    monkeypatch.setattr("os.access", lambda *_: False)  # the tests may run as root
+    assert gpu_fault(0) == (
+        f"there is no permission to open {file}; let this user into the group that owns it"
+    )
+
+
+def test_choose_device_without_any_gpu_is_the_cpu_without_a_word(
+    gpus: Break, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gpus(init=RuntimeError("Found no NVIDIA driver on your system."))
+    monkeypatch.setattr(devices, "has_gpu", lambda: False)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert choose_device("auto") == torch.device("cpu")
+
+
+@pytest.mark.parametrize(
+    ("vendor", "kind", "is_gpu"),
+    [
+        ("0x10de\n", "0x030000\n", True),
+        ("0x10de\n", "0x030200\n", True),  # a 3D controller, as in a server
+        ("0x10de\n", "0x040300\n", False),  # its sound
+        ("0x8086\n", "0x030000\n", False),
+    ],
+)
+def test_has_gpu_asks_the_hardware(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, vendor: str, kind: str, is_gpu: bool
+) -> None:
+    (tmp_path / "0000:01:00.0").mkdir()
+    (tmp_path / "0000:01:00.0/vendor").write_text(vendor)
+    (tmp_path / "0000:01:00.0/class").write_text(kind)
+    monkeypatch.setattr(cores, "_PCI", tmp_path)
+    monkeypatch.setattr("shutil.which", lambda _: None)
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    assert cores.has_gpu() == is_gpu
+    for hidden in ("", "-1"):
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", hidden)
+        assert not cores.has_gpu()
+
+
+def test_extractor_without_page_locked_memory_goes_on_and_says_so_once(
+    tiny_checkpoint: Checkpoint, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object, **__: object) -> Tensor:
+        raise RuntimeError("CUDA error: out of memory\nCompile with")
+
+    waveforms = torch.randn(3, 16_000, generator=torch.Generator().manual_seed(1))
+    expected = Extractor(tiny_checkpoint, device="cpu", precision="fp32")(waveforms)
+    extractor = Extractor(tiny_checkpoint, device="cpu", precision="fp32")
+    monkeypatch.setattr(extractor, "_pins", True)
+    monkeypatch.setattr(Tensor, "pin_memory", refuse)
+    with pytest.warns(SoundalikeWarning) as caught:
+        found = [extractor(waveforms) for _ in range(2)]
+    assert [str(one.message) for one in caught] == [
+        "the system gives no page-locked memory (CUDA error: out of memory); copies to and from "
+        "cpu go on without it, and take longer"
+    ]
+    for one in found:
+        np.testing.assert_array_equal(one.scene, expected.scene)
+
+
+@pytest.mark.whole
+def test_the_command_says_in_one_line_that_a_gpu_cannot_be_used() -> None:
+    code = f"""
+        import sys, torch
+        from indexer.embedding import devices
+        from soundalike.__main__ import main
+
+        def init():
+            raise RuntimeError({TOO_OLD!r})
+
+        torch.cuda.init = init
+        torch.backends.cuda.is_built = lambda: True
+        devices.has_gpu = lambda: True
+        sys.argv[1:] = ["tag", "--checkpoint", "demo", "--top", "1", "--device", DEVICE, CLIP]
+        main()
+        """
+    clip = REPOSITORY / "data" / "samples" / "animals" / "dog.ogg"
+
+    def run(device: str) -> subprocess.CompletedProcess[str]:
+        script = f"DEVICE, CLIP = {device!r}, {str(clip)!r}\n{textwrap.dedent(code)}"
+        words = [sys.executable, "-c", script]
+        return subprocess.run(words, capture_output=True, text=True, check=False, cwd=REPOSITORY)
+
+    told = run("auto")
+    assert told.returncode == 0
+    assert "Dog" in told.stdout
+    assert told.stderr.splitlines() == [
+        "soundalike: the GPU of this machine cannot be used: The NVIDIA driver on your system is "
+        "too old (found version 11040); update the driver, or install a PyTorch for an older CUDA. "
+        "The CPU computes instead; say --device cpu"
+    ]
+    told = run("cuda")
+    assert told.returncode == 1
+    assert told.stderr.splitlines() == [
+        "soundalike: cuda cannot be used: The NVIDIA driver on your system is too old (found "
+        "version 11040); update the driver, or install a PyTorch for an older CUDA; say --device "
+        "cpu"
+    ]
+    assert run("cpu").stderr == ""

@@ -71,10 +71,11 @@ def _ask_gpus(sample: Float32, num_lists: int) -> Float32 | str:
         return f"FAISS was ended by {signal.Signals(-process.returncode).name}{_last_line(told)}"
     if process.returncode:
         return f"FAISS failed{_last_line(told)}"
-    centres = np.frombuffer(data, np.float32)
-    if len(centres) != num_lists * EMBEDDING_DIM or not np.isfinite(centres).all():
-        return "FAISS gave something else"
-    return centres.reshape(-1, EMBEDDING_DIM)
+    if len(data) == num_lists * EMBEDDING_DIM * sample.itemsize:
+        centres = np.frombuffer(data, np.float32).reshape(-1, EMBEDDING_DIM)
+        if np.isfinite(centres).all():
+            return centres
+    return "FAISS gave something else"
 
 
 def _last_line(told: bytes) -> str:

@@ -26,12 +26,14 @@ if TYPE_CHECKING:
     from indexer.errors import LibraryError as LibraryError
     from indexer.errors import QueryError as QueryError
     from indexer.errors import SoundalikeError as SoundalikeError
+    from indexer.errors import SoundalikeWarning as SoundalikeWarning
     from indexer.errors import StoreError as StoreError
     from indexer.errors import UnknownTagError as UnknownTagError
     from indexer.progress import Step as Step
     from search.asking.answers import Hit as Hit
     from search.asking.terms import Terms as Terms
     from soundalike.answer import Answer as Answer
+    from soundalike.machine import machine as machine
     from soundalike.sounds import Sounds as Sounds
     from soundalike.sounds import open as open  # noqa: A004 - used as soundalike.open
 
@@ -48,12 +50,14 @@ _HOMES = {
     "Model": "indexer.embedding.whole",
     "QueryError": "indexer.errors",
     "SoundalikeError": "indexer.errors",
+    "SoundalikeWarning": "indexer.errors",
     "Sounds": "soundalike.sounds",
     "Step": "indexer.progress",
     "StoreError": "indexer.errors",
     "Terms": "search.asking.terms",
     "UnknownTagError": "indexer.errors",
     "load_model": "indexer.embedding.whole",
+    "machine": "soundalike.machine",
     "open": "soundalike.sounds",
 }
 

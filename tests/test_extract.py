@@ -14,8 +14,8 @@ import soundfile
 import torch
 from conftest import needs_root, run_as_nobody
 from listener import Listener, on_step
+from recipe import GOLDEN, SEED, clip, fill
 from synthetic import write_tone
-from test_convnext import GOLDEN, SEED, clip, fill
 
 from indexer.embedding.cores import num_cores
 from indexer.embedding.extractor import Extractor, Timed

@@ -11,7 +11,7 @@ import soundfile
 import torch
 import torch.nn.functional as F
 from conftest import REPOSITORY
-from test_convnext import SEED, clip, fill
+from recipe import SEED, clip, fill
 from torch import Tensor
 
 from indexer.model import tuning

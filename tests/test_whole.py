@@ -10,8 +10,8 @@ import numpy.typing as npt
 import pytest
 import soundfile
 import torch
+from recipe import CHIRP_TOLERANCE, CLIPS, GOLDEN, SEED, TOLERANCE, UKULELE, clip, fill
 from synthetic import write_tone
-from test_convnext import CHIRP_TOLERANCE, CLIPS, GOLDEN, SEED, TOLERANCE, UKULELE, clip, fill
 
 import soundalike
 from indexer.embedding import whole

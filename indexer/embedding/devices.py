@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
+import subprocess
 import warnings
 from pathlib import Path
 
@@ -113,3 +115,35 @@ def _unseen(count: int) -> str:
 
 def _first_sentence(text: str) -> str:
     return re.split(r"\.\s|\n", text.strip(), maxsplit=1)[0].rstrip(".")
+
+
+def describe_gpus() -> list[str]:
+    """Return a line for each GPU that PyTorch sees: name, memory, and what keeps it from working.
+
+    One line says why, if PyTorch sees none that is there.
+    """
+    count = torch.cuda.device_count()
+    if not count:
+        return [f"none that can be used: {gpu_fault(0)}"] if has_gpu() else ["none"]
+    return [_describe_gpu(number) for number in range(count)]
+
+
+def _describe_gpu(number: int) -> str:
+    if fault := gpu_fault(number):
+        return f"{number} cannot be used: {fault}"
+    properties = torch.cuda.get_device_properties(number)
+    gib = properties.total_memory / 2**30
+    return f"{number}: {properties.name}, {gib:.1f} GiB, compute capability " + ".".join(
+        map(str, (properties.major, properties.minor))
+    )
+
+
+def driver_version() -> str:
+    """Return the version of NVIDIA's driver; "none" if there is none."""
+    if (file := Path("/sys/module/nvidia/version")).exists():
+        return file.read_text().strip()
+    if shutil.which("nvidia-smi"):
+        words = ["nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader"]
+        told = subprocess.run(words, capture_output=True, text=True, check=False)
+        return told.stdout.strip().partition("\n")[0] or "none"
+    return "none"

@@ -78,6 +78,17 @@ def _ask_gpus(sample: Float32, num_lists: int) -> Float32 | str:
     return "FAISS gave something else"
 
 
+def count_gpus() -> str:
+    """Return how many GPUs FAISS sees, in words; asked in a process that may end."""
+    if not has_gpu():
+        return "0 GPUs"
+    words = [sys.executable, "-P", "-c", "import faiss; print(faiss.get_num_gpus(), 'GPUs')"]
+    told = subprocess.run(words, capture_output=True, check=False)
+    if told.returncode:
+        return f"no GPU: it fails when it looks for them{_last_line(told.stderr)}"
+    return told.stdout.decode().strip()
+
+
 def _last_line(told: bytes) -> str:
     lines = told.decode(errors="replace").strip().splitlines()
     return f" ({lines[-1].strip()})" if lines else ""

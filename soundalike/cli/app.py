@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from soundalike.cli import checkpoints, evaluate, export, index, listen, many, search, store
+from soundalike.cli.bars import telling
 
 app = typer.Typer(
     name="soundalike",
@@ -23,9 +24,22 @@ app = typer.Typer(
 def root(
     context: typer.Context,
     version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
+    verbose: Annotated[
+        bool, typer.Option("--verbose", help="With --version: of all that computes here.")
+    ] = False,
 ) -> None:
     """Print the version, or without a command the help."""
-    if version:
+    if version and verbose:
+        from soundalike.machine import machine
+
+        with telling("looking at this machine"):
+            found = machine()
+        width = max(map(len, found))
+        for name, value in found.items():
+            typer.echo(f"{name:{width}}  {value}")
+    elif verbose:
+        raise typer.BadParameter("--verbose goes with --version")
+    elif version:
         typer.echo(f"soundalike {metadata.version('soundalike')}")
     elif context.invoked_subcommand is None:
         typer.echo(context.get_help())

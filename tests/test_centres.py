@@ -105,14 +105,3 @@ def test_find_centres_takes_what_the_other_process_gives(
     monkeypatch.setattr(centres, "_cluster", None)  # not done here
     np.testing.assert_allclose(find_centres(sample, NUM_LISTS, told.append), expected, atol=1e-5)
     assert told == []
-
-
-@pytest.mark.gpu
-@pytest.mark.skipif(not faiss.get_num_gpus(), reason="FAISS sees no GPU")
-def test_find_centres_on_a_gpu_are_as_near_as_those_of_the_cpu(
-    sample: Float32, expected: Float32, told: list[object]
-) -> None:
-    found = find_centres(sample, NUM_LISTS, told.append)
-    assert told == []
-    nearest = [(sample @ some.T).max(1).mean() for some in (found, expected)]
-    assert nearest[0] > 0.99 * nearest[1]

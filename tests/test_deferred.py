@@ -193,22 +193,3 @@ def test_extract_with_deferred_resampling_halves_batches_too(
     assert found.keys() == expected.keys()
     for key, (scene, _, _) in expected.items():
         np.testing.assert_allclose(found[key][0], scene, atol=1e-4)
-
-
-@pytest.mark.gpu
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no CUDA device")
-@pytest.mark.parametrize(("precision", "least"), [("fp32", 0.99999), ("bf16", 0.999)])
-def test_extract_on_a_gpu_gives_the_store_of_the_cpu(
-    mixed: Path, tmp_path: Path, tiny_checkpoint: Checkpoint, precision: str, least: float
-) -> None:
-    plain = Extractor(tiny_checkpoint, device="cpu", precision="fp32")
-    on_gpu = Extractor(tiny_checkpoint, device="cuda", precision=precision)
-    assert on_gpu.resamples
-    stores = [new_store(tmp_path / name, plain, Geometry(112_000)) for name in ("cpu", "gpu")]
-    for store, extractor in zip(stores, (plain, on_gpu), strict=True):
-        run(mixed, store, extractor, ExtractConfig(num_workers=2, batch_size=3))
-    expected, found = map(by_window, stores)
-    assert found.keys() == expected.keys()
-    for key, (scene, _, _) in expected.items():
-        other = found[key][0]
-        assert scene @ other / np.linalg.norm(scene) / np.linalg.norm(other) > least

@@ -11,7 +11,7 @@ import torch
 from indexer.embedding.extractor import Extractor
 from indexer.errors import SoundalikeError
 from indexer.model.checkpoint import Checkpoint
-from indexer.model.convnext import ConvNeXt, Output
+from indexer.model.convnext import Output
 from indexer.model.inference import InferenceNetwork
 from indexer.run.survey import package_versions
 from indexer.store.schema import FramesMode
@@ -56,24 +56,6 @@ def test_extractor_bf16_is_near_fp32_and_its_tags_are_those_of_its_scene(
     assert not np.array_equal(plain, rounded.scene)
     # The classifier stays in fp32, so that the stored head gives the stored tags.
     np.testing.assert_allclose(rounded.tags, reduced.head().tags(rounded.scene), atol=1e-5)
-
-
-@pytest.mark.gpu
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no CUDA device")
-@pytest.mark.parametrize(("precision", "least"), [("fp32", 0.999999), ("bf16", 0.999)])
-def test_extractor_on_a_gpu_is_near_the_cpu(
-    waveforms: torch.Tensor, precision: str, least: float
-) -> None:
-    torch.manual_seed(7)
-    model = ConvNeXt(depths=(1, 1, 1, 1), dims=(8, 8, 8, 768)).eval()
-    plain = Extractor(Checkpoint("tiny", None, "0", model), device="cpu")(waveforms)  # type: ignore[arg-type]
-    on_gpu = Extractor(Checkpoint("tiny", None, "0", model), device="cuda", precision=precision)  # type: ignore[arg-type]
-    found = on_gpu(waveforms)
-    cosine = (plain.scene * found.scene).sum(1) / (
-        np.linalg.norm(plain.scene, axis=1) * np.linalg.norm(found.scene, axis=1)
-    )
-    assert (cosine > least).all()
-    np.testing.assert_allclose(found.tags, on_gpu.head().tags(found.scene), atol=1e-5)
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device")

@@ -61,6 +61,15 @@ def test_resampler_usual_rate_equals_torchaudio(rate: int) -> None:
     np.testing.assert_allclose(ours, of_torchaudio(samples, rate), rtol=0, atol=1e-6)
 
 
+@pytest.mark.parametrize("rate", USUAL)
+def test_filter_usual_rate_has_torchaudios_coefficients_to_the_bit(rate: int) -> None:
+    for at in (0, 1, rate // 3, rate - 1):
+        impulse = np.zeros(rate, np.float32)
+        impulse[at] = 1
+        ours, theirs = resampled(impulse, rate), of_torchaudio(impulse, rate)
+        np.testing.assert_allclose(ours, theirs, rtol=0, atol=1e-20)  # theirs has 5e-24 at its ends
+
+
 @pytest.mark.parametrize("rate", ODD)
 def test_resampler_odd_rate_equals_definition(rate: int) -> None:
     samples = noise(int(1.3 * rate) + 13)

@@ -24,8 +24,8 @@ RESAMPLER = "torchaudio-sinc-hann-6-0.99-v1"
 #: torchaudio's defaults: zero crossings on either side, and the cut-off as a part of Nyquist.
 LOWPASS_FILTER_WIDTH = 6
 ROLLOFF = 0.99
-#: Largest kernel that torchaudio is asked for, 4 MB. It has one row per phase, as long as a period
-#: of the source: 2 MB at 11,025 Hz, but 5.6 GB at 44,101 Hz.
+#: Largest kernel that is computed as torchaudio does, 4 MB. It has one row per phase, as long as a
+#: period of the source: 2 MB at 11,025 Hz, but 5.6 GB at 44,101 Hz.
 MAX_KERNEL_VALUES = 2**20
 #: Largest table of coefficients that is kept, 16 MB; at high and odd rates up to 100 MB.
 _MAX_TAPS = 2**22
@@ -185,7 +185,7 @@ class BlockFilter:
         self.context = width + 1
         if exact is None:
             exact = not has_small_kernel(source_rate_hz)
-        coefficients = _exact(orig, new) if exact else _of_torchaudio(source_rate_hz)
+        coefficients = _exact(orig, new) if exact else _rounded(orig, new, width)
         size = _group_size(orig, new, width)
         repeat = math.lcm(new, size)  # this many outputs on, the coefficients are the same again
         outputs = np.arange(repeat).reshape(-1, size)
@@ -250,27 +250,30 @@ def _exact(orig: int, new: int) -> _Coefficients:
     return coefficients
 
 
-def _of_torchaudio(source_rate_hz: int) -> _Coefficients:
-    """Return torchaudio's kernel, computed in float32 as `functional.resample` does."""
-    # Only here: whoever decodes at 32 kHz, or computes a digest, does not wait for PyTorch.
-    import torch  # noqa: PLC0415
-    import torchaudio  # noqa: PLC0415
+def _rounded(orig: int, new: int, width: int) -> _Coefficients:
+    """Return the same filter as torchaudio computes it: each step rounded to float32.
 
-    resample = torchaudio.transforms.Resample(
-        source_rate_hz,
-        SAMPLE_RATE_HZ,
-        lowpass_filter_width=LOWPASS_FILTER_WIDTH,
-        rolloff=ROLLOFF,
-        dtype=torch.float32,
-    )
-    orig, new = _reduced(source_rate_hz)
-    kernel = resample.kernel.numpy()[:, 0]  # (new, width + orig + width)
+    torchaudio itself is not asked: its 2.11.1 cannot be loaded beside PyTorch 2.11, though it says
+    that it can.
+    """
+    # Only here: whoever decodes at 32 kHz, or computes a digest, does not wait for PyTorch. Its
+    # sines are not NumPy's, in the last bit.
+    import torch  # noqa: PLC0415
+
+    cutoff = min(orig, new) * ROLLOFF
+    outputs_s = torch.arange(0, -new, -1, dtype=torch.float32)[:, None] / new
+    crossings = outputs_s + torch.arange(-width, width + orig, dtype=torch.float32) / orig
+    crossings = (crossings * cutoff).clamp(-LOWPASS_FILTER_WIDTH, LOWPASS_FILTER_WIDTH)
+    window = (crossings * math.pi / LOWPASS_FILTER_WIDTH / 2).cos() ** 2
+    angles = crossings * math.pi
+    sinc = torch.where(angles == 0, 1.0, angles.sin() / angles)
+    kernel = (sinc * (window * (cutoff / orig))).numpy()  # (new, width + orig + width)
     kernel = np.pad(kernel, ((0, 0), (1, 1)))  # so that what lies outside can be clipped to zero
 
     def coefficients(
         sources: npt.NDArray[np.int64], outputs: npt.NDArray[np.int64]
     ) -> npt.NDArray[np.floating]:
-        column = sources - outputs // new * orig + resample.width + 1
+        column = sources - outputs // new * orig + width + 1
         return np.asarray(kernel[outputs % new, np.clip(column, 0, kernel.shape[1] - 1)])
 
     return coefficients

@@ -1,0 +1,54 @@
+"""`benchmarks/on_gpu.py` where there is no GPU: the same steps, small, on the CPU."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from conftest import REPOSITORY
+
+pytestmark = pytest.mark.whole
+
+STEPS = ("machine", "golden", "store", "network", "profile", "reading", "memory", "tests")
+
+
+def on_gpu(out: Path, *words: str) -> subprocess.CompletedProcess[str]:
+    script = REPOSITORY / "benchmarks" / "on_gpu.py"
+    command = [sys.executable, script, "--out", out, "--device", "cpu", *words]
+    return subprocess.run(command, capture_output=True, text=True, check=False)
+
+
+@pytest.mark.timeout(400)
+def test_on_gpu_small_on_a_cpu_passes_every_step_and_keeps_what_it_found(tmp_path: Path) -> None:
+    told = on_gpu(tmp_path / "out", "--small")
+    assert told.returncode == 0, told.stdout + (tmp_path / "out" / "log.txt").read_text()
+    results = json.loads((tmp_path / "out" / "results.json").read_text())
+    assert tuple(results) == STEPS
+    states = {step: result["state"] for step, result in results.items()}
+    assert states == {step: "skipped" if step == "tests" else "passed" for step in STEPS}
+    assert told.stdout.splitlines()[-1] == (
+        f"passed: {', '.join(STEPS[:-1])}; skipped: tests"  # there is no GPU for them
+    )
+    files = sorted(path.name for path in (tmp_path / "out").iterdir())
+    assert files == ["log.txt", "profile.txt", "report.md", "results.json"]
+    assert results["golden"]["figures"]["fp32 noise_5_2"][0] > 0.999999
+    assert results["store"]["figures"]["demo cosine"] > 0.999999
+    assert results["network"]["figures"]["best"] > 0
+    assert results["reading"]["figures"]["flac"]["alone"] > 0
+    assert results["memory"]["figures"]["batches"] == [4, 1]
+
+
+def test_on_gpu_a_step_that_takes_too_long_is_stopped_and_what_it_found_is_kept(
+    tmp_path: Path,
+) -> None:
+    told = on_gpu(tmp_path, "--only", "golden", "tests", "--minutes", "0.25")
+    assert told.returncode == 1
+    results = json.loads((tmp_path / "results.json").read_text())
+    assert results["golden"]["state"].startswith("stopped after 1")
+    assert results["golden"]["lines"][0].startswith("fp32 ")
+    assert results["tests"]["state"] == "not begun"
+    assert told.stdout.splitlines()[-1].startswith("stopped after 1")
+    assert told.stdout.splitlines()[-1].endswith("; not begun: tests")

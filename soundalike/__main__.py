@@ -70,7 +70,7 @@ def main() -> None:
     A filter expression that cannot be read adds two lines, which show the spot.
     """
     signal.signal(signal.SIGTERM, _terminate)
-    warnings.showwarning = _show_warning
+    shown_before, warnings.showwarning = warnings.showwarning, _show_warning
     finder = WithoutPandas()
     sys.meta_path.insert(0, finder)
     try:
@@ -93,6 +93,7 @@ def main() -> None:
         code = _TERMINATED
     finally:
         sys.meta_path.remove(finder)
+        warnings.showwarning = shown_before
     if code in (_INTERRUPTED, _TERMINATED):
         embeds = sys.argv[1:2] in (["index"], ["extract"])
         kept = "; what was embedded is kept, and running again continues" if embeds else ""

@@ -5,6 +5,7 @@ No machine has all these faults: PyTorch's functions raise here what they raise 
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 import textwrap
@@ -16,11 +17,12 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-from conftest import REPOSITORY
+from conftest import REPOSITORY, Run
 from torch import Tensor
 
+import soundalike
 from indexer.embedding import cores, devices
-from indexer.embedding.devices import choose_device, gpu_fault, other_gpus
+from indexer.embedding.devices import choose_device, describe_gpus, gpu_fault, other_gpus
 from indexer.embedding.extractor import Extractor
 from indexer.errors import SoundalikeError, SoundalikeWarning
 from indexer.model.checkpoint import Checkpoint
@@ -252,3 +254,36 @@ def test_the_command_says_in_one_line_that_a_gpu_cannot_be_used() -> None:
         "cpu"
     ]
     assert run("cpu").stderr == ""
+
+
+def test_describe_gpus_names_each_and_what_keeps_it_from_working(
+    gpus: Break, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    properties = SimpleNamespace(name="NVIDIA H100", total_memory=80 * GIB, major=9, minor=0)
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda _: properties)
+    gpus(2)
+    assert describe_gpus() == [
+        f"{number}: NVIDIA H100, 80.0 GiB, compute capability 9.0" for number in range(2)
+    ]
+    gpus(1, free_gib=0.2)
+    (line,) = describe_gpus()
+    assert line.startswith("0 cannot be used: of its memory of 80.0 GiB, 0.2 GiB are free; ")
+    gpus(0, init=RuntimeError(TOO_OLD))
+    (line,) = describe_gpus()
+    assert line.startswith("none that can be used: The NVIDIA driver on your system is too old")
+    monkeypatch.setattr(devices, "has_gpu", lambda: False)
+    assert describe_gpus() == ["none"]
+
+
+@pytest.mark.whole
+def test_version_verbose_says_what_computes_here(run: Run) -> None:
+    found = soundalike.machine()
+    assert found["soundalike"] == soundalike.__version__
+    assert found["Python"] == ".".join(map(str, sys.version_info[:3]))
+    assert found["PyTorch"] == torch.__version__
+    assert found["NumPy"] == np.__version__
+    assert found["cores"] == str(cores.num_cores())
+    assert "faiss" in found["FAISS"]
+    told = run("--version", "--verbose").out.splitlines()
+    assert dict(re.split(r" {2,}", line, maxsplit=1) for line in told) == found
+    assert "--verbose goes with --version" in run("--verbose", code=2).err

@@ -143,7 +143,7 @@ def driver_version() -> str:
     if (file := Path("/sys/module/nvidia/version")).exists():
         return file.read_text().strip()
     if shutil.which("nvidia-smi"):
-        words = ["nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader"]
-        told = subprocess.run(words, capture_output=True, text=True, check=False)
-        return told.stdout.strip().partition("\n")[0] or "none"
+        told = subprocess.run("nvidia-smi", capture_output=True, text=True, check=False).stdout
+        if found := re.search(r"Driver Version: *([\d.]+)", told):
+            return found[1]
     return "none"

@@ -20,7 +20,7 @@ import soundfile
 from indexer.audio.stream import open_audio
 from indexer.reading.dataset import keep_freed_memory
 
-TURNS = 30
+TURNS = 60
 #: Columns of the table; a ratio is that of the first to the lesser of the next two.
 WAYS = ("soundalike", "libsndfile", "FFmpeg", "FFmpeg, frames joined")
 

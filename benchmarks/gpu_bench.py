@@ -73,11 +73,11 @@ class Bench:
             save_file(self.network().state_dict(), path)
         return path
 
-    def best_of_network(self) -> float:
-        """Return the windows/s that the step before found, if it was made."""
+    def best_of_network(self) -> float | None:
+        """Return the windows/s that the step before found, if it found any."""
         path = self.found.with_name("network.json")
         found = json.loads(path.read_text())["figures"] if path.exists() else {}
-        return float(found.get("best", "inf"))
+        return found.get("best")
 
     def library(self, kind: str, num_files: int) -> Path:
         """Return so many recordings of 10 s, no two alike."""

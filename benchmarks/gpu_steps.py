@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import torch
 from gpu_bench import LEAST_COSINE, MOST_DIFFERENCE, Bench, cosine, first_line
-from gpu_network import golden, network, profile
+from gpu_network import compiled, golden, network, profile
 
 from indexer.arrays import ID_DTYPE
 from indexer.embedding.cores import num_cores
@@ -52,12 +52,9 @@ def store(bench: Bench) -> None:
     library = bench.work / "mixed"
     library.mkdir()
     for kind in ("wav", "44k.wav", "flac", "mp3"):
-        (library / kind).symlink_to(bench.library(kind, per_kind), target_is_directory=True)
-    found = [file for kind in library.iterdir() for file in kind.resolve().iterdir()]
-    flat = bench.work / "flat"
-    flat.mkdir()
-    for file in found:
-        os.link(file, flat / file.name)
+        for file in bench.library(kind, per_kind).iterdir():
+            os.link(file, library / file.name)
+    num_files = len(list(library.iterdir()))
     demo = "demo" if bundled_demo().exists() else str(bench.checkpoint())
     for checkpoint in (demo, str(bench.checkpoint())):
         name = Path(checkpoint).stem
@@ -65,14 +62,14 @@ def store(bench: Bench) -> None:
         reports: list[ExtractReport] = []
         plain = Settings(checkpoint, device="cpu", precision="fp32")
         for settings in (plain, Settings(checkpoint, device=str(bench.device))):
-            opened, report = run(flat, bench.work / f"{name}-{len(stores)}", settings)
+            opened, report = run(library, bench.work / f"{name}-{len(stores)}", settings)
             stores.append(opened)
             reports.append(report)
         scene, tags = compare(*stores)
         holds = scene >= LEAST_COSINE and tags <= MOST_DIFFERENCE
         bench.require(
-            holds and reports[1].num_windows == len(found) and not reports[1].failures,
-            f"{name}: {reports[1].num_windows} windows of {len(found)} files on "
+            holds and reports[1].num_windows == num_files and not reports[1].failures,
+            f"{name}: {reports[1].num_windows} windows of {num_files} files on "
             f"{reports[1].device} ({reports[1].precision}); least cosine of a scene {scene:.6f}, "
             f"greatest difference of a probability {tags:.4f}",
             **{f"{name} cosine": scene, f"{name} difference": tags},
@@ -90,7 +87,8 @@ def reading(bench: Bench) -> None:
         config = ExtractConfig(num_workers=readers)
         _, report = run(library, bench.work / f"store-{kind}", settings, config)
         whole = report.num_windows / report.seconds["embed"]
-        part = whole / min(alone, bench.best_of_network())
+        network_s = bench.best_of_network()
+        part = whole / min(alone, network_s or alone)
         taken = {
             stage: round(seconds, 2) for stage, seconds in report.seconds.items() if seconds > 0.05
         }
@@ -102,15 +100,16 @@ def reading(bench: Bench) -> None:
         )
         missed = bench.is_gpu and not bench.is_small and part < GOAL_PART
         bench.say(
-            f"{part:.0%} of the lower of reading and the network, goal {GOAL_PART:.0%}"
-            f"{': missed' if missed else ''}"
+            f"{part:.0%} of {'the lower of reading and the network' if network_s else 'reading'}, "
+            f"goal {GOAL_PART:.0%}{': missed' if missed else ''}"
         )
 
 
 def memory(bench: Bench) -> None:
     """Out of memory halves the batch, and the store is what it would have been."""
     library = bench.library("wav", 12 if bench.is_small else 512)
-    config = ExtractConfig(num_workers=2, batch_size=4 if bench.is_small else 512)
+    # No more: files of one window come in batches of 64 at most, so that their ends are soon known.
+    config = ExtractConfig(num_workers=2, batch_size=4 if bench.is_small else 64)
     settings = Settings(str(bench.checkpoint()), device=str(bench.device))
     stores, reports = [], []
     for is_short in (False, True):  # the one without memory comes last: so it stays
@@ -136,8 +135,8 @@ def tests(bench: Bench) -> None:
     told = subprocess.run(words, capture_output=True, text=True, check=False, cwd=REPOSITORY)
     print(told.stdout, told.stderr)
     last = (told.stdout.strip() or told.stderr.strip() or "nothing").splitlines()[-1]
-    bench.was_skipped = "passed" not in last and told.returncode == 0
-    bench.require(told.returncode == 0, last)
+    bench.was_skipped = "passed" not in last and told.returncode == 0 and not bench.is_gpu
+    bench.require(told.returncode == 0 and ("passed" in last or bench.was_skipped), last)
 
 
 STEPS: dict[str, Callable[[Bench], None]] = {
@@ -149,6 +148,7 @@ STEPS: dict[str, Callable[[Bench], None]] = {
     "reading": reading,
     "memory": memory,
     "tests": tests,
+    "compile": compiled,
 }
 
 # --- parts of steps ------------------------------------------------------------------------------
@@ -241,6 +241,8 @@ def main() -> None:
     bench = Bench(
         torch.device(options.device), options.small, options.work, options.out, options.found
     )
+    if bench.is_gpu:
+        torch.cuda.set_device(bench.device)
     try:
         STEPS[options.step](bench)
     except Exception as error:

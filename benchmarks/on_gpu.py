@@ -14,7 +14,7 @@ come first; each is a process with a time limit, and what it found is in DIR as 
     log.txt        what the steps printed
     profile.txt    where the time of the network goes, kernel by kernel
 
-The last line says which steps passed. The exit code is 1 if one failed or none passed.
+The last line says which steps passed. The exit code is 0 if some did and the others were skipped.
 """
 
 from __future__ import annotations
@@ -44,6 +44,7 @@ STEPS = {
     "reading": 180,
     "memory": 60,
     "tests": 120,
+    "compile": 150,
 }
 #: A step that would get less is not begun.
 LEAST_S = 10
@@ -65,8 +66,8 @@ def main() -> None:
         environment = {**os.environ, "PYTHONPATH": os.pathsep.join(python_path(options, work))}
         results = run_steps(options, work, environment, deadline)
     print(summary(results))
-    is_good = all(one["state"] in {"passed", "skipped"} for one in results.values())
-    sys.exit(not is_good)
+    states = {one["state"] for one in results.values()}
+    sys.exit(not ("passed" in states and states <= {"passed", "skipped"}))
 
 
 def python_path(options: argparse.Namespace, work: Path) -> list[str]:
@@ -77,7 +78,9 @@ def python_path(options: argparse.Namespace, work: Path) -> list[str]:
         if wheels := sorted(options.wheels.glob("*.whl")):
             pip = [sys.executable, "-m", "pip", "install", "--quiet", "--no-index", "--no-deps"]
             pip += ["--disable-pip-version-check", "--no-compile", "--target", str(site)]
-            subprocess.run([*pip, *map(str, wheels)], check=True)
+            done = subprocess.run([*pip, *map(str, wheels)], check=False)
+            if done.returncode:  # what is there may do
+                print(f"the wheels in {options.wheels} could not be installed", flush=True)
         about = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["project"]
         folder = site / f"soundalike-{about['version']}.dist-info"
         folder.mkdir(parents=True)

@@ -11,10 +11,9 @@ from __future__ import annotations
 
 import torch
 import torch.nn.functional as F
-import torchaudio
 from torch import Tensor, nn
 
-from indexer.audio.resample import LOWPASS_FILTER_WIDTH, ROLLOFF
+from indexer.audio.resample import half_width, output_length, torchaudios_kernel
 from indexer.model.checkpoint import Checkpoint, load_checkpoint
 from indexer.model.convnext import EMBEDDING_DIM, STAGE_PATCH, STEM_PATCH, Output
 from indexer.model.front_end import HOP_SAMPLES
@@ -47,21 +46,27 @@ class HearModel(nn.Module):
     def __init__(self, checkpoint: Checkpoint) -> None:
         super().__init__()
         self.network = checkpoint.model
-        self.resample = torchaudio.transforms.Resample(
-            _HEAR_RATE_HZ,
-            SAMPLE_RATE_HZ,
-            lowpass_filter_width=LOWPASS_FILTER_WIDTH,
-            rolloff=ROLLOFF,
-        )
+        kernel = torch.from_numpy(torchaudios_kernel(_HEAR_RATE_HZ))
+        self.register_buffer("kernel", kernel[:, None], persistent=False)
+        self.kernel: Tensor
 
     def forward(self, audio: Tensor) -> Output:
         """Embed (n_sounds, n_samples) float32; what is shorter than 0.25 s is padded to that."""
         if audio.ndim != 2 or audio.shape[1] == 0:
             raise ValueError(f"audio is (n_sounds, n_samples), got {tuple(audio.shape)}")
-        waveforms = self.resample(audio.float())
+        waveforms = self._resample(audio.float())
         missing = MIN_INPUT_SAMPLES - waveforms.shape[1]
         output: Output = self.network(F.pad(waveforms, (0, max(missing, 0))))
         return output
+
+    def _resample(self, audio: Tensor) -> Tensor:
+        """Return (n_sounds, n_samples) at 32 kHz; silence is before and after."""
+        width = half_width(_HEAR_RATE_HZ)
+        period = self.kernel.shape[2] - 2 * width
+        padded = F.pad(audio[:, None], (width, width + period))
+        phases = F.conv1d(padded, self.kernel, stride=period)  # (n_sounds, phases, periods)
+        resampled = phases.transpose(1, 2).flatten(1)
+        return resampled[:, : output_length(audio.shape[1], _HEAR_RATE_HZ)]
 
 
 def load_model(model_file_path: str = "") -> HearModel:

@@ -22,6 +22,7 @@ from torch import Tensor
 
 import soundalike
 from indexer.embedding import cores, devices
+from indexer.embedding import extractor as extractor_module
 from indexer.embedding.devices import choose_device, describe_gpus, gpu_fault, other_gpus
 from indexer.embedding.extractor import Extractor
 from indexer.errors import SoundalikeError, SoundalikeWarning
@@ -48,6 +49,7 @@ def gpus(monkeypatch: pytest.MonkeyPatch) -> Break:
         init: Exception | None = None,
         compute: Exception | None = None,
         free_gib: float = 70.0,
+        own_gib: float = 0.0,
         is_built: bool = True,
     ) -> None:
         def initialise() -> None:
@@ -64,6 +66,8 @@ def gpus(monkeypatch: pytest.MonkeyPatch) -> Break:
         monkeypatch.setattr(torch.cuda, "device_count", lambda: count)
         memory = int(free_gib * GIB), 80 * GIB
         monkeypatch.setattr(torch.cuda, "mem_get_info", lambda _: memory)
+        monkeypatch.setattr(torch.cuda, "memory_reserved", lambda _: int(own_gib * GIB))
+        monkeypatch.setattr(torch.cuda, "memory_allocated", lambda _: 0)
         monkeypatch.setattr(devices, "torch", SimpleNamespace(**{**vars(torch), "ones": ones}))
         monkeypatch.setattr(devices, "has_gpu", lambda: True)
 
@@ -104,6 +108,26 @@ FAULTS = [
         "code for it",
     ),
     (
+        {
+            "init": RuntimeError(
+                "Unexpected error from cudaGetDeviceCount(). Did you run some cuda functions "
+                "before calling NumCudaDevices() that might have already set an error? Error 804: "
+                "forward compatibility was attempted on non supported HW"
+            )
+        },
+        "CUDA error 804: forward compatibility was attempted on non supported HW; restart after an "
+        "update of the driver, or install one that fits this GPU",
+    ),
+    (
+        {
+            "init": torch.cuda.DeferredCudaCallError(
+                "CUDA call failed lazily at initialization with error: device >= 0 && device < "
+                "num_gpus INTERNAL ASSERT FAILED\n\nCUDA call was originally invoked at:"
+            )
+        },
+        "device >= 0 && device < num_gpus INTERNAL ASSERT FAILED; see what nvidia-smi says",
+    ),
+    (
         {"free_gib": 0.3},
         "of its memory of 80.0 GiB, 0.3 GiB are free; close what uses its memory; nvidia-smi "
         "lists it",
@@ -138,6 +162,11 @@ def test_choose_device_one_that_can_be_used_is_chosen_without_a_word(gpus: Break
         assert choose_device("cuda:1") == torch.device("cuda", 1)
     assert gpu_fault(2) == "PyTorch sees 2 GPUs; see what nvidia-smi says"
     assert other_gpus(than=0) == [1]
+
+
+def test_gpu_fault_memory_that_this_process_keeps_is_free(gpus: Break) -> None:
+    gpus(free_gib=0.3, own_gib=2.0)
+    assert gpu_fault(0) is None
 
 
 def test_other_gpus_one_without_memory_is_left_out_and_told(gpus: Break) -> None:
@@ -213,6 +242,25 @@ def test_extractor_without_page_locked_memory_goes_on_and_says_so_once(
     ]
     for one in found:
         np.testing.assert_array_equal(one.scene, expected.scene)
+
+
+def test_extractor_results_come_back_without_page_locked_memory_too(
+    tiny_checkpoint: Checkpoint, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object, **__: object) -> Tensor:
+        raise RuntimeError("CUDA error: out of memory")
+
+    waveforms = torch.randn(3, 16_000, generator=torch.Generator().manual_seed(1))
+    expected = Extractor(tiny_checkpoint, device="cpu", precision="fp32")(waveforms)
+    extractor = Extractor(tiny_checkpoint, device="cpu", precision="fp32")
+    monkeypatch.setattr(extractor, "_pins", True)
+    monkeypatch.setattr(Tensor, "pin_memory", lambda waveforms: waveforms)
+    monkeypatch.setattr(extractor_module.torch, "empty", refuse)
+    with pytest.warns(SoundalikeWarning, match="no page-locked memory") as caught:
+        found = extractor(waveforms)
+    assert len(caught) == 1
+    np.testing.assert_array_equal(found.scene, expected.scene)
+    np.testing.assert_array_equal(found.tags, expected.tags)
 
 
 @pytest.mark.whole

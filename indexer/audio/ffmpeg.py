@@ -175,9 +175,11 @@ class FFmpegSource:
         chunk_samples, rate = self.info.chunk_samples, self.info.sample_rate
         num, den, origin = self._num, self._den, self._origin
         late = self._tolerance * den
+        frame_samples = 0
         ahead: deque[av.AudioFrame] = deque()
-        while ahead or self._decode_some(ahead):
+        while ahead or self._decode_some(ahead, stop - position, frame_samples):
             frame = ahead.popleft()
+            frame_samples = frame.samples
             begin, stamp = position, frame.pts
             if stamp is not None and (stamp - origin) * num - position * den > late:
                 begin = self._resumed(position, frame, ahead)
@@ -188,7 +190,7 @@ class FFmpegSource:
                 if run.num_samples:
                     yield position - run.num_samples, run.take()
                 run.restart(frame)
-            position = begin + frame.samples
+            position = begin + frame_samples
             if run.num_samples >= chunk_samples:
                 yield position - run.num_samples, run.take()
             elif position >= stop:
@@ -196,19 +198,24 @@ class FFmpegSource:
         if run.num_samples:
             yield position - run.num_samples, run.take()
 
-    def _decode_some(self, ahead: deque[av.AudioFrame]) -> bool:
-        """Append what comes next; return False at the end."""
-        num_before = len(ahead)
-        ahead.extend(islice(self._frames, _AHEAD))
-        return len(ahead) > num_before
+    def _decode_some(self, ahead: deque[av.AudioFrame], missing: int, frame_samples: int) -> bool:
+        """Append what comes next, but nothing behind a span; return False at the end.
+
+        Args:
+            ahead: Has no frames left.
+            missing: Samples until the span ends.
+            frame_samples: Length of the frame before, by which those to come are judged.
+        """
+        num_frames = -(-missing // frame_samples) if frame_samples else 1
+        ahead.extend(islice(self._frames, max(1, min(num_frames, _AHEAD))))
+        return bool(ahead)
 
     def _resumed(self, position: int, frame: av.AudioFrame, ahead: deque[av.AudioFrame]) -> int:
         """Return where a frame begins that is stamped later than the one before it ended."""
         stamped = self._stamped(frame)
         if stamped is None or stamped - position <= self._tolerance:
             return position
-        if len(ahead) < _WITNESSES - 1:
-            self._decode_some(ahead)
+        ahead.extend(islice(self._frames, max(0, _WITNESSES - 1 - len(ahead))))
         if not ahead:
             return position  # the last frame of all has no witness
         return max(position, self._agreed([frame, *islice(ahead, _WITNESSES - 1)]) or 0)

@@ -175,9 +175,9 @@ class BlockFilter:
 
         Args:
             source_rate_hz: Of what will be filtered.
-            exact: Compute the coefficients in float64, instead of taking torchaudio's. Those are
-                what `functional.resample` uses for float32, as the published code did, and are off
-                by up to 3e-5 of full scale at 44.1 kHz. By default only where torchaudio's kernel
+            exact: Compute the coefficients in float64, instead of rounding them as torchaudio's
+                `functional.resample` does for float32, as the published code did: those are off by
+                up to 3e-5 of full scale at 44.1 kHz. By default only where torchaudio's kernel
                 would be larger than `MAX_KERNEL_VALUES`.
         """
         orig, new = _reduced(source_rate_hz)
@@ -185,7 +185,7 @@ class BlockFilter:
         self.context = width + 1
         if exact is None:
             exact = not has_small_kernel(source_rate_hz)
-        coefficients = _exact(orig, new) if exact else _rounded(orig, new, width)
+        coefficients = _exact(orig, new) if exact else _rounded(source_rate_hz)
         size = _group_size(orig, new, width)
         repeat = math.lcm(new, size)  # this many outputs on, the coefficients are the same again
         outputs = np.arange(repeat).reshape(-1, size)
@@ -250,24 +250,11 @@ def _exact(orig: int, new: int) -> _Coefficients:
     return coefficients
 
 
-def _rounded(orig: int, new: int, width: int) -> _Coefficients:
-    """Return the same filter as torchaudio computes it: each step rounded to float32.
-
-    torchaudio itself is not asked: its 2.11.1 cannot be loaded beside PyTorch 2.11, though it says
-    that it can.
-    """
-    # Only here: whoever decodes at 32 kHz, or computes a digest, does not wait for PyTorch. Its
-    # sines are not NumPy's, in the last bit.
-    import torch  # noqa: PLC0415
-
-    cutoff = min(orig, new) * ROLLOFF
-    outputs_s = torch.arange(0, -new, -1, dtype=torch.float32)[:, None] / new
-    crossings = outputs_s + torch.arange(-width, width + orig, dtype=torch.float32) / orig
-    crossings = (crossings * cutoff).clamp(-LOWPASS_FILTER_WIDTH, LOWPASS_FILTER_WIDTH)
-    window = (crossings * math.pi / LOWPASS_FILTER_WIDTH / 2).cos() ** 2
-    angles = crossings * math.pi
-    sinc = torch.where(angles == 0, 1.0, angles.sin() / angles)
-    kernel = (sinc * (window * (cutoff / orig))).numpy()  # (new, width + orig + width)
+def _rounded(source_rate_hz: int) -> _Coefficients:
+    """Return the same filter with each step rounded to float32; see `torchaudios_kernel`."""
+    orig, new = _reduced(source_rate_hz)
+    width = half_width(source_rate_hz)
+    kernel = torchaudios_kernel(source_rate_hz)
     kernel = np.pad(kernel, ((0, 0), (1, 1)))  # so that what lies outside can be clipped to zero
 
     def coefficients(
@@ -277,6 +264,36 @@ def _rounded(orig: int, new: int, width: int) -> _Coefficients:
         return np.asarray(kernel[outputs % new, np.clip(column, 0, kernel.shape[1] - 1)])
 
     return coefficients
+
+
+def torchaudios_kernel(source_rate_hz: int) -> npt.NDArray[np.float32]:
+    """Return the filter to 32 kHz as torchaudio computes it: each step rounded to float32.
+
+    torchaudio itself is not asked: its 2.11.1 cannot be loaded beside PyTorch 2.11, though it says
+    that it can.
+
+    Args:
+        source_rate_hz: One of those that have a small kernel.
+
+    Returns:
+        (phases, width + period + width) float32: a row for each output sample of a period, a column
+        for each source sample of it and for `half_width` before and after.
+    """
+    # Only here: whoever decodes at 32 kHz, or computes a digest, does not wait for PyTorch. Its
+    # sines are not NumPy's, in the last bit.
+    import torch  # noqa: PLC0415
+
+    orig, new = _reduced(source_rate_hz)
+    width = half_width(source_rate_hz)
+    cutoff = min(orig, new) * ROLLOFF
+    outputs_s = torch.arange(0, -new, -1, dtype=torch.float32)[:, None] / new
+    crossings = outputs_s + torch.arange(-width, width + orig, dtype=torch.float32) / orig
+    crossings = (crossings * cutoff).clamp(-LOWPASS_FILTER_WIDTH, LOWPASS_FILTER_WIDTH)
+    window = (crossings * math.pi / LOWPASS_FILTER_WIDTH / 2).cos() ** 2
+    angles = crossings * math.pi
+    sinc = torch.where(angles == 0, 1.0, angles.sin() / angles)
+    kernel: npt.NDArray[np.float32] = (sinc * (window * (cutoff / orig))).numpy()
+    return kernel
 
 
 def _reduced(source_rate_hz: int) -> tuple[int, int]:

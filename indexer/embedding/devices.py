@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import shutil
@@ -25,10 +26,15 @@ _ADVICE = {
     "no NVIDIA driver": "install NVIDIA's driver; a container has to be given the GPU, too",
     "permission": "let this user into the group that owns it",
     "memory": "close what uses its memory; nvidia-smi lists it",
+    "CUDA error 80[34]": "restart after an update of the driver, or install one that fits this GPU",
+    "CUDA error 802": "start nvidia-fabricmanager, which GPUs that are linked wait for",
+    "forked": "start this process by spawning, or use the GPU before it is forked",
     "busy": "another process has it for itself; nvidia-smi lists them",
     "no kernel image|not compatible": "install a PyTorch that has code for it",
 }
 _ANYTHING_ELSE = "see what nvidia-smi says"
+#: Programs that look at GPUs take a second or two where all is well.
+_PATIENCE_S = 30
 
 
 def choose_device(asked: str) -> torch.device:
@@ -97,8 +103,10 @@ def _problem(number: int) -> str | None:
                 return _unseen(count)
             free_bytes, all_bytes = torch.cuda.mem_get_info(number)
             torch.ones(1, device=f"cuda:{number}").add_(1).item()  # code that it can run
-    except (AssertionError, RuntimeError) as error:
-        return _unseen(0) if "No CUDA GPUs" in str(error) else _first_sentence(str(error))
+    except (AssertionError, RuntimeError, torch.cuda.DeferredCudaCallError) as error:
+        return _unseen(0) if "No CUDA GPUs" in str(error) else _reason(str(error))
+    own_bytes = torch.cuda.memory_reserved(number) - torch.cuda.memory_allocated(number)
+    free_bytes += own_bytes  # what this process keeps, it can use
     if free_bytes < _LEAST_FREE_BYTES:
         free, all_ = free_bytes / 2**30, all_bytes / 2**30
         return f"of its memory of {all_:.1f} GiB, {free:.1f} GiB are free"
@@ -113,8 +121,12 @@ def _unseen(count: int) -> str:
     return f"PyTorch sees {count} GPUs"
 
 
-def _first_sentence(text: str) -> str:
-    return re.split(r"\.\s|\n", text.strip(), maxsplit=1)[0].rstrip(".")
+def _reason(text: str) -> str:
+    """Return the heart of what an error of PyTorch's says, which may be behind other words."""
+    if numbered := re.search(r"Error (\d+): (.*)", text):
+        return f"CUDA error {numbered[1]}: {numbered[2].rstrip('.')}"
+    text = text.rpartition("with error: ")[2].strip()
+    return re.split(r"\.\s|\n", text, maxsplit=1)[0].rstrip(".")
 
 
 def describe_gpus() -> list[str]:
@@ -143,7 +155,8 @@ def driver_version() -> str:
     if (file := Path("/sys/module/nvidia/version")).exists():
         return file.read_text().strip()
     if shutil.which("nvidia-smi"):
-        told = subprocess.run("nvidia-smi", capture_output=True, text=True, check=False).stdout
-        if found := re.search(r"Driver Version: *([\d.]+)", told):
-            return found[1]
+        with contextlib.suppress(OSError, subprocess.TimeoutExpired):  # it waits for a sick driver
+            told = subprocess.run("nvidia-smi", capture_output=True, text=True, timeout=_PATIENCE_S)
+            if found := re.search(r"Driver Version: *([\d.]+)", told.stdout):
+                return found[1]
     return "none"

@@ -192,9 +192,10 @@ class Extractor:
         if self._pins:
             try:  # what is freed is kept, and used again
                 host = torch.empty(tensor.shape, dtype=tensor.dtype, pin_memory=True)
-                return host.copy_(tensor, non_blocking=True)
             except RuntimeError as error:
                 self._go_on_unpinned(error)
+            else:
+                return host.copy_(tensor, non_blocking=True)
         return tensor.cpu()
 
     def _go_on_unpinned(self, error: RuntimeError) -> None:

@@ -22,6 +22,10 @@ from indexer.store.schema import EMBEDDING_DIM
 TRAINING_ROWS_PER_LIST = 40
 #: Iterations of k-means: more did not change recall at 200,000 windows.
 ITERATIONS = 8
+#: A GPU that is not done by then is not well: it needs seconds for what takes a CPU minutes.
+_PATIENCE_S = 600
+#: To look for GPUs takes a second or two where all is well.
+_LOOK_S = 30
 #: Where the other process begins; it takes the number of lists, and the sample from its input.
 _COMMAND = (sys.executable, "-P", "-m", "search.nearest.centres")
 
@@ -37,7 +41,7 @@ def find_centres(sample: Float32, num_lists: int, listen: Listen) -> Float32:
     Returns:
         (num_lists, 768) float32 of length 1.
     """
-    if has_gpu():
+    if has_gpu() and hasattr(faiss, "StandardGpuResources"):  # else it is FAISS for the CPU alone
         found = _ask_gpus(sample, num_lists)
         if not isinstance(found, str):
             return found
@@ -60,16 +64,18 @@ def _cluster(sample: Float32, num_lists: int, index: faiss.Index) -> Float32:
 
 def _ask_gpus(sample: Float32, num_lists: int) -> Float32 | str:
     """Return the centres as GPUs find them; or in a few words why they do not."""
-    with subprocess.Popen(
-        [*_COMMAND, str(num_lists)],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-    ) as process:
-        data, told = process.communicate(sample.data.cast("B"))  # type: ignore[arg-type] # no copy
-    if process.returncode < 0:
-        return f"FAISS was ended by {signal.Signals(-process.returncode).name}{_last_line(told)}"
-    if process.returncode:
+    words = [*_COMMAND, str(num_lists)]
+    given = sample.data.cast("B")  # no copy
+    try:
+        done = subprocess.run(words, input=given, capture_output=True, timeout=_PATIENCE_S)
+    except OSError as error:
+        return f"no process could be started ({error})"
+    except subprocess.TimeoutExpired:
+        return f"FAISS was not done after {_PATIENCE_S} s"
+    data, told, code = done.stdout, done.stderr, done.returncode
+    if code < 0:
+        return f"FAISS was ended by a signal, {signal.strsignal(-code)}{_last_line(told)}"
+    if code:
         return f"FAISS failed{_last_line(told)}"
     if len(data) == num_lists * EMBEDDING_DIM * sample.itemsize:
         centres = np.frombuffer(data, np.float32).reshape(-1, EMBEDDING_DIM)
@@ -83,7 +89,10 @@ def count_gpus() -> str:
     if not has_gpu():
         return "0 GPUs"
     words = [sys.executable, "-P", "-c", "import faiss; print(faiss.get_num_gpus(), 'GPUs')"]
-    told = subprocess.run(words, capture_output=True, check=False)
+    try:
+        told = subprocess.run(words, capture_output=True, timeout=_LOOK_S)
+    except subprocess.TimeoutExpired:
+        return f"no GPU: it looked for them for {_LOOK_S} s"
     if told.returncode:
         return f"no GPU: it fails when it looks for them{_last_line(told.stderr)}"
     return told.stdout.decode().strip()
@@ -96,9 +105,9 @@ def _last_line(told: bytes) -> str:
 
 def main() -> None:
     """Be the other process: give the centres of what comes in, as GPUs find them."""
-    sample = np.frombuffer(sys.stdin.buffer.read(), np.float32).reshape(-1, EMBEDDING_DIM)
     if not faiss.get_num_gpus():
-        sys.exit("it sees none")
+        sys.exit("it sees no GPU")
+    sample = np.frombuffer(sys.stdin.buffer.read(), np.float32).reshape(-1, EMBEDDING_DIM)
     index = faiss.index_cpu_to_all_gpus(faiss.IndexFlatIP(EMBEDDING_DIM))
     sys.stdout.buffer.write(_cluster(sample, int(sys.argv[1]), index).tobytes())
 

@@ -9,7 +9,7 @@ interleaved float32; FFmpeg's in frames that nobody looks at, or in frames that 
 
 from __future__ import annotations
 
-import sys
+import argparse
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -18,6 +18,7 @@ import av
 import soundfile
 
 from indexer.audio.stream import open_audio
+from indexer.errors import SoundalikeError
 from indexer.reading.dataset import keep_freed_memory
 
 TURNS = 60
@@ -81,8 +82,16 @@ def ratio(found: Mapping[str, float]) -> float:
 
 
 def main() -> None:
-    for path in sorted(Path(sys.argv[1]).iterdir()):
-        found = decoding_ms(path)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("folder", type=Path, help="of recordings of 10 s that all three can read")
+    for path in sorted(parser.parse_args().folder.iterdir()):
+        try:
+            found = decoding_ms(path)
+        except (OSError, SoundalikeError, av.FFmpegError, soundfile.LibsndfileError) as error:
+            print(f"{path.name:20}  cannot be compared: {error}")
+            continue
         cells = "  ".join(f"{way} {ms:.1f}" for way, ms in found.items())
         print(f"{path.name:20}  {cells}  ratio {ratio(found):.2f}")
 

@@ -54,7 +54,9 @@ class Bench:
 
     def write(self, state: str | None = None) -> None:
         result = {"lines": self.lines, "figures": self.figures, "problems": self.problems}
-        self.found.write_text(json.dumps(result | ({"state": state} if state else {})))
+        part = self.found.with_suffix(".part")
+        part.write_text(json.dumps(result | ({"state": state} if state else {})))
+        part.replace(self.found)  # whenever this process is stopped, it is whole
 
     def sync(self) -> None:
         if self.is_gpu:

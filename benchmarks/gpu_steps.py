@@ -20,7 +20,9 @@ from gpu_network import compiled, golden, network, profile
 
 from indexer.arrays import ID_DTYPE
 from indexer.embedding.cores import num_cores
+from indexer.embedding.devices import gpu_fault
 from indexer.embedding.extractor import Extractor
+from indexer.errors import SoundalikeError
 from indexer.library.walk import walk
 from indexer.reading.dataset import Work
 from indexer.reading.readers import load_windows
@@ -98,10 +100,11 @@ def reading(bench: Bench) -> None:
             f"{bound(report)}; {taken}",
             **{kind: {"alone": alone, "whole": whole, "part": part, "seconds": taken}},
         )
-        missed = bench.is_gpu and not bench.is_small and part < GOAL_PART
+        missed = network_s and bench.is_gpu and not bench.is_small and part < GOAL_PART
         bench.say(
-            f"{part:.0%} of {'the lower of reading and the network' if network_s else 'reading'}, "
-            f"goal {GOAL_PART:.0%}{': missed' if missed else ''}"
+            f"{part:.0%} of {'the lower of reading and the network' if network_s else 'reading'}"
+            f"{f', goal {GOAL_PART:.0%}' if network_s else ', and the network was not measured'}"
+            f"{': missed' if missed else ''}"
         )
 
 
@@ -241,9 +244,12 @@ def main() -> None:
     bench = Bench(
         torch.device(options.device), options.small, options.work, options.out, options.found
     )
-    if bench.is_gpu:
-        torch.cuda.set_device(bench.device)
     try:
+        if bench.is_gpu:
+            fault = gpu_fault(bench.device.index or 0)
+            if fault:
+                raise SoundalikeError(f"{bench.device} cannot be used: {fault}")
+            torch.cuda.set_device(bench.device)
         STEPS[options.step](bench)
     except Exception as error:
         bench.require(None, first_line(error))

@@ -21,7 +21,9 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -51,7 +53,28 @@ LEAST_S = 10
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    options = parse()
+    deadline = time.monotonic() + 60 * options.minutes
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, lambda number, _: sys.exit(128 + number))
+    results: dict[str, Any] = {}
+    try:
+        with tempfile.TemporaryDirectory(prefix="on-gpu-") as name:
+            work = Path(name)
+            environment = {**os.environ, "PYTHONPATH": os.pathsep.join(python_path(options, work))}
+            run_steps(options, work, environment, deadline, results)
+    except KeyboardInterrupt:
+        sys.exit(128 + signal.SIGINT)
+    finally:
+        print(summary(results), flush=True)
+    states = {one["state"] for one in results.values()}
+    sys.exit(not ("passed" in states and states <= {"passed", "skipped"}))
+
+
+def parse() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--out", type=Path, required=True, help="folder for what was found")
     parser.add_argument("--minutes", type=float, default=8.0, help="time for all steps")
     parser.add_argument("--device", default="cuda", help="cuda, cuda:N or cpu")
@@ -59,15 +82,17 @@ def main() -> None:
     parser.add_argument("--only", nargs="+", choices=STEPS, default=list(STEPS))
     parser.add_argument("--wheels", type=Path, default=REPOSITORY / "gpu-wheels")
     options = parser.parse_args()
-    options.out.mkdir(parents=True, exist_ok=True)
-    deadline = time.monotonic() + 60 * options.minutes
-    with tempfile.TemporaryDirectory(prefix="on-gpu-") as name:
-        work = Path(name)
-        environment = {**os.environ, "PYTHONPATH": os.pathsep.join(python_path(options, work))}
-        results = run_steps(options, work, environment, deadline)
-    print(summary(results))
-    states = {one["state"] for one in results.values()}
-    sys.exit(not ("passed" in states and states <= {"passed", "skipped"}))
+    if not re.fullmatch(r"cpu|cuda(:\d+)?", options.device):
+        parser.error(f"unknown device {options.device!r}; use cpu, cuda or cuda:N")
+    if not 0 < options.minutes < math.inf:
+        parser.error(f"--minutes must be more than 0, got {options.minutes:g}")
+    if (options.out / "results.json").exists():
+        parser.error(f"{options.out} holds results already; name another folder")
+    try:
+        options.out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        parser.error(f"{options.out} cannot be made: {error.strerror}")
+    return options
 
 
 def python_path(options: argparse.Namespace, work: Path) -> list[str]:
@@ -99,21 +124,28 @@ def is_installed(name: str) -> bool:
 
 
 def run_steps(
-    options: argparse.Namespace, work: Path, environment: dict[str, str], deadline: float
-) -> dict[str, Any]:
-    results: dict[str, Any] = {}
+    options: argparse.Namespace,
+    work: Path,
+    environment: dict[str, str],
+    deadline: float,
+    results: dict[str, Any],
+) -> None:
     with (options.out / "log.txt").open("w") as log:
-        for step in options.only:
+        for step in dict.fromkeys(options.only):
             limit_s = min(STEPS[step], deadline - time.monotonic())
+            result: dict[str, Any] = {"lines": [], "state": "interrupted"}
+            results[step] = result
             if limit_s < LEAST_S:
-                results[step] = {"state": "not begun", "lines": ["there was no time left"]}
+                result |= {"lines": ["there was no time left"], "state": "not begun"}
             else:
                 print(f"{step} …", flush=True)
                 log.write(f"\n## {step}\n")
                 log.flush()
-                results[step] = run_step(step, options, work, environment, limit_s, log)
+                try:
+                    run_step(step, options, work, environment, limit_s, log, result)
+                finally:
+                    write(options.out, results)
             write(options.out, results)
-    return results
 
 
 def run_step(
@@ -123,8 +155,9 @@ def run_step(
     environment: dict[str, str],
     limit_s: float,
     log: Any,
-) -> dict[str, Any]:
-    """Run a step in a process of its own; return what it found, up to where it came."""
+    result: dict[str, Any],
+) -> None:
+    """Run a step in a process of its own; note what it found, up to where it came."""
     found = work / f"{step}.json"
     words = [sys.executable, str(HERE / "gpu_steps.py"), step, "--device", options.device]
     words += ["--work", str(work), "--out", str(options.out.resolve()), "--found", str(found)]
@@ -133,26 +166,27 @@ def run_step(
     process = subprocess.Popen(
         words, env=environment, stdout=log, stderr=log, cwd=work, start_new_session=True
     )
+    state = "interrupted"
     try:
         code = process.wait(limit_s)
+        state = f"failed with exit code {code}" if code else ""
     except subprocess.TimeoutExpired:
-        code = None
+        state = f"stopped after {limit_s:.0f} s"
     finally:
         if process.poll() is None:
             os.killpg(process.pid, signal.SIGKILL)  # its readers, too
             process.wait()
-    result: dict[str, Any] = json.loads(found.read_text()) if found.exists() else {"lines": []}
-    if code is None:
-        result["state"] = f"stopped after {limit_s:.0f} s"
-    elif code or "state" not in result:
-        result["state"] = f"failed with exit code {code}"
-    result["seconds"] = round(time.monotonic() - started, 1)
-    print("\n".join(f"  {line}" for line in [*result["lines"], result["state"]]), flush=True)
-    return result
+        told = json.loads(found.read_text()) if found.exists() else {}
+        result |= told
+        result["state"] = told.get("state") or state or "failed without a word"
+        result["seconds"] = round(time.monotonic() - started, 1)
+        print("\n".join(f"  {line}" for line in [*result["lines"], result["state"]]), flush=True)
 
 
 def write(out: Path, results: dict[str, Any]) -> None:
-    (out / "results.json").write_text(json.dumps(results, indent=1))
+    whole = out / "results.json"
+    whole.with_suffix(".part").write_text(json.dumps(results, indent=1))
+    whole.with_suffix(".part").replace(whole)  # never half of it
     text = "".join(
         f"## {step}: {result['state']}\n\n"
         + "".join(f"{line}\n" for line in result["lines"])

@@ -70,11 +70,13 @@ def main() -> None:
     A filter expression that cannot be read adds two lines, which show the spot.
     """
     signal.signal(signal.SIGTERM, _terminate)
-    shown_before, warnings.showwarning = warnings.showwarning, _show_warning
     finder = WithoutPandas()
     sys.meta_path.insert(0, finder)
     try:
-        code = cli.app(prog_name="soundalike", standalone_mode=False)
+        with warnings.catch_warnings():
+            warnings.simplefilter("default", SoundalikeWarning)  # whatever Python was told
+            warnings.showwarning = _show_warning
+            code = cli.app(prog_name="soundalike", standalone_mode=False)
     except ExpressionError as error:
         code = _complain(*error.lines, code=1)
     except SoundalikeError as error:
@@ -93,7 +95,6 @@ def main() -> None:
         code = _TERMINATED
     finally:
         sys.meta_path.remove(finder)
-        warnings.showwarning = shown_before
     if code in (_INTERRUPTED, _TERMINATED):
         embeds = sys.argv[1:2] in (["index"], ["extract"])
         kept = "; what was embedded is kept, and running again continues" if embeds else ""

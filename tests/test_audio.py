@@ -262,3 +262,17 @@ def test_blocks_rate_change_is_an_error(tmp_path: Path) -> None:
     stage, reason = error(path)
     assert stage == "decode"
     assert reason.startswith("sample rate changes from 44100 to 48000 Hz at 2.")
+
+
+@pytest.mark.parametrize(
+    ("right", "cancels"), [(-1.0, True), (1.0, False)], ids=["anti-phase", "in phase"]
+)
+def test_blocks_huge_samples_cancel_like_others(
+    tmp_path: Path, right: float, cancels: bool
+) -> None:
+    left = 1e20 * noise(64_000)
+    path = write(tmp_path / "a.wav", np.hstack([left, right * left]), 32_000, "FLOAT")
+    with open_audio(path) as audio:
+        samples = np.concatenate(list(audio.blocks()))
+    np.testing.assert_allclose(samples, 0 if cancels else left.ravel(), rtol=1e-6, atol=1e12)
+    assert bool(audio.warnings) == cancels

@@ -380,7 +380,7 @@ def test_checkpoints_lists_all_and_demo_is_here(run: Run) -> None:
         (
             ("index", "LIBRARY", "--checkpoint", "demo", "--device", "cuda:9"),
             1,
-            "no device 'cuda:9'",
+            "cuda:9 cannot be used: ",
         ),
         (("index", "LIBRARY", "--precision", "fp8"), 2, "Invalid value for '--precision'"),
         (("index",), 2, "Missing argument"),

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -62,3 +64,45 @@ def test_on_gpu_a_step_that_takes_too_long_is_stopped_and_what_it_found_is_kept(
     assert results["tests"]["state"] == "not begun"
     assert told.stdout.splitlines()[-1].startswith("stopped after 1")
     assert told.stdout.splitlines()[-1].endswith("; not begun: tests")
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (["--device", "gpu"], "unknown device 'gpu'; use cpu, cuda or cuda:N"),
+        (["--minutes", "nan"], "--minutes must be more than 0, got nan"),
+        (["--only", "nothing"], "invalid choice: 'nothing'"),
+    ],
+)
+def test_on_gpu_wrong_usage_is_one_line(tmp_path: Path, words: list[str], sentence: str) -> None:
+    told = on_gpu(tmp_path / "out", *words)
+    assert told.returncode == 2
+    assert sentence in told.stderr.splitlines()[-1]
+    assert not (tmp_path / "out").exists()
+
+
+def test_on_gpu_overwrites_no_results(tmp_path: Path) -> None:
+    (tmp_path / "results.json").write_text("{}")
+    told = on_gpu(tmp_path)
+    assert told.returncode == 2
+    assert "holds results already" in told.stderr
+    assert (tmp_path / "results.json").read_text() == "{}"
+
+
+def test_on_gpu_that_is_told_to_stop_keeps_what_it_found_and_leaves_no_process(
+    tmp_path: Path,
+) -> None:
+    script = REPOSITORY / "benchmarks" / "on_gpu.py"
+    command = [sys.executable, script, "--out", tmp_path, "--device", "cpu", "--only", "golden"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout
+        assert process.stdout.readline() == "golden …\n"
+        children = Path(f"/proc/{process.pid}/task/{process.pid}/children")
+        while not (steps := children.read_text().split()):
+            time.sleep(0.1)
+        process.terminate()
+        told = process.stdout.read()
+    assert process.returncode == 128 + signal.SIGTERM
+    assert told.splitlines()[-1] == "interrupted: golden"
+    assert json.loads((tmp_path / "results.json").read_text())["golden"]["state"] == "interrupted"
+    assert not any(Path(f"/proc/{step}").exists() for step in steps)

@@ -185,14 +185,19 @@ class _Mixed:
         """Return (num_samples,), and whether all of them are finite."""
         num_channels = len(channels)
         power = sum(_power(channel) for channel in channels)
-        if not math.isfinite(power):  # else no sample is so large that a sum might not be finite
+        if math.isfinite(power):  # so is all else: no sample is so large that a sum might not be
+            mono = _mean(channels)
+            power_of_mean = _power(mono)
+        else:
             with np.errstate(over="ignore", invalid="ignore"):
                 mono = _mean(channels)
-            return mono, bool(np.isfinite(mono).all())
-        mono = _mean(channels)
+            if not np.isfinite(mono).all():
+                return mono, False
+            power = sum(_power(channel.astype(np.float64)) for channel in channels)
+            power_of_mean = _power(mono.astype(np.float64))
         if num_channels > 1:
             self._num_samples += len(mono)
-            self._power_of_mean += _power(mono)
+            self._power_of_mean += power_of_mean
             self._power_if_unrelated += power / num_channels**2
         return mono, True
 
@@ -215,7 +220,7 @@ def _mean(channels: Channels) -> Samples:
     return mono
 
 
-def _power(samples: Samples) -> float:
-    """Return the sum of squares of (n,) float32; infinite or NaN if one is, or they are huge."""
+def _power(samples: npt.NDArray[np.floating]) -> float:
+    """Return the sum of squares of (n,), in their own precision: infinite if they are huge."""
     pieces = (samples[first : first + _DOT] for first in range(0, len(samples), _DOT))
     return sum(float(np.vdot(piece, piece)) for piece in pieces)

@@ -41,7 +41,9 @@ def root(
         raise typer.BadParameter("--verbose goes with --version")
     elif version:
         typer.echo(f"soundalike {metadata.version('soundalike')}")
-    elif context.invoked_subcommand is None:
+    if version:
+        raise typer.Exit
+    if context.invoked_subcommand is None:
         typer.echo(context.get_help())
 
 

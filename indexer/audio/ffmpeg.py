@@ -13,7 +13,7 @@ from collections import deque
 from collections.abc import Iterable, Iterator
 from fractions import Fraction
 from io import FileIO
-from itertools import chain, islice
+from itertools import islice
 
 import av
 import numpy as np
@@ -50,7 +50,7 @@ PREROLL_S = 1.0
 _WITNESSES = 4
 #: How many frames are decoded before they are looked at: decoder and interpreter each find more of
 #: what they need in the processor's caches than if they took turns.
-_AHEAD = 8
+_AHEAD = 16
 #: Gaps that add up to less are not worth a warning, in seconds.
 REPORTED_GAP_S = 0.01
 #: The beginning of an Ogg page, with its flags; one of them marks the first page of a stream.
@@ -73,7 +73,7 @@ class FFmpegSource:
 
     _container: av.container.InputContainer
     _stream: av.AudioStream
-    _frames: Iterator[av.AudioFrame]
+    _packets: Iterator[av.Packet[av.AudioStream]]
 
     def __init__(self, file: FileIO, max_duration_s: float) -> None:
         """Take over an open file, if it can be read, and decode its first frame.
@@ -88,12 +88,13 @@ class FFmpegSource:
         self._num_silent = 0
         self._end: int | None = None  # where the file ended, once it was read that far
         self._unreadable = False  # whether it ended in an error
+        self._waiting: deque[av.AudioFrame] = deque()  # decoded, and not looked at yet
         self._open()
         try:
-            first = next(self._frames, None)
-            if first is None:
+            if not self._decode_until(1):
                 reasons = ["no sample could be decoded", *self._damage()]
                 raise AudioError("decode", ": ".join(reasons))
+            first = self._waiting[0]
             self.info = AudioInfo(
                 # Of these the first frame knows best: HE-AAC has twice the rate its header says.
                 sample_rate=first.sample_rate,
@@ -105,7 +106,6 @@ class FFmpegSource:
         except BaseException:
             self._container.close()
             raise
-        self._frames = chain([first], self._frames)
         # A timestamp t lies at sample (t - origin) * num / den; one tick may be many samples. What
         # a codec swallows at its beginning (WMA) is no gap, unless packets were damaged there.
         tick = (self._stream.time_base or Fraction(0)) * self.info.sample_rate
@@ -139,7 +139,12 @@ class FFmpegSource:
             if other.index != stream.index:
                 other.discard = av.stream.Discard.all
         self._stream = stream
-        self._frames = self._decoded()
+        self._begin()
+
+    def _begin(self) -> None:
+        """Decode from where the container is."""
+        self._packets = self._container.demux(self._stream)
+        self._waiting.clear()
 
     def read(self, start: int, stop: int = END) -> Iterator[Channels]:
         """Decode a span; see `Source`."""
@@ -175,14 +180,13 @@ class FFmpegSource:
         chunk_samples, rate = self.info.chunk_samples, self.info.sample_rate
         num, den, origin = self._num, self._den, self._origin
         late = self._tolerance * den
-        frame_samples = 0
-        ahead: deque[av.AudioFrame] = deque()
-        while ahead or self._decode_some(ahead, stop - position, frame_samples):
-            frame = ahead.popleft()
+        frame_samples, waiting = 0, self._waiting
+        while waiting or self._decode_some(stop - position, frame_samples):
+            frame = waiting.popleft()
             frame_samples = frame.samples
             begin, stamp = position, frame.pts
             if stamp is not None and (stamp - origin) * num - position * den > late:
-                begin = self._resumed(position, frame, ahead)
+                begin = self._resumed(position, frame)
             if frame.sample_rate != rate:
                 change = f"from {rate} to {frame.sample_rate} Hz at {begin / rate:.1f} s"
                 raise AudioError("decode", f"sample rate changes {change}")
@@ -198,27 +202,49 @@ class FFmpegSource:
         if run.num_samples:
             yield position - run.num_samples, run.take()
 
-    def _decode_some(self, ahead: deque[av.AudioFrame], missing: int, frame_samples: int) -> bool:
-        """Append what comes next, but nothing behind a span; return False at the end.
+    def _decode_some(self, missing: int, frame_samples: int) -> bool:
+        """Let a few frames wait, but none behind a span; return False if none is left.
 
         Args:
-            ahead: Has no frames left.
             missing: Samples until the span ends.
             frame_samples: Length of the frame before, by which those to come are judged.
         """
         num_frames = -(-missing // frame_samples) if frame_samples else 1
-        ahead.extend(islice(self._frames, max(1, min(num_frames, _AHEAD))))
-        return bool(ahead)
+        return self._decode_until(max(1, min(num_frames, _AHEAD)))
 
-    def _resumed(self, position: int, frame: av.AudioFrame, ahead: deque[av.AudioFrame]) -> int:
+    def _decode_until(self, num_frames: int) -> bool:
+        """Let so many frames wait, if there are so many; return False if none is left.
+
+        Packets that cannot be decoded are counted.
+        """
+        while len(self._waiting) < num_frames:
+            if self._file.closed:  # FFmpeg would follow a null pointer
+                raise ValueError("the file is closed")
+            try:
+                packet = next(self._packets, None)
+            except av.FFmpegError:
+                self._unreadable = True
+                break
+            except IndexError:  # PyAV 18.1, at the end, if streams were added on the way
+                break
+            if packet is None:
+                break
+            try:
+                self._waiting.extend(packet.decode())
+            except av.error.EOFError:
+                break
+            except av.FFmpegError:
+                self._num_damaged += 1
+        return bool(self._waiting)
+
+    def _resumed(self, position: int, frame: av.AudioFrame) -> int:
         """Return where a frame begins that is stamped later than the one before it ended."""
         stamped = self._stamped(frame)
         if stamped is None or stamped - position <= self._tolerance:
             return position
-        ahead.extend(islice(self._frames, max(0, _WITNESSES - 1 - len(ahead))))
-        if not ahead:
+        if not self._decode_until(_WITNESSES - 1):
             return position  # the last frame of all has no witness
-        return max(position, self._agreed([frame, *islice(ahead, _WITNESSES - 1)]) or 0)
+        return max(position, self._agreed([frame, *self._waiting]) or 0)
 
     def _seek(self, start: int) -> int:
         """Let the frames begin a little before `start`; return where the first of them begins.
@@ -234,10 +260,9 @@ class FFmpegSource:
             self._container.seek(
                 self._origin + target * self._den // self._num, stream=self._stream
             )
-            frames = self._decoded()
-            ahead = list(islice(frames, _WITNESSES))
-            position = self._agreed(ahead)
-            self._frames = chain(ahead, frames)
+            self._begin()
+            self._decode_until(_WITNESSES)
+            position = self._agreed(self._waiting)
         except av.FFmpegError:
             pass
         self._num_damaged = 0  # frames that lean on what was skipped may fail, and are not wanted
@@ -257,10 +282,10 @@ class FFmpegSource:
         return self.info.container != "ogg" or not _is_chained(self._file.fileno())
 
     def _agreed(self, frames: Iterable[av.AudioFrame]) -> int | None:
-        """Return where the first frame begins at the earliest, by its and its followers' stamps."""
+        """Return where the first frame begins at the earliest, by its and its witnesses' stamps."""
         positions = []
         num_samples = 0
-        for frame in frames:
+        for frame in islice(frames, _WITNESSES):
             stamped = self._stamped(frame)
             if stamped is not None:
                 positions.append(stamped - num_samples)
@@ -272,28 +297,6 @@ class FFmpegSource:
         if frame.pts is None:
             return None
         return (2 * (frame.pts - self._origin) * self._num + self._den) // (2 * self._den)
-
-    def _decoded(self) -> Iterator[av.AudioFrame]:
-        """Yield the frames that can be decoded, and count the packets that cannot."""
-        packets = self._container.demux(self._stream)
-        while True:
-            if self._file.closed:  # FFmpeg would follow a null pointer
-                raise ValueError("the file is closed")
-            try:
-                packet = next(packets, None)
-            except av.FFmpegError:
-                self._unreadable = True
-                return
-            except IndexError:  # PyAV 18.1, at the end, if streams were added on the way
-                return
-            if packet is None:
-                return
-            try:
-                yield from packet.decode()
-            except av.error.EOFError:
-                return
-            except av.FFmpegError:
-                self._num_damaged += 1
 
     def warnings(self) -> list[str]:
         """Return what was wrong with the file; see `Source`."""

@@ -200,7 +200,10 @@ class _Readers:
 
     def _loses_one(self) -> bool:
         """Whether a reader has died, or is about to: its connections break before it has ended."""
-        connection.wait([process.sentinel for process in self._processes], _LOOK_S)
+        ready = connection.wait([process.sentinel for process in self._processes], _LOOK_S)
+        for process in self._processes:
+            if process.sentinel in ready:  # its files are closed a moment before it has ended
+                process.join(_LOOK_S)
         return self._has_lost_one()
 
     def _reader(self, process: BaseProcess) -> int | None:

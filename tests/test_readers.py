@@ -27,7 +27,7 @@ from indexer.arrays import ID_DTYPE
 from indexer.audio.stream import AudioStream
 from indexer.errors import SoundalikeError
 from indexer.library.walk import walk
-from indexer.reading import dataset
+from indexer.reading import dataset, readers
 from indexer.reading.batches import Batch
 from indexer.reading.dataset import Work
 from indexer.reading.events import Done, Failure
@@ -199,6 +199,24 @@ def test_reader_that_is_killed_between_files_costs_nothing(library: Path) -> Non
     )
 
 
+def test_reader_that_died_with_a_lock_of_the_loader_ends_nothing(
+    library: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """PyTorch would wait for the lock for ever: here it is taken as a dead reader would keep it."""
+    monkeypatch.setattr(readers, "_END_S", 1.0)
+    stop = readers._Readers.stop
+
+    def stop_with_lock(self: Any) -> None:
+        self._loader._workers_done_event._cond.acquire()
+        stop(self)
+
+    monkeypatch.setattr(readers._Readers, "stop", stop_with_lock)
+    batches = read(library)
+    events = [event for batch in batches for event in batch.events]
+    assert sorted(event.item for event in events) == list(range(9))
+    assert active_children() == []
+
+
 def test_readers_that_die_whatever_they_read_are_one_error(
     library: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -244,7 +262,7 @@ def test_readers_of_a_killed_process_end_though_they_are_stuck(library: Path) ->
         from pathlib import Path
         from multiprocessing import active_children
         import test_readers
-        from indexer.reading import dataset
+        from indexer.reading import dataset, readers
         def stuck(*_, **__):
             print(os.getpid(), flush=True)
             time.sleep(600)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import multiprocessing
 import signal
+import threading
 import time
 import warnings
 from collections.abc import Generator, Iterator, Sequence
@@ -28,6 +29,8 @@ from indexer.windows import SAMPLE_RATE_HZ
 
 #: How often the readers are looked after.
 _LOOK_S = 1.0
+#: Readers that were told to end have ended by then.
+_END_S = 20.0
 #: If nobody looked for this long, this process was stopped, and the readers with it, it may be.
 _ASLEEP_S = 10.0
 #: Loaders in a row that may die without a file to blame, and without giving anything.
@@ -220,7 +223,17 @@ class _Readers:
 
     def stop(self) -> None:
         """End the readers; what they hold is read again."""
-        del self._loader  # which tells them, waits for them, and frees what it shares with them
+        # The loader tells them, waits for them, and frees what it shares with them, when nobody
+        # holds it any more. For that it takes a lock that a reader may have died with.
+        held = [self._loader]
+        del self._loader
+        ending = threading.Thread(target=held.clear, daemon=True)
+        ending.start()
+        ending.join(_END_S)
+        if ending.is_alive():
+            for process in self._processes:
+                process.kill()
+                process.join(_LOOK_S)
 
 
 def _death(exit_code: int) -> str:

@@ -46,7 +46,7 @@ def whole() -> None:
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
-        if "whole" in getattr(item, "fixturenames", ()):
+        if "whole" in getattr(item, "fixturenames", ()) or item.get_closest_marker("slow"):
             item.add_marker("whole")
 
 

@@ -12,7 +12,6 @@ sys.path.append(str(REPOSITORY / "benchmarks"))
 
 
 @pytest.mark.slow
-@pytest.mark.whole
 @pytest.mark.parametrize(("kind", "goal"), [("flac", 1.3), ("ogg", 1.3), ("mp3", 1.4)])
 def test_reading_costs_little_more_than_decoding(tmp_path: Path, kind: str, goal: float) -> None:
     from decode_ways import decoding_ms, ratio  # noqa: PLC0415 - a benchmark, found by then

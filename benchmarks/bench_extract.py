@@ -18,28 +18,24 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from decode_ways import WAYS, decoding_ms, ratio
-from extract_library import FORMATS, write_checkpoint, write_library
+from extract_library import FORMATS, read_alone, write_checkpoint, write_library
 from extract_ways import rate, timed
 from published_way import PublishedWay
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
-from indexer.arrays import ID_DTYPE
 from indexer.embedding.cores import default_num_lanes, num_cores
-from indexer.library.walk import walk
 from indexer.model.checkpoint import load_checkpoint
 from indexer.model.convnext import ConvNeXt
 from indexer.model.inference import InferenceNetwork, PackedMlp, PlainMlp
 from indexer.model.tuning import quickest
-from indexer.reading.dataset import Work
-from indexer.reading.readers import load_windows
-from indexer.windows import WINDOW_SAMPLES, Geometry
+from indexer.windows import WINDOW_SAMPLES
 
 SECTIONS = ("limits", "network", "decode", "ends", "scaling")
 TURNS = 7
@@ -110,10 +106,7 @@ class Bench:
 
     def _library(self, kind: str) -> Path:
         """Return recordings of a kind, written when they are first asked for."""
-        library = self.folder / kind
-        return (
-            library if library.exists() else write_library(self.folder, kind, RECORDINGS[self.kind])
-        )
+        return write_library(self.folder, kind, RECORDINGS[self.kind])
 
     def side_by_side(self, work: Callable[[], object], times: int) -> None:
         """Do something so many times, in all lanes."""
@@ -213,7 +206,11 @@ class Bench:
         for kind in FORMATS:
             library = self._library(kind)
             found = by_turns(
-                {str(n): _reading(library, n, defers=self.kind == "cuda") for n in counts}, 3
+                {
+                    str(n): partial(read_alone, library, n, 4, defers=self.kind == "cuda")
+                    for n in counts
+                },
+                3,
             )
             self.figures.setdefault("decode", {})[kind] = found
             yield f"| {kind} | {' | '.join(f'{one:.0f}' for one in found.values())} |"
@@ -254,26 +251,6 @@ class Bench:
                 told = outcome["report"]["bound"]
                 self.figures.setdefault(name, {})[value] = rate(outcome)
                 yield f"| {name} {value} | {rate(outcome):.2f} | {told} |"
-
-
-def _reading(library: Path, num_workers: int, *, defers: bool) -> Callable[[], float]:
-    found = walk(library)
-    work = Work(
-        root=library,
-        items=found.files,
-        geometry=Geometry(),
-        batch_size=4,
-        known=np.empty(0, ID_DTYPE),
-        partial={},
-        max_duration_s=3600,
-        defers=defers,
-    )
-
-    def read() -> float:
-        batches = load_windows(work, num_workers=num_workers, timeout_s=120)
-        return sum(len(batch.keys) for batch in batches)
-
-    return read
 
 
 def _onnx_runtime(model: ConvNeXt, folder: Path) -> Callable[[Tensor], object] | None:

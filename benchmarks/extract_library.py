@@ -14,7 +14,12 @@ import soundfile
 import torch
 from safetensors.torch import save_file
 
+from indexer.arrays import ID_DTYPE
+from indexer.library.walk import walk
 from indexer.model.convnext import ConvNeXt
+from indexer.reading.dataset import Work
+from indexer.reading.readers import load_windows
+from indexer.windows import Geometry
 
 SECONDS = 10
 #: Suffix → container for libsndfile, rate in Hz, channels: the files that people have. The first is
@@ -29,8 +34,10 @@ FORMATS = {
 
 
 def write_library(folder: Path, kind: str, num_files: int) -> Path:
-    """Write recordings of one of `FORMATS`, no two alike, and return their folder."""
+    """Return a folder of recordings of one of `FORMATS`, no two alike; write it if need be."""
     library = folder / kind
+    if library.exists():
+        return library
     library.mkdir()
     with ProcessPoolExecutor() as pool:
         list(pool.map(partial(_write, library, kind), range(num_files), chunksize=8))
@@ -47,6 +54,22 @@ def _write(library: Path, kind: str, number: int) -> None:
         swell = np.sin(np.pi * random.uniform(0.1, 2) * time_s) ** 2
         signal += (0.2 * swell * np.sin(2 * np.pi * pitch_hz * time_s))[:, None]
     soundfile.write(library / f"{number}.{kind}", signal, rate, format=container)
+
+
+def read_alone(library: Path, num_workers: int, batch_size: int, *, defers: bool) -> int:
+    """Read a library as a run does, and return the number of its windows; none is embedded."""
+    work = Work(
+        root=library,
+        items=walk(library).files,
+        geometry=Geometry(),
+        batch_size=batch_size,
+        known=np.empty(0, ID_DTYPE),
+        partial={},
+        max_duration_s=3600,
+        defers=defers,
+    )
+    batches = load_windows(work, num_workers=num_workers, timeout_s=120)
+    return sum(len(batch.keys) for batch in batches)
 
 
 def write_checkpoint(folder: Path) -> Path:

@@ -85,8 +85,7 @@ class Bench:
         """Return so many recordings of 10 s, no two alike."""
         folder = self.work / str(num_files)
         folder.mkdir(exist_ok=True)
-        library = folder / kind
-        return library if library.exists() else write_library(folder, kind, num_files)
+        return write_library(folder, kind, num_files)
 
     def rate(self, call: Callable[[], object], amount: float, least_s: float = 0.5) -> float:
         """Return how much is done in a second, once it has been done twice."""

@@ -26,8 +26,6 @@ GOAL_WINDOWS = 5000
 def golden(bench: Bench) -> None:
     """The golden arrays on the device: float32 within the tolerances of a CPU, bfloat16 near."""
     model = fill(ConvNeXt(), SEED).eval().to(bench.device)
-    if bench.is_gpu:
-        torch.backends.cudnn.allow_tf32 = False  # as an extractor does
     networks = {"fp32": InferenceNetwork(model), "bf16": InferenceNetwork(model, torch.bfloat16)}
     names = [name for name in CLIPS if name != "ukulele" or UKULELE.exists()]
     names = ["noise_5_2"] if bench.is_small else names  # the network is the large one even so
@@ -36,17 +34,16 @@ def golden(bench: Bench) -> None:
             for name in names:
                 tolerance = CHIRP_TOLERANCE if name.startswith("chirp") else TOLERANCE
                 output = network(clip(name).to(bench.device))
-                scene, tags = output.scene[0].cpu().numpy(), output.tags[0].cpu().numpy()
-                frames = output.frames[0].float().mean(2).cpu().numpy()
-                expected = {key: arrays[f"{name}/{key}"] for key in tolerance}
-                off = {
-                    "scene": float(np.abs(scene - expected["scene"]).max()),
-                    "probs": float(np.abs(tags - expected["probs"]).max()),
-                    "frames_mean_over_freq": float(
-                        np.abs(frames - expected["frames_mean_over_freq"]).max()
-                    ),
+                found = {
+                    "scene": output.scene[0].cpu().numpy(),
+                    "probs": output.tags[0].cpu().numpy(),
+                    "frames_mean_over_freq": output.frames[0].float().mean(2).cpu().numpy(),
                 }
-                likeness = cosine(scene, expected["scene"])
+                off = {
+                    key: float(np.abs(values - arrays[f"{name}/{key}"]).max())
+                    for key, values in found.items()
+                }
+                likeness = cosine(found["scene"], arrays[f"{name}/scene"])
                 if precision == "fp32":
                     holds = all(off[key] <= tolerance[key] for key in off)
                 else:
@@ -90,8 +87,6 @@ def compiled(bench: Bench) -> None:
 
 def prepared(bench: Bench) -> InferenceNetwork:
     """Return the network as an extractor has it on this device."""
-    if bench.is_gpu:
-        torch.backends.cudnn.allow_tf32 = False
     dtype = torch.bfloat16 if bench.is_gpu else torch.float32
     return InferenceNetwork(bench.network().to(bench.device), dtype)
 

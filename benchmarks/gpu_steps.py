@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import importlib.util
 import os
 import subprocess
 import sys
@@ -15,23 +14,20 @@ from typing import Any
 
 import numpy as np
 import torch
+from extract_library import read_alone
 from gpu_bench import LEAST_COSINE, MOST_DIFFERENCE, Bench, cosine, first_line
 from gpu_network import compiled, golden, network, profile
 
-from indexer.arrays import ID_DTYPE
 from indexer.embedding.cores import num_cores
 from indexer.embedding.devices import gpu_fault
 from indexer.embedding.extractor import Extractor
 from indexer.errors import SoundalikeError
-from indexer.library.walk import walk
-from indexer.reading.dataset import Work
-from indexer.reading.readers import load_windows
 from indexer.run.config import ExtractConfig, Settings
 from indexer.run.extract import extract
 from indexer.run.prepare import prepare
 from indexer.run.report import ExtractReport
 from indexer.store.reader import Store
-from indexer.windows import WINDOW_SAMPLES, Geometry
+from indexer.windows import WINDOW_SAMPLES
 from soundalike.machine import machine
 from soundalike.show.runs import bound
 
@@ -44,8 +40,6 @@ def describe(bench: Bench) -> None:
     """What computes here."""
     for name, value in machine().items():
         bench.say(f"{name}: {value}", **{name: value})
-    faiss = importlib.util.find_spec("faiss")
-    bench.say(f"FAISS can be imported: {'yes' if faiss else 'no, and nothing here needs it'}")
 
 
 def store(bench: Bench) -> None:
@@ -57,8 +51,7 @@ def store(bench: Bench) -> None:
         for file in bench.library(kind, per_kind).iterdir():
             os.link(file, library / file.name)
     num_files = len(list(library.iterdir()))
-    demo = "demo" if bundled_demo().exists() else str(bench.checkpoint())
-    for checkpoint in (demo, str(bench.checkpoint())):
+    for checkpoint in ("demo", str(bench.checkpoint())):
         name = Path(checkpoint).stem
         stores: list[Store] = []
         reports: list[ExtractReport] = []
@@ -85,7 +78,9 @@ def reading(bench: Bench) -> None:
     for kind, number in (("44k.wav", 4096), ("flac", 4096), ("wav", 8192)):
         num_files = 12 if bench.is_small else number
         library = bench.library(kind, num_files)
-        alone = read_alone(library, readers, is_gpu=bench.is_gpu)
+        start = time.perf_counter()
+        num_read = read_alone(library, readers, 64 if bench.is_gpu else 4, defers=bench.is_gpu)
+        alone = num_read / (time.perf_counter() - start)
         config = ExtractConfig(num_workers=readers)
         _, report = run(library, bench.work / f"store-{kind}", settings, config)
         whole = report.num_windows / report.seconds["embed"]
@@ -209,28 +204,6 @@ def compare(plain: Store, other: Store) -> tuple[float, float]:
     return least, float(np.abs(tags.astype(np.float32) - other_tags.astype(np.float32)).max())
 
 
-def read_alone(library: Path, readers: int, *, is_gpu: bool) -> float:
-    """Return windows/s that so many readers give."""
-    work = Work(
-        root=library,
-        items=walk(library).files,
-        geometry=Geometry(),
-        batch_size=64 if is_gpu else 4,
-        known=np.empty(0, ID_DTYPE),
-        partial={},
-        max_duration_s=3600,
-        defers=is_gpu,
-    )
-    start = time.perf_counter()
-    batches = load_windows(work, num_workers=readers, timeout_s=120)
-    num_windows = sum(len(batch.keys) for batch in batches)
-    return num_windows / (time.perf_counter() - start)
-
-
-def bundled_demo() -> Path:
-    return REPOSITORY / "checkpoints" / "demo.safetensors"
-
-
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("step", choices=STEPS)
@@ -250,6 +223,7 @@ def main() -> None:
             if fault:
                 raise SoundalikeError(f"{bench.device} cannot be used: {fault}")
             torch.cuda.set_device(bench.device)
+            torch.backends.cudnn.allow_tf32 = False  # as an extractor does
         STEPS[options.step](bench)
     except Exception as error:
         bench.require(None, first_line(error))

@@ -135,17 +135,16 @@ def run_steps(
             limit_s = min(STEPS[step], deadline - time.monotonic())
             result: dict[str, Any] = {"lines": [], "state": "interrupted"}
             results[step] = result
-            if limit_s < LEAST_S:
-                result |= {"lines": ["there was no time left"], "state": "not begun"}
-            else:
+            try:
+                if limit_s < LEAST_S:
+                    result |= {"lines": ["there was no time left"], "state": "not begun"}
+                    continue
                 print(f"{step} …", flush=True)
                 log.write(f"\n## {step}\n")
                 log.flush()
-                try:
-                    run_step(step, options, work, environment, limit_s, log, result)
-                finally:
-                    write(options.out, results)
-            write(options.out, results)
+                run_step(step, options, work, environment, limit_s, log, result)
+            finally:  # also when this process is told to stop
+                write(options.out, results)
 
 
 def run_step(

@@ -24,7 +24,7 @@ import soundalike
 from indexer.embedding import cores, devices
 from indexer.embedding import extractor as extractor_module
 from indexer.embedding.devices import choose_device, describe_gpus, gpu_fault, other_gpus
-from indexer.embedding.extractor import Extractor
+from indexer.embedding.extractor import Embeddings, Extractor
 from indexer.errors import SoundalikeError, SoundalikeWarning
 from indexer.model.checkpoint import Checkpoint
 
@@ -223,16 +223,35 @@ def test_has_gpu_asks_the_hardware(
         assert not cores.has_gpu()
 
 
-def test_extractor_without_page_locked_memory_goes_on_and_says_so_once(
-    tiny_checkpoint: Checkpoint, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def refuse(*_: object, **__: object) -> Tensor:
-        raise RuntimeError("CUDA error: out of memory\nCompile with")
+def refuse(*_: object, **__: object) -> Tensor:
+    """Fail as what gives page-locked memory does."""
+    raise RuntimeError("CUDA error: out of memory\nCompile with")
 
-    waveforms = torch.randn(3, 16_000, generator=torch.Generator().manual_seed(1))
-    expected = Extractor(tiny_checkpoint, device="cpu", precision="fp32")(waveforms)
+
+@pytest.fixture
+def waveforms() -> Tensor:
+    return torch.randn(3, 16_000, generator=torch.Generator().manual_seed(1))
+
+
+@pytest.fixture
+def expected(tiny_checkpoint: Checkpoint, waveforms: Tensor) -> Embeddings:
+    return Extractor(tiny_checkpoint, device="cpu", precision="fp32")(waveforms)
+
+
+@pytest.fixture
+def extractor(tiny_checkpoint: Checkpoint, monkeypatch: pytest.MonkeyPatch) -> Extractor:
+    """One on a CPU that asks for page-locked memory, as on a GPU."""
     extractor = Extractor(tiny_checkpoint, device="cpu", precision="fp32")
     monkeypatch.setattr(extractor, "_pins", True)
+    return extractor
+
+
+def test_extractor_without_page_locked_memory_goes_on_and_says_so_once(
+    extractor: Extractor,
+    waveforms: Tensor,
+    expected: Embeddings,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setattr(Tensor, "pin_memory", refuse)
     with pytest.warns(SoundalikeWarning) as caught:
         found = [extractor(waveforms) for _ in range(2)]
@@ -245,15 +264,11 @@ def test_extractor_without_page_locked_memory_goes_on_and_says_so_once(
 
 
 def test_extractor_results_come_back_without_page_locked_memory_too(
-    tiny_checkpoint: Checkpoint, monkeypatch: pytest.MonkeyPatch
+    extractor: Extractor,
+    waveforms: Tensor,
+    expected: Embeddings,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    def refuse(*_: object, **__: object) -> Tensor:
-        raise RuntimeError("CUDA error: out of memory")
-
-    waveforms = torch.randn(3, 16_000, generator=torch.Generator().manual_seed(1))
-    expected = Extractor(tiny_checkpoint, device="cpu", precision="fp32")(waveforms)
-    extractor = Extractor(tiny_checkpoint, device="cpu", precision="fp32")
-    monkeypatch.setattr(extractor, "_pins", True)
     monkeypatch.setattr(Tensor, "pin_memory", lambda waveforms: waveforms)
     monkeypatch.setattr(extractor_module.torch, "empty", refuse)
     with pytest.warns(SoundalikeWarning, match="no page-locked memory") as caught:

@@ -184,20 +184,20 @@ class _Mixed:
     def mean(self, channels: Channels) -> tuple[Samples, bool]:
         """Return (num_samples,), and whether all of them are finite."""
         num_channels = len(channels)
+        precision: type[np.floating] = np.float32
         power = sum(_power(channel) for channel in channels)
         if math.isfinite(power):  # so is all else: no sample is so large that a sum might not be
             mono = _mean(channels)
-            power_of_mean = _power(mono)
         else:
             with np.errstate(over="ignore", invalid="ignore"):
                 mono = _mean(channels)
             if not np.isfinite(mono).all():
                 return mono, False
-            power = sum(_power(channel.astype(np.float64)) for channel in channels)
-            power_of_mean = _power(mono.astype(np.float64))
+            precision = np.float64
+            power = sum(_power(channel.astype(precision)) for channel in channels)
         if num_channels > 1:
             self._num_samples += len(mono)
-            self._power_of_mean += power_of_mean
+            self._power_of_mean += _power(mono.astype(precision, copy=False))
             self._power_if_unrelated += power / num_channels**2
         return mono, True
 

@@ -145,9 +145,8 @@ def _describe_gpu(number: int) -> str:
         return f"{number} cannot be used: {fault}"
     properties = torch.cuda.get_device_properties(number)
     gib = properties.total_memory / 2**30
-    return f"{number}: {properties.name}, {gib:.1f} GiB, compute capability " + ".".join(
-        map(str, (properties.major, properties.minor))
-    )
+    capability = f"{properties.major}.{properties.minor}"
+    return f"{number}: {properties.name}, {gib:.1f} GiB, compute capability {capability}"
 
 
 def driver_version() -> str:

@@ -99,10 +99,10 @@ class Extractor:
         self.precision: Precision = "fp32" if arithmetic.dtype is torch.float32 else "bf16"
         self.frames: FramesMode = frames
         self.most_windows = sys.maxsize
-        self._pins = self.device.type == "cuda"  # while the system gives page-locked memory
+        is_gpu = self.device.type == "cuda"
+        self._pins = is_gpu  # while the system gives page-locked memory
         self._resamplers: dict[int, DeferredResampler] = {}
         self._takes_any_gpu = device in {"auto", "cuda"}
-        is_gpu = self.device.type == "cuda"
         # What is moved is a copy, for other devices will be given the same checkpoint.
         self._model = (
             copy.deepcopy(checkpoint.model).to(self.device) if is_gpu else checkpoint.model

@@ -29,22 +29,26 @@ def root(
     ] = False,
 ) -> None:
     """Print the version, or without a command the help."""
-    if version and verbose:
-        from soundalike.machine import machine
-
-        with telling("looking at this machine"):
-            found = machine()
-        width = max(map(len, found))
-        for name, value in found.items():
-            typer.echo(f"{name:{width}}  {value}")
-    elif verbose:
+    if verbose and not version:
         raise typer.BadParameter("--verbose goes with --version")
-    elif version:
-        typer.echo(f"soundalike {metadata.version('soundalike')}")
     if version:
+        if verbose:
+            _print_machine()
+        else:
+            typer.echo(f"soundalike {metadata.version('soundalike')}")
         raise typer.Exit
     if context.invoked_subcommand is None:
         typer.echo(context.get_help())
+
+
+def _print_machine() -> None:
+    from soundalike.machine import machine
+
+    with telling("looking at this machine"):
+        found = machine()
+    width = max(map(len, found))
+    for name, value in found.items():
+        typer.echo(f"{name:{width}}  {value}")
 
 
 for command in (

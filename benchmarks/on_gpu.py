@@ -48,6 +48,7 @@ STEPS = {
     "tests": 120,
     "compile": 150,
 }
+STOPS = {signal.SIGINT, signal.SIGTERM, signal.SIGHUP}
 #: A step that would get less is not begun.
 LEAST_S = 10
 
@@ -55,7 +56,7 @@ LEAST_S = 10
 def main() -> None:
     options = parse()
     deadline = time.monotonic() + 60 * options.minutes
-    for number in (signal.SIGTERM, signal.SIGHUP):
+    for number in STOPS - {signal.SIGINT}:  # which is Python's own
         signal.signal(number, lambda number, _: sys.exit(128 + number))
     results: dict[str, Any] = {}
     try:
@@ -162,11 +163,20 @@ def run_step(
     words += ["--work", str(work), "--out", str(options.out.resolve()), "--found", str(found)]
     words += ["--small"] if options.small else []
     started = time.monotonic()
+    # A signal within Popen would leave a process that nobody knows of: it waits until the try.
+    held = signal.pthread_sigmask(signal.SIG_BLOCK, STOPS)
     process = subprocess.Popen(
-        words, env=environment, stdout=log, stderr=log, cwd=work, start_new_session=True
+        words,
+        env=environment,
+        stdout=log,
+        stderr=log,
+        cwd=work,
+        start_new_session=True,
+        preexec_fn=lambda: signal.pthread_sigmask(signal.SIG_SETMASK, held),
     )
     state = "interrupted"
     try:
+        signal.pthread_sigmask(signal.SIG_SETMASK, held)
         code = process.wait(limit_s)
         state = f"failed with exit code {code}" if code else ""
     except subprocess.TimeoutExpired:

@@ -9,12 +9,16 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow.compute as pc
 import pytest
 from safetensors.numpy import save as save_safetensors
 
 from indexer.embedding.extractor import Extractor
-from indexer.store.disk import write_whole
-from indexer.store.reader import HEAD_FILE, Store
+from indexer.store.compaction import compact
+from indexer.store.disk import read_sealed, write_whole
+from indexer.store.reader import HEAD_FILE, STORE_FILE, Store
+from indexer.store.schema import FORMAT_VERSION, LedgerRow
+from indexer.store.writer import PartWriter
 from search.asking.answers import Hit
 from search.asking.find import Question, find
 from search.asking.scope import Scope
@@ -138,3 +142,24 @@ def test_old_store_with_a_new_index_answers_as_it_did(old: Path) -> None:
     assert build(Store.open(old)).num_windows == ANSWERS["info"]["num_windows"]
     assert_answers_as_before(old)
     assert verify(old) == []
+
+
+def test_old_store_that_is_added_to_becomes_one_of_this_version(old: Path) -> None:
+    store = Store.open(old)
+    before = store.latest_files()
+    assert before["audio_id"].null_count == before["first_sample"].null_count == len(before) > 0
+    row = LedgerRow(
+        path_id=1, library_id="L", path="a.wav", size=0, mtime_ns=0, status="ok",
+        recording_id=b"\1" * 16, audio_id=b"\2" * 16, first_sample=62_976,
+    )  # fmt: skip
+    with PartWriter(store, store.parts()[0].origin) as writer:
+        writer.add_ledger([row])
+        writer.commit()
+    assert read_sealed(old / STORE_FILE)["format_version"] == FORMAT_VERSION
+    again = Store.open(old)
+    assert again.identity == store.identity
+    assert again.files_at(np.array([1])) == [row]
+    assert again.latest_files().filter(pc.not_equal(pc.field("path_id"), 1)).equals(before)
+    compact(again)
+    assert again.files_at(np.array([1])) == [row]
+    assert again.latest_files().filter(pc.not_equal(pc.field("path_id"), 1)).equals(before)

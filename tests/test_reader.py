@@ -62,6 +62,8 @@ FULL_ROW = LedgerRow(
     channels=7,
     codec="pcm_s16le",
     warnings="damaged; channels cancel",
+    audio_id=b"\2" * 16,
+    first_sample=62_976,
 )
 
 

@@ -31,6 +31,7 @@ OTHER = {
     "native": True,
     "window_samples": 160_000,
     "sample_rate_hz": 16_000,
+    "channel": 2,
 }
 
 
@@ -139,4 +140,6 @@ def test_schemas_are_the_documented_format() -> None:
         "channels": "int32",
         "codec": "string",
         "warnings": "string",
+        "audio_id": "fixed_size_binary[16]",
+        "first_sample": "int64",
     }

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -20,6 +20,8 @@ from indexer.arrays import Integers
 from indexer.errors import DamagedStoreError, StoreError
 from indexer.store.disk import read_sealed, sha256_of
 from indexer.store.schema import (
+    FILES_SCHEMA,
+    OLD_FILES_SCHEMA,
     SCENE_SCHEMA,
     SCHEMAS,
     FramesMode,
@@ -32,6 +34,7 @@ SCENE_FILE = "scene.parquet"
 FRAMES_FILE = "frames.parquet"
 FILES_FILE = "files.parquet"
 
+_Rows = TypeVar("_Rows", pa.RecordBatch, pa.Table)
 #: Rows of the ledger that are read at a time.
 _LEDGER_BATCH = 1 << 13
 #: Bytes of a column of the ledger that are read at a time.
@@ -162,7 +165,7 @@ class Part:
         with self.open_file(FILES_FILE) as file:
             # Threads would have memory of their own, and save a tenth of a second in 10^6 rows.
             for batch in file.iter_batches(_LEDGER_BATCH, columns=list(columns), use_threads=False):
-                yield batch.select(list(columns))
+                yield _with_all(batch, columns)
 
     def require_intact(self, *names: str) -> None:
         """Hold some of its files against their SHA-256.
@@ -193,7 +196,8 @@ class Part:
                 stop = start + file.metadata.row_group(number).num_rows
                 first, last = np.searchsorted(rows, [start, stop])
                 if last > first:
-                    yield file.read_row_group(number).take(rows[first:last] - start)
+                    table = file.read_row_group(number).take(rows[first:last] - start)
+                    yield _with_all(table, SCHEMAS[name].names)
                 start = stop
 
     def windows(self, columns: Sequence[str]) -> pa.Table:
@@ -245,7 +249,8 @@ class Part:
         is_ledger = name == FILES_FILE  # read a little at a time, not a whole row group at once
         buffered = {"buffer_size": _BUFFER_BYTES, "pre_buffer": False} if is_ledger else {}
         with reading(path), pq.ParquetFile(path, memory_map=mapped, **buffered) as file:
-            if not file.schema_arrow.equals(SCHEMAS[name]):
+            schemas = [SCHEMAS[name], *([OLD_FILES_SCHEMA] if is_ledger else [])]
+            if file.schema_arrow not in schemas:
                 raise DamagedStoreError(
                     f"{path} is damaged: its columns are not those of this format"
                 )
@@ -267,6 +272,15 @@ def _rows_of(file: pq.ParquetFile, rows: Integers, columns: list[str]) -> pa.Tab
     read_starts = np.cumsum(sizes[groups]) - sizes[groups]
     table = file.read_row_groups(groups.tolist(), columns=columns)
     return table.take(read_starts[position] + rows - starts[group_of])
+
+
+def _with_all(rows: _Rows, columns: Sequence[str]) -> _Rows:
+    """Return rows with some columns, null where a ledger of an older version lacks them."""
+    for name in columns:
+        if name not in rows.schema.names:
+            field = FILES_SCHEMA.field(name)
+            rows = rows.append_column(field, pa.nulls(len(rows), field.type))
+    return rows.select(list(columns))
 
 
 def _floats(column: pa.ChunkedArray | pa.Array) -> npt.NDArray[Any]:

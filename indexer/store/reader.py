@@ -26,7 +26,7 @@ from indexer.errors import DamagedStoreError, StoreError
 from indexer.store.disk import read_sealed, sha256_of
 from indexer.store.ledger import LEDGER_COLUMNS, Ledger
 from indexer.store.part import FILES_FILE, Part, part_names, reading
-from indexer.store.schema import FILES_SCHEMA, FORMAT_VERSION, Identity, LedgerRow
+from indexer.store.schema import FILES_SCHEMA, READABLE_VERSIONS, Identity, LedgerRow
 from indexer.store.snapshot import Snapshot
 
 STORE_FILE = "store.json"
@@ -92,10 +92,11 @@ class Store:
                 raise StoreError(
                     f"no store at {path}; index a library to make one", about="index", value=path
                 ) from error
-            if document["format_version"] != FORMAT_VERSION:
+            if document["format_version"] not in READABLE_VERSIONS:
+                readable = " and ".join(map(str, READABLE_VERSIONS))
                 raise StoreError(
                     f"{path} has format {document['format_version']}, this version reads "
-                    f"{FORMAT_VERSION}; install the version of soundalike that wrote it: "
+                    f"{readable}; install the version of soundalike that wrote it: "
                     f"{document['written_by']}"
                 )
             identity = Identity.from_dict(document["identity"])

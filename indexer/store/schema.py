@@ -12,8 +12,11 @@ from indexer.arrays import RECORDING_ID_BYTES
 from indexer.errors import IdentityError
 from indexer.windows import SAMPLE_RATE_HZ, WINDOW_SAMPLES, Geometry
 
-#: Raised when a store of an older version can no longer be read as it is.
-FORMAT_VERSION = 1
+#: Of the stores that are written. Version 2 has audio_id and first_sample in the ledger, and the
+#: identity a channel. What adds to a store of version 1 makes it one of version 2.
+FORMAT_VERSION = 2
+#: Of the stores that are read.
+READABLE_VERSIONS = (1, 2)
 #: Width of scene and frame embeddings: the last stage of ConvNeXt-Tiny (arXiv:2306.00830).
 EMBEDDING_DIM = 768
 #: Outputs of the classifier: the classes of AudioSet (metadata/class_labels_indices.csv).
@@ -63,13 +66,19 @@ FILES_SCHEMA = pa.schema(
         pa.field("channels", pa.int32()),
         pa.field("codec", pa.string()),
         pa.field("warnings", pa.string()),
+        pa.field("audio_id", pa.binary(RECORDING_ID_BYTES)),
+        pa.field("first_sample", pa.int64()),
     ]
 )
+#: Columns of files.parquet that parts of version 1 lack: null there.
+_NEWER_COLUMNS = ("audio_id", "first_sample")
 SCHEMAS: Mapping[str, pa.Schema] = {
     "scene.parquet": SCENE_SCHEMA,
     "frames.parquet": FRAMES_SCHEMA,
     "files.parquet": FILES_SCHEMA,
 }
+#: What parts of version 1 have in their place.
+OLD_FILES_SCHEMA = pa.schema(one for one in FILES_SCHEMA if one.name not in _NEWER_COLUMNS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +103,10 @@ class LedgerRow:
         channels: Of the file.
         codec: Of the file, as its decoder calls it.
         warnings: What a listener should know although it is "ok": damage, anti-phase.
+        audio_id: Digest of the decoded samples before mixing, with rate, channels and
+            `first_sample`; None if that is not known.
+        first_sample: Where the audio begins on the file's own time line, in samples at 32 kHz;
+            None if it begins at 0, as nearly all does.
     """
 
     path_id: int
@@ -113,6 +126,8 @@ class LedgerRow:
     channels: int | None = None
     codec: str | None = None
     warnings: str | None = None
+    audio_id: bytes | None = None
+    first_sample: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,6 +143,7 @@ class Identity:
         native: Whether recordings of up to 30 s are one window of their own length, unpadded.
         window_samples: Length of a window, at 32 kHz.
         sample_rate_hz: What the network is given.
+        channel: Which channel of each recording, counted from 1; None for the mean of all.
     """
 
     weights: str
@@ -138,6 +154,7 @@ class Identity:
     native: bool = False
     window_samples: int = WINDOW_SAMPLES
     sample_rate_hz: int = SAMPLE_RATE_HZ
+    channel: int | None = None
 
     @property
     def geometry(self) -> Geometry:
@@ -165,7 +182,11 @@ class Identity:
 
     @classmethod
     def from_dict(cls, document: Mapping[str, Any]) -> Self:
-        """Read what `dataclasses.asdict` wrote; a missing or unknown field is a TypeError."""
+        """Read what `dataclasses.asdict` wrote; what is missing has its default, if there is one.
+
+        Raises:
+            TypeError: For an unknown field, or one that is missing and has no default.
+        """
         return cls(**document)
 
 

@@ -18,6 +18,7 @@ import pyarrow.parquet as pq
 from indexer.arrays import ID_DTYPE, RECORDING_ID_BYTES, id_bytes
 from indexer.store.disk import (
     TEMPORARY_PREFIX,
+    read_sealed,
     remove_all,
     seal,
     sha256_of,
@@ -35,9 +36,10 @@ from indexer.store.part import (
     part_names,
     reading,
 )
-from indexer.store.reader import PARTS_FOLDER, Store
+from indexer.store.reader import PARTS_FOLDER, STORE_FILE, Store
 from indexer.store.schema import (
     FILES_SCHEMA,
+    FORMAT_VERSION,
     FRAMES_ROW_GROUP,
     FRAMES_SCHEMA,
     SCENE_SCHEMA,
@@ -160,6 +162,7 @@ class PartWriter:
             write_whole(self._folder / MANIFEST_FILE, seal(manifest))
             place = _next_sequence(self._parts) if sequence is None else sequence
             target = self._parts / f"{place:010d}-{self._uuid}"
+            _bring_up_to_date(self._parts.parent)
             self._folder.rename(target)
             sync_folder(self._parts)
             self._start_afresh()
@@ -267,6 +270,19 @@ def _encodable(text: str) -> str:
 def _fixed_lists(values: np.ndarray[Any, Any], dtype: type[np.floating[Any]]) -> pa.Array:
     flat = pa.array(np.ascontiguousarray(values, dtype).reshape(-1))
     return pa.FixedSizeListArray.from_arrays(flat, values.shape[1])
+
+
+def _bring_up_to_date(path: Path) -> None:
+    """Let a store say that it is of this version, before a part of this version is added.
+
+    Raises:
+        StoreError: If store.json is damaged.
+        OSError: If it cannot be written.
+    """
+    with reading(path / STORE_FILE):
+        document = read_sealed(path / STORE_FILE)
+    if document["format_version"] != FORMAT_VERSION:
+        write_whole(path / STORE_FILE, seal({**document, "format_version": FORMAT_VERSION}))
 
 
 def _next_sequence(parts: Path) -> int:

@@ -9,8 +9,6 @@ from typing import NamedTuple
 
 PAGE = Path(__file__).resolve().parent.parent / "docs" / "faults.md"
 _ROW = re.compile(r"\| ([A-Z]\d+[a-z]?) \| (.+) \| (\d+) \| (.*) \|")
-    r"\| (?P<name>[A-Z]\d+[a-z]?) \| (?P<what>.+) \| (?P<exit>\d+) \| (?P<line>.*) \|"
-)
 
 
 class Fault(NamedTuple):

@@ -317,15 +317,21 @@ def test_build_leftovers_of_a_crash_are_removed(store: Synthetic) -> None:
     first = build(store.store)
     index = store.store.path / INDEX_FOLDER
     leftovers = [
-        index / ".tmp-1",
-        index / SEGMENTS_FOLDER / ".tmp-2",
-        index / SEGMENTS_FOLDER / "3",
+        index / f".tmp-{1:032x}",
+        index / SEGMENTS_FOLDER / f".tmp-{2:032x}",
+        index / SEGMENTS_FOLDER / f"{3:032x}",
     ]
+    half = index / f".tmp-CURRENT-{4:032x}"
+    half.write_text("0000")
+    others = [index / "photos", index / SEGMENTS_FOLDER / "thesis", index / "trained" / "notes"]
+    for folder in others:
+        (folder / "of").mkdir(parents=True)
     for folder in leftovers:
         folder.mkdir()
         (folder / "vectors.raw").write_bytes(b"half")
     assert build(store.store).path == first.path  # nothing changed, but they are in the way
-    assert not any(folder.exists() for folder in leftovers)
+    assert not any(folder.exists() for folder in [*leftovers, half])
+    assert all((folder / "of").is_dir() for folder in others)
     assert_holds(Generation.current(store.store), store)
 
 
@@ -450,7 +456,7 @@ def test_build_in_three_processes_at_once_all_end_well(store: Synthetic) -> None
 def test_build_in_a_folder_that_cannot_be_written_is_an_error(store: Synthetic) -> None:
     store.add({"a": 1})
     (store.store.path / INDEX_FOLDER).write_text("in the way")
-    with pytest.raises(StoreError, match="cannot write the index"):
+    with pytest.raises(StoreError, match="index is no folder"):
         build(store.store)
 
 

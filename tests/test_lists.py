@@ -44,7 +44,7 @@ def made(
     """Trained, written, and read again."""
     folder, vectors = tmp_path_factory.mktemp("lists"), clustered(1, NUM_ROWS)
     Trained.train(vectors, request.param, NUM_LISTS).write(folder / "trained")
-    trained = Trained.open(folder / "trained")
+    trained = Trained.open(folder / "trained", request.param)
     files = ListFiles.of(folder, "a")
     write_lists(trained, vectors, files, ignore_rows)
     return trained, SegmentLists(trained, files, NUM_ROWS), vectors
@@ -56,7 +56,7 @@ def test_trained_survives_its_file(
 ) -> None:
     trained, _, vectors = made
     trained.write(tmp_path / "again")
-    again = Trained.open(tmp_path / "again")
+    again = Trained.open(tmp_path / "again", trained.kind)
     assert (again.kind, again.num_lists, again.code_bytes) == (
         trained.kind,
         NUM_LISTS,

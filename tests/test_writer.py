@@ -674,12 +674,13 @@ def test_many_writers_at_once_lose_nothing(bare: Synthetic) -> None:
 def test_leftovers_are_removed_and_nothing_else(bare: Synthetic) -> None:
     bare.add({"a": 1})
     parts = bare.store.path / "parts"
-    (parts / ".tmp-old").mkdir()
-    (parts / ".tmp-old" / "scene.parquet").touch()
-    (bare.store.path / ".tmp-libraries.json-old").touch()
+    (parts / f".tmp-{1:032x}").mkdir()
+    (parts / f".tmp-{1:032x}" / "scene.parquet").touch()
+    (bare.store.path / f".tmp-libraries.json-{2:032x}").touch()
     (parts / ".DS_Store").touch()
+    (parts / ".tmp-mine").mkdir()
     assert remove_leftovers(bare.store) == 2
-    assert entries(bare.store) == [".DS_Store", *bare.store.part_names()]
+    assert entries(bare.store) == [".DS_Store", ".tmp-mine", *bare.store.part_names()]
     assert not list(bare.store.path.glob(".tmp*"))
     assert remove_leftovers(bare.store) == 0
 

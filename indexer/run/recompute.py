@@ -19,7 +19,7 @@ from indexer.embedding.extractor import Extractor
 from indexer.errors import AudioError
 from indexer.progress import Listen, Step, ignore
 from indexer.reading.recorded import RecordedFiles, decode_window
-from indexer.store.part import FRAMES_FILE, SCENE_FILE
+from indexer.store.parquet import FRAMES_FILE, SCENE_FILE
 from indexer.store.reader import Store
 from indexer.store.schema import Origin
 from indexer.store.snapshot import Snapshot

@@ -14,7 +14,9 @@ import pyarrow.compute as pc
 from indexer.arrays import ID_DTYPE, Ids, Integers, Mask, contains, ids_from_column, last_of_each
 from indexer.progress import Listen, Step, ignore
 from indexer.store.disk import TEMPORARY_PREFIX, remove_all, sync_folder, writing
-from indexer.store.part import FILES_FILE, FRAMES_FILE, SCENE_FILE, Part
+from indexer.store.lock import without_readers
+from indexer.store.parquet import FILES_FILE, FRAMES_FILE, SCENE_FILE
+from indexer.store.part import Part
 from indexer.store.reader import PARTS_FOLDER, Store
 from indexer.store.schema import FILES_SCHEMA, Origin
 from indexer.store.snapshot import Snapshot
@@ -128,7 +130,7 @@ def compact(
 
 
 def delete_replaced(store: Store, parts: Sequence[Part]) -> None:
-    """Delete the parts that others stand for.
+    """Delete the parts that others stand for, unless somebody may still be reading them.
 
     Args:
         store: Whose they are.
@@ -138,15 +140,23 @@ def delete_replaced(store: Store, parts: Sequence[Part]) -> None:
         StoreError: If the store is read-only.
     """
     folder = store.path / PARTS_FOLDER
-    replaced = {name for part in parts for name in part.replaces}
-    doomed = [name for name in store.part_names() if name in replaced]
-    if doomed:
-        with writing(store.path):
-            for name in doomed:
-                (folder / name).rename(folder / f"{TEMPORARY_PREFIX}{name}")
-            sync_folder(folder)  # before their files go: half a part must not come back
+    doomed = replaced_parts(store, parts)
+    if not doomed:
+        return
+    with writing(store.path), without_readers(store.path) as is_alone:
+        if not is_alone:
+            return  # a later build or compaction deletes them
+        for name in doomed:
+            (folder / name).rename(folder / f"{TEMPORARY_PREFIX}{name}")
+        sync_folder(folder)  # before their files go: half a part must not come back
     for name in doomed:
         remove_all(folder / f"{TEMPORARY_PREFIX}{name}")
+
+
+def replaced_parts(store: Store, parts: Sequence[Part]) -> list[str]:
+    """Return the names of the parts on disk that those which count stand for."""
+    replaced = {name for part in parts for name in part.replaces}
+    return [name for name in store.part_names() if name in replaced]
 
 
 def _shares(store: Store) -> list[_Share]:

@@ -11,7 +11,7 @@ import numpy as np
 from safetensors.numpy import save as save_safetensors
 
 from indexer.errors import DamagedStoreError, StoreError
-from indexer.store.disk import LOCK_SUFFIX, seal, write_whole, writing
+from indexer.store.disk import LOCK_SUFFIX, require_own_folder, seal, write_whole, writing
 from indexer.store.lock import locked
 from indexer.store.part import part_names
 from indexer.store.reader import HEAD_FILE, LIBRARIES_FILE, PARTS_FOLDER, STORE_FILE, Head, Store
@@ -37,6 +37,7 @@ def create_store(
     with writing(path):
         if not (path / STORE_FILE).exists():
             _refuse_strangers(path)
+            require_own_folder(path / PARTS_FOLDER)
             (path / PARTS_FOLDER).mkdir(parents=True, exist_ok=True)
             # Locked, so that nobody puts another head beside the identity of the first.
             with locked(path / f".{STORE_FILE}{LOCK_SUFFIX}"):

@@ -1,16 +1,25 @@
-"""Files that are whole or absent: atomic writes, digests, and JSON that carries its own digest."""
+"""Files that are whole or absent: atomic writes, digests, and JSON that carries its own digest.
+
+A store may come from a stranger. It is read, written and deleted only where it is: nothing in it is
+followed through a link, and nothing but a regular file is opened.
+"""
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
+import re
 import shutil
+import stat
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO, NoReturn
+
+import pyarrow as pa
 
 from indexer.errors import DamagedStoreError, StoreError
 
@@ -18,13 +27,116 @@ from indexer.errors import DamagedStoreError, StoreError
 LOCK_SUFFIX = ".lock"
 #: What is being written, and what a process left behind that ended while it wrote.
 TEMPORARY_PREFIX = ".tmp-"
+#: Longest document that is read, in bytes. A manifest of 100,000 files has 15 MB.
+MOST_DOCUMENT_BYTES = 64 << 20
+_BLOCK_BYTES = 1 << 20
 _DIGEST_KEY = "digest"
+#: What `write_whole` and the writers of folders call what is not whole yet.
+_TEMPORARY_NAME = re.compile(re.escape(TEMPORARY_PREFIX) + r"(?:.+-)?[0-9a-f]{32}", re.DOTALL)
+#: A link is an error, and a pipe does not keep whoever opens it waiting; Windows has neither flag.
+_AS_IT_LIES = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
+
+
+def open_own(path: Path, flags: int = os.O_RDONLY) -> BinaryIO:
+    """Open a file of a store: a regular one, and not through a link.
+
+    Args:
+        path: Of the file.
+        flags: As for `os.open`: to read, or to read and write.
+
+    Raises:
+        DamagedStoreError: If it is a link, a folder, a pipe or a device.
+        OSError: If it cannot be opened.
+    """
+    if not hasattr(os, "O_NOFOLLOW") and path.is_symlink():
+        _refuse(path, "a link")
+    try:
+        descriptor = os.open(path, flags | _AS_IT_LIES | getattr(os, "O_BINARY", 0), 0o666)
+    except OSError as error:
+        if error.errno in (errno.ELOOP, errno.EISDIR, errno.ENXIO):
+            _refuse(path, "no regular file", error)
+        raise
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        _refuse(path, "no regular file")
+    return os.fdopen(descriptor, "r+b") if flags & os.O_RDWR else os.fdopen(descriptor, "rb")
+
+
+def own_size(path: Path) -> int:
+    """Return the size of a file of a store in bytes.
+
+    Raises:
+        DamagedStoreError: If it is a link, a folder, a pipe or a device.
+        OSError: If it is not there.
+    """
+    status = path.lstat()
+    if not stat.S_ISREG(status.st_mode):
+        _refuse(path, "no regular file")
+    return status.st_size
+
+
+def require_own_folder(path: Path) -> None:
+    """Raise unless a folder of a store, if it is there, is a folder and no link to one.
+
+    Raises:
+        DamagedStoreError: If it is not.
+    """
+    with suppress(FileNotFoundError, NotADirectoryError):
+        if not stat.S_ISDIR(path.lstat().st_mode):
+            _refuse(path, "no folder")
+
+
+def _refuse(path: Path, what: str, cause: OSError | None = None) -> NoReturn:
+    if path.is_symlink():
+        raise DamagedStoreError(
+            f"{path} is a symbolic link: nothing in a store is read, written or deleted through "
+            f"links; put in its place what it leads to, or move the whole store there"
+        ) from cause
+    raise DamagedStoreError(
+        f"{path} is {what}; bring back from a copy what belongs there"
+    ) from cause
+
+
+def read_own(path: Path, most_bytes: int = MOST_DOCUMENT_BYTES) -> bytes:
+    """Return the content of a small file of a store.
+
+    Raises:
+        DamagedStoreError: If it is no regular file, or longer than `most_bytes`.
+        OSError: If it cannot be read.
+    """
+    with open_own(path) as file:
+        content = file.read(most_bytes + 1)
+    if len(content) > most_bytes:
+        raise DamagedStoreError(f"{path} is damaged: it has more than {most_bytes:,} bytes")
+    return content
+
+
+def map_own(path: Path) -> pa.Buffer:
+    """Map a file of a store. The mapping lasts as long as the buffer, and needs no descriptor.
+
+    Raises:
+        DamagedStoreError: If it is a link, a folder, a pipe or a device.
+        OSError: If it cannot be read.
+    """
+    with open_own(path) as file:
+        # By its descriptor: pyarrow takes no name that is not UTF-8.
+        name = f"/dev/fd/{file.fileno()}" if os.name == "posix" else str(path)
+        with pa.memory_map(name) as mapped:
+            return mapped.read_buffer()
 
 
 def sha256_of(path: Path) -> str:
-    """Return the SHA-256 of a file's bytes, in hex."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    """Return the SHA-256 of the bytes of a file of a store, in hex.
+
+    Raises:
+        DamagedStoreError: If it is no regular file.
+        OSError: If it cannot be read.
+    """
+    with open_own(path) as file:
+        digest = hashlib.sha256()
+        while block := file.read(_BLOCK_BYTES):
+            digest.update(block)
+    return digest.hexdigest()
 
 
 def sync_file(path: Path) -> None:
@@ -58,6 +170,11 @@ def write_whole(path: Path, content: bytes) -> None:
     sync_folder(path.parent)
 
 
+def is_temporary(name: str) -> bool:
+    """Whether a file or folder of that name is what a writer of ours had not finished."""
+    return _TEMPORARY_NAME.fullmatch(name) is not None
+
+
 def remove_all(path: Path) -> None:
     """Delete a file, or a folder with all that is in it, as far as that is possible."""
     if path.is_dir() and not path.is_symlink():
@@ -82,7 +199,7 @@ def read_sealed(path: Path) -> dict[str, Any]:
         DamagedStoreError: If the bytes are not those that were written.
         OSError: If the file cannot be read.
     """
-    content = path.read_bytes()
+    content = read_own(path)
     try:
         document: dict[str, Any] = json.loads(content)
         del document[_DIGEST_KEY]

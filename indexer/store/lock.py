@@ -4,18 +4,27 @@ from __future__ import annotations
 
 import os
 import socket
+import weakref
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import IO
 
 from filelock import lock_descriptor
 
+from indexer.errors import DamagedStoreError
 from indexer.progress import Listen, ignore
-from indexer.store.disk import writing
+from indexer.store.disk import open_own, writing
+
+try:
+    import fcntl
+except ImportError:  # Windows, which deletes no file that somebody has open
+    fcntl = None  # type: ignore[assignment]
 
 WRITER_LOCK_FILE = ".writer.lock"
+READERS_LOCK_FILE = ".readers.lock"
+_SIGNATURE = "\nprocess "
 
 #: Locks that this process holds.
 _held: set[IO[bytes]] = set()
@@ -39,11 +48,11 @@ def sole_writer(store: Path, listen: Listen = ignore) -> Iterator[bool]:
         StoreError: If the store cannot be written, or its file system has no locks.
     """
     with writing(store):
-        lock = (store / WRITER_LOCK_FILE).open("a+b")
+        lock = _open(store / WRITER_LOCK_FILE)
     with _owned(lock):
         with writing(store):
             has_waited = _take(lock, store, listen)
-            _sign(lock)
+            _sign(lock, store)
         yield has_waited
 
 
@@ -54,9 +63,53 @@ def locked(path: Path) -> Iterator[None]:
     Raises:
         OSError: If it cannot be written, or its file system has no locks.
     """
-    with _owned(path.open("ab")) as lock:
+    with _owned(_open(path)) as lock:
         lock_descriptor(lock.fileno())
         yield
+
+
+class Hold:
+    """Parts stay on disk while one of these is there, whatever takes their place meanwhile."""
+
+    def __init__(self, store: Path) -> None:
+        """Take part in holding the parts of a store; wait while somebody renames some.
+
+        Where no lock can be made, as on a disk that is read-only, nobody deletes parts, either.
+        """
+        with suppress(OSError):
+            lock = _open_readers_lock(store)
+            _held.add(lock)
+            weakref.finalize(self, _release, lock)
+            if fcntl:
+                fcntl.flock(lock, fcntl.LOCK_SH)
+
+
+@contextmanager
+def without_readers(store: Path) -> Iterator[bool]:
+    """Keep new readers of the parts of a store waiting, unless there are some.
+
+    Yields:
+        Whether there are none, so that parts may be deleted.
+    """
+    with _owned(_open(store / READERS_LOCK_FILE)) as lock:
+        yield lock_descriptor(lock.fileno(), blocking=False)
+
+
+def _open_readers_lock(store: Path) -> IO[bytes]:
+    try:
+        return open_own(store / READERS_LOCK_FILE)  # also of a store that others write
+    except FileNotFoundError:
+        return _open(store / READERS_LOCK_FILE)
+
+
+def _open(path: Path) -> IO[bytes]:
+    """Open a lock, new or old; it is no link, and keeps what is in it."""
+    return open_own(path, os.O_RDWR | os.O_CREAT)
+
+
+def _release(lock: IO[bytes]) -> None:
+    _held.discard(lock)
+    lock.close()
 
 
 @contextmanager
@@ -66,31 +119,38 @@ def _owned(lock: IO[bytes]) -> Iterator[IO[bytes]]:
     try:
         yield lock
     finally:
-        _held.discard(lock)
-        lock.close()
+        _release(lock)
 
 
 def _take(lock: IO[bytes], store: Path, listen: Listen) -> bool:
     if lock_descriptor(lock.fileno(), blocking=False):
         return False
     lock.seek(0 if os.name == "posix" else 1)  # Windows lets nobody read the first byte meanwhile
-    who = lock.read().decode(errors="replace").strip() or "another process"
+    who = lock.read(200).decode(errors="replace").strip() or "another process"
     listen(f"{store} is being written by {who}; waiting for it to end")
     lock_descriptor(lock.fileno())
     return True
 
 
-def _sign(lock: IO[bytes]) -> None:
+def _sign(lock: IO[bytes], store: Path) -> None:
     """Say in the lock who holds it, for whoever has to wait."""
+    lock.seek(0)
+    before = lock.read(200).decode(errors="replace")
+    if before.strip() and not before.lstrip().startswith(_SIGNATURE.lstrip()):
+        raise DamagedStoreError(
+            f"{store / WRITER_LOCK_FILE} is no lock of this tool, and is not overwritten; "
+            f"delete it if nobody needs what is in it"
+        )
     since = datetime.now(UTC).isoformat(timespec="seconds")
-    lock.truncate(0)
-    lock.write(f"\nprocess {os.getpid()} on {socket.gethostname()} since {since}\n".encode())
+    lock.seek(0)
+    lock.truncate()
+    lock.write(f"{_SIGNATURE}{os.getpid()} on {socket.gethostname()} since {since}\n".encode())
     lock.flush()
 
 
 def _let_go() -> None:
     """Close the locks in a process that was forked: it must not outlive us as their owner."""
-    for lock in _held:
+    for lock in set(_held):
         lock.close()
     _held.clear()
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import operator
 import os
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Self, TypeVar
+from typing import Any, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -18,10 +19,16 @@ from safetensors import SafetensorError
 
 from indexer.arrays import Integers
 from indexer.errors import DamagedStoreError, StoreError
-from indexer.store.disk import read_sealed, sha256_of
+from indexer.store.disk import own_size, read_sealed, require_own_folder, sha256_of
+from indexer.store.parquet import (
+    FILES_FILE,
+    FRAMES_FILE,
+    SCENE_FILE,
+    open_parquet,
+    with_columns,
+)
 from indexer.store.schema import (
     FILES_SCHEMA,
-    OLD_FILES_SCHEMA,
     SCENE_SCHEMA,
     SCHEMAS,
     FramesMode,
@@ -30,15 +37,9 @@ from indexer.store.schema import (
 )
 
 MANIFEST_FILE = "manifest.json"
-SCENE_FILE = "scene.parquet"
-FRAMES_FILE = "frames.parquet"
-FILES_FILE = "files.parquet"
 
-_Rows = TypeVar("_Rows", pa.RecordBatch, pa.Table)
 #: Rows of the ledger that are read at a time.
 _LEDGER_BATCH = 1 << 13
-#: Bytes of a column of the ledger that are read at a time.
-_BUFFER_BYTES = 1 << 16
 
 _NAME = re.compile(r"\d{10}-[0-9a-f]{32}")
 #: What reading raises where the content is not what it should be.
@@ -74,7 +75,13 @@ def reading(path: Path) -> Iterator[None]:
 
 
 def part_names(folder: Path) -> list[str]:
-    """Return the names of the parts in a folder, oldest first; other things are none of ours."""
+    """Return the names of the parts in a folder, oldest first; other things are none of ours.
+
+    Raises:
+        DamagedStoreError: If the folder is a link to one.
+        OSError: If it cannot be listed.
+    """
+    require_own_folder(folder)
     with os.scandir(folder) as entries:
         return sorted(entry.name for entry in entries if _NAME.fullmatch(entry.name))
 
@@ -125,14 +132,18 @@ class Part:
             DamagedStoreError: If the manifest is not as it was written.
         """
         with reading(path / MANIFEST_FILE):
+            require_own_folder(path)
             document = read_sealed(path / MANIFEST_FILE)
+            files = {name: (size, digest) for name, (size, digest) in document["files"].items()}
+            if not files.keys() <= SCHEMAS.keys():
+                raise ValueError(f"it names {sorted(files.keys() - SCHEMAS.keys())[0]!r}")
             return cls(
                 path,
                 int(path.name.partition("-")[0]),
-                {name: (size, digest) for name, (size, digest) in document["files"].items()},
-                document["num_windows"],
+                files,
+                operator.index(document["num_windows"]),
                 Origin(**document["origin"]),
-                tuple(document["replaces"]),
+                tuple(map(str, document["replaces"])),
                 tuple(bytes.fromhex(one) for one in document["unfinished"]),
             )
 
@@ -144,7 +155,7 @@ class Part:
         """
         for name, (size, _) in self.files.items():
             with reading(self.path / name):
-                found = (self.path / name).stat().st_size
+                found = own_size(self.path / name)
             if found != size:
                 raise DamagedStoreError(
                     f"{self.path / name} is damaged: {found} bytes, written as {size}"
@@ -165,7 +176,7 @@ class Part:
         with self.open_file(FILES_FILE) as file:
             # Threads would have memory of their own, and save a tenth of a second in 10^6 rows.
             for batch in file.iter_batches(_LEDGER_BATCH, columns=list(columns), use_threads=False):
-                yield _with_all(batch, columns)
+                yield with_columns(batch, columns)
 
     def require_intact(self, *names: str) -> None:
         """Hold some of its files against their SHA-256.
@@ -197,7 +208,8 @@ class Part:
                 first, last = np.searchsorted(rows, [start, stop])
                 if last > first:
                     table = file.read_row_group(number).take(rows[first:last] - start)
-                    yield _with_all(table, SCHEMAS[name].names)
+                    is_ledger = name == FILES_FILE
+                    yield with_columns(table, FILES_SCHEMA.names) if is_ledger else table
                 start = stop
 
     def windows(self, columns: Sequence[str]) -> pa.Table:
@@ -246,14 +258,7 @@ class Part:
         """
         path = self.path / name
         mapped &= name == FRAMES_FILE  # a third of the time: large blobs are not copied twice
-        is_ledger = name == FILES_FILE  # read a little at a time, not a whole row group at once
-        buffered = {"buffer_size": _BUFFER_BYTES, "pre_buffer": False} if is_ledger else {}
-        with reading(path), pq.ParquetFile(path, memory_map=mapped, **buffered) as file:
-            schemas = [SCHEMAS[name], *([OLD_FILES_SCHEMA] if is_ledger else [])]
-            if file.schema_arrow not in schemas:
-                raise DamagedStoreError(
-                    f"{path} is damaged: its columns are not those of this format"
-                )
+        with reading(path), open_parquet(path, mapped=mapped) as file:
             if name != FILES_FILE and file.metadata.num_rows != self.num_windows:
                 raise DamagedStoreError(
                     f"{path} is damaged: {file.metadata.num_rows} rows, written as "
@@ -272,15 +277,6 @@ def _rows_of(file: pq.ParquetFile, rows: Integers, columns: list[str]) -> pa.Tab
     read_starts = np.cumsum(sizes[groups]) - sizes[groups]
     table = file.read_row_groups(groups.tolist(), columns=columns)
     return table.take(read_starts[position] + rows - starts[group_of])
-
-
-def _with_all(rows: _Rows, columns: Sequence[str]) -> _Rows:
-    """Return rows with some columns, null where a ledger of an older version lacks them."""
-    for name in columns:
-        if name not in rows.schema.names:
-            field = FILES_SCHEMA.field(name)
-            rows = rows.append_column(field, pa.nulls(len(rows), field.type))
-    return rows.select(list(columns))
 
 
 def _floats(column: pa.ChunkedArray | pa.Array) -> npt.NDArray[Any]:

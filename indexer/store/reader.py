@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -23,9 +24,11 @@ from indexer.arrays import (
     last_of_each,
 )
 from indexer.errors import DamagedStoreError, StoreError
-from indexer.store.disk import read_sealed, sha256_of
+from indexer.store.disk import read_own, read_sealed
 from indexer.store.ledger import LEDGER_COLUMNS, Ledger
-from indexer.store.part import FILES_FILE, Part, part_names, reading
+from indexer.store.lock import Hold
+from indexer.store.parquet import FILES_FILE
+from indexer.store.part import Part, part_names, reading
 from indexer.store.schema import FILES_SCHEMA, READABLE_VERSIONS, Identity, LedgerRow
 from indexer.store.snapshot import Snapshot
 
@@ -237,9 +240,11 @@ class Store:
         """Return library_id → last known root."""
         file = self.path / LIBRARIES_FILE
         with reading(file):
-            if not file.exists():
+            try:
+                roots = read_sealed(file)["roots"]
+            except FileNotFoundError:
                 return {}
-            return {key: Path(root) for key, root in read_sealed(file)["roots"].items()}
+            return {str(key): Path(root) for key, root in roots.items()}
 
     def head(self) -> Head:
         """Return the classifier head and the final LayerNorm of the store's checkpoint.
@@ -249,18 +254,29 @@ class Store:
         """
         file = self.path / HEAD_FILE
         with reading(file):
-            if sha256_of(file) != self.head_digest:
+            content = read_own(file)
+            if hashlib.sha256(content).hexdigest() != self.head_digest:
                 raise DamagedStoreError(
                     f"{file} is damaged: its digest is not that in {STORE_FILE}"
                 )
-            tensors = load_safetensors(file.read_bytes())
+            tensors = load_safetensors(content)
             return Head(*(tensors[name] for name in Head._fields))
 
     def snapshot(self, parts: Sequence[Part] | None = None) -> Snapshot:
-        """Return the live windows: those of recordings that some path still names."""
+        """Return the live windows: those of recordings that some path still names.
+
+        Their parts stay on disk as long as the snapshot is used, whatever takes their place.
+        """
         if parts is None:
-            return self.from_parts(self.snapshot)
+            hold = self.hold()  # before the parts are listed
+            snapshot = self.from_parts(self.snapshot)
+            snapshot.hold = hold
+            return snapshot
         return Snapshot(parts, self.ledger(parts).live_recordings(), self.identity.frames)
+
+    def hold(self) -> Hold:
+        """Return what keeps all parts that count now, or from now on, as long as it is there."""
+        return Hold(self.path)
 
     def partial_windows(self, parts: Sequence[Part], known: Ids) -> dict[bytes, Integers]:
         """Return the windows of recordings that a run began and did not finish.

@@ -23,6 +23,8 @@ EMBEDDING_DIM = 768
 NUM_TAGS = 527
 #: Frequency positions of the frame map: 224 mel bands, divided by 32.
 FRAME_BANDS = 7
+#: Longest text in the ledger, in bytes: a path of 4,096 bytes, each escaped as `\\xNN`.
+MOST_TEXT_BYTES = 4 * 4096
 #: Large blobs, read a few at a time: Parquet cannot read less than a row group.
 FRAMES_ROW_GROUP = 64
 

@@ -20,6 +20,7 @@ from indexer.arrays import (
     ids_from_column,
 )
 from indexer.errors import StoreError
+from indexer.store.lock import Hold
 from indexer.store.part import Part
 from indexer.store.schema import EMBEDDING_DIM, NUM_TAGS, FramesMode
 from indexer.tags import DEFAULT_THRESHOLD, reaches
@@ -71,6 +72,7 @@ class Snapshot:
     Attributes:
         parts: Oldest first.
         windows: One row per live window; the first of several with one id counts.
+        hold: What keeps the parts on disk, if whoever made the snapshot wants that.
     """
 
     def __init__(self, parts: Sequence[Part], live: Ids, frames: FramesMode) -> None:
@@ -85,6 +87,7 @@ class Snapshot:
             StoreError: If two different windows have one id.
         """
         self.parts = tuple(parts)
+        self.hold: Hold | None = None
         self._frames = frames
         tables = [_window_table(part.windows(WindowTable._fields)) for part in self.parts]
         everything = WindowTable(

@@ -9,10 +9,11 @@ from typing import NamedTuple
 
 import numpy as np
 
-from indexer.errors import StoreError
+from indexer.errors import DamagedStoreError, StoreError
 from indexer.progress import Listen, Step, ignore
 from indexer.store.disk import sha256_of
-from indexer.store.part import MANIFEST_FILE, SCENE_FILE, Part
+from indexer.store.parquet import SCENE_FILE
+from indexer.store.part import MANIFEST_FILE, Part
 from indexer.store.reader import HEAD_FILE, LIBRARIES_FILE, PARTS_FOLDER, Head, Store
 
 #: Tags are stored as float16, in steps of at most 2^-11; the network's own rounding adds to it.
@@ -123,6 +124,8 @@ def digest_problems(folder: Path, digests: Mapping[str, str]) -> Iterator[Proble
                 )
         except OSError as error:
             yield Problem(folder / name, f"it cannot be read: {error.strerror}")
+        except DamagedStoreError as error:
+            yield Problem(folder / name, str(error))
 
 
 def _tag_problems(part: Part, head: Head) -> Iterator[Problem]:

@@ -18,8 +18,10 @@ import pyarrow.parquet as pq
 from indexer.arrays import ID_DTYPE, RECORDING_ID_BYTES, id_bytes
 from indexer.store.disk import (
     TEMPORARY_PREFIX,
+    is_temporary,
     read_sealed,
     remove_all,
+    require_own_folder,
     seal,
     sha256_of,
     sync_file,
@@ -27,15 +29,8 @@ from indexer.store.disk import (
     write_whole,
     writing,
 )
-from indexer.store.part import (
-    FILES_FILE,
-    FRAMES_FILE,
-    MANIFEST_FILE,
-    SCENE_FILE,
-    Part,
-    part_names,
-    reading,
-)
+from indexer.store.parquet import FILES_FILE, FRAMES_FILE, SCENE_FILE
+from indexer.store.part import MANIFEST_FILE, Part, part_names, reading
 from indexer.store.reader import PARTS_FOLDER, STORE_FILE, Store
 from indexer.store.schema import (
     FILES_SCHEMA,
@@ -56,6 +51,8 @@ _ROW_GROUPS = {SCENE_FILE: 1024, FRAMES_FILE: FRAMES_ROW_GROUP, FILES_FILE: 1 <<
 _FEW_VALUES = ["library_id", "status", "stage", "reason", "codec"]
 #: Columns of the ledger that come from outside.
 _FREE_TEXT = ("reason", "codec", "warnings")
+#: What is kept of them: a sentence or a few.
+_MOST_FREE_BYTES = 4096
 _KEPT = "; what was committed is kept, and running again continues"
 
 
@@ -263,8 +260,8 @@ def _ledger_table(rows: Sequence[LedgerRow]) -> pa.Table:
 
 
 def _encodable(text: str) -> str:
-    """Escape surrogates: what a decoder says may quote a name that is not UTF-8."""
-    return text.encode("utf-8", "backslashreplace").decode()
+    """Escape surrogates, since what a decoder says may quote a name; cut what is too long."""
+    return text.encode("utf-8", "backslashreplace")[:_MOST_FREE_BYTES].decode(errors="ignore")
 
 
 def _fixed_lists(values: np.ndarray[Any, Any], dtype: type[np.floating[Any]]) -> pa.Array:
@@ -299,11 +296,12 @@ def remove_leftovers(store: Store) -> int:
     """
     parts = store.path / PARTS_FOLDER
     with reading(parts):
+        require_own_folder(parts)
         found = [
             entry
             for folder in (store.path, parts)
             for entry in folder.iterdir()
-            if entry.name.startswith(TEMPORARY_PREFIX)
+            if is_temporary(entry.name)
         ]
     for entry in found:
         remove_all(entry)

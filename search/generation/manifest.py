@@ -20,6 +20,8 @@ FORMAT = 3
 Kind = Literal["sq8", "pq"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
 
+#: No share, time or factor in a manifest is larger; some are written as less than nothing.
+_MOST = 1e12
 #: What a folder or a file of an index may be called: nothing that leads elsewhere.
 _NAME = re.compile(r"[0-9A-Za-z][0-9A-Za-z._-]*")
 _T = TypeVar("_T")
@@ -161,12 +163,7 @@ class Manifest:
         with reading(file):
             document = read_sealed(file)
             if document.get("format") != FORMAT:
-                raise StoreError(
-                    f"the index {file.parent} was built by another version of soundalike; "
-                    f"it has to be built anew",
-                    about="build",
-                    value=file.parents[2],
-                )
+                raise outdated(file.parent)
             return cls(
                 _take(document, "num_windows", int),
                 tuple(_read_segment(entry) for entry in _take(document, "segments", list)),
@@ -188,6 +185,16 @@ class Manifest:
             "files": self.files,
         }
         write_whole(file, seal(document))
+
+
+def outdated(generation: Path) -> StoreError:
+    """Return the error for a generation that another version of the program built."""
+    return StoreError(
+        f"the index {generation} was built by another version of soundalike; it has to be built "
+        f"anew",
+        about="build",
+        value=generation.parents[1],
+    )
 
 
 def describe_files(paths: Iterable[Path]) -> dict[str, FileEntry]:
@@ -260,7 +267,10 @@ def _take(entry: Any, name: str, kind: type[_T]) -> _T:
 
 def _take_number(entry: Any, name: str) -> float:
     value = entry.get(name)
-    return value if type(value) is int else _check(name, value, float)
+    number: float = value if type(value) is int else _check(name, value, float)
+    if not abs(number) <= _MOST:  # which NaN is not, either
+        raise ValueError(f"its {name} is out of bounds")
+    return number
 
 
 def _check(name: str, value: Any, kind: type[_T]) -> _T:

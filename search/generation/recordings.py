@@ -24,9 +24,13 @@ from indexer.arrays import (
     last_of_each,
 )
 from indexer.paths import local_path, text_from_bytes
-from indexer.store.disk import sync_file
+from indexer.store.disk import map_own, own_size, sync_file
 from indexer.store.part import Part, reading
 from indexer.store.reader import Store
+from indexer.store.schema import FILES_SCHEMA
+
+#: Columns of the file, which are those of the ledger.
+_TYPES = {name: FILES_SCHEMA.field(name).type for name in ("recording_id", "library_id", "path")}
 
 
 class Recordings:
@@ -39,9 +43,18 @@ class Recordings:
 
     @classmethod
     def open(cls, path: Path) -> Self:
-        """Map a file that is known to be as it was written: Arrow trusts every offset in it."""
+        """Map what `write` wrote.
+
+        Raises:
+            DamagedStoreError: If it is something else: Arrow would trust every offset in it.
+        """
         with reading(path):
-            return cls(pa.ipc.open_file(pa.memory_map(str(path))).read_all())
+            table = pa.ipc.open_file(map_own(path)).read_all()
+            types = dict(zip(table.schema.names, table.schema.types, strict=True))
+            if types != _TYPES or table.nbytes > own_size(path):
+                raise ValueError("its columns, or their size, are not those of this format")
+            table.validate(full=True)
+            return cls(table)
 
     @classmethod
     def of_parts(cls, store: Store, parts: Sequence[Part], live: Ids) -> Self:
@@ -56,7 +69,7 @@ class Recordings:
         latest = rows.take(last_of_each(rows["path_id"].to_numpy()))
         present = latest.filter(pc.equal(latest["status"], "ok"))
         chosen = present.filter(contains(live, ids_from_column(present["recording_id"])))
-        columns = ("recording_id", "library_id", "path")
+        columns = list(_TYPES)
         return cls(chosen.select(columns).sort_by([(name, "ascending") for name in columns]))
 
     def write(self, path: Path) -> None:

@@ -14,6 +14,7 @@ import numpy.typing as npt
 
 from indexer.arrays import ID_DTYPE, Float16, Float32, Ids, Integers, Mask
 from indexer.errors import DamagedStoreError, StoreError
+from indexer.store.disk import map_own, own_size, read_own, require_own_folder
 from indexer.store.part import reading
 from indexer.store.reader import Store
 from indexer.store.schema import EMBEDDING_DIM, NUM_TAGS
@@ -46,6 +47,9 @@ RECORDING_DTYPE = np.dtype("<i4")
 
 #: Number and random part: publishing gives the next number.
 _GENERATION_NAME = re.compile(r"[0-9]{8}-[0-9a-f]{8}")
+_SHARED_NAME = re.compile(r"[0-9a-f]{32}")
+#: More than the name of a generation has.
+_CURRENT_BYTES = 100
 #: A generation that is replaced while it is opened is tried again this often.
 _ATTEMPTS = 5
 _T = TypeVar("_T")
@@ -104,6 +108,7 @@ class Segment:
         Raises:
             DamagedStoreError: If an array is missing or not of the expected size.
         """
+        require_own_folder(path)
         packed = map_array(
             alive_file(generation, path.name), np.dtype("u1"), ((num_rows + 7) // 8,)
         )
@@ -270,6 +275,8 @@ class Generation(Rows):
             DamagedStoreError: If it is not as it was written.
         """
         with reading(folder):
+            require_own_folder(folder.parent / SEGMENTS_FOLDER)
+            recordings = Recordings.open(folder / RECORDINGS_FILE)
             segments = tuple(
                 Segment.open(
                     folder.parent / SEGMENTS_FOLDER / entry.name,
@@ -279,15 +286,24 @@ class Generation(Rows):
                 )
                 for entry in manifest.segments
             )
+            for segment in segments:
+                _require_known(segment, len(recordings.ids))
             return cls(
                 path=folder,
                 segments=segments,
                 starts=np.cumsum([0, *map(len, segments)], dtype=np.int64),
                 parts=tuple((folder / PARTS_FILE).read_text("ascii").splitlines()),
                 num_windows=manifest.num_windows,
-                recordings=Recordings.open(folder / RECORDINGS_FILE),
+                recordings=recordings,
                 manifest=manifest,
             )
+
+
+def _require_known(segment: Segment, num_places: int) -> None:
+    """Raise if a live row of a segment says that its recording is listed where nothing is."""
+    places = segment.recordings[segment.alive]
+    if len(places) and not 0 <= places.min() <= places.max() < num_places:
+        raise DamagedStoreError(f"{segment.path} is damaged: it has rows of unknown recordings")
 
 
 def open_newest(store: Store, open_folder: Callable[[Path], _T]) -> _T:
@@ -310,6 +326,7 @@ def open_newest(store: Store, open_folder: Callable[[Path], _T]) -> _T:
         if name is None:
             raise StoreError(f"{store.path} has no index yet", about="build", value=store.path)
         try:
+            require_own_folder(index / name)
             if not (index / name).is_dir():
                 raise DamagedStoreError(
                     f"{index / CURRENT_FILE} is damaged: there is no generation {name}"
@@ -331,9 +348,11 @@ def current_name(store: Store) -> str | None:
     """
     file = store.path / INDEX_FOLDER / CURRENT_FILE
     with reading(file):
-        if not file.exists():
+        require_own_folder(file.parent)
+        try:
+            name = read_own(file, _CURRENT_BYTES).decode("ascii", "replace")
+        except FileNotFoundError:
             return None
-        name = file.read_text("ascii", "replace")
     if not is_generation_name(name):
         raise DamagedStoreError(
             f"{file} is damaged: it names no generation; building the index again mends it",
@@ -346,6 +365,11 @@ def current_name(store: Store) -> str | None:
 def is_generation_name(name: str) -> bool:
     """Whether a folder of that name holds a generation."""
     return _GENERATION_NAME.fullmatch(name) is not None
+
+
+def is_shared_name(name: str) -> bool:
+    """Whether a folder of that name holds what generations share: a segment, or trained lists."""
+    return _SHARED_NAME.fullmatch(name) is not None
 
 
 def array_file(segment: Path, name: str) -> Path:
@@ -367,8 +391,9 @@ def map_array(path: Path, dtype: np.dtype[Any], shape: tuple[int, ...]) -> npt.N
     """Map a file that holds nothing but an array: whatever its bytes, it opens or is refused."""
     with reading(path):
         expected = math.prod(shape) * dtype.itemsize
-        if path.stat().st_size != expected:
+        if own_size(path) != expected:
             raise DamagedStoreError(
-                f"{path} is damaged: {path.stat().st_size} bytes, written as {expected}"
+                f"{path} is damaged: {own_size(path)} bytes, written as {expected}"
             )
-        return np.memmap(path, dtype, "r", shape=shape).view(np.ndarray)
+        # Not np.memmap: that keeps a descriptor open for each array.
+        return np.frombuffer(map_own(path), dtype).reshape(shape)

@@ -8,6 +8,7 @@ found, never crash. FAISS scans them where they lie.
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,7 +21,7 @@ import numpy.typing as npt
 from indexer.arrays import Float32, Integers, Mask
 from indexer.errors import DamagedStoreError
 from indexer.progress import Listen, ignore
-from indexer.store.disk import TEMPORARY_PREFIX, sync_file
+from indexer.store.disk import TEMPORARY_PREFIX, open_own, own_size, read_own, sync_file
 from indexer.store.part import reading
 from indexer.store.schema import EMBEDDING_DIM
 from search.generation.manifest import Kind
@@ -36,8 +37,12 @@ _ROW_BYTES = 8
 #: other programs may be using, took 8 to 30 ms where the scan takes one.
 _ROWS_WORTH_SHARING = 1 << 17
 
-TRAINED_FILE = "trained.faiss"
+TRAINED_FILE = "trained.raw"
 SIZES_PREFIX = "sizes-"
+_LISTS_NAME = re.compile(r"(?:\.tmp-lists|lists|sizes)-[0-9a-f]{32}\.raw")
+#: float32 numbers of the quantiser, before the centres in `TRAINED_FILE`: the lowest value and the
+#: range of each dimension; or 256 pieces of 8 dimensions for each byte of a code.
+_QUANTISER_FLOATS: dict[Kind, int] = {"sq8": 2 * EMBEDDING_DIM, "pq": 256 * EMBEDDING_DIM}
 
 
 def num_lists_for(num_rows: int) -> int:
@@ -104,16 +109,32 @@ class Trained:
         return cls(index)
 
     @classmethod
-    def open(cls, path: Path) -> Self:
-        """Read what `write` wrote; the file must be known to be as it was written.
+    def open(cls, path: Path, kind: Kind) -> Self:
+        """Read what `write` wrote.
 
-        FAISS trusts what it reads, so that the caller compares the digest before.
+        Numbers, and nothing that has to be parsed: a file of FAISS's own would be trusted by it.
+
+        Raises:
+            DamagedStoreError: If it has not the size of a quantiser and some centres.
         """
-        return cls(faiss.deserialize_index(np.fromfile(path, np.uint8)))
+        with reading(path), open_own(path) as file:
+            numbers = np.frombuffer(file.read(), np.uint8)
+        num_floats, num_bytes = _QUANTISER_FLOATS[kind], 4 * EMBEDDING_DIM
+        if len(numbers) % num_bytes or len(numbers) <= 4 * num_floats:
+            raise DamagedStoreError(f"{path} is damaged: {len(numbers)} bytes hold no centres")
+        floats = numbers.view("<f4")
+        centres = faiss.IndexFlatIP(EMBEDDING_DIM)
+        centres.add(np.ascontiguousarray(floats[num_floats:].reshape(-1, EMBEDDING_DIM)))
+        index = _make_empty(kind, centres, centres.ntotal)
+        faiss.copy_array_to_vector(floats[:num_floats].copy(), _quantiser(index))
+        index.is_trained = True
+        return cls(index)
 
     def write(self, path: Path) -> None:
-        """Write centres and quantiser to a file."""
-        faiss.serialize_index(self._index).tofile(path)
+        """Write the quantiser and the centres to a file, as little-endian float32."""
+        centres = faiss.rev_swig_ptr(self._centres.get_xb(), self.num_lists * EMBEDDING_DIM)
+        quantiser = faiss.vector_to_array(_quantiser(self._index))
+        np.concatenate([quantiser, centres]).astype("<f4").tofile(path)
         sync_file(path)
 
     @property
@@ -191,6 +212,12 @@ def _make_empty(kind: Kind, centres: Any, num_lists: int) -> Any:
     return faiss.IndexIVFPQ(centres, EMBEDDING_DIM, num_lists, CODE_BYTES["pq"], 8, product)
 
 
+def _quantiser(index: Any) -> Any:
+    """Return FAISS's vector of the numbers of a quantiser."""
+    is_scalar = isinstance(index, faiss.IndexIVFScalarQuantizer)
+    return index.sq.trained if is_scalar else index.pq.centroids
+
+
 @dataclass(frozen=True, slots=True)
 class ListFiles:
     """Where the lists of one segment are: `sizes` is small, and checked before it is read."""
@@ -202,6 +229,11 @@ class ListFiles:
     def of(cls, folder: Path, segment: str) -> Self:
         """Return the files for a segment in a trained structure's folder."""
         return cls(folder / f"lists-{segment}.raw", folder / f"{SIZES_PREFIX}{segment}.raw")
+
+
+def is_lists_file(name: str) -> bool:
+    """Whether a file of that name in a trained structure's folder may be one of its lists."""
+    return _LISTS_NAME.fullmatch(name) is not None
 
 
 def write_lists(
@@ -265,9 +297,11 @@ class SegmentLists:
         self.num_rows = num_rows
         row_bytes = trained.code_bytes + _ROW_BYTES
         with reading(files.codes):
-            sizes = np.fromfile(files.sizes, "<i8")
-            found, expected = files.codes.stat().st_size, int(sizes.sum()) * row_bytes
-            if found != expected or len(sizes) != trained.num_lists:
+            if own_size(files.sizes) != trained.num_lists * 8:
+                raise DamagedStoreError(f"{files.sizes} is damaged: not a number for each list")
+            sizes = np.frombuffer(read_own(files.sizes), "<i8")
+            found, expected = own_size(files.codes), sum(sizes.tolist()) * row_bytes
+            if found != expected or (sizes < 0).any():
                 raise DamagedStoreError(
                     f"{files.codes} is damaged: {found} bytes, written as {expected}"
                 )
@@ -330,7 +364,7 @@ def _map_lists(path: Path, sizes: Integers, code_bytes: int) -> Any:
     lists.lists.resize(len(sizes))
     faiss.memcpy(lists.lists.data(), faiss.swig_ptr(entries), entries.nbytes)
     lists.totsize = int(ends[-1])
-    with path.open("rb") as file:  # by its descriptor: FAISS takes no name that is not UTF-8
+    with open_own(path) as file:  # by its descriptor: FAISS takes no name that is not UTF-8
         lists.filename = f"/dev/fd/{file.fileno()}"
         lists.do_mmap()
     return lists

@@ -1,13 +1,12 @@
 """The FAISS structure of a generation: whether it needs lists, of which kind, and where they are.
 
-index/trained/<name>/trained.faiss       centres and quantiser, shared by generations
+index/trained/<name>/trained.raw         centres and quantiser, shared by generations
 index/trained/<name>/lists-<segment>.raw, sizes-<segment>.raw
 """
 
 from __future__ import annotations
 
 import os
-import shutil
 import uuid
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
@@ -19,7 +18,7 @@ import numpy as np
 
 from indexer.errors import DamagedStoreError, QueryError
 from indexer.progress import Listen, Step, ignore
-from indexer.store.disk import sync_folder
+from indexer.store.disk import own_size, remove_all, require_own_folder, sync_folder
 from indexer.store.verify import Problem, digest_problems
 from search.generation.manifest import (
     Calibration,
@@ -29,8 +28,9 @@ from search.generation.manifest import (
     Structure,
     describe_files,
     digests,
+    outdated,
 )
-from search.generation.segments import Generation, Segment
+from search.generation.segments import Generation, Segment, is_shared_name
 from search.nearest.calibrate import measure_index
 from search.nearest.centres import TRAINING_ROWS_PER_LIST
 from search.nearest.index import VectorIndex
@@ -42,6 +42,7 @@ from search.nearest.lists import (
     ListFiles,
     SegmentLists,
     Trained,
+    is_lists_file,
     num_lists_for,
     write_lists,
 )
@@ -142,6 +143,10 @@ def open_index(generation: Generation) -> VectorIndex:
     if structure.lists is None or not CAN_MAP_LISTS:
         return VectorIndex(generation, structure.calibration)
     folder = _folder(generation.path.parent, structure.lists)
+    if TRAINED_FILE not in structure.lists.files:
+        raise outdated(generation.path)
+    require_own_folder(folder.parent)
+    require_own_folder(folder)
     for problem in digest_problems(folder, _digests_of_parsed(structure.lists)):
         raise DamagedStoreError(f"{problem.path} is damaged: {problem.reason}")
     return VectorIndex(generation, structure.calibration, _open_lists(generation, structure.lists))
@@ -209,8 +214,8 @@ def _intact_files(generation: Generation, entry: ListsEntry) -> dict[str, FileEn
 
 
 def _size(path: Path) -> int | None:
-    with suppress(OSError):
-        return path.stat().st_size
+    with suppress(OSError, DamagedStoreError):
+        return own_size(path)
     return None
 
 
@@ -236,7 +241,8 @@ def _reuse(
             f"{previous.num_rows:,} when the lists were trained"
         )
         return None
-    trained = Trained.open(_folder(generation.path.parent, previous) / TRAINED_FILE)
+    folder = _folder(generation.path.parent, previous)
+    trained = Trained.open(folder / TRAINED_FILE, previous.kind)
     num_drifted = 0
     for segment in generation.segments:
         if f"{SIZES_PREFIX}{segment.name}.raw" not in previous.files:
@@ -295,7 +301,7 @@ def _write_missing(generation: Generation, entry: ListsEntry, listen: Listen) ->
         The entry with all files that are used, and no others.
     """
     folder = _folder(generation.path.parent, entry)
-    trained = Trained.open(folder / TRAINED_FILE)
+    trained = Trained.open(folder / TRAINED_FILE, entry.kind)
     used = {TRAINED_FILE: entry.files[TRAINED_FILE]}
     missing = []
     for segment in generation.segments:
@@ -321,7 +327,7 @@ def _write_missing(generation: Generation, entry: ListsEntry, listen: Listen) ->
 
 def _open_lists(generation: Generation, entry: ListsEntry) -> Lists:
     folder = _folder(generation.path.parent, entry)
-    trained = Trained.open(folder / TRAINED_FILE)
+    trained = Trained.open(folder / TRAINED_FILE, entry.kind)
     lists = [
         SegmentLists(trained, ListFiles.of(folder, segment.name), len(segment))
         for segment in generation.segments
@@ -356,12 +362,12 @@ def remove_unused_lists(index: Path, structures: Iterable[Structure]) -> None:
     """Delete all trained folders and lists but those that some generations name."""
     kept = _files_by_folder(index, structures)
     for folder in (index / TRAINED_FOLDER).glob("*"):
-        if folder not in kept:
-            shutil.rmtree(folder, ignore_errors=True)
-            continue
-        for file in folder.iterdir():
-            if file.name not in kept[folder]:
-                file.unlink(missing_ok=True)
+        if folder not in kept and is_shared_name(folder.name):
+            remove_all(folder)
+        elif folder in kept and not folder.is_symlink():
+            for file in folder.iterdir():
+                if file.name not in kept[folder] and is_lists_file(file.name):
+                    remove_all(file)
 
 
 def _files_by_folder(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import uuid
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -16,9 +15,17 @@ from indexer.arrays import ID_DTYPE, Ids, Mask, contains
 from indexer.errors import StoreError
 from indexer.progress import Listen, ignore
 from indexer.store.compaction import delete_replaced
-from indexer.store.disk import sync_file, sync_folder, write_whole
+from indexer.store.disk import (
+    is_temporary,
+    remove_all,
+    require_own_folder,
+    sync_file,
+    sync_folder,
+    write_whole,
+)
 from indexer.store.lock import locked
-from indexer.store.part import SCENE_FILE, Part
+from indexer.store.parquet import SCENE_FILE
+from indexer.store.part import Part
 from indexer.store.reader import Store
 from indexer.store.snapshot import Snapshot
 from search.generation.manifest import (
@@ -43,6 +50,7 @@ from search.generation.segments import (
     array_file,
     current_name,
     is_generation_name,
+    is_shared_name,
     map_array,
     recordings_file,
 )
@@ -122,6 +130,8 @@ def _hold_index(store: Store) -> Iterator[Path]:
     """Hold the index alone: nobody else builds, or deletes parts that a build may be reading."""
     index = store.path / INDEX_FOLDER
     try:
+        for folder in (index, index / SEGMENTS_FOLDER, index / TRAINED_FOLDER):
+            require_own_folder(folder)
         (index / SEGMENTS_FOLDER).mkdir(parents=True, exist_ok=True)
         with locked(index / ".lock"):
             yield index
@@ -248,16 +258,21 @@ def _publish(index: Path, folder: Path, previous: Generation | None) -> None:
 
 
 def _remove_unused(index: Path, kept: Iterable[str]) -> None:
-    """Delete other generations, what no kept one names, and leftovers of dead builds."""
-    needed = {SEGMENTS_FOLDER, TRAINED_FOLDER, *kept}
-    for folder in index.iterdir():
-        if folder.is_dir() and folder.name not in needed:
-            shutil.rmtree(folder, ignore_errors=True)
+    """Delete other generations, what no kept one names, and leftovers of dead builds.
+
+    What has no name of ours was put there by somebody, and stays.
+    """
+    kept = set(kept)
+    for entry in index.iterdir():
+        is_old = is_generation_name(entry.name) and entry.name not in kept
+        if is_old or is_temporary(entry.name):
+            remove_all(entry)
     manifests = [found for name in kept if (found := _read_manifest(index / name))]
     named = {entry.name for manifest in manifests for entry in manifest.segments}
-    for folder in (index / SEGMENTS_FOLDER).iterdir():
-        if folder.name not in named:
-            shutil.rmtree(folder, ignore_errors=True)
+    for entry in (index / SEGMENTS_FOLDER).iterdir():
+        is_old = is_shared_name(entry.name) and entry.name not in named
+        if is_old or is_temporary(entry.name):
+            remove_all(entry)
     remove_unused_lists(index, [manifest.structure for manifest in manifests])
 
 

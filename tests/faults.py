@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 PAGE = Path(__file__).resolve().parent.parent / "docs" / "faults.md"
-_ROW = re.compile(r"\| ([A-Z]\d+[a-z]?) \| (.+) \| (\d+) \| (.*) \|")
+_ROW = re.compile(r"\| ([A-Z]\d+[a-z]?) \| (.+) \| (\d+) \| (.*?) ?\|")
 
 
 class Fault(NamedTuple):

@@ -13,6 +13,7 @@ from safetensors.numpy import save as save_safetensors
 from indexer.errors import DamagedStoreError, StoreError
 from indexer.store.disk import LOCK_SUFFIX, require_own_folder, seal, write_whole, writing
 from indexer.store.lock import locked
+from indexer.store.own import OWN_FOLDER
 from indexer.store.part import part_names
 from indexer.store.reader import HEAD_FILE, LIBRARIES_FILE, PARTS_FOLDER, STORE_FILE, Head, Store
 from indexer.store.schema import FORMAT_VERSION, Identity
@@ -36,8 +37,9 @@ def create_store(
     """
     with writing(path):
         if not (path / STORE_FILE).exists():
-            _refuse_strangers(path)
             require_own_folder(path / PARTS_FOLDER)
+            _refuse_orphans(path)
+            _refuse_strangers(path)
             (path / PARTS_FOLDER).mkdir(parents=True, exist_ok=True)
             # Locked, so that nobody puts another head beside the identity of the first.
             with locked(path / f".{STORE_FILE}{LOCK_SUFFIX}"):
@@ -50,12 +52,7 @@ def _write_store(
     path: Path, identity: Identity, head: Head, checkpoint: str, written_by: str
 ) -> None:
     """Write what makes a directory a store; only with the lock, and if there is none yet."""
-    if part_names(path / PARTS_FOLDER):
-        raise DamagedStoreError(
-            f"{path} holds embeddings, but {STORE_FILE}, which says how they were computed, is "
-            f"missing; bring it back from a copy, or choose another place for the store",
-            about="store",
-        )
+    _refuse_orphans(path)
     tensors = save_safetensors(
         {name: np.ascontiguousarray(tensor) for name, tensor in head._asdict().items()}
     )
@@ -95,13 +92,23 @@ def require_matching(store: Store, identity: Identity) -> None:
     )
 
 
+def _refuse_orphans(path: Path) -> None:
+    """Raise if there are parts, and nothing that says how they were computed."""
+    if (path / PARTS_FOLDER).is_dir() and part_names(path / PARTS_FOLDER):
+        raise DamagedStoreError(
+            f"{path} holds embeddings, but {STORE_FILE}, which says how they were computed, is "
+            f"missing; bring it back from a copy, or choose another place for the store",
+            about="store",
+        )
+
+
 def _refuse_strangers(path: Path) -> None:
     """Raise if a place without store.json is not free for a new store."""
     if path.exists() and not path.is_dir():
         raise StoreError(
             f"{path} is a file, not a directory; choose another place for the store", about="store"
         )
-    ours = {STORE_FILE, PARTS_FOLDER, HEAD_FILE, LIBRARIES_FILE}
+    ours = {STORE_FILE, PARTS_FOLDER, HEAD_FILE, LIBRARIES_FILE, OWN_FOLDER}
     names = {entry.name for entry in path.iterdir()} if path.exists() else set()
     strangers = sorted(name for name in names - ours if not name.startswith("."))
     if strangers:

@@ -7,6 +7,8 @@ from pathlib import Path
 
 from indexer.errors import DamagedStoreError, StoreError
 from indexer.progress import Listen, ignore
+from indexer.store.disk import require_own_folder
+from indexer.store.own import Own
 from indexer.store.reader import Store
 from indexer.store.verify import Problem, digest_problems, verify_parts
 from search.generation.manifest import GENERATION_FILE, Manifest, digests
@@ -17,15 +19,16 @@ from search.generation.segments import (
     current_name,
     is_generation_name,
 )
-from search.nearest.structure import structure_problems
+from search.nearest.structure import TRAINED_FOLDER, structure_problems
 
 
-def verify(path: Path, listen: Listen = ignore) -> list[Problem]:
+def verify(path: Path, listen: Listen = ignore, own: Path | None = None) -> list[Problem]:
     """Check every file of a store, byte by byte.
 
     Args:
         path: Directory of the store.
         listen: Hears how many parts are checked.
+        own: Folder with what was added to it, if that is not in the store.
 
     Returns:
         Everything that is not as it was written: empty if all is well.
@@ -34,12 +37,19 @@ def verify(path: Path, listen: Listen = ignore) -> list[Problem]:
         StoreError: If there is no store, or its store.json cannot be read.
     """
     store = Store.open(path)
-    return [*verify_parts(store, listen), *_index_problems(store)]
+    added = [Problem(*problem) for problem in Own.of(path, own).problems()]
+    return [*verify_parts(store, listen), *_index_problems(store), *added]
 
 
 def _index_problems(store: Store) -> Iterator[Problem]:
     """Check the generation that queries use, the one before it, and the segments of both."""
     index = store.path / INDEX_FOLDER
+    try:
+        for folder in (index, index / SEGMENTS_FOLDER, index / TRAINED_FOLDER):
+            require_own_folder(folder)
+    except DamagedStoreError as error:
+        yield Problem(folder, str(error))
+        return
     if not index.is_dir():
         return
     names = sorted(one.name for one in index.iterdir() if is_generation_name(one.name))

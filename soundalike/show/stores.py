@@ -38,7 +38,7 @@ def overview_lines(store: Overview) -> Iterator[str]:
     named = ", ".join(f"{number:,} {status}" for status, number in store.statuses.items())
     yield f"files       {named or 'none'}"
     for (stage, reason), number in store.failures.items():
-        yield f"  failed    {number:,} x {stage}: {printable(reason)}"
+        yield f"  failed    {number:,} x {stage}: {printable(reason or '')}"
     for warning, number in store.warnings.items():
         yield f"  warning   {number:,} x {printable(warning)}"
 

@@ -20,6 +20,7 @@ import numpy as np
 
 from indexer.audio.file import read_at
 from indexer.audio.frames import Run
+from indexer.audio.riff import UNKNOWN_BYTES
 from indexer.audio.source import (
     END,
     AudioInfo,
@@ -57,8 +58,6 @@ REPORTED_GAP_S = 0.01
 _OGG_PAGE = re.compile(rb"OggS\x00(.)", re.DOTALL)
 _OGG_BEGINS = 0x02
 _SCAN_BYTES = 2**20
-#: Programs that write a WAV to a pipe declare about 2^31 or 2^32 bytes.
-_RIFF_UNKNOWN_BYTES = 0x7FFF_F000
 
 av.logging.set_level(av.logging.PANIC)
 
@@ -342,7 +341,7 @@ def _riff_excess(descriptor: int) -> float:
     """
     header = read_at(descriptor, 8, 0)
     num_bytes = int.from_bytes(header[4:], "little") + 8
-    if not header.startswith(b"RIFF") or num_bytes >= _RIFF_UNKNOWN_BYTES:
+    if not header.startswith(b"RIFF") or num_bytes >= UNKNOWN_BYTES:
         return 0.0
     return num_bytes / os.fstat(descriptor).st_size
 

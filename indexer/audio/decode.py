@@ -16,6 +16,7 @@ from pathlib import Path
 import av
 import soundfile
 
+from indexer.audio.chain import ChainedSource, find_links
 from indexer.audio.ffmpeg import FFmpegSource
 from indexer.audio.file import open_regular, read_at
 from indexer.audio.misread import is_misread
@@ -52,6 +53,8 @@ def _source(file: FileIO, max_duration_s: float) -> Source:
             return wav
         if is_misread(file.fileno()):
             return _by_sndfile(file, max_duration_s)
+        if len(links := find_links(file.fileno())) > 1:
+            return ChainedSource(file, links, max_duration_s)
         return FFmpegSource(file, max_duration_s)
     except (av.error.InvalidDataError, av.error.EOFError):
         pass  # no container that FFmpeg knows; of a small file it says that it ends

@@ -99,7 +99,7 @@ class AudioStream:
             (num_samples,) float32, at most a few seconds each, none empty.
 
         Raises:
-            AudioError: With stage "decode" if the rate changes or the recording is too long,
+            AudioError: With stage "decode" if it cannot be decoded or the recording is too long,
                 "samples" if some are not finite.
         """
         rate = self.info.sample_rate

@@ -16,6 +16,7 @@ from itertools import islice
 
 import av
 import numpy as np
+from av.stream import Disposition
 
 from indexer.audio.file import read_at
 from indexer.audio.frames import OneRate, Run
@@ -28,6 +29,7 @@ from indexer.audio.source import (
     truncation,
 )
 from indexer.errors import AudioError
+from indexer.windows import SAMPLE_RATE_HZ
 
 #: Containers that may be opened, by FFmpeg's names. Raw streams without a signature are not among
 #: them: anything would be taken for one.
@@ -51,6 +53,9 @@ _WITNESSES = 4
 #: How many frames are decoded before they are looked at: decoder and interpreter each find more of
 #: what they need in the processor's caches than if they took turns.
 _AHEAD = 16
+#: Sound that comes less late than this begins with the pictures, in seconds: nobody notices it
+#: (Recommendation ITU-R BT.1359-1), and no codec's priming is longer.
+UNNOTICED_DELAY_S = 0.125
 #: Gaps that add up to less are not worth a warning, in seconds.
 REPORTED_GAP_S = 0.01
 
@@ -102,6 +107,10 @@ class FFmpegSource:
                 reasons = ["no sample could be decoded", *self._damage()]
                 raise AudioError("decode", ": ".join(reasons))
             first = self._waiting[0]
+            # What a codec swallows at its beginning (WMA) is no gap, unless packets were damaged
+            # there.
+            begin = self._stream.start_time or 0
+            self._origin = begin if self._num_damaged or first.pts is None else first.pts
             self.info = AudioInfo(
                 # Of these the first frame knows best: HE-AAC has twice the rate its header says.
                 sample_rate=first.sample_rate,
@@ -109,17 +118,16 @@ class FFmpegSource:
                 codec=self._stream.codec_context.codec.canonical_name,
                 container=self._container.format.name,
                 decoder=f"pyav {av.__version__}",
+                first_sample=_first_sample(self._container, self._stream, self._origin),
             )
+            check_duration(max_duration_s, self.info.first_sample, SAMPLE_RATE_HZ)
         except BaseException:
             self._container.close()
             raise
-        # A timestamp t lies at sample (t - origin) * num / den; one tick may be many samples. What
-        # a codec swallows at its beginning (WMA) is no gap, unless packets were damaged there.
+        # A timestamp t lies at sample (t - origin) * num / den; one tick may be many samples.
         tick = (self._stream.time_base or Fraction(0)) * self.info.sample_rate
         self._num, self._den = tick.numerator, tick.denominator
         self._tolerance = max(2, math.ceil(2 * tick))
-        begin = self._stream.start_time or 0
-        self._origin = begin if self._num_damaged or first.pts is None else first.pts
         self._declared_s = _declared_s(self._stream, self.info.container, tick)
         self._riff_excess = _riff_excess(file.fileno())
 
@@ -330,6 +338,25 @@ class FFmpegSource:
         """Let go of the file."""
         self._container.close()
         self._file.close()
+
+
+def _first_sample(
+    container: av.container.InputContainer, stream: av.AudioStream, origin: int
+) -> int:
+    """Return where the audio begins on the time line that a player shows, at 32 kHz.
+
+    That begins with what begins first, of sound and pictures, unless it is a picture of the cover.
+    """
+    starts = [
+        other.start_time * (other.time_base or 0)
+        for other in container.streams
+        if isinstance(other, (av.AudioStream, av.VideoStream))
+        and other.start_time is not None
+        and not other.disposition & Disposition.attached_pic
+    ]
+    begin = origin * (stream.time_base or Fraction(0))
+    delay_s = begin - min(starts, default=begin)
+    return round(delay_s * SAMPLE_RATE_HZ) if delay_s > UNNOTICED_DELAY_S else 0
 
 
 def _declared_s(stream: av.AudioStream, container: str, tick: Fraction) -> float:

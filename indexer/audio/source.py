@@ -40,6 +40,8 @@ class AudioInfo:
         codec: FFmpeg's name ("mp3"), or libsndfile's.
         container: FFmpeg's name ("matroska,webm"), or libsndfile's.
         decoder: What reads it, with its version: "pyav 18.1.0".
+        first_sample: Where the audio begins on the file's time line, as a player shows it, in
+            samples at 32 kHz: 0 but for videos whose sound begins late.
 
     Raises:
         AudioError: With stage "open", if rate or channels are out of bounds.
@@ -50,6 +52,7 @@ class AudioInfo:
     codec: str
     container: str
     decoder: str
+    first_sample: int = 0
 
     def __post_init__(self) -> None:
         if not MIN_RATE_HZ <= self.sample_rate <= MAX_RATE_HZ:

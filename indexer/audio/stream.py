@@ -5,6 +5,9 @@
             ...
     audio.num_samples, audio.warnings
 
+Times are those that a player shows: where the sound of a video begins late, its first sample is at
+`first_sample`, and nothing is made up for what comes before.
+
 Decoding is streamed: memory does not depend on the duration. A span is, sample by sample, what the
 decoded whole has there, but for the noise that AC-3 and some AAC decoders make up at random.
 Whatever is wrong with a file is an `AudioError` that names the stage.
@@ -24,7 +27,7 @@ from indexer.audio.decode import open_source
 from indexer.audio.resample import StreamingResampler, output_length, source_span
 from indexer.audio.source import END, Channels, Source
 from indexer.errors import AudioError
-from indexer.windows import Samples
+from indexer.windows import SAMPLE_RATE_HZ, Samples
 
 #: Longest recording that is decoded unless told otherwise: a recorder's file of one day.
 MAX_DURATION_S = 24 * 3600.0
@@ -43,15 +46,19 @@ def open_audio(
     start_sample: int = 0,
     num_samples: int | None = None,
     max_duration_s: float = MAX_DURATION_S,
+    first_sample: int | None = None,
 ) -> AudioStream:
     """Open an audio file, or the audio of a video, and decode its beginning.
 
     Args:
         path: A regular file, or a link to one.
-        start_sample: Where to begin, in samples at 32 kHz.
-        num_samples: How much to give, in samples at 32 kHz; by default all. A span that reaches
-            beyond the end is cut there.
+        start_sample: Where to begin on the file's time line, in samples at 32 kHz. A span that
+            begins before the audio does gives it from where it begins.
+        num_samples: Length of the span, in samples at 32 kHz; by default all. What reaches beyond
+            the end is cut there.
         max_duration_s: Reaching further than this into the file is an error, in seconds.
+        first_sample: Where the audio begins on the time line that the span is on, in samples at
+            32 kHz, if that is another one than the file's.
 
     Returns:
         A stream, to be closed.
@@ -62,7 +69,9 @@ def open_audio(
     """
     if start_sample < 0 or (num_samples is not None and num_samples < 0):
         raise ValueError(f"no such span: {num_samples} samples from {start_sample}")
-    return AudioStream(open_source(path, max_duration_s), start_sample, num_samples)
+    source = open_source(path, max_duration_s)
+    first = source.info.first_sample if first_sample is None else first_sample
+    return AudioStream(source, start_sample, num_samples, first)
 
 
 class AudioStream:
@@ -70,16 +79,23 @@ class AudioStream:
 
     Attributes:
         info: What the file holds.
+        first_sample: Where its audio begins on the time line, in samples at 32 kHz.
+        start_sample: Where on it lies the first sample that is given, if any is.
         num_samples: Samples at 32 kHz given so far; of a whole file, at the end, its length.
     """
 
-    def __init__(self, source: Source, start_sample: int, num_samples: int | None) -> None:
+    def __init__(
+        self, source: Source, start_sample: int, num_samples: int | None, first_sample: int
+    ) -> None:
         """Take over a source; `open_audio` is what opens one."""
         self.info = source.info
+        self.first_sample = first_sample
+        self.start_sample = max(start_sample, first_sample)
         self.num_samples = 0
         self._source = source
-        self._start = start_sample
-        self._stop = END if num_samples is None else start_sample + num_samples
+        self._start = self.start_sample - first_sample  # in the audio, not on the time line
+        stop = END if num_samples is None else start_sample + num_samples - first_sample
+        self._stop = max(stop, self._start)
         self._mixed = _Mixed()
 
     def __enter__(self) -> AudioStream:
@@ -138,6 +154,12 @@ class AudioStream:
             position += len(mono)
             yield mono
 
+    def absence(self) -> str:
+        """Say why a span has no audio in it."""
+        if self._stop <= 0:
+            return f"its audio begins at {self.first_sample / SAMPLE_RATE_HZ:.2f} s"
+        return "it is shorter"
+
     @property
     def warnings(self) -> tuple[str, ...]:
         """What was wrong and did not stop the decoding, in short sentences; known at the end."""
@@ -150,8 +172,8 @@ def read_span(path: Path, start_s: float, duration_s: float) -> tuple[npt.NDArra
 
     Args:
         path: A regular file, or a link to one.
-        start_s: Where to begin, in seconds.
-        duration_s: How much, in seconds; cut at the end of the file.
+        start_s: Where to begin on the file's time line, in seconds.
+        duration_s: How much, in seconds; cut where the audio begins and ends.
 
     Returns:
         (num_samples, channels) float32 and the rate in Hz.
@@ -164,8 +186,10 @@ def read_span(path: Path, start_s: float, duration_s: float) -> tuple[npt.NDArra
         raise ValueError(f"no such span: {duration_s} s from {start_s} s")
     with closing(open_source(path, start_s + duration_s + MAX_DURATION_S)) as source:
         rate = source.info.sample_rate
-        first, stop = round(start_s * rate), round((start_s + duration_s) * rate)
-        chunks = list(source.read(first, stop))
+        late = round(source.info.first_sample * rate / SAMPLE_RATE_HZ)
+        ends_s = start_s, start_s + duration_s
+        first, stop = (max(round(at_s * rate) - late, 0) for at_s in ends_s)
+        chunks = list(source.read(first, stop)) if stop else []
         if len({len(chunk) for chunk in chunks}) > 1:
             raise AudioError("decode", "its number of channels changes")
     if not chunks:

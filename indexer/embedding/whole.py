@@ -253,7 +253,8 @@ def _decode(path: Path, start_s: float, duration_s: float | None) -> Float32:
     with asked_with(path), open_audio(path, start_sample=start, num_samples=num_samples) as audio:
         blocks = list(audio.blocks())
     if not blocks:
-        raise QueryError(f"{path} has no audio at {start_s:g} s; it is shorter", about="start_s")
+        why = audio.absence()
+        raise QueryError(f"{path} has no audio at {start_s:g} s; {why}", about="start_s")
     samples = np.concatenate(blocks)
     if len(samples) > MAX_PASS_SAMPLES:
         raise QueryError(f"{path}: {_too_long('the audio')}")

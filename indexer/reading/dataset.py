@@ -196,12 +196,16 @@ class WindowDataset(IterableDataset[Batch]):
             for cut in cuts:
                 is_empty = False
                 _require_unchanged(path, file)  # or its windows would be of other bytes than hashed
-                key = WindowKey(item, recording_id, start + cut.start_sample, cut.num_samples)
+                key = WindowKey(
+                    item, recording_id, audio.start_sample + cut.start_sample, cut.num_samples
+                )
                 if not self._is_given(key):
                     yield from batchers.add(key, cut)
             _require_unchanged(path, file)
             if is_empty:  # a whole file without a sample is refused by the decoder already
-                raise AudioError("samples", "the span that is asked for begins after the end")
+                raise AudioError(
+                    "samples", f"there is no audio in the span that is asked for: {audio.absence()}"
+                )
             done = Done(item, recording_id, audio.num_samples, audio.info, audio.warnings)
         batchers.tell(done)
 
@@ -210,7 +214,9 @@ class WindowDataset(IterableDataset[Batch]):
     ) -> tuple[int, Iterator[Cut]]:
         """Return the windows of a file, and their rate in Hz."""
         geometry, rate_hz = self._work.geometry, audio.info.sample_rate
-        if self._work.defers and is_whole and is_deferrable(rate_hz, geometry):
+        # Those that are deferred are counted in whole seconds from the first sample.
+        is_timely = is_whole and not audio.first_sample
+        if self._work.defers and is_timely and is_deferrable(rate_hz, geometry):
             return rate_hz, cut_source(_beating(audio.source_blocks(), beat), rate_hz, geometry)
         return SAMPLE_RATE_HZ, geometry.cut(_beating(audio.blocks(), beat))
 

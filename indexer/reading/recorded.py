@@ -18,10 +18,17 @@ from indexer.windows import Geometry, Samples, Window
 
 
 class Found(NamedTuple):
-    """A file that holds a recording, or whether some file that held it has other content now."""
+    """A file that holds a recording.
+
+    Attributes:
+        path: None if there is none.
+        has_changed: Whether there is none, and some file that held it has other content now.
+        first_sample: Where its audio began on the time line of the store's windows, at 32 kHz.
+    """
 
     path: Path | None
     has_changed: bool
+    first_sample: int = 0
 
 
 class RecordedFiles:
@@ -45,10 +52,10 @@ class RecordedFiles:
 
     def _look(self, recording_id: bytes) -> Found:
         has_changed = False
-        for path in self._paths.get(recording_id, []):
+        for path, first_sample in self._paths.get(recording_id, []):
             try:
                 if recording_digest(path) == recording_id:
-                    return Found(path, has_changed=False)
+                    return Found(path, has_changed=False, first_sample=first_sample)
             except AudioError as error:
                 has_changed |= error.stage != "access"  # an empty file, or a folder
             else:
@@ -56,27 +63,32 @@ class RecordedFiles:
         return Found(None, has_changed)
 
 
-def _live_paths(store: Store, recordings: Ids) -> dict[bytes, list[Path]]:
-    """Return recording → the files that held it when they were last read."""
-    rows = store.latest_files(("recording_id", "library_id", "path", "status"))
+def _live_paths(store: Store, recordings: Ids) -> dict[bytes, list[tuple[Path, int]]]:
+    """Return recording → files that held it when they were last read, and where it began."""
+    rows = store.latest_files(("recording_id", "library_id", "path", "status", "first_sample"))
     present = rows.filter(pc.equal(rows["status"], "ok"))
     wanted = present.filter(contains(recordings, ids_from_column(present["recording_id"])))
     roots = store.libraries()
-    paths: dict[bytes, list[Path]] = {}
+    paths: dict[bytes, list[tuple[Path, int]]] = {}
     for row in wanted.to_pylist():
         if row["library_id"] in roots:
             path = roots[row["library_id"]] / local_path(row["path"])
-            paths.setdefault(row["recording_id"], []).append(path)
+            first_sample = row["first_sample"] or 0
+            paths.setdefault(row["recording_id"], []).append((path, first_sample))
     return paths
 
 
-def decode_window(path: Path, window: Window, geometry: Geometry) -> tuple[Samples, str]:
+def decode_window(
+    path: Path, window: Window, geometry: Geometry, first_sample: int
+) -> tuple[Samples, str]:
     """Return a window's waveform as the network was given it, and the codec of its file.
 
     Args:
         path: A file that holds the window's recording.
         window: Of it.
         geometry: Of the store.
+        first_sample: Where the store has the beginning of the audio: stores that were made before
+            late beginnings were heeded have it at 0.
 
     Raises:
         AudioError: If it cannot be decoded, or is not as long as it was.
@@ -86,6 +98,7 @@ def decode_window(path: Path, window: Window, geometry: Geometry) -> tuple[Sampl
         start_sample=window.start_sample,
         num_samples=window.num_samples,
         max_duration_s=math.inf,  # the store may have been made with a greater limit than usual
+        first_sample=first_sample,
     ) as audio:
         cuts = list(geometry.cut(audio.blocks()))
     if audio.num_samples != window.num_samples:

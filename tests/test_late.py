@@ -18,9 +18,11 @@ from faults import fault
 
 from indexer.audio import ffmpeg
 from indexer.audio.decode import open_source
+from indexer.audio.file import recording_digest
 from indexer.audio.stream import open_audio, read_span
 from indexer.store.reader import Store
 from indexer.windows import SAMPLE_RATE_HZ
+from search.asking.sound_index import SoundIndex
 
 DELAY_S = 1.968
 #: Of the click in the sound, and where a player shows it in the video, in seconds.
@@ -156,6 +158,10 @@ def test_hits_of_late_sound_are_where_a_player_shows_them(
     (copy,) = copies.iterdir()
     samples, rate = soundfile.read(copy)
     assert np.argmax(np.abs(samples)) / rate == pytest.approx(CLICK_S, abs=1e-3)
+
+    known = SoundIndex.open(store).whole_recording(recording_digest(late))
+    assert known
+    assert [window.start_s for window in known[1]] == [DELAY_S + at for at in (0, 10, 20)]
 
     told = run("search", store, late, "--start", 0.5, "--duration", 1, code=1)
     assert f"no audio at 0.5 s; its audio begins at {DELAY_S:.2f} s" in told.err

@@ -54,7 +54,7 @@ _WITNESSES = 4
 #: what they need in the processor's caches than if they took turns.
 _AHEAD = 16
 #: Sound that comes less late than this begins with the pictures, in seconds: nobody notices it
-#: (Recommendation ITU-R BT.1359-1), and no codec's priming is longer.
+#: (Recommendation ITU-R BT.1359-1), and a codec's priming is shorter (AAC at 22 kHz: 96 ms).
 UNNOTICED_DELAY_S = 0.125
 #: Gaps that add up to less are not worth a warning, in seconds.
 REPORTED_GAP_S = 0.01

@@ -68,13 +68,15 @@ def _big_endian_chunks(descriptor: int) -> Iterator[tuple[bytes, bytes]]:
 
 
 def _require_packed(head: bytes) -> None:
-    """Refuse a CAF whose linear samples leave bits empty: it does not say which.
+    """Refuse a CAF whose linear samples leave bits empty, since it does not say which.
 
     Its description is the first chunk, behind 20 bytes (Core Audio Format Specification 1.0).
     """
     if len(head) < 52 or head[8:12] != b"desc" or head[28:32] != b"lpcm":
         return
-    frame_bytes, _, channels, bits = struct.unpack_from(">IIII", head, 36)
+    frame_bytes, num_samples, channels, bits = struct.unpack_from(">IIII", head, 36)
+    if num_samples != 1:
+        raise AudioError("open", f"its header says that {num_samples} samples are one")
     if frame_bytes * 8 != channels * bits:
         frame = f"{frame_bytes} bytes for {channels} channel{'s' * (channels > 1)}"
         said = f"{bits} bits in {frame}, and not which of them are used"

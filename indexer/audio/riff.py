@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import os
 import struct
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 from indexer.audio.file import read_at
 from indexer.errors import AudioError
@@ -104,17 +104,19 @@ class _Box(NamedTuple):
     head_bytes: int
     unit: int  # of which whole numbers lie between the beginnings of chunks, in bytes
 
+    @property
+    def byte_order(self) -> Literal["little", "big"]:
+        return "little" if self.order == "<" else "big"
+
     def chunks(self, descriptor: int, size: int) -> Iterator[_Chunk]:
         """Yield the chunks in order; the last may claim more than there is."""
         offset, found = self.begin, 0
         while offset + self.head_bytes <= size and found < _MAX_CHUNKS:
             head = read_at(descriptor, self.head_bytes, offset)
-            num_bytes = int.from_bytes(
-                head[-8:] if self.container == "w64" else head[4:],
-                "little" if self.order == "<" else "big",
-            )
-            if self.container == "w64":
-                num_bytes = max(num_bytes - self.head_bytes, 0)  # it counts itself
+            if self.container == "w64":  # which counts the head as well
+                num_bytes = max(int.from_bytes(head[16:], "little") - self.head_bytes, 0)
+            else:
+                num_bytes = int.from_bytes(head[4:], self.byte_order)
             offset, found = offset + self.head_bytes, found + 1
             yield _Chunk(head[:4], offset, num_bytes)
             offset += num_bytes + -num_bytes % self.unit
@@ -140,8 +142,7 @@ def format_tag(descriptor: int) -> int | None:
         return None
     for chunk in box.chunks(descriptor, os.fstat(descriptor).st_size):
         if chunk.name == b"fmt ":
-            tag: int = struct.unpack(f"{box.order}H", read_at(descriptor, 2, chunk.offset))[0]
-            return tag
+            return int.from_bytes(read_at(descriptor, 2, chunk.offset), box.byte_order)
     return None
 
 
@@ -170,7 +171,7 @@ def find_layout(descriptor: int) -> Layout | None:
     if read is None:
         return None
     linear, is_packed = read
-    there, declared = _num_bytes(descriptor, data, first.get(b"ds64"), size)
+    there, declared = _num_bytes(descriptor, box, first, size)
     if is_packed and box.order == "<":
         is_sized = int.from_bytes(head[4:8], "little") + 8 <= size
         is_whole = there == data.num_bytes and there % linear.frame_bytes == 0 < there
@@ -195,13 +196,21 @@ def _hides_codec(descriptor: int, data: _Chunk) -> bool:
     return any(word in searched for word in _SYNC_WORDS)
 
 
-def _num_bytes(descriptor: int, data: _Chunk, large: _Chunk | None, size: int) -> tuple[int, int]:
+def _num_bytes(
+    descriptor: int, box: _Box, chunks: Mapping[bytes, _Chunk], size: int
+) -> tuple[int, int]:
     """Return how many bytes of samples there are, and how many if the header is right."""
+    data, large = chunks[b"data"], chunks.get(b"ds64")
     there, declared = size - data.offset, data.num_bytes
-    if large and declared == 0xFFFF_FFFF:  # RF64
-        declared = int.from_bytes(read_at(descriptor, 8, large.offset + 8), "little")
-    is_unknown = declared == 0 or (declared > there and declared >= UNKNOWN_BYTES)
-    return (there, there) if is_unknown else (min(declared, there), declared)
+    unknown = 2**62 if box.container == "w64" else UNKNOWN_BYTES
+    if large and declared == 0xFFFF_FFFF:  # RF64, whose sizes have 64 bits as well
+        declared, unknown = (
+            int.from_bytes(read_at(descriptor, 8, large.offset + 8), "little"),
+            2**62,
+        )
+    if declared == 0 or (declared > there and declared >= unknown):
+        return there, there
+    return min(declared, there), declared
 
 
 def _linear(chunk: bytes, order: str) -> tuple[Linear, bool] | None:

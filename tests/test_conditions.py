@@ -6,6 +6,7 @@ import random
 import shlex
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
@@ -18,7 +19,8 @@ import oracle
 import pyarrow as pa
 import pyarrow.parquet
 import pytest
-from conftest import REPOSITORY
+from conftest import REPOSITORY, Run
+from faults import fault
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from oracle import Query, ask
@@ -653,3 +655,38 @@ def test_holds_compares_whole_numbers_exactly(
     values = pa.array([3, BIG, BIG + 1, 2**63 - 1])
     column = Column("n", "number", "metadata")
     assert holds(values, Compared(column, operator, operands)).tolist() == expected
+
+
+@pytest.mark.parametrize(
+    ("values", "operands"),
+    [
+        (pa.array([3, BIG, BIG + 1, None, -1]), (3, BIG, 2.5, 2**70, -1.0, float(BIG))),
+        (pa.array([0.0, -0.0, 1.5, None, 1e300]), (0, 1.5, 10**300)),
+        (pa.array([-0.0, 0.0, 2.0]), (-0.0,)),
+        (pa.array(["a", None, "b", ""]), ("b", "", "c")),
+        (pa.array([True, None, False]), (True,)),
+        (pa.array([datetime(2024, 5, 31), None], pa.timestamp("us")), (datetime(2024, 5, 31),)),
+    ],
+)
+def test_holds_in_a_list_is_equal_to_one_of_it(values: pa.Array, operands: tuple[Any, ...]) -> None:
+    column = Column("n", "number", "metadata")
+    each = [holds(values, Compared(column, "=", (one,))) for one in operands]
+    assert holds(values, Compared(column, "in", operands)).tolist() == np.any(each, 0).tolist()
+    is_none = ~np.any(each, 0) & np.asarray(values.is_valid())
+    assert holds(values, Compared(column, "not in", operands)).tolist() == is_none.tolist()
+
+
+@pytest.mark.parametrize("text", ["{}", "not ({}) and path = 'none'", "Dog > 0.5 and {}"])
+def test_where_list_of_20_000_names_is_answered(filled: Filled, text: str, run: Run) -> None:
+    names = ",".join(f"'{number}.wav'" for number in range(20_000))
+    store = filled.opened.store.path
+    began = time.perf_counter()
+    outcome = run("search", store, "--where", text.format(f"path in ({names})"))
+    assert time.perf_counter() - began < 20  # a second or so, and minutes if it is not linear
+    fault("E1a").require(outcome.code, outcome.err)
+
+
+def test_where_too_many_comparisons_are_refused(filled: Filled, run: Run) -> None:
+    chain = " and ".join(f"path != '{number}'" for number in range(2001))
+    outcome = run("search", filled.opened.store.path, "--where", chain, code=None)
+    fault("E1b").require(outcome.code, outcome.err)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import time
 from datetime import datetime
 
 import numpy as np
@@ -266,6 +267,45 @@ def test_parse_long_chain_is_one_node() -> None:
     node = parse(" and ".join(["Dog"] * 2000))
     assert isinstance(node, Every)
     assert len(node.parts) == 2000
+
+
+def test_parse_values_of_one_column_in_a_chain_are_one_list() -> None:
+    node = parse("path = 'a' or Dog or path in ('b', 'c') or start = 3 or path != 'd'")
+    listed = compared("path", "in", "a", "b", "c")
+    others = (tag("Dog"), compared("start", "=", 3), compared("path", "!=", "d"))
+    assert node == Either((listed, *others))
+    assert parse("path = 'a' or path = 'b'") == compared("path", "in", "a", "b")
+    assert parse("path = 'a' or Dog") == Either((compared("path", "=", "a"), tag("Dog")))
+    # Of several places of a recording, one may differ from 'a' and another from 'b'.
+    assert isinstance(parse("path != 'a' and path != 'b'"), Every)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "path in ({})",
+        "path not in ({})",
+        "not path in ({}) and Dog",
+    ],
+)
+def test_parse_time_of_a_list_grows_with_its_length(text: str) -> None:
+    def seconds(number: int) -> float:
+        names = ",".join(f"'field/{at}.wav'" for at in range(number))
+        began = time.perf_counter()
+        parse(text.format(names))
+        return time.perf_counter() - began
+
+    seconds(100)
+    assert seconds(8000) < 40 * seconds(1000)  # if it grew with the square, 64 times
+
+
+def test_parse_too_many_comparisons_are_refused_and_lists_are_not() -> None:
+    chain = [f"path != '{number}.wav'" for number in range(2001)]
+    with pytest.raises(ExpressionError, match=r"2,001 comparisons, and 2,000 are the most; 'in"):
+        parse(" and ".join(chain))
+    assert parse(" or ".join(one.replace("!=", "=") for one in chain)) == compared(
+        "path", "in", *(f"{number}.wav" for number in range(2001))
+    )
 
 
 def test_parse_threshold_that_is_no_probability_is_an_error() -> None:

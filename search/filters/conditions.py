@@ -36,7 +36,7 @@ _TESTS: dict[str, Callable[[pa.Array, Sequence[Operand]], pa.Array]] = {
     "between": lambda values, to: pc.and_(
         pc.greater_equal(*_alike(values, to[0])), pc.less_equal(*_alike(values, to[1]))
     ),
-    "in": lambda values, to: reduce(pc.or_, [pc.equal(*_alike(values, one)) for one in to]),
+    "in": lambda values, to: pc.is_in(values, _set_for(values.type, to)),
     "like": lambda values, to: pc.match_substring_regex(values, _regex(str(to[0]))),
     "ilike": lambda values, to: pc.match_substring_regex(
         values, _regex(str(to[0])), ignore_case=True
@@ -238,6 +238,17 @@ def _alike(values: pa.Array, operand: Operand) -> tuple[pa.Array, pa.Scalar]:
     if pa.types.is_floating(values.type):
         operand = float(operand)  # type: ignore[arg-type]
     return values, pa.scalar(operand, values.type)
+
+
+def _set_for(kind: pa.DataType, operands: Sequence[Operand]) -> pa.Array:
+    """Return the operands that values of a type may be equal to, as `_alike` compares them."""
+    if pa.types.is_integer(kind):
+        whole = [int(one) for one in operands if float(one).is_integer()]  # type: ignore[arg-type]
+        return pa.array([one for one in whole if -_INT64_END <= one < _INT64_END], kind)
+    if pa.types.is_floating(kind):
+        numbers = [float(one) for one in operands]  # type: ignore[arg-type]
+        return pa.array([*numbers, *([0.0, -0.0] if 0 in numbers else [])], kind)
+    return pa.array(operands, kind)
 
 
 def _regex(pattern: str) -> str:

@@ -57,6 +57,9 @@ WORD: /[^\W\d]\w*/
 
 #: Deeper nesting is no question that a person asks, and would exhaust the stack.
 _MAX_DEPTH = 50
+#: Each is made with every file: of a million of them, as many take a minute and 2 GB.
+_MAX_COMPARISONS = 2000
+_VALUES = frozenset({"NUMBER", "TEXT", "TRUTH"})
 _SAME_OPERATOR = {"==": "=", "<>": "!="}
 _ORDERING = {"<", "<=", ">", ">=", "between", "not between"}
 _OF_TEXT = {"like", "not like", "ilike", "not ilike"}
@@ -93,7 +96,11 @@ def parse(
     tree = _parsed(text)
     _require_shallow(tree, text)
     columns = (*BUILT_IN, *metadata)
-    return _Reading(text, columns, float(threshold), descendants).node(tree)
+    node = _Reading(text, columns, float(threshold), descendants).node(tree)
+    if (number := _count(node)) > _MAX_COMPARISONS:
+        problem = f"this makes {number:,} comparisons, and {_MAX_COMPARISONS:,} are the most"
+        raise pointing_at(text, 0, f"{problem}; 'in (…)' takes any number of values as one")
+    return node
 
 
 @cache
@@ -144,12 +151,12 @@ class _Reading:
             return Negation(parts[0])
         if tree.data == "start":
             return parts[0]
-        return Every(parts) if tree.data == "every" else Either(parts)
+        return Every(parts) if tree.data == "every" else _either(parts)
 
     def _comparison(self, tokens: list[Token]) -> Node:
         name, *rest = tokens
-        values = [token for token in rest if token.type in {"NUMBER", "TEXT", "TRUTH"}]
-        words = [token for token in rest if token not in values]
+        values = [token for token in rest if token.type in _VALUES]
+        words = [token for token in rest if token.type not in _VALUES]
         operator = " ".join(word.lower() for word in words)
         operator = _SAME_OPERATOR.get(operator, operator)
         meant = self._meant(name)
@@ -238,6 +245,30 @@ class _Reading:
 
     def _fail(self, at: Token, problem: str) -> NoReturn:
         raise pointing_at(self.text, _start(at), problem)
+
+
+def _either(parts: tuple[Node, ...]) -> Node:
+    """Return what holds if one of some parts does; values of one column are looked up at once."""
+    values: dict[Column, list[Operand]] = {}
+    kept: dict[Column | int, Node] = {}  # in the order of the parts
+    for at, part in enumerate(parts):
+        if isinstance(part, Compared) and part.operator in {"=", "in"}:
+            values.setdefault(part.column, []).extend(part.operands)
+            kept[part.column] = part
+        else:
+            kept[at] = part
+    for column, operands in values.items():
+        if len(operands) > 1:
+            kept[column] = Compared(column, "in", tuple(operands))
+    joined = tuple(kept.values())
+    return Either(joined) if len(joined) > 1 else joined[0]
+
+
+def _count(node: Node) -> int:
+    """Return how many comparisons a node makes."""
+    if isinstance(node, Negation):
+        return _count(node.part)
+    return sum(map(_count, node.parts)) if isinstance(node, (Every, Either)) else 1
 
 
 def _bounded(term: Term, operator: str, probability: float) -> Heard:

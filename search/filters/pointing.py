@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import re
-import unicodedata
 from collections.abc import Set
 
 from lark import UnexpectedInput, UnexpectedToken
 
 from indexer.errors import ExpressionError
-from indexer.paths import printable
+from indexer.paths import num_columns, printable
 
 _NAMES = frozenset({"WORD", "QUOTED", "BRACKETED"})
 _VALUES = frozenset({"NUMBER", "TEXT", "TRUTH"})
@@ -52,7 +51,7 @@ def pointing_at(text: str, at: int, problem: str) -> ExpressionError:
     if len(before) > _MAX_SHOWN:
         before = f"…{before[1 - _MAX_SHOWN :]}"
     after = shortened(printable(text[at : end if end >= 0 else None]))
-    caret = " " * _width(before) + "^"
+    caret = " " * num_columns(before) + "^"
     return ExpressionError(
         f"cannot read the filter: {printable(problem)}", f"  {before}{after}", f"  {caret}"
     )
@@ -99,9 +98,3 @@ def _hint(found: str, before: str, accepted: Set[str]) -> str:
     if found == "WORD" and "COMPARISON" in accepted and re.search(r"\w\s+$", before):
         return "; a name of several words goes in double quotes"
     return ""
-
-
-def _width(text: str) -> int:
-    """Return how many columns of a terminal a text takes."""
-    wide = sum(unicodedata.east_asian_width(char) in "WF" for char in text)
-    return len(text) + wide - sum(unicodedata.combining(char) > 0 for char in text)

@@ -13,6 +13,7 @@ import re
 import struct
 import unicodedata
 from collections.abc import Iterable
+from functools import cache
 from pathlib import Path
 
 from indexer.errors import QueryError
@@ -93,6 +94,20 @@ def printable(text: str) -> str:
     Format characters (Unicode class Cf) are those that reorder or hide text, such as U+202E.
     """
     return "".join(char if _is_plain(char) else _escape(char) for char in text)
+
+
+def num_columns(text: str) -> int:
+    """Return how many columns of a terminal a text takes, if it is `printable`.
+
+    A letter of East Asia and most emoji take two, a mark on the letter before it none.
+    """
+    return sum(map(_columns_of, text))
+
+
+@cache
+def _columns_of(char: str) -> int:
+    is_mark = unicodedata.category(char) in {"Mn", "Me"} or "\u1160" <= char <= "\u11ff"
+    return 0 if is_mark else 2 if unicodedata.east_asian_width(char) in "WF" else 1
 
 
 def _is_plain(char: str) -> bool:

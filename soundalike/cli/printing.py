@@ -28,8 +28,17 @@ def print_report(output: Format, data: Any, lines: Iterable[str], *, quiet: bool
     if output == "json":
         typer.echo(json.dumps(data, indent=1))
     elif not quiet:
-        for line in lines:
-            typer.echo(printable(line))
+        print_lines(lines)
+
+
+def print_lines(lines: Iterable[str]) -> None:
+    """Print lines for people; none of them acts on a terminal, and long ones are broken there."""
+    from soundalike.show.fitting import terminal_width, wrapped
+
+    width = terminal_width()
+    for line in lines:
+        for part in wrapped(printable(line), width):
+            typer.echo(part)
 
 
 def say(sentence: str) -> None:

@@ -5,25 +5,39 @@ from __future__ import annotations
 import csv
 import io
 import json
+import sys
 from collections.abc import Sequence
 from typing import Any
 
 from indexer.paths import printable
 from search.asking.duplicates import Member
+from soundalike.show.fitting import fit_path, wrapped
 from soundalike.show.words import clock, shown_path
+
+#: Columns of a line beside the path and the first span, with its comma.
+_BESIDE = 12
 
 Groups = Sequence[tuple[Member, ...]]
 
 
-def groups_table(groups: Groups) -> str:
-    """Return groups as blocks of lines: score, time ranges, file; exact copies below their file."""
+def groups_table(groups: Groups, width: int | None = None) -> str:
+    """Return groups as blocks of lines: score, file, time ranges; exact copies below their file.
+
+    Args:
+        groups: Of recordings.
+        width: Columns of the terminal; paths are shortened in their middle, and what does not fit
+            goes on in the next line. None for lines of any length.
+    """
     blocks = []
     for number, group in enumerate(groups, start=1):
         lines = [f"group {number}"]
         for member in group:
-            spans = ", ".join(f"{clock(start)}-{clock(end)}" for start, end in member.spans)
-            first, *copies = [shown_path(path) for path in member.paths]
-            lines.append(f"  {member.score:.3f}  {first}  {spans}".rstrip())
+            spans = [f"{clock(start)}-{clock(end)}" for start, end in member.spans]
+            beside = _BESIDE + max(map(len, spans), default=0)
+            room = sys.maxsize if width is None else width - beside
+            first, *copies = [fit_path(shown_path(path), room) for path in member.paths]
+            line = f"  {member.score:.3f}  {first}  {', '.join(spans)}".rstrip()
+            lines.extend(wrapped(line, width))
             lines.extend(f"       = {copy}" for copy in copies)
         blocks.append("\n".join(lines))
     return "\n".join(blocks)

@@ -5,34 +5,71 @@ from __future__ import annotations
 import csv
 import io
 import json
+import sys
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
-from indexer.paths import printable
+from indexer.paths import num_columns, printable
 from search.asking.answers import Hit
+from soundalike.show.fitting import fit_path, padded, start_of
 from soundalike.show.tags import tags_data
 from soundalike.show.words import clock, shown_path
 
 #: Tags in one line of the table.
 _TABLE_TAGS = 3
+#: Spaces between its columns.
+_GAPS = 8
 
 
-def hits_table(hits: Sequence[Hit]) -> str:
-    """Return hits as lines: rank, score, file, time range, top tags; copies below their file."""
+def hits_table(hits: Sequence[Hit], width: int | None = None) -> str:
+    """Return hits as lines: rank, score, file, time range, top tags; copies below their file.
+
+    Args:
+        hits: The best first.
+        width: Columns of the terminal; paths are shortened in their middle, and the last tags are
+            left out, until the lines fit. None for lines of any length.
+    """
     rows = []
     for rank, hit in enumerate(hits, start=1):
         span = f"{clock(hit.start_s)}-{clock(hit.end_s)}"
         heard = [f"{one.tag.name} {one.probability:.2f}" for one in hit.tags[:_TABLE_TAGS]]
         first, *others = [shown_path(path) for path in hit.paths] or ["(no path)"]
-        rows.append((str(rank), f"{hit.score:.3f}", first, span, ", ".join(heard)))
-        rows.extend(("", "", f"= {other}", "", "") for other in others)
-    header = ("rank", "score", "file", "time", "heard")
-    wide = [max(len(row[column]) for row in [header, *rows]) for column in range(4)]
+        rows.append(_Row(str(rank), f"{hit.score:.3f}", first, span, heard))
+        rows.extend(_Row("", "", f"= {other}", "", []) for other in others)
+    rows.insert(0, _Row("rank", "score", "file", "time", ["heard"]))
+    rank = max(len(row.rank) for row in rows)
+    score = max(len(row.score) for row in rows)
+    time = max(len(row.time) for row in rows)
+    file = max(num_columns(row.file) for row in rows)
+    most = sys.maxsize
+    if width is not None:
+        room = width - rank - score - time - _GAPS
+        most = max(room - file, room * 2 // 5)
+        file = min(file, room - max(num_columns(_told(row.heard, most)) for row in rows))
     lines = [
-        f"{rank:>{wide[0]}}  {score:>{wide[1]}}  {file:<{wide[2]}}  {time:<{wide[3]}}  {heard}"
-        for rank, score, file, time, heard in [header, *rows]
+        f"{row.rank:>{rank}}  {row.score:>{score}}  {padded(fit_path(row.file, file), file)}  "
+        f"{row.time:<{time}}  {_told(row.heard, most)}"
+        for row in rows
     ]
     return "\n".join(line.rstrip() for line in lines)
+
+
+class _Row(NamedTuple):
+    """A line of the table."""
+
+    rank: str
+    score: str
+    file: str
+    time: str
+    heard: list[str]
+
+
+def _told(tags: Sequence[str], columns: int) -> str:
+    """Return the tags that fit into so many columns, and of the first at least the start."""
+    for number in range(len(tags), 1, -1):
+        if num_columns(told := ", ".join(tags[:number])) <= columns:
+            return told
+    return start_of(tags[0], columns) if tags else ""
 
 
 def hits_json(hits: Sequence[Hit]) -> str:

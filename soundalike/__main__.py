@@ -13,6 +13,7 @@ import warnings
 from collections.abc import Sequence
 from importlib.abc import Loader, MetaPathFinder
 from importlib.machinery import ModuleSpec, PathFinder
+from io import TextIOWrapper
 from types import ModuleType
 from typing import TextIO
 
@@ -70,6 +71,7 @@ def main() -> None:
     A filter expression that cannot be read adds two lines, which show the spot.
     """
     signal.signal(signal.SIGTERM, _terminate)
+    _print_whatever_it_is(sys.stdout)
     finder = WithoutPandas()
     sys.meta_path.insert(0, finder)
     try:
@@ -100,6 +102,12 @@ def main() -> None:
         kept = "; what was embedded is kept, and running again continues" if embeds else ""
         _complain(f"stopped{kept}", code=code)
     sys.exit(code or 0)
+
+
+def _print_whatever_it_is(stream: TextIO) -> None:
+    """Escape what the encoding of a stream does not have, as Python does on stderr."""
+    if isinstance(stream, TextIOWrapper) and stream.errors == "strict":
+        stream.reconfigure(errors="backslashreplace")
 
 
 def _show_warning(

@@ -38,12 +38,15 @@ class Answer(Sequence[Hit]):
         num_new_parts: Parts of the stores that their indexes do not hold yet.
         steps: How each store was searched; nothing if many questions were asked at once.
         coverage: How the metadata and the stores fit together; None without metadata.
+        num_left_out: Windows that are no hits because they are what was asked with, or overlap it:
+            `include_self` takes them in. 0 if many questions were asked at once.
     """
 
     hits: tuple[Hit, ...]
     num_new_parts: int = 0
     steps: tuple[Step, ...] = field(default=(), compare=False)  # times differ
     coverage: Coverage | None = None
+    num_left_out: int = field(default=0, compare=False)
 
     @overload
     def __getitem__(self, at: int) -> Hit: ...

@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 import threading
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
+
+from indexer.arrays import Float32
+from indexer.audio.times import FileSpan
+from indexer.errors import SoundalikeError, SoundalikeWarning
 from indexer.model.known import recall_weights
 from indexer.progress import LOADING, Listen, ignore
 from indexer.run.config import Settings
 from indexer.run.prepare import prepare, reopen
 from indexer.store.reader import Store
+from indexer.store.schema import EMBEDDING_DIM
 from search.asking.example import Example, find_stored, recording_of
 from search.asking.sound_index import SoundIndex
 
@@ -74,43 +81,47 @@ class Kept:
 
         return extractor_for(store, how.checkpoint, how.device, how.precision, self.listen)
 
-    def embed(
-        self, store: Store, file: Path, start_s: float = 0.0, duration_s: float | None = None
-    ) -> Clip:
+    def embed(self, store: Store, asked: FileSpan) -> Clip:
         """Listen to a file, or a span of it, as the store's recordings were listened to."""
-        return self._listen_to(store, file, recording_of(file), (start_s, duration_s), self.listen)
+        return self._listen_to(store, asked, recording_of(asked.file), self.listen)
 
-    def hear(
-        self,
-        index: SoundIndex,
-        file: Path,
-        start_s: float = 0.0,
-        duration_s: float | None = None,
-        listen: Listen = ignore,
-    ) -> Example:
+    def hear(self, index: SoundIndex, asked: FileSpan, listen: Listen = ignore) -> Example:
         """Make an example of a file, or a span of it; a listener hears how far that is.
 
         Of a whole file that is stored, what is stored is taken, and the network is not loaded.
         """
-        recording_id, span = recording_of(file), (start_s, duration_s)
-        if span == (0.0, None) and self._asks_with_own(index):
+        recording_id = recording_of(asked.file)
+        if asked.is_whole and self._asks_with_own(index):
             stored = find_stored(index, recording_id)
             if stored is not None:
                 return stored
-        return self._listen_to(index.stores[0], file, recording_id, span, listen).example
+        return self._listen_to(index.stores[0], asked, recording_id, listen).example
+
+    def silence(self) -> Float32:
+        """Return (n, 768) vectors of length 1: what the network makes of silence.
+
+        Without the network there is a warning, and a vector of zeros, which is like nothing.
+        """
+        store = self.store()
+        try:
+            extractor = self.load(store)
+        except SoundalikeError as error:
+            told = SoundalikeWarning(f"silence counts as any other sound: {error}")
+            warnings.warn(told, stacklevel=2)
+            return np.zeros((1, EMBEDDING_DIM), np.float32)
+        from search.asking.embed import embed_silence  # noqa: PLC0415 - it imports PyTorch
+
+        return embed_silence(extractor, store.identity.geometry)
 
     def _listen_to(
-        self,
-        store: Store,
-        file: Path,
-        recording_id: bytes,
-        span: tuple[float, float | None],
-        listen: Listen,
+        self, store: Store, asked: FileSpan, recording_id: bytes, listen: Listen
     ) -> Clip:
         extractor = self.load(store)
         from search.asking.embed import embed_clip  # noqa: PLC0415 - it imports PyTorch
 
-        return embed_clip(file, extractor, store.identity, *span, recording_id, listen)
+        file, start_s, duration_s = asked
+        identity = store.identity
+        return embed_clip(file, extractor, identity, start_s, duration_s, recording_id, listen)
 
     def _asks_with_own(self, index: SoundIndex) -> bool:
         """Whether the checkpoint that was asked for is, by all that is known, the stores'."""

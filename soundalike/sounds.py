@@ -9,7 +9,8 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, overload
 
-from indexer.errors import QueryError, SoundalikeError
+from indexer.audio.times import Time, file_span, span_of
+from indexer.errors import SoundalikeError
 from indexer.paths import as_name_or_path, as_path
 from indexer.progress import Listen, ignore
 from indexer.run.config import ExtractConfig, Settings
@@ -29,7 +30,6 @@ from search.upkeep.overview import Overview, overview
 from soundalike.answer import Answer, TagCount, Verified
 from soundalike.arguments import show_fields, split_fields, take_fields
 from soundalike.kept import Kept
-from soundalike.times import Time, span_of
 
 if TYPE_CHECKING:  # torch takes seconds to import; what is stored is asked without it
     from indexer.embedding.tagging import TaggedWindow
@@ -104,7 +104,7 @@ class Sounds:
     def search(
         self,
         *queries: Query,
-        start: Time = 0.0,
+        start: Time | None = None,
         end: Time | None = None,
         duration: Time | None = None,
         **terms: Any,
@@ -112,9 +112,9 @@ class Sounds:
         """Find what sounds like something.
 
         Args:
-            queries: Audio files, ids of windows, or vectors of (768,) or (q, 768), of any length.
-                Of several, the best counts. Without any, the windows that fit the terms best are
-                found.
+            queries: Audio files or parts of them ("hour.wav@31:10-31:13"), ids of windows, or
+                vectors of (768,) or (q, 768), of any length. Of several, the best counts. Without
+                any, the windows that fit the terms best are found.
             start: Where the clip begins in each file: seconds, or as in "31:10".
             end: Where it ends; None for the end of the file.
             duration: How long it is, instead of an end.
@@ -127,16 +127,13 @@ class Sounds:
             ExpressionError: If the filter expression cannot be understood.
             CheckpointError: If a file asks, and the checkpoint is not there.
         """
-        resolved, span = resolve(take_fields(Terms, terms, _SPAN)), span_of(start, end, duration)
-        if span != (0.0, None) and not any(isinstance(one, (str, os.PathLike)) for one in queries):
-            raise QueryError("a start, an end and a duration are those of a file, and none asks")
-        index = self._kept.open_newest()
+        span_of(span := (start, end, duration))  # a wrong one is told before anything is opened
+        resolved, index = resolve(take_fields(Terms, terms, _SPAN)), self._kept.open_newest()
         scope = Scope.over(resolved, index.opened)
-        hear, listen = self._kept.hear, self._kept.listen
-        question = make_question(queries, index, lambda file: hear(index, file, *span, listen))
-        found = find(index, [question], scope)
-        hits = tuple(index.hits(found)[0])
-        return Answer(hits, index.num_new_parts(), found.steps, scope.coverage)
+        hear = partial(self._kept.hear, index, listen=self._kept.listen)
+        found = find(index, [make_question(queries, index, hear, span)], scope)
+        hits, num_new = tuple(index.hits(found)[0]), index.num_new_parts()
+        return Answer(hits, num_new, found.steps, scope.coverage, found.num_left_out)
 
     @overload
     def search_many(
@@ -213,7 +210,7 @@ class Sounds:
         self._require_one("duplicates are looked for in")
         opened = self._kept.open_newest().opened[0]
         other = None if against is None else opened.beside(as_path("a store", against))
-        return find_duplicates(opened, other, taken, self._kept.listen)
+        return find_duplicates(opened, other, taken, self._kept.listen, self._kept.silence)
 
     # --- listening -------------------------------------------------------------------------------
 
@@ -221,7 +218,7 @@ class Sounds:
         self,
         file: StorePath,
         *,
-        start: Time = 0.0,
+        start: Time | None = None,
         end: Time | None = None,
         duration: Time | None = None,
     ) -> Clip:
@@ -231,29 +228,32 @@ class Sounds:
             QueryError: If it is not there, cannot be read, or has no audio there.
             CheckpointError: If the checkpoint is not there.
         """
-        path, span = as_path("a file", file), span_of(start, end, duration)
-        return self._kept.embed(self._kept.store(), path, *span)
+        asked = file_span(as_path("a file", file), (start, end, duration))
+        return self._kept.embed(self._kept.store(), asked)
 
     def tag(
-        self, file: StorePath, *, threshold: float = DEFAULT_THRESHOLD, top: int | None = None
+        self,
+        file: StorePath,
+        *,
+        threshold: float = DEFAULT_THRESHOLD,
+        top: int | None = None,
+        start: Time | None = None,
+        end: Time | None = None,
+        duration: Time | None = None,
     ) -> list[TaggedWindow]:
-        """Say what is heard in a file, window by window.
-
-        Args:
-            file: Audio.
-            threshold: Probability from which on a tag is heard.
-            top: At most this many tags for a window; None for all.
+        """Say what is heard in a file, window by window: see `soundalike.Model.tag`.
 
         Raises:
             QueryError: If the file cannot be read, or a number is none that can be.
             CheckpointError: If the checkpoint is not there.
         """
-        store, path = self._kept.store(), as_path("a file", file)
+        asked = file_span(as_path("a file", file), (start, end, duration))
+        store = self._kept.store()
         extractor = self._kept.load(store)
         from indexer.embedding.tagging import listen_to  # noqa: PLC0415 - it imports PyTorch
 
         geometry, listen = store.identity.geometry, self._kept.listen
-        return listen_to(path, extractor, threshold, top, geometry, listen)
+        return listen_to(asked, extractor, threshold, top, geometry, listen)
 
     def tags(self, threshold: float = DEFAULT_THRESHOLD) -> list[TagCount]:
         """Count in how many windows each of the 527 tags is heard, the most frequent first.

@@ -13,6 +13,7 @@ from synthetic import Synthetic
 from indexer.tags import TagVocabulary
 from search.asking.answers import Found, Hit
 from search.asking.find import Question, find
+from search.asking.left_out import LeftOut
 from search.asking.scope import Scope
 from search.asking.sound_index import SoundIndex
 from search.asking.terms import Terms
@@ -38,7 +39,7 @@ class Query:
 
     @property
     def question(self) -> Question:
-        return Question(self.vectors, self.exclude)
+        return Question(self.vectors, frozenset(map(LeftOut, self.exclude)))
 
     @property
     def terms(self) -> Terms:
@@ -66,7 +67,7 @@ def find_one(index: SoundIndex, query: Query) -> Found:
 
 def find_among_others(index: SoundIndex, query: Query) -> Found:
     """What it finds if the question is one of three."""
-    other = Question(np.eye(1, 768, dtype=np.float32), frozenset({b"x" * 16}))
+    other = Question(np.eye(1, 768, dtype=np.float32), frozenset({LeftOut(b"x" * 16)}))
     scope = Scope.of(query.terms, index.opened)
     found = find(index, [other, query.question, other], scope)
     mine = found.asked == 1

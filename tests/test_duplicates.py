@@ -17,6 +17,7 @@ import pytest
 import soundfile
 from audio_files import encode
 from conftest import REPOSITORY, Outcome, Run
+from faults import fault
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from oracle import Array, unit
@@ -24,7 +25,7 @@ from synthetic import Synthetic, make_store, recording_id, write_tone
 
 import soundalike
 from indexer.embedding.extractor import Extractor
-from indexer.errors import IdentityError, QueryError, StoreError
+from indexer.errors import IdentityError, QueryError, SoundalikeWarning, StoreError
 from indexer.progress import Listen, News, Step, ignore
 from indexer.run.extract import ExtractConfig, extract
 from indexer.store.creation import create_store, library_at
@@ -406,15 +407,16 @@ def test_duplicates_find_other_encodings_and_nothing_else(library: Path) -> None
 
 @pytest.mark.whole
 def test_duplicates_of_silent_files_are_left_out_of_the_groups(
-    library: Path, tmp_path: Path, demo_extractor: Extractor
+    run: Run, tmp_path: Path, demo_extractor: Extractor
 ) -> None:
-    """Digital silence and hiss that no one hears: all the same to the network."""
+    """Digital silence of several lengths and hiss that no one hears; of a tone there are two."""
     files = tmp_path / "library"
     files.mkdir()
-    for number in range(6):
-        hiss = np.random.default_rng(number).normal(0, 1e-5 * number, 32_000)
+    for number in range(8):
+        hiss = np.random.default_rng(number).normal(0, 1e-5 * (number % 3), 32_000 + number)
         soundfile.write(files / f"{number}.wav", hiss, 32_000, subtype="PCM_16")
-    write_tone(files / "tone.wav", 2.0)
+    tone, rate = soundfile.read(write_tone(files / "tone.wav", 2.0))
+    soundfile.write(files / "tone.flac", tone, rate)
     store = create_store(
         tmp_path / "store",
         demo_extractor.identity(Geometry()),
@@ -424,9 +426,26 @@ def test_duplicates_of_silent_files_are_left_out_of_the_groups(
     )
     extract(files, store, demo_extractor, ExtractConfig(num_workers=0))
     build(store)
-    found = duplicates_in(tmp_path / "store", max_matches=3)
-    assert found.num_common >= 4
-    assert all(len(group) < 4 for group in found.groups)
+    outcome = run("duplicates", tmp_path / "store")
+    fault("F7a").require(outcome.code, outcome.out + outcome.err)
+    found = duplicates_in(tmp_path / "store")
+    assert found.num_silent == 8
+    (group,) = found.groups
+    assert {path.name for member in group for path in member.paths} == {"tone.wav", "tone.flac"}
+
+
+def test_duplicates_without_the_network_take_silence_in_and_warn(
+    tmp_path: Path, recwarn: pytest.WarningsRecorder
+) -> None:
+    store = make_store(tmp_path / "store", frames="none")
+    tags = np.zeros((4, 527))
+    tags[:, 500] = 0.9
+    scene = np.ones((4, 768), np.float32)
+    store.add({f"r{number}": 1 for number in range(4)}, scene=scene, tags=tags)
+    build(store.store)
+    found = duplicates_in(tmp_path / "store")
+    assert (len(found.groups), found.num_silent) == (1, 0)
+    assert "silence counts as any other sound: " in str(recwarn.pop(SoundalikeWarning).message)
 
 
 # --- the command ---------------------------------------------------------------------------------

@@ -202,9 +202,9 @@ def test_listed_csv_blanks_after_commas_and_line_breaks_in_names_are_read(tmp_pa
     ("content", "message"),
     [
         ("file,start,end\na.wav,0,1\n", "no column 'path'"),
-        ("path,start,end\na.wav,2,1\n", "line 2: need 0 <= start < end"),
-        ("path,start,end\na.wav,x,1\n", "line 2: start and end are seconds"),
-        ("path,start,end\na.wav,nan,1\n", "line 2: need 0 <= start < end"),
+        ("path,start,end\na.wav,2,1\n", "line 2: need start < end"),
+        ("path,start,end\na.wav,x,1\n", "line 2: a time is in seconds"),
+        ("path,start,end\na.wav,nan,1\n", "line 2: a time is in seconds"),
         ("path,start,end\n../a.wav,0,1\n", "outside the library"),
         ("path,start,end\n", "names no file"),
         ("path,start,end\n,0,1\n", "line 2: need a path, got ''"),

@@ -21,6 +21,7 @@ from indexer.store.schema import FORMAT_VERSION, LedgerRow
 from indexer.store.writer import PartWriter
 from search.asking.answers import Hit
 from search.asking.find import Question, find
+from search.asking.left_out import LeftOut
 from search.asking.scope import Scope
 from search.asking.sound_index import SoundIndex
 from search.asking.terms import Terms
@@ -52,7 +53,7 @@ def ask(index: SoundIndex, terms: Terms, window_id: int | None = None) -> list[H
     question = Question()
     if window_id is not None:
         vectors, windows = index.windows_of([window_id])
-        question = Question(vectors, frozenset(window.recording_id for window in windows))
+        question = Question(vectors, frozenset(LeftOut(window.recording_id) for window in windows))
     [hits] = index.hits(find(index, [question], Scope.of(terms, index.opened)))
     return hits
 

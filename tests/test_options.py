@@ -20,6 +20,7 @@ from soundalike.cli.app import app
 from soundalike.cli.options import Given, takes
 
 HELP = {"help": "What it means."}
+LIMITS = {"least": 0, "most": 9}
 
 
 @dataclass
@@ -31,8 +32,8 @@ class Some:
     strict: bool = field(default=False, metadata=HELP)
     native: bool | None = field(default=None, metadata=HELP)
     diverse: bool | float = field(default=False, metadata=HELP)
-    hop_s: float | None = field(default=None, metadata={**HELP, "unit": "S"})
-    num_workers: int | None = field(default=None, metadata=HELP)
+    hop_s: float | None = field(default=None, metadata={**HELP, **LIMITS, "unit": "S"})
+    num_workers: int | None = field(default=None, metadata={**HELP, **LIMITS})
     files_from: Path | None = field(default=None, metadata=HELP)
     group_by: Literal["file"] | None = field(default=None, metadata=HELP)
     inner: int = 5
@@ -147,7 +148,9 @@ from search.asking import terms
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Longer(terms.Terms):
-    least_loud_db: float = field(default=-60.0, metadata={"help": "Louder only.", "unit": "DB"})
+    least_loud_db: float = field(
+        default=-60.0, metadata={"help": "Louder only.", "unit": "DB", "least": -99, "most": 0}
+    )
 
 terms.Terms = Longer
 import typer

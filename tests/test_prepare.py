@@ -69,7 +69,7 @@ def test_prepare_missing_checkpoint_makes_no_store(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("hop_s", [0.0, -1.0, 0.001, float("inf"), float("nan")])
 def test_prepare_hop_that_makes_no_sense_is_an_error(tmp_path: Path, hop_s: float) -> None:
-    message = "hop_s is a number, got nan" if np.isnan(hop_s) else "the hop is in seconds"
+    message = "hop_s is a number, got nan" if np.isnan(hop_s) else "hop_s must be at "
     with pytest.raises(SoundalikeError, match=message):
         prepare(tmp_path / "store", Settings(checkpoint="demo", hop_s=hop_s))
 

@@ -18,6 +18,7 @@ from synthetic import ORIGIN, Synthetic, make_store, recording_id
 from indexer.errors import DamagedStoreError, IdentityError, QueryError, StoreError, UnknownTagError
 from indexer.store.writer import PartWriter
 from search.asking.find import Question, find
+from search.asking.left_out import LeftOut
 from search.asking.questions import make_question
 from search.asking.scope import Scope
 from search.asking.sound_index import MIN_TOP_PROBABILITY, NUM_TOP_TAGS, SoundIndex
@@ -443,7 +444,7 @@ def test_window_ids_and_paths_of_numpy_are_what_they_stand_for(
     window = stores[0].windows[5]
     for number in (np.int64(window.window_id), np.array(window.window_id)):
         question = make_question([number], index, embed)
-        assert question.own == {window.recording_id}
+        assert question.own == {LeftOut.of_window(window)}
     with pytest.raises(QueryError, match=r"no such file: nothing\.wav"):
         make_question([np.str_("nothing.wav")], index, embed)
 

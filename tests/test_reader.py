@@ -78,12 +78,14 @@ def made(tmp_path: Path) -> Synthetic:
 def test_open_nothing_there_says_how_to_make_one(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     (tmp_path / "empty").mkdir()
-    for path in (tmp_path / "none", tmp_path / "file", tmp_path / "empty"):
+    for path in (tmp_path / "none", tmp_path / "file"):
         with pytest.raises(StoreError) as raised:
             Store.open(path)
         assert str(raised.value) == f"no store at {path}; index a library to make one"
         assert (raised.value.about, raised.value.value) == ("index", path)
         assert not isinstance(raised.value, DamagedStoreError)
+    with pytest.raises(StoreError, match="empty is a folder, and no store; index it to make one"):
+        Store.open(tmp_path / "empty")
 
 
 def test_open_gives_what_the_store_was_made_with(made: Synthetic) -> None:

@@ -10,11 +10,12 @@ import torch
 
 from indexer.audio.file import asked_with
 from indexer.audio.stream import open_audio
+from indexer.audio.times import FileSpan
 from indexer.embedding.extractor import Extractor
 from indexer.errors import QueryError
 from indexer.progress import Listen, Step, ignore
 from indexer.tags import DEFAULT_THRESHOLD, HeardTag, pick_heard
-from indexer.windows import SAMPLE_RATE_HZ, Geometry
+from indexer.windows import SAMPLE_RATE_HZ, Geometry, samples_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +44,7 @@ def tag_file(
     threshold: float = DEFAULT_THRESHOLD,
     top: int | None = None,
     geometry: Geometry | None = None,
+    span: tuple[int, int | None] = (0, None),
     listen: Listen = ignore,
 ) -> list[TaggedWindow]:
     """Listen to a file, window by window.
@@ -53,14 +55,18 @@ def tag_file(
         threshold: Probability from which on a tag is heard.
         top: At most this many tags per window; None for all.
         geometry: How the file is cut; 10-s windows unless told otherwise.
+        span: Where to begin in the file and how much to hear, in samples at 32 kHz; None for all
+            that follows.
         listen: Hears how many windows are done.
 
     Raises:
         AudioError: If the file cannot be read.
+        QueryError: If it has no audio there.
     """
     tagged: list[TaggedWindow] = []
     listen(Step("listening", 0, None, "window"))
-    with open_audio(path) as audio:
+    start_sample, num_samples = span
+    with open_audio(path, start_sample=start_sample, num_samples=num_samples) as audio:
         for cut in (geometry or Geometry()).cut(audio.blocks()):
             start = audio.start_sample + cut.start_sample
             scene, frames, tags = extractor(torch.from_numpy(cut.waveform)[None])
@@ -74,11 +80,14 @@ def tag_file(
                 )
             )
             listen(Step("listening", len(tagged), None, "window"))
+    if not tagged:
+        at_s, why = start_sample / SAMPLE_RATE_HZ, audio.absence()
+        raise QueryError(f"{path} has no audio at {at_s:g} s; {why}", about="start_s")
     return tagged
 
 
 def listen_to(
-    path: Path,
+    asked: FileSpan,
     extractor: Extractor,
     threshold: float,
     top: int | None,
@@ -88,13 +97,14 @@ def listen_to(
     """Do the same for a user: what cannot be done is an error that names the file or the number.
 
     Raises:
-        QueryError: If the file cannot be read, the threshold is no probability, or `top` below 1.
+        QueryError: If the file cannot be read or has no audio there, the threshold is no
+            probability, or `top` below 1.
     """
     if not isinstance(threshold, Real) or not 0 <= threshold <= 1:
         raise QueryError(f"the threshold is a probability from 0 to 1, got {threshold!r}")
     if top is not None and (not isinstance(top, Integral) or top < 1):
         raise QueryError(f"the most tags of a window are a whole number from 1 on, got {top!r}")
-    with asked_with(path):
-        return tag_file(
-            path, extractor, threshold=threshold, top=top, geometry=geometry, listen=listen
-        )
+    how = {"threshold": threshold, "top": top, "geometry": geometry, "listen": listen}
+    file, start_s, duration_s = asked
+    with asked_with(file):
+        return tag_file(file, extractor, span=samples_of(start_s, duration_s), **how)

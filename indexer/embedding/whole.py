@@ -23,6 +23,7 @@ from torch import Tensor
 from indexer.arrays import Float32
 from indexer.audio.file import asked_with
 from indexer.audio.stream import open_audio
+from indexer.audio.times import Time, file_span
 from indexer.embedding.extractor import Extractor
 from indexer.embedding.tagging import TaggedWindow, listen_to
 from indexer.errors import QueryError, SoundalikeError
@@ -139,21 +140,27 @@ class Model:
         *,
         threshold: float = DEFAULT_THRESHOLD,
         top: int | None = None,
+        start: Time | None = None,
+        end: Time | None = None,
+        duration: Time | None = None,
         listen: Listen = ignore,
     ) -> list[TaggedWindow]:
         """Say what is heard in a file of any length, in windows of 10 s.
 
         Args:
-            path: Audio.
+            path: Audio, or a part of it: "hour.wav@31:10-31:13".
             threshold: Probability from which on a tag is heard.
             top: At most this many tags for a window; None for all.
+            start: Where to begin: seconds, or as in "31:10"; and so the others.
+            end: Where to end; None for the end of the file.
+            duration: How much to hear, instead of an end.
             listen: Hears how many windows are done.
 
         Raises:
             QueryError: If the file cannot be read, or a number is none that can be.
         """
-        file = as_path("a file", path)
-        return listen_to(file, self._extractor, threshold, top, listen=listen)
+        asked = file_span(as_path("a file", path), (start, end, duration))
+        return listen_to(asked, self._extractor, threshold, top, listen=listen)
 
     def _run(self, batch: Tensor) -> Iterator[Output]:
         """Run the network on as many sounds at once as one pass may hold."""

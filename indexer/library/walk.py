@@ -12,14 +12,13 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 
 from indexer.audio.file import AUDIO_EXTENSIONS
-from indexer.errors import LibraryError
+from indexer.audio.times import FOREVER_S, seconds_of
+from indexer.errors import LibraryError, QueryError
 from indexer.library.files import FileList, FoundFile
 from indexer.paths import Span, text_from_bytes
 from indexer.progress import Listen, Step, ignore
 from indexer.windows import SAMPLE_RATE_HZ
 
-#: An end that no recording reaches, 31 years: what an empty `end` in a list means.
-_FOREVER_S = 1e9
 #: A listener hears of a walk once per this many files.
 _FILES_PER_STEP = 1000
 #: What a folder holds that is a store.
@@ -100,8 +99,8 @@ def read_list(root: Path, files_from: Path) -> Walk:
     Args:
         root: The library; relative paths are relative to it.
         files_from: A text file with one path a line (or zero bytes between them), or a .csv with
-            columns path, start, end (seconds; an empty start is 0, an empty end is the end of the
-            file).
+            columns path, start, end (seconds, or as in 31:10; an empty start is 0, an empty end is
+            the end of the file).
 
     Raises:
         LibraryError: If the list cannot be read, or names a file outside the library.
@@ -275,14 +274,10 @@ def _span(file: Path, line: int, start: str | None, end: str | None) -> Span | N
     if not start and not end:
         return None
     try:
-        start_s, end_s = float(start or 0), float(end or _FOREVER_S)
-    except ValueError as error:
-        raise LibraryError(
-            f"{file}, line {line}: start and end are seconds, got {start!r}, {end!r}"
-        ) from error
-    if not 0 <= start_s < end_s <= _FOREVER_S:
-        raise LibraryError(
-            f"{file}, line {line}: need 0 <= start < end in seconds, got {start!r}, {end!r}"
-        )
+        start_s, end_s = seconds_of(start or 0.0), seconds_of(end or FOREVER_S)
+    except QueryError as error:
+        raise LibraryError(f"{file}, line {line}: {error}") from error
+    if start_s >= end_s:
+        raise LibraryError(f"{file}, line {line}: need start < end, got {start!r}, {end!r}")
     first = round(start_s * SAMPLE_RATE_HZ)
     return first, max(1, round(end_s * SAMPLE_RATE_HZ) - first)

@@ -44,6 +44,8 @@ class Settings:
         metadata={
             "help": "Seconds between the starts of windows. Default: the store's, or 10.",
             "unit": "S",
+            "least": 0.01,  # below is a mistake in the unit rather than a wish
+            "most": 86_400,
         },
     )
     native: bool | None = field(
@@ -83,10 +85,16 @@ class ExtractConfig:
 
     num_workers: int | None = field(
         default=None,
-        metadata={"help": "Processes that decode audio.", "unit": "N", "least": 0},
+        metadata={
+            "help": "Processes that decode audio.",
+            "unit": "N",
+            "least": 0,
+            "most": 1024,
+        },
     )
     batch_size: int | None = field(
-        default=None, metadata={"help": "Windows per forward pass.", "unit": "N", "least": 1}
+        default=None,
+        metadata={"help": "Windows per forward pass.", "unit": "N", "least": 1, "most": 4096},
     )
     include: tuple[str, ...] = field(
         default=(),
@@ -113,7 +121,12 @@ class ExtractConfig:
     )
     max_hours: float = field(
         default=24.0,
-        metadata={"help": "A longer file is a failure.", "unit": "H", "least": 0.001},
+        metadata={
+            "help": "A longer file is a failure.",
+            "unit": "H",
+            "least": 0.001,
+            "most": 100_000,
+        },
     )
     timeout_s: float = field(
         default=120.0,
@@ -121,6 +134,7 @@ class ExtractConfig:
             "help": "Give up on a file when nothing more of it could be read for S seconds.",
             "unit": "S",
             "least": 1,
+            "most": 1_000_000,
         },
     )
     part_windows: int = 4096
@@ -128,6 +142,11 @@ class ExtractConfig:
 
     def __post_init__(self) -> None:
         check_fields(self)
+        if self.files_from and (self.include or self.exclude):
+            raise QueryError(
+                f"the list {self.files_from} says which files are read: patterns that include or "
+                f"exclude go with a walk"
+            )
 
 
 def check_fields(given: Any) -> None:
@@ -150,9 +169,13 @@ def check_fields(given: Any) -> None:
             continue
         least, most = metadata.get("least"), metadata.get("most")
         if least is not None and not value >= least:
-            raise QueryError(f"{name} must be at least {least:g}, got {value:g}")
+            raise QueryError(f"{name} must be at least {least:g}, got {_shown(value)}")
         if most is not None and not value <= most:
-            raise QueryError(f"{name} must be at most {most:g}, got {value:g}")
+            raise QueryError(f"{name} must be at most {most:g}, got {_shown(value)}")
+
+
+def _shown(number: Any) -> str:
+    return reprlib.repr(number.item() if hasattr(number, "item") else number)  # one of NumPy's
 
 
 @cache

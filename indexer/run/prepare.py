@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from indexer.embedding.identity import identify
-from indexer.errors import SoundalikeError
 from indexer.model.known import DEFAULT_CHECKPOINT, KNOWN_CHECKPOINTS, recall_weights
 from indexer.progress import LOADING, Listen, ignore
 from indexer.run.config import Settings
@@ -18,9 +17,6 @@ from indexer.windows import SAMPLE_RATE_HZ, Geometry
 
 if TYPE_CHECKING:  # it imports PyTorch, which takes seconds
     from indexer.embedding.extractor import Extractor
-
-#: A hop below this, 10 ms, is a mistake in the unit rather than a wish.
-_MIN_HOP_S = 0.01
 
 
 def default_store(library: Path) -> Path:
@@ -119,10 +115,6 @@ def _wanted(settings: Settings, existing: Store | None) -> _Wanted:
 def _geometry(settings: Settings, default: Geometry) -> Geometry:
     hop_samples, native = default.hop_samples, default.native
     if settings.hop_s is not None:
-        if not _MIN_HOP_S <= settings.hop_s < float("inf"):
-            raise SoundalikeError(
-                f"the hop is in seconds, at least {_MIN_HOP_S:g}, got {settings.hop_s:g}"
-            )
         hop_samples = round(settings.hop_s * SAMPLE_RATE_HZ)
     if settings.native is not None:
         native = settings.native

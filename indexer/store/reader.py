@@ -92,9 +92,7 @@ class Store:
             try:
                 document = read_sealed(path / STORE_FILE)
             except (FileNotFoundError, NotADirectoryError) as error:
-                raise StoreError(
-                    f"no store at {path}; index a library to make one", about="index", value=path
-                ) from error
+                raise _no_store(path) from error
             if document["format_version"] not in READABLE_VERSIONS:
                 readable = " and ".join(map(str, READABLE_VERSIONS))
                 raise StoreError(
@@ -356,3 +354,16 @@ def _last_rows(parts: Sequence[Part], wanted: Integers) -> list[LedgerRow]:
             found += [LedgerRow(**row) for row in table.to_pylist()]
         wanted = np.setdiff1d(wanted, path_id[rows], assume_unique=True)
     return sorted(found, key=lambda row: row.path_id)
+
+
+def _no_store(path: Path) -> StoreError:
+    """Return an error that says where the store is, if a library was named in its place."""
+    whole = path.resolve()
+    name = f"{whole.name}.soundalike"  # what it is called unless told otherwise
+    for beside in (path.parent / name, Path(name), whole.parent / name):
+        if (beside / STORE_FILE).is_file():
+            return StoreError(f"no store at {path}; {beside} is one", about="stored", value=beside)
+    if path.is_dir() and not (path / PARTS_FOLDER).exists():  # that would be a store, damaged
+        message = f"{path} is a folder, and no store; index it to make one"
+        return StoreError(message, about="library", value=path)
+    return StoreError(f"no store at {path}; index a library to make one", about="index", value=path)

@@ -77,6 +77,8 @@ class Found:
         window_ids: (n,) int64.
         rows: (n,) positions in the `SoundIndex`.
         steps: How each store was searched, if there was one question.
+        num_left_out: Windows that the terms allow and that are left out because they are what was
+            asked with, or overlap it; 0 if there were several questions.
     """
 
     num_questions: int
@@ -85,6 +87,7 @@ class Found:
     window_ids: Integers
     rows: Integers
     steps: tuple[Step, ...] = ()
+    num_left_out: int = 0
 
     @property
     def ranks(self) -> Integers:

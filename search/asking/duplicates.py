@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -21,6 +21,8 @@ from search.nearest.index import count_rows
 _FIRST_ASKED = 16
 #: Windows of a recording that are compared with those of another at a time.
 _COMPARED = 1024
+#: The tag of AudioSet that says so, among the 527.
+_SILENCE = 500
 _NO_ROWS = np.empty(0, np.int64)
 
 
@@ -49,10 +51,12 @@ class Duplicates:
     Attributes:
         groups: Recordings that sound the same, in the order of their first paths.
         num_common: Windows that were left out, because they match too many others.
+        num_silent: Windows that were left out, because nothing is heard in them.
     """
 
     groups: list[tuple[Member, ...]]
     num_common: int
+    num_silent: int = 0
 
 
 class _Side(NamedTuple):
@@ -103,6 +107,7 @@ def find_duplicates(
     against: OpenedStore | None,
     terms: DuplicateTerms,
     listen: Listen = ignore,
+    silence: Callable[[], Float32] | None = None,
 ) -> Duplicates:
     """Group the recordings that have the same sound in them.
 
@@ -110,14 +115,16 @@ def find_duplicates(
     recordings, and what is linked, directly or by others, is a group. Several files with the same
     bytes are one recording, and a group as well.
 
-    A window that matches too many others links nothing: silence, hum or a jingle would make one
-    group of everything.
+    Silence links nothing: a window that matches what the network makes of it. Nor does one that
+    matches too many others: hum or a jingle would make one group of everything.
 
     Args:
         opened: A store.
         against: Another one, computed in the same way: only what is in both counts then.
         terms: From when on two windows match.
         listen: Hears how many windows are compared.
+        silence: Returns (n, 768) vectors of length 1: what the network makes of silence. Called
+            where the windows that match may be silent; None leaves them in.
     """
     other = against or opened
     ids = np.unique(np.concatenate([_listed(opened), _listed(other)]))
@@ -129,9 +136,10 @@ def find_duplicates(
         found.extend(_matches(left, block, right, terms))
         listen(Step("comparing", first + len(block), len(left.rows), "window"))
     pairs = _Pairs(*(np.concatenate(column) for column in zip(*found, strict=True)))
-    kept, num_common = _without_common(pairs, terms.max_matches, is_one_store=left is right)
+    heard, num_silent = _without_silence(pairs, (left, right), terms.min_score, silence)
+    kept, num_common = _without_common(heard, terms.max_matches, is_one_store=left is right)
     copies = np.flatnonzero(_is_copied(ids, opened, other if against else None))
-    return Duplicates(_groups(ids, left, right, kept, copies), num_common)
+    return Duplicates(_groups(ids, left, right, kept, copies), num_common, num_silent)
 
 
 def _listed(opened: OpenedStore) -> Ids:
@@ -177,6 +185,40 @@ def _matches(
     num_asked = len(block) if num_allowed else 0
     for found in find_enough(look, num_asked, _FIRST_ASKED, num_allowed):
         yield _Pairs(block[found.asked], found.rows)
+
+
+def _without_silence(
+    pairs: _Pairs,
+    sides: tuple[_Side, _Side],
+    min_score: float,
+    silence: Callable[[], Float32] | None,
+) -> tuple[_Pairs, int]:
+    """Drop the pairs of windows that are silent.
+
+    Returns:
+        The other pairs, and how many such windows there are.
+    """
+    quiet = [_quiet(side, rows) for side, rows in zip(sides, pairs, strict=True)]
+    if silence is None or not any(map(len, quiet)):
+        return pairs, 0
+    vectors = silence()
+    silent = [
+        rows[(side.opened.generation.vectors(rows) @ vectors.T).max(axis=1) >= min_score]
+        for side, rows in zip(sides, quiet, strict=True)
+    ]
+    is_silent = np.isin(pairs.left, silent[0]) | np.isin(pairs.right, silent[1])
+    are_one = sides[0] is sides[1]
+    return pairs.take(~is_silent), len(np.union1d(*silent)) if are_one else sum(map(len, silent))
+
+
+def _quiet(side: _Side, rows: Integers) -> Integers:
+    """Return which of some rows may be silent: silence is the most probable of their tags."""
+    distinct = np.unique(rows)
+    found = [
+        block[side.opened.generation.tags(block).argmax(axis=1) == _SILENCE]
+        for block in np.split(distinct, range(BLOCK_VECTORS, len(distinct), BLOCK_VECTORS))
+    ]
+    return np.concatenate(found)
 
 
 def _without_common(pairs: _Pairs, max_matches: int, *, is_one_store: bool) -> tuple[_Pairs, int]:

@@ -9,8 +9,9 @@ import numpy as np
 
 from indexer.arrays import Float32, Integers
 from indexer.errors import QueryError
-from search.asking.answers import Found, Step
+from search.asking.answers import Found
 from search.asking.diversity import choose_diverse
+from search.asking.left_out import AllLeftOut
 from search.asking.looking import LookForMany, LookForOne
 from search.asking.scope import Scope
 from search.asking.sound_index import SoundIndex
@@ -23,11 +24,11 @@ class Question(NamedTuple):
     Attributes:
         vectors: (q, 768) float32 of length 1; a window's score is its best over them. None asks for
             the windows that fit the terms best.
-        own: Recordings that ask: left out, unless the terms include them.
+        own: What asks: nothing that overlaps it is a hit, unless the terms include it.
     """
 
     vectors: Float32 | None = None
-    own: frozenset[bytes] = frozenset()
+    own: AllLeftOut = frozenset()
 
 
 def find(index: SoundIndex, questions: Sequence[Question], scope: Scope) -> Found:
@@ -49,7 +50,7 @@ def find(index: SoundIndex, questions: Sequence[Question], scope: Scope) -> Foun
     for one in questions:
         if one.vectors is None and not scope.is_filtered:
             raise QueryError("nothing to look for: give a clip, a window id or a tag")
-    near, steps = _look(index, questions, scope)
+    near, alone = _look(index, questions, scope)
     near = near.take(np.argsort(near.asked, kind="stable"))
     near = near.take(near.ranks < scope.terms.num_candidates)
     if scope.terms.diversity:
@@ -60,14 +61,15 @@ def find(index: SoundIndex, questions: Sequence[Question], scope: Scope) -> Foun
         scores=near.scores,
         window_ids=index.window_ids(near.rows),
         rows=near.rows,
-        steps=steps,
+        steps=alone.steps() if alone else (),
+        num_left_out=alone.num_left_out if alone else 0,
     )
 
 
 def _look(
     index: SoundIndex, questions: Sequence[Question], scope: Scope
-) -> tuple[Near, tuple[Step, ...]]:
-    """Return the best hits of each question; and how the stores were searched, if it is one.
+) -> tuple[Near, LookForOne | None]:
+    """Return the best hits of each question; and what looked for them, if it is one question.
 
     Those of a single vector are searched together. Several vectors are another matter: the score of
     a row is its best over all of them, also over those that did not lead to it.
@@ -75,7 +77,7 @@ def _look(
     is_plain = [one.vectors is not None and len(one.vectors) == 1 for one in questions]
     together = np.flatnonzero(is_plain) if len(questions) > 1 else np.empty(0, np.int64)
     near: list[Near] = []
-    steps: tuple[Step, ...] = ()
+    alone = None
     if len(together):
         some = [questions[number] for number in together.tolist()]
         vectors = np.concatenate([one.vectors for one in some if one.vectors is not None])
@@ -86,8 +88,7 @@ def _look(
         alone = LookForOne(index, scope, *questions[number])
         found = Near.joined(list(find_enough(alone, 1, alone.first_k, alone.num_allowed)))
         near.append(found._replace(asked=found.asked + number))
-        steps = alone.steps()
-    return Near.joined(near), steps if len(questions) == 1 else ()
+    return Near.joined(near), alone if len(questions) == 1 else None
 
 
 def _choose(index: SoundIndex, near: Near, scope: Scope) -> Integers:

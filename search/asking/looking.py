@@ -12,26 +12,27 @@ from typing import Any
 
 import numpy as np
 
-from indexer.arrays import ID_DTYPE, Float32, Integers, Mask
+from indexer.arrays import Float32, Integers, Mask
 from search.asking.answers import Step
 from search.asking.browse import best_fits
+from search.asking.left_out import AllLeftOut, LeftOut, is_left_out
 from search.asking.scope import Scope
 from search.asking.sound_index import SoundIndex
 from search.nearest.enough import Near, near_of
 from search.nearest.index import Neighbours, count_rows
 
-#: Rows looked at beyond k, for windows of the recordings that ask.
+#: Rows looked at beyond k, for windows of what asks.
 _SPARE = 8
-
-Own = frozenset[bytes]
 
 
 class LookForOne:
     """One question: what it leaves out is no part of the search."""
 
-    def __init__(self, index: SoundIndex, scope: Scope, vectors: Float32 | None, own: Own) -> None:
+    def __init__(
+        self, index: SoundIndex, scope: Scope, vectors: Float32 | None, own: AllLeftOut
+    ) -> None:
         self._index, self._scope, self._vectors = index, scope, vectors
-        left_out = frozenset() if scope.terms.include_self else own
+        left_out: AllLeftOut = frozenset() if scope.terms.include_self else own
         self._allowed = [
             one.without(masks, left_out) if left_out else masks
             for one, masks in zip(index.opened, scope.allowed, strict=True)
@@ -40,6 +41,7 @@ class LookForOne:
         self._num_recordings = scope.count_recordings([left_out])
         self.first_k = scope.terms.num_candidates
         self.num_allowed = sum(map(count_rows, self._allowed))
+        self.num_left_out = sum(map(count_rows, scope.allowed)) - self.num_allowed
 
     def __call__(self, at: Integers, k: int) -> tuple[Near, Mask]:
         """Return the hits among the k best rows, and whether they are enough."""
@@ -79,9 +81,9 @@ class LookForMany:
     """Many questions of one vector each: all that their terms allow is searched for all of them."""
 
     def __init__(
-        self, index: SoundIndex, scope: Scope, vectors: Float32, own: Sequence[Own]
+        self, index: SoundIndex, scope: Scope, vectors: Float32, own: Sequence[AllLeftOut]
     ) -> None:
-        left_out = [frozenset[bytes]()] * len(own) if scope.terms.include_self else own
+        left_out = [frozenset[LeftOut]()] * len(own) if scope.terms.include_self else own
         self._index, self._scope, self._vectors, self._own = index, scope, vectors, left_out
         self._num_recordings = scope.count_recordings(left_out)
         self.first_k = scope.terms.num_candidates + (_SPARE if any(left_out) else 0)
@@ -110,7 +112,7 @@ def _hits(
     at: Integers,
     k: int,
     num_recordings: Integers,
-    own: dict[int, Own],
+    own: dict[int, AllLeftOut],
 ) -> tuple[Near, Mask]:
     """Return what is a hit among the k best rows for each question, in order.
 
@@ -121,7 +123,7 @@ def _hits(
         at: (n,) numbers of the questions.
         k: How many rows were looked at.
         num_recordings: (n,) how many recordings may be among the hits of each.
-        own: Recordings that a question leaves out.
+        own: What a question leaves out.
 
     Returns:
         The hits, and for each question whether they are enough, or all there are.
@@ -136,7 +138,7 @@ def _hits(
         is_enough |= _counts(near.take(is_low), at) > 0  # whatever comes later is below it as well
         near = near.take(~is_low)
     if own:
-        near = near.take(~_is_own(near.asked, index.recording_ids(near.rows), own))
+        near = near.take(~is_left_out(index, near.asked, near.rows, own))
     if terms.group_by:
         recordings = np.unique(index.recording_ids(near.rows), return_inverse=True)[1]
         near = near.take(_first_of_each(near.asked, recordings))
@@ -160,13 +162,3 @@ def _first_of_each(asked: Integers, keys: Any) -> Mask:
     is_first = np.zeros(len(order), bool)
     is_first[order[is_new]] = True
     return is_first
-
-
-def _is_own(asked: Integers, recordings: Any, own: dict[int, Own]) -> Mask:
-    """Return (n,) which rows are of recordings that their question leaves out."""
-    pairs = [(number, one) for number, ids in own.items() for one in ids]
-    asking = np.array([number for number, _ in pairs], np.int64)
-    ids = np.array([one for _, one in pairs], ID_DTYPE)
-    distinct, at = np.unique(np.concatenate([recordings, ids]), return_inverse=True)
-    keys = np.concatenate([asked, asking]) * len(distinct) + at
-    return np.isin(keys[: len(asked)], keys[len(asked) :])

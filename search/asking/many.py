@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, get_args
 import numpy as np
 import pyarrow as pa
 
+from indexer.audio.times import FileSpan
 from indexer.errors import QueryError
 from indexer.progress import Listen, Step, ignore
 from indexer.windows import SAMPLE_RATE_HZ
@@ -76,7 +77,7 @@ def write_answers(
     output: Path,
     scope: Scope,
     *,
-    hear: Callable[[Path], Example],
+    hear: Callable[[FileSpan], Example],
     per: Per = "window",
     listen: Listen = ignore,
 ) -> ManyReport:
@@ -89,7 +90,7 @@ def write_answers(
         places: What asks: audio files, folders of audio, and stores, those that are asked too.
         output: The table, see `SCHEMA`: .parquet, or .jsonl for JSON lines. It is whole or absent.
         scope: What counts as a hit in these stores, and how many for each question.
-        hear: Makes an example of a file.
+        hear: Makes an example of a file, or a part of it.
         per: Whether each window is a question, or each file or recording with all of its windows.
         listen: Hears how far this is, in windows of stores plus files.
 
@@ -131,7 +132,7 @@ def _blocks(
     sources: Sources,
     per: Per,
     size: int,
-    hear: Callable[[Path], Example],
+    hear: Callable[[FileSpan], Example],
     advance: Callable[[int], None],
 ) -> Iterator[Asking]:
     for one in sources.stores:

@@ -15,6 +15,7 @@ from indexer.arrays import ID_DTYPE, Ids, Integers, Mask, id_bytes
 from indexer.errors import StoreError
 from indexer.store.part import Part
 from indexer.store.reader import PARTS_FOLDER, Store
+from search.asking.left_out import AllLeftOut
 from search.filters.conditions import Together, Where
 from search.filters.tags import Condition, ResolvedFilter
 from search.generation.recordings import Places
@@ -121,14 +122,17 @@ class OpenedStore:
             has_rows[segment.recordings[mask]] = True
         return np.asarray(listed[has_rows])
 
-    def without(self, masks: Sequence[Mask], recordings: frozenset[bytes]) -> list[Mask]:
-        """Return masks of the rows of each segment, less those of some recordings."""
-        rows = self.generation.recordings.first_rows(np.array(sorted(recordings), ID_DTYPE))
+    def without(self, masks: Sequence[Mask], own: AllLeftOut) -> list[Mask]:
+        """Return masks of the rows of each segment, less those of what a question asks with."""
+        spans = sorted(own)
+        ids = np.array([one.recording_id for one in spans], ID_DTYPE)
+        rows = self.generation.recordings.first_rows(ids).tolist()
         left = []
         for segment, mask in zip(self.generation.segments, masks, strict=True):
             kept = mask
-            for row in rows[rows >= 0].tolist():
-                kept = kept & (segment.recordings != row)
+            for span, row in zip(spans, rows, strict=True):
+                if row >= 0:
+                    kept = kept & ~((segment.recordings == row) & span.overlaps(segment))
             left.append(kept)
         return left
 

@@ -6,46 +6,55 @@ import operator
 import os
 import reprlib
 from collections.abc import Callable, Iterable, Sequence
-from pathlib import Path
 from typing import Any, SupportsIndex
 
 import numpy as np
 import numpy.typing as npt
 
 from indexer.arrays import Float32
+from indexer.audio.times import NO_SPAN, FileSpan, Span, file_span
 from indexer.errors import QueryError
 from indexer.paths import as_path
 from indexer.store.schema import EMBEDDING_DIM
 from search.asking.example import Example
 from search.asking.find import Question
+from search.asking.left_out import LeftOut
 from search.asking.sound_index import SoundIndex
 
-#: An audio file, the id of a window, or vectors: (768,) or (q, 768).
+#: An audio file or a part of it, "FILE@31:10-31:13"; the id of a window; vectors, (768,) or
+#: (q, 768).
 Query = str | os.PathLike[str] | int | npt.NDArray[Any]
 
 
 def make_question(
-    queries: Sequence[Query], index: SoundIndex, hear: Callable[[Path], Example]
+    queries: Sequence[Query],
+    index: SoundIndex,
+    hear: Callable[[FileSpan], Example],
+    span: Span = NO_SPAN,
 ) -> Question:
     """Make one question of everything that is asked with: the best score over it counts.
 
     Args:
         queries: What a user gave; nothing asks by the terms alone.
         index: Where windows are looked up.
-        hear: Makes an example of a file.
+        hear: Makes an example of a file, or a part of it.
+        span: Which part of each file asks, where the files do not say it themselves.
 
     Raises:
-        QueryError: If there is no such file or window, a vector is none, or a value is none of
-            these.
+        QueryError: If there is no such file or window, a vector is none, a value is none of
+            these, or there is a span and no file, or one with a span of its own.
     """
-    if not len(queries):
+    if not len(queries) and span == NO_SPAN:
         return Question()
     ids = [number for one in queries if (number := _window_id(one)) is not None]
-    files = [_file(one) for one in queries if _window_id(one) is None and not _is_array(one)]
+    files = [_file(one, span) for one in queries if _window_id(one) is None and not _is_array(one)]
+    if not files and span != NO_SPAN:
+        raise QueryError("a start, an end and a duration are those of a file, and none asks")
     stored, windows = index.windows_of(ids)
     given = [unit_vectors(one) for one in queries if _is_array(one)]
     heard = [hear(file) for file in files]
-    own = {window.recording_id for window in windows} | {one.recording_id for one in heard}
+    own = {LeftOut.of_window(window) for window in windows}
+    own |= {LeftOut.of_file(one.recording_id, file) for one, file in zip(heard, files, strict=True)}
     vectors = np.concatenate([stored, *given, *(one.vectors for one in heard)])
     return Question(vectors, frozenset(own))
 
@@ -88,20 +97,20 @@ def _window_id(query: Query) -> int | None:
     return operator.index(query)
 
 
-def _file(query: Query) -> Path:
+def _file(query: Query, span: Span) -> FileSpan:
     if isinstance(query, bool) or not isinstance(query, (str, os.PathLike)):
         several = "; several are given one after the other" if isinstance(query, Iterable) else ""
         raise QueryError(
             f"a query is an audio file, the id of a window or vectors, got {reprlib.repr(query)}"
             f"{several}"
         )
-    file = as_path("a query", query)
+    asked = file_span(as_path("a query", query), span)
     try:
-        file.stat()
+        asked.file.stat()
     except FileNotFoundError as error:
         raise QueryError(
-            f"no such file: {file}; a query is an audio file or a window id"
+            f"no such file: {asked.file}; a query is an audio file or a window id"
         ) from error
     except (OSError, ValueError) as error:
-        raise QueryError(f"cannot open {file}: {error}") from error
-    return file
+        raise QueryError(f"cannot open {asked.file}: {error}") from error
+    return asked

@@ -10,6 +10,7 @@ from typing import NamedTuple, Self
 import numpy as np
 
 from indexer.arrays import ID_DTYPE, Ids, Integers, Mask, contains
+from search.asking.left_out import AllLeftOut
 from search.asking.opened import OpenedStore
 from search.asking.terms import Terms
 from search.filters.conditions import Where
@@ -109,16 +110,18 @@ class Scope:
         filter_ms = (perf_counter() - began) * 1e3
         return cls(terms, conditions, allowed, coverage, recordings, filter_ms)
 
-    def count_recordings(self, own: Sequence[frozenset[bytes]]) -> Integers:
-        """Return (n,) how many recordings questions may find, if these are grouped.
+    def count_recordings(self, own: Sequence[AllLeftOut]) -> Integers:
+        """Return (n,) how many recordings questions may find at most, if these are grouped.
 
         Args:
-            own: For each question, recordings that it leaves out.
+            own: What each question leaves out. Only spans may be left out of a recording; it counts
+                then, though there may be nothing else of it.
         """
         if self.recordings is None:
             return np.full(len(own), np.iinfo(np.int64).max)
+        whole = [{one.recording_id for one in spans if one.is_whole} for spans in own]
         left_out = [
-            int(contains(self.recordings, np.array(sorted(ids), ID_DTYPE)).sum()) for ids in own
+            int(contains(self.recordings, np.array(sorted(ids), ID_DTYPE)).sum()) for ids in whole
         ]
         return len(self.recordings) - np.array(left_out, np.int64)
 

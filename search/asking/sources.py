@@ -12,6 +12,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from indexer.arrays import Integers, id_bytes
+from indexer.audio.times import FileSpan, file_span
 from indexer.errors import QueryError
 from indexer.library.walk import walk
 from indexer.paths import local_path
@@ -19,6 +20,7 @@ from indexer.store.reader import STORE_FILE
 from indexer.windows import SAMPLE_RATE_HZ
 from search.asking.example import Example
 from search.asking.find import Question
+from search.asking.left_out import LeftOut
 from search.asking.opened import OpenedStore
 from search.generation.recordings import path_text
 
@@ -58,12 +60,12 @@ class Sources:
 
     Attributes:
         stores: Each of their windows, or recordings, is a question.
-        files: Each window of these audio files, or each file, is one.
+        files: Each window of these audio files, or parts of them, is one, or each of them.
         failures: A line for each folder that could not be listed, or file that could not be read.
     """
 
     stores: list[OpenedStore] = field(default_factory=list)
-    files: list[Path] = field(default_factory=list)
+    files: list[FileSpan] = field(default_factory=list)
     failures: list[str] = field(default_factory=list)
 
     @property
@@ -76,7 +78,7 @@ def find_sources(places: Sequence[Path], asked: OpenedStore) -> Sources:
     """Tell stores, folders of audio and audio files apart, and list the files.
 
     Args:
-        places: Paths of any of these kinds.
+        places: Paths of any of these kinds; "hour.wav@31:10-31:13" is a part of a file.
         asked: A store that will be asked; the others must have been computed the same way.
 
     Raises:
@@ -91,10 +93,10 @@ def find_sources(places: Sequence[Path], asked: OpenedStore) -> Sources:
             sources.stores.append(asked.beside(path))
         elif path.is_dir():
             found = walk(path)
-            sources.files += [found.root / local_path(file.path) for file in found.files]
+            sources.files += [FileSpan(found.root / local_path(one.path)) for one in found.files]
             sources.failures += [f"{found.root / place}: {why}" for place, why in found.unreadable]
-        elif path.exists():
-            sources.files.append(path.absolute())
+        elif (part := file_span(path)).file.exists():
+            sources.files.append(part._replace(file=part.file.absolute()))
         else:
             raise QueryError(f"nothing at {path}; a query is audio, a folder of it, or a store")
     return sources
@@ -138,7 +140,7 @@ def _of_rows(opened: OpenedStore, rows: Integers, ends: Integers, per: Per) -> A
     starts = np.append(0, ends[:-1])
     recordings = windows.recording_id[starts]
     questions = [
-        Question(vectors[start:end], frozenset((id_bytes(recording),)))
+        Question(vectors[start:end], frozenset((LeftOut(id_bytes(recording)),)))
         for start, end, recording in zip(starts.tolist(), ends.tolist(), recordings, strict=True)
     ]
     stops = windows.start_sample + windows.num_samples
@@ -153,7 +155,7 @@ def _of_rows(opened: OpenedStore, rows: Integers, ends: Integers, per: Per) -> A
 
 
 def ask_with_audio(
-    sources: Sources, per: Per, hear: Callable[[Path], Example], advance: Callable[[int], None]
+    sources: Sources, per: Per, hear: Callable[[FileSpan], Example], advance: Callable[[int], None]
 ) -> Iterator[Asking]:
     """Ask with the audio files; what cannot be read is added to the failures.
 
@@ -163,7 +165,7 @@ def ask_with_audio(
         hear: Makes an example of a file.
         advance: Called after every file, with 1.
     """
-    heard: list[tuple[Path, Example]] = []
+    heard: list[tuple[FileSpan, Example]] = []
     for file in sources.files:
         try:
             heard.append((file, hear(file)))
@@ -177,7 +179,7 @@ def ask_with_audio(
         yield _of_examples(heard, per)
 
 
-def _of_examples(heard: Sequence[tuple[Path, Example]], per: Per) -> Asking:
+def _of_examples(heard: Sequence[tuple[FileSpan, Example]], per: Per) -> Asking:
     parts = [
         (file, one, part)
         for file, one in heard
@@ -189,10 +191,11 @@ def _of_examples(heard: Sequence[tuple[Path, Example]], per: Per) -> Asking:
     ]
     return Asking(
         questions=[
-            Question(one.vectors[part], frozenset((one.recording_id,))) for _, one, part in parts
+            Question(one.vectors[part], frozenset((LeftOut.of_file(one.recording_id, file),)))
+            for file, one, part in parts
         ],
         window_ids=pa.nulls(len(parts), pa.int64()),
-        paths=pa.array([path_text(file) for file, _, _ in parts], pa.string()),
+        paths=pa.array([path_text(file.file) for file, _, _ in parts], pa.string()),
         start_s=np.array([one.windows[part][0].start_s for _, one, part in parts]),
         end_s=np.array([one.windows[part][-1].end_s for _, one, part in parts]),
     )

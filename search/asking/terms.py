@@ -12,6 +12,8 @@ from indexer.tags import DEFAULT_THRESHOLD
 
 # Nothing here takes long to import: the help of the command is made from these fields.
 
+#: More hits than this, or matches, nobody asks for.
+MAX_NUMBER = 1_000_000_000
 #: What a diversity that is merely wanted means.
 DEFAULT_DIVERSITY = 0.3
 #: Hits of a diverse answer, at most: its cost grows with the square of them.
@@ -43,7 +45,8 @@ class Terms:
         where: A filter expression that must hold as well: docs/filters.md explains.
         metadata: File whose columns `where` may name, see `Metadata.read`.
         group_by: "file" gives the best window of each recording only.
-        include_self: Whether recordings that ask may be hits.
+        include_self: Whether what asks may be a hit, and what overlaps it: a file asks with all of
+            its recording, a part of one or a window with that.
         min_score: Hits below it are left out.
         diverse: How much hits that are like earlier ones are put back, from 0 to 1, see
             `choose_diverse`; True is 0.3.
@@ -51,7 +54,13 @@ class Terms:
     """
 
     k: int = field(
-        default=10, metadata={"help": "Hits for a question, at most.", "unit": "N", "least": 1}
+        default=10,
+        metadata={
+            "help": "Hits for a question, at most.",
+            "unit": "N",
+            "least": 1,
+            "most": MAX_NUMBER,
+        },
     )
     tags: tuple[str, ...] = field(
         default=(), metadata={"help": "Must be heard. May be repeated.", "unit": "T"}
@@ -90,10 +99,16 @@ class Terms:
         default=None, metadata={"help": "file: the best window of each recording."}
     )
     include_self: bool = field(
-        default=False, metadata={"help": "Let the query's own recording be a hit as well."}
+        default=False, metadata={"help": "Let what asks, and what overlaps it, be hits as well."}
     )
     min_score: float | None = field(
-        default=None, metadata={"help": "Leave out hits below this score.", "unit": "S"}
+        default=None,
+        metadata={
+            "help": "Leave out hits below this score.",
+            "unit": "S",
+            "least": -1,
+            "most": 1,
+        },
     )
     diverse: bool | float = field(
         default=False, metadata={"help": "Put hits back that are like those before them."}
@@ -104,7 +119,7 @@ class Terms:
 
     def __post_init__(self) -> None:
         check_fields(self)
-        if not 0 <= self.diversity <= 1:
+        if not 0 <= self.diverse <= 1:
             raise QueryError(f"diversity is a number from 0 to 1, got {self.diverse}")
         if self.diversity and self.k > MAX_DIVERSE:
             raise QueryError(f"a diverse answer has at most {MAX_DIVERSE:,} hits, got k = {self.k}")
@@ -133,12 +148,18 @@ class DuplicateTerms:
 
     Attributes:
         min_score: Two windows match if their cosine similarity is at least this, above 0.
-        max_matches: A window that matches more others links nothing: silence, as a rule.
+        max_matches: A window that matches more others links nothing: hum, as a rule.
         exact: Whether each window is compared with all others, however long it takes.
     """
 
     min_score: float = field(
-        default=0.98, metadata={"help": "Windows match from this score on, above 0.", "unit": "S"}
+        default=0.98,
+        metadata={
+            "help": "Windows match from this score on, above 0.",
+            "unit": "S",
+            "least": 0,
+            "most": 1,
+        },
     )
     max_matches: int = field(
         default=50,
@@ -146,6 +167,7 @@ class DuplicateTerms:
             "help": "Windows that match more others link nothing.",
             "unit": "N",
             "least": 1,
+            "most": MAX_NUMBER,
         },
     )
     exact: bool = field(
@@ -154,5 +176,5 @@ class DuplicateTerms:
 
     def __post_init__(self) -> None:
         check_fields(self)
-        if not 0 < self.min_score <= 1:
-            raise QueryError(f"the least score is above 0 and at most 1, got {self.min_score}")
+        if not self.min_score:
+            raise QueryError("the least score is above 0 and at most 1, got 0")

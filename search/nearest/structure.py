@@ -63,6 +63,8 @@ _DRIFTED_SHARE = 0.1
 _MIN_ROWS_PER_LIST = 10
 _DRIFT_ROWS = 4096
 _VECTOR_BYTES = 3072
+#: More than any machine has, in bytes.
+_MAX_MEMORY = 10**14
 #: Taken for the memory of a machine whose system does not say: Windows has no `sysconf`.
 _UNTOLD_MACHINE_BYTES = 8 << 30
 #: Calibrated anew when the number of windows has changed by more than this share.
@@ -89,11 +91,14 @@ class IndexConfig:
     def __post_init__(self) -> None:
         if self.recall is not None and not 0 < self.recall < 1:
             raise QueryError(
-                f"the recall to reach is above 0 and below 1, got {self.recall:g}; for an index "
+                f"the recall to reach is above 0 and below 1, got {self.recall}; for an index "
                 f"without lists, which is always exact, choose the kind 'flat'"
             )
-        if self.memory_bytes is not None and self.memory_bytes < 1 << 28:
-            raise QueryError(f"building needs at least 256 MB, got {self.memory_bytes:,} bytes")
+        if self.memory_bytes is not None and not 1 << 28 <= self.memory_bytes <= _MAX_MEMORY:
+            raise QueryError(
+                f"building takes 256 MB at least, and {_MAX_MEMORY / 1e9:,.0f} GB at most, got "
+                f"{self.memory_bytes:,} bytes"
+            )
 
     @property
     def memory(self) -> int:

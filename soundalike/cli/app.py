@@ -16,7 +16,7 @@ app = typer.Typer(
     "Start with: soundalike index FOLDER, then: soundalike search FOLDER.soundalike CLIP",
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
-    add_completion=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
 )
 
 

@@ -6,8 +6,6 @@ from typing import Annotated, Literal
 
 import typer
 
-from indexer.errors import SoundalikeError
-from indexer.paths import printable
 from soundalike.cli.bars import Bars
 from soundalike.cli.options import FormatOption, QuietOption
 from soundalike.cli.printing import print_report
@@ -28,12 +26,14 @@ def checkpoints(
     from indexer.model.known import KNOWN_CHECKPOINTS, fetch
     from soundalike.show.checkpoints import checkpoints_data, checkpoints_lines
 
+    if action == "list" and name is not None:
+        raise typer.BadParameter(f"list takes no name, got {name}; fetch does")
     if action == "fetch":
         if name is None:
-            raise SoundalikeError(f"fetch needs a name: {', '.join(KNOWN_CHECKPOINTS)}")
+            raise typer.BadParameter(f"fetch needs a name: {', '.join(KNOWN_CHECKPOINTS)}")
         with Bars(quiet=quiet) as bars:
-            path = fetch(name, listen=bars)
-        typer.echo(printable(str(path)))
+            path = str(fetch(name, listen=bars))
+        print_report(output, {"name": name, "path": path}, [path])
         return
     known = list(KNOWN_CHECKPOINTS.values())
     print_report(output, checkpoints_data(known), checkpoints_lines(known))

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from soundalike.cli.bars import telling
+from soundalike.cli.numbers import number_option
 from soundalike.cli.options import FormatOption, StoreArgument
 from soundalike.cli.printing import print_report, show_help
 
@@ -93,7 +94,8 @@ def retrieval(
         Path, typer.Option(metavar="FILE", help="Embeddings of captions, each with its sound's id.")
     ],
     resamples: Annotated[
-        int, typer.Option(metavar="N", min=10, help="Bootstrap resamples for the intervals.")
+        int,
+        number_option(int, 10, 1_000_000, "N", "Bootstrap resamples for the intervals."),
     ] = 1000,
     output: FormatOption = "text",
 ) -> None:

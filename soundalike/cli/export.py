@@ -11,6 +11,7 @@ from indexer.progress import LOADING, Listen
 from indexer.tags import DEFAULT_THRESHOLD
 from search.export.consent import Consent
 from soundalike.cli.bars import Bars
+from soundalike.cli.numbers import number_option
 from soundalike.cli.options import (
     Format,
     FormatOption,
@@ -19,9 +20,11 @@ from soundalike.cli.options import (
     QuietOption,
     StoreArgument,
     ThresholdOption,
+    complete_tag,
     takes,
 )
 from soundalike.cli.printing import print_report, show_help
+from soundalike.cli.usage import require_use
 from soundalike.show.words import count
 
 if TYPE_CHECKING:
@@ -106,6 +109,7 @@ def clotho(
 @app.command()
 @takes(network=(Network,))
 def labels(
+    context: typer.Context,
     store: StoreArgument,
     *,
     folder: FolderOption,
@@ -114,7 +118,10 @@ def labels(
         typer.Option("--as", help="A label track of Audacity, a selection table of Raven, or CSV."),
     ] = "audacity",
     tag: Annotated[
-        list[str] | None, typer.Option(metavar="T", help="Only this one. May be repeated.")
+        list[str] | None,
+        typer.Option(
+            metavar="T", help="Only this one. May be repeated.", autocompletion=complete_tag
+        ),
     ] = None,
     threshold: ThresholdOption = DEFAULT_THRESHOLD,
     recompute: Annotated[
@@ -131,6 +138,8 @@ def labels(
 
     Example: soundalike export labels recordings.soundalike --tag Bird --output labels
     """
+    embedding = ("checkpoint", "device", "precision")
+    require_use(context, embedding, "--recompute", is_met=recompute)
     from indexer.store.reader import Store
     from search.export.label_files import export_labels, outputs_of
     from soundalike.show.exports import label_files_data, label_files_lines
@@ -167,7 +176,7 @@ def _windows_command(form: Literal["csv", "jsonl", "npy"], summary: str) -> None
         store: StoreArgument,
         file: Annotated[Path, typer.Option("--output", metavar="FILE", help="What to write.")],
         threshold: Annotated[
-            float, typer.Option(metavar="P", min=0, max=1, help="From which on a tag is named.")
+            float, number_option(float, 0, 1, "P", "From which on a tag is named.")
         ] = DEFAULT_THRESHOLD,
         quiet: QuietOption = False,
     ) -> None:

@@ -8,28 +8,38 @@ from typing import Annotated
 
 import typer
 
-from indexer.paths import printable
 from indexer.progress import LOADING
 from indexer.tags import DEFAULT_THRESHOLD
 from soundalike.cli.bars import Bars, telling
+from soundalike.cli.numbers import number_option
 from soundalike.cli.options import (
+    DurationOption,
+    EndOption,
     FormatOption,
     Given,
     Network,
     QuietOption,
+    StartOption,
     ThresholdOption,
     takes,
 )
-from soundalike.cli.printing import print_report, say
+from soundalike.cli.printing import print_lines, print_report, say
+from soundalike.cli.usage import require_use
 
 
 @takes(network=(Network,))
 def tag(
-    files: Annotated[list[Path], typer.Argument(metavar="FILE…", help="Audio files.")],
+    files: Annotated[
+        list[Path],
+        typer.Argument(metavar="FILE…", help="Audio files, or parts of them: FILE@31:10-31:13."),
+    ],
     *,
+    start: StartOption = None,
+    end: EndOption = None,
+    duration: DurationOption = None,
     threshold: ThresholdOption = DEFAULT_THRESHOLD,
     top: Annotated[
-        int | None, typer.Option(metavar="N", min=1, help="At most N tags per window.")
+        int | None, number_option(int, 1, 527, "N", "At most N tags per window.")
     ] = None,
     network: Given,
     output: FormatOption = "text",
@@ -53,16 +63,22 @@ def tag(
     for file in files:
         try:
             with Bars(quiet=quiet) as bars:
-                windows = model.tag(file, threshold=threshold, top=top, listen=bars)
+                windows = model.tag(
+                    file,
+                    threshold=threshold,
+                    top=top,
+                    start=start,
+                    end=end,
+                    duration=duration,
+                    listen=bars,
+                )
         except QueryError as error:
             failures.append(str(error))
             continue
         if output == "json":
             heard.append({"file": str(file), "windows": tagged_data(windows)})
             continue
-        typer.echo(printable(str(file)))
-        for line in tagged_lines(windows):
-            typer.echo(f"  {line}")
+        print_lines([str(file), *(f"  {line}" for line in tagged_lines(windows))])
     if output == "json":
         typer.echo(json.dumps(heard, indent=1))
     for failure in failures:
@@ -71,6 +87,7 @@ def tag(
 
 
 def tags(
+    context: typer.Context,
     store: Annotated[
         Path | None, typer.Argument(help="Count in how many windows of STORE each was heard.")
     ] = None,
@@ -87,6 +104,7 @@ def tags(
     from indexer.tags import TagVocabulary
     from soundalike.show.tags import counted_data, counted_lines, vocabulary_data, vocabulary_lines
 
+    require_use(context, ("threshold",), "a STORE", is_met=store is not None)
     if store is None:
         vocabulary = TagVocabulary.audioset().tags
         print_report(output, vocabulary_data(vocabulary), vocabulary_lines(vocabulary))

@@ -11,17 +11,20 @@ from search.asking.terms import DuplicateTerms, Terms
 from soundalike.cli.bars import Bars
 from soundalike.cli.options import Given, Network, QuietOption, StoreArgument, takes
 from soundalike.cli.printing import say, say_what_is_missing
+from soundalike.cli.usage import require_tags
 from soundalike.show.words import count
 
 
 @takes(terms=(Terms,), network=(Network,))
 def batch(
+    context: typer.Context,
     store: StoreArgument,
     queries: Annotated[
         list[Path],
         typer.Argument(
             metavar="QUERY…",
-            help="Audio files, folders of audio, and stores: STORE itself, for one.",
+            help="Audio files, parts of them (FILE@31:10-31:13), folders of audio, and stores: "
+            "STORE itself, for one.",
         ),
     ],
     *,
@@ -54,12 +57,15 @@ def batch(
     """
     import soundalike
 
+    require_tags(context, terms)
     with Bars(quiet=quiet) as bars:
         sounds = soundalike.open(store, *(also or ()), **network, listen=bars)
         report = sounds.search_many(queries, output, per=per, **terms)
     if not quiet:
         asked, hits = count(report.num_queries, per), count(report.num_hits, "hit")
         say(f"asked about {asked}; {hits} in {output}")
+        if not report.num_hits and not terms["include_self"]:
+            say("recordings that ask were left out; --include-self takes them in")
         say_what_is_missing(report.coverage, report.num_new_parts)
     for failure in report.failures:
         say(failure)
@@ -84,14 +90,15 @@ def duplicates(
     """Find recordings that hold the same sound.
 
     Copies, other encodings and shared passages come as groups of recordings, with the time ranges
-    that match. Exact copies are marked '='. The score is that with the first of the group. Nothing
-    is deleted.
+    that match. Exact copies are marked '='. The score is that with the first of the group. Silence
+    links nothing. Nothing is deleted.
 
     Example: soundalike duplicates recordings.soundalike
 
     Example: soundalike duplicates new.soundalike --against archive.soundalike --format csv
     """
     import soundalike
+    from soundalike.show.fitting import terminal_width
     from soundalike.show.groups import groups_csv, groups_json, groups_table
 
     with Bars(quiet=quiet) as bars:
@@ -99,11 +106,19 @@ def duplicates(
     if output == "table" and not found.groups:
         say("no duplicates")
     else:
-        shown = {"table": groups_table, "json": groups_json, "csv": groups_csv}
-        typer.echo(shown[output](found.groups))
+        groups = found.groups
+        typer.echo(
+            groups_table(groups, terminal_width())
+            if output == "table"
+            else groups_json(groups)
+            if output == "json"
+            else groups_csv(groups)
+        )
+    if found.num_silent and not quiet:
+        say(f"left out: {count(found.num_silent, 'window')} of silence")
     if found.num_common and not quiet:
         ignored, most = count(found.num_common, "window"), terms["max_matches"]
         say(
-            f"left out: {ignored} with more than {most} matches each (silence, hum?); "
+            f"left out: {ignored} with more than {most} matches each (hum, a jingle?); "
             f"--max-matches N takes them in"
         )

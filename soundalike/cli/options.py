@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import shlex
 from collections.abc import Callable
 from dataclasses import Field, dataclass, field, fields
 from functools import wraps
@@ -10,6 +11,10 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple, get_args, get_origin, get_type_hints
 
 import typer
+
+from indexer.audio.times import seconds_of
+from indexer.errors import QueryError
+from soundalike.cli.numbers import number_option
 
 # The help of every command is made from this: nothing here takes long to import.
 
@@ -28,25 +33,62 @@ StoreArgument = Annotated[
 QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="No progress and no summary.")]
 FormatOption = Annotated[Format, typer.Option("--format", help="json is for programs.")]
 ThresholdOption = Annotated[
-    float, typer.Option(metavar="P", min=0, max=1, help="Probability that counts as heard.")
+    float, number_option(float, 0, 1, "P", "Probability that counts as heard.")
 ]
 MemoryOption = Annotated[
     float | None,
-    typer.Option(
-        metavar="GB",
-        min=0.3,
-        help="What the index may take while it is built, and its codes when it is searched. "
+    number_option(
+        float,
+        0.3,
+        100_000,
+        "GB",
+        "What the index may take while it is built, and its codes when it is searched. "
         "Default: half of the machine's memory.",
     ),
 ]
 RecallOption = Annotated[
     float | None,
-    typer.Option(
-        metavar="R",
-        min=0.5,
-        max=0.999,
-        help="Share of the true best 10 to find where answers are not exact. Default: 0.95.",
+    number_option(
+        float,
+        0.5,
+        0.999,
+        "R",
+        "Share of the true best 10 to find where answers are not exact. Default: 0.95.",
     ),
+]
+
+
+def complete_tag(incomplete: str) -> list[str]:
+    """Return the tags that begin so, for the shell: those that it needs no quotes for."""
+    from indexer.tags import TagVocabulary  # it reads the vocabulary
+
+    names = [tag.name for tag in TagVocabulary.audioset().tags if shlex.quote(tag.name) == tag.name]
+    begin = incomplete.casefold()
+    found = sorted(name for name in names if name.casefold().startswith(begin))
+    return [incomplete + name[len(incomplete) :] for name in found]  # what differs is not shown
+
+
+def _read_time(word: str) -> float:
+    try:
+        return seconds_of(word)
+    except QueryError as error:
+        raise typer.BadParameter(str(error)) from error
+
+
+StartOption = Annotated[
+    float | None,
+    typer.Option(
+        parser=_read_time,
+        metavar="TIME",
+        help="Where the clip begins in its file: in seconds, or as in 31:10.",
+    ),
+]
+EndOption = Annotated[
+    float | None, typer.Option(parser=_read_time, metavar="TIME", help="Where it ends.")
+]
+DurationOption = Annotated[
+    float | None,
+    typer.Option(parser=_read_time, metavar="TIME", help="Length of the clip, instead of its end."),
 ]
 
 
@@ -64,7 +106,10 @@ class Network:
     )
     device: str = field(default="auto", metadata={"help": "auto, cpu, cuda or cuda:N."})
     precision: Literal["auto", "fp32", "bf16"] = field(
-        default="auto", metadata={"help": "auto: bf16 on a GPU, fp32 on a CPU."}
+        default="auto",
+        metadata={
+            "help": "auto: bf16 on a GPU, and on a CPU where it is much faster there; else fp32."
+        },
     )
 
 
@@ -74,7 +119,8 @@ def takes(**groups: tuple[type, ...]) -> Callable[[Callable[..., None]], Callabl
     They stand where the command has a parameter with the name of the group, and it receives there
     what was given, see `Given`. A field becomes an option by its name, type, default and metadata:
 
-    - `help` says what it means; a field without it is no option. `unit`, `least` and `most`.
+    - `help` says what it means; a field without it is no option. `unit` stands for its value. A
+      number has a `least` and a `most`.
     - `hop_s` is --hop, `num_workers` is --workers, `files_from` is --files-from, `k` is -k.
     - A tuple is an option that may be repeated, in the singular: `any_tags` is --any-tag.
     - A bool is a flag. One that is True unless told otherwise says no: --no-descendants, which its
@@ -133,13 +179,15 @@ def _option(one: Field[Any], kind: Any) -> _Option:
         flag, default, value = f"--no-{name}", False, _opposite
     elif get_args(kind) == (bool, float):
         kind = bool
-    option = typer.Option(
-        flag,
-        metavar=one.metadata.get("unit"),
-        min=one.metadata.get("least"),
-        max=one.metadata.get("most"),
-        help=one.metadata["opposite" if one.default is True else "help"],
-    )
+    text = one.metadata["opposite" if one.default is True else "help"]
+    unit: Any = one.metadata.get("unit")
+    number = next((some for some in (int, float) if some in (kind, *get_args(kind))), None)
+    if number:
+        least, most = one.metadata["least"], one.metadata["most"]
+        option = number_option(number, least, most, unit, text, flag)
+    else:
+        completed = complete_tag if unit == "T" else None
+        option = typer.Option(flag, metavar=unit, help=text, autocompletion=completed)
     parameter = inspect.Parameter(
         one.name, _KEYWORD, default=default, annotation=Annotated[kind, option]
     )

@@ -12,10 +12,18 @@ import typer
 from indexer.errors import QueryError
 from search.asking.terms import Terms
 from soundalike.cli.bars import Bars
-from soundalike.cli.options import Given, Network, QuietOption, takes
+from soundalike.cli.options import (
+    DurationOption,
+    EndOption,
+    Given,
+    Network,
+    QuietOption,
+    StartOption,
+    takes,
+)
 from soundalike.cli.printing import say, say_what_is_missing
+from soundalike.cli.usage import require_tags, require_use
 from soundalike.show.words import count
-from soundalike.times import seconds_of
 
 if TYPE_CHECKING:
     from search.asking.answers import Hit
@@ -25,48 +33,31 @@ if TYPE_CHECKING:
 _WINDOW_ID = re.compile("[0-9]{1,19}")
 
 
-def _read_time(word: str) -> float:
-    try:
-        return seconds_of(word)
-    except QueryError as error:
-        raise typer.BadParameter(str(error)) from error
-
-
 @takes(terms=(Terms,), network=(Network,))
 def search(
+    context: typer.Context,
     stores_and_queries: Annotated[
         list[str],
         typer.Argument(
             metavar="STORE… [QUERY…]",
-            help="One or more stores, then what to look for: audio files, or window ids of the "
-            "store. Without a QUERY: browse by tag, the most probable first.",
+            help="One or more stores, then what to look for: audio files, parts of them "
+            "(FILE@31:10-31:13), or window ids of the store. Without a QUERY: browse by tag, the "
+            "most probable first.",
         ),
     ],
     *,
-    start: Annotated[
-        float,
-        typer.Option(
-            parser=_read_time,
-            metavar="TIME",
-            help="Where the clip begins in the query file: in seconds, or as in 31:10.",
-        ),
-    ] = 0.0,
-    end: Annotated[
-        float | None,
-        typer.Option(parser=_read_time, metavar="TIME", help="Where it ends."),
-    ] = None,
-    duration: Annotated[
-        float | None,
-        typer.Option(
-            parser=_read_time, metavar="TIME", help="Length of the clip, instead of its end."
-        ),
-    ] = None,
+    start: StartOption = None,
+    end: EndOption = None,
+    duration: DurationOption = None,
     terms: Given,
     explain: Annotated[
         bool,
         typer.Option(
             "--explain", help="Say on stderr how the hits were found, and how long it took."
         ),
+    ] = False,
+    fail_if_none: Annotated[
+        bool, typer.Option("--fail-if-none", help="Exit with 4 if nothing matches; otherwise 0.")
     ] = False,
     copy_to: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Copy the audio of each hit to DIR.")
@@ -80,10 +71,13 @@ def search(
 ) -> None:
     """Find what sounds like a clip.
 
-    A hit is a window of 10 s; its score is the cosine similarity, 1 at best. A tag stands for those
-    below it: --tag Animal finds dogs. 'soundalike tags' lists all of them.
+    A hit is a window of 10 s; its score is the cosine similarity, 1 at best. What is asked with is
+    no hit, nor what overlaps it. A tag stands for those below it: --tag Animal finds dogs.
+    'soundalike tags' lists all of them. Where nothing matches, the exit code is 0.
 
     Example: soundalike search recordings.soundalike bark.wav --tag Dog
+
+    Example: soundalike search recordings.soundalike recordings/hour.wav@31:10-31:13
 
     Example: soundalike search recordings.soundalike --tag Rain --format m3u > rain.m3u
 
@@ -92,6 +86,7 @@ def search(
     import soundalike
 
     stores, queries = split_stores(stores_and_queries)
+    _require_uses(context, queries, terms)
     if copy_to:  # what decodes audio takes seconds to import
         from search.asking.collect import require_folder
 
@@ -102,7 +97,14 @@ def search(
     _print_hits(answer.hits, output)
     _say_how(answer, explain=explain, quiet=quiet)
     failures = _copy(answer, copy_to, quiet=quiet) if copy_to else []
-    raise typer.Exit(3 if failures else 0)
+    raise typer.Exit(3 if failures else 4 if fail_if_none and not answer else 0)
+
+
+def _require_uses(context: typer.Context, queries: Sequence[str | int], terms: Given) -> None:
+    has_file = any(isinstance(one, str) for one in queries)
+    require_use(context, ("start", "end", "duration"), "an audio file as QUERY", is_met=has_file)
+    require_use(context, ("include_self",), "a QUERY", is_met=bool(queries))
+    require_tags(context, terms)
 
 
 def split_stores(words: Sequence[str]) -> tuple[list[Path], list[str | int]]:
@@ -136,16 +138,15 @@ def _is_window_id(word: str) -> bool:
 
 def _print_hits(hits: Sequence[Hit], output: str) -> None:
     from soundalike.show import hits as show
+    from soundalike.show.fitting import terminal_width
 
     if output == "table" and not hits:
         say("no window matches")
         return
-    shown = {
-        "table": show.hits_table,
-        "json": show.hits_json,
-        "csv": show.hits_csv,
-        "m3u": show.hits_m3u,
-    }
+    if output == "table":
+        typer.echo(show.hits_table(hits, terminal_width()))
+        return
+    shown = {"json": show.hits_json, "csv": show.hits_csv, "m3u": show.hits_m3u}
     typer.echo(shown[output](hits))
 
 
@@ -155,6 +156,14 @@ def _say_how(answer: Answer, *, explain: bool, quiet: bool) -> None:
     if explain:
         for line in steps_lines(answer.steps):
             say(line)
+    if answer.num_left_out and not quiet:
+        overlapping = count(answer.num_left_out, "window")
+        is_one = answer.num_left_out == 1
+        say(
+            f"{overlapping} that {'overlaps' if is_one else 'overlap'} the question "
+            f"{'was' if is_one else 'were'} left out; --include-self takes "
+            f"{'it' if is_one else 'them'} in"
+        )
     if not quiet:
         say_what_is_missing(answer.coverage, answer.num_new_parts)
 

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from soundalike.cli.bars import Bars, telling
+from soundalike.cli.numbers import number_option
 from soundalike.cli.options import (
     FormatOption,
     Given,
@@ -16,7 +17,8 @@ from soundalike.cli.options import (
     StoreArgument,
     takes,
 )
-from soundalike.cli.printing import print_report
+from soundalike.cli.printing import print_lines, print_report
+from soundalike.cli.usage import require_use
 
 
 def info(store: StoreArgument, output: FormatOption = "text") -> None:
@@ -36,6 +38,7 @@ def info(store: StoreArgument, output: FormatOption = "text") -> None:
 
 @takes(network=(Network,))
 def verify(
+    context: typer.Context,
     store: StoreArgument,
     *,
     deep: Annotated[
@@ -43,7 +46,8 @@ def verify(
         typer.Option("--deep", help="Embed some windows again from their audio, and compare."),
     ] = False,
     sample: Annotated[
-        int, typer.Option(metavar="N", min=1, help="How many windows --deep embeds, at most.")
+        int,
+        number_option(int, 1, 1_000_000_000, "N", "How many windows --deep embeds, at most."),
     ] = 20,
     network: Given,
     output: FormatOption = "text",
@@ -61,12 +65,13 @@ def verify(
     import soundalike
     from soundalike.show.stores import problem_lines, verified_data, verified_lines
 
+    needs_deep = ("sample", "checkpoint", "device", "precision")
+    require_use(context, needs_deep, "--deep", is_met=deep)
     with Bars(quiet=quiet) as bars:
         sounds = soundalike.open(store, **network, listen=bars)
         problems, report = sounds.verify(deep=deep, num_windows=sample)
     if output == "text":
-        for line in problem_lines(problems):
-            typer.echo(line)
+        print_lines(problem_lines(problems))
     print_report(
         output,
         verified_data(problems, report),

@@ -13,7 +13,9 @@ from soundalike.cli.bars import telling
 app = typer.Typer(
     name="soundalike",
     help="Index a library of sounds once, then ask it what else sounds like a clip.\n\n"
-    "Start with: soundalike index FOLDER, then: soundalike search FOLDER.soundalike CLIP",
+    "Start with: soundalike index FOLDER, then: soundalike search FOLDER.soundalike CLIP\n\n"
+    "Exit codes: 0 done, 1 not possible, 2 wrong usage, 3 done but for some files, 4 nothing found "
+    "(only with search --fail-if-none), 130 and 143 interrupted.",
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},

@@ -61,7 +61,10 @@ class Kept:
         """Return the network that a store was made with; it is loaded once."""
         with self._loading:
             extractor, identity = self._extractor, store.identity
-            if extractor is None or extractor.identity(identity.geometry) != identity:
+            if (
+                extractor is None
+                or extractor.identity(identity.geometry, identity.channel) != identity
+            ):
                 self._extractor = None  # two need not be in memory
                 extractor = self._load(store)
                 self._extractor = extractor

@@ -102,6 +102,7 @@ class FFmpegSource:
                 codec=self._stream.codec_context.codec.canonical_name,
                 container=self._container.format.name,
                 decoder=f"pyav {av.__version__}",
+                num_streams=len(self._container.streams.audio),
             )
         except BaseException:
             self._container.close()

@@ -40,6 +40,7 @@ class AudioInfo:
         codec: FFmpeg's name ("mp3"), or libsndfile's.
         container: FFmpeg's name ("matroska,webm"), or libsndfile's.
         decoder: What reads it, with its version: "pyav 18.1.0".
+        num_streams: Audio streams in the file, of which one is read.
 
     Raises:
         AudioError: With stage "open", if rate or channels are out of bounds.
@@ -50,6 +51,7 @@ class AudioInfo:
     codec: str
     container: str
     decoder: str
+    num_streams: int = 1
 
     def __post_init__(self) -> None:
         if not MIN_RATE_HZ <= self.sample_rate <= MAX_RATE_HZ:

@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 
 from indexer.audio.file import asked_with
-from indexer.audio.stream import open_audio
+from indexer.audio.stream import as_channel, open_audio
 from indexer.embedding.extractor import Extractor
 from indexer.errors import QueryError
 from indexer.progress import Listen, Step, ignore
@@ -43,6 +43,7 @@ def tag_file(
     threshold: float = DEFAULT_THRESHOLD,
     top: int | None = None,
     geometry: Geometry | None = None,
+    channel: int | None = None,
     listen: Listen = ignore,
 ) -> list[TaggedWindow]:
     """Listen to a file, window by window.
@@ -53,16 +54,19 @@ def tag_file(
         threshold: Probability from which on a tag is heard.
         top: At most this many tags per window; None for all.
         geometry: How the file is cut; 10-s windows unless told otherwise.
+        channel: Which channel to listen to, counted from 1; None for the mean of all.
         listen: Hears how many windows are done.
 
     Raises:
-        AudioError: If the file cannot be read.
+        AudioError: If the file cannot be read, or an embedding is not finite.
     """
     tagged: list[TaggedWindow] = []
     listen(Step("listening", 0, None, "window"))
-    with open_audio(path) as audio:
-        for cut in (geometry or Geometry()).cut(audio.blocks()):
-            scene, frames, tags = extractor(torch.from_numpy(cut.waveform)[None])
+    with open_audio(path, channel=channel) as audio:
+        for cut in audio.windows(geometry or Geometry()):
+            embeddings = extractor(torch.from_numpy(cut.waveform)[None])
+            embeddings.require_finite(audio.peak)
+            scene, frames, tags = embeddings
             tagged.append(
                 TaggedWindow(
                     start_s=cut.start_sample / SAMPLE_RATE_HZ,
@@ -82,12 +86,14 @@ def listen_to(
     threshold: float,
     top: int | None,
     geometry: Geometry | None = None,
+    channel: int | None = None,
     listen: Listen = ignore,
 ) -> list[TaggedWindow]:
     """Do the same for a user: what cannot be done is an error that names the file or the number.
 
     Raises:
-        QueryError: If the file cannot be read, the threshold is no probability, or `top` below 1.
+        QueryError: If the file cannot be read or embedded, the threshold is no probability, or
+            `top` or `channel` below 1.
     """
     if not isinstance(threshold, Real) or not 0 <= threshold <= 1:
         raise QueryError(f"the threshold is a probability from 0 to 1, got {threshold!r}")
@@ -95,5 +101,11 @@ def listen_to(
         raise QueryError(f"the most tags of a window are a whole number from 1 on, got {top!r}")
     with asked_with(path):
         return tag_file(
-            path, extractor, threshold=threshold, top=top, geometry=geometry, listen=listen
+            path,
+            extractor,
+            threshold=threshold,
+            top=top,
+            geometry=geometry,
+            channel=as_channel(channel),
+            listen=listen,
         )

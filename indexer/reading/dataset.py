@@ -20,7 +20,7 @@ import torch
 from torch.utils.data import IterableDataset, get_worker_info
 
 from indexer.arrays import Ids, Integers, contains
-from indexer.audio.deferred import cut_source, is_deferrable
+from indexer.audio.deferred import is_deferrable, source_windows
 from indexer.audio.file import recording_digest
 from indexer.audio.stream import AudioStream, open_audio
 from indexer.errors import AudioError
@@ -28,7 +28,7 @@ from indexer.library.files import FileList, FoundFile
 from indexer.paths import content_id
 from indexer.reading.batches import Batch, Batchers
 from indexer.reading.events import CRASH, Done, Failure, WindowKey
-from indexer.windows import SAMPLE_RATE_HZ, Cut, Geometry, Samples, window_id
+from indexer.windows import SAMPLE_RATE_HZ, Cut, Geometry, window_id
 
 #: From linux/prctl.h.
 _PR_SET_PDEATHSIG = 1
@@ -51,6 +51,7 @@ class Work:
         known: Sorted content ids that need no embedding.
         partial: Recording → sorted ids of its windows that a run cut short left in the store.
         max_duration_s: A file that decodes to more than this is a failure.
+        channel: Which channel to read, counted from 1; None for the mean of all.
         defers: Give windows at the rate of their file, where that is possible.
     """
 
@@ -61,6 +62,7 @@ class Work:
     known: Ids
     partial: Mapping[bytes, Integers]
     max_duration_s: float
+    channel: int | None = None
     defers: bool = False
 
 
@@ -187,7 +189,11 @@ class WindowDataset(IterableDataset[Batch]):
         path = file.local(self._work.root)
         start, length = file.span or (0, None)
         audio = open_audio(
-            path, start_sample=start, num_samples=length, max_duration_s=self._work.max_duration_s
+            path,
+            start_sample=start,
+            num_samples=length,
+            max_duration_s=self._work.max_duration_s,
+            channel=self._work.channel,
         )
         is_empty = True
         with audio:
@@ -202,7 +208,9 @@ class WindowDataset(IterableDataset[Batch]):
             _require_unchanged(path, file)
             if is_empty:  # a whole file without a sample is refused by the decoder already
                 raise AudioError("samples", "the span that is asked for begins after the end")
-            done = Done(item, recording_id, audio.num_samples, audio.info, audio.warnings)
+            done = Done(
+                item, recording_id, audio.num_samples, audio.info, audio.warnings, audio.peak
+            )
         batchers.tell(done)
 
     def _cuts(
@@ -211,8 +219,8 @@ class WindowDataset(IterableDataset[Batch]):
         """Return the windows of a file, and their rate in Hz."""
         geometry, rate_hz = self._work.geometry, audio.info.sample_rate
         if self._work.defers and is_whole and is_deferrable(rate_hz, geometry):
-            return rate_hz, cut_source(_beating(audio.source_blocks(), beat), rate_hz, geometry)
-        return SAMPLE_RATE_HZ, geometry.cut(_beating(audio.blocks(), beat))
+            return rate_hz, source_windows(audio, geometry, beat)
+        return SAMPLE_RATE_HZ, audio.windows(geometry, beat)
 
     def _is_given(self, key: WindowKey) -> bool:
         """Whether a window is in the store already, or on its way there."""
@@ -253,13 +261,6 @@ def _tell_unless_left(
     """
     if not issubclass(kind, (OSError, EOFError, ProcessError)):
         sys.__excepthook__(kind, error, trace)
-
-
-def _beating(blocks: Iterator[Samples], beat: Callable[[], None]) -> Iterator[Samples]:
-    """Pass decoded blocks on, each as a sign of life."""
-    for block in blocks:
-        beat()
-        yield block
 
 
 def _disturbance(path: Path, file: FoundFile) -> AudioError | None:

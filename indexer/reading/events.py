@@ -20,6 +20,7 @@ class Done(NamedTuple):
         num_samples: Length as decoded at 32 kHz; None if it was not decoded.
         info: What the decoder says of it; None if it was not decoded.
         warnings: What a listener should know.
+        peak: `AudioStream.peak`: 0 unless it is far over full scale.
     """
 
     item: int
@@ -27,6 +28,7 @@ class Done(NamedTuple):
     num_samples: int | None = None
     info: AudioInfo | None = None
     warnings: tuple[str, ...] = ()
+    peak: float = 0.0
 
 
 class Failure(NamedTuple):

@@ -14,7 +14,8 @@ from indexer.audio.stream import open_audio
 from indexer.errors import AudioError
 from indexer.paths import local_path
 from indexer.store.reader import Store
-from indexer.windows import Geometry, Samples, Window
+from indexer.store.schema import Identity
+from indexer.windows import Samples, Window
 
 
 class Found(NamedTuple):
@@ -70,13 +71,13 @@ def _live_paths(store: Store, recordings: Ids) -> dict[bytes, list[Path]]:
     return paths
 
 
-def decode_window(path: Path, window: Window, geometry: Geometry) -> tuple[Samples, str]:
+def decode_window(path: Path, window: Window, identity: Identity) -> tuple[Samples, str]:
     """Return a window's waveform as the network was given it, and the codec of its file.
 
     Args:
         path: A file that holds the window's recording.
         window: Of it.
-        geometry: Of the store.
+        identity: Of the store.
 
     Raises:
         AudioError: If it cannot be decoded, or is not as long as it was.
@@ -86,8 +87,10 @@ def decode_window(path: Path, window: Window, geometry: Geometry) -> tuple[Sampl
         start_sample=window.start_sample,
         num_samples=window.num_samples,
         max_duration_s=math.inf,  # the store may have been made with a greater limit than usual
+        channel=identity.channel,
+        spares_bad=True,
     ) as audio:
-        cuts = list(geometry.cut(audio.blocks()))
+        cuts = list(audio.windows(identity.geometry))
     if audio.num_samples != window.num_samples:
         raise AudioError(
             "decode", f"{audio.num_samples} samples at 32 kHz, not {window.num_samples}"

@@ -56,7 +56,7 @@ def extract(
     """
     config = config or ExtractConfig()
     store.identity.require(
-        extractor.identity(store.identity.geometry),
+        extractor.identity(store.identity.geometry, store.identity.channel),
         f"the store {store.path} was made in another way",
         "Use the checkpoint and options of the store, or another store",
         about="store",
@@ -96,6 +96,7 @@ def embed_new(
                 root=surveyed.found.root,
                 items=surveyed.changes.to_read,
                 geometry=store.identity.geometry,
+                channel=store.identity.channel,
                 batch_size=config.batch_size or _default_batch_size(extractor),
                 known=known,
                 partial=store.partial_windows(surveyed.parts, known),

@@ -90,7 +90,7 @@ def recompute(
         StoreError: If the store cannot be read.
     """
     store.identity.require(
-        extractor.identity(store.identity.geometry),
+        extractor.identity(store.identity.geometry, store.identity.channel),
         f"the store {store.path} was made in another way",
         "Use the checkpoint that it was made with",
     )
@@ -129,7 +129,7 @@ def _problems(
     scene_file, frames_file = part.path / SCENE_FILE, part.path / FRAMES_FILE
     where = f"{path} at {window.start_s:.2f} s"
     try:
-        waveform, codec = decode_window(path, window, store.identity.geometry)
+        waveform, codec = decode_window(path, window, store.identity)
     except AudioError as error:
         yield Problem(scene_file, f"{where}: its audio cannot be decoded again: {error}")
         return

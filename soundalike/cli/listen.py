@@ -31,6 +31,10 @@ def tag(
     top: Annotated[
         int | None, typer.Option(metavar="N", min=1, help="At most N tags per window.")
     ] = None,
+    channel: Annotated[
+        int | None,
+        typer.Option(metavar="N", min=1, help="Channel, counted from 1. Default: the mean of all."),
+    ] = None,
     network: Given,
     output: FormatOption = "text",
     quiet: QuietOption = False,
@@ -53,7 +57,9 @@ def tag(
     for file in files:
         try:
             with Bars(quiet=quiet) as bars:
-                windows = model.tag(file, threshold=threshold, top=top, listen=bars)
+                windows = model.tag(
+                    file, threshold=threshold, top=top, channel=channel, listen=bars
+                )
         except QueryError as error:
             failures.append(str(error))
             continue

@@ -95,7 +95,7 @@ class Kept:
 
         Of a whole file that is stored, what is stored is taken, and the network is not loaded.
         """
-        recording_id, span = recording_of(file), (start_s, duration_s)
+        recording_id, span = index.recording_of(recording_of(file)), (start_s, duration_s)
         if span == (0.0, None) and self._asks_with_own(index):
             stored = find_stored(index, recording_id)
             if stored is not None:

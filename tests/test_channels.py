@@ -13,8 +13,8 @@ from conftest import Run
 from faults import fault
 from test_deferred import as_windows
 
-from indexer.audio import channels as channels_module
 from indexer.audio.deferred import DeferredResampler, source_windows
+from indexer.audio.mixing import channels as channels_module
 from indexer.audio.source import AudioInfo
 from indexer.audio.stream import open_audio
 from indexer.embedding.whole import load_model

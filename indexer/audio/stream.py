@@ -21,9 +21,10 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from indexer.audio.channels import Mixer
 from indexer.audio.decode import open_source
-from indexer.audio.level import Level
+from indexer.audio.mixing.channels import Mixer
+from indexer.audio.mixing.digest import SampleDigest
+from indexer.audio.mixing.level import Level
 from indexer.audio.resample import StreamingResampler, output_length, source_span
 from indexer.audio.source import END, Source
 from indexer.errors import AudioError, QueryError
@@ -41,6 +42,7 @@ def open_audio(
     max_duration_s: float = MAX_DURATION_S,
     channel: int | None = None,
     spares_bad: bool = False,
+    identifies: bool = False,
 ) -> AudioStream:
     """Open an audio file, or the audio of a video, and decode its beginning.
 
@@ -53,6 +55,7 @@ def open_audio(
         channel: Which channel to take, counted from 1; by default the mean of all.
         spares_bad: Give what is not finite as silence, however much it is: for a span of what was
             found to be good as a whole.
+        identifies: Compute the digest of all samples on the way; for whole files.
 
     Returns:
         A stream, to be closed.
@@ -66,10 +69,35 @@ def open_audio(
     source = open_source(path, max_duration_s)
     most_samples = math.inf if spares_bad else max_duration_s * source.info.sample_rate
     try:
-        return AudioStream(source, start_sample, num_samples, channel, most_samples)
+        audio = AudioStream(source, start_sample, num_samples, channel, most_samples)
+        if identifies:
+            audio.identify()
     except BaseException:
         source.close()
         raise
+    return audio
+
+
+def audio_digest(
+    path: Path, max_duration_s: float, beat: Callable[[], None] | None = None
+) -> bytes:
+    """Return the digest of a file's samples as they are decoded; see `SampleDigest`.
+
+    Args:
+        path: A regular file, or a link to one.
+        max_duration_s: Reaching further than this into the file is an error, in seconds.
+        beat: Called for every block that was decoded, as a sign of life.
+
+    Raises:
+        AudioError: With stage "open" or "decode".
+    """
+    with closing(open_source(path, max_duration_s)) as source:
+        digest = SampleDigest(source.info, 0)
+        for channels in source.read(0, END):
+            digest.add(channels)
+            if beat:
+                beat()
+        return digest.digest()
 
 
 def as_channel(given: object) -> int | None:
@@ -110,12 +138,22 @@ class AudioStream:
         self._first, self._last = source_span(self._start, self._stop, self.info.sample_rate)
         self._most_samples = most_samples  # that there can be; infinity spares what is not finite
         self._mixer = Mixer(source.info, channel, self._first)
+        self._digest: SampleDigest | None = None
 
     def __enter__(self) -> AudioStream:
         return self
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+    def identify(self) -> None:
+        """Compute the digest of what will be decoded: of a whole file."""
+        self._digest = SampleDigest(self.info, 0)
+
+    @property
+    def audio_id(self) -> bytes | None:
+        """The digest of all samples, at the end; None if it was not asked for."""
+        return self._digest.digest() if self._digest else None
 
     def close(self) -> None:
         """Close the file."""
@@ -225,6 +263,8 @@ class AudioStream:
     def _mono(self, beat: Callable[[], None] | None) -> Iterator[Samples]:
         """Yield the mean of the channels, or one of them, at the file's rate."""
         for channels in self._source.read(self._first, self._last):
+            if self._digest:
+                self._digest.add(channels)
             mono = self._mixer.mix(channels)
             self._mixer.require_finite(self._most_samples)
             if beat:

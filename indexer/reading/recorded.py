@@ -26,7 +26,10 @@ class Found(NamedTuple):
 
 
 class RecordedFiles:
-    """Where recordings are today; each file is read once."""
+    """Where recordings are today; each file is read once.
+
+    A file holds a recording if its bytes are the recording's, or those that the ledger says.
+    """
 
     def __init__(self, store: Store, recordings: Ids) -> None:
         """Prepare to look.
@@ -39,16 +42,16 @@ class RecordedFiles:
         self._known: dict[bytes, Found] = {}
 
     def holding(self, recording_id: bytes) -> Found:
-        """Return a file whose content is the recording's, by its digest."""
+        """Return a file whose content is the recording's, by the digest of its bytes."""
         if recording_id not in self._known:
             self._known[recording_id] = self._look(recording_id)
         return self._known[recording_id]
 
     def _look(self, recording_id: bytes) -> Found:
         has_changed = False
-        for path in self._paths.get(recording_id, []):
+        for path, own_digest in self._paths.get(recording_id, []):
             try:
-                if recording_digest(path) == recording_id:
+                if recording_digest(path) in (recording_id, own_digest):
                     return Found(path, has_changed=False)
             except AudioError as error:
                 has_changed |= error.stage != "access"  # an empty file, or a folder
@@ -57,17 +60,20 @@ class RecordedFiles:
         return Found(None, has_changed)
 
 
-def _live_paths(store: Store, recordings: Ids) -> dict[bytes, list[Path]]:
-    """Return recording → the files that held it when they were last read."""
-    rows = store.latest_files(("recording_id", "library_id", "path", "status"))
+def _live_paths(store: Store, recordings: Ids) -> dict[bytes, list[tuple[Path, bytes | None]]]:
+    """Return recording → the files that held it when they were last read.
+
+    With each the digest of its bytes, if it was another than the recording's.
+    """
+    rows = store.latest_files(("recording_id", "library_id", "path", "status", "file_digest"))
     present = rows.filter(pc.equal(rows["status"], "ok"))
     wanted = present.filter(contains(recordings, ids_from_column(present["recording_id"])))
     roots = store.libraries()
-    paths: dict[bytes, list[Path]] = {}
+    paths: dict[bytes, list[tuple[Path, bytes | None]]] = {}
     for row in wanted.to_pylist():
         if row["library_id"] in roots:
             path = roots[row["library_id"]] / local_path(row["path"])
-            paths.setdefault(row["recording_id"], []).append(path)
+            paths.setdefault(row["recording_id"], []).append((path, row["file_digest"]))
     return paths
 
 

@@ -157,7 +157,9 @@ class Clerk:
             return
         self._report.num_warnings += bool(done.warnings)
         self.num_done += 1
-        row = replace(self._changes.row(file), recording_id=done.recording_id)
+        row = replace(
+            self._changes.row(file), recording_id=done.recording_id, file_digest=done.file_digest
+        )
         if done.info is None:
             self._known.append(row)
         else:
@@ -200,6 +202,7 @@ def _decoded_row(row: LedgerRow, done: Done) -> LedgerRow:
         channels=done.info.channels,
         codec=done.info.codec,
         warnings="; ".join(done.warnings) or None,
+        audio_id=done.audio_id,
     )
 
 

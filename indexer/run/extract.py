@@ -88,6 +88,7 @@ def embed_new(
         SoundalikeError: With `strict`, at the first file that fails.
     """
     report, store, known = surveyed.report, surveyed.store, surveyed.ledger.known
+    former = surveyed.changes.former()
     report.device, report.precision = extractor.device_name, extractor.precision
     report.num_cores = num_cores()
     with surveyed.keep_books(config, extractor.device_name, extractor.precision) as clerk:
@@ -99,6 +100,8 @@ def embed_new(
                 channel=store.identity.channel,
                 batch_size=config.batch_size or _default_batch_size(extractor),
                 known=known,
+                aliases=surveyed.ledger.aliases,
+                former=former,
                 partial=store.partial_windows(surveyed.parts, known),
                 max_duration_s=config.max_hours * 3600,
                 defers=extractor.resamples,

@@ -307,7 +307,7 @@ class Store:
 
 
 #: What a row says of a content, and what tells one content from another.
-_DESCRIPTION = ("num_samples", "sample_rate", "channels", "codec", "warnings")
+_DESCRIPTION = ("num_samples", "sample_rate", "channels", "codec", "warnings", "audio_id")
 _CONTENT = ("recording_id", "span_start", "span_samples")
 _OF_LENGTH = ("status", "recording_id", "span_start", "num_samples")
 

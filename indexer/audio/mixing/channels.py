@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from indexer.audio.level import Level
+from indexer.audio.mixing.level import Level
 from indexer.audio.source import MAX_CHANNELS, AudioInfo, Channels
 from indexer.errors import AudioError
 from indexer.windows import SAMPLE_RATE_HZ, Samples

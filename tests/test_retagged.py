@@ -14,6 +14,7 @@ import pytest
 from audio_files import AAC, Interleaved, encode, noise, write
 from conftest import Run
 from faults import fault
+from test_deferred import Resampling
 from test_extract import Counting, new_store, run, statuses
 
 from indexer.audio.source import AudioInfo
@@ -292,6 +293,16 @@ def test_index_knows_a_retagged_file_as_its_recording(library: Path, retagged: S
         assert index.recording_of(digest_of(library / name)) == row["recording_id"]
         assert index.recording_of(row["recording_id"]) == row["recording_id"]  # type: ignore[arg-type]
     assert index.recording_of(b"\1" * 16) == b"\1" * 16
+
+
+def test_beside_a_gpu_no_digest_is_computed_and_files_are_embedded_again(
+    library: Path, tmp_path: Path, tiny_checkpoint: Checkpoint, counting: Counting
+) -> None:
+    store = new_store(tmp_path / "store", counting)
+    run(library, store, Resampling(tiny_checkpoint))
+    assert store.latest_files()["audio_id"].null_count == len(MADE)
+    retag(library, "a title")
+    assert run(library, store, counting).num_embedded == len(MADE)
 
 
 @pytest.mark.whole

@@ -219,7 +219,8 @@ class WindowDataset(IterableDataset[Batch]):
             num_samples=length,
             max_duration_s=self._work.max_duration_s,
             channel=self._work.channel,
-            identifies=file.span is None,
+            # Beside a GPU, reading is the limit, and would take up to three times as long.
+            identifies=file.span is None and not self._work.defers,
         )
         is_empty = True
         with audio:

@@ -73,6 +73,8 @@ class Mixer:
         if channel is not None:
             _require_channel("open", info.channels, channel)
         self._info, self._channel, self._position = info, channel, first
+        # What begins with one channel and goes on with several is hardly ever met, and averaged.
+        self._judges = channel is None and info.channels > 1
         self._recent: deque[_Chunk] = deque()
         self._most_channels = 0  # that can be held; none unless windows are cut
         self._wanted = first  # before it, nothing will be asked for
@@ -107,12 +109,14 @@ class Mixer:
             mono = _mean_of_huge(channels)
             powers = [_power(channel.astype(np.float64)) for channel in channels]
             power_of_mean = _power(mono.astype(np.float64))
-        power = sum(powers)
-        self._powers[:num_channels] += powers
-        self._num_values += num_channels * len(mono)
-        self.level.add(channels, power, len(mono), power_of_mean)
-        self._remember(channels, mono, power_of_mean, power / num_channels**2)
-        self._position += len(mono)
+        power, num_samples = sum(powers), len(mono)
+        self._num_values += num_channels * num_samples
+        self.level.add(channels, power, num_samples, power_of_mean)
+        if num_channels > 1:
+            self._powers[:num_channels] += powers
+        if self._judges:
+            self._remember(channels, mono, power_of_mean, power / num_channels**2)
+        self._position += num_samples
         return mono
 
     def _silence_bad(self, channels: Channels) -> Channels:
@@ -136,6 +140,8 @@ class Mixer:
         Raises:
             AudioError: With stage "samples".
         """
+        if not self._num_bad:
+            return
         most_values = 0 if most_samples is None else most_samples * self._info.channels
         if self._num_bad > MAX_BAD_SHARE * max(self._num_values, most_values):
             raise AudioError(

@@ -305,17 +305,6 @@ def test_blocks_channels_change_is_mixed_and_not_copied(tmp_path: Path) -> None:
         read_span(path, 0, FOREVER_S)
 
 
-def test_blocks_rate_change_is_an_error(tmp_path: Path) -> None:
-    path = append(
-        tmp_path / "a.mp3",
-        lambda part: write(part, noise(100_000), 44_100),
-        lambda part: write(part, noise(100_000), 48_000),
-    )
-    stage, reason = error(path)
-    assert stage == "decode"
-    assert reason.startswith("sample rate changes from 44100 to 48000 Hz at 2.")
-
-
 @pytest.mark.parametrize(
     ("right", "cancels"), [(-1.0, True), (1.0, False)], ids=["anti-phase", "in phase"]
 )

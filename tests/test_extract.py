@@ -426,7 +426,11 @@ def test_extract_span_that_begins_after_the_end_is_a_failure(
     config = ExtractConfig(num_workers=0, files_from=tmp_path / "spans.csv")
     report = run(library, store, counting, config)
     (failure,) = report.failures
-    assert failure == ("long.wav", "samples", "the span that is asked for begins after the end")
+    assert failure == (
+        "long.wav",
+        "samples",
+        "there is no audio in the span that is asked for: it is shorter",
+    )
     assert report.num_embedded == 1
     assert store.snapshot().windows.num_samples.tolist() == [SAMPLE_RATE_HZ]
 

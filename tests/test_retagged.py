@@ -122,7 +122,8 @@ def test_audio_id_is_of_the_samples_and_of_nothing_else(
 ) -> None:
     make, change = MADE[name]
     path = make(tmp_path / name)
-    with open_audio(path, identifies=True) as audio:
+    with open_audio(path) as audio:
+        audio.identify()
         list(audio.blocks())
     expected = audio.audio_id
     assert expected == audio_digest(path, HOUR_S)

@@ -1,5 +1,7 @@
 """Opening a file: plain WAV as it lies, nearly all else with FFmpeg, the rest with libsndfile.
 
+The rest is what FFmpeg does not know, and what it would take for something else.
+
 None is given a file name: the file is opened here, found to be a regular one, and passed on as a
 descriptor. So no name is ever taken for an address, and nothing can take the place of the file.
 """
@@ -14,10 +16,12 @@ from pathlib import Path
 import av
 import soundfile
 
+from indexer.audio.chain import ChainedSource, find_links
 from indexer.audio.ffmpeg import FFmpegSource
 from indexer.audio.file import open_regular, read_at
+from indexer.audio.misread import is_misread
 from indexer.audio.source import END, AudioInfo, Channels, Source, check_duration, truncation
-from indexer.audio.wav import open_plain_wav
+from indexer.audio.wav import open_wav
 from indexer.errors import AudioError
 
 
@@ -45,11 +49,15 @@ def open_source(path: Path, max_duration_s: float) -> Source:
 
 def _source(file: FileIO, max_duration_s: float) -> Source:
     try:
-        if plain := open_plain_wav(file, max_duration_s):
-            return plain
+        if wav := open_wav(file, max_duration_s):
+            return wav
+        if is_misread(file.fileno()):
+            return _by_sndfile(file, max_duration_s)
+        if len(links := find_links(file.fileno())) > 1:
+            return ChainedSource(file, links, max_duration_s)
         return FFmpegSource(file, max_duration_s)
-    except av.error.InvalidDataError:
-        pass  # no container that FFmpeg knows
+    except (av.error.InvalidDataError, av.error.EOFError):
+        pass  # no container that FFmpeg knows; of a small file it says that it ends
     except av.error.ArgumentError as error:  # one that it knows and may not open
         raise AudioError("open", "not audio, or a container that is not read") from error
     except (OSError, av.FFmpegError) as error:
@@ -61,6 +69,14 @@ def _source(file: FileIO, max_duration_s: float) -> Source:
     except (OSError, soundfile.LibsndfileError):
         pass
     raise AudioError("open", "not audio, or damaged: no decoder recognises it")
+
+
+def _by_sndfile(file: FileIO, max_duration_s: float) -> Source:
+    """Open what FFmpeg would misread."""
+    try:
+        return SndfileSource(file, max_duration_s)
+    except soundfile.LibsndfileError as error:
+        raise AudioError("open", f"not read: libsndfile says {error.error_string}") from error
 
 
 class SndfileSource:

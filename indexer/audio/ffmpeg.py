@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 import os
-import re
 from collections import deque
 from collections.abc import Iterable, Iterator
 from fractions import Fraction
@@ -17,9 +16,11 @@ from itertools import islice
 
 import av
 import numpy as np
+from av.stream import Disposition
 
 from indexer.audio.file import read_at
-from indexer.audio.frames import Run
+from indexer.audio.frames import OneRate, Run
+from indexer.audio.riff import UNKNOWN_BYTES
 from indexer.audio.source import (
     END,
     AudioInfo,
@@ -28,6 +29,7 @@ from indexer.audio.source import (
     truncation,
 )
 from indexer.errors import AudioError
+from indexer.windows import SAMPLE_RATE_HZ
 
 #: Containers that may be opened, by FFmpeg's names. Raw streams without a signature are not among
 #: them: anything would be taken for one.
@@ -51,14 +53,11 @@ _WITNESSES = 4
 #: How many frames are decoded before they are looked at: decoder and interpreter each find more of
 #: what they need in the processor's caches than if they took turns.
 _AHEAD = 16
+#: Sound that comes less late than this begins with the pictures, in seconds: nobody notices it
+#: (Recommendation ITU-R BT.1359-1), and a codec's priming is shorter (AAC at 22 kHz: 96 ms).
+UNNOTICED_DELAY_S = 0.125
 #: Gaps that add up to less are not worth a warning, in seconds.
 REPORTED_GAP_S = 0.01
-#: The beginning of an Ogg page, with its flags; one of them marks the first page of a stream.
-_OGG_PAGE = re.compile(rb"OggS\x00(.)", re.DOTALL)
-_OGG_BEGINS = 0x02
-_SCAN_BYTES = 2**20
-#: Programs that write a WAV to a pipe declare about 2^31 or 2^32 bytes.
-_RIFF_UNKNOWN_BYTES = 0x7FFF_F000
 
 av.logging.set_level(av.logging.PANIC)
 
@@ -75,15 +74,28 @@ class FFmpegSource:
     _stream: av.AudioStream
     _packets: Iterator[av.Packet[av.AudioStream]]
 
-    def __init__(self, file: FileIO, max_duration_s: float) -> None:
+    def __init__(
+        self,
+        file: FileIO,
+        max_duration_s: float,
+        part: tuple[int, int] | None = None,
+        rate_hz: int | None = None,
+    ) -> None:
         """Take over an open file, if it can be read, and decode its first frame.
+
+        Args:
+            file: With anything that FFmpeg reads in it.
+            max_duration_s: Decoding further than this is an error, in seconds.
+            part: Where what is read begins and ends in the file, in bytes, if not all of it is.
+            rate_hz: Of the samples that are given, if not that of the first frame.
 
         Raises:
             AudioError: If it has no audio, is out of bounds, or nothing in it can be decoded.
             av.FFmpegError: If it is not audio (`InvalidDataError`), or of a kind that is not read.
         """
-        self._file = file
+        self._file, self._part = file, part
         self._max_duration_s = max_duration_s
+        self._rate = OneRate(rate_hz)
         self._num_damaged = 0
         self._num_silent = 0
         self._end: int | None = None  # where the file ended, once it was read that far
@@ -95,6 +107,10 @@ class FFmpegSource:
                 reasons = ["no sample could be decoded", *self._damage()]
                 raise AudioError("decode", ": ".join(reasons))
             first = self._waiting[0]
+            # What a codec swallows at its beginning (WMA) is no gap, unless packets were damaged
+            # there.
+            begin = self._stream.start_time or 0
+            self._origin = begin if self._num_damaged or first.pts is None else first.pts
             self.info = AudioInfo(
                 # Of these the first frame knows best: HE-AAC has twice the rate its header says.
                 sample_rate=first.sample_rate,
@@ -103,28 +119,28 @@ class FFmpegSource:
                 container=self._container.format.name,
                 decoder=f"pyav {av.__version__}",
                 num_streams=len(self._container.streams.audio),
+                first_sample=_first_sample(self._container, self._stream, self._origin),
             )
+            check_duration(max_duration_s, self.info.first_sample, SAMPLE_RATE_HZ)
         except BaseException:
             self._container.close()
             raise
-        # A timestamp t lies at sample (t - origin) * num / den; one tick may be many samples. What
-        # a codec swallows at its beginning (WMA) is no gap, unless packets were damaged there.
+        # A timestamp t lies at sample (t - origin) * num / den; one tick may be many samples.
         tick = (self._stream.time_base or Fraction(0)) * self.info.sample_rate
         self._num, self._den = tick.numerator, tick.denominator
         self._tolerance = max(2, math.ceil(2 * tick))
-        begin = self._stream.start_time or 0
-        self._origin = begin if self._num_damaged or first.pts is None else first.pts
         self._declared_s = _declared_s(self._stream, self.info.container, tick)
         self._riff_excess = _riff_excess(file.fileno())
 
     def _open(self) -> None:
-        """Open the container at the beginning of the file."""
+        """Open the container at its beginning."""
         os.lseek(self._file.fileno(), 0, os.SEEK_SET)
+        part = "subfile,,start,{},end,{},,:".format(*self._part) if self._part else ""
         self._container = av.open(
-            "fd:",  # FFmpeg duplicates the descriptor, and closes what it duplicated
+            f"{part}fd:",  # FFmpeg duplicates the descriptor, and closes what it duplicated
             container_options={
                 "fd": str(self._file.fileno()),
-                "protocol_whitelist": "fd",
+                "protocol_whitelist": "subfile,fd" if self._part else "fd",
                 "format_whitelist": ",".join(CONTAINERS),
                 # 16-bit WAV is searched for DTS, for 28 ms by default; one packet is enough.
                 "max_probe_packets": "1",
@@ -146,6 +162,7 @@ class FFmpegSource:
         """Decode from where the container is."""
         self._packets = self._container.demux(self._stream)
         self._waiting.clear()
+        self._rate = OneRate(self._rate.rate_hz)
 
     def read(self, start: int, stop: int = END) -> Iterator[Channels]:
         """Decode a span; see `Source`."""
@@ -178,7 +195,7 @@ class FFmpegSource:
         """
         run = Run()
         position = self._seek(start)
-        chunk_samples, rate = self.info.chunk_samples, self.info.sample_rate
+        chunk_samples = self.info.chunk_samples
         num, den, origin = self._num, self._den, self._origin
         late = self._tolerance * den
         frame_samples, waiting = 0, self._waiting
@@ -188,9 +205,6 @@ class FFmpegSource:
             begin, stamp = position, frame.pts
             if stamp is not None and (stamp - origin) * num - position * den > late:
                 begin = self._resumed(position, frame)
-            if frame.sample_rate != rate:
-                change = f"from {rate} to {frame.sample_rate} Hz at {begin / rate:.1f} s"
-                raise AudioError("decode", f"sample rate changes {change}")
             if begin != position or not run.append(frame):
                 if run.num_samples:
                     yield position - run.num_samples, run.take()
@@ -231,11 +245,15 @@ class FFmpegSource:
             if packet is None:
                 break
             try:
-                self._waiting.extend(packet.decode())
+                self._waiting.extend(self._rate.take(packet.decode()))
             except av.error.EOFError:
                 break
             except av.FFmpegError:
                 self._num_damaged += 1
+        if len(self._waiting) < num_frames:
+            self._waiting.extend(self._rate.rest())
+        if self._rate.has_changed and self._container.format.name == "flac":
+            raise AudioError("decode", "its sample rate changes, which is not read in FLAC")
         return bool(self._waiting)
 
     def _resumed(self, position: int, frame: av.AudioFrame) -> int:
@@ -267,7 +285,7 @@ class FFmpegSource:
         except av.FFmpegError:
             pass
         self._num_damaged = 0  # frames that lean on what was skipped may fail, and are not wanted
-        if position is not None and 0 <= position <= start:
+        if position is not None and 0 <= position <= start and not self._rate.has_changed:
             return position
         self._container.close()
         self._open()
@@ -278,9 +296,7 @@ class FFmpegSource:
         if self.info.container in _COUNTED:
             return False
         num_ticks = self._stream.duration
-        if num_ticks is not None and target * self._den // self._num >= num_ticks:
-            return False
-        return self.info.container != "ogg" or not _is_chained(self._file.fileno())
+        return num_ticks is None or target * self._den // self._num < num_ticks
 
     def _agreed(self, frames: Iterable[av.AudioFrame]) -> int | None:
         """Return where the first frame begins at the earliest, by its and its witnesses' stamps."""
@@ -303,6 +319,8 @@ class FFmpegSource:
         """Return what was wrong with the file; see `Source`."""
         found = [f"{damage} skipped" for damage in self._damage()]
         rate = self.info.sample_rate
+        if self._rate.has_changed:
+            found.append(f"its sample rate changes; all of it was brought to {rate} Hz")
         silent_s = self._num_silent / rate
         if silent_s >= REPORTED_GAP_S:
             found.append(f"{silent_s:.2f} s are missing and became silence")
@@ -321,6 +339,25 @@ class FFmpegSource:
         """Let go of the file."""
         self._container.close()
         self._file.close()
+
+
+def _first_sample(
+    container: av.container.InputContainer, stream: av.AudioStream, origin: int
+) -> int:
+    """Return where the audio begins on the time line that a player shows, at 32 kHz.
+
+    That begins with what begins first, of sound and pictures, unless it is a picture of the cover.
+    """
+    starts = [
+        other.start_time * (other.time_base or 0)
+        for other in container.streams
+        if isinstance(other, (av.AudioStream, av.VideoStream))
+        and other.start_time is not None
+        and not other.disposition & Disposition.attached_pic
+    ]
+    begin = origin * (stream.time_base or Fraction(0))
+    delay_s = begin - min(starts, default=begin)
+    return round(delay_s * SAMPLE_RATE_HZ) if delay_s > UNNOTICED_DELAY_S else 0
 
 
 def _declared_s(stream: av.AudioStream, container: str, tick: Fraction) -> float:
@@ -343,21 +380,6 @@ def _riff_excess(descriptor: int) -> float:
     """
     header = read_at(descriptor, 8, 0)
     num_bytes = int.from_bytes(header[4:], "little") + 8
-    if not header.startswith(b"RIFF") or num_bytes >= _RIFF_UNKNOWN_BYTES:
+    if not header.startswith(b"RIFF") or num_bytes >= UNKNOWN_BYTES:
         return 0.0
     return num_bytes / os.fstat(descriptor).st_size
-
-
-def _is_chained(descriptor: int) -> bool:
-    """Whether an Ogg file is several, one after the other, which FFmpeg cannot seek in."""
-    position, tail, seen_content = 0, b"", False
-    while data := read_at(descriptor, _SCAN_BYTES, position):
-        position += len(data)
-        data = tail + data
-        for page in _OGG_PAGE.finditer(data):
-            begins = page[1][0] & _OGG_BEGINS
-            if begins and seen_content:
-                return True
-            seen_content = seen_content or not begins
-        tail = data[-(len(b"OggS") + 1) :]
-    return False

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
+from fractions import Fraction
+
 import av
 import numpy as np
 
@@ -19,6 +22,51 @@ _DTYPES: dict[str, type[np.generic]] = {
     "flt": np.float32,
     "dbl": np.float64,
 }
+
+
+class OneRate:
+    """Brings frames to one rate, where a stream changes its rate on the way.
+
+    Attributes:
+        rate_hz: That of the first frame, unless it was given.
+        has_changed: Whether any frame had another one.
+    """
+
+    def __init__(self, rate_hz: int | None) -> None:
+        self.rate_hz = rate_hz
+        self.has_changed = False
+        self._resampler: av.AudioResampler | None = None
+        self._from: tuple[int, str, str] | None = None
+        self._time_base: Fraction | None = None
+
+    def take(self, frames: Iterable[av.AudioFrame]) -> Iterator[av.AudioFrame]:
+        """Yield frames of the one rate; those that were resampled have no timestamp."""
+        for frame in frames:
+            self.rate_hz = self.rate_hz or frame.sample_rate
+            if frame.sample_rate == self.rate_hz:
+                if self._resampler:
+                    yield from self.rest()
+                yield frame
+                continue
+            self.has_changed, self._time_base = True, frame.time_base
+            kind = frame.sample_rate, frame.format.name, frame.layout.name
+            if kind != self._from:
+                yield from self.rest()
+                # FFmpeg rounds what it resamples, unless they are floats.
+                self._resampler = av.AudioResampler("fltp", frame.layout, self.rate_hz)
+                self._from = kind
+            yield from self._resampled(frame)
+
+    def rest(self) -> Iterator[av.AudioFrame]:
+        """Yield what was held back, and begin anew."""
+        yield from self._resampled(None)
+        self._resampler = self._from = None
+
+    def _resampled(self, frame: av.AudioFrame | None) -> Iterator[av.AudioFrame]:
+        for resampled in self._resampler.resample(frame) if self._resampler else ():
+            resampled.pts = None  # it counts samples, not the ticks of the stream
+            resampled.time_base = self._time_base  # else it would not go with the others
+            yield resampled
 
 
 class Run:

@@ -41,6 +41,8 @@ class AudioInfo:
         container: FFmpeg's name ("matroska,webm"), or libsndfile's.
         decoder: What reads it, with its version: "pyav 18.1.0".
         num_streams: Audio streams in the file, of which one is read.
+        first_sample: Where the audio begins on the file's time line, as a player shows it, in
+            samples at 32 kHz: 0 but for videos whose sound begins late.
 
     Raises:
         AudioError: With stage "open", if rate or channels are out of bounds.
@@ -52,6 +54,7 @@ class AudioInfo:
     container: str
     decoder: str
     num_streams: int = 1
+    first_sample: int = 0
 
     def __post_init__(self) -> None:
         if not MIN_RATE_HZ <= self.sample_rate <= MAX_RATE_HZ:

@@ -5,6 +5,9 @@
             ...
     audio.num_samples, audio.warnings
 
+Times are those that a player shows: where the sound of a video begins late, its first sample is at
+`first_sample`, and nothing is made up for what comes before.
+
 Decoding is streamed: memory does not depend on the duration. A span is, sample by sample, what the
 decoded whole has there, but for the noise that AC-3 and some AAC decoders make up at random.
 Whatever is wrong with a file is an `AudioError` that names the stage.
@@ -42,20 +45,22 @@ def open_audio(
     max_duration_s: float = MAX_DURATION_S,
     channel: int | None = None,
     spares_bad: bool = False,
-    identifies: bool = False,
+    first_sample: int | None = None,
 ) -> AudioStream:
     """Open an audio file, or the audio of a video, and decode its beginning.
 
     Args:
         path: A regular file, or a link to one.
-        start_sample: Where to begin, in samples at 32 kHz.
-        num_samples: How much to give, in samples at 32 kHz; by default all. A span that reaches
-            beyond the end is cut there.
+        start_sample: Where to begin on the file's time line, in samples at 32 kHz. A span that
+            begins before the audio does gives it from where it begins.
+        num_samples: Length of the span, in samples at 32 kHz; by default all. What reaches beyond
+            the end is cut there.
         max_duration_s: Reaching further than this into the file is an error, in seconds.
         channel: Which channel to take, counted from 1; by default the mean of all.
         spares_bad: Give what is not finite as silence, however much it is: for a span of what was
             found to be good as a whole.
-        identifies: Compute the digest of all samples on the way; for whole files.
+        first_sample: Where the audio begins on the time line that the span is on, in samples at
+            32 kHz, if that is another one than the file's.
 
     Returns:
         A stream, to be closed.
@@ -67,15 +72,13 @@ def open_audio(
     if start_sample < 0 or (num_samples is not None and num_samples < 0):
         raise ValueError(f"no such span: {num_samples} samples from {start_sample}")
     source = open_source(path, max_duration_s)
+    first = source.info.first_sample if first_sample is None else first_sample
     most_samples = math.inf if spares_bad else max_duration_s * source.info.sample_rate
     try:
-        audio = AudioStream(source, start_sample, num_samples, channel, most_samples)
-        if identifies:
-            audio.identify()
+        return AudioStream(source, start_sample, num_samples, first, channel, most_samples)
     except BaseException:
         source.close()
         raise
-    return audio
 
 
 def audio_digest(
@@ -92,7 +95,7 @@ def audio_digest(
         AudioError: With stage "open" or "decode".
     """
     with closing(open_source(path, max_duration_s)) as source:
-        digest = SampleDigest(source.info, 0)
+        digest = SampleDigest(source.info)
         for channels in source.read(0, END):
             digest.add(channels)
             if beat:
@@ -118,6 +121,8 @@ class AudioStream:
 
     Attributes:
         info: What the file holds.
+        first_sample: Where its audio begins on the time line, in samples at 32 kHz.
+        start_sample: Where on it lies the first sample that is given, if any is.
         num_samples: Samples at 32 kHz given so far; of a whole file, at the end, its length.
     """
 
@@ -126,15 +131,19 @@ class AudioStream:
         source: Source,
         start_sample: int,
         num_samples: int | None,
+        first_sample: int,
         channel: int | None,
         most_samples: float,
     ) -> None:
         """Take over a source; `open_audio` is what opens one."""
         self.info = source.info
+        self.first_sample = first_sample
+        self.start_sample = max(start_sample, first_sample)
         self.num_samples = 0
         self._source = source
-        self._start = start_sample
-        self._stop = END if num_samples is None else start_sample + num_samples
+        self._start = self.start_sample - first_sample  # in the audio, not on the time line
+        stop = END if num_samples is None else start_sample + num_samples - first_sample
+        self._stop = max(stop, self._start)
         self._first, self._last = source_span(self._start, self._stop, self.info.sample_rate)
         self._most_samples = most_samples  # that there can be; infinity spares what is not finite
         self._mixer = Mixer(source.info, channel, self._first)
@@ -147,8 +156,8 @@ class AudioStream:
         self.close()
 
     def identify(self) -> None:
-        """Compute the digest of what will be decoded: of a whole file."""
-        self._digest = SampleDigest(self.info, 0)
+        """Compute the digest of what will be decoded; for whole files."""
+        self._digest = SampleDigest(self.info)
 
     @property
     def audio_id(self) -> bytes | None:
@@ -177,7 +186,7 @@ class AudioStream:
         rate = self.info.sample_rate
         self.hold_channels(geometry)
         for cut in geometry.cut(self.blocks(beat)):
-            start = self._start + cut.start_sample
+            start = self._start + cut.start_sample  # in the audio
             channel = self.judge(start, cut.num_samples)
             if channel is None:
                 yield cut
@@ -196,7 +205,7 @@ class AudioStream:
             (num_samples,) float32, at most a few seconds each, none empty.
 
         Raises:
-            AudioError: With stage "decode" if the rate changes or the recording is too long,
+            AudioError: With stage "decode" if it cannot be decoded or the recording is too long,
                 "samples" if more than a thousandth are not finite, or a channel is missing.
         """
         rate = self.info.sample_rate
@@ -286,6 +295,12 @@ class AudioStream:
         """The greatest sample of what is far over full scale, which is 1; otherwise 0."""
         return self._mixer.level.peak
 
+    def absence(self) -> str:
+        """Say why a span has no audio in it."""
+        if self._stop <= 0:
+            return f"its audio begins at {self.first_sample / SAMPLE_RATE_HZ:.2f} s"
+        return "it is shorter"
+
     @property
     def warnings(self) -> tuple[str, ...]:
         """What was wrong and did not stop the decoding, in short sentences; known at the end."""
@@ -298,8 +313,8 @@ def read_span(path: Path, start_s: float, duration_s: float) -> tuple[npt.NDArra
 
     Args:
         path: A regular file, or a link to one.
-        start_s: Where to begin, in seconds.
-        duration_s: How much, in seconds; cut at the end of the file.
+        start_s: Where to begin on the file's time line, in seconds.
+        duration_s: How much, in seconds; cut where the audio begins and ends.
 
     Returns:
         (num_samples, channels) float32 and the rate in Hz.
@@ -312,8 +327,10 @@ def read_span(path: Path, start_s: float, duration_s: float) -> tuple[npt.NDArra
         raise ValueError(f"no such span: {duration_s} s from {start_s} s")
     with closing(open_source(path, start_s + duration_s + MAX_DURATION_S)) as source:
         rate = source.info.sample_rate
-        first, stop = round(start_s * rate), round((start_s + duration_s) * rate)
-        chunks = list(source.read(first, stop))
+        late = round(source.info.first_sample * rate / SAMPLE_RATE_HZ)
+        ends_s = start_s, start_s + duration_s
+        first, stop = (max(round(at_s * rate) - late, 0) for at_s in ends_s)
+        chunks = list(source.read(first, stop)) if stop else []
         if len({len(chunk) for chunk in chunks}) > 1:
             raise AudioError("decode", "its number of channels changes")
     if not chunks:

@@ -64,13 +64,14 @@ def tag_file(
     listen(Step("listening", 0, None, "window"))
     with open_audio(path, channel=channel) as audio:
         for cut in audio.windows(geometry or Geometry()):
+            start = audio.start_sample + cut.start_sample
             embeddings = extractor(torch.from_numpy(cut.waveform)[None])
             embeddings.require_finite(audio.peak)
             scene, frames, tags = embeddings
             tagged.append(
                 TaggedWindow(
-                    start_s=cut.start_sample / SAMPLE_RATE_HZ,
-                    end_s=(cut.start_sample + cut.num_samples) / SAMPLE_RATE_HZ,
+                    start_s=start / SAMPLE_RATE_HZ,
+                    end_s=(start + cut.num_samples) / SAMPLE_RATE_HZ,
                     tags=tuple(pick_heard(tags[0], threshold=threshold, top=top)),
                     scene_shape=scene.shape[1:],
                     frames_shape=() if frames is None else frames.shape[1:],

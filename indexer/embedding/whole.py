@@ -268,7 +268,8 @@ def _decode(path: Path, start_s: float, duration_s: float | None, channel: int |
     if audio.louder is not None:
         return _decode(path, start_s, duration_s, audio.louder)
     if not blocks:
-        raise QueryError(f"{path} has no audio at {start_s:g} s; it is shorter", about="start_s")
+        why = audio.absence()
+        raise QueryError(f"{path} has no audio at {start_s:g} s; {why}", about="start_s")
     samples = np.concatenate(blocks)
     if len(samples) > MAX_PASS_SAMPLES:
         raise QueryError(f"{path}: {_too_long('the audio')}")

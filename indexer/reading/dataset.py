@@ -219,22 +219,26 @@ class WindowDataset(IterableDataset[Batch]):
             num_samples=length,
             max_duration_s=self._work.max_duration_s,
             channel=self._work.channel,
-            # Beside a GPU, reading is the limit, and would take up to three times as long.
-            identifies=file.span is None and not self._work.defers,
         )
         is_empty = True
         with audio:
+            if file.span is None and not self._work.defers:
+                audio.identify()  # beside a GPU, reading is the limit, and this would be a load
             rate_hz, cuts = self._cuts(audio, is_whole=file.span is None, beat=beat)
             batchers.begin(rate_hz)
             for cut in cuts:
                 is_empty = False
                 _require_unchanged(path, file)  # or its windows would be of other bytes than hashed
-                key = WindowKey(item, recording_id, start + cut.start_sample, cut.num_samples)
+                key = WindowKey(
+                    item, recording_id, audio.start_sample + cut.start_sample, cut.num_samples
+                )
                 if not self._is_given(key):
                     yield from batchers.add(key, cut)
             _require_unchanged(path, file)
             if is_empty:  # a whole file without a sample is refused by the decoder already
-                raise AudioError("samples", "the span that is asked for begins after the end")
+                raise AudioError(
+                    "samples", f"there is no audio in the span that is asked for: {audio.absence()}"
+                )
             done = Done(
                 item,
                 recording_id,
@@ -251,7 +255,9 @@ class WindowDataset(IterableDataset[Batch]):
     ) -> tuple[int, Iterator[Cut]]:
         """Return the windows of a file, and their rate in Hz."""
         geometry, rate_hz = self._work.geometry, audio.info.sample_rate
-        if self._work.defers and is_whole and is_deferrable(rate_hz, geometry):
+        # Those that are deferred are counted in whole seconds from the first sample.
+        is_timely = is_whole and not audio.first_sample
+        if self._work.defers and is_timely and is_deferrable(rate_hz, geometry):
             return rate_hz, source_windows(audio, geometry, beat)
         return SAMPLE_RATE_HZ, audio.windows(geometry, beat)
 

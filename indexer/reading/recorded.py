@@ -19,10 +19,17 @@ from indexer.windows import Samples, Window
 
 
 class Found(NamedTuple):
-    """A file that holds a recording, or whether some file that held it has other content now."""
+    """A file that holds a recording.
+
+    Attributes:
+        path: None if there is none.
+        has_changed: Whether there is none, and some file that held it has other content now.
+        first_sample: Where its audio began on the time line of the store's windows, at 32 kHz.
+    """
 
     path: Path | None
     has_changed: bool
+    first_sample: int = 0
 
 
 class RecordedFiles:
@@ -38,7 +45,7 @@ class RecordedFiles:
             store: Whose ledger says where recordings were.
             recordings: Which are to be looked for: sorted 16-byte ids.
         """
-        self._paths = _live_paths(store, recordings)
+        self._files = _live_files(store, recordings)
         self._known: dict[bytes, Found] = {}
 
     def holding(self, recording_id: bytes) -> Found:
@@ -49,10 +56,10 @@ class RecordedFiles:
 
     def _look(self, recording_id: bytes) -> Found:
         has_changed = False
-        for path, own_digest in self._paths.get(recording_id, []):
+        for path, digest, first_sample in self._files.get(recording_id, []):
             try:
-                if recording_digest(path) in (recording_id, own_digest):
-                    return Found(path, has_changed=False)
+                if recording_digest(path) in (digest, recording_id):
+                    return Found(path, has_changed=False, first_sample=first_sample)
             except AudioError as error:
                 has_changed |= error.stage != "access"  # an empty file, or a folder
             else:
@@ -60,30 +67,43 @@ class RecordedFiles:
         return Found(None, has_changed)
 
 
-def _live_paths(store: Store, recordings: Ids) -> dict[bytes, list[tuple[Path, bytes | None]]]:
-    """Return recording → the files that held it when they were last read.
+class _Place(NamedTuple):
+    """A file that held a recording: the digest of its bytes, and where the audio began in it."""
 
-    With each the digest of its bytes, if it was another than the recording's.
-    """
-    rows = store.latest_files(("recording_id", "library_id", "path", "status", "file_digest"))
+    path: Path
+    digest: bytes
+    first_sample: int
+
+
+def _live_files(store: Store, recordings: Ids) -> dict[bytes, list[_Place]]:
+    """Return recording → the files that held it when they were last read."""
+    rows = store.latest_files(
+        ("recording_id", "library_id", "path", "status", "first_sample", "file_digest")
+    )
     present = rows.filter(pc.equal(rows["status"], "ok"))
     wanted = present.filter(contains(recordings, ids_from_column(present["recording_id"])))
     roots = store.libraries()
-    paths: dict[bytes, list[tuple[Path, bytes | None]]] = {}
+    files: dict[bytes, list[_Place]] = {}
     for row in wanted.to_pylist():
         if row["library_id"] in roots:
             path = roots[row["library_id"]] / local_path(row["path"])
-            paths.setdefault(row["recording_id"], []).append((path, row["file_digest"]))
-    return paths
+            digest = row["file_digest"] or row["recording_id"]
+            place = _Place(path, digest, row["first_sample"] or 0)
+            files.setdefault(row["recording_id"], []).append(place)
+    return files
 
 
-def decode_window(path: Path, window: Window, identity: Identity) -> tuple[Samples, str]:
+def decode_window(
+    path: Path, window: Window, identity: Identity, first_sample: int
+) -> tuple[Samples, str]:
     """Return a window's waveform as the network was given it, and the codec of its file.
 
     Args:
         path: A file that holds the window's recording.
         window: Of it.
         identity: Of the store.
+        first_sample: Where the store has the beginning of the audio: stores that were made before
+            late beginnings were heeded have it at 0.
 
     Raises:
         AudioError: If it cannot be decoded, or is not as long as it was.
@@ -95,6 +115,7 @@ def decode_window(path: Path, window: Window, identity: Identity) -> tuple[Sampl
         max_duration_s=math.inf,  # the store may have been made with a greater limit than usual
         channel=identity.channel,
         spares_bad=True,
+        first_sample=first_sample,
     ) as audio:
         cuts = list(audio.windows(identity.geometry))
     if audio.num_samples != window.num_samples:

@@ -201,6 +201,7 @@ def _decoded_row(row: LedgerRow, done: Done) -> LedgerRow:
         sample_rate=done.info.sample_rate,
         channels=done.info.channels,
         codec=done.info.codec,
+        first_sample=done.info.first_sample or None,
         warnings="; ".join(done.warnings) or None,
         audio_id=done.audio_id,
     )

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,7 +17,7 @@ from indexer.arrays import Ids, Integers, id_bytes
 from indexer.embedding.extractor import Extractor
 from indexer.errors import AudioError
 from indexer.progress import Listen, Step, ignore
-from indexer.reading.recorded import RecordedFiles, decode_window
+from indexer.reading.recorded import Found, RecordedFiles, decode_window
 from indexer.store.parquet import FRAMES_FILE, SCENE_FILE
 from indexer.store.reader import Store
 from indexer.store.schema import Origin
@@ -105,7 +104,7 @@ def recompute(
             report.num_absent += not found.has_changed
         else:
             report.num_recomputed += 1
-            report.problems += _problems(store, snapshot, row, found.path, extractor)
+            report.problems += _problems(store, snapshot, row, found, extractor)
         listen(Step("listening", number + 1, len(rows), "window"))
     return report
 
@@ -122,14 +121,15 @@ def _sample(recording_id: Ids, num_windows: int, seed: int) -> Integers:
 
 
 def _problems(
-    store: Store, snapshot: Snapshot, row: int, path: Path, extractor: Extractor
+    store: Store, snapshot: Snapshot, row: int, found: Found, extractor: Extractor
 ) -> Iterator[Problem]:
     """Embed one window again, and yield what does not agree."""
     window, part = snapshot.windows.window(row), snapshot.part_of(row)
     scene_file, frames_file = part.path / SCENE_FILE, part.path / FRAMES_FILE
-    where = f"{path} at {window.start_s:.2f} s"
+    assert found.path is not None  # it is there
+    where = f"{found.path} at {window.start_s:.2f} s"
     try:
-        waveform, codec = decode_window(path, window, store.identity)
+        waveform, codec = decode_window(found.path, window, store.identity, found.first_sample)
     except AudioError as error:
         yield Problem(scene_file, f"{where}: its audio cannot be decoded again: {error}")
         return
@@ -142,8 +142,8 @@ def _problems(
     }
     if embeddings.frames is not None:
         pairs["frames"] = (snapshot.frames(at)[0], embeddings.frames[0])
-    for what, (stored, found) in pairs.items():
-        difference = _difference(what, stored, found, tolerance)
+    for what, (stored, given) in pairs.items():
+        difference = _difference(what, stored, given, tolerance)
         if difference:
             file = frames_file if what == "frames" else scene_file
             yield Problem(file, f"{where}: its audio gives other {what}, {difference}")

@@ -210,7 +210,8 @@ class Store:
     def describe(self, rows: Sequence[LedgerRow]) -> list[LedgerRow]:
         """Return rows of known content with what an earlier "ok" row says of it.
 
-        Length, rate, channels, codec and warnings are those of the content, whatever its path is.
+        Length, beginning, rate, channels, codec and warnings are those of the content, whatever its
+        path is.
         """
         if not rows:
             return []
@@ -219,22 +220,24 @@ class Store:
         keys = ((row.recording_id, row.span_start, row.span_samples) for row in rows)
         return [replace(row, **known.get(key, {})) for row, key in zip(rows, keys, strict=True)]
 
-    def lengths(self, parts: Sequence[Part] | None = None) -> tuple[Ids, Integers]:
-        """Return how long the recordings are that were embedded whole, not only spans of them.
+    def extents(self, parts: Sequence[Part] | None = None) -> tuple[Ids, Integers, Integers]:
+        """Return where the recordings begin and how long they are that were embedded whole.
 
         Returns:
-            Their ids, sorted, and as many int64 lengths in samples at 32 kHz.
+            Their ids, sorted, as many int64 places where they begin on their time line, and as many
+            int64 lengths, all in samples at 32 kHz.
         """
         if parts is None:
-            return self.from_parts(self.lengths)
-        ids, lengths = [_NO_RECORDINGS], [_NO_IDS]
-        for batch in (one for part in parts for one in part.ledger(_OF_LENGTH)):
+            return self.from_parts(self.extents)
+        ids, firsts, lengths = [_NO_RECORDINGS], [_NO_IDS], [_NO_IDS]
+        for batch in (one for part in parts for one in part.ledger(_OF_EXTENT)):
             is_whole = pc.and_(pc.equal(batch["status"], "ok"), pc.is_null(batch["span_start"]))
             whole = batch.filter(pc.and_(is_whole, pc.is_valid(batch["num_samples"])))
             ids.append(ids_from_column(whole["recording_id"]))
+            firsts.append(whole["first_sample"].fill_null(0).to_numpy())
             lengths.append(whole["num_samples"].to_numpy())
-        distinct, first = np.unique(np.concatenate(ids), return_index=True)
-        return distinct, np.concatenate(lengths)[first]
+        distinct, at = np.unique(np.concatenate(ids), return_index=True)
+        return distinct, np.concatenate(firsts)[at], np.concatenate(lengths)[at]
 
     def libraries(self) -> dict[str, Path]:
         """Return library_id → last known root."""
@@ -307,9 +310,10 @@ class Store:
 
 
 #: What a row says of a content, and what tells one content from another.
-_DESCRIPTION = ("num_samples", "sample_rate", "channels", "codec", "warnings", "audio_id")
+_OF_SAMPLES = ("num_samples", "sample_rate", "channels", "codec", "audio_id", "first_sample")
+_DESCRIPTION = (*_OF_SAMPLES, "warnings")
 _CONTENT = ("recording_id", "span_start", "span_samples")
-_OF_LENGTH = ("status", "recording_id", "span_start", "num_samples")
+_OF_EXTENT = ("status", "recording_id", "span_start", "num_samples", "first_sample")
 
 
 def _descriptions(parts: Sequence[Part], recordings: Ids) -> dict[tuple[Any, ...], dict[str, Any]]:

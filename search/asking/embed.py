@@ -125,11 +125,12 @@ def embed_clip(
         for cut in audio.windows(identity.geometry):
             embedded.append(extractor(torch.from_numpy(cut.waveform)[None]))
             embedded[-1].require_finite(audio.peak)
-            place = start_sample + cut.start_sample
+            place = audio.start_sample + cut.start_sample
             windows.append(Window(recording_id, place, cut.num_samples))
             listen(Step("listening", len(windows), None, "window"))
     if not embedded:
-        raise QueryError(f"{path} has no audio at {start_s:g} s; it is shorter", about="start_s")
+        why = audio.absence()
+        raise QueryError(f"{path} has no audio at {start_s:g} s; {why}", about="start_s")
     has_frames = embedded[0].frames is not None
     return Clip(
         scene=np.concatenate([one.scene for one in embedded]),

@@ -81,22 +81,22 @@ class OpenedStore:
                 replaced.update(Part.from_manifest(self.store.path / PARTS_FOLDER / name).replaces)
         return len(new - replaced)
 
-    def length_of(self, recording_id: bytes) -> int:
-        """Return the length of a recording that was embedded whole, in samples at 32 kHz.
+    def extent_of(self, recording_id: bytes) -> tuple[int, int]:
+        """Return beginning and length of a recording that was embedded whole, at 32 kHz.
 
-        0 if only spans of it were, or the ledger cannot be read: no reason not to answer.
+        0 and 0 if only spans of it were, or the ledger cannot be read: no reason not to answer.
         """
         with suppress(StoreError):
-            ids, lengths = self._lengths
+            ids, firsts, lengths = self._extents
             place = int(np.searchsorted(ids, np.array(recording_id, ID_DTYPE)))
             if place < len(ids) and id_bytes(ids[place]) == recording_id:
-                return int(lengths[place])
-        return 0
+                return int(firsts[place]), int(lengths[place])
+        return 0, 0
 
     @cached_property
-    def _lengths(self) -> tuple[Ids, Integers]:
-        """What `Store.lengths` says, read when it is first asked for."""
-        return self.store.lengths()
+    def _extents(self) -> tuple[Ids, Integers, Integers]:
+        """What `Store.extents` says, read when it is first asked for."""
+        return self.store.extents()
 
     def condition(self, resolved: ResolvedFilter | None, where: Where | None) -> Condition | None:
         """Return what a filter and an expression ask of this store; None if there is neither."""

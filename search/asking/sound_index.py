@@ -126,7 +126,8 @@ class SoundIndex(Rows):
             table = one.generation.windows(rows)
             places = zip(table.start_sample.tolist(), table.num_samples.tolist(), strict=True)
             at = {place: row for row, place in enumerate(places)}
-            planned = self.identity.geometry.plan(one.length_of(recording_id))
+            first, length = one.extent_of(recording_id)
+            planned = [(first + at, num) for at, num in self.identity.geometry.plan(length)]
             # There may be windows of spans beside those of the whole; and the ledger may know more
             # than the generation, which was built before.
             if planned and all(place in at for place in planned):

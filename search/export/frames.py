@@ -75,17 +75,19 @@ class RecomputedFrames:
 
     def _frames(self, row: int) -> Frames:
         window = self._snapshot.windows.window(row)
-        path = self._files.holding(id_bytes(window.recording_id)).path
-        if path is None:
+        found = self._files.holding(id_bytes(window.recording_id))
+        if found.path is None:
             raise SoundalikeError(
                 f"the audio of window {window.window_id} is not where it was, or has changed; "
                 f"index its library again"
             )
         try:
-            waveform, _ = decode_window(path, window, self._identity)
+            waveform, _ = decode_window(found.path, window, self._identity, found.first_sample)
         except AudioError as error:
-            raise SoundalikeError(f"{path} cannot be decoded again: {error.reason}") from error
+            raise SoundalikeError(
+                f"{found.path} cannot be decoded again: {error.reason}"
+            ) from error
         frames = self._extractor(torch.from_numpy(waveform)[None]).frames
         assert frames is not None
-        found: Frames = frames[0]
-        return found
+        heard: Frames = frames[0]
+        return heard

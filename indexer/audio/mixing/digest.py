@@ -19,11 +19,12 @@ class SampleDigest:
     It does not depend on how a decoder chunks them.
     """
 
-    def __init__(self, info: AudioInfo, first_sample: int) -> None:
+    def __init__(self, info: AudioInfo) -> None:
         """Begin with what stands before the samples."""
         self._num_channels = info.channels
         self._digest = hashlib.blake2b(digest_size=16, person=_PERSON)
-        self._digest.update(struct.pack("<qqq", info.sample_rate, info.channels, first_sample))
+        head = (info.sample_rate, info.channels, info.first_sample)
+        self._digest.update(struct.pack("<qqq", *head))
 
     def add(self, channels: Channels) -> None:
         """Take the next samples, before they are mixed."""

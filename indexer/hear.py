@@ -57,6 +57,8 @@ class HearModel(nn.Module):
         waveforms = self._resample(audio.float())
         missing = MIN_INPUT_SAMPLES - waveforms.shape[1]
         output: Output = self.network(F.pad(waveforms, (0, max(missing, 0))))
+        if not all(one.isfinite().all() for one in output):
+            raise ValueError("the embeddings are not finite: samples are of -1 to 1")
         return output
 
     def _resample(self, audio: Tensor) -> Tensor:

@@ -68,7 +68,10 @@ class Kept:
         """Return the network that a store was made with; it is loaded once."""
         with self._loading:
             extractor, identity = self._extractor, store.identity
-            if extractor is None or extractor.identity(identity.geometry) != identity:
+            if (
+                extractor is None
+                or extractor.identity(identity.geometry, identity.channel) != identity
+            ):
                 self._extractor = None  # two need not be in memory
                 extractor = self._load(store)
                 self._extractor = extractor
@@ -90,7 +93,7 @@ class Kept:
 
         Of a whole file that is stored, what is stored is taken, and the network is not loaded.
         """
-        recording_id = recording_of(asked.file)
+        recording_id = index.recording_of(recording_of(asked.file))
         if asked.is_whole and self._asks_with_own(index):
             stored = find_stored(index, recording_id)
             if stored is not None:

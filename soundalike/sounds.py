@@ -252,8 +252,8 @@ class Sounds:
         extractor = self._kept.load(store)
         from indexer.embedding.tagging import listen_to  # noqa: PLC0415 - it imports PyTorch
 
-        geometry, listen = store.identity.geometry, self._kept.listen
-        return listen_to(asked, extractor, threshold, top, geometry, listen)
+        how, listen = store.identity, self._kept.listen
+        return listen_to(asked, extractor, threshold, top, how.geometry, how.channel, listen)
 
     def tags(self, threshold: float = DEFAULT_THRESHOLD) -> list[TagCount]:
         """Count in how many windows each of the 527 tags is heard, the most frequent first.
@@ -290,7 +290,7 @@ class Sounds:
 
         Args:
             library: The folder.
-            settings: `frames`, `hop_s` and `native` of `Settings`, and the fields of
+            settings: `frames`, `hop_s`, `native` and `channel` of `Settings`, and the fields of
                 `ExtractConfig`.
 
         Raises:

@@ -76,7 +76,7 @@ def test_blocks_silence_gives_silence(tmp_path: Path, suffix: str) -> None:
     silence = np.zeros((50_000, 2), np.float32)
     samples, warnings = whole(write(tmp_path / f"a.{suffix}", silence, 44_100))
     assert not samples.any()
-    assert warnings == ()
+    assert warnings == ("it is silent",)
 
 
 def test_blocks_odd_rate_has_the_right_length(tmp_path: Path) -> None:
@@ -91,7 +91,6 @@ def test_blocks_odd_rate_has_the_right_length(tmp_path: Path) -> None:
         (1, -0.99, True),
         (1, 1, False),
         (1, 0, False),
-        (0, 0, False),
         (1, -0.5, False),
     ],
 )
@@ -212,11 +211,64 @@ def test_read_span_keeps_rate_and_channels(tmp_path: Path, suffix: str) -> None:
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf, 1e300])
-def test_blocks_not_finite_is_an_error(tmp_path: Path, value: float) -> None:
+def test_blocks_not_finite_costs_itself(tmp_path: Path, value: float) -> None:
     samples = noise(100_000, 2).astype(np.float64)
-    samples[44_100, 1] = value
+    samples[[44_100, 50_000, 50_001], 1] = value
     soundfile.write(tmp_path / "a.wav", samples, 44_100, subtype="DOUBLE")
-    assert error(tmp_path / "a.wav") == ("samples", "not finite (NaN or infinite) at 1.00 s")
+    found, warnings = whole(tmp_path / "a.wav")
+    assert warnings == ("3 samples were not finite and are silence, the first at 1.00 s",)
+    samples[[44_100, 50_000, 50_001], 1] = 0
+    soundfile.write(tmp_path / "b.wav", samples, 44_100, subtype="DOUBLE")
+    np.testing.assert_array_equal(found, whole(tmp_path / "b.wav")[0])
+
+
+def test_blocks_one_sample_not_finite_is_said_so(tmp_path: Path) -> None:
+    samples = noise(5000)
+    samples[320] = np.nan
+    path = write(tmp_path / "a.wav", samples, 32_000, "FLOAT")
+    assert whole(path)[1] == ("1 sample was not finite and is silence, at 0.01 s",)
+
+
+@pytest.mark.parametrize(("num_bad", "fails"), [(200, False), (201, True)])
+@pytest.mark.parametrize("at", [0, 50_000], ids=["at the beginning", "in the middle"])
+@pytest.mark.parametrize("num_samples", [2500, 100_000])
+def test_blocks_more_than_a_thousandth_not_finite_fails_whatever_the_chunks(
+    tmp_path: Path,
+    num_bad: int,
+    fails: bool,
+    at: int,
+    num_samples: int,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(AudioInfo, "chunk_samples", num_samples)
+    samples = noise(100_000, 2)
+    samples[at : at + num_bad // 2] = np.nan  # of 200,000 values of both channels
+    samples[at + num_bad // 2, 0] = np.nan if num_bad % 2 else 0
+    path = write(tmp_path / "a.wav", samples, 32_000, "FLOAT")
+    if fails:
+        assert error(path) == (
+            "samples",
+            f"more than a thousandth of its samples are not finite (NaN or infinite), the first at "
+            f"{at / 32_000:.2f} s",
+        )
+    else:
+        assert "200 samples were not finite" in whole(path)[1][0]
+
+
+def test_blocks_not_finite_ends_when_it_is_certain(tmp_path: Path) -> None:
+    """Not after hours of silence."""
+    samples = np.full((320_000, 1), np.nan, np.float32)
+    path = write(tmp_path / "a.wav", samples, 32_000, "FLOAT")
+    with open_audio(path, max_duration_s=1000.0) as audio, pytest.raises(AudioError):
+        list(audio.blocks())
+    assert audio.num_samples == SAMPLE_RATE_HZ  # a thousandth of 1,000 s are surpassed in the next
+
+
+def test_blocks_spans_silence_what_is_not_finite_too(tmp_path: Path) -> None:
+    samples = noise(441_000)
+    samples[200_000] = np.inf
+    path = write(tmp_path / "a.wav", samples, 44_100, "FLOAT")
+    np.testing.assert_array_equal(span(path, 130_000, 50_000), whole(path)[0][130_000:180_000])
 
 
 def test_blocks_longer_than_allowed_is_an_error(tmp_path: Path) -> None:
@@ -264,4 +316,11 @@ def test_blocks_huge_samples_cancel_like_others(
     with open_audio(path) as audio:
         samples = np.concatenate(list(audio.blocks()))
     np.testing.assert_allclose(samples, 0 if cancels else left.ravel(), rtol=1e-6, atol=1e12)
-    assert bool(audio.warnings) == cancels
+    assert any("cancel" in one for one in audio.warnings) == cancels
+    assert any("its samples reach" in one for one in audio.warnings)
+
+
+def test_blocks_so_huge_that_their_sum_is_infinite_have_a_mean(tmp_path: Path) -> None:
+    samples = np.full((1000, 2), 3e38, np.float32)
+    path = write(tmp_path / "a.wav", samples, 32_000, "FLOAT")
+    np.testing.assert_allclose(whole(path)[0], 3e38, rtol=1e-6)

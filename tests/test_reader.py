@@ -63,6 +63,7 @@ FULL_ROW = LedgerRow(
     codec="pcm_s16le",
     warnings="damaged; channels cancel",
     audio_id=b"\2" * 16,
+    file_digest=b"\3" * 16,
     first_sample=62_976,
 )
 

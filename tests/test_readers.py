@@ -244,8 +244,8 @@ def test_reader_that_is_slow_but_gets_on_is_left_alone(
         write_tone(tmp_path / f"{number}.wav", 30.0)
     real = AudioStream.blocks
 
-    def slowly(audio: AudioStream) -> Iterator[Samples]:
-        for block in real(audio):
+    def slowly(audio: AudioStream, beat: Callable[[], None]) -> Iterator[Samples]:
+        for block in real(audio, beat):
             time.sleep(0.1)
             yield block
 

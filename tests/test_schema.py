@@ -141,5 +141,6 @@ def test_schemas_are_the_documented_format() -> None:
         "codec": "string",
         "warnings": "string",
         "audio_id": "fixed_size_binary[16]",
+        "file_digest": "fixed_size_binary[16]",
         "first_sample": "int64",
     }

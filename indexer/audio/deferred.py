@@ -21,6 +21,7 @@ from indexer.audio.resample import (
     has_small_kernel,
     output_length,
 )
+from indexer.audio.stream import AudioStream
 from indexer.windows import SAMPLE_RATE_HZ, Cut, Geometry, Held, Samples
 
 
@@ -76,6 +77,35 @@ def is_deferrable(source_rate_hz: int, geometry: Geometry) -> bool:
     return is_near and not geometry.native and has_small_kernel(source_rate_hz)
 
 
+def source_windows(
+    audio: AudioStream, geometry: Geometry, beat: Callable[[], None] | None = None
+) -> Iterator[Cut]:
+    """Decode a whole file, and cut it at its own rate; otherwise like `AudioStream.windows`.
+
+    Args:
+        audio: Opened from its start, and not decoded yet.
+        geometry: Not native.
+        beat: Called for every block that was decoded.
+    """
+    rate_hz, num_values = audio.info.sample_rate, _num_values(audio.info.sample_rate, geometry)
+
+    def first_of(start: int) -> int:
+        return start // SAMPLE_RATE_HZ * rate_hz - _context(rate_hz)
+
+    audio.hold_channels(geometry)
+    for cut in cut_source(audio.source_blocks(beat), rate_hz, geometry):
+        channel = audio.judge(cut.start_sample, cut.num_samples)
+        if channel is None:
+            yield cut
+        else:
+            first = first_of(cut.start_sample)
+            alone = audio.take_channel(channel, max(first, 0), first + num_values)
+            before = max(-first, 0)  # the recording begins in the middle of the context
+            after = num_values - before - len(alone)
+            yield cut._replace(waveform=np.pad(alone, (before, after)))
+        audio.forget_channels(first_of(cut.start_sample + geometry.hop_samples))
+
+
 def cut_source(blocks: Iterable[Samples], source_rate_hz: int, geometry: Geometry) -> Iterator[Cut]:
     """Cut a whole recording into the windows of `Geometry.plan`, at its own rate.
 
@@ -88,8 +118,7 @@ def cut_source(blocks: Iterable[Samples], source_rate_hz: int, geometry: Geometr
         The windows in order, start and length in samples at 32 kHz; the waveform is what
         `SourceWindows` holds of each. It is the receiver's to keep.
     """
-    context = half_width(source_rate_hz) + 1
-    num_values = num_seconds(geometry) * source_rate_hz + 2 * context
+    context, num_values = _context(source_rate_hz), _num_values(source_rate_hz, geometry)
     held = Held()
     held.append(np.zeros(context, np.float32))  # so that second n begins at n * rate - context
 
@@ -106,6 +135,16 @@ def cut_source(blocks: Iterable[Samples], source_rate_hz: int, geometry: Geometr
         samples = held.take(first, first + num_values)
         yield Cut(start, num_samples, np.pad(samples, (0, num_values - len(samples))))
         held.forget((start + geometry.hop_samples) // SAMPLE_RATE_HZ * source_rate_hz)
+
+
+def _context(source_rate_hz: int) -> int:
+    """Return how many samples the filter needs before and after the seconds of a window."""
+    return half_width(source_rate_hz) + 1
+
+
+def _num_values(source_rate_hz: int, geometry: Geometry) -> int:
+    """Return how many samples hold any window with its context."""
+    return num_seconds(geometry) * source_rate_hz + 2 * _context(source_rate_hz)
 
 
 def num_seconds(geometry: Geometry) -> int:

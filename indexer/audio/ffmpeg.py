@@ -118,6 +118,7 @@ class FFmpegSource:
                 codec=self._stream.codec_context.codec.canonical_name,
                 container=self._container.format.name,
                 decoder=f"pyav {av.__version__}",
+                num_streams=len(self._container.streams.audio),
                 first_sample=_first_sample(self._container, self._stream, self._origin),
             )
             check_duration(max_duration_s, self.info.first_sample, SAMPLE_RATE_HZ)

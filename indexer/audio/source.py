@@ -40,6 +40,7 @@ class AudioInfo:
         codec: FFmpeg's name ("mp3"), or libsndfile's.
         container: FFmpeg's name ("matroska,webm"), or libsndfile's.
         decoder: What reads it, with its version: "pyav 18.1.0".
+        num_streams: Audio streams in the file, of which one is read.
         first_sample: Where the audio begins on the file's time line, as a player shows it, in
             samples at 32 kHz: 0 but for videos whose sound begins late.
 
@@ -52,6 +53,7 @@ class AudioInfo:
     codec: str
     container: str
     decoder: str
+    num_streams: int = 1
     first_sample: int = 0
 
     def __post_init__(self) -> None:

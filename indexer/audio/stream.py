@@ -1,7 +1,7 @@
 """Any audio file as a stream of mono samples at 32 kHz, whole or from the middle.
 
     with open_audio(path) as audio:
-        for block in audio.blocks():  # (num_samples,) float32
+        for cut in audio.windows(geometry):  # or block in audio.blocks(): (num_samples,) float32
             ...
     audio.num_samples, audio.warnings
 
@@ -16,28 +16,25 @@ Whatever is wrong with a file is an `AudioError` that names the stage.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing
+from numbers import Integral
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
 from indexer.audio.decode import open_source
+from indexer.audio.mixing.channels import Mixer
+from indexer.audio.mixing.digest import SampleDigest
+from indexer.audio.mixing.level import Level
 from indexer.audio.resample import StreamingResampler, output_length, source_span
-from indexer.audio.source import END, Channels, Source
-from indexer.errors import AudioError
-from indexer.windows import SAMPLE_RATE_HZ, Samples
+from indexer.audio.source import END, Source
+from indexer.errors import AudioError, QueryError
+from indexer.windows import MAX_NATIVE_SAMPLES, SAMPLE_RATE_HZ, Cut, Geometry, Samples
 
 #: Longest recording that is decoded unless told otherwise: a recorder's file of one day.
 MAX_DURATION_S = 24 * 3600.0
-#: Channels cancel if their mean holds less than this part of the power that it would hold if they
-#: were unrelated: -20 dB.
-CANCELLED_POWER = 0.01
-#: Below this mean power, -80 dB of full scale, channels are silence and cancel nothing.
-SILENT_POWER = 1e-8
-#: The longest vectors that OpenBLAS multiplies without threads of its own: each reader has a core.
-_DOT = 10_000
 
 
 def open_audio(
@@ -46,6 +43,8 @@ def open_audio(
     start_sample: int = 0,
     num_samples: int | None = None,
     max_duration_s: float = MAX_DURATION_S,
+    channel: int | None = None,
+    spares_bad: bool = False,
     first_sample: int | None = None,
 ) -> AudioStream:
     """Open an audio file, or the audio of a video, and decode its beginning.
@@ -57,6 +56,9 @@ def open_audio(
         num_samples: Length of the span, in samples at 32 kHz; by default all. What reaches beyond
             the end is cut there.
         max_duration_s: Reaching further than this into the file is an error, in seconds.
+        channel: Which channel to take, counted from 1; by default the mean of all.
+        spares_bad: Give what is not finite as silence, however much it is: for a span of what was
+            found to be good as a whole.
         first_sample: Where the audio begins on the time line that the span is on, in samples at
             32 kHz, if that is another one than the file's.
 
@@ -71,11 +73,51 @@ def open_audio(
         raise ValueError(f"no such span: {num_samples} samples from {start_sample}")
     source = open_source(path, max_duration_s)
     first = source.info.first_sample if first_sample is None else first_sample
-    return AudioStream(source, start_sample, num_samples, first)
+    most_samples = math.inf if spares_bad else max_duration_s * source.info.sample_rate
+    try:
+        return AudioStream(source, start_sample, num_samples, first, channel, most_samples)
+    except BaseException:
+        source.close()
+        raise
+
+
+def audio_digest(
+    path: Path, max_duration_s: float, beat: Callable[[], None] | None = None
+) -> bytes:
+    """Return the digest of a file's samples as they are decoded; see `SampleDigest`.
+
+    Args:
+        path: A regular file, or a link to one.
+        max_duration_s: Reaching further than this into the file is an error, in seconds.
+        beat: Called for every block that was decoded, as a sign of life.
+
+    Raises:
+        AudioError: With stage "open" or "decode".
+    """
+    with closing(open_source(path, max_duration_s)) as source:
+        digest = SampleDigest(source.info)
+        for channels in source.read(0, END):
+            digest.add(channels)
+            if beat:
+                beat()
+        return digest.digest()
+
+
+def as_channel(given: object) -> int | None:
+    """Return what a user gave for a channel, if it can be one.
+
+    Raises:
+        QueryError: If it is no whole number from 1 on.
+    """
+    if given is None:
+        return None
+    if isinstance(given, bool) or not isinstance(given, Integral) or given < 1:
+        raise QueryError(f"channels are counted from 1, got {given!r}")
+    return int(given)
 
 
 class AudioStream:
-    """An open audio file, as mono float32 at 32 kHz. Channels are averaged.
+    """An open audio file, as mono float32 at 32 kHz: the mean of its channels, or one of them.
 
     Attributes:
         info: What the file holds.
@@ -85,7 +127,13 @@ class AudioStream:
     """
 
     def __init__(
-        self, source: Source, start_sample: int, num_samples: int | None, first_sample: int
+        self,
+        source: Source,
+        start_sample: int,
+        num_samples: int | None,
+        first_sample: int,
+        channel: int | None,
+        most_samples: float,
     ) -> None:
         """Take over a source; `open_audio` is what opens one."""
         self.info = source.info
@@ -96,7 +144,10 @@ class AudioStream:
         self._start = self.start_sample - first_sample  # in the audio, not on the time line
         stop = END if num_samples is None else start_sample + num_samples - first_sample
         self._stop = max(stop, self._start)
-        self._mixed = _Mixed()
+        self._first, self._last = source_span(self._start, self._stop, self.info.sample_rate)
+        self._most_samples = most_samples  # that there can be; infinity spares what is not finite
+        self._mixer = Mixer(source.info, channel, self._first)
+        self._digest: SampleDigest | None = None
 
     def __enter__(self) -> AudioStream:
         return self
@@ -104,25 +155,63 @@ class AudioStream:
     def __exit__(self, *_: object) -> None:
         self.close()
 
+    def identify(self) -> None:
+        """Compute the digest of what will be decoded; for whole files."""
+        self._digest = SampleDigest(self.info)
+
+    @property
+    def audio_id(self) -> bytes | None:
+        """The digest of all samples, at the end; None if it was not asked for."""
+        return self._digest.digest() if self._digest else None
+
     def close(self) -> None:
         """Close the file."""
         self._source.close()
 
-    def blocks(self) -> Iterator[Samples]:
+    def windows(self, geometry: Geometry, beat: Callable[[], None] | None = None) -> Iterator[Cut]:
+        """Decode, and cut into windows; may be called once, and instead of `blocks`.
+
+        Of a window in which channels cancel, the louder one is given in place of their mean.
+
+        Args:
+            geometry: Says how.
+            beat: Called for every block that was decoded, as a sign of life.
+
+        Yields:
+            Windows in order, starts counted from that of the span.
+
+        Raises:
+            AudioError: As from `blocks`.
+        """
+        rate = self.info.sample_rate
+        self.hold_channels(geometry)
+        for cut in geometry.cut(self.blocks(beat)):
+            start = self._start + cut.start_sample  # in the audio
+            channel = self.judge(start, cut.num_samples)
+            if channel is None:
+                yield cut
+            else:
+                alone = self._resampled_alone(channel, start, cut.num_samples)
+                yield cut._replace(waveform=geometry.pad(alone))
+            self.forget_channels(source_span(start + geometry.hop_samples, END, rate)[0])
+
+    def blocks(self, beat: Callable[[], None] | None = None) -> Iterator[Samples]:
         """Decode; may be called once.
+
+        Args:
+            beat: Called for every block that was decoded, as a sign of life.
 
         Yields:
             (num_samples,) float32, at most a few seconds each, none empty.
 
         Raises:
             AudioError: With stage "decode" if it cannot be decoded or the recording is too long,
-                "samples" if some are not finite.
+                "samples" if more than a thousandth are not finite, or a channel is missing.
         """
         rate = self.info.sample_rate
-        first, stop = source_span(self._start, self._stop, rate)
-        resampler = StreamingResampler(rate, first)
+        resampler = StreamingResampler(rate, self._first)
         surplus = self._start - resampler.first_output
-        for block in self._resampled(resampler, first, stop):
+        for block in self._resampled(resampler, beat):
             skipped = min(surplus, len(block))
             surplus -= skipped
             wanted = block[skipped:][: self._stop - self._start - self.num_samples]
@@ -130,29 +219,81 @@ class AudioStream:
                 self.num_samples += len(wanted)
                 yield wanted
 
-    def source_blocks(self) -> Iterator[Samples]:
+    def source_blocks(self, beat: Callable[[], None] | None = None) -> Iterator[Samples]:
         """Decode all of the file at its own rate; otherwise like `blocks`, and instead of it."""
         num_source_samples = 0
-        for mono in self._mono(0, END):
+        for mono in self._mono(beat):
             num_source_samples += len(mono)
             self.num_samples = output_length(num_source_samples, self.info.sample_rate)
             yield mono
 
-    def _resampled(self, resampler: StreamingResampler, first: int, stop: int) -> Iterator[Samples]:
-        for mono in self._mono(first, stop):
-            yield resampler.push(mono)
-        yield resampler.flush()
+    def hold_channels(self, geometry: Geometry) -> None:
+        """Hold the channels of every window, to be judged and taken when it is there."""
+        self._mixer.hold(MAX_NATIVE_SAMPLES if geometry.native else geometry.window_samples)
 
-    def _mono(self, first: int, stop: int) -> Iterator[Samples]:
-        """Yield the mean of the channels, at the file's rate."""
-        position = first
-        for channels in self._source.read(first, stop):
-            mono, is_finite = self._mixed.mean(channels)
-            if not is_finite:
-                at_s = (position + int(np.argmin(np.isfinite(mono)))) / self.info.sample_rate
-                raise AudioError("samples", f"not finite (NaN or infinite) at {at_s:.2f} s")
-            position += len(mono)
+    def judge(self, start: int, num_samples: int) -> int | None:
+        """Return the channel, counted from 0, to be taken of a window in which channels cancel.
+
+        None for the mean, as nearly always. Start and length are in samples at 32 kHz.
+        """
+        rate = self.info.sample_rate
+        stop = -(-(start + num_samples) * rate // SAMPLE_RATE_HZ)
+        return self._mixer.judge(start * rate // SAMPLE_RATE_HZ, stop)
+
+    def take_channel(self, channel: int, first: int, stop: int) -> Samples:
+        """Return one channel at the file's rate, as far as it was decoded; see `Mixer.take`."""
+        return self._mixer.take(channel, first, stop)
+
+    def forget_channels(self, before: int) -> None:
+        """Hold no more what ends before a position, in samples of the file."""
+        self._mixer.forget(before)
+
+    def _resampled_alone(self, channel: int, start: int, num_samples: int) -> Samples:
+        """Return a span of one channel, at 32 kHz."""
+        rate = self.info.sample_rate
+        first, stop = source_span(start, start + num_samples, rate)
+        resampler = StreamingResampler(rate, first)
+        blocks = [resampler.push(self._mixer.take(channel, first, stop)), resampler.flush()]
+        surplus = start - resampler.first_output
+        return np.concatenate(blocks)[surplus : surplus + num_samples]
+
+    def _resampled(
+        self, resampler: StreamingResampler, beat: Callable[[], None] | None
+    ) -> Iterator[Samples]:
+        for mono in self._mono(beat):
+            yield self._heard(resampler.push(mono))
+        yield self._heard(resampler.flush())
+
+    def _heard(self, block: Samples) -> Samples:
+        if Level.asks_for_heard(self.info.sample_rate):
+            self._mixer.level.hear(block)
+        return block
+
+    def _mono(self, beat: Callable[[], None] | None) -> Iterator[Samples]:
+        """Yield the mean of the channels, or one of them, at the file's rate."""
+        for channels in self._source.read(self._first, self._last):
+            if self._digest:
+                self._digest.add(channels)
+            mono = self._mixer.mix(channels)
+            self._mixer.require_finite(self._most_samples)
+            if beat:
+                beat()
             yield mono
+        if self._most_samples < math.inf:
+            self._mixer.require_finite()
+
+    @property
+    def louder(self) -> int | None:
+        """The channel, counted from 1, to be taken where all that was decoded cancels as a whole.
+
+        For what is not cut into windows; known at the end, and otherwise None.
+        """
+        return None if self._mixer.louder is None else self._mixer.louder + 1
+
+    @property
+    def peak(self) -> float:
+        """The greatest sample of what is far over full scale, which is 1; otherwise 0."""
+        return self._mixer.level.peak
 
     def absence(self) -> str:
         """Say why a span has no audio in it."""
@@ -163,8 +304,8 @@ class AudioStream:
     @property
     def warnings(self) -> tuple[str, ...]:
         """What was wrong and did not stop the decoding, in short sentences; known at the end."""
-        cancelled = ("its channels cancel in the mean (anti-phase)",) if self._mixed.cancels else ()
-        return (*self._source.warnings(), *cancelled)
+        of_level = self._mixer.level.warnings(self.info)
+        return (*self._source.warnings(), *self._mixer.warnings(), *of_level)
 
 
 def read_span(path: Path, start_s: float, duration_s: float) -> tuple[npt.NDArray[np.float32], int]:
@@ -195,56 +336,3 @@ def read_span(path: Path, start_s: float, duration_s: float) -> tuple[npt.NDArra
     if not chunks:
         return np.zeros((0, source.info.channels), np.float32), rate
     return np.ascontiguousarray(np.concatenate(chunks, axis=1).T), rate
-
-
-class _Mixed:
-    """The mean of the channels, and how much of their power is left in it."""
-
-    def __init__(self) -> None:
-        self._num_samples = 0
-        self._power_of_mean = 0.0
-        self._power_if_unrelated = 0.0
-
-    def mean(self, channels: Channels) -> tuple[Samples, bool]:
-        """Return (num_samples,), and whether all of them are finite."""
-        num_channels = len(channels)
-        precision: type[np.floating] = np.float32
-        power = sum(_power(channel) for channel in channels)
-        if math.isfinite(power):  # so is all else: no sample is so large that a sum might not be
-            mono = _mean(channels)
-        else:
-            with np.errstate(over="ignore", invalid="ignore"):
-                mono = _mean(channels)
-            if not np.isfinite(mono).all():
-                return mono, False
-            precision = np.float64
-            power = sum(_power(channel.astype(precision)) for channel in channels)
-        if num_channels > 1:
-            self._num_samples += len(mono)
-            self._power_of_mean += _power(mono.astype(precision, copy=False))
-            self._power_if_unrelated += power / num_channels**2
-        return mono, True
-
-    @property
-    def cancels(self) -> bool:
-        """Whether hardly anything is left of channels that are not silent."""
-        return (
-            self._power_if_unrelated > SILENT_POWER * self._num_samples
-            and self._power_of_mean < CANCELLED_POWER * self._power_if_unrelated
-        )
-
-
-def _mean(channels: Channels) -> Samples:
-    # NumPy's own is 50 times as slow where channels are interleaved, and its matrix product would
-    # start threads in every reader.
-    mono: Samples = channels[0] + channels[1] if len(channels) > 1 else channels[0].copy()
-    for channel in channels[2:]:
-        mono += channel
-    mono *= np.float32(1 / len(channels))
-    return mono
-
-
-def _power(samples: npt.NDArray[np.floating]) -> float:
-    """Return the sum of squares of (n,), in their own precision: infinite if they are huge."""
-    pieces = (samples[first : first + _DOT] for first in range(0, len(samples), _DOT))
-    return sum(float(np.vdot(piece, piece)) for piece in pieces)

@@ -13,11 +13,12 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from indexer.arrays import Mask
 from indexer.audio.deferred import DeferredResampler, SourceWindows
 from indexer.embedding.devices import choose_device, other_gpus
 from indexer.embedding.identity import identify
 from indexer.embedding.stopwatch import Stopwatch
-from indexer.errors import SoundalikeError, SoundalikeWarning
+from indexer.errors import AudioError, SoundalikeError, SoundalikeWarning
 from indexer.model.checkpoint import Checkpoint
 from indexer.model.convnext import Output
 from indexer.model.inference import InferenceNetwork, PlainMlp
@@ -45,6 +46,27 @@ class Embeddings(NamedTuple):
     scene: npt.NDArray[np.float32]
     frames: npt.NDArray[np.float16] | None
     tags: npt.NDArray[np.float32]
+
+    @property
+    def are_finite(self) -> Mask:
+        """(B,): which windows have nothing but finite numbers."""
+        arrays = [array for array in self if array is not None]
+        finite: Mask = np.all(
+            [np.isfinite(array.reshape(len(array), -1)).all(1) for array in arrays], axis=0
+        )
+        return finite
+
+    def require_finite(self, peak: float) -> None:
+        """Raise unless they are.
+
+        Args:
+            peak: `AudioStream.peak` of what was embedded.
+
+        Raises:
+            AudioError: With stage "embed".
+        """
+        if not self.are_finite.all():
+            raise AudioError("embed", why_not_finite(peak))
 
 
 class Timed(NamedTuple):
@@ -236,9 +258,9 @@ class Extractor:
             return frame_map.float().mean(3).transpose(1, 2).half().contiguous()  # (B, T, 768)
         return frame_map.permute(0, 2, 3, 1).half().contiguous()  # (B, T, 7, 768)
 
-    def identity(self, geometry: Geometry) -> Identity:
+    def identity(self, geometry: Geometry, channel: int | None = None) -> Identity:
         """Return what a store of these embeddings is: everything that shapes the numbers."""
-        return identify(self.checkpoint.digest, self.frames, geometry)
+        return identify(self.checkpoint.digest, self.frames, geometry, channel)
 
     def head(self) -> Head:
         """Return the classifier and the final LayerNorm, for the store to keep."""
@@ -256,6 +278,16 @@ class Extractor:
         """Name of the hardware, such as "cpu" or what the GPU calls itself."""
         is_gpu = self.device.type == "cuda"
         return torch.cuda.get_device_name(self.device) if is_gpu else self.device.type
+
+
+def why_not_finite(peak: float) -> str:
+    """Return why embeddings are not finite, by the peak of the audio; 0 if it is within bounds."""
+    cause = (
+        f"its samples reach {peak:,.5g}, and full scale is 1"
+        if peak
+        else "the checkpoint is broken"
+    )
+    return f"an embedding is not finite: {cause}"
 
 
 def _join(pieces: Sequence[Timed]) -> Timed:

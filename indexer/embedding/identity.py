@@ -8,13 +8,14 @@ from indexer.store.schema import FramesMode, Identity
 from indexer.windows import Geometry
 
 
-def identify(weights: str, frames: FramesMode, geometry: Geometry) -> Identity:
+def identify(weights: str, frames: FramesMode, geometry: Geometry, channel: int | None) -> Identity:
     """Return the identity of what this version of the program embeds.
 
     Args:
         weights: Digest of the network's weights.
         frames: Which frame embeddings are kept.
         geometry: How recordings are cut.
+        channel: Which channel of each recording, counted from 1; None for the mean of all.
     """
     return Identity(
         weights=weights,
@@ -24,4 +25,5 @@ def identify(weights: str, frames: FramesMode, geometry: Geometry) -> Identity:
         hop_samples=geometry.hop_samples,
         native=geometry.native,
         window_samples=geometry.window_samples,
+        channel=channel,
     )

@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 
 from indexer.audio.file import asked_with
-from indexer.audio.stream import open_audio
+from indexer.audio.stream import as_channel, open_audio
 from indexer.audio.times import FileSpan
 from indexer.embedding.extractor import Extractor
 from indexer.errors import QueryError
@@ -45,6 +45,7 @@ def tag_file(
     top: int | None = None,
     geometry: Geometry | None = None,
     span: tuple[int, int | None] = (0, None),
+    channel: int | None = None,
     listen: Listen = ignore,
 ) -> list[TaggedWindow]:
     """Listen to a file, window by window.
@@ -57,19 +58,24 @@ def tag_file(
         geometry: How the file is cut; 10-s windows unless told otherwise.
         span: Where to begin in the file and how much to hear, in samples at 32 kHz; None for all
             that follows.
+        channel: Which channel to listen to, counted from 1; None for the mean of all.
         listen: Hears how many windows are done.
 
     Raises:
-        AudioError: If the file cannot be read.
+        AudioError: If the file cannot be read, or an embedding is not finite.
         QueryError: If it has no audio there.
     """
     tagged: list[TaggedWindow] = []
     listen(Step("listening", 0, None, "window"))
     start_sample, num_samples = span
-    with open_audio(path, start_sample=start_sample, num_samples=num_samples) as audio:
-        for cut in (geometry or Geometry()).cut(audio.blocks()):
+    with open_audio(
+        path, start_sample=start_sample, num_samples=num_samples, channel=channel
+    ) as audio:
+        for cut in audio.windows(geometry or Geometry()):
             start = audio.start_sample + cut.start_sample
-            scene, frames, tags = extractor(torch.from_numpy(cut.waveform)[None])
+            embeddings = extractor(torch.from_numpy(cut.waveform)[None])
+            embeddings.require_finite(audio.peak)
+            scene, frames, tags = embeddings
             tagged.append(
                 TaggedWindow(
                     start_s=start / SAMPLE_RATE_HZ,
@@ -92,13 +98,14 @@ def listen_to(
     threshold: float,
     top: int | None,
     geometry: Geometry | None = None,
+    channel: int | None = None,
     listen: Listen = ignore,
 ) -> list[TaggedWindow]:
     """Do the same for a user: what cannot be done is an error that names the file or the number.
 
     Raises:
-        QueryError: If the file cannot be read or has no audio there, the threshold is no
-            probability, or `top` below 1.
+        QueryError: If the file cannot be read or embedded, or has no audio there, the threshold is
+            no probability, or `top` or `channel` below 1.
     """
     if not isinstance(threshold, Real) or not 0 <= threshold <= 1:
         raise QueryError(f"the threshold is a probability from 0 to 1, got {threshold!r}")
@@ -107,4 +114,5 @@ def listen_to(
     how = {"threshold": threshold, "top": top, "geometry": geometry, "listen": listen}
     file, start_s, duration_s = asked
     with asked_with(file):
-        return tag_file(file, extractor, span=samples_of(start_s, duration_s), **how)
+        span, number = samples_of(start_s, duration_s), as_channel(channel)
+        return tag_file(file, extractor, span=span, channel=number, **how)

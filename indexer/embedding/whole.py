@@ -22,7 +22,7 @@ from torch import Tensor
 
 from indexer.arrays import Float32
 from indexer.audio.file import asked_with
-from indexer.audio.stream import open_audio
+from indexer.audio.stream import as_channel, open_audio
 from indexer.audio.times import Time, file_span
 from indexer.embedding.extractor import Extractor
 from indexer.embedding.tagging import TaggedWindow, listen_to
@@ -113,14 +113,21 @@ class Model:
         return outputs
 
     def embed_file(
-        self, path: str | os.PathLike[str], start_s: float = 0.0, duration_s: float | None = None
+        self,
+        path: str | os.PathLike[str],
+        start_s: float = 0.0,
+        duration_s: float | None = None,
+        *,
+        channel: int | None = None,
     ) -> Outputs:
         """Embed a file, or a span of it, as one sound.
 
         Args:
-            path: Audio, or a video with sound; channels are averaged.
+            path: Audio, or a video with sound.
             start_s: Where to begin, in seconds.
             duration_s: How much, in seconds; None for the rest of the file.
+            channel: Which channel, counted from 1; None for the mean of all, or the louder where
+                they cancel.
 
         Returns:
             Scene (768,), frames (768, T, 7) and tags (527,).
@@ -131,7 +138,7 @@ class Model:
             SoundalikeError: If the device has no memory for it.
         """
         file = as_path("a file", path)
-        scene, frames, tags = self(_decode(file, start_s, duration_s))
+        scene, frames, tags = self(_decode(file, start_s, duration_s, as_channel(channel)))
         return Outputs(scene[0], frames[0], tags[0])
 
     def tag(
@@ -143,6 +150,7 @@ class Model:
         start: Time | None = None,
         end: Time | None = None,
         duration: Time | None = None,
+        channel: int | None = None,
         listen: Listen = ignore,
     ) -> list[TaggedWindow]:
         """Say what is heard in a file of any length, in windows of 10 s.
@@ -154,13 +162,15 @@ class Model:
             start: Where to begin: seconds, or as in "31:10"; and so the others.
             end: Where to end; None for the end of the file.
             duration: How much to hear, instead of an end.
+            channel: Which channel, counted from 1; None for the mean of all.
             listen: Hears how many windows are done.
 
         Raises:
-            QueryError: If the file cannot be read, or a number is none that can be.
+            QueryError: If the file cannot be read, an embedding is not finite, or a number is none
+                that can be.
         """
         asked = file_span(as_path("a file", path), (start, end, duration))
-        return listen_to(asked, self._extractor, threshold, top, listen=listen)
+        return listen_to(asked, self._extractor, threshold, top, channel=channel, listen=listen)
 
     def _run(self, batch: Tensor) -> Iterator[Output]:
         """Run the network on as many sounds at once as one pass may hold."""
@@ -248,7 +258,7 @@ def _on_host(output: Output) -> Outputs:
     return Outputs(*(one.float().cpu().contiguous().numpy() for one in output))
 
 
-def _decode(path: Path, start_s: float, duration_s: float | None) -> Float32:
+def _decode(path: Path, start_s: float, duration_s: float | None, channel: int | None) -> Float32:
     """Return (num_samples,) of a file, mono at 32 kHz.
 
     Raises:
@@ -257,8 +267,13 @@ def _decode(path: Path, start_s: float, duration_s: float | None) -> Float32:
     start, wanted = samples_of(start_s, duration_s)
     most = MAX_PASS_SAMPLES + 1  # no more is decoded than it takes to see that it is too long
     num_samples = most if wanted is None else min(wanted, most)
-    with asked_with(path), open_audio(path, start_sample=start, num_samples=num_samples) as audio:
+    with (
+        asked_with(path),
+        open_audio(path, start_sample=start, num_samples=num_samples, channel=channel) as audio,
+    ):
         blocks = list(audio.blocks())
+    if audio.louder is not None:
+        return _decode(path, start_s, duration_s, audio.louder)
     if not blocks:
         why = audio.absence()
         raise QueryError(f"{path} has no audio at {start_s:g} s; {why}", about="start_s")

@@ -6,11 +6,14 @@ import uuid
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
 
-from indexer.arrays import ID_DTYPE, Integers, contains
+from indexer.arrays import ID_DTYPE, Ids, Integers, contains, id_bytes, ids_from_column
 from indexer.errors import LibraryError
 from indexer.library.files import FileList, FoundFile
 from indexer.library.walk import Walk
@@ -25,6 +28,33 @@ _MOVED_SHARE = 0.5
 
 #: As the ledger has them: what was there when last seen, embedded or failed.
 _PRESENT = (STATUSES.index("ok"), STATUSES.index("failed"))
+_NO_IDS: Ids = np.empty(0, ID_DTYPE)
+
+
+class Former(NamedTuple):
+    """What changed files were when they were embedded.
+
+    Attributes:
+        library_id: Of all of them.
+        path_id: (n,) int64, sorted.
+        audio_id: (n,) 16-byte ids: digests of their samples.
+        recording_id: (n,) 16-byte ids.
+    """
+
+    library_id: str = ""
+    path_id: Integers = np.empty(0, np.int64)
+    audio_id: Ids = _NO_IDS
+    recording_id: Ids = _NO_IDS
+
+    def of(self, file: FoundFile) -> tuple[bytes, bytes] | None:
+        """Return the digest of the samples and the recording of a file; None if it is new."""
+        if file.span is not None or not len(self.path_id):
+            return None
+        wanted = path_id(self.library_id, file.path)
+        at = int(np.searchsorted(self.path_id, wanted))
+        if at == len(self.path_id) or self.path_id[at] != wanted:
+            return None
+        return id_bytes(self.audio_id[at]), id_bytes(self.recording_id[at])
 
 
 class Changes:
@@ -68,6 +98,19 @@ class Changes:
         #: Those that are at a new path, by the look of it: nothing is read yet.
         looks = _look(ledger.size, ledger.mtime_ns)[self._missing]
         self._num_moved = int(np.isin(looks, _look(size, mtime_ns)[wanted[is_new]]).sum())
+
+    def former(self) -> Former:
+        """Return what the changed files were, those of which the samples have a digest."""
+        if not self.num_changed:
+            return Former()
+        rows = self._store.latest_files(("path_id", "status", "audio_id", "recording_id"))
+        changed = np.sort(_path_ids(self.library_id, self.to_read))
+        is_ok = pc.and_(pc.equal(rows["status"], "ok"), pc.is_valid(rows["audio_id"]))
+        rows = rows.filter(pc.and_(is_ok, pa.array(contains(changed, rows["path_id"].to_numpy()))))
+        audio_id, recording_id = (
+            ids_from_column(rows[name]) for name in ("audio_id", "recording_id")
+        )
+        return Former(self.library_id, rows["path_id"].to_numpy(), audio_id, recording_id)
 
     def summary(self) -> str:
         """Say what a run will find to do, before anything is read."""

@@ -9,7 +9,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from multiprocessing import ProcessError
 from multiprocessing.context import BaseContext
 from pathlib import Path
@@ -20,15 +20,17 @@ import torch
 from torch.utils.data import IterableDataset, get_worker_info
 
 from indexer.arrays import Ids, Integers, contains
-from indexer.audio.deferred import cut_source, is_deferrable
+from indexer.audio.deferred import is_deferrable, source_windows
 from indexer.audio.file import recording_digest
-from indexer.audio.stream import AudioStream, open_audio
+from indexer.audio.stream import AudioStream, audio_digest, open_audio
 from indexer.errors import AudioError
+from indexer.library.changes import Former
 from indexer.library.files import FileList, FoundFile
 from indexer.paths import content_id
 from indexer.reading.batches import Batch, Batchers
 from indexer.reading.events import CRASH, Done, Failure, WindowKey
-from indexer.windows import SAMPLE_RATE_HZ, Cut, Geometry, Samples, window_id
+from indexer.store.ledger import Aliases
+from indexer.windows import SAMPLE_RATE_HZ, Cut, Geometry, window_id
 
 #: From linux/prctl.h.
 _PR_SET_PDEATHSIG = 1
@@ -51,6 +53,9 @@ class Work:
         known: Sorted content ids that need no embedding.
         partial: Recording → sorted ids of its windows that a run cut short left in the store.
         max_duration_s: A file that decodes to more than this is a failure.
+        channel: Which channel to read, counted from 1; None for the mean of all.
+        aliases: Files that are recordings with other tags.
+        former: What changed files were before.
         defers: Give windows at the rate of their file, where that is possible.
     """
 
@@ -61,6 +66,9 @@ class Work:
     known: Ids
     partial: Mapping[bytes, Integers]
     max_duration_s: float
+    channel: int | None = None
+    aliases: Aliases = field(default_factory=Aliases)
+    former: Former = field(default_factory=Former)
     defers: bool = False
 
 
@@ -165,8 +173,8 @@ class WindowDataset(IterableDataset[Batch]):
         recording_id = None
         try:
             recording_id = recording_digest(path, beat)
-            if self._is_known(recording_id, file):
-                batchers.tell(Done(item, recording_id))
+            if done := self._known(item, recording_id, beat):
+                batchers.tell(done)
                 return
             yield from self._decode(item, recording_id, batchers, beat)
         except AudioError as error:
@@ -175,6 +183,25 @@ class WindowDataset(IterableDataset[Batch]):
         except Exception as error:  # noqa: BLE001 - an unforeseen error costs its file, never the run
             reason = f"{type(error).__name__}: {error}"
             batchers.tell(Failure(item, CRASH, reason, recording_id))
+
+    def _known(self, item: int, digest: bytes, beat: Callable[[], None]) -> Done | None:
+        """Return a file as done if the store has its bytes, or its samples under other bytes."""
+        file = self._work.items[item]
+        if self._is_known(digest, file):
+            return Done(item, digest)
+        if file.span is not None:
+            return None
+        recording_id = self._work.aliases.recording_of(digest)
+        if recording_id == digest and (former := self._work.former.of(file)):
+            # Tags may be all that has changed. To find out is to decode once more than to embed.
+            path = file.local(self._work.root)
+            audio_id, recording_id = former
+            if audio_digest(path, self._work.max_duration_s, beat) != audio_id:
+                return None
+            _require_unchanged(path, file)
+        if not self._is_known(recording_id, file):
+            return None
+        return Done(item, recording_id, file_digest=digest)
 
     def _is_known(self, recording_id: bytes, file: FoundFile) -> bool:
         wanted = np.array([content_id(recording_id, file.span)], self._work.known.dtype)
@@ -187,10 +214,16 @@ class WindowDataset(IterableDataset[Batch]):
         path = file.local(self._work.root)
         start, length = file.span or (0, None)
         audio = open_audio(
-            path, start_sample=start, num_samples=length, max_duration_s=self._work.max_duration_s
+            path,
+            start_sample=start,
+            num_samples=length,
+            max_duration_s=self._work.max_duration_s,
+            channel=self._work.channel,
         )
         is_empty = True
         with audio:
+            if file.span is None and not self._work.defers:
+                audio.identify()  # beside a GPU, reading is the limit, and this would be a load
             rate_hz, cuts = self._cuts(audio, is_whole=file.span is None, beat=beat)
             batchers.begin(rate_hz)
             for cut in cuts:
@@ -206,7 +239,15 @@ class WindowDataset(IterableDataset[Batch]):
                 raise AudioError(
                     "samples", f"there is no audio in the span that is asked for: {audio.absence()}"
                 )
-            done = Done(item, recording_id, audio.num_samples, audio.info, audio.warnings)
+            done = Done(
+                item,
+                recording_id,
+                audio.num_samples,
+                audio.info,
+                audio.warnings,
+                audio.peak,
+                audio.audio_id,
+            )
         batchers.tell(done)
 
     def _cuts(
@@ -217,8 +258,8 @@ class WindowDataset(IterableDataset[Batch]):
         # Those that are deferred are counted in whole seconds from the first sample.
         is_timely = is_whole and not audio.first_sample
         if self._work.defers and is_timely and is_deferrable(rate_hz, geometry):
-            return rate_hz, cut_source(_beating(audio.source_blocks(), beat), rate_hz, geometry)
-        return SAMPLE_RATE_HZ, geometry.cut(_beating(audio.blocks(), beat))
+            return rate_hz, source_windows(audio, geometry, beat)
+        return SAMPLE_RATE_HZ, audio.windows(geometry, beat)
 
     def _is_given(self, key: WindowKey) -> bool:
         """Whether a window is in the store already, or on its way there."""
@@ -259,13 +300,6 @@ def _tell_unless_left(
     """
     if not issubclass(kind, (OSError, EOFError, ProcessError)):
         sys.__excepthook__(kind, error, trace)
-
-
-def _beating(blocks: Iterator[Samples], beat: Callable[[], None]) -> Iterator[Samples]:
-    """Pass decoded blocks on, each as a sign of life."""
-    for block in blocks:
-        beat()
-        yield block
 
 
 def _disturbance(path: Path, file: FoundFile) -> AudioError | None:

@@ -16,10 +16,13 @@ class Done(NamedTuple):
 
     Attributes:
         item: Position in the work list.
-        recording_id: Digest of its bytes.
+        recording_id: Digest of its bytes, or of others that hold the same samples.
         num_samples: Length as decoded at 32 kHz; None if it was not decoded.
         info: What the decoder says of it; None if it was not decoded.
         warnings: What a listener should know.
+        peak: `AudioStream.peak`: 0 unless it is far over full scale.
+        audio_id: Digest of its samples; None if it was not decoded whole.
+        file_digest: Digest of its bytes, if the recording's is another.
     """
 
     item: int
@@ -27,6 +30,9 @@ class Done(NamedTuple):
     num_samples: int | None = None
     info: AudioInfo | None = None
     warnings: tuple[str, ...] = ()
+    peak: float = 0.0
+    audio_id: bytes | None = None
+    file_digest: bytes | None = None
 
 
 class Failure(NamedTuple):

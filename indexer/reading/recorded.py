@@ -14,7 +14,8 @@ from indexer.audio.stream import open_audio
 from indexer.errors import AudioError
 from indexer.paths import local_path
 from indexer.store.reader import Store
-from indexer.windows import Geometry, Samples, Window
+from indexer.store.schema import Identity
+from indexer.windows import Samples, Window
 
 
 class Found(NamedTuple):
@@ -32,7 +33,10 @@ class Found(NamedTuple):
 
 
 class RecordedFiles:
-    """Where recordings are today; each file is read once."""
+    """Where recordings are today; each file is read once.
+
+    A file holds a recording if its bytes are the recording's, or those that the ledger says.
+    """
 
     def __init__(self, store: Store, recordings: Ids) -> None:
         """Prepare to look.
@@ -41,20 +45,20 @@ class RecordedFiles:
             store: Whose ledger says where recordings were.
             recordings: Which are to be looked for: sorted 16-byte ids.
         """
-        self._paths = _live_paths(store, recordings)
+        self._files = _live_files(store, recordings)
         self._known: dict[bytes, Found] = {}
 
     def holding(self, recording_id: bytes) -> Found:
-        """Return a file whose content is the recording's, by its digest."""
+        """Return a file whose content is the recording's, by the digest of its bytes."""
         if recording_id not in self._known:
             self._known[recording_id] = self._look(recording_id)
         return self._known[recording_id]
 
     def _look(self, recording_id: bytes) -> Found:
         has_changed = False
-        for path, first_sample in self._paths.get(recording_id, []):
+        for path, digest, first_sample in self._files.get(recording_id, []):
             try:
-                if recording_digest(path) == recording_id:
+                if recording_digest(path) in (digest, recording_id):
                     return Found(path, has_changed=False, first_sample=first_sample)
             except AudioError as error:
                 has_changed |= error.stage != "access"  # an empty file, or a folder
@@ -63,30 +67,41 @@ class RecordedFiles:
         return Found(None, has_changed)
 
 
-def _live_paths(store: Store, recordings: Ids) -> dict[bytes, list[tuple[Path, int]]]:
-    """Return recording → files that held it when they were last read, and where it began."""
-    rows = store.latest_files(("recording_id", "library_id", "path", "status", "first_sample"))
+class _Place(NamedTuple):
+    """A file that held a recording: the digest of its bytes, and where the audio began in it."""
+
+    path: Path
+    digest: bytes
+    first_sample: int
+
+
+def _live_files(store: Store, recordings: Ids) -> dict[bytes, list[_Place]]:
+    """Return recording → the files that held it when they were last read."""
+    rows = store.latest_files(
+        ("recording_id", "library_id", "path", "status", "first_sample", "file_digest")
+    )
     present = rows.filter(pc.equal(rows["status"], "ok"))
     wanted = present.filter(contains(recordings, ids_from_column(present["recording_id"])))
     roots = store.libraries()
-    paths: dict[bytes, list[tuple[Path, int]]] = {}
+    files: dict[bytes, list[_Place]] = {}
     for row in wanted.to_pylist():
         if row["library_id"] in roots:
             path = roots[row["library_id"]] / local_path(row["path"])
-            first_sample = row["first_sample"] or 0
-            paths.setdefault(row["recording_id"], []).append((path, first_sample))
-    return paths
+            digest = row["file_digest"] or row["recording_id"]
+            place = _Place(path, digest, row["first_sample"] or 0)
+            files.setdefault(row["recording_id"], []).append(place)
+    return files
 
 
 def decode_window(
-    path: Path, window: Window, geometry: Geometry, first_sample: int
+    path: Path, window: Window, identity: Identity, first_sample: int
 ) -> tuple[Samples, str]:
     """Return a window's waveform as the network was given it, and the codec of its file.
 
     Args:
         path: A file that holds the window's recording.
         window: Of it.
-        geometry: Of the store.
+        identity: Of the store.
         first_sample: Where the store has the beginning of the audio: stores that were made before
             late beginnings were heeded have it at 0.
 
@@ -98,9 +113,11 @@ def decode_window(
         start_sample=window.start_sample,
         num_samples=window.num_samples,
         max_duration_s=math.inf,  # the store may have been made with a greater limit than usual
+        channel=identity.channel,
+        spares_bad=True,
         first_sample=first_sample,
     ) as audio:
-        cuts = list(geometry.cut(audio.blocks()))
+        cuts = list(audio.windows(identity.geometry))
     if audio.num_samples != window.num_samples:
         raise AudioError(
             "decode", f"{audio.num_samples} samples at 32 kHz, not {window.num_samples}"

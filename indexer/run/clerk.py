@@ -157,7 +157,9 @@ class Clerk:
             return
         self._report.num_warnings += bool(done.warnings)
         self.num_done += 1
-        row = replace(self._changes.row(file), recording_id=done.recording_id)
+        row = replace(
+            self._changes.row(file), recording_id=done.recording_id, file_digest=done.file_digest
+        )
         if done.info is None:
             self._known.append(row)
         else:
@@ -201,6 +203,7 @@ def _decoded_row(row: LedgerRow, done: Done) -> LedgerRow:
         codec=done.info.codec,
         first_sample=done.info.first_sample or None,
         warnings="; ".join(done.warnings) or None,
+        audio_id=done.audio_id,
     )
 
 

@@ -27,6 +27,7 @@ class Settings:
         frames: "pooled", "full" or "none"; for a new store "pooled".
         hop_s: From one window's start to the next, in seconds; for a new store 10.
         native: Embed recordings of up to 30 s as one window of their own length.
+        channel: Which channel of each recording, counted from 1; for a new store the mean of all.
         device: "auto", "cpu", "cuda" or "cuda:N".
         precision: "auto", "fp32" or "bf16".
     """
@@ -52,6 +53,16 @@ class Settings:
         default=None,
         metadata={
             "help": "Embed recordings of up to 30 s as one window of their own length, unpadded."
+        },
+    )
+    channel: int | None = field(
+        default=None,
+        metadata={
+            "help": "Channel to embed of each recording, counted from 1. Default: the store's, or "
+            "the mean of all.",
+            "unit": "N",
+            "least": 1,
+            "most": 128,
         },
     )
     device: str = "auto"

@@ -13,10 +13,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from indexer.arrays import Mask
 from indexer.audio.deferred import SourceWindows
 from indexer.embedding.cores import default_num_workers
-from indexer.embedding.extractor import Embeddings, Extractor, Timed
+from indexer.embedding.extractor import Embeddings, Extractor, Timed, why_not_finite
 from indexer.embedding.lanes import Lanes
 from indexer.progress import Listen, Step
 from indexer.reading.batches import Batch
@@ -30,8 +29,6 @@ from indexer.windows import SAMPLE_RATE_HZ
 
 #: What gives the windows of a work list; takes what `load_windows` takes.
 Read = Callable[..., Iterator[Batch]]
-
-_NOT_FINITE = "an embedding is not finite: the samples are too large, or the checkpoint is broken"
 
 
 class _Ahead(NamedTuple):
@@ -134,7 +131,7 @@ class Embedder:
         self, keys: list[WindowKey], embeddings: Embeddings
     ) -> tuple[list[WindowKey], Embeddings | None]:
         """Return the windows whose embeddings are finite; remember the files of the others."""
-        finite = _are_finite(embeddings)
+        finite = embeddings.are_finite
         if finite.all():
             return keys, embeddings
         self._spoiled.update(keys[row].item for row in np.flatnonzero(~finite))
@@ -145,23 +142,13 @@ class Embedder:
     def _judge(self, event: Done | Failure) -> Done | Failure:
         """Return what became of a file, now that all of it is embedded."""
         if isinstance(event, Done) and event.item in self._spoiled:
-            return Failure(event.item, "embed", _NOT_FINITE, event.recording_id)
+            return Failure(event.item, "embed", why_not_finite(event.peak), event.recording_id)
         return event
 
     def _tell(self, num_files: int) -> None:
         step = Step("embedding", self._clerk.num_done, num_files, "file")
         num_failed = len(self._report.failures)
         self._listen(step._replace(audio_s=self._report.audio_s, num_failed=num_failed))
-
-
-def _are_finite(embeddings: Embeddings) -> Mask:
-    """Return (B,): which windows have nothing but finite numbers in their embeddings."""
-    scene, frames, tags = embeddings
-    arrays = [array for array in (scene, tags, frames) if array is not None]
-    finite: Mask = np.all(
-        [np.isfinite(array.reshape(len(array), -1)).all(1) for array in arrays], axis=0
-    )
-    return finite
 
 
 def _windows(

@@ -56,7 +56,7 @@ def extract(
     """
     config = config or ExtractConfig()
     store.identity.require(
-        extractor.identity(store.identity.geometry),
+        extractor.identity(store.identity.geometry, store.identity.channel),
         f"the store {store.path} was made in another way",
         "Use the checkpoint and options of the store, or another store",
         about="store",
@@ -88,6 +88,7 @@ def embed_new(
         SoundalikeError: With `strict`, at the first file that fails.
     """
     report, store, known = surveyed.report, surveyed.store, surveyed.ledger.known
+    former = surveyed.changes.former()
     report.device, report.precision = extractor.device_name, extractor.precision
     report.num_cores = num_cores()
     with surveyed.keep_books(config, extractor.device_name, extractor.precision) as clerk:
@@ -96,8 +97,11 @@ def embed_new(
                 root=surveyed.found.root,
                 items=surveyed.changes.to_read,
                 geometry=store.identity.geometry,
+                channel=store.identity.channel,
                 batch_size=config.batch_size or _default_batch_size(extractor),
                 known=known,
+                aliases=surveyed.ledger.aliases,
+                former=former,
                 partial=store.partial_windows(surveyed.parts, known),
                 max_duration_s=config.max_hours * 3600,
                 defers=extractor.resamples,

@@ -52,7 +52,7 @@ def prepare(
         precision=settings.precision,
         frames=wanted.frames,
     )
-    identity = extractor.identity(wanted.geometry)
+    identity = extractor.identity(wanted.geometry, wanted.channel)
     if existing:
         return open_matching(path, identity), extractor
     name = wanted.checkpoint
@@ -88,7 +88,7 @@ def reopen(path: Path, settings: Settings) -> Store | None:
     remembered = recall_weights(wanted.checkpoint)
     if remembered != weights and not (remembered is None and settings.checkpoint is None):
         return None  # what is remembered refuses nothing: the weights themselves do
-    require_matching(existing, identify(weights, wanted.frames, wanted.geometry))
+    require_matching(existing, identify(weights, *wanted[1:]))
     return existing
 
 
@@ -96,6 +96,7 @@ class _Wanted(NamedTuple):
     checkpoint: str
     frames: FramesMode
     geometry: Geometry
+    channel: int | None
 
 
 def _open_if_there(path: Path) -> Store | None:
@@ -109,6 +110,7 @@ def _wanted(settings: Settings, existing: Store | None) -> _Wanted:
         settings.checkpoint or (existing.checkpoint if existing else DEFAULT_CHECKPOINT),
         settings.frames or (identity.frames if identity else "pooled"),
         _geometry(settings, identity.geometry if identity else Geometry()),
+        settings.channel or (identity.channel if identity else None),
     )
 
 

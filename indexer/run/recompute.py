@@ -89,7 +89,7 @@ def recompute(
         StoreError: If the store cannot be read.
     """
     store.identity.require(
-        extractor.identity(store.identity.geometry),
+        extractor.identity(store.identity.geometry, store.identity.channel),
         f"the store {store.path} was made in another way",
         "Use the checkpoint that it was made with",
     )
@@ -129,9 +129,7 @@ def _problems(
     assert found.path is not None  # it is there
     where = f"{found.path} at {window.start_s:.2f} s"
     try:
-        waveform, codec = decode_window(
-            found.path, window, store.identity.geometry, found.first_sample
-        )
+        waveform, codec = decode_window(found.path, window, store.identity, found.first_sample)
     except AudioError as error:
         yield Problem(scene_file, f"{where}: its audio cannot be decoded again: {error}")
         return

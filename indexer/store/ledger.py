@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -24,9 +24,10 @@ LEDGER_COLUMNS = (
     "recording_id",
     "span_start",
     "span_samples",
+    "file_digest",
 )
-#: What is collected of the rows: columns, which of them are the "ok" of a whole file, and the
-#: content ids of the spans that are "ok".
+#: What is collected of the rows: columns, which of them are the "ok" of a whole file, the content
+#: ids of the spans that are "ok", and of files with other tags their digests and recordings.
 _DTYPES: dict[str, np.dtype[Any]] = {
     "path_id": np.dtype(np.int64),
     "library": np.dtype(np.int32),
@@ -36,11 +37,14 @@ _DTYPES: dict[str, np.dtype[Any]] = {
     "recording_id": ID_DTYPE,
     "is_whole": np.dtype(bool),
     "spans": ID_DTYPE,
+    "file_digest": ID_DTYPE,
+    "aliased": ID_DTYPE,
 }
 #: In place of the first sample of a span, where a row is about the whole file.
 _NO_SPAN = -1
 #: In place of an id; it comes before all others.
 _NO_ID = np.zeros((), ID_DTYPE)
+_NO_IDS: Ids = np.empty(0, ID_DTYPE)
 _OK = STATUSES.index("ok")
 _FAILED = STATUSES.index("failed")
 
@@ -50,6 +54,25 @@ def _distinct(ids: Ids) -> Ids:
     ids.sort()  # np.unique would make two copies
     is_first = np.append(True, ids[1:] != ids[:-1])[: len(ids)]
     return ids if is_first.all() else ids[is_first]
+
+
+class Aliases(NamedTuple):
+    """Files that hold a recording's samples, and other tags.
+
+    Attributes:
+        file_digest: (n,) 16-byte ids, sorted.
+        recording_id: (n,) 16-byte ids.
+    """
+
+    file_digest: Ids = _NO_IDS
+    recording_id: Ids = _NO_IDS
+
+    def recording_of(self, digest: bytes) -> bytes:
+        """Return the recording that a file holds, by the digest of its bytes."""
+        wanted = np.array(digest, ID_DTYPE)
+        at = int(np.searchsorted(self.file_digest, wanted))
+        is_alias = at < len(self.file_digest) and self.file_digest[at] == wanted
+        return id_bytes(self.recording_id[at]) if is_alias else digest
 
 
 class Ledger:
@@ -64,9 +87,11 @@ class Ledger:
         recording_id: (num_paths,) 16-byte ids; zeros where the content was never read.
         library_ids: Names of the libraries.
         known: Sorted content ids of everything that was ever embedded: whole files and spans.
+        aliases: Files that were "ok" because their samples were those of a recording.
     """
 
     __slots__ = (
+        "aliases",
         "known",
         "library",
         "library_ids",
@@ -107,6 +132,7 @@ class Ledger:
         numbers = np.array([self.library_ids.index(name) for name in libraries], np.int32)
         self.library = numbers[take("library")[last]]
         del last
+        self.aliases = _aliases(take("file_digest"), take("aliased"))
         # What was ever embedded takes the place of the ids of all rows.
         ids[~take("is_whole")] = _NO_ID
         del ids
@@ -158,6 +184,14 @@ class Ledger:
         return np.flatnonzero(mine & there)
 
 
+def _aliases(digests: Ids, recordings: Ids) -> Aliases:
+    """Return the last recording of each digest."""
+    order = np.argsort(digests, kind="stable")
+    digests, recordings = digests[order], recordings[order]
+    is_last = np.append(digests[1:] != digests[:-1], True)[: len(digests)]
+    return Aliases(digests[is_last], recordings[is_last])
+
+
 def _arrays(batch: pa.RecordBatch, libraries: dict[str, int]) -> dict[str, npt.NDArray[Any]]:
     """Return ledger rows as arrays.
 
@@ -178,6 +212,10 @@ def _arrays(batch: pa.RecordBatch, libraries: dict[str, int]) -> dict[str, npt.N
         content_id(id_bytes(recording_id[row]), (int(start[row]), int(length[row])))
         for row in np.flatnonzero((status == _OK) & is_span)
     ]
+    digest = ids_from_column(batch["file_digest"])
+    is_alias = (
+        (status == _OK) & ~is_span & batch["file_digest"].is_valid().to_numpy(zero_copy_only=False)
+    )
     return {
         "path_id": batch["path_id"].to_numpy(),
         "library": np.array(numbers, np.int32)[library],
@@ -187,6 +225,8 @@ def _arrays(batch: pa.RecordBatch, libraries: dict[str, int]) -> dict[str, npt.N
         "recording_id": recording_id,
         "is_whole": (status == _OK) & ~is_span,
         "spans": np.array(spans, ID_DTYPE),
+        "file_digest": digest[is_alias],
+        "aliased": recording_id[is_alias],
     }
 
 

@@ -308,7 +308,8 @@ class Store:
 
 
 #: What a row says of a content, and what tells one content from another.
-_DESCRIPTION = ("num_samples", "sample_rate", "channels", "codec", "warnings", "first_sample")
+_OF_SAMPLES = ("num_samples", "sample_rate", "channels", "codec", "audio_id", "first_sample")
+_DESCRIPTION = (*_OF_SAMPLES, "warnings")
 _CONTENT = ("recording_id", "span_start", "span_samples")
 _OF_EXTENT = ("status", "recording_id", "span_start", "num_samples", "first_sample")
 

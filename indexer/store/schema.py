@@ -12,8 +12,8 @@ from indexer.arrays import RECORDING_ID_BYTES
 from indexer.errors import IdentityError
 from indexer.windows import SAMPLE_RATE_HZ, WINDOW_SAMPLES, Geometry
 
-#: Of the stores that are written. Version 2 has audio_id and first_sample in the ledger, and the
-#: identity a channel. What adds to a store of version 1 makes it one of version 2.
+#: Of the stores that are written. Version 2 has audio_id, file_digest and first_sample in the
+#: ledger, and the identity a channel. What adds to a store of version 1 makes it one of version 2.
 FORMAT_VERSION = 2
 #: Of the stores that are read.
 READABLE_VERSIONS = (1, 2)
@@ -69,11 +69,12 @@ FILES_SCHEMA = pa.schema(
         pa.field("codec", pa.string()),
         pa.field("warnings", pa.string()),
         pa.field("audio_id", pa.binary(RECORDING_ID_BYTES)),
+        pa.field("file_digest", pa.binary(RECORDING_ID_BYTES)),
         pa.field("first_sample", pa.int64()),
     ]
 )
 #: Columns of files.parquet that parts of version 1 lack: null there.
-_NEWER_COLUMNS = ("audio_id", "first_sample")
+_NEWER_COLUMNS = ("audio_id", "file_digest", "first_sample")
 SCHEMAS: Mapping[str, pa.Schema] = {
     "scene.parquet": SCENE_SCHEMA,
     "frames.parquet": FRAMES_SCHEMA,
@@ -99,7 +100,7 @@ class LedgerRow:
         span_samples: Length of that span.
         stage: Where it failed: "walk", "access", "open", "decode", "samples", "embed" or "crash".
         reason: Why it failed, or where it moved to.
-        recording_id: Digest of the content, if it was read.
+        recording_id: Digest of the content, if it was read: names the windows.
         num_samples: Length as decoded, in samples at 32 kHz.
         sample_rate: Of the file, in Hz.
         channels: Of the file.
@@ -107,6 +108,8 @@ class LedgerRow:
         warnings: What a listener should know although it is "ok": damage, anti-phase.
         audio_id: Digest of the decoded samples before mixing, with rate, channels and
             `first_sample`; None if that is not known.
+        file_digest: Of the file's bytes, if they are others than those of the recording: the same
+            samples with other tags beside them.
         first_sample: Where the audio begins on the file's own time line, in samples at 32 kHz;
             None if it begins at 0, as nearly all does.
     """
@@ -129,6 +132,7 @@ class LedgerRow:
     codec: str | None = None
     warnings: str | None = None
     audio_id: bytes | None = None
+    file_digest: bytes | None = None
     first_sample: int | None = None
 
 

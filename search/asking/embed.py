@@ -78,7 +78,7 @@ def extractor_for(
         frames=store.identity.frames,
     )
     store.identity.require(
-        extractor.identity(store.identity.geometry),
+        extractor.identity(store.identity.geometry, store.identity.channel),
         f"the store {store.path} was made with another checkpoint or version",
         f"Use the one that it was made with ({store.checkpoint})",
         about="checkpoint",
@@ -107,7 +107,7 @@ def embed_clip(
     recording_id: bytes | None = None,
     listen: Listen = ignore,
 ) -> Clip:
-    """Embed a clip with a store's own geometry.
+    """Embed a clip with a store's own geometry and channel.
 
     Args:
         path: Audio file.
@@ -119,7 +119,8 @@ def embed_clip(
         listen: Hears how many windows are done.
 
     Raises:
-        QueryError: If the file is not there, cannot be read, or has no audio at `start_s`.
+        QueryError: If the file is not there, cannot be read, has no audio at `start_s`, or an
+            embedding is not finite.
     """
     start_sample, num_samples = samples_of(start_s, duration_s)
     recording_id = recording_id or recording_of(path)
@@ -127,10 +128,16 @@ def embed_clip(
     listen(Step("listening", 0, None, "window"))
     with (
         asked_with(path),
-        open_audio(path, start_sample=start_sample, num_samples=num_samples) as audio,
+        open_audio(
+            path,
+            start_sample=start_sample,
+            num_samples=num_samples,
+            channel=identity.channel,
+        ) as audio,
     ):
-        for cut in identity.geometry.cut(audio.blocks()):
+        for cut in audio.windows(identity.geometry):
             embedded.append(extractor(torch.from_numpy(cut.waveform)[None]))
+            embedded[-1].require_finite(audio.peak)
             place = audio.start_sample + cut.start_sample
             windows.append(Window(recording_id, place, cut.num_samples))
             listen(Step("listening", len(windows), None, "window"))

@@ -136,6 +136,11 @@ class SoundIndex(Rows):
                 return one.generation.vectors(rows[chosen]), windows
         return None
 
+    def recording_of(self, digest: bytes) -> bytes:
+        """Return the recording that a file holds, by the digest of its bytes; itself if unknown."""
+        each = (one.generation.recordings.recording_of(digest) for one in self.opened)
+        return next((one for one in each if one != digest), digest)
+
     def paths(self, recording_id: bytes) -> tuple[Path, ...]:
         """Return all places of a recording in any of the stores, in order."""
         each = (one.places.paths(recording_id) for one in self.opened)

@@ -62,11 +62,7 @@ class RecomputedFrames:
                 about="checkpoint",
                 value=store.checkpoint,
             )
-        self._geometry, self._snapshot, self._extractor = (
-            store.identity.geometry,
-            snapshot,
-            extractor,
-        )
+        self._identity, self._snapshot, self._extractor = store.identity, snapshot, extractor
         self._files = RecordedFiles(store, np.unique(snapshot.windows.recording_id))
 
     def __call__(self, rows: Integers) -> Sequence[Frames]:
@@ -86,7 +82,7 @@ class RecomputedFrames:
                 f"index its library again"
             )
         try:
-            waveform, _ = decode_window(found.path, window, self._geometry, found.first_sample)
+            waveform, _ = decode_window(found.path, window, self._identity, found.first_sample)
         except AudioError as error:
             raise SoundalikeError(
                 f"{found.path} cannot be decoded again: {error.reason}"

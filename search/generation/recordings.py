@@ -29,8 +29,10 @@ from indexer.store.part import Part, reading
 from indexer.store.reader import Store
 from indexer.store.schema import FILES_SCHEMA
 
-#: Columns of the file, which are those of the ledger.
-_TYPES = {name: FILES_SCHEMA.field(name).type for name in ("recording_id", "library_id", "path")}
+#: Columns of the file, which are those of the ledger; the last is there if some recording needs it.
+_COLUMNS = ("recording_id", "library_id", "path")
+_ALIAS = "file_digest"
+_TYPES = {name: FILES_SCHEMA.field(name).type for name in (*_COLUMNS, _ALIAS)}
 
 
 class Recordings:
@@ -51,7 +53,8 @@ class Recordings:
         with reading(path):
             table = pa.ipc.open_file(map_own(path)).read_all()
             types = dict(zip(table.schema.names, table.schema.types, strict=True))
-            if types != _TYPES or table.nbytes > own_size(path):
+            wanted = {name: _TYPES[name] for name in (*_COLUMNS, *types) if name in _TYPES}
+            if types != wanted or table.nbytes > own_size(path):
                 raise ValueError("its columns, or their size, are not those of this format")
             table.validate(full=True)
             return cls(table)
@@ -65,12 +68,13 @@ class Recordings:
             parts: Oldest first.
             live: Sorted ids of the recordings.
         """
-        rows = store.files(("path_id", "recording_id", "status", "library_id", "path"), parts)
+        rows = store.files(("path_id", "status", *_COLUMNS, _ALIAS), parts)
         latest = rows.take(last_of_each(rows["path_id"].to_numpy()))
         present = latest.filter(pc.equal(latest["status"], "ok"))
         chosen = present.filter(contains(live, ids_from_column(present["recording_id"])))
-        columns = list(_TYPES)
-        return cls(chosen.select(columns).sort_by([(name, "ascending") for name in columns]))
+        ordered = chosen.sort_by([(name, "ascending") for name in _COLUMNS])
+        has_aliases = ordered[_ALIAS].null_count < len(ordered)
+        return cls(ordered.select([*_COLUMNS, *([_ALIAS] if has_aliases else [])]))
 
     def write(self, path: Path) -> None:
         """Write a file for `open`."""
@@ -81,13 +85,24 @@ class Recordings:
 
     @property
     def table(self) -> pa.Table:
-        """Columns recording_id, library_id and path: a row for each place of a recording."""
+        """Columns recording_id, library_id and path: a row for each place of a recording.
+
+        And file_digest, if some files hold the samples of a recording under other bytes.
+        """
         return self._table
 
     @property
     def ids(self) -> Ids:
         """(num_places,) the recording at each place."""
         return self._ids
+
+    def recording_of(self, digest: bytes) -> bytes:
+        """Return the recording that a file holds, by the digest of its bytes; itself if unknown."""
+        if _ALIAS in self._table.column_names and not len(self.rows_of(digest)):
+            at = pc.index(self._table[_ALIAS], pa.scalar(digest, self._table[_ALIAS].type)).as_py()
+            if at >= 0:
+                return id_bytes(self._ids[at])
+        return digest
 
     def rows_of(self, recording_id: bytes) -> pa.Table:
         """Return the rows of `table` with a recording's places; none if it is unknown."""

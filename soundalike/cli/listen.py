@@ -41,6 +41,10 @@ def tag(
     top: Annotated[
         int | None, number_option(int, 1, 527, "N", "At most N tags per window.")
     ] = None,
+    channel: Annotated[
+        int | None,
+        number_option(int, 1, 128, "N", "Channel, from 1. Default: the mean of all."),
+    ] = None,
     network: Given,
     output: FormatOption = "text",
     quiet: QuietOption = False,
@@ -70,6 +74,7 @@ def tag(
                     start=start,
                     end=end,
                     duration=duration,
+                    channel=channel,
                     listen=bars,
                 )
         except QueryError as error:

@@ -68,7 +68,15 @@ ARGUMENTS = {
 def test_all_numeric_options_are_found() -> None:
     found = {flag for _, flag in OPTIONS}
     wanted = {"-k", "--start", "--end", "--duration", "--threshold", "--min-score", "--top"}
-    wanted |= {"--memory", "--recall", "--workers", "--batch-size", "--hop", "--timeout"}
+    wanted |= {
+        "--memory",
+        "--recall",
+        "--workers",
+        "--batch-size",
+        "--hop",
+        "--channel",
+        "--timeout",
+    }
     assert found == wanted | {"--max-hours", "--max-matches", "--sample", "--resamples"}
     assert {" ".join(one.command) for one in OPTIONS} == set(ARGUMENTS)
 

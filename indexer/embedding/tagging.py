@@ -37,7 +37,7 @@ class TaggedWindow:
     frames_shape: tuple[int, ...]
 
 
-def tag_file(
+def tag_file(  # noqa: PLR0913 - each is one thing that a caller may want otherwise
     path: Path,
     extractor: Extractor,
     *,

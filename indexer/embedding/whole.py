@@ -141,7 +141,7 @@ class Model:
         scene, frames, tags = self(_decode(file, start_s, duration_s, as_channel(channel)))
         return Outputs(scene[0], frames[0], tags[0])
 
-    def tag(
+    def tag(  # noqa: PLR0913 - as the command, whose options these are
         self,
         path: str | os.PathLike[str],
         *,

@@ -222,8 +222,8 @@ class WindowDataset(IterableDataset[Batch]):
         )
         is_empty = True
         with audio:
-            if file.span is None and not self._work.defers:
-                audio.identify()  # beside a GPU, reading is the limit, and this would be a load
+            if file.span is None:
+                audio.identify()
             rate_hz, cuts = self._cuts(audio, is_whole=file.span is None, beat=beat)
             batchers.begin(rate_hz)
             for cut in cuts:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import functools
 import json
 import os
+import platform
 import subprocess
 import sys
 import tempfile
@@ -55,6 +56,7 @@ def _guards() -> None:
     """Let processes and runs begin nowhere but in tests that are marked `whole`."""
     from indexer.run.embed import Embedder
 
+    platform.processor()  # h5py asks for it when it is imported; a process answers, once
     processes = ((subprocess.Popen, "__init__"), (BaseProcess, "start"), (os, "fork"))
     for owner, name in (*processes, (Embedder, "embed")):
         setattr(owner, name, _guarded(getattr(owner, name)))

@@ -74,18 +74,24 @@ class Answer(Sequence[Hit]):
 
         return hits_html(self.hits)
 
-    def copy_to(self, folder: str | os.PathLike[str]) -> tuple[list[Path], list[str]]:
+    def copy_to(
+        self, folder: str | os.PathLike[str], *, force: bool = False
+    ) -> tuple[list[Path], list[str]]:
         """Write the audio of each hit into a folder, see `search.asking.collect.copy_spans`.
+
+        Args:
+            folder: Where to; created if absent.
+            force: Whether files that are there are replaced.
 
         Returns:
             The files written, and for each hit that could not be read a line that says why.
 
         Raises:
-            QueryError: If the folder cannot be written.
+            OutputError: If one of the files is there already, or one cannot be written.
         """
         from search.asking.collect import copy_spans  # noqa: PLC0415 - it imports decoders
 
-        return copy_spans(self.hits, as_path("a folder", folder))
+        return copy_spans(self.hits, as_path("a folder", folder), force=force)
 
     def to_pandas(self) -> pandas.DataFrame:
         """Return a table with a row for each hit: rank, score, path, start_s, end_s, ids and tags.

@@ -164,6 +164,11 @@ def is_of_one_name(error: OutputError) -> bool:
     )
 
 
+def cannot_write(path: Path, error: OSError) -> OutputError:
+    """Return the error that says what the system says of a file."""
+    return OutputError(f"cannot write {path}: {_reason(error)}")
+
+
 def is_printed(path: Path) -> bool:
     """Whether a path is where this process prints to, as /dev/stdout is."""
     try:
@@ -198,7 +203,7 @@ class _Sink(io.FileIO):
             return work()
         except OSError as error:
             self._is_dropping = True
-            raise _failed(self._path, error) from error
+            raise cannot_write(self._path, error) from error
 
 
 def _require_place(path: Path) -> None:
@@ -337,11 +342,7 @@ def _explained(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise _failed(path, error) from error
-
-
-def _failed(path: Path, error: OSError) -> OutputError:
-    return OutputError(f"cannot write {path}: {_reason(error)}")
+        raise cannot_write(path, error) from error
 
 
 def _reason(error: OSError) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ import h5py
 
 from indexer.store.schema import EMBEDDING_DIM, NUM_TAGS
 from search.export.joined import Sound, Split
+from search.export.unfailing import Unfailing
 from search.output import writing, writing_text
 
 #: What torchoutil's `HDFDataset` appends to a column's name for the true shapes of padded rows.
@@ -51,7 +52,7 @@ def write_conette(
         "subset": [split.name],
     }
     most = max((len(one.captions) for one in split.present), default=0)
-    with _hdf5(path, force) as file:
+    with _hdf5(path, force) as (file, require_room):
         # One window after the other: how long the longest is shows on the way.
         frames = file.create_dataset(
             "frame_embs",
@@ -79,6 +80,7 @@ def write_conette(
             for name, width in (("frame_embs", 2), ("captions", 1))
         }
         for row, sound in enumerate(sounds):
+            require_room()
             _write_row(columns, shapes, row, sound)
             for name in ("dataset", "subset"):
                 columns[name][row] = texts[name][0].encode(_ENCODING)
@@ -88,10 +90,17 @@ def write_conette(
 
 
 @contextmanager
-def _hdf5(path: Path, force: bool) -> Iterator[Any]:
-    """Write an HDF5 file through a file of Python: HDF5's own crashes where the disk is full."""
-    with writing(path, force=force) as file, h5py.File(file, "w") as hdf5:
-        yield hdf5
+def _hdf5(path: Path, force: bool) -> Iterator[tuple[Any, Callable[[], None]]]:
+    """Write an HDF5 file through a file of Python.
+
+    Yields:
+        The file, and what raises if the disk is full: to be asked now and then.
+    """
+    with writing(path, force=force) as file:
+        unfailing = Unfailing(file, path)
+        with h5py.File(unfailing, "w") as hdf5:
+            yield hdf5, unfailing.require
+        unfailing.require()
 
 
 def _bytes_type(texts: Sequence[str]) -> str:
@@ -173,9 +182,10 @@ def write_dcase(
         What was written.
     """
     path, table = places = dcase_places(split, folder)
-    with _hdf5(path, force) as file:
+    with _hdf5(path, force) as (file, require_room):
         file.attrs.update(provenance)
         for sound in sounds:
+            require_room()
             file[sound.captioned.file_id] = sound.frames
     with writing_text(table, force=force) as text:
         writer = csv.writer(text)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import os
 import resource
@@ -24,6 +25,8 @@ import search.output
 from indexer.errors import OutputError
 from search.asking.answers import Hit
 from search.asking.collect import copy_spans
+from search.asking.opened import OpenedStore
+from search.filters.metadata import Metadata
 from search.output import make_folder, require_free, writing, writing_text
 from search.upkeep.build import build
 from soundalike.__main__ import main
@@ -488,3 +491,77 @@ def test_array_is_what_numpy_would_have_saved(stored: Synthetic, tmp_path: Path,
     snapshot = stored.store.snapshot()
     np.save(tmp_path / "y.npy", snapshot.scene(np.arange(len(snapshot))))
     assert (tmp_path / "x.npy").read_bytes() == (tmp_path / "y.npy").read_bytes()
+
+
+# --- names ---------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def oddly_named(tmp_path_factory: pytest.TempPathFactory) -> Synthetic:
+    """Recordings whose names are as long as names may be, that lie deep, or begin a formula."""
+    made = make_store(tmp_path_factory.mktemp("names") / "store")
+    long = [end.rjust(251, "x") for end in ("one", "two")]  # and ".wav"
+    made.add(dict.fromkeys([*long, "é" * 124 + "f", "short", "=1+1", "-2", "@a", "+b", "\tc"], 1))
+    made.add({"deep": 1}, path_prefix="folder/" * 585)
+    return made
+
+
+@pytest.mark.parametrize("form", ["audacity", "raven", "csv"])
+def test_labels_of_recordings_with_long_names_have_shorter_ones(
+    oddly_named: Synthetic, tmp_path: Path, run: Run, form: str
+) -> None:
+    words = words_of("labels", oddly_named, tmp_path / "out")
+    ended = run(*words, "--as", form, "--format", "json", code=3)
+    fault("B2").require(ended.code, ended.err)
+    assert ended.err.count("\n") == 1  # only what lies too deep
+    assert len(ended.data["failures"]) == 1
+    written = [Path(path) for path in ended.data["files"]]
+    assert len(set(written)) == len(oddly_named.paths) - 1
+    assert sorted(tmp_path.rglob("*.*")) == sorted(written)
+    shortened = [path.name for path in written if "~" in path.name]
+    assert len(shortened) == 3
+    assert all(len(os.fsencode(name)) <= 255 for name in shortened)
+    assert {name[:100] for name in shortened} == {"x" * 100, "é" * 100}
+    assert (tmp_path / "out" / {"audacity": "short.wav.txt"}.get(form, written[-1])).exists()
+
+
+def test_labels_where_a_file_is_in_the_place_of_a_folder_cost_that_recording_alone(
+    tmp_path: Path, run: Run
+) -> None:
+    made = make_store(tmp_path / "store")
+    made.add({"a": 1})
+    made.add({"b": 1}, path_prefix="folder/")
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "folder").write_text("mine")
+    ended = run(*words_of("labels", made, tmp_path / "out"), code=3)
+    fault("B2").require(ended.code, ended.err)
+    assert sorted(files_below(tmp_path / "out")) == ["a.wav.txt", "folder"]
+
+
+def test_cells_with_paths_are_no_formulas_and_lead_to_the_same_files(
+    oddly_named: Synthetic, tmp_path: Path, run: Run
+) -> None:
+    run("export", "csv", oddly_named.store.path, "--output", tmp_path / "x.csv")
+    ended = run("export", "npy", oddly_named.store.path, "--output", tmp_path / "x.npy")
+    fault("E10").require(ended.code, ended.out)
+    for name in ("x.csv", "x.npy.csv"):
+        found = list(csv.DictReader((tmp_path / name).read_text().splitlines()))
+        assert {os.path.normpath(row["path"]) for row in found} == set(oddly_named.paths)
+        cells = [cell for row in found for cell in row.values()]
+        assert [cell for cell in cells if cell[:1] in {"=", "+", "-", "@", "\t", "\r"}] == []
+        assert {"./=1+1.wav", "./-2.wav", "./@a.wav", "./+b.wav", "./\tc.wav", "short.wav"} <= {
+            row["path"] for row in found
+        }
+    run(*words_of("labels", oddly_named, tmp_path / "labels"), "--as", "csv", code=3)
+    rows = list(csv.DictReader((tmp_path / "labels" / "=1+1.wav.csv").read_text().splitlines()))
+    assert {row["path"] for row in rows} == {"./=1+1.wav"}
+
+
+def test_paths_of_an_exported_table_are_keys_of_metadata(
+    oddly_named: Synthetic, tmp_path: Path, run: Run
+) -> None:
+    run("export", "csv", oddly_named.store.path, "--output", tmp_path / "x.csv")
+    build(oddly_named.store)
+    metadata = Metadata.read(tmp_path / "x.csv")
+    rows = metadata.rows(OpenedStore.at(oddly_named.store.path).places)
+    assert sorted(rows.tolist()) == list(range(len(oddly_named.paths)))

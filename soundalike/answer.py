@@ -61,6 +61,11 @@ class Answer(Sequence[Hit]):
     def __iter__(self) -> Iterator[Hit]:
         return iter(self.hits)
 
+    @property
+    def missing(self) -> tuple[Hit, ...]:
+        """Hits whose recording is at none of its paths now, as after a library was moved."""
+        return tuple(hit for hit in self.hits if not hit.is_there)
+
     def __repr__(self) -> str:
         shown = [
             f"{hit.score:.3f} {_short_name(hit)} at {hit.start_s:.1f} s"

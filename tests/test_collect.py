@@ -125,5 +125,5 @@ def test_copy_spans_to_a_file_is_an_error(tmp_path: Path) -> None:
 
 def test_copy_spans_to_a_folder_that_takes_no_files_is_an_error(tmp_path: Path) -> None:
     source = write_tone(tmp_path / "a.wav", 0.5)
-    with pytest.raises(OutputError, match="cannot write /proc/001_a_0.0s.wav: No such file"):
+    with pytest.raises(OutputError, match=r"cannot write /proc/001_a_0\.0s\.wav: No such file"):
         copy_spans([hit(source)], Path("/proc"))

@@ -180,7 +180,16 @@ def test_m3u_says_where_the_window_begins_and_how_long_it_is() -> None:
     assert lines[1:] == [
         "#EXTINF:10,0.970 a.wav",
         "#EXTVLCOPT:start-time=30.0",
+        "#EXTVLCOPT:stop-time=40.0",
         "file:///music/a.wav",
+    ]
+
+
+def test_m3u_times_are_exact_to_a_millisecond() -> None:
+    one = Hit(0.5, 1, b"x" * 16, (Path("/a.wav"),), 1.96812, 2.00063, ())
+    assert hits_m3u([one]).split("\n")[2:4] == [
+        "#EXTVLCOPT:start-time=1.968",
+        "#EXTVLCOPT:stop-time=2.001",
     ]
 
 

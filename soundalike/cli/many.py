@@ -10,7 +10,7 @@ import typer
 from search.asking.terms import DuplicateTerms, Terms
 from soundalike.cli.bars import Bars
 from soundalike.cli.options import ForceOption, Given, Network, QuietOption, StoreArgument, takes
-from soundalike.cli.printing import say, say_what_is_missing
+from soundalike.cli.printing import say, say_what_is_gone, say_what_is_missing
 from soundalike.cli.usage import require_tags
 from soundalike.show.words import count
 
@@ -123,3 +123,5 @@ def duplicates(
             f"left out: {ignored} with more than {most} matches each (hum, a jingle?); "
             f"--max-matches N takes them in"
         )
+    if not quiet:
+        say_what_is_gone(member.paths for group in found.groups for member in group)

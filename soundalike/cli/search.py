@@ -22,7 +22,7 @@ from soundalike.cli.options import (
     StartOption,
     takes,
 )
-from soundalike.cli.printing import say, say_what_is_missing
+from soundalike.cli.printing import say, say_what_is_gone, say_what_is_missing
 from soundalike.cli.usage import require_tags, require_use
 from soundalike.show.words import count
 
@@ -168,6 +168,7 @@ def _say_how(answer: Answer, *, explain: bool, quiet: bool) -> None:
         )
     if not quiet:
         say_what_is_missing(answer.coverage, answer.num_new_parts)
+        say_what_is_gone(hit.paths for hit in answer)
 
 
 def _copy(answer: Answer, folder: Path, *, force: bool, quiet: bool) -> list[str]:

@@ -74,8 +74,7 @@ def read_embedded(path: Path) -> Embedded:
     is_right = ids.ndim == 1 and vectors.ndim == 2 and vectors.dtype.kind == "f"
     if not is_right or len(vectors) != len(ids) or not len(ids):
         raise SoundalikeError(
-            f"{path} has ids of shape {ids.shape} and embeddings of shape {vectors.shape} "
-            f"({vectors.dtype}); "
+            f"{path} has {ids.size} ids and embeddings of shape {vectors.shape} ({vectors.dtype}); "
             f"give one row of floats per id"
         )
     if not np.isfinite(vectors).all():

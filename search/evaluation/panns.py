@@ -17,6 +17,7 @@ _MAX_ROWS = 3_000_000
 _MAX_NAME_BYTES = 256
 #: Bytes of a block that HDF5 unpacks as a whole, at most: few packed ones may stand for gigabytes.
 _MAX_CHUNK_BYTES = 1 << 26
+_NEEDS = "it needs the datasets audio_name and target"
 #: Rows that are read at once.
 _BLOCK = 1000
 
@@ -50,9 +51,7 @@ def read_targets(path: Path) -> Iterator[Target]:
                 for row, target in enumerate(rows, start=first):
                     yield Target(_name(names[row]), tuple(np.flatnonzero(target).tolist()))
     except (OSError, KeyError, TypeError, RuntimeError, MemoryError) as error:
-        raise ValueError(
-            f"{str(error) or type(error).__name__}; it needs the datasets audio_name and target"
-        ) from error
+        raise ValueError(f"{str(error) or type(error).__name__}; {_NEEDS}") from error
 
 
 def _dataset(file: Any, name: str, num_dimensions: int) -> Any:
@@ -63,7 +62,7 @@ def _dataset(file: Any, name: str, num_dimensions: int) -> Any:
     link = file.get(name, getlink=True)
     found = file[name] if isinstance(link, h5py.HardLink) else None
     if not isinstance(found, h5py.Dataset) or found.ndim != num_dimensions:
-        raise ValueError(f"{name} is no array of {num_dimensions} dimensions")
+        raise ValueError(f"{name} is no array of {num_dimensions} dimensions; {_NEEDS}")
     if found.external or found.is_virtual:
         raise ValueError(f"the data of {name} are in other files")
     if found.chunks and np.prod(found.chunks, dtype=float) * _size(found) > _MAX_CHUNK_BYTES:

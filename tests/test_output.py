@@ -336,6 +336,12 @@ def test_copies_of_audio_replace_nothing(tmp_path: Path) -> None:
     assert [path.stat().st_size for path in written] == [96_044, 96_044]
 
 
+def test_force_without_anything_to_write_is_refused(stored: Synthetic, run: Run) -> None:
+    for words in (("search",), ("eval", "audioset", "--segments", "x.csv")):
+        command = [*words[:2], stored.store.path, *words[2:], "--force"]
+        assert "--force goes with --c" in run(*command, code=2).err
+
+
 def test_table_of_classes_is_refused_before_anything_is_compared(
     stored: Synthetic, tmp_path: Path, run: Run
 ) -> None:

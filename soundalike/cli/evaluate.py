@@ -11,6 +11,7 @@ from soundalike.cli.bars import telling
 from soundalike.cli.numbers import number_option
 from soundalike.cli.options import ForceOption, FormatOption, StoreArgument
 from soundalike.cli.printing import print_report, show_help
+from soundalike.cli.usage import require_use
 
 app = typer.Typer(
     name="eval",
@@ -23,6 +24,7 @@ app = typer.Typer(
 
 @app.command()
 def audioset(
+    context: typer.Context,
     store: StoreArgument,
     segments: Annotated[
         Path,
@@ -44,6 +46,7 @@ def audioset(
 
     Example: soundalike eval audioset eval.soundalike --segments eval_segments.csv
     """
+    require_use(context, ("force",), "--classes", is_met=classes is not None)
     with telling("comparing tags with labels"):
         from indexer.store.reader import Store
         from search.evaluation.audioset import evaluate_audioset, read_segments

@@ -105,6 +105,7 @@ def search(
 def _require_uses(context: typer.Context, queries: Sequence[str | int], terms: Given) -> None:
     has_file = any(isinstance(one, str) for one in queries)
     require_use(context, ("start", "end", "duration"), "an audio file as QUERY", is_met=has_file)
+    require_use(context, ("force",), "--copy-to", is_met=context.params.get("copy_to") is not None)
     require_use(context, ("include_self",), "a QUERY", is_met=bool(queries))
     require_tags(context, terms)
 

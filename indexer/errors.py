@@ -4,6 +4,7 @@
     ├── AudioError             one file could not be opened, decoded or resampled; names the stage
     ├── CheckpointError        a checkpoint is missing, damaged or another network
     ├── LibraryError           the folder of audio is missing, empty, or lost too much
+    ├── OutputError            a file that was asked for cannot be written, or must not be
     ├── QueryError             a question that cannot be asked: a window id that is not there, k = 0
     │   └── ExpressionError    a filter expression that cannot be read; two more lines show where
     ├── StoreError             a store cannot be opened, read or written
@@ -59,6 +60,10 @@ class CheckpointError(SoundalikeError):
 
 class LibraryError(SoundalikeError):
     """The folder of audio cannot be walked as asked."""
+
+
+class OutputError(SoundalikeError):
+    """A file that was asked for cannot be written, or would take the place of something else."""
 
 
 class QueryError(SoundalikeError):

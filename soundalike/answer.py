@@ -61,6 +61,11 @@ class Answer(Sequence[Hit]):
     def __iter__(self) -> Iterator[Hit]:
         return iter(self.hits)
 
+    @property
+    def missing(self) -> tuple[Hit, ...]:
+        """Hits whose recording is at none of its paths now, as after a library was moved."""
+        return tuple(hit for hit in self.hits if not hit.is_there)
+
     def __repr__(self) -> str:
         shown = [
             f"{hit.score:.3f} {_short_name(hit)} at {hit.start_s:.1f} s"
@@ -74,18 +79,24 @@ class Answer(Sequence[Hit]):
 
         return hits_html(self.hits)
 
-    def copy_to(self, folder: str | os.PathLike[str]) -> tuple[list[Path], list[str]]:
+    def copy_to(
+        self, folder: str | os.PathLike[str], *, force: bool = False
+    ) -> tuple[list[Path], list[str]]:
         """Write the audio of each hit into a folder, see `search.asking.collect.copy_spans`.
+
+        Args:
+            folder: Where to; created if absent.
+            force: Whether files that are there are replaced.
 
         Returns:
             The files written, and for each hit that could not be read a line that says why.
 
         Raises:
-            QueryError: If the folder cannot be written.
+            OutputError: If one of the files is there already, or one cannot be written.
         """
         from search.asking.collect import copy_spans  # noqa: PLC0415 - it imports decoders
 
-        return copy_spans(self.hits, as_path("a folder", folder))
+        return copy_spans(self.hits, as_path("a folder", folder), force=force)
 
     def to_pandas(self) -> pandas.DataFrame:
         """Return a table with a row for each hit: rank, score, path, start_s, end_s, ids and tags.

@@ -3,11 +3,19 @@
 from __future__ import annotations
 
 import inspect
+import os
+from collections.abc import Iterable, Sequence
 from dataclasses import Field, fields, replace
 from difflib import get_close_matches
 from typing import Any
 
 from indexer.errors import QueryError
+
+
+def as_several(asked: Any) -> Sequence[Any]:
+    """Return what was given as one or as several as several."""
+    is_one = isinstance(asked, (str, os.PathLike)) or not isinstance(asked, Iterable)
+    return [asked] if is_one else list(asked)
 
 
 def split_fields(

@@ -17,6 +17,8 @@ HINTS = {
     "build": ("run: soundalike build {value}", "STORE"),
     "checkpoint": ("say --checkpoint {value}", "NAME"),
     "device": ("say --device {value}", "cpu"),
+    "export": ("or run: soundalike export {value}", "csv"),
+    "force": ("or say --force to replace {value}", "it"),
     "frames": ("say --frames {value}", "pooled"),
     "include": ("--include '*' reads files whatever they are called", ""),
     "index": ("run: soundalike index LIBRARY --store {value}", "STORE"),

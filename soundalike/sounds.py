@@ -28,7 +28,7 @@ from search.nearest.structure import IndexConfig
 from search.upkeep.build import build
 from search.upkeep.overview import Overview, overview
 from soundalike.answer import Answer, TagCount, Verified
-from soundalike.arguments import show_fields, split_fields, take_fields
+from soundalike.arguments import as_several, show_fields, split_fields, take_fields
 from soundalike.kept import Kept
 
 if TYPE_CHECKING:  # torch takes seconds to import; what is stored is asked without it
@@ -141,7 +141,7 @@ class Sounds:
     ) -> list[Answer]: ...
     @overload
     def search_many(
-        self, questions: Iterable[StorePath], output: StorePath, *, per: Per = ..., **terms: Any
+        self, questions: Iterable[StorePath], output: StorePath, **how: Any
     ) -> ManyReport: ...
     def search_many(
         self,
@@ -149,6 +149,7 @@ class Sounds:
         output: StorePath | None = None,
         *,
         per: Per = "window",
+        force: bool = False,
         **terms: Any,
     ) -> list[Answer] | ManyReport:
         """Ask many questions at once, each as `search` would answer it.
@@ -159,19 +160,21 @@ class Sounds:
             output: A table to be written, .parquet or .jsonl: a row for each hit.
             per: With an output: whether each "window" is a question, or each "clip" with all its
                 windows.
+            force: With an output: whether a table that is there is replaced.
             terms: What counts as a hit, and how many for each question: the fields of `Terms`.
 
         Returns:
             The answers, in the order of the questions; or what was written.
 
         Raises:
-            QueryError: If it cannot be asked so, a file cannot be read, or the table not written.
+            QueryError: If it cannot be asked so, or a file cannot be read.
+            OutputError: If the table is there already, or cannot be written.
             LibraryError: If a folder has no audio in it.
             StoreError: If a store is not there, or has no index yet.
             IdentityError: If a store that asks was computed in another way.
             UnknownTagError: If AudioSet has no such tag.
         """
-        questions = _as_several(questions)
+        questions = as_several(questions)
         resolved, index = resolve(take_fields(Terms, terms)), self._kept.open_newest()
         scope = Scope.over(resolved, index.opened)
         hear = partial(self._kept.hear, index)
@@ -183,6 +186,7 @@ class Sounds:
                 scope,
                 hear=hear,
                 per=per,
+                force=force,
                 listen=self._kept.listen,
             )
         each = [
@@ -385,12 +389,6 @@ class Sounds:
         if len(self.paths) > 1:
             raise SoundalikeError(f"{what} one store, and {len(self.paths)} are open: {self!r}")
         return self.paths[0]
-
-
-def _as_several(asked: Any) -> Sequence[Any]:
-    """Return what was given as one or as several as several."""
-    is_one = isinstance(asked, (str, os.PathLike)) or not isinstance(asked, Iterable)
-    return [asked] if is_one else list(asked)
 
 
 show_fields(Sounds.search, Terms)

@@ -30,6 +30,7 @@ from indexer.errors import (
     CheckpointError,
     IdentityError,
     LibraryError,
+    OutputError,
     QueryError,
     StoreError,
     UnknownTagError,
@@ -69,7 +70,7 @@ def write_batch(
 def batch(
     store: Synthetic | Path, queries: list[Path], output: Path, **options: Any
 ) -> tuple[list[Row], ManyReport]:
-    report = write_batch(store, queries, output, **options)
+    report = write_batch(store, queries, output, force=True, **options)
     rows = rows_of(output)
     assert report.num_hits == len(rows)
     assert [path.name for path in output.parent.iterdir() if path.name.startswith(".")] == []
@@ -463,7 +464,7 @@ def test_batch_output_that_cannot_be_is_an_error_before_work_begins(
     stores: list[Synthetic], tmp_path: Path, name: str, message: str
 ) -> None:
     (tmp_path / "folder.parquet").mkdir()
-    with pytest.raises(QueryError, match=message):
+    with pytest.raises(OutputError, match=message):
         write_batch(stores[0], [stores[0].store.path], tmp_path / name)
 
 
@@ -498,7 +499,7 @@ def test_batch_that_fails_leaves_what_was_there(heard: Path, tmp_path: Path) -> 
     output.write_text("old")
     queries = [heard / "store", heard / "library"]  # the store's hits are written by then
     with pytest.raises(CheckpointError, match="does not exist"):
-        write_batch(heard / "store", queries, output, checkpoint="no such file.pth")
+        write_batch(heard / "store", queries, output, checkpoint="no such file.pth", force=True)
     assert output.read_text() == "old"
     assert list(tmp_path.iterdir()) == [output]
 
@@ -511,7 +512,7 @@ def test_batch_to_a_full_disk_is_an_error_that_names_the_file(
 
     monkeypatch.setattr(os, "fsync", full)
     path = stores[0].store.path
-    with pytest.raises(QueryError, match=r"cannot write .*hits\.jsonl: No space left"):
+    with pytest.raises(OutputError, match=r"cannot write .*hits\.jsonl: No space left"):
         write_batch(path, [path], tmp_path / "hits.jsonl")
     assert list(tmp_path.iterdir()) == []
 
@@ -553,7 +554,7 @@ def test_batch_command_names_bad_files_and_exits_with_3(
     asked, failure = printed.err.splitlines()
     assert asked == f"asked about 5 windows; 10 hits in {output}"
     assert failure.startswith(f"cannot listen to {tmp_path / 'bad.wav'}: ")
-    run(*words, "--quiet", "--not-tag", "Speech", "--threshold", 0, code=3)
+    run(*words, "--quiet", "--not-tag", "Speech", "--threshold", 0, "--force", code=3)
     assert output.read_text() == ""
     run("batch", heard / "store", heard / "store", code=2)  # no --output
 

@@ -212,7 +212,8 @@ def test_batch_answers_as_search_does_with_the_same_terms(
         hits = run("search", store, *others, query["window_id"], *terms, "--format", "json").data
         assert len(hits) == 4
         for per in ("window", "clip"):  # each recording has one window
-            told = run("batch", store, store, *also, "--per", per, *terms, "--output", output)
+            how = ("--per", per, *terms, "--output", output, "--force")
+            told = run("batch", store, store, *also, *how)
             assert told.err.startswith(f"asked about 19 {per}s; ")
             rows = [json.loads(line) for line in output.read_text().splitlines()]
             found = [row for row in rows if row["query_path"] in query["paths"]]

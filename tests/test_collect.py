@@ -10,7 +10,7 @@ import pytest
 import soundfile
 from synthetic import write_tone
 
-from indexer.errors import QueryError
+from indexer.errors import OutputError
 from search.asking.answers import Hit
 from search.asking.collect import copy_spans
 
@@ -119,11 +119,11 @@ def test_copy_spans_of_no_hits_makes_the_folder(tmp_path: Path) -> None:
 
 def test_copy_spans_to_a_file_is_an_error(tmp_path: Path) -> None:
     source = write_tone(tmp_path / "a.wav", 0.5)
-    with pytest.raises(QueryError, match="cannot make the folder"):
+    with pytest.raises(OutputError, match="cannot make the folder"):
         copy_spans([hit(source)], source)
 
 
 def test_copy_spans_to_a_folder_that_takes_no_files_is_an_error(tmp_path: Path) -> None:
     source = write_tone(tmp_path / "a.wav", 0.5)
-    with pytest.raises(QueryError, match="cannot write to /proc"):
+    with pytest.raises(OutputError, match=r"cannot write /proc/001_a_0\.0s\.wav: No such file"):
         copy_spans([hit(source)], Path("/proc"))

@@ -239,7 +239,7 @@ def test_no_output_of_any_command_lets_a_name_act_on_a_terminal(
     assert outcomes["verify"].out.startswith(f"{num_sound} windows embedded again")
     assert outcomes["verify"].code == outcomes["copy"].code == 0
     assert len(outcomes["csv"].out.splitlines()) == 1 + num_sound
-    assert len(outcomes["m3u"].out.splitlines()) == 1 + 3 * num_sound
+    assert len(outcomes["m3u"].out.splitlines()) == 1 + 4 * num_sound
     assert len(list(copies.iterdir())) == num_sound
     names = [os.fsencode(path.name) for path in copies.iterdir()]
     assert all(len(name) <= NAME_MAX and is_plain(name.decode()) for name in names)

@@ -232,9 +232,9 @@ def test_export_labels_command_tells_how_many(store: Store, tmp_path: Path, run:
     assert len(files) == 2
     assert (
         f"{sum(files.values())} spans in 2 files below"
-        in run(*command, "--threshold", "0", "--tag", "Dog").out
+        in run(*command, "--threshold", "0", "--tag", "Dog", "--force").out
     )
-    assert "0 spans in 0 files" in run(*command, "--threshold", "1").out
+    assert "0 spans in 0 files" in run(*command, "--threshold", "1", "--force").out
     run(*command, "--tag", "Dgo", code=1)
 
 

@@ -5,8 +5,11 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet
 import pytest
-from conftest import needs_root, run_as_nobody
+from conftest import Run, needs_root, run_as_nobody
+from faults import fault
 
 from indexer.errors import LibraryError
 from indexer.library.files import FileList, FoundFile
@@ -201,14 +204,14 @@ def test_listed_csv_blanks_after_commas_and_line_breaks_in_names_are_read(tmp_pa
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ("file,start,end\na.wav,0,1\n", "no column 'path'"),
+        ("name,start,end\na.wav,0,1\n", "no column 'path', 'file' or 'filename'; .*'name', "),
         ("path,start,end\na.wav,2,1\n", "line 2: need start < end"),
         ("path,start,end\na.wav,x,1\n", "line 2: a time is in seconds"),
         ("path,start,end\na.wav,nan,1\n", "line 2: a time is in seconds"),
         ("path,start,end\n../a.wav,0,1\n", "outside the library"),
         ("path,start,end\n", "names no file"),
         ("path,start,end\n,0,1\n", "line 2: need a path, got ''"),
-        ("start,path\n1\n", "line 2: need a path, got None"),
+        ("start,path\n1\n", "line 2: need a path, got ''"),
         ("path\na\0.wav\n", "line 2: need a path"),
         (f"path\n{'a' * 200_000}\n", "after line 1: field larger than"),
     ],
@@ -220,6 +223,72 @@ def test_listed_csv_that_is_wrong_is_an_error_that_says_where(
     names.write_text(content)
     with pytest.raises(LibraryError, match=message):
         read_list(tmp_path, names)
+
+
+@pytest.mark.parametrize("delimiter", [",", ";", "\t"])
+@pytest.mark.parametrize("column", ["path", "Path", "FILE", "filename "])
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
+def test_listed_tables_are_read_as_metadata_is(
+    tmp_path: Path, delimiter: str, column: str, encoding: str
+) -> None:
+    touch(tmp_path, "é.wav", "b.wav")
+    rows = (["n", column, "Start", "end"], ["1", "é.wav", "1", "2"], ["2", "b.wav", "", ""])
+    text = "\r\n".join(delimiter.join(row) for row in rows)
+    names = tmp_path / ("names.tsv" if delimiter == "\t" else "names.csv")
+    names.write_bytes(text.encode(encoding))
+    found = [(file.path, file.size, file.span) for file in read_list(tmp_path, names).files]
+    assert found == [("b.wav", 1, None), ("é.wav", 1, (32_000, 32_000))]
+
+
+def test_listed_table_without_a_column_of_paths_is_one_line(tmp_path: Path, run: Run) -> None:
+    touch(tmp_path / "library", "a.wav")
+    (tmp_path / "names.csv").write_text("name;start\na.wav;1\n", "utf-16")
+    told = run("index", tmp_path / "library", "--files-from", tmp_path / "names.csv", code=1)
+    fault("F8").require(told.code, told.err)
+    assert "'name', 'start'" in told.err
+
+
+def test_listed_parquet_and_lines_in_utf_16(tmp_path: Path) -> None:
+    touch(tmp_path, "é.wav", "b.wav")
+    names = tmp_path / "names.parquet"
+    table = pa.table({"File": [b"b.wav", "é.wav".encode()], "start": [None, 1.0], "end": [None, 2]})
+    pa.parquet.write_table(table, names)
+    found = [(file.path, file.span) for file in read_list(tmp_path, names).files]
+    assert found == [("b.wav", None), ("é.wav", (32_000, 32_000))]
+    names = tmp_path / "names.txt"
+    names.write_text("é.wav\nb.wav\n", "utf-16")
+    assert paths(read_list(tmp_path, names).files) == ["b.wav", "é.wav"]
+
+
+@pytest.mark.parametrize("form", ["txt", "csv"])
+def test_listed_names_may_have_their_accents_written_in_another_way(
+    tmp_path: Path, form: str
+) -> None:
+    nfc, nfd = "caf\u00e9", "cafe\u0301"
+    touch(tmp_path, f"{nfd}/{nfc}.wav", f"both/{nfc}.wav", f"both/{nfd}.wav")
+    names = tmp_path / f"names.{form}"
+    head = ["path"] if form == "csv" else []
+    asked = [f"{nfc}/{nfd}.wav", f"both/{nfd}.wav", f"{nfd}/none {nfc}.wav", f"no {nfc}/a.wav"]
+    names.write_text("\n".join([*head, *asked]))
+    found = {file.path: file.size for file in read_list(tmp_path, names).files}
+    assert found == {
+        f"{nfd}/{nfc}.wav": 1,
+        f"both/{nfd}.wav": 1,
+        f"{nfd}/none {nfc}.wav": 0,  # which is not there: as it is written
+        f"no {nfc}/a.wav": 0,
+    }
+
+
+def test_listed_names_may_come_from_a_pipe_that_is_open(tmp_path: Path) -> None:
+    touch(tmp_path, "a.wav")
+    ours, theirs = os.pipe()
+    os.write(theirs, b"a.wav\n")
+    os.close(theirs)
+    assert paths(read_list(tmp_path, Path(f"/dev/fd/{ours}")).files) == ["a.wav"]
+    os.close(ours)
+    os.mkfifo(tmp_path / "pipe")  # nobody will ever write to this one
+    with pytest.raises(LibraryError, match=r"cannot read the list .*pipe: not a file"):
+        read_list(tmp_path, tmp_path / "pipe")
 
 
 def test_listed_missing_list_is_an_error(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from datetime import UTC, date, datetime, time
 from decimal import Decimal
@@ -12,9 +13,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet
 import pytest
+from conftest import Run
+from faults import fault
 from synthetic import Synthetic, make_store, recording_id
 
-import search.filters.metadata
+import indexer.library.tables
 from indexer.errors import QueryError
 from indexer.store.creation import library_at
 from search.asking.opened import OpenedStore
@@ -152,6 +155,48 @@ def test_read_csv_names_of_columns_are_stripped_and_those_without_at_the_end_lef
     assert metadata.table.to_pydict() == {"recorded by": ["me"]}
 
 
+@pytest.mark.parametrize(
+    ("values", "kind", "text"),
+    [
+        (["007", "12"], "text", ["007", "12"]),
+        (["-01.5", "2"], "text", ["-01.5", "2"]),
+        (["00", "1"], "text", ["00", "1"]),
+        (["12345678901234567890", "1"], "text", ["12345678901234567890", "1"]),
+        (["0", "0.5", "-0.25", "10", "1e05"], "number", [0, 0.5, -0.25, 10, 1e5]),
+        (["9223372036854775807", "1"], "number", [2**63 - 1, 1]),
+        (["0", "70"], "number", [0, 70]),
+    ],
+)
+def test_read_csv_numbers_that_would_lose_digits_are_text(
+    tmp_path: Path, values: list[str], kind: str, text: list[Any]
+) -> None:
+    rows = [f"{number}.wav,{value},x" for number, value in enumerate(values)]
+    metadata = read(tmp_path, "\n".join(["path, id ,site", *rows, "last.wav,,x"]))
+    assert kinds(metadata) == {"id": kind, "site": "text"}
+    assert metadata.table["id"].to_pylist() == [*text, None]
+
+
+def test_ids_of_metadata_are_compared_as_text(tmp_path: Path, run: Run) -> None:
+    made = make_store(tmp_path / "store", frames="none")
+    made.add({"a": 1, "b": 1, "c": 1})
+    build(made.store)
+    sheet = read(tmp_path, "path,id\na.wav,007\nb.wav,7\nc.wav,070\n").path
+    words = ("batch", made.store.path, made.store.path, "--output", tmp_path / "x.jsonl")
+    told = run(*words, "--metadata", sheet, "--where", "id = '007'", "--include-self")
+    fault("F9").require(told.code, told.err)
+    rows = [json.loads(line) for line in (tmp_path / "x.jsonl").read_text().splitlines()]
+    assert {Path(row["path"]).name for row in rows} == {"a.wav"}
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-16-be"])
+def test_read_csv_in_utf_16_with_its_mark(tmp_path: Path, encoding: str) -> None:
+    text = "path;site\r\né.wav;Zürich\r\n"
+    content = text.encode(encoding) if encoding == "utf-16" else f"\ufeff{text}".encode(encoding)
+    metadata = read(tmp_path, content)
+    assert metadata.keys.to_pylist() == ["é.wav"]
+    assert metadata.table["site"].to_pylist() == ["Zürich"]
+
+
 def test_read_csv_takes_memory_by_its_size(tmp_path: Path) -> None:
     pool = pa.default_memory_pool()
     counted = pa.proxy_memory_pool(pool)
@@ -245,6 +290,47 @@ def test_coverage_of_an_empty_store_is_no_error(tmp_path: Path) -> None:
     assert metadata.coverage([places_of(empty)]) == Coverage(metadata.path, 1, 0, ())
 
 
+# --- the same letters in other bytes -------------------------------------------------------------
+
+NFC, NFD = "caf\u00e9", "cafe\u0301"
+
+
+def accented(tmp_path: Path, *names: str) -> Synthetic:
+    made = make_store(tmp_path / "store", frames="none", root=tmp_path / "first")
+    made.add(dict.fromkeys(names, 1))
+    build(made.store)
+    return made
+
+
+@pytest.mark.parametrize(("disk", "sheet"), [(NFC, NFD), (NFD, NFC)])
+def test_rows_accents_may_be_written_in_either_way(
+    tmp_path: Path, run: Run, disk: str, sheet: str
+) -> None:
+    made = accented(tmp_path, disk, "plain")
+    for name in (f"{sheet}.wav", f"{tmp_path}/first/{sheet}.wav"):
+        metadata = read(tmp_path, f"path,n\nplain.wav,1\n{name},2\n")
+        assert joined(made, metadata) == {("first", f"{disk}.wav"): 1, ("first", "plain.wav"): 0}
+    words = ("batch", made.store.path, made.store.path, "--output", tmp_path / "x.jsonl")
+    told = run(*words, "--metadata", metadata.path, "--where", "n > 1", "--include-self")
+    fault("D6").require(told.code, told.err)
+    assert "2 hits" in told.err
+
+
+def test_rows_that_are_as_the_file_is_called_come_first(tmp_path: Path) -> None:
+    made = accented(tmp_path, NFC, NFD)
+    metadata = read(tmp_path, f"path,n\n{NFD}.wav,1\n{NFC}.wav,2\n")
+    assert joined(made, metadata) == {("first", f"{NFC}.wav"): 1, ("first", f"{NFD}.wav"): 0}
+
+
+def test_rows_that_differ_in_their_accents_alone_are_an_error(tmp_path: Path, run: Run) -> None:
+    other = "\u1ebf"  # e with two accents: one, two or three characters
+    half, apart = "\u00ea\u0301", "e\u0302\u0301"
+    made = accented(tmp_path, other)
+    metadata = read(tmp_path, f"path,n\n{half}.wav,1\n{apart}.wav,2\n")
+    told = run("search", made.store.path, "--metadata", metadata.path, "--where", "n > 0", code=1)
+    fault("D6b").require(told.code, told.err)
+
+
 # --- refusals ------------------------------------------------------------------------------------
 
 
@@ -271,7 +357,7 @@ def test_rows_relative_and_absolute_for_one_place_are_an_error(
         (b"path,n\n\xff.wav,1\n", "column 'path' is not UTF-8; save"),
         (b"path,site\na.wav,caf\xe9\n", "column 'site' is not UTF-8; save"),
         (b"path,n,caf\xe9\na.wav,1,2\n", "name of column 3 is not UTF-8; save"),
-        ("path,n\na.wav,1\n".encode("utf-16"), "it is UTF-16; save it as UTF-8"),
+        (b"\xff\xfep\x00a", "cannot read metadata .*truncated data"),
         ('path,site\na.wav,"pond\nb.wav,hill\n', "quote before 'pond' is never closed"),
         ('path,site\na.wav,"pond\nb.wav,""hill""', "quote before 'pond' is never closed"),
         ('path,"site\na.wav,pond\n', "cannot read metadata .*Empty CSV"),
@@ -311,7 +397,7 @@ def test_read_parquet_of_more_than_the_limit_is_counted_unpacked(
     packed = tmp_path / "packed.parquet"
     numbers: dict[str, Any] = {"path": ["a.wav"] * 50_000, "n": range(50_000)}
     pa.parquet.write_table(pa.table(numbers), packed, compression="zstd", row_group_size=5_000)
-    monkeypatch.setattr(search.filters.metadata, "_MAX_BYTES", packed.stat().st_size + 1)
+    monkeypatch.setattr(indexer.library.tables, "MAX_BYTES", packed.stat().st_size + 1)
     with pytest.raises(QueryError, match="bytes unpacked"):
         Metadata.read(packed)
 
@@ -326,7 +412,7 @@ def test_read_parquet_that_repeats_a_long_value_is_counted_unpacked(
     table = pa.table({"path": names, "note": long if is_category else long.cast(pa.string())})
     pa.parquet.write_table(table, packed, compression="zstd")
     assert packed.stat().st_size < 100_000
-    monkeypatch.setattr(search.filters.metadata, "_MAX_BYTES", 15_000_000)
+    monkeypatch.setattr(indexer.library.tables, "MAX_BYTES", 15_000_000)
     before = pa.total_allocated_bytes()
     with pytest.raises(QueryError, match="more than 15,000,000 bytes unpacked"):
         Metadata.read(packed)

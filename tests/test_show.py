@@ -12,10 +12,13 @@ from typing import Any
 from urllib.parse import unquote_to_bytes, urlsplit
 
 import pytest
-from synthetic import identity
+from conftest import Run
+from faults import fault
+from synthetic import identity, make_store
 
 from indexer.tags import HeardTag, TagVocabulary
 from search.asking.answers import Hit
+from search.upkeep.build import build
 from search.upkeep.overview import Overview
 from soundalike.show.hits import hits_csv, hits_json, hits_m3u, hits_table
 from soundalike.show.stores import overview_data, overview_lines
@@ -180,7 +183,26 @@ def test_m3u_says_where_the_window_begins_and_how_long_it_is() -> None:
     assert lines[1:] == [
         "#EXTINF:10,0.970 a.wav",
         "#EXTVLCOPT:start-time=30.0",
+        "#EXTVLCOPT:stop-time=40.0",
         "file:///music/a.wav",
+    ]
+
+
+def test_m3u_plays_the_window_and_stops(run: Run, tmp_path: Path) -> None:
+    made = make_store(tmp_path / "store", frames="none")
+    made.add({"a": 2})
+    build(made.store)
+    told = run("search", made.store.path, "--tag", "Dog", "--threshold", 0, "--format", "m3u")
+    fault("F10").require(told.code, told.out)
+    times = [line.split("=")[1] for line in told.out.splitlines() if "-time=" in line]
+    assert sorted(times) == ["0.0", "10.0", "10.0", "20.0"]
+
+
+def test_m3u_times_are_exact_to_a_millisecond() -> None:
+    one = Hit(0.5, 1, b"x" * 16, (Path("/a.wav"),), 1.96812, 2.00063, ())
+    assert hits_m3u([one]).split("\n")[2:4] == [
+        "#EXTVLCOPT:start-time=1.968",
+        "#EXTVLCOPT:stop-time=2.001",
     ]
 
 

@@ -144,8 +144,8 @@ def test_read_segments_of_panns_that_are_wrong_says_what(
 
 
 def test_read_segments_that_cannot_be_read(tmp_path: Path) -> None:
-    (tmp_path / "noise.csv").write_bytes(b"\xff\xfe\x00\x80")
-    for name, message in (("none.csv", "No such file"), ("noise.csv", "it is no table of text")):
+    (tmp_path / "noise.csv").write_bytes(b"\xfe\xff\x80")
+    for name, message in (("none.csv", "no such file"), ("noise.csv", "it is no table of text")):
         with pytest.raises(SoundalikeError, match=message):
             read_segments(tmp_path / name)
 

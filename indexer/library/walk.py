@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import codecs
-import csv
-import io
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -12,12 +9,12 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 
 from indexer.audio.file import AUDIO_EXTENSIONS
-from indexer.audio.times import FOREVER_S, seconds_of
-from indexer.errors import LibraryError, QueryError
+from indexer.errors import LibraryError
 from indexer.library.files import FileList, FoundFile
+from indexer.library.lists import read_names
+from indexer.library.names import Spelling
 from indexer.paths import Span, text_from_bytes
 from indexer.progress import Listen, Step, ignore
-from indexer.windows import SAMPLE_RATE_HZ
 
 #: A listener hears of a walk once per this many files.
 _FILES_PER_STEP = 1000
@@ -98,32 +95,25 @@ def read_list(root: Path, files_from: Path) -> Walk:
 
     Args:
         root: The library; relative paths are relative to it.
-        files_from: A text file with one path a line (or zero bytes between them), or a .csv with
-            columns path, start, end (seconds, or as in 31:10; an empty start is 0, an empty end is
-            the end of the file).
+        files_from: See `read_names`.
 
     Raises:
         LibraryError: If the list cannot be read, or names a file outside the library.
     """
     found = Walk(require_folder(root), is_complete=False)
-    try:
-        content = files_from.read_bytes()
-    except OSError as error:
-        raise LibraryError(f"cannot read the list {files_from}: {error.strerror}") from error
-    is_csv = files_from.suffix.lower() == ".csv"
-    content = content.removeprefix(codecs.BOM_UTF8)
-    entries = _csv_entries(files_from, content) if is_csv else _lines(content)
     # A list may name files by the root as it was given, which is a link on some machines.
     roots = (found.root, Path(os.path.abspath(root)))  # noqa: PTH100 - resolve() follows links
+    spelled = Spelling(found.root)
     files: set[FoundFile] = set()
-    for name, span in entries:
+    for name, span in read_names(files_from):
         relative = _relative(name, roots)
         if relative is None:
             raise LibraryError(
                 f"{name} in {files_from} is outside the library {found.root}; "
                 f"name a library that holds all of the list"
             )
-        files.add(_found_file(found.root, text_from_bytes(os.fsencode(relative)), span))
+        text = text_from_bytes(os.fsencode(spelled.on_disk(relative)))
+        files.add(_found_file(found.root, text, span))
     found.files = FileList(files).in_order()
     if not found.files:
         raise LibraryError(f"the list {files_from} names no file")
@@ -244,40 +234,3 @@ def _relative(name: str, roots: Sequence[Path]) -> str | None:
         if relative != ".." and not relative.startswith("../"):
             return relative
     return None
-
-
-def _lines(content: bytes) -> Iterator[tuple[str, None]]:
-    # No path holds a zero byte; it stands between names where a list comes from `find -print0`.
-    for line in content.replace(b"\0", b"\n").splitlines():
-        if line.strip():
-            yield os.fsdecode(line), None
-
-
-def _csv_entries(file: Path, content: bytes) -> Iterator[tuple[str, Span | None]]:
-    # Not split into lines first: a quoted name may hold a line break.
-    text = io.StringIO(content.decode("utf-8", "surrogateescape"), newline="")
-    rows = csv.DictReader(text, skipinitialspace=True)
-    try:
-        rows.fieldnames = [name.strip() for name in rows.fieldnames or []]
-        if "path" not in rows.fieldnames:
-            raise LibraryError(f"{file} has no column 'path'; its columns are {rows.fieldnames}")
-        for row in rows:
-            path = row["path"]
-            if not path or "\0" in path:
-                raise LibraryError(f"{file}, line {rows.line_num}: need a path, got {path!r}")
-            yield path, _span(file, rows.line_num, row.get("start"), row.get("end"))
-    except csv.Error as error:
-        raise LibraryError(f"{file}, after line {rows.line_num}: {error}") from error
-
-
-def _span(file: Path, line: int, start: str | None, end: str | None) -> Span | None:
-    if not start and not end:
-        return None
-    try:
-        start_s, end_s = seconds_of(start or 0.0), seconds_of(end or FOREVER_S)
-    except QueryError as error:
-        raise LibraryError(f"{file}, line {line}: {error}") from error
-    if start_s >= end_s:
-        raise LibraryError(f"{file}, line {line}: need start < end, got {start!r}, {end!r}")
-    first = round(start_s * SAMPLE_RATE_HZ)
-    return first, max(1, round(end_s * SAMPLE_RATE_HZ) - first)

@@ -80,7 +80,7 @@ class ExtractConfig:
     Attributes:
         include: Patterns of relative paths; if given, only these.
         exclude: Patterns of relative paths to leave out.
-        files_from: A list of files (or a .csv of path, start, end) instead of a walk.
+        files_from: A list of files (or a table of path, start, end) instead of a walk.
         num_workers: Processes that decode; None chooses by device.
         batch_size: Windows per forward pass; None chooses by device.
         strict: Stop at the first file that fails.
@@ -117,8 +117,8 @@ class ExtractConfig:
     files_from: Path | None = field(
         default=None,
         metadata={
-            "help": "Read the files that FILE lists, one path a line, or a .csv of path,start,end "
-            "in seconds. Paths are relative to LIBRARY.",
+            "help": "Read the files that FILE lists, one path a line, or a table (.csv, .tsv, "
+            ".parquet) of path,start,end in seconds. Paths are relative to LIBRARY.",
             "unit": "FILE",
         },
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -39,6 +40,11 @@ class Hit:
     def path(self) -> Path | None:
         """The first of its paths; None if none is known."""
         return self.paths[0] if self.paths else None
+
+    @property
+    def is_there(self) -> bool:
+        """Whether the recording is at one of its paths now; they are looked at each time."""
+        return any(map(os.path.exists, self.paths))
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,27 +12,18 @@ import numpy.typing as npt
 import soundfile
 
 from indexer.audio.stream import read_span
-from indexer.errors import AudioError, QueryError
+from indexer.errors import AudioError
 from indexer.paths import printable
 from search.asking.answers import Hit
+from search.output import make_folder, require_free, writing
 
 #: Characters of the original name that are kept in the copy's, at most: a name has 255 bytes.
 _MAX_STEM = 50
 
 
-def require_folder(folder: Path) -> None:
-    """Make a folder, if it is not there.
-
-    Raises:
-        QueryError: If that is not possible.
-    """
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise QueryError(f"cannot make the folder {folder}: {error.strerror}") from error
-
-
-def copy_spans(hits: Sequence[Hit], folder: Path) -> tuple[list[Path], list[str]]:
+def copy_spans(
+    hits: Sequence[Hit], folder: Path, *, force: bool = False
+) -> tuple[list[Path], list[str]]:
     """Write the span of each hit as a WAV file (24 bit, at the file's own rate and channels).
 
     The copies are called `<rank>_<name>_<start>s.wav`, so that they sort by rank.
@@ -39,33 +31,40 @@ def copy_spans(hits: Sequence[Hit], folder: Path) -> tuple[list[Path], list[str]
     Args:
         hits: Of an answer.
         folder: Where to; created if absent.
+        force: Whether files that are there are replaced.
 
     Returns:
         The files written, and for each hit that could not be read a line that says why.
 
     Raises:
-        QueryError: If the folder cannot be written.
+        OutputError: If one of the files is there already, or one cannot be written.
     """
-    require_folder(folder)
+    make_folder(folder)
+    numbered = list(enumerate(hits, start=1))
+    places = {_place(rank, hit, path, folder) for rank, hit in numbered for path in hit.paths}
+    require_free(*sorted(places), force=force)
     written, failures = [], []
-    try:
-        for rank, hit in enumerate(hits, start=1):
-            try:
-                written.append(_copy(rank, hit, folder))
-            except AudioError as error:
-                where = printable(str(hit.paths[0])) if hit.paths else "a recording without a path"
-                failures.append(f"{where}: {printable(error.reason)}")
-    except (OSError, soundfile.LibsndfileError) as error:
-        reason = getattr(error, "strerror", None) or getattr(error, "error_string", error)
-        raise QueryError(f"cannot write to {folder}: {reason}") from error
+    for rank, hit in numbered:
+        try:
+            written.append(_copy(rank, hit, folder, force=force))
+        except AudioError as error:
+            where = printable(str(hit.paths[0])) if hit.paths else "a recording without a path"
+            failures.append(f"{where}: {printable(error.reason)}")
     return written, failures
 
 
-def _copy(rank: int, hit: Hit, folder: Path) -> Path:
-    source, samples, sample_rate = read_hit(hit)
+def _place(rank: int, hit: Hit, source: Path, folder: Path) -> Path:
     stem = re.sub(r"[^\w.-]+", "_", source.stem)[:_MAX_STEM]
-    target = folder / f"{rank:03d}_{stem}_{hit.start_s:.1f}s.wav"
-    soundfile.write(target, samples, sample_rate, subtype="PCM_24")
+    return folder / f"{rank:03d}_{stem}_{hit.start_s:.1f}s.wav"
+
+
+def _copy(rank: int, hit: Hit, folder: Path, *, force: bool) -> Path:
+    source, samples, sample_rate = read_hit(hit)
+    target, wave = _place(rank, hit, source, folder), io.BytesIO()
+    # Into memory first: libsndfile does not tell what failed when it writes to a file of Python.
+    soundfile.write(wave, samples, sample_rate, format="WAV", subtype="PCM_24")
+    with writing(target, force=force) as file:
+        file.write(wave.getbuffer())
     return target
 
 

@@ -71,7 +71,7 @@ class ManyReport:
     coverage: Coverage | None = None
 
 
-def write_answers(
+def write_answers(  # noqa: PLR0913 - each is a choice of its own
     index: SoundIndex,
     places: Sequence[Path],
     output: Path,
@@ -79,6 +79,7 @@ def write_answers(
     *,
     hear: Callable[[FileSpan], Example],
     per: Per = "window",
+    force: bool = False,
     listen: Listen = ignore,
 ) -> ManyReport:
     """Ask about every window of some audio files or stores, and write down what is found.
@@ -92,18 +93,20 @@ def write_answers(
         scope: What counts as a hit in these stores, and how many for each question.
         hear: Makes an example of a file, or a part of it.
         per: Whether each window is a question, or each file or recording with all of its windows.
+        force: Whether a table that is there is replaced.
         listen: Hears how far this is, in windows of stores plus files.
 
     Returns:
         What was done. A file that cannot be read stops nothing: it is among the failures.
 
     Raises:
-        QueryError: If there is nothing at a path, or the table cannot be written.
+        QueryError: If there is nothing at a path.
+        OutputError: If the table is there already, or cannot be written.
         LibraryError: If a folder has no audio in it.
         StoreError: If a store that asks is not there, or has no index yet.
         IdentityError: If one was computed in another way than those that are asked.
     """
-    require_table(output)
+    require_table(output, force=force)
     if per not in get_args(Per):
         raise QueryError(f"questions are asked per {' or '.join(get_args(Per))}, got {per!r}")
     sources = find_sources(places, index.opened[0])
@@ -117,7 +120,7 @@ def write_answers(
     report = ManyReport(
         num_new_parts=index.num_new_parts(), failures=sources.failures, coverage=scope.coverage
     )
-    with writing_table(output, SCHEMA) as write:
+    with writing_table(output, SCHEMA, force=force) as write:
         size = block_size(scope.terms.num_candidates)
         for asking in _blocks(sources, per, size, hear, advance):
             for some in asking.split(size):

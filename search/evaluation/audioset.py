@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import csv
+import io
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-import h5py
 import numpy as np
 
 from indexer.errors import SoundalikeError
+from indexer.library.tables import read_content
 from indexer.store.reader import Store
 from indexer.store.schema import NUM_TAGS
 from indexer.tags import TagVocabulary
 from search.clips import Clip, StoredClips, clip_of
+from search.evaluation.panns import read_targets
 from search.evaluation.tagging import Mask, TaggingReport, evaluate_tagging
 from search.provenance import known_checkpoint, training_note
 
@@ -88,12 +90,14 @@ def read_segments(path: Path) -> list[Segment]:
     if path.suffix in _HDF5:
         return list(_targets_of_panns(path))
     try:
-        with path.open(newline="", encoding="utf-8-sig") as file:
-            segments = list(_segments(path, file))
+        text = io.StringIO(read_content(path).decode(), newline="")
+        segments = list(_segments(path, text))
     except OSError as error:
         raise SoundalikeError(f"cannot read {path}: {error.strerror or error}") from error
     except (UnicodeDecodeError, csv.Error) as error:
         raise SoundalikeError(f"cannot read {path}: it is no table of text") from error
+    except ValueError as error:
+        raise SoundalikeError(f"cannot read {path}: {error}") from error
     if not segments:
         raise SoundalikeError(f"{path} has no segments; give AudioSet's eval_segments.csv")
     return segments
@@ -115,31 +119,22 @@ def _segments(path: Path, lines: Iterator[str]) -> Iterator[Segment]:
             raise SoundalikeError(f"{where}: {what}")
         try:
             start_s = float(row[1])
-        except ValueError as error:
+            round(1000 * start_s)
+        except (ValueError, OverflowError) as error:
             raise SoundalikeError(f"{where}: the start {row[1]!r} is no number") from error
         yield Segment(row[0], start_s, tuple(index_of[mid] for mid in mids))
 
 
 def _targets_of_panns(path: Path) -> Iterator[Segment]:
     try:
-        with h5py.File(path) as file:
-            names, targets = file["audio_name"][:], file["target"][:]
-    except (OSError, KeyError) as error:
-        raise SoundalikeError(
-            f"cannot read {path}: {error}; it needs the datasets audio_name and target"
-        ) from error
-    if targets.shape != (len(names), NUM_TAGS):
-        raise SoundalikeError(
-            f"{path}: target is {targets.shape}, and with {len(names)} names not "
-            f"({len(names)}, {NUM_TAGS})"
-        )
-    for name, target in zip(names, targets, strict=True):
-        text = name.decode() if isinstance(name, bytes) else str(name)
-        clip = clip_of(text)
-        if clip is None:
-            raise SoundalikeError(f"{path}: {text!r} is no name of a clip, such as YID.wav")
-        start_s = None if clip.start_ms is None else clip.start_ms / 1000
-        yield Segment(clip.youtube_id, start_s, tuple(np.flatnonzero(target).tolist()))
+        for name, labels in read_targets(path):
+            clip = clip_of(name)
+            if clip is None:
+                raise SoundalikeError(f"{path}: {name!r} is no name of a clip, such as YID.wav")
+            start_s = None if clip.start_ms is None else clip.start_ms / 1000
+            yield Segment(clip.youtube_id, start_s, labels)
+    except ValueError as error:
+        raise SoundalikeError(f"cannot read {path}: {error}") from error
 
 
 def evaluate_audioset(store: Store, segments: list[Segment]) -> AudioSetReport:

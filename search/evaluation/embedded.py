@@ -3,23 +3,33 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
-from typing import Any, NamedTuple
-from zipfile import BadZipFile
+from typing import IO, Any, NamedTuple
+from zipfile import BadZipFile, is_zipfile
+from zlib import error as ZlibError
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from indexer.errors import SoundalikeError
+from indexer.library.tables import read_parquet
 
 #: Names under which vectors are looked for, in this order.
 _VECTORS = ("embeddings", "embedding", "scene")
 _IDS = ("ids", "id")
 _PROVENANCE = "provenance"
 _LISTS = (pa.types.is_list, pa.types.is_large_list, pa.types.is_fixed_size_list)
+#: Bytes of what is read from one file, unpacked: 1.4 million vectors of 768 floats.
+MAX_BYTES = 1 << 32
+#: What damaged or foreign files make their readers raise.
+_UNREADABLE = (
+    *(ValueError, TypeError, KeyError, IndexError, AttributeError, EOFError, RuntimeError),
+    *(MemoryError, OverflowError, SyntaxError, BadZipFile, ZlibError),
+    pa.ArrowException,
+)
 _FORMS = (
     "an .npz with ids and embeddings, or a .parquet with the columns id and embedding (or scene)"
 )
@@ -50,36 +60,62 @@ def read_embedded(path: Path) -> Embedded:
         SoundalikeError: If the file is not there or not of that form; says what is wrong.
     """
     try:
+        if not path.is_file():
+            raise ValueError("not a file" if path.exists() else "no such file")
         columns = _npz(path) if path.suffix == ".npz" else _parquet(path)
+        leak = _leak(columns)
     except OSError as error:
         raise SoundalikeError(f"cannot read {path}: {error.strerror or error}") from error
-    except (ValueError, TypeError, KeyError, EOFError, BadZipFile, pa.ArrowException) as error:
-        raise SoundalikeError(f"cannot read {path}: {error}; give {_FORMS}") from error
+    except _UNREADABLE as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise SoundalikeError(f"cannot read {path}: {reason}; give {_FORMS}") from error
     ids = _one_of(path, columns, _IDS)
     vectors = _one_of(path, columns, _VECTORS)
-    if vectors.ndim != 2 or vectors.dtype.kind != "f" or len(vectors) != len(ids) or not len(ids):
+    is_right = ids.ndim == 1 and vectors.ndim == 2 and vectors.dtype.kind == "f"
+    if not is_right or len(vectors) != len(ids) or not len(ids):
         raise SoundalikeError(
-            f"{path} has {len(ids)} ids and embeddings of shape {vectors.shape} ({vectors.dtype}); "
+            f"{path} has {ids.size} ids and embeddings of shape {vectors.shape} ({vectors.dtype}); "
             f"give one row of floats per id"
         )
     if not np.isfinite(vectors).all():
         row = int(np.flatnonzero(~np.isfinite(vectors).all(1))[0])
         raise SoundalikeError(f"{path}: the embedding of {str(ids[row])!r} is not finite")
-    names = [one.decode() if isinstance(one, bytes) else str(one) for one in ids.tolist()]
-    return Embedded(names, vectors, _leak(columns))
+    names = [_text(one) for one in ids.tolist()]
+    return Embedded(names, vectors, leak)
+
+
+def _text(one: object) -> str:
+    return one.decode(errors="backslashreplace") if isinstance(one, bytes) else str(one)
 
 
 def _npz(path: Path) -> dict[str, npt.NDArray[Any]]:
+    if not is_zipfile(path):
+        raise ValueError("it is no .npz")
     with np.load(path, allow_pickle=False) as file:
-        wanted = (*_IDS, *_VECTORS, _PROVENANCE)
-        return {name: file[name] for name in file.files if name in wanted}
+        wanted = [one for one in file.files if one in (*_IDS, *_VECTORS, _PROVENANCE)]
+        # What is packed may stand for a thousand times as much, and what an array claims, for more.
+        sizes = {entry.filename: entry.file_size for entry in file.zip.infolist()}
+        if sum(sizes.get(f"{name}.npy", 0) for name in wanted) > MAX_BYTES:
+            raise ValueError(f"more than {MAX_BYTES:,} bytes unpacked")
+        for name in wanted:
+            with file.zip.open(f"{name}.npy") as member:
+                _require_size(name, member, sizes[f"{name}.npy"])
+        return {name: file[name] for name in wanted}
+
+
+def _require_size(name: str, member: IO[bytes], size: int) -> None:
+    """Make sure that an array claims no more bytes than there are: all that it claims is taken."""
+    version, formats = np.lib.format.read_magic(member), np.lib.format
+    read = {(1, 0): formats.read_array_header_1_0, (2, 0): formats.read_array_header_2_0}
+    shape, _, dtype = read[version](member)
+    if math.prod(shape) * dtype.itemsize > size:
+        raise ValueError(f"the array {name} claims to be {shape} of {dtype}, and is cut off")
 
 
 def _parquet(path: Path) -> dict[str, npt.NDArray[Any]]:
     if path.suffix != ".parquet":
         raise ValueError(f"the suffix {path.suffix!r} is of no kind that is read")
-    held = pq.read_schema(path).names
-    table = pq.read_table(path, columns=[name for name in held if name in (*_IDS, *_VECTORS)])
+    table = read_parquet(path, (*_IDS, *_VECTORS), MAX_BYTES)
     columns: dict[str, npt.NDArray[Any]] = {}
     if b"soundalike" in (table.schema.metadata or {}):
         columns[_PROVENANCE] = np.array(table.schema.metadata[b"soundalike"].decode())

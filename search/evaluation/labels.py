@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -18,6 +17,8 @@ from sklearn.preprocessing import StandardScaler
 
 from indexer.arrays import ID_DTYPE, contains
 from indexer.errors import SoundalikeError
+from indexer.library.names import ByName
+from indexer.library.tables import find_column, read_content, read_header, read_rows
 from indexer.store.reader import Store
 from indexer.store.schema import EMBEDDING_DIM
 from search.provenance import training_note
@@ -98,26 +99,25 @@ def read_labels(path: Path) -> list[Labelled]:
     """Read a table of labels.
 
     Args:
-        path: A CSV with a header: a column path (or filename), a column label (or category), and
-            if there are official folds a column fold. ESC-50's esc50.csv is one.
+        path: A CSV with a header, separated and encoded as metadata may be: a column path (or
+            filename), a column label (or category), and if there are official folds a column
+            fold. ESC-50's esc50.csv is one.
 
     Raises:
         SoundalikeError: If it is not there, or a column or a cell is missing; says which.
     """
     try:
-        with path.open(newline="", encoding="utf-8-sig") as file:
-            reader = csv.DictReader(file)
-            names = [_column(path, reader.fieldnames or (), some) for some in (_PATHS, _LABELS)]
-            fold = next((name for name in _FOLDS if name in (reader.fieldnames or ())), None)
-            rows = [
-                Labelled(
-                    row[names[0]] or "", row[names[1]] or "", (row[fold] or "") if fold else None
-                )
-                for row in reader
-            ]
+        content = read_content(path)
+        columns = [name.strip() for name in read_header(content).names]
+        key, label = (_column(path, columns, some) for some in (_PATHS, _LABELS))
+        fold = find_column(columns, _FOLDS)
+        rows = [
+            Labelled(row[key], row[label], row[fold] if fold else None)
+            for _, row in read_rows(content)
+        ]
     except OSError as error:
         raise SoundalikeError(f"cannot read {path}: {error.strerror or error}") from error
-    except (UnicodeDecodeError, csv.Error) as error:
+    except ValueError as error:
         raise SoundalikeError(f"cannot read {path}: {error}") from error
     for number, row in enumerate(rows, start=1):
         if not row.path or not row.label or row.fold == "":
@@ -128,12 +128,13 @@ def read_labels(path: Path) -> list[Labelled]:
 
 
 def _column(path: Path, columns: Sequence[str], names: Sequence[str]) -> str:
-    for name in names:
-        if name in columns:
-            return name
-    raise SoundalikeError(
-        f"{path} has no column {names[0]} (or {', '.join(names[1:])}), only {', '.join(columns)}"
-    )
+    found = find_column(columns, names)
+    if found is None:
+        raise SoundalikeError(
+            f"{path} has no column {names[0]} (or {', '.join(names[1:])}), only "
+            f"{', '.join(columns)}"
+        )
+    return found
 
 
 def labels_of_folders(store: Store) -> list[Labelled]:
@@ -189,11 +190,9 @@ def evaluate_labels(store: Store, labels: Sequence[Labelled]) -> LabelsReport:
 
 
 def _found(store: Store, labels: Sequence[Labelled]) -> list[tuple[Labelled, bytes]]:
-    by_path: dict[str, list[tuple[str, bytes]]] = defaultdict(list)
-    by_name: dict[str, list[tuple[str, bytes]]] = defaultdict(list)
-    for path, recording in store.live_files():
-        by_path[path].append((path, recording))
-        by_name[PurePosixPath(path).name].append((path, recording))
+    files = list(store.live_files())
+    by_path = ByName((path, (path, recording)) for path, recording in files)
+    by_name = ByName((PurePosixPath(path).name, (path, recording)) for path, recording in files)
     found = []
     for labelled in labels:
         named = by_path[labelled.path] or by_name[labelled.path]

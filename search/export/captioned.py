@@ -6,30 +6,39 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from indexer.errors import SoundalikeError
 from indexer.progress import Listen, Step, ignore
 from indexer.store.reader import Store
-from search.export.captions import Captioned, read_audiocaps, read_clotho
+from search.export.captions import read_audiocaps, read_clotho
 from search.export.consent import Consent
-from search.export.hdf5 import write_conette, write_dcase
+from search.export.hdf5 import conette_places, dcase_places, write_conette, write_dcase
 from search.export.joined import Sound, Source, Split, join
 from search.export.leaks import require_no_leak
-from search.export.shards import write_webdataset
-from search.export.tables import write_npz, write_parquet
+from search.export.shards import webdataset_places, write_webdataset
+from search.export.tables import npz_places, parquet_places, write_npz, write_parquet
+from search.output import make_folder, require_free, writing_text
 from search.provenance import known_checkpoint
 
 Form = Literal["parquet", "npz", "hdf5-conette", "hdf5-dcase", "webdataset"]
 Dataset = Literal["AudioCaps", "Clotho"]
-_Write = Callable[[Split, Iterable[Sound], Path, Mapping[str, str]], list[Path]]
+_Write = Callable[[Split, Iterable[Sound], Path, Mapping[str, str], bool], list[Path]]
 
-_WRITERS: Mapping[Form, _Write] = {
-    "parquet": write_parquet,
-    "npz": write_npz,
-    "hdf5-conette": write_conette,
-    "hdf5-dcase": write_dcase,
-    "webdataset": write_webdataset,
+
+class _Kind(NamedTuple):
+    """A form: where the files of a split lie in a folder, and what writes them."""
+
+    places: Callable[[Split, Path], list[Path]]
+    write: _Write
+
+
+_KINDS: Mapping[Form, _Kind] = {
+    "parquet": _Kind(parquet_places, write_parquet),
+    "npz": _Kind(npz_places, write_npz),
+    "hdf5-conette": _Kind(conette_places, write_conette),
+    "hdf5-dcase": _Kind(dcase_places, write_dcase),
+    "webdataset": _Kind(webdataset_places, write_webdataset),
 }
 _NEED_FRAMES = {"hdf5-conette", "hdf5-dcase"}
 
@@ -51,7 +60,7 @@ class ExportReport:
     leak: str | None
 
 
-def export_captioned(
+def export_captioned(  # noqa: PLR0913 - each is a choice of its own
     store: Store,
     dataset: Dataset,
     tables: Sequence[Path],
@@ -59,6 +68,7 @@ def export_captioned(
     folder: Path,
     *,
     consent: Consent | None = None,
+    force: bool = False,
     listen: Listen = ignore,
 ) -> ExportReport:
     """Join a store with tables of captions, and write what the consumers of a form read.
@@ -70,13 +80,16 @@ def export_captioned(
         dataset: Whose tables they are.
         tables: A CSV per split; the split is called as the file is, without its suffix.
         form: Of the files.
-        folder: Where to; it is made, and files of an earlier export of these splits are replaced.
+        folder: Where to; it is made.
         consent: What is exported although it may be a leak; by default nothing is.
+        force: Whether files of an earlier export of these splits are replaced.
         listen: Hears of every clip, as the step "exporting".
 
     Raises:
         SoundalikeError: If there is a leak; or no sound of any table is there; or the form needs
             frames and the store has none.
+        OutputError: If one of the files is there already; then none is written. Or if one cannot be
+            written.
     """
     splits = [path.stem for path in tables]
     if len(set(splits)) < len(splits):
@@ -101,13 +114,21 @@ def export_captioned(
     if not total:
         example = next(one.file_id for split in joined for one in split.missing)
         raise SoundalikeError(f"{store.path} has none of the sounds, such as {example}")
-    folder.mkdir(parents=True, exist_ok=True)
+    kind = _KINDS[form]
+    places = [
+        place
+        for split in joined
+        for place in (*_id_places(split, folder), *kind.places(split, folder))
+    ]
+    require_free(*places, force=force)
+    make_folder(folder)
     provenance = _provenance(store, dataset, reason)
     files: list[Path] = []
     done = 0
     for split in joined:
         counted = _counted(source.sounds(split), done, total, listen)
-        files += [*_id_lists(split, folder), *_WRITERS[form](split, counted, folder, provenance)]
+        files += _id_lists(split, folder, force=force)
+        files += kind.write(split, counted, folder, provenance, force)
         done += len(split.present)
     return ExportReport(tuple(joined), tuple(files), source.num_others(joined), reason)
 
@@ -118,13 +139,16 @@ def _counted(sounds: Iterable[Sound], done: int, total: int, listen: Listen) -> 
         listen(Step("exporting", number, total, "clip"))
 
 
-def _id_lists(split: Split, folder: Path) -> list[Path]:
-    def write(name: str, clips: Sequence[Captioned]) -> Path:
-        path = folder / f"{split.name}_{name}.txt"
-        path.write_text("".join(f"{one.file_id}\n" for one in clips), encoding="utf-8")
-        return path
+def _id_places(split: Split, folder: Path) -> list[Path]:
+    return [folder / f"{split.name}_{which}.txt" for which in ("ids", "missing")]
 
-    return [write("ids", split.present), write("missing", split.missing)]
+
+def _id_lists(split: Split, folder: Path, *, force: bool) -> list[Path]:
+    places = _id_places(split, folder)
+    for place, clips in zip(places, (split.present, split.missing), strict=True):
+        with writing_text(place, force=force) as text:
+            text.writelines(f"{one.file_id}\n" for one in clips)
+    return places
 
 
 def _provenance(store: Store, dataset: str, reason: str | None) -> dict[str, str]:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
 from indexer.errors import SoundalikeError
+from indexer.library.tables import read_content, read_header, read_rows
 
 _AUDIOCAPS = ("youtube_id", "start_time", "caption")
 _CLOTHO_FILE, _CLOTHO_CAPTION = "file_name", "caption_"
@@ -84,24 +84,21 @@ def read_clotho(path: Path) -> list[Captioned]:
 def _rows(path: Path, needed: tuple[str, ...]) -> Iterator[tuple[int, dict[str, str]]]:
     """Yield the number of each line and its cells, none of the needed ones empty."""
     try:
-        with path.open(newline="", encoding="utf-8-sig") as file:
-            reader = csv.DictReader(file, restval="")
-            columns = reader.fieldnames or ()
-            missing = [name for name in needed if name not in columns]
-            if missing:
-                raise SoundalikeError(
-                    f"{path} has no column {missing[0]}, only {', '.join(columns)}"
-                )
-            is_empty = True
-            for row in reader:
-                is_empty = False
-                gaps = [name for name in needed if not row[name]]
-                if gaps:
-                    raise SoundalikeError(f"{path}, line {reader.line_num}: {gaps[0]} is empty")
-                yield reader.line_num, {name: text for name, text in row.items() if name}
+        content = read_content(path)
+        columns = [name.strip() for name in read_header(content).names]
+        missing = [name for name in needed if name not in columns]
+        if missing:
+            raise SoundalikeError(f"{path} has no column {missing[0]}, only {', '.join(columns)}")
+        is_empty = True
+        for line, row in read_rows(content):
+            is_empty = False
+            gaps = [name for name in needed if not row[name]]
+            if gaps:
+                raise SoundalikeError(f"{path}, line {line}: {gaps[0]} is empty")
+            yield line, row
     except OSError as error:
         raise SoundalikeError(f"cannot read {path}: {error.strerror or error}") from error
-    except (UnicodeDecodeError, csv.Error) as error:
+    except ValueError as error:
         raise SoundalikeError(f"cannot read {path}: {error}") from error
     if is_empty:
         raise SoundalikeError(f"{path} has no captions")

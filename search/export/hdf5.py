@@ -5,7 +5,8 @@ from __future__ import annotations
 import csv
 import json
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -13,14 +14,25 @@ import h5py
 
 from indexer.store.schema import EMBEDDING_DIM, NUM_TAGS
 from search.export.joined import Sound, Split
+from search.export.unfailing import Unfailing
+from search.output import writing, writing_text
 
 #: What torchoutil's `HDFDataset` appends to a column's name for the true shapes of padded rows.
 _SHAPE_SUFFIX = "__shape"
 _ENCODING = "utf-8"
 
 
+def conette_places(split: Split, folder: Path) -> list[Path]:
+    """Return where `write_conette` writes."""
+    return [folder / f"{split.name}.hdf"]
+
+
 def write_conette(
-    split: Split, sounds: Iterable[Sound], folder: Path, provenance: Mapping[str, str]
+    split: Split,
+    sounds: Iterable[Sound],
+    folder: Path,
+    provenance: Mapping[str, str],
+    force: bool = False,
 ) -> list[Path]:
     """Write `{split}.hdf`, for torchoutil's `HDFDataset`, as CoNeTTE and DCASE 2024 task 6 read it.
 
@@ -31,7 +43,8 @@ def write_conette(
     Returns:
         What was written.
     """
-    path, num_clips = folder / f"{split.name}.hdf", len(split.present)
+    (path,) = places = conette_places(split, folder)
+    num_clips = len(split.present)
     texts = {
         "captions": [text for one in split.present for text in one.captions],
         "fname": [one.file_id for one in split.present],
@@ -39,7 +52,7 @@ def write_conette(
         "subset": [split.name],
     }
     most = max((len(one.captions) for one in split.present), default=0)
-    with h5py.File(path, "w") as file:
+    with _hdf5(path, force) as (file, require_room):
         # One window after the other: how long the longest is shows on the way.
         frames = file.create_dataset(
             "frame_embs",
@@ -67,12 +80,27 @@ def write_conette(
             for name, width in (("frame_embs", 2), ("captions", 1))
         }
         for row, sound in enumerate(sounds):
+            require_room()
             _write_row(columns, shapes, row, sound)
             for name in ("dataset", "subset"):
                 columns[name][row] = texts[name][0].encode(_ENCODING)
         for name, value in _attributes(num_clips, list(shapes), types, provenance).items():
             file.attrs[name] = value
-    return [path]
+    return places
+
+
+@contextmanager
+def _hdf5(path: Path, force: bool) -> Iterator[tuple[Any, Callable[[], None]]]:
+    """Write an HDF5 file through a file of Python.
+
+    Yields:
+        The file, and what raises if the disk is full: to be asked now and then.
+    """
+    with writing(path, force=force) as file:
+        unfailing = Unfailing(file, path)
+        with h5py.File(unfailing, "w") as hdf5:
+            yield hdf5, unfailing.require
+        unfailing.require()
 
 
 def _bytes_type(texts: Sequence[str]) -> str:
@@ -132,8 +160,17 @@ def _attributes(
     }
 
 
+def dcase_places(split: Split, folder: Path) -> list[Path]:
+    """Return where `write_dcase` writes."""
+    return [folder / f"{split.name}_audio_convnext.hdf5", folder / f"{split.name}_text.csv"]
+
+
 def write_dcase(
-    split: Split, sounds: Iterable[Sound], folder: Path, provenance: Mapping[str, str]
+    split: Split,
+    sounds: Iterable[Sound],
+    folder: Path,
+    provenance: Mapping[str, str],
+    force: bool = False,
 ) -> list[Path]:
     """Write `{split}_audio_convnext.hdf5` and `{split}_text.csv`, for the DCASE 2023 6b baseline.
 
@@ -144,12 +181,13 @@ def write_dcase(
     Returns:
         What was written.
     """
-    path, table = folder / f"{split.name}_audio_convnext.hdf5", folder / f"{split.name}_text.csv"
-    with h5py.File(path, "w") as file:
+    path, table = places = dcase_places(split, folder)
+    with _hdf5(path, force) as (file, require_room):
         file.attrs.update(provenance)
         for sound in sounds:
+            require_room()
             file[sound.captioned.file_id] = sound.frames
-    with table.open("w", newline="", encoding="utf-8") as text:
+    with writing_text(table, force=force) as text:
         writer = csv.writer(text)
         writer.writerow(["tid", "fid", "fname", "raw_text", "text", "tokens"])
         for one in split.present:
@@ -157,4 +195,4 @@ def write_dcase(
                 words = re.sub(r"[^\w\s']", " ", caption.lower()).split()
                 row = [caption_id, one.file_id, one.file_id, caption, " ".join(words), words]
                 writer.writerow(row)
-    return [path, table]
+    return places

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import PurePosixPath
@@ -13,6 +12,7 @@ import numpy.typing as npt
 
 from indexer.arrays import Float32
 from indexer.errors import SoundalikeError
+from indexer.library.names import ByName
 from indexer.store.reader import Head, Store
 from indexer.store.snapshot import Snapshot
 from search.clips import RecordingRows, StoredClips
@@ -88,12 +88,12 @@ class Source:
     def by_file_name(self) -> Finder:
         """Return what finds sounds by the names of their files, whatever folder they lie in."""
         rows = RecordingRows(self._snapshot)
-        recordings: dict[str, set[bytes]] = defaultdict(set)
-        for path, recording in self.store.live_files():
-            recordings[PurePosixPath(path).name].add(recording)
+        recordings = ByName(
+            (PurePosixPath(path).name, recording) for path, recording in self.store.live_files()
+        )
 
         def find(captioned: Captioned) -> npt.NDArray[np.int64]:
-            named = recordings.get(captioned.file_id, set())
+            named = set(recordings[captioned.file_id])
             if len(named) > 1:
                 raise SoundalikeError(
                     f"several files with different content are called {captioned.file_id}; export "

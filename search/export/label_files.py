@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import csv
+import hashlib
 import io
+import os
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -14,12 +16,15 @@ import numpy as np
 
 from indexer.arrays import Integers
 from indexer.embedding.extractor import Extractor
+from indexer.errors import OutputError
 from indexer.progress import Listen, Step, ignore
 from indexer.store.reader import Head, Store
 from indexer.store.snapshot import Snapshot
 from indexer.tags import DEFAULT_THRESHOLD, TagVocabulary
+from search.export.cells import path_cell
 from search.export.frames import Frames, RecomputedFrames, StoredFrames
 from search.export.spans import Span, frame_tags, merged, spans_of_window
+from search.output import is_of_one_name, make_folder, require_free, writing_text
 
 LabelForm = Literal["audacity", "raven", "csv"]
 #: What is appended to a recording's path.
@@ -28,6 +33,10 @@ _SUFFIXES: Mapping[LabelForm, str] = {
     "raven": ".selections.txt",
     "csv": ".csv",
 }
+#: What a name may have on the file systems of Linux and macOS.
+_MAX_NAME_BYTES = 255
+#: Hex digits that tell apart names that begin alike.
+_DIGEST_DIGITS = 8
 #: Windows whose frames are read at once.
 _WINDOWS = 64
 #: Upper edge of the box that Raven draws: what the network hears ends here, in Hz.
@@ -48,13 +57,15 @@ class LabelsExport:
     Attributes:
         files: One per file of the library in which something is heard.
         num_silent: Files in which nothing is; they have none.
+        failures: A line for each file that could not be written for its name or place.
     """
 
     files: tuple[LabelFile, ...]
     num_silent: int
+    failures: tuple[str, ...] = ()
 
 
-def export_labels(
+def export_labels(  # noqa: PLR0913 - each is a choice of its own
     store: Store,
     folder: Path,
     form: LabelForm,
@@ -62,13 +73,14 @@ def export_labels(
     tags: Sequence[int] | None = None,
     threshold: float = DEFAULT_THRESHOLD,
     extractor: Extractor | None = None,
+    force: bool = False,
     listen: Listen = ignore,
 ) -> LabelsExport:
     """Write when each tag is heard, for every recording of a store.
 
     A tag is heard where its probability, frame by frame and averaged over a second, is at least the
     threshold; gaps of half a second are closed. Files lie in `folder` as recordings do in their
-    library, and are called like them, with a suffix more.
+    library, and are called like them, with a suffix more; see `_named` for long names.
 
     Args:
         store: With frame embeddings, unless there is an extractor.
@@ -78,10 +90,13 @@ def export_labels(
         threshold: Probability that counts as heard.
         extractor: Computes frames again from the audio: of the store's checkpoint, with
             frames="pooled". None reads the stored ones.
+        force: Whether files that are there are replaced.
         listen: Hears of every recording, as the step "listening".
 
     Raises:
         SoundalikeError: If the store keeps no frames, or the audio cannot be read again.
+        OutputError: If one of the files is there already; then none is written. Or if the disk is
+            full or read-only.
     """
     snapshot = store.snapshot()
     frames: StoredFrames | RecomputedFrames = (
@@ -89,19 +104,45 @@ def export_labels(
     )
     wanted = range(len(TagVocabulary.audioset().tags)) if tags is None else tags
     paths = _paths(store)
-    written, num_silent = [], 0
+    places = {one: _named(folder, one, _SUFFIXES[form]) for some in paths.values() for one in some}
+    require_free(*places.values(), force=force)
+    make_folder(folder)
+    written, failures, num_silent = [], [], 0
     found = _recordings(snapshot, store.head(), frames, wanted, threshold)
     for done, (recording, spans) in enumerate(found, start=1):
         for path in paths.get(recording, ()):
             if not spans:
                 num_silent += 1
                 continue
-            target = folder / f"{path}{_SUFFIXES[form]}"
-            target.parent.mkdir(parents=True, exist_ok=True)
-            target.write_text(_text(form, path, spans), encoding="utf-8")
-            written.append(LabelFile(target, len(spans)))
+            try:
+                _write(places[path], _text(form, path, spans), force=force)
+                written.append(LabelFile(places[path], len(spans)))
+            except OutputError as error:
+                if not is_of_one_name(error):
+                    raise
+                failures.append(str(error))
         listen(Step("listening", done, len(paths), "recording"))
-    return LabelsExport(tuple(written), num_silent)
+    return LabelsExport(tuple(written), num_silent, tuple(failures))
+
+
+def _write(path: Path, text: str, *, force: bool) -> None:
+    make_folder(path.parent)
+    with writing_text(path, force=force) as file:
+        file.write(text)
+
+
+def _named(folder: Path, path: str, suffix: str) -> Path:
+    """Return where the labels of a recording are written.
+
+    A name that would be longer than a name can be is shortened, and ends in a digest of itself.
+    """
+    target = folder / f"{path}{suffix}"
+    name = os.fsencode(target.name)
+    if len(name) <= _MAX_NAME_BYTES:
+        return target
+    end = f"~{hashlib.sha256(name).hexdigest()[:_DIGEST_DIGITS]}{suffix}"
+    begin = name[: _MAX_NAME_BYTES - len(end)].decode(errors="ignore")
+    return target.with_name(f"{begin}{end}")
 
 
 def outputs_of(names: Sequence[str]) -> list[int]:
@@ -124,7 +165,7 @@ def _paths(store: Store) -> dict[bytes, list[str]]:
     found: dict[bytes, list[str]] = defaultdict(list)
     for row in rows:
         # A path in a store from elsewhere may lead out of the folder.
-        parts = PurePosixPath(row["path"]).parts
+        parts = PurePosixPath(row["path"].replace("\0", r"\x00")).parts
         path = PurePosixPath(*(part for part in parts if part != ".." and part[0] != "/"))
         if len(libraries) > 1:
             path = PurePosixPath(f"library {libraries.index(row['library_id']) + 1}") / path
@@ -180,6 +221,6 @@ def _text(form: LabelForm, path: str, spans: Sequence[Span]) -> str:
         writer = csv.writer(buffer, lineterminator="\n")
         writer.writerow(["path", "start_s", "end_s", "tag", "name", "probability"])
         for span in spans:
-            times = (f"{span.start_s:.3f}", f"{span.end_s:.3f}")
-            writer.writerow([path, *times, span.tag, names[span.tag], f"{span.probability:.4f}"])
+            where = (path_cell(path), f"{span.start_s:.3f}", f"{span.end_s:.3f}")
+            writer.writerow([*where, span.tag, names[span.tag], f"{span.probability:.4f}"])
     return buffer.getvalue()

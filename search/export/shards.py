@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import re
 import tarfile
 from collections.abc import Iterable, Iterator, Mapping
 from itertools import islice
@@ -13,14 +14,24 @@ import numpy as np
 import numpy.typing as npt
 
 from search.export.joined import Sound, Split
+from search.output import require_free, writing
 
 CLIPS_PER_SHARD = 1000
 
 
+def webdataset_places(split: Split, folder: Path) -> list[Path]:
+    """Return where the shards of a split will be, and those of an earlier export beyond them."""
+    return [*_shards(split, folder), *_stale(split, folder)]
+
+
 def write_webdataset(
-    split: Split, sounds: Iterable[Sound], folder: Path, provenance: Mapping[str, str]
+    split: Split,
+    sounds: Iterable[Sound],
+    folder: Path,
+    provenance: Mapping[str, str],
+    force: bool = False,
 ) -> list[Path]:
-    """Write `{split}-000000.tar` and so on.
+    """Write `{split}-000000.tar` and so on; those of an earlier export beyond them are removed.
 
     Each clip is four files, or three without frames: `{key}.json` (id, youtube_id, start_s, split,
     caption_ids, captions, provenance), `{key}.scene.npy` (768,) float32, `{key}.tags.npy` (527,)
@@ -30,20 +41,30 @@ def write_webdataset(
     Returns:
         What was written.
     """
-    for old in folder.glob(f"{split.name}-" + 6 * "[0-9]" + ".tar"):
-        old.unlink()  # or it would be read with the new ones
     rest = iter(sounds)
-    written = []
-    for number in range(-(-len(split.present) // CLIPS_PER_SHARD)):
-        path = folder / f"{split.name}-{number:06}.tar"
-        with tarfile.open(path, "w") as shard:
+    shards, stale = _shards(split, folder), _stale(split, folder)
+    require_free(*stale, force=force)
+    for path in shards:
+        with writing(path, force=force) as file, tarfile.open(fileobj=file, mode="w") as shard:
             for sound in islice(rest, CLIPS_PER_SHARD):
                 for name, content in _members(split.name, sound, provenance):
                     member = tarfile.TarInfo(name)
                     member.size = len(content)
                     shard.addfile(member, io.BytesIO(content))
-        written.append(path)
-    return written
+    for old in stale:
+        old.unlink()  # or it would be read with the new ones
+    return shards
+
+
+def _shards(split: Split, folder: Path) -> list[Path]:
+    number = -(-len(split.present) // CLIPS_PER_SHARD)
+    return [folder / f"{split.name}-{one:06}.tar" for one in range(number)]
+
+
+def _stale(split: Split, folder: Path) -> list[Path]:
+    named = re.compile(re.escape(split.name) + r"-\d{6}\.tar", re.ASCII)
+    found = [path for path in folder.glob("*.tar") if named.fullmatch(path.name)]
+    return sorted(set(found) - set(_shards(split, folder)))
 
 
 def _members(

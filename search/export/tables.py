@@ -13,14 +13,24 @@ import pyarrow.parquet as pq
 
 from indexer.store.schema import EMBEDDING_DIM, NUM_TAGS
 from search.export.joined import Sound, Split
+from search.output import writing, writing_text
 
 #: Clips in a row group: with their frames some 6 MB.
 _ROW_GROUP = 64
 _STRINGS = pa.list_(pa.string())
 
 
+def parquet_places(split: Split, folder: Path) -> list[Path]:
+    """Return where `write_parquet` writes."""
+    return [folder / f"{split.name}.parquet"]
+
+
 def write_parquet(
-    split: Split, sounds: Iterable[Sound], folder: Path, provenance: Mapping[str, str]
+    split: Split,
+    sounds: Iterable[Sound],
+    folder: Path,
+    provenance: Mapping[str, str],
+    force: bool = False,
 ) -> list[Path]:
     """Write `{split}.parquet`, a row per clip.
 
@@ -31,11 +41,14 @@ def write_parquet(
     Returns:
         What was written.
     """
-    path = folder / f"{split.name}.parquet"
-    with pq.ParquetWriter(path, _schema(provenance)) as writer:
+    (path,) = places = parquet_places(split, folder)
+    with (
+        writing(path, force=force) as file,
+        pq.ParquetWriter(file, _schema(provenance)) as writer,
+    ):
         for some in _in_groups(sounds):
             writer.write_batch(_batch(split.name, some))
-    return [path]
+    return places
 
 
 def _in_groups(sounds: Iterable[Sound]) -> Iterable[Sequence[Sound]]:
@@ -93,8 +106,17 @@ def _frames(sounds: Sequence[Sound]) -> pa.Array:
     return pa.ListArray.from_arrays(pa.array(ends), rows)
 
 
+def npz_places(split: Split, folder: Path) -> list[Path]:
+    """Return where `write_npz` writes."""
+    return [folder / f"{split.name}.npz", folder / f"{split.name}_captions.csv"]
+
+
 def write_npz(
-    split: Split, sounds: Iterable[Sound], folder: Path, provenance: Mapping[str, str]
+    split: Split,
+    sounds: Iterable[Sound],
+    folder: Path,
+    provenance: Mapping[str, str],
+    force: bool = False,
 ) -> list[Path]:
     """Write `{split}.npz` and `{split}_captions.csv`.
 
@@ -108,18 +130,19 @@ def write_npz(
     tags = np.empty((len(split.present), NUM_TAGS), np.float32)
     for row, sound in enumerate(sounds):
         scenes[row], tags[row] = sound.scene, sound.tags
-    path, table = folder / f"{split.name}.npz", folder / f"{split.name}_captions.csv"
-    np.savez(
-        path,
-        ids=np.array([one.file_id for one in split.present], np.str_),
-        embeddings=scenes,
-        tags=tags,
-        provenance=np.array(json.dumps(dict(provenance))),
-    )
-    with table.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file)
+    path, table = places = npz_places(split, folder)
+    with writing(path, force=force) as file:
+        np.savez(
+            file,
+            ids=np.array([one.file_id for one in split.present], np.str_),
+            embeddings=scenes,
+            tags=tags,
+            provenance=np.array(json.dumps(dict(provenance))),
+        )
+    with writing_text(table, force=force) as text:
+        writer = csv.writer(text)
         writer.writerow(["id", "caption_id", "caption"])
         for one in split.present:
             for caption_id, caption in zip(one.caption_ids, one.captions, strict=True):
                 writer.writerow([one.file_id, caption_id, caption])
-    return [path, table]
+    return places

@@ -7,18 +7,19 @@ import json
 from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, TextIO
 
 import numpy as np
 
 from indexer.arrays import Float16, Float32
-from indexer.errors import SoundalikeError
 from indexer.progress import Listen, Step, ignore
 from indexer.store.reader import Store
 from indexer.store.schema import EMBEDDING_DIM
 from indexer.store.snapshot import Snapshot
 from indexer.tags import DEFAULT_THRESHOLD, pick_heard
 from indexer.windows import Window
+from search.export.cells import path_cell
+from search.output import require_file, require_free, writing, writing_text
 
 WindowsForm = Literal["csv", "jsonl", "npy"]
 
@@ -36,37 +37,39 @@ def export_windows(
     form: WindowsForm,
     *,
     threshold: float = DEFAULT_THRESHOLD,
+    force: bool = False,
     listen: Listen = ignore,
 ) -> int:
     """Write every window of a store.
 
     Args:
         store: What to export.
-        path: The file. Of "csv" each row is window_id, path, start_s, end_s and tags, as
-            "name probability; …". "jsonl" has all paths, the tags as objects and the scene
+        path: The file. Of "csv" each row is window_id, path (see `path_cell`), start_s, end_s and
+            tags, as "name probability; …". "jsonl" has all paths, the tags as objects and the scene
             embedding as well. "npy" is (n, 768) float32, and beside it `{path}.csv` says which row
             is which window.
         form: Of it.
         threshold: Probability from which on a tag is named.
+        force: Whether files that are there are replaced.
         listen: Hears of every window, as the step "exporting".
 
     Returns:
         How many windows were written.
 
     Raises:
-        SoundalikeError: If the file cannot be written.
+        OutputError: If the file is there already, or cannot be written.
     """
+    require_file(path, f".{form}", force=force)
     snapshot = store.snapshot()
     rows = _counted(_rows(store, snapshot), len(snapshot), listen)
-    try:
-        if form == "csv":
-            _write_csv(path, rows, threshold)
-        elif form == "jsonl":
-            _write_jsonl(path, rows, threshold)
-        else:
-            _write_npy(path, rows, len(snapshot), threshold)
-    except OSError as error:
-        raise SoundalikeError(f"cannot write {path}: {error.strerror or error}") from error
+    if form == "csv":
+        with writing_text(path, force=force) as text:
+            _write_csv(text, rows, threshold)
+    elif form == "jsonl":
+        with writing_text(path, force=force) as text:
+            _write_jsonl(text, rows, threshold)
+    else:
+        _write_npy(path, rows, len(snapshot), threshold, force=force)
     return len(snapshot)
 
 
@@ -86,47 +89,50 @@ def _counted(rows: Iterator[_Row], total: int, listen: Listen) -> Iterator[_Row]
         listen(Step("exporting", number, total, "window"))
 
 
-def _write_csv(path: Path, rows: Iterator[_Row], threshold: float) -> None:
-    with path.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file)
-        writer.writerow(["window_id", "path", "start_s", "end_s", "tags"])
-        for row in rows:
-            writer.writerow(_cells(row, threshold))
+def _write_csv(text: TextIO, rows: Iterator[_Row], threshold: float) -> None:
+    writer = csv.writer(text)
+    writer.writerow(["window_id", "path", "start_s", "end_s", "tags"])
+    for row in rows:
+        writer.writerow(_cells(row, threshold))
 
 
 def _cells(row: _Row, threshold: float) -> list[object]:
     window = row.window
     tags = pick_heard(row.tags, threshold=threshold)
     named = "; ".join(f"{one.tag.name} {one.probability:.3f}" for one in tags)
-    path = row.paths[0] if row.paths else ""
+    path = path_cell(row.paths[0]) if row.paths else ""
     return [window.window_id, path, repr(window.start_s), repr(window.end_s), named]
 
 
-def _write_jsonl(path: Path, rows: Iterator[_Row], threshold: float) -> None:
-    with path.open("w", encoding="utf-8") as file:
-        for row in rows:
-            document = {
-                "window_id": row.window.window_id,
-                "paths": row.paths,
-                "start_s": row.window.start_s,
-                "end_s": row.window.end_s,
-                "tags": [
-                    {"name": one.tag.name, "mid": one.tag.mid, "probability": one.probability}
-                    for one in pick_heard(row.tags, threshold=threshold)
-                ],
-                "scene": [float(value) for value in row.scene],
-            }
-            file.write(json.dumps(document) + "\n")
+def _write_jsonl(text: TextIO, rows: Iterator[_Row], threshold: float) -> None:
+    for row in rows:
+        document = {
+            "window_id": row.window.window_id,
+            "paths": row.paths,
+            "start_s": row.window.start_s,
+            "end_s": row.window.end_s,
+            "tags": [
+                {"name": one.tag.name, "mid": one.tag.mid, "probability": one.probability}
+                for one in pick_heard(row.tags, threshold=threshold)
+            ],
+            "scene": [float(value) for value in row.scene],
+        }
+        text.write(json.dumps(document) + "\n")
 
 
-def _write_npy(path: Path, rows: Iterator[_Row], num_rows: int, threshold: float) -> None:
-    shape = (num_rows, EMBEDDING_DIM)
-    array = np.lib.format.open_memmap(path, "w+", np.dtype(np.float32), shape)
+def _write_npy(
+    path: Path, rows: Iterator[_Row], num_rows: int, threshold: float, *, force: bool
+) -> None:
+    """Write the array row by row: a mapped one ends the process where the disk is full."""
+    table = path.with_name(f"{path.name}.csv")
+    require_free(path, table, force=force)
+    header = {"descr": "<f4", "fortran_order": False, "shape": (num_rows, EMBEDDING_DIM)}
+    with writing(path, force=force) as array, writing_text(table, force=force) as text:
+        np.lib.format.write_array_header_1_0(array, header)
 
-    def kept() -> Iterator[_Row]:
-        for place, row in enumerate(rows):
-            array[place] = row.scene
-            yield row
+        def kept() -> Iterator[_Row]:
+            for row in rows:
+                array.write(row.scene.astype("<f4").tobytes())
+                yield row
 
-    _write_csv(path.with_name(f"{path.name}.csv"), kept(), threshold)
-    array.flush()
+        _write_csv(text, kept(), threshold)

@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import codecs
-import csv
-import io
-import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,23 +12,24 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.csv
-import pyarrow.parquet
 
 from indexer.arrays import Integers
 from indexer.errors import QueryError
+from indexer.library.tables import (
+    KEYS,
+    Header,
+    find_column,
+    is_parquet,
+    read_content,
+    read_header,
+    read_parquet,
+)
 from search.filters.columns import BUILT_IN, Column, Kind
 from search.generation.recordings import Places
 
-#: Names of the column that says which file a row is about, in this order.
-KEYS = ("path", "file", "filename")
-#: A larger file is refused: it is read as a whole.
-_MAX_BYTES = 1 << 30
-_PARQUET_MAGIC = b"PAR1"
-#: What a CSV file may have between its values.
-_DELIMITERS = ",;\t"
-_MAX_HEADER_BYTES = 1 << 16
-#: Rows of a Parquet file that are unpacked before they are counted.
-_PARQUET_ROWS = 1024
+#: What a number does not keep: zeros before it, and more digits than a float64 has.
+_ZEROS = r"^\s*[-+]?0[0-9]"
+_DIGITS = r"^\s*[-+]?[0-9]{17,}\s*$"
 #: Characters of a value that a message shows.
 _MAX_SHOWN = 40
 
@@ -79,9 +76,9 @@ class Metadata:
         """Read a file.
 
         Args:
-            path: CSV with a header, separated by commas, semicolons or tabs, in UTF-8; or Parquet.
-                A column `path`, `file` or `filename` says which file a row is about: its path
-                relative to the library, or absolute.
+            path: CSV with a header, separated by commas, semicolons or tabs, in UTF-8, or in UTF-16
+                with its mark; or Parquet. A column `path`, `file` or `filename` says which file a
+                row is about: its path relative to the library, or absolute.
 
         Raises:
             QueryError: If it is missing, cannot be read, is too large, has no such column, or two
@@ -115,7 +112,8 @@ class Metadata:
         """Return (num_places,) the row that belongs to each place; -1 where there is none.
 
         Raises:
-            QueryError: If two rows belong to a place, by its relative path and its absolute one.
+            QueryError: If two rows belong to a place, by its relative path and its absolute one, or
+                by two ways to write its accents.
         """
         columns = places.columns
         relative, absolute = (self._find(one) for one in (columns.paths, columns.absolute_paths()))
@@ -134,7 +132,24 @@ class Metadata:
         found = pc.coalesce(
             *(pc.index_in(one, value_set=self.keys, skip_nulls=True) for one in (paths, plain))
         )
+        if not pc.all(pc.string_is_ascii(self.keys)).as_py():
+            found = pc.coalesce(found, self._find_letters(plain, pc.is_null(found)))
         return np.asarray(pc.fill_null(found, -1).to_numpy(zero_copy_only=False), np.int64)
+
+    def _find_letters(self, paths: pa.Array, wanted: pa.Array) -> pa.Array:
+        """Return (n,) the row for each wanted path if only accents are written in another way."""
+        keys = pc.utf8_normalize(self.keys, "NFC")
+        letters = pc.if_else(wanted, pc.utf8_normalize(paths, "NFC"), None)
+        counts = pc.value_counts(keys.drop_null())
+        twice = counts.filter(pc.greater(counts.field("counts"), 1)).field("values")
+        unclear = pc.filter(paths, pc.is_in(letters, value_set=twice, skip_nulls=True))
+        if len(unclear):
+            raise QueryError(
+                f"{self.path} has two rows that may be for {unclear[0].as_py()}: they differ in "
+                f"how accents are written (NFC, NFD), and neither is as the file is called; remove "
+                f"one"
+            )
+        return pc.index_in(letters, value_set=keys, skip_nulls=True)
 
     def values(self, name: str, rows: Integers) -> pa.Array:
         """Return (n,) values of a column, null where a row is -1."""
@@ -165,65 +180,67 @@ class Metadata:
 
 def _read(path: Path) -> pa.Table:
     try:
-        if not path.is_file():
-            reason = "not a file" if path.exists() else "no such file"
-            raise QueryError(f"cannot read metadata from {path}: {reason}")
-        if path.stat().st_size > _MAX_BYTES:
-            raise QueryError(
-                f"cannot read metadata from {path}: {path.stat().st_size:,} bytes, at most "
-                f"{_MAX_BYTES:,}; leave out rows and columns that no filter needs"
-            )
-        with path.open("rb") as file:
-            start = file.read(_MAX_HEADER_BYTES)
-        is_parquet = start.startswith(_PARQUET_MAGIC)
-        table = _read_parquet(path) if is_parquet else _read_csv(path, start)
+        content = read_content(path)
+        table = read_parquet(content) if is_parquet(content) else _read_csv(path, content)
         _ = table.column_names  # an error if one is not UTF-8
         return table
     except (OSError, ValueError, pa.ArrowException) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise QueryError(
-            f"cannot read metadata from {path}: {reason}; it takes CSV in UTF-8, or Parquet"
+            f"cannot read metadata from {path}: {reason}; it takes CSV in UTF-8 or UTF-16, or "
+            f"Parquet"
         ) from error
 
 
-def _read_csv(path: Path, start: bytes) -> pa.Table:
-    if start.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
-        raise QueryError(f"cannot read metadata from {path}: it is UTF-16; save it as UTF-8")
-    names, delimiter = _header(path, start)
-    key = _find_key(names)
-    table = pyarrow.csv.read_csv(
-        path,
-        # In one block, so that the kind of a column is told from all of its values.
-        read_options=pyarrow.csv.ReadOptions(block_size=path.stat().st_size + 1),
-        parse_options=pyarrow.csv.ParseOptions(delimiter=delimiter, newlines_in_values=True),
-        # A file may be called 7, or NA.
-        convert_options=pyarrow.csv.ConvertOptions(
-            null_values=[""], column_types=dict.fromkeys([key] if key else [], pa.binary())
-        ),
-    )
+def _read_csv(path: Path, content: bytes) -> pa.Table:
+    header = read_header(content)
+    key = find_column(header.names)
+    table = _parse(content, header, [key] if key else [])
+    for name, texts in _ids(content, header, table).items():
+        table = table.set_column(table.column_names.index(name), name, texts)
     columns = [_text(path, *one) for one in zip(table.column_names, table.columns, strict=True)]
     if len(table):
-        _require_closed(path, columns[-1][-1].as_py())
+        _require_closed(path, content, columns[-1][-1].as_py())
     stripped = [name.strip() for name in table.column_names]
     while stripped and not stripped[-1]:
         stripped.pop()
     return pa.table(columns[: len(stripped)], stripped)
 
 
-def _header(path: Path, start: bytes) -> tuple[list[str], str]:
-    """Return the names of the columns of a CSV file, and what stands between its values."""
-    text = codecs.getincrementaldecoder("utf-8-sig")("surrogateescape").decode(start)
-    lines = text.lstrip("\r\n")
-    first = lines.splitlines()[0] if lines else ""
-    delimiter = max(_DELIMITERS, key=first.count)
-    names = next(csv.reader(io.StringIO(lines, newline=""), delimiter=delimiter), [])
-    for number, name in enumerate(names, 1):
-        if re.search("[\udc80-\udcff]", name):  # bytes that could not be decoded
-            raise QueryError(
-                f"cannot read metadata from {path}: the name of column {number} is not UTF-8; save "
-                f"the file as UTF-8"
-            )
-    return names, delimiter
+def _parse(
+    content: bytes, header: Header, texts: Sequence[str], wanted: Sequence[str] = ()
+) -> pa.Table:
+    return pyarrow.csv.read_csv(
+        pa.BufferReader(content),
+        # In one block, so that the kind of a column is told from all of its values.
+        read_options=pyarrow.csv.ReadOptions(block_size=len(content) + 1),
+        parse_options=pyarrow.csv.ParseOptions(delimiter=header.delimiter, newlines_in_values=True),
+        # A file may be called 7, or NA.
+        convert_options=pyarrow.csv.ConvertOptions(
+            null_values=[""],
+            column_types=dict.fromkeys(texts, pa.binary()),
+            include_columns=list(wanted),
+        ),
+    )
+
+
+def _ids(content: bytes, header: Header, table: pa.Table) -> dict[str, pa.ChunkedArray]:
+    """Return as text the columns of numbers that are none: 007 is not 7."""
+    numbers = [one for one in table.schema if _kind(one.type) == "number"]
+    if not numbers or len(set(table.column_names)) < len(table.column_names):
+        return {}
+    names = [one.name for one in numbers]
+    texts = _parse(content, header, names, names)
+    return {
+        one.name: texts[one.name]
+        for one in numbers
+        if _has(texts[one.name], _ZEROS)
+        or (pa.types.is_floating(one.type) and _has(texts[one.name], _DIGITS))
+    }
+
+
+def _has(texts: pa.ChunkedArray, pattern: str) -> bool:
+    return bool(pc.any(pc.match_substring_regex(texts, pattern)).as_py())
 
 
 def _text(path: Path, name: str, column: pa.ChunkedArray) -> pa.ChunkedArray:
@@ -239,12 +256,12 @@ def _text(path: Path, name: str, column: pa.ChunkedArray) -> pa.ChunkedArray:
         ) from error
 
 
-def _require_closed(path: Path, last: object) -> None:
+def _require_closed(path: Path, content: bytes, last: object) -> None:
     """Make sure that no quote swallows the rest of a CSV file: its last value must end in one."""
     if not isinstance(last, str) or not {"\n", "\r"} & set(last):
         return
     doubled = last.replace('"', '""')
-    if not path.read_bytes().rstrip().endswith(f'"{doubled}"'.encode()):
+    if not content.rstrip().endswith(f'"{doubled}"'.encode()):
         begins = last.splitlines()[0][:_MAX_SHOWN]
         raise QueryError(
             f"cannot read metadata from {path}: the quote before {begins!r} is never closed; "
@@ -252,39 +269,14 @@ def _require_closed(path: Path, last: object) -> None:
         )
 
 
-def _read_parquet(path: Path) -> pa.Table:
-    """Read a file as far as the limit allows: a few encoded bytes may stand for gigabytes."""
-    with pyarrow.parquet.ParquetFile(path) as file:
-        schema = pa.schema([(one.name, _plain(one.type)) for one in file.schema_arrow])
-        batches, num_bytes = [], 0
-        for batch in file.iter_batches(_PARQUET_ROWS):
-            batches.append(batch.cast(schema))
-            num_bytes += batches[-1].nbytes
-            if num_bytes > _MAX_BYTES:
-                raise QueryError(
-                    f"cannot read metadata from {path}: more than {_MAX_BYTES:,} bytes unpacked; "
-                    f"leave out rows and columns that no filter needs"
-                )
-        return pa.Table.from_batches(batches, schema)
-
-
-def _plain(given: pa.DataType) -> pa.DataType:
-    return given.value_type if pa.types.is_dictionary(given) else given
-
-
 def _key(path: Path, table: pa.Table) -> str:
-    key = _find_key(table.column_names)
+    key = find_column(table.column_names)
     if key is not None:
         return key
     raise QueryError(
         f"{path} has no column {', '.join(map(repr, KEYS[:-1]))} or {KEYS[-1]!r} that says which "
         f"file a row is about; its columns are {', '.join(map(repr, table.column_names))}"
     )
-
-
-def _find_key(names: Sequence[str]) -> str | None:
-    folded = {name.strip().casefold(): name for name in reversed(names)}
-    return next((folded[key] for key in KEYS if key in folded), None)
 
 
 def _keys(path: Path, column: pa.ChunkedArray) -> pa.Array:

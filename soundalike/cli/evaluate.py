@@ -9,8 +9,9 @@ import typer
 
 from soundalike.cli.bars import telling
 from soundalike.cli.numbers import number_option
-from soundalike.cli.options import FormatOption, StoreArgument
+from soundalike.cli.options import ForceOption, FormatOption, StoreArgument
 from soundalike.cli.printing import print_report, show_help
+from soundalike.cli.usage import require_use
 
 app = typer.Typer(
     name="eval",
@@ -23,6 +24,7 @@ app = typer.Typer(
 
 @app.command()
 def audioset(
+    context: typer.Context,
     store: StoreArgument,
     segments: Annotated[
         Path,
@@ -33,6 +35,7 @@ def audioset(
     classes: Annotated[
         Path | None, typer.Option(metavar="CSV", help="Write a table of all 527 classes.")
     ] = None,
+    force: ForceOption = False,
     output: FormatOption = "text",
 ) -> None:
     """Compare the tags of a store with AudioSet's labels: mAP, AUC and d'.
@@ -43,15 +46,19 @@ def audioset(
 
     Example: soundalike eval audioset eval.soundalike --segments eval_segments.csv
     """
+    require_use(context, ("force",), "--classes", is_met=classes is not None)
     with telling("comparing tags with labels"):
         from indexer.store.reader import Store
         from search.evaluation.audioset import evaluate_audioset, read_segments
+        from search.output import require_file
 
+        if classes:  # before the long work
+            require_file(classes, ".csv", force=force)
         report = evaluate_audioset(Store.open(store), read_segments(segments))
     from soundalike.show.evaluations import audioset_data, audioset_lines, write_classes
 
     if classes:
-        write_classes(report, classes)
+        write_classes(report, classes, force=force)
     print_report(output, audioset_data(report), audioset_lines(report))
 
 

@@ -13,6 +13,7 @@ from search.export.consent import Consent
 from soundalike.cli.bars import Bars
 from soundalike.cli.numbers import number_option
 from soundalike.cli.options import (
+    ForceOption,
     Format,
     FormatOption,
     Given,
@@ -23,7 +24,7 @@ from soundalike.cli.options import (
     complete_tag,
     takes,
 )
-from soundalike.cli.printing import print_report, show_help
+from soundalike.cli.printing import print_report, say, show_help
 from soundalike.cli.usage import require_use
 from soundalike.show.words import count
 
@@ -69,6 +70,7 @@ def audiocaps(
     form: FormOption = "parquet",
     allow_leak: AllowLeakOption = False,
     checkpoint_clean: CleanOption = False,
+    force: ForceOption = False,
     output: FormatOption = "text",
     quiet: QuietOption = False,
 ) -> None:
@@ -82,7 +84,7 @@ def audiocaps(
     Example: soundalike export audiocaps caps.soundalike train.csv val.csv test.csv --output caps
     """
     consent = Consent(allow_leak=allow_leak, is_clean=checkpoint_clean)
-    _export("AudioCaps", store, captions, folder, form, consent, output, quiet=quiet)
+    _export("AudioCaps", store, captions, folder, form, consent, output, force=force, quiet=quiet)
 
 
 @app.command()
@@ -92,6 +94,7 @@ def clotho(
     folder: FolderOption,
     form: FormOption = "parquet",
     allow_leak: AllowLeakOption = False,
+    force: ForceOption = False,
     output: FormatOption = "text",
     quiet: QuietOption = False,
 ) -> None:
@@ -103,7 +106,7 @@ def clotho(
     Example: soundalike export clotho clotho.soundalike development.csv --output out --as hdf5-dcase
     """
     consent = Consent(allow_leak=allow_leak)
-    _export("Clotho", store, captions, folder, form, consent, output, quiet=quiet)
+    _export("Clotho", store, captions, folder, form, consent, output, force=force, quiet=quiet)
 
 
 @app.command()
@@ -128,6 +131,7 @@ def labels(
         bool, typer.Option("--recompute", help="Embed the audio again: the store has no frames.")
     ] = False,
     network: Given,
+    force: ForceOption = False,
     output: FormatOption = "text",
     quiet: QuietOption = False,
 ) -> None:
@@ -153,9 +157,13 @@ def labels(
             tags=outputs_of(tag) if tag else None,
             threshold=threshold,
             extractor=_pooling(opened, network, bars) if recompute else None,
+            force=force,
             listen=bars,
         )
     print_report(output, label_files_data(report), label_files_lines(report, folder), quiet=quiet)
+    for failure in report.failures:
+        say(failure)
+    raise typer.Exit(3 if report.failures else 0)
 
 
 def _pooling(store: Store, network: Given, listen: Listen) -> Extractor:
@@ -178,16 +186,22 @@ def _windows_command(form: Literal["csv", "jsonl", "npy"], summary: str) -> None
         threshold: Annotated[
             float, number_option(float, 0, 1, "P", "From which on a tag is named.")
         ] = DEFAULT_THRESHOLD,
+        force: ForceOption = False,
         quiet: QuietOption = False,
     ) -> None:
         from indexer.store.reader import Store
         from search.export.windows import export_windows
+        from search.output import is_printed
 
         with Bars(quiet=quiet) as bars:
             num_windows = export_windows(
-                Store.open(store), file, form, threshold=threshold, listen=bars
+                Store.open(store), file, form, threshold=threshold, force=force, listen=bars
             )
-        print_report("text", None, [f"{file}: {count(num_windows, 'window')}"], quiet=quiet)
+        told = f"{file}: {count(num_windows, 'window')}"
+        if not is_printed(file):
+            print_report("text", None, [told], quiet=quiet)
+        elif not quiet:
+            say(told)
 
     example = f"Example: soundalike export {form} recordings.soundalike --output windows.{form}"
     app.command(form, help=f"{summary}\n\n{example}")(command)
@@ -209,6 +223,7 @@ def _export(
     consent: Consent,
     output: Format,
     *,
+    force: bool,
     quiet: bool,
 ) -> None:
     from indexer.store.reader import Store
@@ -217,6 +232,13 @@ def _export(
 
     with Bars(quiet=quiet) as bars:
         report = export_captioned(
-            Store.open(store), dataset, captions, form, folder, consent=consent, listen=bars
+            Store.open(store),
+            dataset,
+            captions,
+            form,
+            folder,
+            consent=consent,
+            force=force,
+            listen=bars,
         )
     print_report(output, export_data(report), export_lines(report), quiet=quiet)

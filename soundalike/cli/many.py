@@ -9,8 +9,8 @@ import typer
 
 from search.asking.terms import DuplicateTerms, Terms
 from soundalike.cli.bars import Bars
-from soundalike.cli.options import Given, Network, QuietOption, StoreArgument, takes
-from soundalike.cli.printing import say, say_what_is_missing
+from soundalike.cli.options import ForceOption, Given, Network, QuietOption, StoreArgument, takes
+from soundalike.cli.printing import say, say_what_is_gone, say_what_is_missing
 from soundalike.cli.usage import require_tags
 from soundalike.show.words import count
 
@@ -42,6 +42,7 @@ def batch(
     ] = None,
     terms: Given,
     network: Given,
+    force: ForceOption = False,
     quiet: QuietOption = False,
 ) -> None:
     """Ask with thousands of clips at once.
@@ -60,7 +61,7 @@ def batch(
     require_tags(context, terms)
     with Bars(quiet=quiet) as bars:
         sounds = soundalike.open(store, *(also or ()), **network, listen=bars)
-        report = sounds.search_many(queries, output, per=per, **terms)
+        report = sounds.search_many(queries, output, per=per, force=force, **terms)
     if not quiet:
         asked, hits = count(report.num_queries, per), count(report.num_hits, "hit")
         say(f"asked about {asked}; {hits} in {output}")
@@ -122,3 +123,5 @@ def duplicates(
             f"left out: {ignored} with more than {most} matches each (hum, a jingle?); "
             f"--max-matches N takes them in"
         )
+    if not quiet:
+        say_what_is_gone(member.paths for group in found.groups for member in group)

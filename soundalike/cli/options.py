@@ -31,6 +31,7 @@ StoreArgument = Annotated[
     Path, typer.Argument(metavar="STORE", help="A directory that 'index' made.")
 ]
 QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="No progress and no summary.")]
+ForceOption = Annotated[bool, typer.Option("--force", help="Replace files that are there already.")]
 FormatOption = Annotated[Format, typer.Option("--format", help="json is for programs.")]
 ThresholdOption = Annotated[
     float, number_option(float, 0, 1, "P", "Probability that counts as heard.")

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import typer
 
 from indexer.paths import printable
 from soundalike.cli.options import Format
-from soundalike.show.words import count
+from soundalike.show.words import count, missing_line
 
 if TYPE_CHECKING:
     from search.filters.metadata import Coverage
@@ -60,6 +61,13 @@ def say_what_is_missing(coverage: Coverage | None, num_new_parts: int) -> None:
             say(f"{coverage.path}: {line}")
     if num_new_parts:
         say(f"not in the index yet: {count(num_new_parts, 'part')}; run 'soundalike build'")
+
+
+def say_what_is_gone(recordings: Iterable[Sequence[Path]]) -> None:
+    """Say which recordings are not where they were, each by its paths."""
+    line = missing_line(recordings)
+    if line:
+        say(line)
 
 
 def show_help(context: typer.Context) -> None:

@@ -15,13 +15,14 @@ from soundalike.cli.bars import Bars
 from soundalike.cli.options import (
     DurationOption,
     EndOption,
+    ForceOption,
     Given,
     Network,
     QuietOption,
     StartOption,
     takes,
 )
-from soundalike.cli.printing import say, say_what_is_missing
+from soundalike.cli.printing import say, say_what_is_gone, say_what_is_missing
 from soundalike.cli.usage import require_tags, require_use
 from soundalike.show.words import count
 
@@ -62,6 +63,7 @@ def search(
     copy_to: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Copy the audio of each hit to DIR.")
     ] = None,
+    force: ForceOption = False,
     network: Given,
     output: Annotated[
         Literal["table", "json", "csv", "m3u"],
@@ -87,22 +89,23 @@ def search(
 
     stores, queries = split_stores(stores_and_queries)
     _require_uses(context, queries, terms)
-    if copy_to:  # what decodes audio takes seconds to import
-        from search.asking.collect import require_folder
+    if copy_to:
+        from search.output import make_folder
 
-        require_folder(copy_to)
+        make_folder(copy_to)
     with Bars(quiet=quiet) as bars:
         sounds = soundalike.open(*stores, **network, listen=bars)
         answer = sounds.search(*queries, start=start, end=end, duration=duration, **terms)
     _print_hits(answer.hits, output)
     _say_how(answer, explain=explain, quiet=quiet)
-    failures = _copy(answer, copy_to, quiet=quiet) if copy_to else []
+    failures = _copy(answer, copy_to, force=force, quiet=quiet) if copy_to else []
     raise typer.Exit(3 if failures else 4 if fail_if_none and not answer else 0)
 
 
 def _require_uses(context: typer.Context, queries: Sequence[str | int], terms: Given) -> None:
     has_file = any(isinstance(one, str) for one in queries)
     require_use(context, ("start", "end", "duration"), "an audio file as QUERY", is_met=has_file)
+    require_use(context, ("force",), "--copy-to", is_met=context.params.get("copy_to") is not None)
     require_use(context, ("include_self",), "a QUERY", is_met=bool(queries))
     require_tags(context, terms)
 
@@ -166,10 +169,11 @@ def _say_how(answer: Answer, *, explain: bool, quiet: bool) -> None:
         )
     if not quiet:
         say_what_is_missing(answer.coverage, answer.num_new_parts)
+        say_what_is_gone(hit.paths for hit in answer)
 
 
-def _copy(answer: Answer, folder: Path, *, quiet: bool) -> list[str]:
-    written, failures = answer.copy_to(folder)
+def _copy(answer: Answer, folder: Path, *, force: bool, quiet: bool) -> list[str]:
+    written, failures = answer.copy_to(folder, force=force)
     if not quiet:
         say(f"{count(len(written), 'span')} copied to {folder}")
     for failure in failures:

@@ -15,6 +15,7 @@ from indexer.tags import TagVocabulary
 from search.evaluation.audioset import AudioSetReport
 from search.evaluation.labels import LabelsReport
 from search.evaluation.retrieval import Figure, RetrievalReport
+from search.output import writing_text
 from soundalike.show.words import count
 
 
@@ -103,12 +104,16 @@ def audioset_data(report: AudioSetReport) -> dict[str, Any]:
     }
 
 
-def write_classes(report: AudioSetReport, path: Path) -> None:
-    """Write a CSV with a row per class; figures of a class without a positive are empty."""
+def write_classes(report: AudioSetReport, path: Path, *, force: bool = False) -> None:
+    """Write a CSV with a row per class; figures of a class without a positive are empty.
+
+    Raises:
+        OutputError: If it is there already, unless by `force`, or cannot be written.
+    """
     tagging = report.tagging
     columns = (tagging.average_precision, tagging.auc, tagging.d_prime)
-    with path.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file)
+    with writing_text(path, force=force) as text:
+        writer = csv.writer(text)
         writer.writerow(["index", "mid", "name", "num_positives", "AP", "AUC", "d_prime"])
         for index, tag in enumerate(TagVocabulary.audioset().tags):
             values = [

@@ -59,4 +59,5 @@ def label_files_lines(report: LabelsExport, folder: Path) -> Iterator[str]:
 def label_files_data(report: LabelsExport) -> dict[str, Any]:
     """Return the same as plain data."""
     files = {str(file.path): file.num_spans for file in report.files}
-    return {"files": files, "num_silent": report.num_silent}
+    failures = list(report.failures)
+    return {"files": files, "num_silent": report.num_silent, "failures": failures}

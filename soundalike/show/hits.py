@@ -84,6 +84,7 @@ def _hit_data(rank: int, hit: Hit) -> dict[str, Any]:
         "window_id": hit.window_id,
         "recording_id": hit.recording_id.hex(),
         "paths": [str(path) for path in hit.paths],
+        "is_there": hit.is_there,
         "start_s": hit.start_s,
         "end_s": hit.end_s,
         "tags": tags_data(hit.tags),
@@ -104,7 +105,7 @@ def hits_csv(hits: Sequence[Hit]) -> str:
 
 
 def hits_m3u(hits: Sequence[Hit]) -> str:
-    """Return hits as a playlist; players that know `start-time` begin at the window.
+    """Return hits as a playlist; players that know VLC's options play the window and stop.
 
     A hit whose library is not known on this machine has no address, and is left out.
     """
@@ -113,6 +114,7 @@ def hits_m3u(hits: Sequence[Hit]) -> str:
         for path in [path for path in hit.paths if path.is_absolute()][:1]:
             title = f"{hit.score:.3f} {printable(path.name)}"
             lines.append(f"#EXTINF:{hit.end_s - hit.start_s:.0f},{title}")
-            lines.append(f"#EXTVLCOPT:start-time={hit.start_s:.1f}")
+            lines.append(f"#EXTVLCOPT:start-time={round(hit.start_s, 3)}")
+            lines.append(f"#EXTVLCOPT:stop-time={round(hit.end_s, 3)}")
             lines.append(path.as_uri())
     return "\n".join(lines)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from indexer.paths import printable
@@ -32,3 +34,20 @@ def shown_path(path: Path) -> str:
     """Return a path safe to print, relative to the current folder if it lies below it."""
     here = Path.cwd()
     return printable(str(path.relative_to(here) if path.is_relative_to(here) else path))
+
+
+def missing_line(recordings: Iterable[Sequence[Path]]) -> str | None:
+    """Say how many recordings are at none of their paths any more; None if all are there.
+
+    Args:
+        recordings: The paths of each; one without any is not counted.
+    """
+    known = set(map(tuple, filter(None, recordings)))
+    missing = sorted(paths for paths in known if not any(map(os.path.exists, paths)))
+    if not missing:
+        return None
+    are, example = ("is", "") if len(missing) == 1 else ("are", ", for one")
+    return (
+        f"{len(missing):,} of {count(len(known), 'file')} {are} not where the library was last "
+        f"seen: {shown_path(missing[0][0])}{example}; index the library where it is now"
+    )

@@ -1,0 +1,64 @@
+"""Names of files as people write them: the same letters may be other bytes.
+
+An accented letter is one character in one normal form of Unicode (NFC), and a letter and an accent
+in another (NFD). Keyboards and most programs write the first; disks of Macs held the second.
+"""
+
+from __future__ import annotations
+
+import os
+import unicodedata
+from collections import defaultdict
+from collections.abc import Iterable
+from pathlib import Path, PurePath
+from typing import Generic, TypeVar
+
+Thing = TypeVar("Thing")
+
+
+def composed(name: str) -> str:
+    """Return a name with each accented letter as one character."""
+    return unicodedata.normalize("NFC", name)
+
+
+class ByName(Generic[Thing]):
+    """Things by their names: those of exactly that name, or else of the same letters."""
+
+    def __init__(self, named: Iterable[tuple[str, Thing]]) -> None:
+        """Take pairs of a name and a thing; several may have one name."""
+        self._exact: dict[str, list[Thing]] = defaultdict(list)
+        self._composed: dict[str, list[Thing]] = defaultdict(list)
+        for name, thing in named:
+            self._exact[name].append(thing)
+            self._composed[composed(name)].append(thing)
+
+    def __getitem__(self, name: str) -> list[Thing]:
+        return self._exact.get(name) or self._composed.get(composed(name), [])
+
+
+class Spelling:
+    """How the names of files are written on a disk; folders are listed when it is needed, once."""
+
+    def __init__(self, root: Path) -> None:
+        """Take the folder that names are relative to."""
+        self._root = root
+        self._listed: dict[Path, ByName[str]] = {}
+
+    def on_disk(self, relative: str) -> str:
+        """Return a relative path as the disk has it, if it has the same letters in other bytes."""
+        if relative.isascii() or os.path.lexists(self._root / relative):
+            return relative
+        folder = self._root
+        for part in PurePath(relative).parts:
+            alike = [part] if os.path.lexists(folder / part) else self._names(folder)[part]
+            folder /= alike[0] if len(alike) == 1 else part
+        return os.fspath(folder.relative_to(self._root))
+
+    def _names(self, folder: Path) -> ByName[str]:
+        if folder not in self._listed:
+            try:
+                names = os.listdir(folder)  # noqa: PTH208 - names, not paths
+            except OSError:  # it is not there: as the list says, for the decoder to report
+                names = []
+            self._listed[folder] = ByName((name, name) for name in names)
+        return self._listed[folder]

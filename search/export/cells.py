@@ -1,0 +1,15 @@
+"""Cells of tables that may be opened in a spreadsheet."""
+
+from __future__ import annotations
+
+#: What begins a formula there.
+_FORMULA = ("=", "+", "-", "@", "\t", "\r")
+
+
+def path_cell(path: str) -> str:
+    """Return a relative path that is no formula: `./=1+1.ogg` is the same file as `=1+1.ogg`.
+
+    What reads it back, as a path or as a column of metadata, finds the same file. An absolute path
+    begins with a slash, and is none.
+    """
+    return f"./{path}" if path.startswith(_FORMULA) else path

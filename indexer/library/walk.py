@@ -14,7 +14,7 @@ from pathlib import Path
 from indexer.audio.file import AUDIO_EXTENSIONS
 from indexer.audio.times import FOREVER_S, seconds_of
 from indexer.errors import LibraryError, QueryError
-from indexer.library.files import FileList, FoundFile
+from indexer.library.files import FileList, FoundFile, date_of
 from indexer.paths import Span, text_from_bytes
 from indexer.progress import Listen, Step, ignore
 from indexer.windows import SAMPLE_RATE_HZ
@@ -230,7 +230,7 @@ def _found_file(root: Path, text: str, span: Span | None = None) -> FoundFile:
         status = FoundFile(text, 0, 0).local(root).stat()
     except OSError:  # a broken link or a missing file: for the decoder to report
         return FoundFile(text, 0, 0, span)
-    return FoundFile(text, status.st_size, status.st_mtime_ns, span)
+    return FoundFile(text, status.st_size, date_of(status), span)
 
 
 def _matches(path: str, patterns: Sequence[str]) -> bool:

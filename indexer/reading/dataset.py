@@ -24,7 +24,7 @@ from indexer.audio.deferred import cut_source, is_deferrable
 from indexer.audio.file import recording_digest
 from indexer.audio.stream import AudioStream, open_audio
 from indexer.errors import AudioError
-from indexer.library.files import FileList, FoundFile
+from indexer.library.files import FileList, FoundFile, date_of
 from indexer.paths import content_id
 from indexer.reading.batches import Batch, Batchers
 from indexer.reading.events import CRASH, Done, Failure, WindowKey
@@ -273,7 +273,10 @@ def _disturbance(path: Path, file: FoundFile) -> AudioError | None:
     try:
         _require_unchanged(path, file)
     except AudioError as error:
-        return error if file.mtime_ns else None  # it could not be reached when it was found, either
+        was_there = (
+            file.size or file.mtime_ns
+        )  # otherwise it could not be reached when found, either
+        return error if was_there else None
     return None
 
 
@@ -282,5 +285,5 @@ def _require_unchanged(path: Path, file: FoundFile) -> None:
         status = path.stat()
     except OSError as error:
         raise AudioError("access", "the file vanished while it was read") from error
-    if (status.st_size, status.st_mtime_ns) != (file.size, file.mtime_ns):
+    if (status.st_size, date_of(status)) != (file.size, file.mtime_ns):
         raise AudioError("access", "the file changed while it was read; run again")

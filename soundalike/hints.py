@@ -28,6 +28,7 @@ HINTS = {
     "library": ("run: soundalike index {value}", "LIBRARY"),
     "num_workers": ("say --workers 1, or --workers 0", ""),
     "recompute": ("--recompute does that", ""),
+    "shared_memory": ("in a container, docker run --shm-size 1g mends that", ""),
     "start_s": ("choose another --start", ""),
     "store": ("--store DIR says where it is", ""),
     "stored": ("say {value} in its place", ""),

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
-from torch.utils.data import default_collate
+from torch.utils.data import default_collate, get_worker_info
 
 from indexer.reading.events import Done, Failure, WindowKey
 from indexer.windows import SAMPLE_RATE_HZ, Cut
@@ -21,7 +21,8 @@ class Batch(NamedTuple):
     """Windows of one length, and what happened to files up to here.
 
     Attributes:
-        waveforms: (B, num_samples) float32; B is 0 in a batch that only carries events.
+        waveforms: (B, num_samples) float32; B is 0 in a batch that only carries events. On its way
+            from a reader an array where shared memory has no room for a tensor.
         rate_hz: Of the waveforms: 32,000, or that of the files, see `indexer.audio.deferred`.
         keys: B of them.
         events: Files that ended; a file's windows are in this batch or an earlier one.
@@ -100,8 +101,19 @@ class _Batcher:
     def rest(self) -> Iterator[Batch]:
         """Give what is held, if anything is."""
         if self._keys or self.events:
-            # In a reader, this puts it into shared memory at once.
-            held: Tensor = default_collate(self._waveforms) if self._keys else torch.empty(0, 0)
+            held = _together(self._waveforms) if self._keys else torch.empty(0, 0)
             yield Batch(held, self._rate_hz, self._keys, self.events)
         self._keys, self._waveforms, self.events = [], [], []
         self._since = time.perf_counter()
+
+
+def _together(waveforms: list[Tensor]) -> Any:
+    """Return waveforms of one length as a block; in a reader in shared memory, if there is room."""
+    try:
+        return default_collate(waveforms)
+    except (
+        RuntimeError
+    ):  # no room: PyTorch takes its pages at once, so that this is no SIGBUS later
+        if get_worker_info() is None:
+            raise
+        return torch.stack(waveforms).numpy()  # a pipe takes it as it is

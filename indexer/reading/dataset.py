@@ -8,7 +8,7 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, MutableSequence, Sequence
 from dataclasses import dataclass
 from multiprocessing import ProcessError
 from multiprocessing.context import BaseContext
@@ -79,7 +79,8 @@ def reader_context() -> BaseContext:
 class Watch:
     """What every reader is at, and since when: shared memory between the readers and their owner.
 
-    A reader that dies cannot say which file killed it, and one that hangs cannot say anything.
+    A reader that dies cannot say which file killed it, and one that hangs cannot say anything. With
+    no reader but the process itself, nothing is shared.
 
     Attributes:
         pids: Process of each reader; 0 before it has started.
@@ -88,10 +89,14 @@ class Watch:
     """
 
     def __init__(self, num_readers: int) -> None:
-        context = reader_context()
-        self.pids = context.RawArray("q", num_readers)
-        self.items = context.RawArray("q", [-1] * num_readers)
-        self.beats = context.RawArray("d", num_readers)
+        self.pids: MutableSequence[int] = [0]
+        self.items: MutableSequence[int] = [-1]
+        self.beats: MutableSequence[float] = [0.0]
+        if num_readers:
+            context = reader_context()
+            self.pids = context.RawArray("q", num_readers)
+            self.items = context.RawArray("q", [-1] * num_readers)
+            self.beats = context.RawArray("d", num_readers)
 
     def begin(self, reader: int, item: int) -> None:
         """Note that a reader takes a file; -1 for none."""
@@ -105,6 +110,16 @@ class Watch:
     def rest(self, reader: int) -> None:
         """Note that a reader waits, which is no hang."""
         self.beats[reader] = 0.0
+
+
+class _Alone:
+    """A number that nobody shares, in the place of one that readers share."""
+
+    value = 0
+
+    def get_lock(self) -> contextlib.AbstractContextManager[None]:
+        """Return what stands for its lock."""
+        return contextlib.nullcontext()
 
 
 class WindowDataset(IterableDataset[Batch]):
@@ -122,11 +137,11 @@ class WindowDataset(IterableDataset[Batch]):
             work: The list, and how to read.
             todo: Positions in it.
             given: Position → start of the last window that was given of it before, in samples.
-            num_readers: Processes that will read.
+            num_readers: Processes that will read; 0 if this one will.
         """
         self._work, self._todo, self._given = work, todo, given
-        self._next = reader_context().Value("q", 0)
-        self.watch = Watch(max(1, num_readers))
+        self._next = reader_context().Value("q", 0) if num_readers else _Alone()
+        self.watch = Watch(num_readers)
 
     def __iter__(self) -> Iterator[Batch]:
         info = get_worker_info()

@@ -22,7 +22,7 @@ from indexer.progress import Listen, Step
 from indexer.reading.batches import Batch
 from indexer.reading.dataset import Work
 from indexer.reading.events import Done, Failure, WindowKey
-from indexer.reading.readers import load_windows
+from indexer.reading.readers import load_windows, num_startable
 from indexer.run.clerk import Clerk
 from indexer.run.config import ExtractConfig
 from indexer.run.report import ExtractReport
@@ -97,6 +97,7 @@ class Embedder:
         num_workers = self._config.num_workers
         if num_workers is None:
             num_workers = min(default_num_workers(device_type), len(work.items))
+        num_workers = num_startable(num_workers)
         self._report.num_workers = num_workers
         for batch in self._read(
             work,

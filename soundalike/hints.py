@@ -18,6 +18,7 @@ HINTS = {
     "checkpoint": ("say --checkpoint {value}", "NAME"),
     "device": ("say --device {value}", "cpu"),
     "frames": ("say --frames {value}", "pooled"),
+    "hidden": ("--hidden reads them", ""),
     "include": ("--include '*' reads files whatever they are called", ""),
     "index": ("run: soundalike index LIBRARY --store {value}", "STORE"),
     "is_clean": (

@@ -30,6 +30,7 @@ class ExtractReport:
         num_failed_before: Files that failed in an earlier run and have not changed since.
         num_skipped: Files without an audio extension.
         num_excluded: Files that `include` or `exclude` left out.
+        num_hidden: Audio files left out because a name in their path begins with a dot.
         num_moved: Paths whose content is now at another path.
         num_gone: Paths that were deleted.
         failures: What failed in this run.
@@ -57,6 +58,7 @@ class ExtractReport:
     num_failed_before: int = 0
     num_skipped: int = 0
     num_excluded: int = 0
+    num_hidden: int = 0
     num_moved: int = 0
     num_gone: int = 0
     failures: list[FailedFile] = field(default_factory=list)

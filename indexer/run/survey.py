@@ -109,7 +109,7 @@ def find_files(library: Path, config: ExtractConfig, listen: Listen = ignore) ->
     if config.files_from:
         found = read_list(library, config.files_from)
     else:
-        found = walk(library, config.include, config.exclude, listen)
+        found = walk(library, config.include, config.exclude, listen, hidden=config.hidden)
     found.seconds = time.perf_counter() - started_s
     return found
 
@@ -133,7 +133,7 @@ def survey(
     found = library if isinstance(library, Walk) else find_files(library, config, listen)
     with sole_writer(store.path, listen) as has_waited:
         if has_waited:
-            found = look_again(found, config.include, config.exclude)
+            found = look_again(found, config.include, config.exclude, hidden=config.hidden)
         started_s = time.perf_counter()
         remove_leftovers(store)
         parts = store.parts()
@@ -147,6 +147,7 @@ def survey(
             num_failed_before=changes.num_failed_before,
             num_skipped=found.num_skipped,
             num_excluded=found.num_excluded,
+            num_hidden=found.num_hidden,
         )
         seconds = found.seconds + time.perf_counter() - started_s
         yield Survey(store, found, parts, ledger, changes, report, seconds)

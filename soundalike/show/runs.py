@@ -42,6 +42,7 @@ def report_lines(report: ExtractReport) -> Iterator[str]:
         "failed before": report.num_failed_before,
         "without an audio extension": report.num_skipped,
         "left out by --include or --exclude": report.num_excluded,
+        "hidden, which --hidden reads": report.num_hidden,
         "with warnings": report.num_warnings,
     }
     named = [f"{number:,} {what}" for what, number in beside.items() if number]

@@ -34,8 +34,8 @@ if TYPE_CHECKING:
     from search.asking.terms import Terms as Terms
     from soundalike.answer import Answer as Answer
     from soundalike.machine import machine as machine
+    from soundalike.opening import open as open  # noqa: A004 - used as soundalike.open
     from soundalike.sounds import Sounds as Sounds
-    from soundalike.sounds import open as open  # noqa: A004 - used as soundalike.open
 
 #: Name → the module that it is imported from.
 _HOMES = {
@@ -58,7 +58,7 @@ _HOMES = {
     "UnknownTagError": "indexer.errors",
     "load_model": "indexer.embedding.whole",
     "machine": "soundalike.machine",
-    "open": "soundalike.sounds",
+    "open": "soundalike.opening",
 }
 
 __all__ = sorted(_HOMES)

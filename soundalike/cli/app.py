@@ -60,6 +60,7 @@ for command in (
     many.batch,
     many.duplicates,
     store.info,
+    store.files,
     store.compact,
     store.verify,
     index.extract,

@@ -123,7 +123,7 @@ def _failure_lines(failures: Sequence[FailedFile]) -> Iterator[str]:
         others = f" and {number - 1:,} more" if number > 1 else ""
         yield f"  {stage}: {printable(reason)}: {printable(example)}{others}"
     if len(kinds) > _MAX_KINDS:
-        yield f"  … and {len(kinds) - _MAX_KINDS:,} other reasons; 'soundalike info' lists them"
+        yield f"  … and {len(kinds) - _MAX_KINDS:,} other reasons"
 
 
 def report_data(report: ExtractReport) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from indexer.paths import printable
 from indexer.store.verify import Problem
 from search.upkeep.overview import Overview
-from soundalike.show.words import count, hours
+from soundalike.show.words import count, files_command, hours
 
 if TYPE_CHECKING:
     from indexer.run.recompute import DeepReport
@@ -39,8 +39,12 @@ def overview_lines(store: Overview) -> Iterator[str]:
     yield f"files       {named or 'none'}"
     for (stage, reason), number in store.failures.items():
         yield f"  failed    {number:,} x {stage}: {printable(reason or '')}"
+    if store.failures:
+        yield f"  by name   {files_command(store.path, 'failed')}"
     for warning, number in store.warnings.items():
         yield f"  warning   {number:,} x {printable(warning)}"
+    if store.warnings:
+        yield f"  by name   {files_command(store.path, 'warnings')}"
 
 
 def _index_state(store: Overview) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 
 from indexer.paths import printable
@@ -32,3 +33,8 @@ def shown_path(path: Path) -> str:
     """Return a path safe to print, relative to the current folder if it lies below it."""
     here = Path.cwd()
     return printable(str(path.relative_to(here) if path.is_relative_to(here) else path))
+
+
+def files_command(store: Path, kind: str) -> str:
+    """Return the command that names the files of a store of a kind, such as "failed"."""
+    return f"soundalike files {shlex.quote(str(store))} --{kind}"

@@ -14,6 +14,7 @@ from indexer.errors import SoundalikeError
 from indexer.paths import as_path
 from indexer.progress import Listen
 from indexer.run.config import ExtractConfig, Settings
+from indexer.run.forget import Forgotten, forget
 from indexer.run.survey import find_files, survey
 from indexer.store.reader import Store
 from indexer.tags import DEFAULT_THRESHOLD, TagVocabulary
@@ -312,16 +313,29 @@ class Sounds:
         return overview(self._require_one("an overview is of"))
 
     def files(self, *kinds: Kind) -> Iterator[FileRow]:
-        """Say what became of every file of the libraries, see `search.upkeep.files.list_files`.
+        """Say what became of every file, or of the "failed", "warnings", "skipped" and "gone" ones.
 
-        Args:
-            kinds: "failed", "warnings", "skipped" or "gone"; without any, all files.
+        See `search.upkeep.files.list_files`.
 
         Raises:
             QueryError: If there is no such kind.
             StoreError: If there is no store, or it cannot be read.
         """
         return list_files(self._require_one("files are listed of"), kinds)
+
+    def forget(self, library: StorePath, *, dry_run: bool = False) -> Forgotten:
+        """Take a library out of the store, or say what would go, see `indexer.run.forget.forget`.
+
+        Args:
+            library: Its folder, which need not be there; or its id.
+            dry_run: Only say what would go.
+
+        Raises:
+            LibraryError: If the store has no such library; it names those that it has.
+            StoreError: If there is no store, or it cannot be written.
+        """
+        path = self._require_one("a library is forgotten by")
+        return forget(path, os.fspath(library), dry_run=dry_run, listen=self._kept.listen)
 
     def verify(self, *, deep: bool = False, num_windows: int = 20) -> Verified:
         """Check every byte of the store.

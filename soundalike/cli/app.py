@@ -63,6 +63,7 @@ for command in (
     store.files,
     store.compact,
     store.verify,
+    store.forget,
     index.extract,
     listen.tag,
     listen.tags,

@@ -1,4 +1,4 @@
-"""The commands about a store as a whole: `info`, `files`, `verify` and `compact`."""
+"""The commands about a store as a whole: `info`, `files`, `verify`, `compact` and `forget`."""
 
 from __future__ import annotations
 
@@ -81,6 +81,36 @@ def files(
     for line in {"text": files_lines, "json": files_json, "csv": files_csv}[output](noted()):
         print(line)
     raise typer.Exit(3 if "absent" in seen else 0)
+
+
+def forget(
+    store: StoreArgument,
+    library: Annotated[
+        str,
+        typer.Argument(
+            metavar="LIBRARY", help="Its folder, which need not be there, or its id: see 'info'."
+        ),
+    ],
+    *,
+    yes: Annotated[bool, typer.Option("--yes", help="Do it; otherwise say what would go.")] = False,
+    output: FormatOption = "text",
+    quiet: QuietOption = False,
+) -> None:
+    """Take a library out of a store.
+
+    Says how many files and windows would go; with --yes, they go. What another library holds as
+    well stays. Searches see it after the next 'build', 'compact' gives the room back. Until then,
+    'index' of the same folder brings everything back without embedding it again.
+
+    Example: soundalike forget recordings.soundalike old/field --yes
+    """
+    import soundalike
+    from soundalike.show.stores import forgotten_lines
+
+    with Bars(quiet=quiet) as bars:
+        found = soundalike.open(store, listen=bars).forget(library, dry_run=not yes)
+    data = {**asdict(found), "root": str(found.root)}
+    print_report(output, data, forgotten_lines(store, found), quiet=quiet)
 
 
 @takes(network=(Network,))

@@ -14,7 +14,9 @@ class Step(NamedTuple):
         done: How much of it is done.
         total: How much there is to do; None where nobody knows.
         unit: What is counted, in the singular: "file", "window", "byte"; empty if nothing is.
-        audio_s: Seconds of audio embedded so far, where that is what is done.
+        audio_s: Seconds of audio gone through so far, where that is what is done.
+        total_audio_s: About how many there are.
+        name: Of the file that is read.
         num_failed: How many failed so far.
     """
 
@@ -23,6 +25,8 @@ class Step(NamedTuple):
     total: int | None
     unit: str
     audio_s: float = 0.0
+    total_audio_s: float = 0.0
+    name: str = ""
     num_failed: int = 0
 
 

@@ -1,4 +1,4 @@
-"""A library is forgotten: what only it holds goes, all else stays; nothing is lost till `compact`."""
+"""A library is forgotten: what only it holds goes, and nothing is lost before `compact`."""
 
 from __future__ import annotations
 

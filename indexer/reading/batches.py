@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -27,6 +27,8 @@ class Batch(NamedTuple):
         keys: B of them.
         events: Files that ended; a file's windows are in this batch or an earlier one.
         read_s: Seconds that its worker spent on reading, hashing and decoding.
+        begun: Files that were opened, and about how many seconds of audio each has, 0 if it does
+            not say: `AudioStream.length_s`.
     """
 
     waveforms: Tensor
@@ -34,6 +36,7 @@ class Batch(NamedTuple):
     keys: list[WindowKey]
     events: list[Done | Failure]
     read_s: float = 0.0
+    begun: Sequence[tuple[int, float]] = ()
 
 
 class Batchers:
@@ -44,11 +47,12 @@ class Batchers:
         self._of_rate = {SAMPLE_RATE_HZ: _Batcher(batch_size, SAMPLE_RATE_HZ)}
         self._current = self._of_rate[SAMPLE_RATE_HZ]
 
-    def begin(self, rate_hz: int) -> None:
-        """Take what comes next at another rate."""
+    def begin(self, item: int, length_s: float, rate_hz: int) -> None:
+        """Take what comes next of a file, at its rate; see `Batch.begun`."""
         if rate_hz not in self._of_rate:
             self._of_rate[rate_hz] = _Batcher(self._batch_size, rate_hz)
         self._current = self._of_rate[rate_hz]
+        self._current.begun.append((item, length_s))
 
     def add(self, key: WindowKey, cut: Cut) -> Iterator[Batch]:
         """Take one window; give what has become full, and what others have waited with too long."""
@@ -83,6 +87,7 @@ class _Batcher:
         self._waveforms: list[Tensor] = []
         self._since = time.perf_counter()
         self.events: list[Done | Failure] = []
+        self.begun: list[tuple[int, float]] = []
 
     @property
     def has_news(self) -> bool:
@@ -102,7 +107,8 @@ class _Batcher:
         """Give what is held, if anything is."""
         if self._keys or self.events:
             held = _together(self._waveforms) if self._keys else torch.empty(0, 0)
-            yield Batch(held, self._rate_hz, self._keys, self.events)
+            yield Batch(held, self._rate_hz, self._keys, self.events, begun=self.begun)
+            self.begun = []
         self._keys, self._waveforms, self.events = [], [], []
         self._since = time.perf_counter()
 

@@ -207,7 +207,7 @@ class WindowDataset(IterableDataset[Batch]):
         is_empty = True
         with audio:
             rate_hz, cuts = self._cuts(audio, is_whole=file.span is None, beat=beat)
-            batchers.begin(rate_hz)
+            batchers.begin(item, audio.length_s, rate_hz)
             for cut in cuts:
                 is_empty = False
                 _require_unchanged(path, file)  # or its windows would be of other bytes than hashed

@@ -22,7 +22,7 @@ class ExtractReport:
 
     Attributes:
         num_windows: Embedded.
-        audio_s: Seconds of audio in them.
+        audio_s: Seconds of audio in them; what several share counts once.
         bytes_written: Size of their embeddings.
         num_embedded: Files that were embedded.
         num_known: Files whose content was in the store already (copies, renames, moves).

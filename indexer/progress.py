@@ -15,9 +15,9 @@ class Step(NamedTuple):
         total: How much there is to do; None where nobody knows.
         unit: What is counted, in the singular: "file", "window", "byte"; empty if nothing is.
         audio_s: Seconds of audio gone through so far, where that is what is done.
-        total_audio_s: About how many there are.
-        name: Of the file that is read.
         num_failed: How many failed so far.
+        total_audio_s: About how many seconds of audio there are.
+        name: Of the file that is read.
     """
 
     what: str
@@ -25,9 +25,9 @@ class Step(NamedTuple):
     total: int | None
     unit: str
     audio_s: float = 0.0
+    num_failed: int = 0
     total_audio_s: float = 0.0
     name: str = ""
-    num_failed: int = 0
 
 
 #: Importing PyTorch and reading the weights takes seconds, and nobody knows how many.

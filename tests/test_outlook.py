@@ -154,16 +154,17 @@ def test_run_over_one_long_recording_says_how_far_it_is(tmp_path: Path, counting
 def test_bar_counts_audio_and_names_the_file(
     capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    clock = iter([0.0, 60.0])
-    monkeypatch.setattr("soundalike.cli.bars.time", SimpleNamespace(monotonic=lambda: next(clock)))
+    clock = [0.0]
+    monkeypatch.setattr("soundalike.cli.bars.time", SimpleNamespace(monotonic=lambda: clock[0]))
     monkeypatch.setattr("sys.stderr.isatty", lambda: True)
-    step = Step("embedding", 0, 1, "file", 0.0, 3600.0)
+    step = Step("embedding", 0, 1, "file", total_audio_s=3600.0)
     name = "a very long name of a recording.flac"
     with Bars(quiet=False) as bars:
         bars(step)
+        clock[0] = 60.0
         bars(step._replace(audio_s=1800.0, name=name, num_failed=2))
     (line,) = on_screen(capfd.readouterr().err)
-    assert line.startswith("embedding a very …ing.flac:  50%|")
+    assert line.startswith("embedding a very…ng.flac:  50%|")
     assert "30.0 of 60.0 min, " in line
     assert line.endswith(", 30 x, 2 failed")
     assert len(line) <= 80

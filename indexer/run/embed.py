@@ -72,13 +72,15 @@ class Embedder:
         """Embed all files of a work list, and again those that the clerk wants to be read again."""
         num_files = len(work.items)
         started = time.perf_counter()
+        self._outlook.begin(work.items)
+        if num_files:
+            self._tell(num_files)  # from here on, time counts
         while work.items:
             self._clerk.begin(work.items)
-            self._outlook.begin(work.items)
-            self._tell(num_files)  # from here on, time counts
             self._spoiled = set()
             self._embed_side_by_side(work, num_files)
             work = replace(work, items=self._clerk.read_again())
+            self._outlook.begin(work.items)
         self._report.seconds["embed"] += time.perf_counter() - started
 
     def _embed_side_by_side(self, work: Work, num_files: int) -> None:

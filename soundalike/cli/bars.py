@@ -20,7 +20,7 @@ from soundalike.show.words import hours
 #: Steps whose bar stays on the screen when they are done; others are wiped.
 _LASTING = {"downloading", "embedding"}
 #: Characters of the name of a file that is read.
-_NAME_CHARS = 16
+_NAME_CHARS = 14
 
 
 class Bars:

@@ -12,7 +12,7 @@ Names are imported when they are first used: `import soundalike` takes no time.
 
 from __future__ import annotations
 
-from importlib import import_module, metadata
+from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -66,6 +66,8 @@ __all__ = sorted(_HOMES)
 
 def __getattr__(name: str) -> object:
     if name == "__version__":
+        from importlib import metadata  # noqa: PLC0415 - it takes as long as all else here
+
         return metadata.version("soundalike")
     if name not in _HOMES:
         raise AttributeError(f"module 'soundalike' has no attribute {name!r}")

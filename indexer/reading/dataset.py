@@ -28,6 +28,7 @@ from indexer.library.files import FileList, FoundFile, date_of
 from indexer.paths import content_id
 from indexer.reading.batches import Batch, Batchers
 from indexer.reading.events import CRASH, Done, Failure, WindowKey
+from indexer.reading.interrupts import obey_parent_alone
 from indexer.windows import SAMPLE_RATE_HZ, Cut, Geometry, Samples, window_id
 
 #: From linux/prctl.h.
@@ -246,8 +247,7 @@ class WindowDataset(IterableDataset[Batch]):
 
 def _obey_parent() -> None:
     """Let this process end when the one that started it ends, or says so, be it in a decoder."""
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)  # a handler of Python's would wait for FFmpeg
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all; the parent decides
+    obey_parent_alone()
     sys.excepthook = _tell_unless_left
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)

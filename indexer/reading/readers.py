@@ -25,6 +25,7 @@ from indexer.errors import SoundalikeError, SoundalikeWarning
 from indexer.reading.batches import Batch
 from indexer.reading.dataset import Watch, WindowDataset, Work, reader_context
 from indexer.reading.events import CRASH, Failure
+from indexer.reading.interrupts import blocked
 from indexer.windows import SAMPLE_RATE_HZ
 
 #: How often the readers are looked after.
@@ -178,7 +179,8 @@ class _Readers:
                 in_order=False,
                 timeout=_LOOK_S if num_workers else 0,
             )
-            self._loader = iter(loader)
+            with blocked():  # in a reader until it can ignore them: it would print a trace
+                self._loader = iter(loader)
         if on_child is not None and signal.getsignal(signal.SIGCHLD) is not on_child:
             # PyTorch's handler raises wherever this process happens to be, in the middle of a
             # commit for one. Without it, a reader that died is noticed when it is looked after.

@@ -15,9 +15,9 @@ from indexer.library.changes import Changes
 from indexer.library.files import FileList, FoundFile
 from indexer.paths import content_id
 from indexer.reading.events import CRASH, Done, Failure, WindowKey
+from indexer.reading.interrupts import undisturbed
 from indexer.run.config import ExtractConfig
 from indexer.run.copies import Copies
-from indexer.run.interrupts import undisturbed
 from indexer.run.report import ExtractReport, FailedFile
 from indexer.store.schema import LedgerRow
 from indexer.store.snapshot import Block, WindowTable

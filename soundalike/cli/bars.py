@@ -6,7 +6,7 @@ import os
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
 from types import TracebackType
 from typing import Any, Self
 
@@ -51,16 +51,20 @@ class Bars:
         trace: TracebackType | None,
     ) -> None:
         """Let go of the screen."""
-        self._close()
+        with suppress(OSError):
+            self._close()
 
     def __call__(self, news: News) -> None:
         """Show how far a step is, or print a sentence."""
         if self._is_quiet:
             return
-        if isinstance(news, str):
-            self._say(news)
-        elif sys.stderr.isatty():
-            self._show(news)
+        try:
+            if isinstance(news, str):
+                self._say(news)
+            elif sys.stderr.isatty():
+                self._show(news)
+        except OSError:  # the terminal was closed: nobody sees it, and the work is worth more
+            self._is_quiet = True
 
     def _say(self, sentence: str) -> None:
         if self._bar is not None and self._bar.total is None:

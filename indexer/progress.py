@@ -31,7 +31,7 @@ class Step(NamedTuple):
 
 
 #: Importing PyTorch and reading the weights takes seconds, and nobody knows how many.
-LOADING = Step("loading the network", 0, None, "")
+LOADING = Step("loading the model", 0, None, "")
 
 #: What a listener hears: how far a step is, or a sentence for people.
 News = Step | str

@@ -28,6 +28,7 @@ HINTS = {
     ),
     "library": ("run: soundalike index {value}", "LIBRARY"),
     "num_workers": ("say --workers 1, or --workers 0", ""),
+    "other_store": ("say --store {value}", "DIR"),
     "recompute": ("--recompute does that", ""),
     "shared_memory": ("in a container, docker run --shm-size 1g mends that", ""),
     "start_s": ("choose another --start", ""),

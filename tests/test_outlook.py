@@ -186,3 +186,15 @@ def test_audio_that_windows_share_counts_once(
     geometry = Geometry(hop_samples=20 * SAMPLE_RATE_HZ)  # each second window is left out
     other = new_store(tmp_path / "other", counting, geometry)
     assert extract_into(tmp_path / "library", other, counting).audio_s == pytest.approx(40.0)
+
+
+@pytest.mark.whole
+def test_bar_of_a_run_over_one_long_recording_is_that_of_its_audio(
+    tmp_path: Path, tiny_file: Path, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_tone(tmp_path / "library" / "long.wav", 25.0)
+    monkeypatch.setattr("sys.stderr.isatty", lambda: True)
+    words = ("index", tmp_path / "library", "--store", tmp_path / "s", "--checkpoint", tiny_file)
+    told = run(*words, "--workers", 0, "--batch-size", 1)
+    fault("F14").require(told.code, "\n".join(on_screen(told.err)))
+    assert "embedding long.wav:  40%" in told.err or "embedding long.wav:  80%" in told.err

@@ -329,6 +329,7 @@ def test_terminated_index_commits_what_it_has_and_says_so(tmp_path: Path) -> Non
     words = [*map(str, command), "--store", str(tmp_path / "store"), "--batch-size", "1"]
     with subprocess.Popen(words, stderr=subprocess.PIPE, text=True, cwd=REPOSITORY) as process:
         assert process.stderr
+        assert process.stderr.readline() == f"a new store: {tmp_path / 'store'}\n"
         assert "40 new" in process.stderr.readline()
         # The frames of 8 windows fill nothing yet: what is killed here would be lost.
         store = Store.open(tmp_path / "store")

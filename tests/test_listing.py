@@ -15,6 +15,7 @@ from synthetic import Synthetic, make_store, recording_id, write_tone
 
 import soundalike
 from indexer.errors import QueryError
+from search.upkeep.compact import compact
 from search.upkeep.files import FileRow, list_files
 
 
@@ -96,6 +97,16 @@ def test_file_of_which_only_spans_were_asked_for_is_not_skipped(tmp_path: Path) 
     touch(tmp_path / "library" / "a.wav")
     (row,) = list_files(made.store.path)
     assert row[:7] == ("ok", str(tmp_path / "library"), made.library_id, "a.wav", 1.0, 2.5, 1.5)
+
+
+def test_files_are_listed_to_the_end_though_the_store_is_compacted_meanwhile(
+    made: Synthetic,
+) -> None:
+    before, rows = found(made), list_files(made.store.path)
+    first = next(rows)
+    for _ in range(2):  # the second time, what was replaced could be deleted
+        compact(made.store.path)
+    assert {row.path: row for row in (first, *rows)} == before
 
 
 def test_files_become_a_table_of_pandas(made: Synthetic) -> None:

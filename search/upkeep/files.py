@@ -15,6 +15,7 @@ from indexer.arrays import Integers, Mask, contains, last_of_each
 from indexer.errors import LibraryError, QueryError
 from indexer.library.walk import LeftOut, Walk, files_below, require_folder, why_left_out
 from indexer.paths import path_id
+from indexer.store.lock import Hold
 from indexer.store.part import Part
 from indexer.store.reader import Store
 from indexer.windows import SAMPLE_RATE_HZ
@@ -96,9 +97,17 @@ def list_files(path: Path, kinds: Collection[Kind] = ()) -> Iterator[FileRow]:
             raise QueryError(f"files are of the kinds {', '.join(sorted(known))}, got {kind!r}")
     store = Store.open(path)
     wanted: frozenset[str] = frozenset(kinds) or known.union(["ok"])
-    parts = store.parts()
+    hold, parts = store.hold(), store.parts()
     listed = _recorded(store, parts, wanted)
-    return chain(listed, _left_out(store, parts)) if "skipped" in wanted else listed
+    if "skipped" in wanted:
+        listed = chain(listed, _left_out(store, parts))
+    return _while_held(listed, hold)
+
+
+def _while_held(rows: Iterator[FileRow], hold: Hold) -> Iterator[FileRow]:
+    """Yield rows, and keep the parts that they are read from until the last."""
+    yield from rows
+    del hold
 
 
 def _recorded(store: Store, parts: Sequence[Part], wanted: frozenset[str]) -> Iterator[FileRow]:

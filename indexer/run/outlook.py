@@ -59,16 +59,15 @@ class Outlook:
 
     def note(self, batch: Batch) -> None:
         """Take what a batch says of its files."""
-        for item, length_s in batch.begun:
+        told_s = dict(batch.begun)
+        for item in (*told_s, *(one.item for one in (*batch.keys, *batch.events))):
             if item not in self._at_s:  # a reader that died begins once more
-                self._open(item, length_s)
+                self._open(item, told_s.get(item, 0.0))
         for key in batch.keys:
             span = self._items[key.item].span
             begin = span[0] if span else 0
             self._reach(key.item, (key.start_sample + key.num_samples - begin) / SAMPLE_RATE_HZ)
         for event in batch.events:
-            if event.item not in self._at_s:
-                self._open(event.item, 0.0)
             if isinstance(event, Done) and event.num_samples:
                 self._reach(event.item, event.num_samples / SAMPLE_RATE_HZ)
             del self._at_s[event.item], self._length_s[event.item]

@@ -14,8 +14,10 @@ class Step(NamedTuple):
         done: How much of it is done.
         total: How much there is to do; None where nobody knows.
         unit: What is counted, in the singular: "file", "window", "byte"; empty if nothing is.
-        audio_s: Seconds of audio embedded so far, where that is what is done.
+        audio_s: Seconds of audio gone through so far, where that is what is done.
         num_failed: How many failed so far.
+        total_audio_s: About how many seconds of audio there are.
+        name: Of the file that is read.
     """
 
     what: str
@@ -24,10 +26,12 @@ class Step(NamedTuple):
     unit: str
     audio_s: float = 0.0
     num_failed: int = 0
+    total_audio_s: float = 0.0
+    name: str = ""
 
 
 #: Importing PyTorch and reading the weights takes seconds, and nobody knows how many.
-LOADING = Step("loading the network", 0, None, "")
+LOADING = Step("loading the model", 0, None, "")
 
 #: What a listener hears: how far a step is, or a sentence for people.
 News = Step | str

@@ -12,7 +12,7 @@ Names are imported when they are first used: `import soundalike` takes no time.
 
 from __future__ import annotations
 
-from importlib import import_module, metadata
+from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -34,8 +34,8 @@ if TYPE_CHECKING:
     from search.asking.terms import Terms as Terms
     from soundalike.answer import Answer as Answer
     from soundalike.machine import machine as machine
+    from soundalike.opening import open as open  # noqa: A004 - used as soundalike.open
     from soundalike.sounds import Sounds as Sounds
-    from soundalike.sounds import open as open  # noqa: A004 - used as soundalike.open
 
 #: Name → the module that it is imported from.
 _HOMES = {
@@ -58,7 +58,7 @@ _HOMES = {
     "UnknownTagError": "indexer.errors",
     "load_model": "indexer.embedding.whole",
     "machine": "soundalike.machine",
-    "open": "soundalike.sounds",
+    "open": "soundalike.opening",
 }
 
 __all__ = sorted(_HOMES)
@@ -66,6 +66,8 @@ __all__ = sorted(_HOMES)
 
 def __getattr__(name: str) -> object:
     if name == "__version__":
+        from importlib import metadata  # noqa: PLC0415 - it takes as long as all else here
+
         return metadata.version("soundalike")
     if name not in _HOMES:
         raise AttributeError(f"module 'soundalike' has no attribute {name!r}")

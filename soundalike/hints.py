@@ -20,6 +20,7 @@ HINTS = {
     "export": ("or run: soundalike export {value}", "csv"),
     "force": ("or say --force to replace {value}", "it"),
     "frames": ("say --frames {value}", "pooled"),
+    "hidden": ("--hidden reads them", ""),
     "include": ("--include '*' reads files whatever they are called", ""),
     "index": ("run: soundalike index LIBRARY --store {value}", "STORE"),
     "is_clean": (
@@ -29,7 +30,9 @@ HINTS = {
     ),
     "library": ("run: soundalike index {value}", "LIBRARY"),
     "num_workers": ("say --workers 1, or --workers 0", ""),
+    "other_store": ("say --store {value}", "DIR"),
     "recompute": ("--recompute does that", ""),
+    "shared_memory": ("in a container, docker run --shm-size 1g mends that", ""),
     "start_s": ("choose another --start", ""),
     "store": ("--store DIR says where it is", ""),
     "stored": ("say {value} in its place", ""),

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, overload
+from typing import TYPE_CHECKING, Any, overload
 
 from indexer.audio.times import Time, file_span, span_of
 from indexer.errors import SoundalikeError
-from indexer.paths import as_name_or_path, as_path
-from indexer.progress import Listen, ignore
+from indexer.paths import as_path
+from indexer.progress import Listen
 from indexer.run.config import ExtractConfig, Settings
+from indexer.run.forget import Forgotten, forget
 from indexer.run.survey import find_files, survey
 from indexer.store.reader import Store
 from indexer.tags import DEFAULT_THRESHOLD, TagVocabulary
@@ -26,6 +27,7 @@ from search.asking.sources import Per
 from search.asking.terms import DuplicateTerms, Terms
 from search.nearest.structure import IndexConfig
 from search.upkeep.build import build
+from search.upkeep.files import FileRow, Kind, list_files
 from search.upkeep.overview import Overview, overview
 from soundalike.answer import Answer, TagCount, Verified
 from soundalike.arguments import as_several, show_fields, split_fields, take_fields
@@ -44,33 +46,6 @@ StorePath = str | os.PathLike[str]
 _SPAN = ("start", "end", "duration")
 
 
-def open(  # noqa: A001 - as the module's function: soundalike.open
-    store: StorePath,
-    *more: StorePath,
-    checkpoint: StorePath | None = None,
-    device: str = "auto",
-    precision: Literal["auto", "fp32", "bf16"] = "auto",
-    listen: Listen = ignore,
-) -> Sounds:
-    """Open a store, or several that were computed the same way.
-
-    Nothing is read yet. A store that is not there is made by the first `index`.
-
-    Args:
-        store: Its folder.
-        more: Other stores, which are asked together with the first.
-        checkpoint: Name or file of the network; None for the one that the store was made with, or
-            for a new store the published ConvNeXt-Tiny.
-        device: "auto" (a GPU if there is one), "cpu", "cuda" or "cuda:N".
-        precision: "auto", "fp32" or "bf16".
-        listen: Hears how far long work is, and sentences about it; `print` will do.
-    """
-    paths = [as_path("a store", one) for one in (store, *more)]
-    name = None if checkpoint is None else as_name_or_path("a checkpoint", checkpoint)
-    settings = Settings(checkpoint=name, device=device, precision=precision)
-    return Sounds(paths, settings, listen)
-
-
 class Sounds:
     """One or several stores. Several threads may ask at the same time.
 
@@ -79,7 +54,7 @@ class Sounds:
     """
 
     def __init__(self, paths: Sequence[Path], settings: Settings, listen: Listen) -> None:
-        """See `open`."""
+        """See `soundalike.open`."""
         self._kept = Kept(paths, settings, listen)
 
     @property
@@ -340,6 +315,31 @@ class Sounds:
             StoreError: If there is none, or it cannot be read.
         """
         return overview(self._require_one("an overview is of"))
+
+    def files(self, *kinds: Kind) -> Iterator[FileRow]:
+        """Say what became of every file, or of the "failed", "warnings", "skipped" and "gone" ones.
+
+        See `search.upkeep.files.list_files`.
+
+        Raises:
+            QueryError: If there is no such kind.
+            StoreError: If there is no store, or it cannot be read.
+        """
+        return list_files(self._require_one("files are listed of"), kinds)
+
+    def forget(self, library: StorePath, *, dry_run: bool = False) -> Forgotten:
+        """Take a library out of the store, or say what would go, see `indexer.run.forget.forget`.
+
+        Args:
+            library: Its folder, which need not be there; or its id.
+            dry_run: Only say what would go.
+
+        Raises:
+            LibraryError: If the store has no such library; it names those that it has.
+            StoreError: If there is no store, or it cannot be written.
+        """
+        path = self._require_one("a library is forgotten by")
+        return forget(path, os.fspath(library), dry_run=dry_run, listen=self._kept.listen)
 
     def verify(self, *, deep: bool = False, num_windows: int = 20) -> Verified:
         """Check every byte of the store.

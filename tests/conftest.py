@@ -5,13 +5,16 @@ What is heavy is imported where it is used: the process that hands out the tests
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import json
 import os
 import platform
+import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import traceback
 from ast import literal_eval
 from collections.abc import Callable, Iterator
@@ -157,13 +160,26 @@ class Outcome(NamedTuple):
 Run = Callable[..., Outcome]
 
 
+@contextlib.contextmanager
+def unchanged_signals() -> Iterator[None]:
+    """Put back what the command leaves to the end of its process."""
+    before = {one: signal.getsignal(one) for one in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
+    hooks = sys.unraisablehook, threading.excepthook
+    try:
+        yield
+    finally:
+        sys.unraisablehook, threading.excepthook = hooks
+        for one, handler in before.items():
+            signal.signal(one, handler)
+
+
 @pytest.fixture
 def run(capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Run:
     """Run the command in this process, as the installed script does; None stands for any `code`."""
 
     def call(*words: object, code: int | None = 0) -> Outcome:
         monkeypatch.setattr(sys, "argv", ["soundalike", *map(str, words)])
-        with pytest.raises(SystemExit) as stopped:
+        with unchanged_signals(), pytest.raises(SystemExit) as stopped:
             main()
         told = capfd.readouterr()
         outcome = Outcome(int(stopped.value.code or 0), told.out, told.err)

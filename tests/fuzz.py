@@ -84,7 +84,7 @@ def _in_child(target: Target, seed: str, seconds: float, scratch: Path) -> int:
     if child == 0:
         code = _UNFORESEEN
         try:
-            _limit()
+            limit()
             _run_inputs(target, random.Random(seed), seconds, scratch)
             code = 0
         except BaseException:  # noqa: BLE001 - written down, and a finding
@@ -95,7 +95,7 @@ def _in_child(target: Target, seed: str, seconds: float, scratch: Path) -> int:
     return os.waitpid(child, 0)[1]
 
 
-def _limit() -> None:
+def limit() -> None:
     """Bound this process, and let what a library prints go nowhere."""
     used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
     resource.setrlimit(resource.RLIMIT_AS, (used + MEMORY_LIMIT, resource.RLIM_INFINITY))
@@ -224,7 +224,7 @@ _CHANGES: list[_Change] = [
 ]
 
 
-def _say(line: str) -> None:
+def say(line: str) -> None:
     sys.stdout.write(f"{line}\n")
     sys.stdout.flush()
 
@@ -233,7 +233,7 @@ def main() -> int:
     """Fuzz all targets in turn, say what was found, and return the exit code."""
     seconds = float(sys.argv[1]) if len(sys.argv) > 1 else 300.0
     seed = int(sys.argv[2]) if len(sys.argv) > 2 else time.time_ns() % 2**32
-    _say(f"seed {seed}")
+    say(f"seed {seed}")
     with tempfile.TemporaryDirectory(prefix="fuzz-") as folder:
         targets: Mapping[str, Target] = fuzz_targets.all_targets(Path(folder))
         found = False
@@ -241,9 +241,9 @@ def main() -> int:
             tally = fuzz(target, seconds / len(targets), seed, Path("fuzz-findings"))
             found |= bool(tally.findings)
             rate, accepted = tally.num_runs / tally.seconds, tally.num_accepted
-            _say(f"{target.name}: {tally.num_runs} inputs, {rate:.0f} a second, {accepted} read")
+            say(f"{target.name}: {tally.num_runs} inputs, {rate:.0f} a second, {accepted} read")
             for finding in tally.findings:
-                _say(f"  {finding}")
+                say(f"  {finding}")
     return 1 if found else 0
 
 

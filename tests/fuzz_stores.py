@@ -28,8 +28,8 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-from fuzz import _limit, mutated
-from fuzz_targets import _changed
+from fuzz import limit, mutated, say
+from fuzz_targets import changed
 from synthetic import make_store
 
 from indexer.store.disk import seal, sha256_of
@@ -85,7 +85,7 @@ def files_of(store: Path, *suffixes: str) -> list[str]:
     return sorted(name for name in names if not suffixes or name.endswith(suffixes))
 
 
-# --- kinds of changes: each changes one file of a store, and returns which ---------------------------
+# --- kinds of changes: each changes one file of a store, and returns which ----------------------
 
 
 def blind(store: Path, rng: random.Random) -> str:
@@ -111,7 +111,7 @@ def document(store: Path, rng: random.Random) -> str:
     held = json.loads((store / name).read_bytes())
     held.pop("digest", None)
     key = rng.choice(sorted(held))
-    (store / name).write_bytes(seal({**held, key: _changed(held[key], rng)}))
+    (store / name).write_bytes(seal({**held, key: changed(held[key], rng)}))
     return name
 
 
@@ -246,7 +246,7 @@ def in_child(work: Callable[[], None], printed: Path) -> int:
         code = 70
         try:
             output = os.open(printed, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
-            _limit()
+            limit()
             for descriptor in (1, 2):
                 os.dup2(output, descriptor)
             signal.alarm(TIME_LIMIT_S)
@@ -301,8 +301,8 @@ def fuzz_stores(number: int, seed: int, kinds: list[str]) -> tuple[Counter[str],
     """
     counts: Counter[str] = Counter()
     findings: list[str] = []
-    with tempfile.TemporaryDirectory(prefix="fuzz-stores-") as name:
-        base = Path(name)
+    with tempfile.TemporaryDirectory(prefix="fuzz-stores-") as scratch:
+        base = Path(scratch)
         made = base / "made"
         in_child(lambda: (make(made), None)[1], base / "printed")
         window = str(pq.read_table(next(made.rglob("scene.parquet")))["window_id"][0].as_py())
@@ -317,7 +317,7 @@ def fuzz_stores(number: int, seed: int, kinds: list[str]) -> tuple[Counter[str],
                 (victim / folder / "a.jpg").write_text("precious")
             (victim / "thesis.tex").write_text("300 pages")
             before = contents(victim)
-            changed = KINDS[kind](store, rng)
+            name = KINDS[kind](store, rng)
             kept = (
                 Path(shutil.copytree(store, work / "kept", symlinks=True))
                 if kind != "shape"
@@ -328,12 +328,12 @@ def fuzz_stores(number: int, seed: int, kinds: list[str]) -> tuple[Counter[str],
                 found.append("what is outside of the store was touched")
             counts[kind] += 1
             for one in found:
-                print(f"  {run} {kind} ({changed}): {one}", flush=True)
+                say(f"  {run} {kind} ({name}): {one}")
             if found:
                 folder = Path("fuzz-findings") / f"store-{seed}-{run}-{kind}"
                 folder.parent.mkdir(exist_ok=True)
                 shutil.copytree(kept, folder, symlinks=True, dirs_exist_ok=True)
-                findings += [f"{folder} ({changed}): {one}" for one in found]
+                findings += [f"{folder} ({name}): {one}" for one in found]
             shutil.rmtree(work)
     return counts, findings
 
@@ -343,11 +343,11 @@ def run() -> int:
     number = int(sys.argv[1]) if len(sys.argv) > 1 else 300
     seed = int(sys.argv[2]) if len(sys.argv) > 2 else time.time_ns() % 2**32
     kinds = sys.argv[3:] or list(KINDS)
-    print(f"seed {seed}", flush=True)
+    say(f"seed {seed}")
     for module in LOADED:  # once, and not in every process
         importlib.import_module(module)
     counts, findings = fuzz_stores(number, seed, kinds)
-    print(", ".join(f"{kind} {count}" for kind, count in counts.items()))
+    say(", ".join(f"{kind} {count}" for kind, count in counts.items()))
     return 1 if findings else 0
 
 

@@ -207,7 +207,7 @@ def _reseal(path: Path, original: bytes, rng: random.Random) -> None:
         document = json.loads(original)
         document.pop("digest", None)
         key = rng.choice(sorted(document))
-        path.write_bytes(seal({**document, key: _changed(document[key], rng)}))
+        path.write_bytes(seal({**document, key: changed(document[key], rng)}))
         return
     manifest_file = path.with_name(GENERATION_FILE)
     manifest = json.loads(manifest_file.read_bytes())
@@ -222,18 +222,18 @@ _ODD: list[Any] = [
 ]
 
 
-def _changed(document: Any, rng: random.Random) -> Any:
+def changed(document: Any, rng: random.Random) -> Any:
     """Replace, drop or repeat one value somewhere in a document."""
     if isinstance(document, dict) and document and rng.random() < 0.85:
         key = rng.choice(sorted(document))
         if rng.random() < 0.1:
             return {name: value for name, value in document.items() if name != key}
-        return {**document, key: _changed(document[key], rng)}
+        return {**document, key: changed(document[key], rng)}
     if isinstance(document, list) and document and rng.random() < 0.7:
         at = rng.randrange(len(document))
         if rng.random() < 0.3:
             return [*document, *document]
-        return [*document[:at], _changed(document[at], rng), *document[at + 1 :]]
+        return [*document[:at], changed(document[at], rng), *document[at + 1 :]]
     return rng.choice(_ODD)
 
 

@@ -66,7 +66,7 @@ def test_what_nobody_can_count_is_told_and_wiped(
         bars(LOADING)
     with telling("counting"):
         begun = capfd.readouterr().err
-    assert "loading the network …" in begun
+    assert "loading the model …" in begun
     assert "counting …" in begun
     assert "0it" not in begun
     assert on_screen(begun + capfd.readouterr().err) == []

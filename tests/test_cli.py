@@ -475,9 +475,8 @@ def test_progress_bar_is_shown_on_a_terminal_only_and_only_if_there_is_something
     words = ("extract", tmp_path / "library", tmp_path / "store", "--workers", "0")
     monkeypatch.setattr("sys.stderr.isatty", lambda: True)
     shown = run(*words, "--checkpoint", "demo").err
-    assert "embedding: 100%" in shown
-    assert "1/1" in shown
-    assert "failed=0" in shown
+    assert "embedding a.wav: 100%" in shown
+    assert "1.0 of 1.0 s" in shown
     again = run(*words).err
     assert "embedding" not in again
     (only,) = on_screen(again)

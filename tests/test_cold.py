@@ -159,7 +159,7 @@ def test_what_embeds_loads_pytorch_and_nothing_for_the_mel_bands(
 def test_command_has_no_pandas_and_everybody_else_has() -> None:
     code = """
 import importlib.util, sys
-from soundalike.__main__ import WithoutPandas
+from soundalike.command import WithoutPandas
 finder = WithoutPandas()
 sys.meta_path.insert(0, finder)
 import pyarrow

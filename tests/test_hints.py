@@ -73,6 +73,7 @@ def test_every_flag_and_command_of_a_hint_is_there() -> None:
         for one in command.params
         for flag in one.opts
     }
+    flags.add("--shm-size")  # Docker's
     for hint, _ in HINTS.values():
         assert set(re.findall(r"--[a-z-]+", hint)) <= flags
         assert set(re.findall(r"soundalike (\w+)", hint)) <= set(COMMANDS)

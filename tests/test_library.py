@@ -42,9 +42,33 @@ def test_walk_file_records_size_and_time(tmp_path: Path) -> None:
     assert list(walk(tmp_path).files) == [FoundFile("a.wav", 1, 123_456_789)]
 
 
-def test_walk_hidden_files_and_folders_are_left_out(tmp_path: Path) -> None:
-    touch(tmp_path, ".a.wav", ".git/b.wav", "c.wav")
-    assert paths(walk(tmp_path).files) == ["c.wav"]
+def test_walk_hidden_files_are_counted_and_taken_if_asked_for(tmp_path: Path) -> None:
+    touch(tmp_path, ".a.wav", "...And Justice/b.wav", "c.wav", "x/.y/z/d.mp3", ".notes.txt")
+    found = walk(tmp_path)
+    assert paths(found.files) == ["c.wav"]
+    assert (found.num_hidden, found.num_skipped) == (3, 1)
+    found = walk(tmp_path, hidden=True)
+    assert paths(found.files) == ["...And Justice/b.wav", ".a.wav", "c.wav", "x/.y/z/d.mp3"]
+    assert (found.num_hidden, found.num_skipped) == (0, 1)
+    chosen = walk(tmp_path, include=["*.wav", "*.txt"], exclude=["*Justice*"])
+    assert paths(chosen.files) == ["c.wav"]
+    assert (chosen.num_hidden, chosen.num_excluded) == (2, 2)  # what --hidden would not change
+
+
+def test_walk_what_the_system_keeps_for_itself_is_never_looked_at(tmp_path: Path) -> None:
+    touch(tmp_path, "a.wav", "._a.wav", ".git/b.wav", ".Trash-1000/c.wav", "x/.AppleDouble/d.wav")
+    found = walk(tmp_path, include=["*"], hidden=True)
+    assert paths(found.files) == ["a.wav"]
+    assert found.num_hidden == found.num_skipped == found.num_excluded == 0
+
+
+def test_walk_with_nothing_but_hidden_files_is_an_error_that_says_what_takes_them(
+    tmp_path: Path,
+) -> None:
+    touch(tmp_path, ".x/a.wav")
+    with pytest.raises(LibraryError, match="what is hidden: 1 files whose") as caught:
+        walk(tmp_path)
+    assert caught.value.about == "hidden"
 
 
 def test_walk_folder_named_like_audio_is_walked(tmp_path: Path) -> None:

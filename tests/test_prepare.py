@@ -7,7 +7,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import REPOSITORY
+from conftest import REPOSITORY, Run
+from faults import fault
+from synthetic import write_tone
 
 from indexer.errors import CheckpointError, IdentityError, SoundalikeError, StoreError
 from indexer.run.config import Settings
@@ -87,3 +89,27 @@ def test_default_store_is_named_after_the_library(
     assert default_store(tmp_path / "birds") == Path("birds.soundalike")
     monkeypatch.chdir(tmp_path / "birds")
     assert default_store(Path()) == Path("birds.soundalike")
+
+
+@pytest.mark.whole
+def test_store_beside_the_library_is_not_passed_over_for_a_new_one(
+    tmp_path: Path, tiny_file: Path, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    library = tmp_path / "field" / "birds"
+    write_tone(library / "a.wav", 1.0)
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "field")
+    words = ("index", library, "--checkpoint", tiny_file)
+    told = run(*words)
+    fault("F2b").require(told.code, told.err)
+    fault("F3").require(told.code, told.out)
+    assert str(tmp_path / "field" / "birds.soundalike") in told.err
+    assert "a new store" not in run(*words).err
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    told = run(*words, code=1)
+    fault("F2a").require(told.code, told.err)
+    assert list(Path().iterdir()) == []
+    beside = told.err.rpartition("--store ")[2].strip()
+    assert "nothing to embed" in run(*words, "--store", beside).out
+    assert "embedded 1 file" in run(*words, "--store", "birds.soundalike").out
+    assert "nothing to embed" in run(*words).out  # now there is one here

@@ -65,7 +65,7 @@ def test_report_failures_are_grouped_by_reason_with_an_example() -> None:
             "cpu",
             1,
             {"decode": 4.0, "network": 19.0, "write": 1.0},
-            "bound by the network: 8 cores can give 10.5 windows/s at fp32",
+            "bound by the model: 8 cores can give 10.5 windows/s at fp32",
         ),
         (
             "NVIDIA H100",
@@ -89,7 +89,7 @@ def test_report_failures_are_grouped_by_reason_with_an_example() -> None:
             "NVIDIA H100",
             8,
             {"decode": 40.0, "network": 19.0, "to_host": 0.5},
-            "bound by the network: NVIDIA H100 can give 10.3 windows/s at fp32",
+            "bound by the model: NVIDIA H100 can give 10.3 windows/s at fp32",
         ),
         (
             "NVIDIA H100",

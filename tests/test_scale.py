@@ -177,3 +177,16 @@ def test_query_of_ten_thousand_parts_costs_what_one_of_ten_does(tmp_path: Path) 
 
     made.add({"b": 1})
     assert SoundIndex.open(made.store.path).num_new_parts() == 1
+
+
+@pytest.mark.slow
+@linux
+def test_files_of_a_million_are_listed_one_after_the_other(million: Synthetic) -> None:
+    _, peak, answer = measured(
+        million,
+        "from search.upkeep.files import list_files\n"
+        "assert not any(row for row in list_files(store.path, ['warnings', 'failed']))\n"
+        "answer = sum(row.status == 'ok' for row in list_files(store.path))",
+    )
+    assert answer == NUM_FILES
+    assert peak <= 160, peak

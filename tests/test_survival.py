@@ -45,10 +45,10 @@ from indexer.reading import dataset
 from indexer.reading.batches import Batch
 from indexer.reading.dataset import Work
 from indexer.reading.events import Done, Failure, WindowKey
+from indexer.reading.interrupts import undisturbed
 from indexer.reading.readers import load_windows
 from indexer.run.config import ExtractConfig
 from indexer.run.extract import extract
-from indexer.run.interrupts import undisturbed
 from indexer.run.survey import find_files
 from indexer.store.lock import sole_writer
 from indexer.store.reader import Store
@@ -296,7 +296,7 @@ def test_leftovers_of_killed_writers_are_removed_by_the_next_run(
 # --- signals -------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_undisturbed_block_ends_before_a_signal_takes_effect(number: signal.Signals) -> None:
     class Stopped(BaseException):
         pass
@@ -329,6 +329,7 @@ def test_terminated_index_commits_what_it_has_and_says_so(tmp_path: Path) -> Non
     words = [*map(str, command), "--store", str(tmp_path / "store"), "--batch-size", "1"]
     with subprocess.Popen(words, stderr=subprocess.PIPE, text=True, cwd=REPOSITORY) as process:
         assert process.stderr
+        assert process.stderr.readline() == f"a new store: {tmp_path / 'store'}\n"
         assert "40 new" in process.stderr.readline()
         # The frames of 8 windows fill nothing yet: what is killed here would be lost.
         store = Store.open(tmp_path / "store")

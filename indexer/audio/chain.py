@@ -68,6 +68,8 @@ class ChainedSource:
             self._source = self._link(1)  # whose error is the file's
         self.info = self._source.info
         self._rate_hz = self.info.sample_rate
+        first = links[self._number - 1]  # the others are as long for their bytes, by and large
+        self.length_s = self._source.length_s * (links[-1][1] - links[0][0]) / (first[1] - first[0])
 
     def _following(self) -> FFmpegSource | None:
         """Open the next link that can be read; return None if none is left."""

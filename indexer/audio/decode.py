@@ -102,6 +102,7 @@ class SndfileSource:
                 container=self._sound.format,
                 decoder=f"soundfile {soundfile.__version__}",
             )
+            self.length_s = self._sound.frames / self.info.sample_rate
             if self._sound.frames == 0:
                 raise AudioError("decode", "no sample could be decoded")
         except BaseException:

@@ -129,6 +129,7 @@ class FFmpegSource:
         tick = (self._stream.time_base or Fraction(0)) * self.info.sample_rate
         self._num, self._den = tick.numerator, tick.denominator
         self._tolerance = max(2, math.ceil(2 * tick))
+        self.length_s = float((self._stream.duration or 0) * (self._stream.time_base or 0))
         self._declared_s = _declared_s(self._stream, self.info.container, tick)
         self._riff_excess = _riff_excess(file.fileno())
 

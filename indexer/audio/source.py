@@ -69,9 +69,16 @@ class AudioInfo:
 
 
 class Source(Protocol):
-    """An open file, its first samples decoded."""
+    """An open file, its first samples decoded.
+
+    Attributes:
+        info: What it holds.
+        length_s: About how long it is, in seconds, as its header or its bit rate has it: to show
+            how far reading is, and for nothing else. 0 if neither says it.
+    """
 
     info: AudioInfo
+    length_s: float
 
     def read(self, start: int, stop: int = END) -> Iterator[Channels]:
         """Decode a span; may be called once.

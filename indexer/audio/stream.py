@@ -168,6 +168,12 @@ class AudioStream:
         """Close the file."""
         self._source.close()
 
+    @property
+    def length_s(self) -> float:
+        """About how much there is to give, in seconds; 0 if the file does not say: see `Source`."""
+        ends = [self._source.length_s or END, self._stop / SAMPLE_RATE_HZ]
+        return max(min(ends) - self._start / SAMPLE_RATE_HZ, 0.0) if min(ends) < END else 0.0
+
     def windows(self, geometry: Geometry, beat: Callable[[], None] | None = None) -> Iterator[Cut]:
         """Decode, and cut into windows; may be called once, and instead of `blocks`.
 

@@ -38,6 +38,7 @@ class WavSource:
             container=layout.container,
             decoder=f"numpy {np.__version__}",
         )
+        self.length_s = layout.num_samples / layout.linear.rate_hz
         if layout.num_samples == 0:
             raise AudioError("decode", "no sample could be decoded")
 

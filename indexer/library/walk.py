@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import os
+import re
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from pathlib import Path
+from typing import Literal
 
 from indexer.audio.file import AUDIO_EXTENSIONS
 from indexer.errors import LibraryError
-from indexer.library.files import FileList, FoundFile
+from indexer.library.files import FileList, FoundFile, date_of
 from indexer.library.lists import read_names
 from indexer.library.names import Spelling
 from indexer.paths import Span, text_from_bytes
@@ -18,6 +21,15 @@ from indexer.progress import Listen, Step, ignore
 
 #: A listener hears of a walk once per this many files.
 _FILES_PER_STEP = 1000
+#: What the system, or a tool, keeps beside the files for itself: never part of a library. What is
+#: called "._something" is what macOS puts beside each file on a foreign disk.
+_OF_THE_SYSTEM = re.compile(
+    r"\._.*|\.DS_Store|\.AppleDouble|\.Trash(es|-\d+)?|\.Spotlight-V100|\.fseventsd"
+    r"|\.TemporaryItems|\.DocumentRevisions-V100|\.git|\.hg|\.svn",
+    re.DOTALL,
+)
+#: Why a file is not looked at: its ending, `include` or `exclude`, a name that begins with a dot.
+LeftOut = Literal["ending", "pattern", "hidden"]
 #: What a folder holds that is a store.
 _STORE_NAMES = {"store.json", "parts", "head.safetensors"}
 
@@ -32,6 +44,7 @@ class Walk:
         unreadable: (path, reason) of folders that could not be listed.
         num_skipped: Files without an audio extension.
         num_excluded: Files that `include` or `exclude` left out.
+        num_hidden: Files that would be taken if names that begin with a dot were.
         is_complete: Whether the whole library was walked, so that an absent file is a deleted one.
         seconds: How long that took, if anybody measured it.
     """
@@ -41,6 +54,7 @@ class Walk:
     unreadable: list[tuple[str, str]] = field(default_factory=list)
     num_skipped: int = 0
     num_excluded: int = 0
+    num_hidden: int = 0
     is_complete: bool = True
     seconds: float = 0.0
     _place: tuple[int, int] | None = field(init=False)
@@ -58,10 +72,13 @@ def walk(
     include: Sequence[str] = (),
     exclude: Sequence[str] = (),
     listen: Listen = ignore,
+    *,
+    hidden: bool = False,
 ) -> Walk:
     """List the audio files below a folder.
 
-    Hidden files and folders are left out. Symbolic links are followed, each folder once.
+    Symbolic links are followed, each folder once. Stores are passed over, and what the system keeps
+    for itself.
 
     Args:
         root: The library.
@@ -69,25 +86,45 @@ def walk(
             one are taken, whatever their extension.
         exclude: Patterns of relative paths that are left out.
         listen: Hears now and then how many files have been seen.
+        hidden: Take files and folders, too, whose names begin with a dot.
 
     Raises:
         LibraryError: If `root` is not a folder that can be listed, or holds no audio.
     """
     found = Walk(require_folder(root))
-    for number, path in enumerate(_files_below(found)):
+    left_out: Counter[LeftOut] = Counter()
+    for number, path in enumerate(files_below(found)):
         if number % _FILES_PER_STEP == 0:
             listen(Step("walking", number, None, "file"))
-        text = text_from_bytes(os.fsencode(path))
-        if not include and Path(path).suffix.lower() not in AUDIO_EXTENSIONS:
-            found.num_skipped += 1
-        elif _matches(text, exclude) or (include and not _matches(text, include)):
-            found.num_excluded += 1
+        why = why_left_out(path, include, exclude, hidden=hidden)
+        if why:
+            left_out[why] += 1
         else:
-            found.files.append(_found_file(found.root, text))
+            found.files.append(_found_file(found.root, path))
+    found.num_skipped, found.num_excluded = left_out["ending"], left_out["pattern"]
+    found.num_hidden = left_out["hidden"]
     found.files = found.files.in_order()
     if not found.files and not found.unreadable:
         raise _nothing_found(found)
     return found
+
+
+def why_left_out(
+    path: str, include: Sequence[str] = (), exclude: Sequence[str] = (), *, hidden: bool = False
+) -> LeftOut | None:
+    """Return why a walk leaves out a file, see `walk`; None if it takes it.
+
+    Args:
+        path: Relative to the library, as stored.
+        include: The patterns of the walk.
+        exclude: Likewise.
+        hidden: Whether it takes hidden files.
+    """
+    if not include and Path(path).suffix.lower() not in AUDIO_EXTENSIONS:
+        return "ending"
+    if _matches(path, exclude) or (include and not _matches(path, include)):
+        return "pattern"
+    return None if hidden or "/." not in f"/{path}" else "hidden"
 
 
 def read_list(root: Path, files_from: Path) -> Walk:
@@ -120,19 +157,22 @@ def read_list(root: Path, files_from: Path) -> Walk:
     return found
 
 
-def look_again(found: Walk, include: Sequence[str] = (), exclude: Sequence[str] = ()) -> Walk:
+def look_again(
+    found: Walk, include: Sequence[str] = (), exclude: Sequence[str] = (), *, hidden: bool = False
+) -> Walk:
     """Return what a library holds now, after a long wait.
 
     Args:
         found: What it held before: all of it, or the files of a list, which are looked at again.
         include: The patterns of the walk.
         exclude: Likewise.
+        hidden: Whether it takes hidden files.
 
     Raises:
         LibraryError: If it is gone, or holds no audio any more.
     """
     if found.is_complete:
-        return walk(found.root, include, exclude)
+        return walk(found.root, include, exclude, hidden=hidden)
     again = Walk(require_folder(found.root), is_complete=False)
     for file in found.files:
         again.files.append(_found_file(again.root, file.path, file.span))
@@ -170,6 +210,12 @@ def _nothing_found(found: Walk) -> LibraryError:
             f"no file in {found.root} passes the patterns ({found.num_excluded} left out); include "
             f"more, or exclude less"
         )
+    if found.num_hidden:
+        return LibraryError(
+            f"no audio in {found.root} but what is hidden: {found.num_hidden} files whose names, "
+            f"or those of their folders, begin with a dot",
+            about="hidden",
+        )
     return LibraryError(
         f"no audio in {found.root} ({found.num_skipped} files with other extensions); include "
         f"those that are audio all the same",
@@ -177,8 +223,11 @@ def _nothing_found(found: Walk) -> LibraryError:
     )
 
 
-def _files_below(found: Walk) -> Iterator[str]:
-    """Yield the relative path of every file; folders that only links lead to come last."""
+def files_below(found: Walk) -> Iterator[str]:
+    """Yield the relative path, as stored, of every file; folders behind links come last.
+
+    Folders that cannot be listed are added to those of the walk.
+    """
     queue = [""]
     links: list[str] = []
     visited: set[tuple[int, int]] = set()
@@ -195,10 +244,10 @@ def _files_below(found: Walk) -> Iterator[str]:
                 continue  # a store of ours: nothing in it is audio
             for entry in entries:
                 path = f"{folder}/{entry.name}" if folder else entry.name
-                if entry.name.startswith("."):
+                if _OF_THE_SYSTEM.fullmatch(entry.name):
                     continue
                 if not _is_folder(entry):
-                    yield path
+                    yield text_from_bytes(os.fsencode(path))
                 elif entry.is_symlink():
                     links.append(path)
                 else:
@@ -220,7 +269,7 @@ def _found_file(root: Path, text: str, span: Span | None = None) -> FoundFile:
         status = FoundFile(text, 0, 0).local(root).stat()
     except OSError:  # a broken link or a missing file: for the decoder to report
         return FoundFile(text, 0, 0, span)
-    return FoundFile(text, status.st_size, status.st_mtime_ns, span)
+    return FoundFile(text, status.st_size, date_of(status), span)
 
 
 def _matches(path: str, patterns: Sequence[str]) -> bool:

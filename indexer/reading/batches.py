@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
-from typing import NamedTuple
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
-from torch.utils.data import default_collate
+from torch.utils.data import default_collate, get_worker_info
 
 from indexer.reading.events import Done, Failure, WindowKey
 from indexer.windows import SAMPLE_RATE_HZ, Cut
@@ -21,11 +21,14 @@ class Batch(NamedTuple):
     """Windows of one length, and what happened to files up to here.
 
     Attributes:
-        waveforms: (B, num_samples) float32; B is 0 in a batch that only carries events.
+        waveforms: (B, num_samples) float32; B is 0 in a batch that only carries events. On its way
+            from a reader an array where shared memory has no room for a tensor.
         rate_hz: Of the waveforms: 32,000, or that of the files, see `indexer.audio.deferred`.
         keys: B of them.
         events: Files that ended; a file's windows are in this batch or an earlier one.
         read_s: Seconds that its worker spent on reading, hashing and decoding.
+        begun: Files that were opened, and about how many seconds of audio each has, 0 if it does
+            not say: `AudioStream.length_s`.
     """
 
     waveforms: Tensor
@@ -33,6 +36,7 @@ class Batch(NamedTuple):
     keys: list[WindowKey]
     events: list[Done | Failure]
     read_s: float = 0.0
+    begun: Sequence[tuple[int, float]] = ()
 
 
 class Batchers:
@@ -43,11 +47,12 @@ class Batchers:
         self._of_rate = {SAMPLE_RATE_HZ: _Batcher(batch_size, SAMPLE_RATE_HZ)}
         self._current = self._of_rate[SAMPLE_RATE_HZ]
 
-    def begin(self, rate_hz: int) -> None:
-        """Take what comes next at another rate."""
+    def begin(self, item: int, length_s: float, rate_hz: int) -> None:
+        """Take what comes next of a file, at its rate; see `Batch.begun`."""
         if rate_hz not in self._of_rate:
             self._of_rate[rate_hz] = _Batcher(self._batch_size, rate_hz)
         self._current = self._of_rate[rate_hz]
+        self._current.begun.append((item, length_s))
 
     def add(self, key: WindowKey, cut: Cut) -> Iterator[Batch]:
         """Take one window; give what has become full, and what others have waited with too long."""
@@ -82,6 +87,7 @@ class _Batcher:
         self._waveforms: list[Tensor] = []
         self._since = time.perf_counter()
         self.events: list[Done | Failure] = []
+        self.begun: list[tuple[int, float]] = []
 
     @property
     def has_news(self) -> bool:
@@ -100,8 +106,20 @@ class _Batcher:
     def rest(self) -> Iterator[Batch]:
         """Give what is held, if anything is."""
         if self._keys or self.events:
-            # In a reader, this puts it into shared memory at once.
-            held: Tensor = default_collate(self._waveforms) if self._keys else torch.empty(0, 0)
-            yield Batch(held, self._rate_hz, self._keys, self.events)
+            held = _together(self._waveforms) if self._keys else torch.empty(0, 0)
+            yield Batch(held, self._rate_hz, self._keys, self.events, begun=self.begun)
+            self.begun = []
         self._keys, self._waveforms, self.events = [], [], []
         self._since = time.perf_counter()
+
+
+def _together(waveforms: list[Tensor]) -> Any:
+    """Return waveforms of one length as a block; in a reader in shared memory, if there is room."""
+    try:
+        return default_collate(waveforms)
+    except (
+        RuntimeError
+    ):  # no room: PyTorch takes its pages at once, so that this is no SIGBUS later
+        if get_worker_info() is None:
+            raise
+        return torch.stack(waveforms).numpy()  # a pipe takes it as it is

@@ -8,7 +8,7 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, MutableSequence, Sequence
 from dataclasses import dataclass, field
 from multiprocessing import ProcessError
 from multiprocessing.context import BaseContext
@@ -25,10 +25,11 @@ from indexer.audio.file import recording_digest
 from indexer.audio.stream import AudioStream, audio_digest, open_audio
 from indexer.errors import AudioError
 from indexer.library.changes import Former
-from indexer.library.files import FileList, FoundFile
+from indexer.library.files import FileList, FoundFile, date_of
 from indexer.paths import content_id
 from indexer.reading.batches import Batch, Batchers
 from indexer.reading.events import CRASH, Done, Failure, WindowKey
+from indexer.reading.interrupts import obey_parent_alone
 from indexer.store.ledger import Aliases
 from indexer.windows import SAMPLE_RATE_HZ, Cut, Geometry, window_id
 
@@ -87,7 +88,8 @@ def reader_context() -> BaseContext:
 class Watch:
     """What every reader is at, and since when: shared memory between the readers and their owner.
 
-    A reader that dies cannot say which file killed it, and one that hangs cannot say anything.
+    A reader that dies cannot say which file killed it, and one that hangs cannot say anything. With
+    no reader but the process itself, nothing is shared.
 
     Attributes:
         pids: Process of each reader; 0 before it has started.
@@ -96,10 +98,14 @@ class Watch:
     """
 
     def __init__(self, num_readers: int) -> None:
-        context = reader_context()
-        self.pids = context.RawArray("q", num_readers)
-        self.items = context.RawArray("q", [-1] * num_readers)
-        self.beats = context.RawArray("d", num_readers)
+        self.pids: MutableSequence[int] = [0]
+        self.items: MutableSequence[int] = [-1]
+        self.beats: MutableSequence[float] = [0.0]
+        if num_readers:
+            context = reader_context()
+            self.pids = context.RawArray("q", num_readers)
+            self.items = context.RawArray("q", [-1] * num_readers)
+            self.beats = context.RawArray("d", num_readers)
 
     def begin(self, reader: int, item: int) -> None:
         """Note that a reader takes a file; -1 for none."""
@@ -113,6 +119,16 @@ class Watch:
     def rest(self, reader: int) -> None:
         """Note that a reader waits, which is no hang."""
         self.beats[reader] = 0.0
+
+
+class _Alone:
+    """A number that nobody shares, in the place of one that readers share."""
+
+    value = 0
+
+    def get_lock(self) -> contextlib.AbstractContextManager[None]:
+        """Return what stands for its lock."""
+        return contextlib.nullcontext()
 
 
 class WindowDataset(IterableDataset[Batch]):
@@ -130,11 +146,11 @@ class WindowDataset(IterableDataset[Batch]):
             work: The list, and how to read.
             todo: Positions in it.
             given: Position → start of the last window that was given of it before, in samples.
-            num_readers: Processes that will read.
+            num_readers: Processes that will read; 0 if this one will.
         """
         self._work, self._todo, self._given = work, todo, given
-        self._next = reader_context().Value("q", 0)
-        self.watch = Watch(max(1, num_readers))
+        self._next = reader_context().Value("q", 0) if num_readers else _Alone()
+        self.watch = Watch(num_readers)
 
     def __iter__(self) -> Iterator[Batch]:
         info = get_worker_info()
@@ -225,7 +241,7 @@ class WindowDataset(IterableDataset[Batch]):
             if file.span is None:
                 audio.identify()
             rate_hz, cuts = self._cuts(audio, is_whole=file.span is None, beat=beat)
-            batchers.begin(rate_hz)
+            batchers.begin(item, audio.length_s, rate_hz)
             for cut in cuts:
                 is_empty = False
                 _require_unchanged(path, file)  # or its windows would be of other bytes than hashed
@@ -272,8 +288,7 @@ class WindowDataset(IterableDataset[Batch]):
 
 def _obey_parent() -> None:
     """Let this process end when the one that started it ends, or says so, be it in a decoder."""
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)  # a handler of Python's would wait for FFmpeg
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all; the parent decides
+    obey_parent_alone()
     sys.excepthook = _tell_unless_left
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
@@ -307,7 +322,10 @@ def _disturbance(path: Path, file: FoundFile) -> AudioError | None:
     try:
         _require_unchanged(path, file)
     except AudioError as error:
-        return error if file.mtime_ns else None  # it could not be reached when it was found, either
+        was_there = (
+            file.size or file.mtime_ns
+        )  # otherwise it could not be reached when found, either
+        return error if was_there else None
     return None
 
 
@@ -316,5 +334,5 @@ def _require_unchanged(path: Path, file: FoundFile) -> None:
         status = path.stat()
     except OSError as error:
         raise AudioError("access", "the file vanished while it was read") from error
-    if (status.st_size, status.st_mtime_ns) != (file.size, file.mtime_ns):
+    if (status.st_size, date_of(status)) != (file.size, file.mtime_ns):
         raise AudioError("access", "the file changed while it was read; run again")

@@ -21,10 +21,11 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader
 
-from indexer.errors import SoundalikeError
+from indexer.errors import SoundalikeError, SoundalikeWarning
 from indexer.reading.batches import Batch
 from indexer.reading.dataset import Watch, WindowDataset, Work, reader_context
 from indexer.reading.events import CRASH, Failure
+from indexer.reading.interrupts import blocked
 from indexer.windows import SAMPLE_RATE_HZ
 
 #: How often the readers are looked after.
@@ -35,6 +36,33 @@ _END_S = 20.0
 _ASLEEP_S = 10.0
 #: Loaders in a row that may die without a file to blame, and without giving anything.
 _MAX_BARREN = 3
+#: Locks that a loader makes, with each of its readers and beside: those of multiprocessing's Queue,
+#: Event and Value.
+_LOCKS_EACH, _LOCKS_BESIDE = 3, 9
+
+
+def num_startable(num_workers: int) -> int:
+    """Return how many processes can be started to read: as many, or none where nothing is shared.
+
+    Locks between processes lie in /dev/shm, which may be read-only or full. A warning says so.
+    """
+    context = reader_context()
+    try:
+        if num_workers:
+            context.RawArray("q", num_workers)
+            number = _LOCKS_EACH * num_workers + _LOCKS_BESIDE
+            _ = [context.Lock() for _ in range(number)]  # all at once
+    except OSError as error:
+        warnings.warn(
+            SoundalikeWarning(
+                f"/dev/shm cannot be used ({error.strerror}), so this process reads the audio "
+                f"itself: a decoder that crashes would end it",
+                about="shared_memory",
+            ),
+            stacklevel=2,
+        )
+        return 0
+    return num_workers
 
 
 def load_windows(work: Work, *, num_workers: int, timeout_s: float) -> Iterator[Batch]:
@@ -151,7 +179,8 @@ class _Readers:
                 in_order=False,
                 timeout=_LOOK_S if num_workers else 0,
             )
-            self._loader = iter(loader)
+            with blocked():  # in a reader until it can ignore them: it would print a trace
+                self._loader = iter(loader)
         if on_child is not None and signal.getsignal(signal.SIGCHLD) is not on_child:
             # PyTorch's handler raises wherever this process happens to be, in the middle of a
             # commit for one. Without it, a reader that died is noticed when it is looked after.
@@ -178,7 +207,7 @@ class _Readers:
                 ) from error.with_traceback(None)
             if batch is None:
                 return
-            yield batch
+            yield _received(batch)
 
     def _has_lost_one(self) -> bool:
         """Look after the readers: stop those that hang, and blame the files of those that died."""
@@ -234,6 +263,21 @@ class _Readers:
             for process in self._processes:
                 process.kill()
                 process.join(_LOOK_S)
+
+
+def _received(batch: Batch) -> Batch:
+    """Return a batch as it was before a pipe took it, if one did."""
+    if not isinstance(batch.waveforms, np.ndarray):
+        return batch
+    warnings.warn(
+        SoundalikeWarning(
+            "/dev/shm is full, so audio comes from the processes that read through pipes: nothing "
+            "is lost, it takes a little longer",
+            about="shared_memory",
+        ),
+        stacklevel=2,
+    )
+    return batch._replace(waveforms=torch.from_numpy(batch.waveforms))
 
 
 def _death(exit_code: int) -> str:

@@ -15,9 +15,9 @@ from indexer.library.changes import Changes
 from indexer.library.files import FileList, FoundFile
 from indexer.paths import content_id
 from indexer.reading.events import CRASH, Done, Failure, WindowKey
+from indexer.reading.interrupts import undisturbed
 from indexer.run.config import ExtractConfig
 from indexer.run.copies import Copies
-from indexer.run.interrupts import undisturbed
 from indexer.run.report import ExtractReport, FailedFile
 from indexer.store.schema import LedgerRow
 from indexer.store.snapshot import Block, WindowTable
@@ -47,12 +47,13 @@ class Clerk:
         self._again = FileList()  # copies of a file that failed: they may be readable
         self._known: list[LedgerRow] = []  # of content that was not decoded: described later
         self._found_at: dict[bytes, str] = {}  # recordings that moved → their new path
+        self._heard_to: dict[int, int] = {}  # of files under way: where their last window ended
         self._last_commit = time.perf_counter()
         self.num_done = 0
 
     def begin(self, items: FileList) -> None:
         """Take a work list: what comes next names files by their positions in it."""
-        self._items, self._again = items, FileList()
+        self._items, self._again, self._heard_to = items, FileList(), {}
         self._copies.begin_again()
 
     def wants(self, key: WindowKey) -> bool:
@@ -81,6 +82,7 @@ class Clerk:
             if embeddings is not None:
                 self._add_windows(keys, embeddings)
             for event in events:
+                self._heard_to.pop(event.item, None)
                 if isinstance(event, Failure):
                     self._fail(event)
                 else:
@@ -134,7 +136,13 @@ class Clerk:
         self._report.bytes_written += sum(
             array.nbytes for array in (scene, tags, frames) if array is not None
         )
-        self._report.audio_s += float(windows.num_samples.sum()) / SAMPLE_RATE_HZ
+        self._report.audio_s += sum(map(self._hear, keys)) / SAMPLE_RATE_HZ
+
+    def _hear(self, key: WindowKey) -> int:
+        """Return how much of a window lies in no earlier one of its file, in samples at 32 kHz."""
+        end = key.start_sample + key.num_samples
+        before, self._heard_to[key.item] = self._heard_to.get(key.item, 0), end
+        return end - max(before, key.start_sample)
 
     def _finish(self, done: Done) -> None:
         """Record a file that was read to its end, unless it waits for the copy that is embedded."""

@@ -80,6 +80,7 @@ class ExtractConfig:
     Attributes:
         include: Patterns of relative paths; if given, only these.
         exclude: Patterns of relative paths to leave out.
+        hidden: Take files and folders, too, whose names begin with a dot.
         files_from: A list of files (or a table of path, start, end) instead of a walk.
         num_workers: Processes that decode; None chooses by device.
         batch_size: Windows per forward pass; None chooses by device.
@@ -113,6 +114,10 @@ class ExtractConfig:
     )
     exclude: tuple[str, ...] = field(
         default=(), metadata={"help": "Leave out paths that match.", "unit": "GLOB"}
+    )
+    hidden: bool = field(
+        default=False,
+        metadata={"help": "Read files and folders, too, whose names begin with a dot."},
     )
     files_from: Path | None = field(
         default=None,

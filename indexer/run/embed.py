@@ -21,9 +21,10 @@ from indexer.progress import Listen, Step
 from indexer.reading.batches import Batch
 from indexer.reading.dataset import Work
 from indexer.reading.events import Done, Failure, WindowKey
-from indexer.reading.readers import load_windows
+from indexer.reading.readers import load_windows, num_startable
 from indexer.run.clerk import Clerk
 from indexer.run.config import ExtractConfig
+from indexer.run.outlook import Outlook
 from indexer.run.report import ExtractReport
 from indexer.windows import SAMPLE_RATE_HZ
 
@@ -31,10 +32,13 @@ from indexer.windows import SAMPLE_RATE_HZ
 Read = Callable[..., Iterator[Batch]]
 
 
+_NOTHING = torch.empty(0, 0)
+
+
 class _Ahead(NamedTuple):
     """What was read and submitted, and is not recorded yet."""
 
-    events: list[Done | Failure]
+    batch: Batch  # without its waveforms
     keys: list[WindowKey]
     timed: Future[Timed] | None
 
@@ -59,11 +63,13 @@ class Embedder:
         self._extractor, self._config, self._clerk = extractor, config, clerk
         self._report, self._listen, self._read = report, listen, read
         self._spoiled: set[int] = set()  # files with an embedding that is not finite
+        self._outlook = Outlook()
 
     def embed(self, work: Work) -> None:
         """Embed all files of a work list, and again those that the clerk wants to be read again."""
         num_files = len(work.items)
         started = time.perf_counter()
+        self._outlook.begin(work.items)
         if num_files:
             self._tell(num_files)  # from here on, time counts
         while work.items:
@@ -71,6 +77,7 @@ class Embedder:
             self._spoiled = set()
             self._embed_side_by_side(work, num_files)
             work = replace(work, items=self._clerk.read_again())
+            self._outlook.begin(work.items)
         self._report.seconds["embed"] += time.perf_counter() - started
 
     def _embed_side_by_side(self, work: Work, num_files: int) -> None:
@@ -94,6 +101,7 @@ class Embedder:
         num_workers = self._config.num_workers
         if num_workers is None:
             num_workers = min(default_num_workers(device_type), len(work.items))
+        num_workers = num_startable(num_workers)
         self._report.num_workers = num_workers
         for batch in self._read(
             work,
@@ -107,11 +115,12 @@ class Embedder:
         """Hand to the lanes what of a batch is to be embedded, and no copy of something else."""
         rows = [row for row, key in enumerate(batch.keys) if self._clerk.wants(key)]
         keys = [batch.keys[row] for row in rows]
+        told = batch._replace(waveforms=_NOTHING)
         if not rows:
-            return _Ahead(batch.events, keys, None)
+            return _Ahead(told, keys, None)
         waveforms = batch.waveforms if len(rows) == len(batch.keys) else batch.waveforms[rows]
         windows = _windows(waveforms, batch.rate_hz, keys, window_samples)
-        return _Ahead(batch.events, keys, lanes.submit(windows))
+        return _Ahead(told, keys, lanes.submit(windows))
 
     def _hand_on(self, ahead: _Ahead) -> None:
         """Give the clerk what became of a batch, once it is embedded."""
@@ -124,8 +133,10 @@ class Embedder:
             seconds["to_host"] += timed.to_host_s
             keys, embeddings = self._keep_finite(keys, timed.embeddings)
         clock = time.perf_counter()
-        self._clerk.record(keys, embeddings, [self._judge(event) for event in ahead.events])
+        events = [self._judge(event) for event in ahead.batch.events]
+        self._clerk.record(keys, embeddings, events)
         seconds["write"] += time.perf_counter() - clock
+        self._outlook.note(ahead.batch)
 
     def _keep_finite(
         self, keys: list[WindowKey], embeddings: Embeddings
@@ -146,9 +157,19 @@ class Embedder:
         return event
 
     def _tell(self, num_files: int) -> None:
-        step = Step("embedding", self._clerk.num_done, num_files, "file")
-        num_failed = len(self._report.failures)
-        self._listen(step._replace(audio_s=self._report.audio_s, num_failed=num_failed))
+        outlook = self._outlook
+        self._listen(
+            Step(
+                "embedding",
+                self._clerk.num_done,
+                num_files,
+                "file",
+                audio_s=outlook.audio_s,
+                total_audio_s=outlook.total_s,
+                name=outlook.name,
+                num_failed=len(self._report.failures),
+            )
+        )
 
 
 def _windows(

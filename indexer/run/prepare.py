@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from indexer.embedding.identity import identify
+from indexer.errors import StoreError
 from indexer.model.known import DEFAULT_CHECKPOINT, KNOWN_CHECKPOINTS, recall_weights
 from indexer.progress import LOADING, Listen, ignore
 from indexer.run.config import Settings
@@ -20,8 +21,22 @@ if TYPE_CHECKING:  # it imports PyTorch, which takes seconds
 
 
 def default_store(library: Path) -> Path:
-    """Return where the store of a library is unless told otherwise: `./<name>.soundalike`."""
-    return Path(f"{library.resolve().name}.soundalike")
+    """Return where the store of a library is unless told otherwise: `./<name>.soundalike`.
+
+    Raises:
+        StoreError: If it would be new, and there is a store of that name beside the library: made
+            from another folder, it may hold all that would be embedded again.
+    """
+    library = library.resolve()
+    here, beside = (folder / f"{library.name}.soundalike" for folder in (Path(), library.parent))
+    if not (here / STORE_FILE).exists() and (beside / STORE_FILE).exists():
+        raise StoreError(
+            f"there is no {here} in this folder, but {beside} is there already, beside the "
+            f"library; name the store that you mean, this one or a new one",
+            about="other_store",
+            value=beside,
+        )
+    return here
 
 
 def prepare(
@@ -56,6 +71,7 @@ def prepare(
     if existing:
         return open_matching(path, identity), extractor
     name = wanted.checkpoint
+    listen(f"a new store: {path.absolute()}")
     store = create_store(
         path,
         identity,

@@ -22,7 +22,7 @@ class ExtractReport:
 
     Attributes:
         num_windows: Embedded.
-        audio_s: Seconds of audio in them.
+        audio_s: Seconds of audio in them; what several share counts once.
         bytes_written: Size of their embeddings.
         num_embedded: Files that were embedded.
         num_known: Files whose content was in the store already (copies, renames, moves).
@@ -30,6 +30,7 @@ class ExtractReport:
         num_failed_before: Files that failed in an earlier run and have not changed since.
         num_skipped: Files without an audio extension.
         num_excluded: Files that `include` or `exclude` left out.
+        num_hidden: Audio files left out because a name in their path begins with a dot.
         num_moved: Paths whose content is now at another path.
         num_gone: Paths that were deleted.
         failures: What failed in this run.
@@ -57,6 +58,7 @@ class ExtractReport:
     num_failed_before: int = 0
     num_skipped: int = 0
     num_excluded: int = 0
+    num_hidden: int = 0
     num_moved: int = 0
     num_gone: int = 0
     failures: list[FailedFile] = field(default_factory=list)

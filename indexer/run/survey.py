@@ -27,8 +27,8 @@ from indexer.store.reader import Store
 from indexer.store.schema import Origin
 from indexer.store.writer import PartWriter, remove_leftovers
 
-#: Device and precision where nothing was read: nothing was computed.
-_NOWHERE = ("none", "none")
+#: Device, and precision, where nothing was read: nothing was computed.
+_NOWHERE = "none"
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,8 +76,7 @@ class Survey:
         """
         started_s = time.perf_counter()
         library_at(self.store, self.found.root, self.changes.library_id)
-        origin = Origin(device, precision, package_versions(), _now())
-        with PartWriter(self.store, origin) as writer:
+        with PartWriter(self.store, origin_now(device, precision)) as writer:
             clerk = Clerk(config, self.changes, writer, self.report)
             try:
                 clerk.record_unreadable(self.found.unreadable)
@@ -89,7 +88,7 @@ class Survey:
 
     def settle(self, config: ExtractConfig) -> ExtractReport:
         """Do the same where there is nothing to read."""
-        with self.keep_books(config, *_NOWHERE):
+        with self.keep_books(config, _NOWHERE, _NOWHERE):
             pass
         return self.report
 
@@ -109,7 +108,7 @@ def find_files(library: Path, config: ExtractConfig, listen: Listen = ignore) ->
     if config.files_from:
         found = read_list(library, config.files_from)
     else:
-        found = walk(library, config.include, config.exclude, listen)
+        found = walk(library, config.include, config.exclude, listen, hidden=config.hidden)
     found.seconds = time.perf_counter() - started_s
     return found
 
@@ -133,7 +132,7 @@ def survey(
     found = library if isinstance(library, Walk) else find_files(library, config, listen)
     with sole_writer(store.path, listen) as has_waited:
         if has_waited:
-            found = look_again(found, config.include, config.exclude)
+            found = look_again(found, config.include, config.exclude, hidden=config.hidden)
         started_s = time.perf_counter()
         remove_leftovers(store)
         parts = store.parts()
@@ -147,6 +146,7 @@ def survey(
             num_failed_before=changes.num_failed_before,
             num_skipped=found.num_skipped,
             num_excluded=found.num_excluded,
+            num_hidden=found.num_hidden,
         )
         seconds = found.seconds + time.perf_counter() - started_s
         yield Survey(store, found, parts, ledger, changes, report, seconds)
@@ -158,5 +158,7 @@ def package_versions() -> dict[str, str]:
     return {name: version(name) for name in names}
 
 
-def _now() -> str:
-    return datetime.now(UTC).isoformat(timespec="seconds")
+def origin_now(device: str = _NOWHERE, precision: str = _NOWHERE) -> Origin:
+    """Return how a part is computed that is written now; without a device, nothing is."""
+    created = datetime.now(UTC).isoformat(timespec="seconds")
+    return Origin(device, precision, package_versions(), created)

@@ -137,3 +137,11 @@ def library_at(store: Store, root: Path, library_id: str | None = None) -> str:
         roots[library_id] = str(root)
         write_whole(store.path / LIBRARIES_FILE, seal({"roots": roots}))
         return library_id
+
+
+def forget_root(store: Store, library_id: str) -> None:
+    """Let a store no longer know a library."""
+    lock = store.path / f".{LIBRARIES_FILE}{LOCK_SUFFIX}"
+    with writing(store.path), locked(lock):
+        roots = {key: str(root) for key, root in store.libraries().items() if key != library_id}
+        write_whole(store.path / LIBRARIES_FILE, seal({"roots": roots}))

@@ -24,7 +24,7 @@ from indexer.store.lock import Hold
 from indexer.store.part import Part
 from indexer.store.schema import EMBEDDING_DIM, NUM_TAGS, FramesMode
 from indexer.tags import DEFAULT_THRESHOLD, reaches
-from indexer.windows import Window
+from indexer.windows import SAMPLE_RATE_HZ, Window
 
 
 class WindowTable(NamedTuple):
@@ -41,6 +41,20 @@ class WindowTable(NamedTuple):
     recording_id: Ids
     start_sample: Integers
     num_samples: npt.NDArray[np.int32]
+
+    @property
+    def audio_s(self) -> float:
+        """Seconds of audio in them; what several windows of a recording share counts once."""
+        if not len(self.window_id):
+            return 0.0
+        _, number = np.unique(self.recording_id, return_inverse=True)
+        order = np.lexsort((self.start_sample, number))
+        # Recordings are laid one behind the other, so that none reaches into the next.
+        length = int((self.start_sample + self.num_samples).max())
+        start = self.start_sample[order] + number[order] * length
+        reached = np.maximum.accumulate(start + self.num_samples[order])
+        before = np.append(start[:1], reached[:-1])
+        return float((reached - np.maximum(start, before)).sum()) / SAMPLE_RATE_HZ
 
     def take(self, rows: Any) -> WindowTable:
         """Return the windows of some rows: an index array, a mask or a slice."""

@@ -77,9 +77,10 @@ def _library_problems(store: Store) -> Iterator[Problem]:
         yield Problem(file, str(error))
         return
     try:
-        named = store.ledger().library_ids
+        ledger = store.ledger()
     except StoreError:
         return  # told with the part that is damaged
+    named = [one for one in ledger.library_ids if len(ledger.present(one))]  # not forgotten
     for library_id in sorted(set(named) - set(known)):
         yield Problem(file, f"it does not say where the library {library_id} is")
 

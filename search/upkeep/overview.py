@@ -17,7 +17,6 @@ import pyarrow.compute as pc
 from indexer.store.part import Part
 from indexer.store.reader import Store
 from indexer.store.schema import Identity
-from indexer.windows import SAMPLE_RATE_HZ
 from search.generation.segments import Generation, current_name
 
 _COLUMNS = ("status", "stage", "reason", "warnings")
@@ -33,7 +32,7 @@ class Overview:
         identity: How the embeddings were computed.
         num_windows: Live windows.
         num_recordings: Live recordings.
-        audio_s: Seconds of audio in the live windows.
+        audio_s: Seconds of audio in the live windows; what several share counts once.
         size_bytes: Of all files of the store.
         num_parts: Units of commit.
         num_dead_windows: Stored windows that no path names any more, or that are doubled.
@@ -86,7 +85,7 @@ def overview(path: Path) -> Overview:
         identity=store.identity,
         num_windows=len(windows.window_id),
         num_recordings=len(np.unique(windows.recording_id)),
-        audio_s=float(windows.num_samples.sum()) / SAMPLE_RATE_HZ,
+        audio_s=windows.audio_s,
         size_bytes=_size_of(path),
         num_parts=len(parts),
         num_dead_windows=sum(part.num_windows for part in parts) - len(windows.window_id),

@@ -6,7 +6,7 @@ import os
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
 from types import TracebackType
 from typing import Any, Self
 
@@ -15,9 +15,12 @@ from tqdm import tqdm
 
 from indexer.paths import printable
 from indexer.progress import News, Step
+from soundalike.show.words import hours
 
 #: Steps whose bar stays on the screen when they are done; others are wiped.
 _LASTING = {"downloading", "embedding"}
+#: Characters of the name of a file that is read.
+_NAME_CHARS = 14
 
 
 class Bars:
@@ -48,16 +51,20 @@ class Bars:
         trace: TracebackType | None,
     ) -> None:
         """Let go of the screen."""
-        self._close()
+        with suppress(OSError):
+            self._close()
 
     def __call__(self, news: News) -> None:
         """Show how far a step is, or print a sentence."""
         if self._is_quiet:
             return
-        if isinstance(news, str):
-            self._say(news)
-        elif sys.stderr.isatty():
-            self._show(news)
+        try:
+            if isinstance(news, str):
+                self._say(news)
+            elif sys.stderr.isatty():
+                self._show(news)
+        except OSError:  # the terminal was closed: nobody sees it, and the work is worth more
+            self._is_quiet = True
 
     def _say(self, sentence: str) -> None:
         if self._bar is not None and self._bar.total is None:
@@ -66,13 +73,14 @@ class Bars:
             typer.echo(printable(sentence), err=True)
 
     def _show(self, step: Step) -> None:
-        bar = self._bar_of(step)
-        bar.total = step.total
-        if step.what == "embedding":
-            speed = step.audio_s / max(time.monotonic() - self._started_s, 1e-3)
-            audio = {"hours": f"{step.audio_s / 3600:.2f}", "x": f"{speed:.0f}"}
-            bar.set_postfix(audio, failed=step.num_failed, refresh=False)
-        bar.update(step.done - bar.n)
+        bar, done, total = self._bar_of(step), float(step.done), step.total
+        if step.total_audio_s:
+            done, total = step.audio_s, round(step.total_audio_s)
+            elapsed_s = max(time.monotonic() - self._started_s, 1e-3)
+            bar.set_description_str(f"{step.what} {_short(step.name)}".rstrip(), refresh=False)
+            bar.set_postfix_str(_audio(step, elapsed_s), refresh=False)
+        bar.total = total
+        bar.update(done - bar.n)
 
     def _bar_of(self, step: Step) -> tqdm[Any]:
         if self._bar is None or self._what != step.what:
@@ -85,6 +93,21 @@ class Bars:
         if self._bar is not None:
             self._bar.close()
         self._bar = None
+
+
+def _audio(step: Step, elapsed_s: float) -> str:
+    """Say how much audio was gone through, how fast, and how many files failed."""
+    total, unit = hours(step.total_audio_s).split()
+    done = step.audio_s / {"s": 1, "min": 60, "h": 3600}[unit]
+    failed = f", {step.num_failed:,} failed" if step.num_failed else ""
+    return f"{done:,.1f} of {total} {unit}, {step.audio_s / elapsed_s:.0f} x{failed}"
+
+
+def _short(name: str) -> str:
+    """Return a name that is safe to print and leaves room beside it, with its ending."""
+    shown = printable(name)
+    half = _NAME_CHARS // 2
+    return shown if len(shown) <= _NAME_CHARS else f"{shown[: half - 1]}…{shown[-half:]}"
 
 
 @contextmanager
@@ -104,6 +127,9 @@ def _bar(step: Step) -> tqdm[Any]:
     size: dict[str, Any] = {"dynamic_ncols": True} if is_sized else {"ncols": 80, "nrows": 24}
     if not step.unit:
         size["bar_format"] = "{desc} …"
+    if step.total_audio_s:  # an estimate that changes: the time left follows from the whole speed
+        size["bar_format"] = "{desc}: {percentage:3.0f}%|{bar}| {elapsed}<{remaining}{postfix}"
+        size["smoothing"] = 0
     is_bytes = step.unit == "byte"
     return tqdm(
         desc=step.what,

@@ -60,7 +60,7 @@ def index(
     with Bars(quiet=quiet) as bars:
         sounds = soundalike.open(path, **network, listen=bars)
         report = sounds.index(library, memory_bytes=_num_bytes(memory), recall=recall, **settings)
-    _print_run(report, output, quiet=quiet)
+    _print_run(report, path, output, quiet=quiet)
     if output == "text" and not quiet:
         name = printable(str(path))
         held = count(sounds.num_windows, "window")
@@ -89,7 +89,7 @@ def extract(
 
     with Bars(quiet=quiet) as bars:
         report = soundalike.open(store, **network, listen=bars).extract(library, **settings)
-    _print_run(report, output, quiet=quiet)
+    _print_run(report, store, output, quiet=quiet)
     raise typer.Exit(3 if report.failures else 0)
 
 
@@ -122,7 +122,11 @@ def _num_bytes(memory_gb: float | None) -> int | None:
     return None if memory_gb is None else round(memory_gb * 1e9)
 
 
-def _print_run(report: ExtractReport, output: Format, *, quiet: bool) -> None:
+def _print_run(report: ExtractReport, store: Path, output: Format, *, quiet: bool) -> None:
     from soundalike.show.runs import report_data, report_lines
+    from soundalike.show.words import files_command
 
-    print_report(output, report_data(report), report_lines(report), quiet=quiet)
+    lines = list(report_lines(report))
+    if report.failures:
+        lines.append(f"  by name: {files_command(store, 'failed')}")
+    print_report(output, report_data(report), lines, quiet=quiet)

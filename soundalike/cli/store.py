@@ -1,9 +1,10 @@
-"""The commands about a store as a whole: `info`, `verify` and `compact`."""
+"""The commands about a store as a whole: `info`, `files`, `verify`, `compact` and `forget`."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import asdict
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -20,6 +21,9 @@ from soundalike.cli.options import (
 from soundalike.cli.printing import print_lines, print_report
 from soundalike.cli.usage import require_use
 
+if TYPE_CHECKING:
+    from search.upkeep.files import FileRow
+
 
 def info(store: StoreArgument, output: FormatOption = "text") -> None:
     """Say what a store holds.
@@ -34,6 +38,79 @@ def info(store: StoreArgument, output: FormatOption = "text") -> None:
     with telling("counting"):
         found = soundalike.open(store).info()
     print_report(output, overview_data(found), overview_lines(found))
+
+
+def files(
+    store: StoreArgument,
+    *,
+    failed: Annotated[bool, typer.Option("--failed", help="Those that failed, and why.")] = False,
+    warnings: Annotated[
+        bool, typer.Option("--warnings", help="Those that were read, with something to know.")
+    ] = False,
+    skipped: Annotated[
+        bool, typer.Option("--skipped", help="Those that no run has looked at, and why.")
+    ] = False,
+    gone: Annotated[
+        bool, typer.Option("--gone", help="Those that are no longer there: deleted or moved.")
+    ] = False,
+    output: Annotated[
+        Literal["text", "json", "csv"], typer.Option("--format", help="json and csv: for programs.")
+    ] = "text",
+) -> None:
+    """Say what became of every file.
+
+    A line for each: what the store has recorded, then what no run has looked at, for which the
+    folders of the libraries are walked. Several of --failed, --warnings, --skipped and --gone may
+    be given; without any, all files are listed. The exit code is 3 if the folder of a library is
+    not there, so that nobody knows what was skipped in it.
+
+    Example: soundalike files recordings.soundalike --failed --skipped
+    """
+    import soundalike
+    from soundalike.show.files import files_csv, files_json, files_lines
+
+    asked = {"failed": failed, "warnings": warnings, "skipped": skipped, "gone": gone}
+    kinds: list[Any] = [kind for kind, is_asked in asked.items() if is_asked]
+    rows, seen = soundalike.open(store).files(*kinds), set()
+
+    def noted() -> Iterator[FileRow]:
+        for row in rows:
+            seen.add(row.status)
+            yield row
+
+    for line in {"text": files_lines, "json": files_json, "csv": files_csv}[output](noted()):
+        print(line)
+    raise typer.Exit(3 if "absent" in seen else 0)
+
+
+def forget(
+    store: StoreArgument,
+    library: Annotated[
+        str,
+        typer.Argument(
+            metavar="LIBRARY", help="Its folder, which need not be there, or its id: see 'info'."
+        ),
+    ],
+    *,
+    yes: Annotated[bool, typer.Option("--yes", help="Do it; otherwise say what would go.")] = False,
+    output: FormatOption = "text",
+    quiet: QuietOption = False,
+) -> None:
+    """Take a library out of a store.
+
+    Says how many files and windows would go; with --yes, they go. What another library holds as
+    well stays. Searches see it after the next 'build', 'compact' gives the room back. Until then,
+    'index' of the same folder brings everything back without embedding it again.
+
+    Example: soundalike forget recordings.soundalike old/field --yes
+    """
+    import soundalike
+    from soundalike.show.stores import forgotten_lines
+
+    with Bars(quiet=quiet) as bars:
+        found = soundalike.open(store, listen=bars).forget(library, dry_run=not yes)
+    data = {**asdict(found), "root": str(found.root)}
+    print_report(output, data, forgotten_lines(store, found), quiet=quiet)
 
 
 @takes(network=(Network,))

@@ -42,6 +42,7 @@ def report_lines(report: ExtractReport) -> Iterator[str]:
         "failed before": report.num_failed_before,
         "without an audio extension": report.num_skipped,
         "left out by --include or --exclude": report.num_excluded,
+        "hidden, which --hidden reads": report.num_hidden,
         "with warnings": report.num_warnings,
     }
     named = [f"{number:,} {what}" for what, number in beside.items() if number]
@@ -72,7 +73,7 @@ def _stages(report: ExtractReport) -> str:
     copying = seconds["to_device"] + seconds["to_host"]
     parts = [
         f"decoding {seconds['decode']:.1f} s by {readers}",
-        f"network {seconds['network']:.1f} s by {count(report.num_lanes, 'thread')}",
+        f"model {seconds['network']:.1f} s by {count(report.num_lanes, 'thread')}",
         *([f"copying {copying:.1f} s"] if copying >= _WORTH_NAMING_S else []),
         f"writing {seconds['write']:.1f} s",
     ]
@@ -90,7 +91,7 @@ def bound(report: ExtractReport) -> str:
     copying = seconds["to_device"] + seconds["to_host"]
     taken = {
         "decoding": seconds["decode"] / readers,
-        "the network": (seconds["network"] + copying) / report.num_lanes,
+        "the model": (seconds["network"] + copying) / report.num_lanes,
         "writing": seconds["write"],
     }
     stage = max(taken, key=taken.__getitem__)
@@ -109,10 +110,10 @@ def bound(report: ExtractReport) -> str:
         return f"bound by writing: the disk took {written:,.0f} MB/s, {rate}"
     if report.device == "cpu":
         cores = count(report.num_cores, "core")
-        return f"bound by the network: {cores} can give {rate} at {report.precision}"
+        return f"bound by the model: {cores} can give {rate} at {report.precision}"
     if copying > seconds["network"]:
         return f"bound by copying to and from the GPU: {rate}"
-    return f"bound by the network: {_devices(report)} can give {rate} at {report.precision}"
+    return f"bound by the model: {_devices(report)} can give {rate} at {report.precision}"
 
 
 def _failure_lines(failures: Sequence[FailedFile]) -> Iterator[str]:
@@ -122,7 +123,7 @@ def _failure_lines(failures: Sequence[FailedFile]) -> Iterator[str]:
         others = f" and {number - 1:,} more" if number > 1 else ""
         yield f"  {stage}: {printable(reason)}: {printable(example)}{others}"
     if len(kinds) > _MAX_KINDS:
-        yield f"  … and {len(kinds) - _MAX_KINDS:,} other reasons; 'soundalike info' lists them"
+        yield f"  … and {len(kinds) - _MAX_KINDS:,} other reasons"
 
 
 def report_data(report: ExtractReport) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -10,9 +11,10 @@ from typing import TYPE_CHECKING, Any
 from indexer.paths import printable
 from indexer.store.verify import Problem
 from search.upkeep.overview import Overview
-from soundalike.show.words import count, hours
+from soundalike.show.words import count, files_command, hours
 
 if TYPE_CHECKING:
+    from indexer.run.forget import Forgotten
     from indexer.run.recompute import DeepReport
     from indexer.store.compaction import CompactReport
     from search.generation.segments import Generation
@@ -39,8 +41,12 @@ def overview_lines(store: Overview) -> Iterator[str]:
     yield f"files       {named or 'none'}"
     for (stage, reason), number in store.failures.items():
         yield f"  failed    {number:,} x {stage}: {printable(reason or '')}"
+    if store.failures:
+        yield f"  by name   {files_command(store.path, 'failed')}"
     for warning, number in store.warnings.items():
         yield f"  warning   {number:,} x {printable(warning)}"
+    if store.warnings:
+        yield f"  by name   {files_command(store.path, 'warnings')}"
 
 
 def _index_state(store: Overview) -> str:
@@ -106,6 +112,21 @@ def compact_lines(store: Path, report: CompactReport) -> Iterator[str]:
         f"{report.size_bytes_before / 1e6:,.1f} MB before; "
         f"{count(report.num_parts_after, 'part')}, {report.size_bytes_after / 1e6:,.1f} MB now"
     )
+
+
+def forgotten_lines(store: Path, found: Forgotten) -> Iterator[str]:
+    """Say what went with a library, or would go."""
+    goes = "was forgotten" if found.is_done else "would be forgotten"
+    held = f"{count(found.num_files, 'file')}, {count(found.num_windows, 'window')}"
+    yield f"{printable(str(found.root))} {goes}: {held}, {hours(found.audio_s)} of audio"
+    if found.num_shared_windows:
+        stay = "stays" if found.num_shared_windows == 1 else "stay"
+        yield f"{count(found.num_shared_windows, 'window')} {stay}: other libraries hold the same"
+    if found.is_done:
+        name = shlex.quote(str(store))
+        yield f"run: soundalike build {name}, then searches see it; compact gives the room back"
+    else:
+        yield "nothing was changed; say --yes to do it"
 
 
 def problem_lines(problems: Sequence[Problem]) -> Iterator[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -51,3 +52,8 @@ def missing_line(recordings: Iterable[Sequence[Path]]) -> str | None:
         f"{len(missing):,} of {count(len(known), 'file')} {are} not where the library was last "
         f"seen: {shown_path(missing[0][0])}{example}; index the library where it is now"
     )
+
+
+def files_command(store: Path, kind: str) -> str:
+    """Return the command that names the files of a store of a kind, such as "failed"."""
+    return f"soundalike files {shlex.quote(str(store))} --{kind}"

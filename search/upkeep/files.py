@@ -1,0 +1,203 @@
+"""What became of every file of a store's libraries, those that were left out included."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Sequence
+from itertools import chain, islice
+from pathlib import Path
+from typing import Any, Literal, NamedTuple, get_args
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from indexer.arrays import Integers, Mask, contains, last_of_each
+from indexer.errors import LibraryError, QueryError
+from indexer.library.walk import LeftOut, Walk, files_below, require_folder, why_left_out
+from indexer.paths import path_id
+from indexer.store.lock import Hold
+from indexer.store.part import Part
+from indexer.store.reader import Store
+from indexer.windows import SAMPLE_RATE_HZ
+
+#: Which files are asked for: those that failed; those that are "ok" and have something that a
+#: listener should know; those that were never looked at; those that are no longer there.
+Kind = Literal["failed", "warnings", "skipped", "gone"]
+Status = Literal["ok", "failed", "moved", "gone", "skipped", "absent"]
+
+_COLUMNS = (
+    "path_id",
+    "library_id",
+    "path",
+    "span_start",
+    "span_samples",
+    "status",
+    "stage",
+    "reason",
+    "num_samples",
+    "warnings",
+)
+#: Files of a library that are looked for in the ledger at a time.
+_FILES_AT_A_TIME = 4096
+_REASONS: dict[LeftOut | None, str] = {
+    "ending": "no ending of audio",
+    "hidden": "hidden: a name in its path begins with a dot",
+}
+#: Which patterns a run had is not recorded.
+_OTHER_REASON = "left out by a pattern or a list, or newer than the last run"
+
+
+class FileRow(NamedTuple):
+    r"""What became of a file, or of a span of it.
+
+    Attributes:
+        status: "ok", "failed", "moved" (the content is at another path), "gone", or "skipped": it
+            was never looked at. "absent" is no file but a library: its folder is not there, so that
+            nobody knows what was skipped in it.
+        library: Folder where the library was last seen; None if it was forgotten.
+        library_id: Its id.
+        path: Relative to that, as stored: what is not UTF-8, and backslashes, as `\xNN`.
+        start_s: Of the span that was asked for; None for the whole file.
+        end_s: Likewise; cut at the end of the file, where that is known.
+        duration_s: Length as decoded, in seconds; None where it was not.
+        stage: Of a failure: "walk", "access", "open", "decode", "samples", "embed" or "crash".
+        reason: Why it failed or was skipped, or where it moved to.
+        warnings: What a listener should know although it is "ok".
+    """
+
+    status: Status
+    library: str | None
+    library_id: str
+    path: str
+    start_s: float | None = None
+    end_s: float | None = None
+    duration_s: float | None = None
+    stage: str | None = None
+    reason: str | None = None
+    warnings: str | None = None
+
+
+def list_files(path: Path, kinds: Collection[Kind] = ()) -> Iterator[FileRow]:
+    """Say what became of every file of a store's libraries.
+
+    First what the ledger has, in the order in which it was recorded; then what the libraries hold
+    now and the ledger does not know. A million files need some 130 MB.
+
+    Args:
+        path: Directory of the store.
+        kinds: Only files of these; none for all, those that are "ok" without warnings too.
+
+    Raises:
+        QueryError: If there is no such kind.
+        StoreError: If there is no store at `path`, or it cannot be read.
+    """
+    known = frozenset(get_args(Kind))
+    for kind in kinds:
+        if kind not in known:
+            raise QueryError(f"files are of the kinds {', '.join(sorted(known))}, got {kind!r}")
+    store = Store.open(path)
+    wanted: frozenset[str] = frozenset(kinds) or known.union(["ok"])
+    hold, parts = store.hold(), store.parts()
+    listed = _recorded(store, parts, wanted)
+    if "skipped" in wanted:
+        listed = chain(listed, _left_out(store, parts))
+    return _while_held(listed, hold)
+
+
+def _while_held(rows: Iterator[FileRow], hold: Hold) -> Iterator[FileRow]:
+    """Yield rows, and keep the parts that they are read from until the last."""
+    yield from rows
+    del hold
+
+
+def _recorded(store: Store, parts: Sequence[Part], wanted: frozenset[str]) -> Iterator[FileRow]:
+    """Yield the last word of the ledger on every path, if it is of a kind that is wanted."""
+    roots = {key: str(root) for key, root in store.libraries().items()}
+    for batch in _last_words(parts):
+        status = batch["status"]
+        has_warnings = pc.is_valid(batch["warnings"])
+        is_of = {
+            "failed": pc.equal(status, "failed"),
+            "warnings": pc.and_(pc.equal(status, "ok"), has_warnings),
+            "gone": pc.or_(pc.equal(status, "gone"), pc.equal(status, "moved")),
+            "ok": pc.equal(status, "ok"),
+        }
+        chosen = np.any(
+            [mask.to_numpy(zero_copy_only=False) for kind, mask in is_of.items() if kind in wanted],
+            0,
+        )
+        if np.any(chosen):
+            rows = batch.filter(pa.array(chosen)).to_pylist()
+            yield from (_recorded_row(row, roots) for row in rows)
+
+
+def _recorded_row(row: dict[str, Any], roots: dict[str, str]) -> FileRow:
+    start_s = end_s = None
+    length = row["num_samples"]
+    if row["span_start"] is not None:
+        start_s = row["span_start"] / SAMPLE_RATE_HZ
+        end_s = start_s + (length or row["span_samples"]) / SAMPLE_RATE_HZ
+    return FileRow(
+        status=row["status"],
+        library=roots.get(row["library_id"]),
+        library_id=row["library_id"],
+        path=row["path"],
+        start_s=start_s,
+        end_s=end_s,
+        duration_s=None if length is None else length / SAMPLE_RATE_HZ,
+        stage=row["stage"],
+        reason=row["reason"],
+        warnings=row["warnings"],
+    )
+
+
+def _left_out(store: Store, parts: Sequence[Part]) -> Iterator[FileRow]:
+    """Yield the files in the libraries, as they are now, that the ledger does not know."""
+    known = _known_paths(parts)
+    for library_id, root in store.libraries().items():
+        library = str(root)
+        try:
+            found = Walk(require_folder(root))
+        except LibraryError as error:
+            yield FileRow("absent", library, library_id, ".", reason=str(error))
+            continue
+        below = files_below(found)
+        while paths := list(islice(below, _FILES_AT_A_TIME)):
+            is_known = _are_in(known, library_id, paths)
+            for path, is_recorded in zip(paths, is_known.tolist(), strict=True):
+                if not is_recorded:
+                    reason = _REASONS.get(why_left_out(path), _OTHER_REASON)
+                    yield FileRow("skipped", library, library_id, path, reason=reason)
+        folders = [folder for folder, _ in found.unreadable]
+        is_known = _are_in(known, library_id, folders)
+        for (folder, reason), is_recorded in zip(found.unreadable, is_known.tolist(), strict=True):
+            if not is_recorded:
+                yield FileRow("skipped", library, library_id, folder, stage="walk", reason=reason)
+
+
+def _are_in(known: Integers, library_id: str, paths: Sequence[str]) -> Mask:
+    return contains(known, np.array([path_id(library_id, path) for path in paths], np.int64))
+
+
+def _known_paths(parts: Sequence[Part]) -> Integers:
+    """Return the sorted ids of the paths that were there when last seen, be it for spans only."""
+    known = [np.empty(0, np.int64)]
+    for batch in _last_words(parts):
+        was_there = pc.is_in(batch["status"], value_set=pa.array(["ok", "failed"]))
+        present = batch.filter(was_there)
+        known.append(present["path_id"].to_numpy())
+        spans = present.filter(pc.is_valid(present["span_start"]))
+        pairs = zip(spans["library_id"].to_pylist(), spans["path"].to_pylist(), strict=True)
+        known.append(np.fromiter((path_id(*pair) for pair in pairs), np.int64))
+    return np.unique(np.concatenate(known))
+
+
+def _last_words(parts: Sequence[Part]) -> Iterator[pa.RecordBatch]:
+    """Yield the last ledger row of every path, a few thousand at a time, the oldest first."""
+    ids = [one["path_id"].to_numpy() for part in parts for one in part.ledger(("path_id",))]
+    path_ids = np.concatenate([np.empty(0, np.int64), *ids])
+    is_last, start = np.zeros(len(path_ids), bool), 0
+    is_last[last_of_each(path_ids)] = True
+    for batch in (one for part in parts for one in part.ledger(_COLUMNS)):
+        yield batch.filter(pa.array(is_last[start : start + len(batch)]))
+        start += len(batch)

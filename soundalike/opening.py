@@ -1,0 +1,37 @@
+"""The front door: `soundalike.open`."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from indexer.paths import as_name_or_path, as_path
+from indexer.progress import Listen, ignore
+from indexer.run.config import Settings
+from soundalike.sounds import Sounds, StorePath
+
+
+def open(  # noqa: A001 - as the module's function: soundalike.open
+    store: StorePath,
+    *more: StorePath,
+    checkpoint: StorePath | None = None,
+    device: str = "auto",
+    precision: Literal["auto", "fp32", "bf16"] = "auto",
+    listen: Listen = ignore,
+) -> Sounds:
+    """Open a store, or several that were computed the same way.
+
+    Nothing is read yet. A store that is not there is made by the first `index`.
+
+    Args:
+        store: Its folder.
+        more: Other stores, which are asked together with the first.
+        checkpoint: Name or file of the network; None for the one that the store was made with, or
+            for a new store the published ConvNeXt-Tiny.
+        device: "auto" (a GPU if there is one), "cpu", "cuda" or "cuda:N".
+        precision: "auto", "fp32" or "bf16".
+        listen: Hears how far long work is, and sentences about it; `print` will do.
+    """
+    paths = [as_path("a store", one) for one in (store, *more)]
+    name = None if checkpoint is None else as_name_or_path("a checkpoint", checkpoint)
+    settings = Settings(checkpoint=name, device=device, precision=precision)
+    return Sounds(paths, settings, listen)

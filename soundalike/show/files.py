@@ -1,0 +1,46 @@
+"""What became of files, a line each: for people, and as data for programs."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Iterable, Iterator
+from itertools import chain
+from pathlib import Path
+
+from indexer.paths import local_path, printable
+from search.upkeep.files import FileRow
+from soundalike.show.words import clock, shown_path
+
+
+def files_lines(rows: Iterable[FileRow]) -> Iterator[str]:
+    """Yield a line for each: status, length, file, and why it failed or what is to be known."""
+    yield f"{'status':<8} {'length':>9}  file"
+    for row in rows:
+        length = "" if row.duration_s is None else clock(row.duration_s)
+        span = ""
+        if row.start_s is not None and row.end_s is not None:
+            span = f" from {clock(row.start_s)} to {clock(row.end_s)}"
+        root = Path(row.library) if row.library else Path("(forgotten)")
+        said = [one for one in (row.stage, row.reason, row.warnings) if one]
+        why = f": {printable(': '.join(said))}" if said else ""
+        yield f"{row.status:<8} {length:>9}  {shown_path(root / local_path(row.path))}{span}{why}"
+
+
+def files_json(rows: Iterable[FileRow]) -> Iterator[str]:
+    """Yield the lines of a JSON list of objects with the fields of `FileRow`, an object a line."""
+    before = "["
+    for row in rows:
+        yield before + json.dumps(row._asdict())
+        before = ","
+    yield "[]" if before == "[" else "]"
+
+
+def files_csv(rows: Iterable[FileRow]) -> Iterator[str]:
+    """Yield the lines of a CSV with the fields of `FileRow`."""
+    for one in chain([FileRow._fields], rows):
+        line = io.StringIO()
+        safe = (printable(value) if isinstance(value, str) else value for value in one)
+        csv.writer(line, lineterminator="").writerow(safe)
+        yield line.getvalue()

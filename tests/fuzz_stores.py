@@ -22,8 +22,9 @@ import time
 import traceback
 from collections import Counter
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -47,8 +48,9 @@ COMMANDS = [
     "info STORE",
     "search STORE --tag Dog -k 3",
     "search STORE ID -k 3 --include-self --format json",
-    "search STORE --where path~'a' --format m3u",
+    "search STORE --where duration>2 --format m3u",
     "tags STORE",
+    "files STORE --format json",
     "duplicates STORE",
     "verify STORE",
     "export csv STORE --output OUT/a.csv",
@@ -263,28 +265,49 @@ def in_child(work: Callable[[], None], printed: Path) -> int:
     return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
 
 
-def run_commands(store: Path, window: str) -> Iterator[str]:
-    """Run every command on a store; yield what should not have happened."""
+class Told(NamedTuple):
+    """How a command ended.
+
+    Attributes:
+        command: Of `COMMANDS`.
+        code: Its exit code, or below 0 the signal that ended it.
+        printed: What it printed.
+    """
+
+    command: str
+    code: int
+    printed: str
+
+    @property
+    def finding(self) -> str | None:
+        """What should not have happened, in one line."""
+        if self.code not in CODES or "Traceback" in self.printed:
+            last = self.printed.strip().splitlines()[-1:] or [""]
+            return f"{self.command}: exit {self.code}: {last[0][:300]}"
+        if "\x1b" in self.printed:
+            return f"{self.command}: an escape sequence reached the terminal"
+        return None
+
+
+def run_command(words: list[str]) -> None:
+    """Run the command, as the installed script does."""
+    sys.argv = ["soundalike", *words]
+    main()
+
+
+def run_commands(store: Path, window: str) -> Iterator[Told]:
+    """Run every command on a store, where nothing else is beside it."""
     out, printed = store.parent / "out", store.parent / "printed"
     for command in COMMANDS:
         shutil.rmtree(out, ignore_errors=True)
         out.mkdir()
-        words = [
-            word.replace("STORE", str(store)).replace("ID", window).replace("OUT", str(out))
-            for word in command.split()
-        ]
+        places = {"STORE": store, "ID": window, "OUT": out}
+        words = command
+        for name, place in places.items():
+            words = words.replace(name, str(place))
 
-        def work(words: list[str] = words) -> None:
-            sys.argv = ["soundalike", *words]
-            main()
-
-        code = in_child(work, printed)
-        told = printed.read_text(errors="replace")
-        if code not in CODES or "Traceback" in told:
-            last = told.strip().splitlines()[-1:] or [""]
-            yield f"{command}: exit {code}: {last[0][:300]}"
-        if "\x1b" in told:
-            yield f"{command}: an escape sequence reached the terminal"
+        code = in_child(partial(run_command, words.split()), printed)
+        yield Told(command, code, printed.read_text(errors="replace"))
 
 
 def contents(folder: Path) -> dict[str, bytes]:
@@ -293,49 +316,65 @@ def contents(folder: Path) -> dict[str, bytes]:
     return {str(one.relative_to(folder)): one.read_bytes() for one in files}
 
 
-def fuzz_stores(number: int, seed: int, kinds: list[str]) -> tuple[Counter[str], list[str]]:
-    """Change so many stores, one kind after the other, and run all commands on each.
+def fuzz_stores(number: int, seed: int, kinds: list[str]) -> int:
+    """Change so many stores, one kind after the other, run all commands on each, and say it.
 
     Returns:
-        How many there were of each kind, and what should not have happened, in lines.
+        How much should not have happened.
     """
-    counts: Counter[str] = Counter()
-    findings: list[str] = []
+    for module in LOADED:  # once, and not in every process
+        importlib.import_module(module)
+    num_found = 0
     with tempfile.TemporaryDirectory(prefix="fuzz-stores-") as scratch:
-        base = Path(scratch)
-        made = base / "made"
-        in_child(lambda: (make(made), None)[1], base / "printed")
-        window = str(pq.read_table(next(made.rglob("scene.parquet")))["window_id"][0].as_py())
-        for run in range(number):
-            rng = random.Random(f"{seed}-{run}")
-            kind = kinds[run % len(kinds)]
-            work = base / str(run)
-            store, victim = work / "store", work / "victim"
-            shutil.copytree(made / "store", store)
-            for folder in ("photos", "00000001-0123abcd", f"{1:032x}"):
-                (victim / folder).mkdir(parents=True)
-                (victim / folder / "a.jpg").write_text("precious")
-            (victim / "thesis.tex").write_text("300 pages")
-            before = contents(victim)
-            name = KINDS[kind](store, rng)
-            kept = (
-                Path(shutil.copytree(store, work / "kept", symlinks=True))
-                if kind != "shape"
-                else store
-            )
-            found = list(run_commands(store, window))
-            if contents(victim) != before:
-                found.append("what is outside of the store was touched")
-            counts[kind] += 1
-            for one in found:
-                say(f"  {run} {kind} ({name}): {one}")
-            if found:
-                folder = Path("fuzz-findings") / f"store-{seed}-{run}-{kind}"
-                folder.parent.mkdir(exist_ok=True)
-                shutil.copytree(kept, folder, symlinks=True, dirs_exist_ok=True)
-                findings += [f"{folder} ({name}): {one}" for one in found]
+        made = Path(scratch, "made")
+        in_child(lambda: (make(made), None)[1], Path(scratch, "printed"))
+        scene = pq.read_table(next(made.rglob("scene.parquet")))
+        window = str(scene["window_id"][0].as_py())
+        for told in run_commands(
+            Path(shutil.copytree(made, f"{scratch}/as-made"), "store"), window
+        ):
+            if told.code:
+                raise RuntimeError(f"the store as it was made: {told}")
+        for place, kind in enumerate(kinds_of(number, kinds)):
+            work = Path(scratch, str(place))
+            shutil.copytree(made, work)
+            name, findings = fuzz_one(work, kind, random.Random(f"{seed}-{place}"), window)
+            for finding in findings:
+                say(f"  {kind} {place} ({name}): {finding}")
+            if findings:
+                shutil.copytree(work, f"fuzz-findings/store-{seed}-{place}-{kind}", symlinks=True)
+            num_found += len(findings)
             shutil.rmtree(work)
-    return counts, findings
+    say(", ".join(f"{kind} {count}" for kind, count in Counter(kinds_of(number, kinds)).items()))
+    return num_found
+
+
+def kinds_of(number: int, kinds: list[str]) -> list[str]:
+    """Return the kind of each of so many stores."""
+    return [kinds[place % len(kinds)] for place in range(number)]
+
+
+def fuzz_one(work: Path, kind: str, rng: random.Random, window: str) -> tuple[str, list[str]]:
+    """Change a store, and run all commands on it; keep it beside as it was changed.
+
+    Returns:
+        The file that was changed, and what should not have happened.
+    """
+    store, victim = work / "store", work / "victim"
+    for file in ("photos/a.jpg", "00000001-0123abcd/b", f"{1:032x}/c", "thesis.tex"):
+        (victim / file).parent.mkdir(parents=True, exist_ok=True)
+        (victim / file).write_text("precious")
+    before = contents(victim)
+    name = KINDS[kind](store, rng)
+    if kind != "shape":  # pipes cannot be copied
+        shutil.copytree(store, work / "changed")
+    findings = [found for told in run_commands(store, window) if (found := told.finding)]
+    if contents(victim) != before:
+        findings.append("what is outside of the store was touched")
+    for pipe in store.rglob("*"):
+        if pipe.is_fifo():
+            pipe.unlink()
+    return name, findings
 
 
 def run() -> int:
@@ -344,11 +383,7 @@ def run() -> int:
     seed = int(sys.argv[2]) if len(sys.argv) > 2 else time.time_ns() % 2**32
     kinds = sys.argv[3:] or list(KINDS)
     say(f"seed {seed}")
-    for module in LOADED:  # once, and not in every process
-        importlib.import_module(module)
-    counts, findings = fuzz_stores(number, seed, kinds)
-    say(", ".join(f"{kind} {count}" for kind, count in counts.items()))
-    return 1 if findings else 0
+    return 1 if fuzz_stores(number, seed, kinds) else 0
 
 
 if __name__ == "__main__":

@@ -128,6 +128,14 @@ def test_command_prints_the_same_rows_in_every_format(made: Synthetic, run: Run)
     assert json.loads(run("files", made.store.path, "--warnings", "--format", "json").out)
 
 
+def test_csv_of_files_holds_no_formula(made: Synthetic, tmp_path: Path, run: Run) -> None:
+    touch(tmp_path / "library" / "=1+1.wav")
+    told = run("files", made.store.path, "--skipped", "--format", "csv").out
+    paths = [row["path"] for row in csv.DictReader(io.StringIO(told))]
+    assert "./=1+1.wav" in paths
+    assert not any(path.startswith(("=", "+", "-", "@")) for path in paths)
+
+
 def test_library_that_is_not_there_is_named_and_the_rest_is_listed(
     made: Synthetic, tmp_path: Path, run: Run
 ) -> None:

@@ -10,6 +10,7 @@ from itertools import chain
 from pathlib import Path
 
 from indexer.paths import local_path, printable
+from search.export.cells import path_cell
 from search.upkeep.files import FileRow
 from soundalike.show.words import clock, shown_path
 
@@ -38,8 +39,8 @@ def files_json(rows: Iterable[FileRow]) -> Iterator[str]:
 
 
 def files_csv(rows: Iterable[FileRow]) -> Iterator[str]:
-    """Yield the lines of a CSV with the fields of `FileRow`."""
-    for one in chain([FileRow._fields], rows):
+    """Yield the lines of a CSV with the fields of `FileRow`; no path is a formula."""
+    for one in chain([FileRow._fields], (row._replace(path=path_cell(row.path)) for row in rows)):
         line = io.StringIO()
         safe = (printable(value) if isinstance(value, str) else value for value in one)
         csv.writer(line, lineterminator="").writerow(safe)

@@ -333,7 +333,7 @@ def fuzz_stores(number: int, seed: int, kinds: list[str]) -> int:
         for told in run_commands(
             Path(shutil.copytree(made, f"{scratch}/as-made"), "store"), window
         ):
-            if told.code:
+            if told.code not in (0, 3):  # 3: its library is not there
                 raise RuntimeError(f"the store as it was made: {told}")
         for place, kind in enumerate(kinds_of(number, kinds)):
             work = Path(scratch, str(place))

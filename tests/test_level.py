@@ -17,7 +17,7 @@ from indexer.audio.stream import open_audio
 from indexer.errors import QueryError
 from indexer.hear import get_scene_embeddings, load_model
 from indexer.windows import Geometry
-from soundalike.sounds import open as open_sounds
+from soundalike.opening import open as open_sounds
 
 
 def tone(seconds: float, rate: int, frequency_hz: float = 440.0) -> Interleaved:

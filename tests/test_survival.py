@@ -285,9 +285,9 @@ def test_leftovers_of_killed_writers_are_removed_by_the_next_run(
     library: Path, tmp_path: Path, counting: Counting
 ) -> None:
     store = new_store(tmp_path / "store", counting)
-    (store.path / "parts" / ".tmp-0123").mkdir()
-    (store.path / "parts" / ".tmp-0123" / "scene.parquet").write_bytes(b"PAR1")
-    (store.path / ".tmp-libraries.json-0123").write_bytes(b"{")
+    (store.path / "parts" / f".tmp-{1:032x}").mkdir()
+    (store.path / "parts" / f".tmp-{1:032x}" / "scene.parquet").write_bytes(b"PAR1")
+    (store.path / f".tmp-libraries.json-{1:032x}").write_bytes(b"{")
     run(library, store, counting)
     assert entries(store) == set(store.part_names())
     assert not list(store.path.glob(".tmp-*"))

@@ -615,7 +615,7 @@ def test_search_says_what_the_metadata_does_not_cover(documented: Path) -> None:
     sheet.write_text("path,end,site\nfield/dawn.wav,1,pond\nx.wav,2,hill\ny.wav,2,hill\n")
     command = ["search", "recordings.soundalike", "--where", "site = 'pond'", "--metadata"]
     result = CliRunner().invoke(app, [*command, str(sheet)], catch_exceptions=False)
-    assert result.stderr.splitlines()[:2] == [
+    assert result.stderr.splitlines()[:3] == [
         f"{sheet}: column 'end' is not used: a built-in one has the name",
         f"{sheet}: no recording for 2 rows",
         f"{sheet}: no row for 2 recordings",

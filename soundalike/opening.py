@@ -17,6 +17,7 @@ def open(  # noqa: A001 - as the module's function: soundalike.open
     device: str = "auto",
     precision: Literal["auto", "fp32", "bf16"] = "auto",
     listen: Listen = ignore,
+    own: StorePath | None = None,
 ) -> Sounds:
     """Open a store, or several that were computed the same way.
 
@@ -30,8 +31,10 @@ def open(  # noqa: A001 - as the module's function: soundalike.open
         device: "auto" (a GPU if there is one), "cpu", "cuda" or "cuda:N".
         precision: "auto", "fp32" or "bf16".
         listen: Hears how far long work is, and sentences about it; `print` will do.
+        own: Folder for what is added to the store, where it is not to be in the store itself: the
+            store may only be read, for one.
     """
     paths = [as_path("a store", one) for one in (store, *more)]
     name = None if checkpoint is None else as_name_or_path("a checkpoint", checkpoint)
     settings = Settings(checkpoint=name, device=device, precision=precision)
-    return Sounds(paths, settings, listen)
+    return Sounds(paths, settings, listen, None if own is None else as_path("a folder", own))

@@ -16,6 +16,7 @@ from indexer.progress import Listen
 from indexer.run.config import ExtractConfig, Settings
 from indexer.run.forget import Forgotten, forget
 from indexer.run.survey import find_files, survey
+from indexer.store.own import Own
 from indexer.store.reader import Store
 from indexer.tags import DEFAULT_THRESHOLD, TagVocabulary
 from search.asking.duplicates import Duplicates, find_duplicates
@@ -51,16 +52,18 @@ class Sounds:
 
     The network is loaded with the first audio that no store knows, and kept. When a store has
     published another generation of its index, or a library has moved, the next question sees it.
+
+    Attributes:
+        paths: Folders of the stores.
+        own: What was added to the first of them.
     """
 
-    def __init__(self, paths: Sequence[Path], settings: Settings, listen: Listen) -> None:
+    def __init__(
+        self, paths: Sequence[Path], settings: Settings, listen: Listen, own: Path | None = None
+    ) -> None:
         """See `soundalike.open`."""
         self._kept = Kept(paths, settings, listen)
-
-    @property
-    def paths(self) -> tuple[Path, ...]:
-        """Folders of the stores."""
-        return self._kept.paths
+        self.paths, self.own = self._kept.paths, Own.of(paths[0], own)
 
     def __repr__(self) -> str:
         return f"Sounds({', '.join(repr(str(path)) for path in self.paths)})"
@@ -304,9 +307,8 @@ class Sounds:
             StoreError: If there is no store, or its index cannot be written.
             DamagedStoreError: If a part is not as it was written.
         """
-        config = IndexConfig(memory_bytes, recall)
-        store = Store.open(self._require_one("what is built is the index of"))
-        return build(store, config=config, listen=self._kept.listen)
+        config, path = IndexConfig(memory_bytes, recall), self._require_one("an index is built of")
+        return build(Store.open(path), config=config, listen=self._kept.listen)
 
     def info(self) -> Overview:
         """Count what the store holds.
@@ -314,7 +316,7 @@ class Sounds:
         Raises:
             StoreError: If there is none, or it cannot be read.
         """
-        return overview(self._require_one("an overview is of"))
+        return overview(self._require_one("an overview is of"), self.own)
 
     def files(self, *kinds: Kind) -> Iterator[FileRow]:
         """Say what became of every file, or of the "failed", "warnings", "skipped" and "gone" ones.
@@ -338,8 +340,8 @@ class Sounds:
             LibraryError: If the store has no such library; it names those that it has.
             StoreError: If there is no store, or it cannot be written.
         """
-        path = self._require_one("a library is forgotten by")
-        return forget(path, os.fspath(library), dry_run=dry_run, listen=self._kept.listen)
+        path, listen = self._require_one("a library is forgotten by"), self._kept.listen
+        return forget(path, os.fspath(library), dry_run=dry_run, listen=listen)
 
     def verify(self, *, deep: bool = False, num_windows: int = 20) -> Verified:
         """Check every byte of the store.
@@ -354,7 +356,7 @@ class Sounds:
         """
         from search.upkeep.verify import verify  # noqa: PLC0415 - beside a method of its name
 
-        problems = verify(self._require_one("what is checked is"), self._kept.listen)
+        problems = verify(self._require_one("what is checked is"), self._kept.listen, self.own)
         if not deep or problems:  # what is damaged is not parsed
             return Verified(problems, None)
         store, listen = self._kept.store(), self._kept.listen

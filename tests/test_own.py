@@ -6,8 +6,10 @@ import shutil
 from pathlib import Path
 
 import pytest
+from conftest import Run
 from synthetic import Synthetic, head, make_store
 
+import soundalike
 from indexer.errors import DamagedStoreError, QueryError, StoreError
 from indexer.store.creation import create_store
 from indexer.store.own import Own
@@ -71,9 +73,9 @@ def test_own_folder_elsewhere_serves_a_store_that_may_only_be_read(
     own.write("labels", LABELS)
     assert not (made.store.path / "own").exists()
     assert own.read("labels") == LABELS
-    assert verify(made.store.path, own=tmp_path / "mine") == []
+    assert verify(made.store.path, own=own) == []
     (tmp_path / "mine" / "labels.json").write_text("{}")
-    (problem,) = verify(made.store.path, own=tmp_path / "mine")
+    (problem,) = verify(made.store.path, own=own)
     assert problem.path == tmp_path / "mine" / "labels.json"
 
 
@@ -96,3 +98,17 @@ def test_own_folder_that_is_a_link_is_neither_read_nor_written(
     assert list((tmp_path / "theirs").iterdir()) == []
     (problem,) = verify(made.store.path)
     assert problem.path == made.store.path / "own"
+
+
+def test_own_folder_is_shown_and_checked_by_the_command(
+    made: Synthetic, tmp_path: Path, run: Run
+) -> None:
+    sounds = soundalike.open(made.store.path, own=tmp_path / "mine")
+    sounds.own.write("labels", LABELS)
+    assert sounds.info().own == ("labels",)
+    assert "added       labels" in run("info", made.store.path, "--own", tmp_path / "mine").out
+    assert "added" not in run("info", made.store.path).out
+    run("verify", made.store.path, "--own", tmp_path / "mine")
+    (tmp_path / "mine" / "labels.json").write_text("{}")
+    told = run("verify", made.store.path, "--own", tmp_path / "mine", code=1)
+    assert "labels.json" in told.out

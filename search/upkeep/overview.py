@@ -14,6 +14,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from indexer.store.own import Own
 from indexer.store.part import Part
 from indexer.store.reader import Store
 from indexer.store.schema import Identity
@@ -44,6 +45,7 @@ class Overview:
         warnings: Warning → number of paths, the most frequent first.
         libraries: library_id → last known root.
         origins: Distinct (device, precision) of the parts with windows, and how many of each.
+        own: Names of the documents that were added to it.
     """
 
     path: Path
@@ -63,10 +65,15 @@ class Overview:
     warnings: dict[str, int]
     libraries: dict[str, Path]
     origins: dict[tuple[str, str], int]
+    own: tuple[str, ...]
 
 
-def overview(path: Path) -> Overview:
+def overview(path: Path, own: Own | None = None) -> Overview:
     """Count what a store holds.
+
+    Args:
+        path: Its directory.
+        own: What was added to it, if that is not in the store.
 
     Raises:
         StoreError: If there is no store at `path`, or it cannot be read.
@@ -97,6 +104,7 @@ def overview(path: Path) -> Overview:
         warnings=dict(_count_distinct(warned, "warnings")),
         libraries=store.libraries(),
         origins=dict(_count_origins(parts)),
+        own=tuple((own or Own.of(path)).names()),
     )
 
 

@@ -22,13 +22,13 @@ from search.generation.segments import (
 from search.nearest.structure import TRAINED_FOLDER, structure_problems
 
 
-def verify(path: Path, listen: Listen = ignore, own: Path | None = None) -> list[Problem]:
+def verify(path: Path, listen: Listen = ignore, own: Own | None = None) -> list[Problem]:
     """Check every file of a store, byte by byte.
 
     Args:
         path: Directory of the store.
         listen: Hears how many parts are checked.
-        own: Folder with what was added to it, if that is not in the store.
+        own: What was added to it, if that is not in the store.
 
     Returns:
         Everything that is not as it was written: empty if all is well.
@@ -37,7 +37,7 @@ def verify(path: Path, listen: Listen = ignore, own: Path | None = None) -> list
         StoreError: If there is no store, or its store.json cannot be read.
     """
     store = Store.open(path)
-    added = [Problem(*problem) for problem in Own.of(path, own).problems()]
+    added = [Problem(*problem) for problem in (own or Own.of(path)).problems()]
     return [*verify_parts(store, listen), *_index_problems(store), *added]
 
 

@@ -93,6 +93,14 @@ DurationOption = Annotated[
 ]
 
 
+OwnOption = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="DIR", help="Where what was added to the store is. Default: own in the store."
+    ),
+]
+
+
 @dataclass(frozen=True)
 class Network:
     """What embeds audio: what `soundalike.open` takes beside stores."""

@@ -14,6 +14,7 @@ from soundalike.cli.options import (
     FormatOption,
     Given,
     Network,
+    OwnOption,
     QuietOption,
     StoreArgument,
     takes,
@@ -25,10 +26,11 @@ if TYPE_CHECKING:
     from search.upkeep.files import FileRow
 
 
-def info(store: StoreArgument, output: FormatOption = "text") -> None:
+def info(store: StoreArgument, *, own: OwnOption = None, output: FormatOption = "text") -> None:
     """Say what a store holds.
 
-    Windows, recordings, failures and their reasons, libraries, and the state of the index.
+    Windows, recordings, failures and their reasons, libraries, the state of the index, and what was
+    added to it.
 
     Example: soundalike info recordings.soundalike
     """
@@ -36,7 +38,7 @@ def info(store: StoreArgument, output: FormatOption = "text") -> None:
     from soundalike.show.stores import overview_data, overview_lines
 
     with telling("counting"):
-        found = soundalike.open(store).info()
+        found = soundalike.open(store, own=own).info()
     print_report(output, overview_data(found), overview_lines(found))
 
 
@@ -126,16 +128,17 @@ def verify(
         int,
         number_option(int, 1, 1_000_000_000, "N", "How many windows --deep embeds, at most."),
     ] = 20,
+    own: OwnOption = None,
     network: Given,
     output: FormatOption = "text",
     quiet: QuietOption = False,
 ) -> None:
     """Check every byte of a store.
 
-    Holds every file of STORE against the digest it was written with, and the stored tags against
-    the stored scenes. With --deep, if that finds nothing, a random sample of windows is embedded
-    again from the audio files. The exit code is 1 if anything is wrong, and 3 if --deep was asked
-    for and no audio is there to compare with.
+    Holds every file of STORE, and of what was added to it, against the digest it was written with,
+    and the stored tags against the stored scenes. With --deep, if that finds nothing, a random
+    sample of windows is embedded again from the audio files. The exit code is 1 if anything is
+    wrong, and 3 if --deep was asked for and no audio is there to compare with.
 
     Example: soundalike verify recordings.soundalike --deep --sample 50
     """
@@ -145,7 +148,7 @@ def verify(
     needs_deep = ("sample", "checkpoint", "device", "precision")
     require_use(context, needs_deep, "--deep", is_met=deep)
     with Bars(quiet=quiet) as bars:
-        sounds = soundalike.open(store, **network, listen=bars)
+        sounds = soundalike.open(store, own=own, **network, listen=bars)
         problems, report = sounds.verify(deep=deep, num_windows=sample)
     if output == "text":
         print_lines(problem_lines(problems))

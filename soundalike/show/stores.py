@@ -37,6 +37,8 @@ def overview_lines(store: Overview) -> Iterator[str]:
         yield f"computed    on {printable(device)} at {precision} ({count(number, 'part')})"
     for library_id, root in store.libraries.items():
         yield f"library     {printable(str(root))} ({library_id[:8]})"
+    if store.own:
+        yield f"added       {', '.join(store.own)}"
     named = ", ".join(f"{number:,} {status}" for status, number in store.statuses.items())
     yield f"files       {named or 'none'}"
     for (stage, reason), number in store.failures.items():

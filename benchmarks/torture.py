@@ -3,9 +3,9 @@
     python benchmarks/torture.py                  1,000 files, 100 of them bad in 25 ways, 20 kills
     python benchmarks/torture.py --brief --files 60 --kills 2
 
-Prints a table and ends with exit code 1 if anything was lost, doubled or not reported. Started as
-root, the work is done by a user without rights, so that locked files are locked; the trials that
-need a disk of their own are left out otherwise, and the table says so.
+Prints a table and ends with exit code 1 if anything was lost, doubled, harmed or not reported.
+Started as root, the work is done by a user without rights, so that locked files are locked; the
+trials that need a disk of their own are left out otherwise, and the table says so.
 
 The embeddings are those of the demo checkpoint; windows are as long as their recordings (`native`),
 so that most of the time goes into what is tested here, and not into the network.
@@ -25,12 +25,15 @@ import tempfile
 import threading
 import time
 from collections.abc import Iterator
+from itertools import chain
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import bad_files
 import numpy as np
 from store_content import Content, content_of, difference, leftovers
+from torture_command import by_command
+from torture_row import Row
 from torture_work import NOBODY, PART_WINDOWS, count_file
 
 import soundalike
@@ -39,19 +42,6 @@ from indexer.paths import text_from_bytes
 from indexer.store.reader import Store
 from search.upkeep.build import build
 from search.upkeep.verify import verify
-
-
-class Row(NamedTuple):
-    """One line of the table; `tried` and `survived` count what the trial is about."""
-
-    trial: str
-    tried: int
-    survived: int
-    lost: int
-    doubled: int
-    unreported: int
-    peak_mb: float
-    note: str = ""
 
 
 class Outcome(NamedTuple):
@@ -368,11 +358,12 @@ def own(folder: Path) -> None:
 
 
 def table(rows: list[Row]) -> str:
-    head = "| trial | tried | survived | lost | doubled | unreported | peak memory | |"
-    lines = [head, "|---|---|---|---|---|---|---|---|"]
+    head = "| trial | tried | survived | lost | doubled | harmed | unreported | peak memory | |"
+    lines = [head, "|---|---|---|---|---|---|---|---|---|"]
     for row in rows:
         memory = f"{row.peak_mb:.0f} MB" if row.peak_mb else ""
-        numbers = " | ".join(f"{number:,}" for number in row[1:6])
+        counts = (*row[1:5], row.harmed, row.unreported)
+        numbers = " | ".join(f"{number:,}" for number in counts)
         lines.append(f"| {row.trial} | {numbers} | {memory} | {row.note} |")
     return "\n".join(lines)
 
@@ -384,11 +375,12 @@ ALL = [*BRIEF, "two_writers", "full_disk", "read_only", "unplugged"]
 
 def torture(folder: Path, trials: list[str], num_files: int, num_kills: int) -> list[Row]:
     """Do it all; a folder that everybody may enter is needed."""
-    rows: list[Row] = []
     victim = Torture(folder, num_files, num_kills)
-    for name in trials:
+    done = [getattr(victim, name)() for name in trials]
+    rows: list[Row] = []
+    for trial in chain(done, by_command(folder / "by command", num_kills) if trials is ALL else ()):
         clock = time.monotonic()
-        for row in getattr(victim, name)():
+        for row in trial:
             rows.append(row)
             print(f"{time.monotonic() - clock:6.1f} s  {row}", file=sys.stderr, flush=True)
     return rows
@@ -408,7 +400,7 @@ def main() -> None:
         trials = BRIEF if options.brief else ALL
         rows = torture(Path(name), trials, options.files, options.kills)
     print(table(rows))
-    sys.exit(any(row.lost or row.doubled or row.unreported for row in rows))
+    sys.exit(any(row.lost or row.doubled or row.harmed or row.unreported for row in rows))
 
 
 if __name__ == "__main__":

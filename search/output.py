@@ -93,6 +93,17 @@ def require_file(path: Path, ending: str, *, force: bool = False) -> None:
     require_free(path, force=force)
 
 
+def require_folder(folder: Path) -> None:
+    """Make sure that files can be written to a folder, as far as can be told before.
+
+    Raises:
+        OutputError: If it would be in a store, or a file has its name.
+    """
+    _require_no_store(folder)
+    if os.path.lexists(folder) and not folder.is_dir():
+        raise OutputError(f"cannot make the folder {folder}: a file has that name")
+
+
 def make_folder(folder: Path) -> None:
     """Make a folder for files, if it is not there.
 
@@ -135,7 +146,8 @@ def writing(path: Path, *, force: bool = False) -> Iterator[BinaryIO]:
         file.flush()
         with _explained(path):
             os.fsync(sink.fileno())
-            _keep_mode(path, temporary)
+            if force and path.exists():
+                temporary.chmod(_mode(path))  # as it is, whatever the umask
             _publish(temporary, path, force=force)
             sync_folder(path.parent)
     finally:
@@ -223,7 +235,10 @@ def _require_parent(path: Path) -> None:
 
 def _require_no_store(path: Path) -> None:
     """Raise if a path is a store, or leads into one, through whatever links."""
-    real = Path(os.path.realpath(path))
+    try:
+        real = Path(os.path.realpath(path))
+    except (OSError, ValueError) as error:
+        raise OutputError(f"cannot write {path}: {error}") from error
     for folder in (real, *real.parents):
         if _is_store(folder):
             raise OutputError(
@@ -234,7 +249,7 @@ def _require_no_store(path: Path) -> None:
 
 def _is_store(folder: Path) -> bool:
     has = {name: os.path.lexists(folder / name) for name in (STORE_FILE, PARTS_FOLDER, HEAD_FILE)}
-    return has[STORE_FILE] and (has[PARTS_FOLDER] or has[HEAD_FILE])
+    return sum(has.values()) > 1  # also one that lost a file
 
 
 def _is_stream(path: Path) -> bool:
@@ -270,7 +285,7 @@ def _begin(path: Path) -> tuple[Path, _Sink]:
     with _explained(path):
         for _ in range(_TRIES):
             try:
-                descriptor = os.open(temporary, _flags(os.O_CREAT | os.O_EXCL), 0o666)
+                descriptor = os.open(temporary, _flags(os.O_CREAT | os.O_EXCL), _mode(path))
             except FileExistsError:
                 _remove_leftover(path, temporary)
                 continue
@@ -317,10 +332,11 @@ def _is_at(path: Path, descriptor: int) -> bool:
         return False
 
 
-def _keep_mode(path: Path, temporary: Path) -> None:
-    """Let a file that replaces another be read by no more people than that."""
-    with suppress(FileNotFoundError):
-        temporary.chmod(stat.S_IMODE(path.stat().st_mode))
+def _mode(path: Path) -> int:
+    """Return who may read and write a file: if it replaces another, no more people than that."""
+    with suppress(OSError):
+        return stat.S_IMODE(path.stat().st_mode)
+    return 0o666
 
 
 def _publish(temporary: Path, path: Path, *, force: bool) -> None:
@@ -334,7 +350,16 @@ def _publish(temporary: Path, path: Path, *, force: bool) -> None:
     except OSError as error:
         if error.errno not in _NO_LINKS:
             raise
-        temporary.rename(path)
+        _claim(path)
+        temporary.replace(path)
+
+
+def _claim(path: Path) -> None:
+    """Be the one whose file has a name, where there are no hard links."""
+    try:
+        os.close(os.open(path, _flags(os.O_CREAT | os.O_EXCL), 0o600))
+    except FileExistsError:
+        raise _taken([path], 1) from None
 
 
 @contextmanager

@@ -38,7 +38,7 @@ def main() -> None:
 
 def _let_go_of_output() -> None:
     """Write out what waits to be written; if nobody takes it, Python must not try again."""
-    for stream in (sys.stdout, sys.stderr):
+    for stream in filter(None, (sys.stdout, sys.stderr)):  # one that is closed is None
         try:
             stream.flush()
         except OSError:

@@ -130,7 +130,7 @@ class Sounds:
         force: bool = False,
         **terms: Any,
     ) -> list[Answer] | ManyReport:
-        """Ask many questions at once, each as `search` would answer it.
+        """Ask many questions at once, as `search` answers one; with an output, see `batch`.
 
         Args:
             questions: Without an output: for each what `search` takes, or a list of that. With one:

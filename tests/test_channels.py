@@ -263,3 +263,14 @@ def test_index_of_a_channel_is_asked_with_that_channel(run: Run, tmp_path: Path)
     assert scores[1] == pytest.approx(1, abs=1e-5)
     assert scores[0] < 0.99999
     assert run("verify", path, "--deep").code == 0
+
+
+def test_channels_at_a_rate_at_which_nothing_can_be_held_are_averaged_and_it_is_said(
+    tmp_path: Path,
+) -> None:
+    tone = 0.5 * np.sin(np.arange(1_200_000) / 500)[:, None]
+    path = write(tmp_path / "a.wav", np.concatenate([tone, -tone], 1), 1_200_000, "FLOAT")
+    _, warnings = cuts_of(path, Geometry(native=True))
+    assert "its channels cancel (anti-phase) in 1 of 1 windows, and are too many to compare" in (
+        warnings
+    )

@@ -120,7 +120,7 @@ def test_write_whole_replaces_what_is_there_and_leaves_nothing_else(tmp_path: Pa
         assert list(tmp_path.iterdir()) == [path]
 
 
-@pytest.mark.parametrize("step", [(Path, "write_bytes"), (os, "fsync"), (os, "replace")])
+@pytest.mark.parametrize("step", [(Path, "open"), (os, "fsync"), (os, "replace")])
 @pytest.mark.parametrize("error", [OSError(28, "No space left on device"), KeyboardInterrupt()])
 def test_write_whole_interrupted_leaves_the_old_file_alone(
     step: tuple[object, str], error: BaseException, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

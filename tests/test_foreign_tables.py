@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import resource
 import zipfile
 from collections.abc import Callable, Iterator
@@ -19,6 +20,7 @@ from faults import fault
 from synthetic import Synthetic, make_store
 
 from indexer.errors import SoundalikeError
+from indexer.library.tables import read_rows
 from search.evaluation.audioset import read_segments
 from search.evaluation.embedded import read_embedded
 from search.evaluation.labels import evaluate_labels, read_labels
@@ -298,3 +300,20 @@ def test_labels_and_captions_find_names_with_accents_in_either_form(tmp_path: Pa
         made.store, "Clotho", [tmp_path / "dev.csv"], "npz", tmp_path / "out"
     )
     assert [one.file_id for one in exported.splits[0].present] == list(rows)
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (b"path\nrain, heavy.ogg\n", "line 2 has more than 1 cells; put a cell that holds ','"),
+        (b'path,label\n"a.ogg,dog\nb.ogg,cat\n', "unexpected end of data"),
+        (b"path,path\na.ogg,b.ogg\n", "two columns 'path'"),
+    ],
+)
+def test_table_that_would_lose_cells_is_refused(content: bytes, reason: str) -> None:
+    with pytest.raises(ValueError, match=re.escape(reason)):
+        list(read_rows(content))
+
+
+def test_table_with_delimiters_at_the_end_of_its_lines_is_read() -> None:
+    assert [row for _, row in read_rows(b"path,n\na.ogg,1,\n")] == [{"path": "a.ogg", "n": "1"}]

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import errno
+import os
 from pathlib import Path
 
 import pytest
 from conftest import Run
 from faults import fault
 from synthetic import write_tone
+
+from indexer.library.walk import walk
 
 
 @pytest.fixture
@@ -33,3 +37,31 @@ def test_hidden_songs_are_counted_and_read_with_hidden(
     (album / "ok" / "two.wav").unlink()
     told = run("index", album, "--store", tmp_path / "other", "--checkpoint", tiny_file, code=1)
     fault("D1b").require(told.code, told.err)
+
+
+def test_folder_that_a_link_shows_is_read_though_its_own_name_is_hidden(tmp_path: Path) -> None:
+    root = tmp_path / "library"
+    write_tone(root / ".data" / "show" / "a.wav", 1.0)
+    write_tone(root / "b.wav", 1.0)
+    (root / "show").symlink_to(root / ".data" / "show")
+    found = walk(root)
+    assert [file.path for file in found.files] == ["b.wav", "show/a.wav"]
+    assert [file.path for file in walk(root, hidden=True).files] == ["b.wav", "show/a.wav"]
+
+
+def test_hidden_folder_that_cannot_be_listed_is_nobodys_failure(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = tmp_path / "library"
+    write_tone(root / "b.wav", 1.0)
+    write_tone(root / ".locked" / "a.wav", 1.0)
+    scan = os.scandir
+
+    def refuse(folder: Path) -> object:
+        if str(folder).endswith(".locked"):
+            raise PermissionError(errno.EACCES, "Permission denied", str(folder))
+        return scan(folder)
+
+    monkeypatch.setattr(os, "scandir", refuse)
+    assert walk(root).unreadable == []
+    assert [path for path, _ in walk(root, hidden=True).unreadable] == [".locked"]

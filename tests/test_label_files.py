@@ -234,7 +234,9 @@ def test_export_labels_command_tells_how_many(store: Store, tmp_path: Path, run:
         f"{sum(files.values())} spans in 2 files below"
         in run(*command, "--threshold", "0", "--tag", "Dog", "--force").out
     )
-    assert "0 spans in 0 files" in run(*command, "--threshold", "1", "--force").out
+    assert "0 spans in 2 files" in run(*command, "--threshold", "1", "--force").out
+    former = list((tmp_path / "labels").rglob("*.txt"))
+    assert [file.read_text() for file in former] == ["", ""]
     run(*command, "--tag", "Dgo", code=1)
 
 

@@ -205,3 +205,11 @@ def test_store_that_was_made_before_keeps_its_times_and_is_whole(
     assert run("verify", store, "--deep", "--checkpoint", tiny_file).code == 0
     hits = run("search", store, library / "moved.mkv", "--include-self", "--format", "json").data
     assert {hit["start_s"] for hit in hits} == {0.0, 10.0, 20.0}
+
+
+@pytest.mark.parametrize("codec", ["wmav1", "wmav2"])
+def test_sound_without_pictures_begins_at_0_whatever_a_codec_swallows(
+    tmp_path: Path, codec: str
+) -> None:
+    path = encode(tmp_path / "a.wma", noise(24_000), 8_000, codec, bit_rate=48_000)
+    assert first_sample(path) == 0

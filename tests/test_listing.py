@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
@@ -160,3 +161,10 @@ def test_run_and_info_say_which_command_names_what_failed(
     assert f"soundalike files '{store}' --failed" in run("info", store).out
     listed = run("files", store, "--failed", "--format", "json").data
     assert sorted(row["path"] for row in listed) == ["bad0.wav", "bad1.wav", "bad2.wav"]
+
+
+def test_span_of_a_file_whose_sound_begins_late_is_listed_where_it_is(made: Synthetic) -> None:
+    row = made.row("late.wav", recording_id("ok"), num_samples=96_000, first_sample=160_000)
+    made.add_rows([replace(row, span_start=0, span_samples=256_000)])
+    listed = found(made)["late.wav"]
+    assert (listed.start_s, listed.end_s, listed.duration_s) == (5.0, 8.0, 3.0)

@@ -12,9 +12,10 @@ from pathlib import Path
 
 import pytest
 from conftest import REPOSITORY
+from synthetic import make_store
 
 from indexer.progress import News
-from indexer.store.lock import WRITER_LOCK_FILE, locked, sole_writer
+from indexer.store.lock import READERS_LOCK_FILE, WRITER_LOCK_FILE, locked, sole_writer
 
 pytestmark = pytest.mark.whole  # Most start a process.
 
@@ -110,3 +111,10 @@ def test_threads_take_a_lock_one_after_the_other(tmp_path: Path) -> None:
     for thread in threads:
         thread.join()
     assert most == 1
+
+
+def test_writer_makes_the_lock_of_readers_for_those_who_may_only_read(tmp_path: Path) -> None:
+    store = make_store(tmp_path / "s", frames="none").store
+    (store.path / READERS_LOCK_FILE).unlink(missing_ok=True)
+    with sole_writer(store.path):
+        assert (store.path / READERS_LOCK_FILE).is_file()

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -84,3 +86,24 @@ def test_missing_line_counts_recordings_with_a_path() -> None:
         "1 of 2 files is not where the library was last seen: /nowhere/a.wav; index the library "
         "where it is now"
     )
+
+
+@pytest.mark.parametrize("form", ["m3u", "csv"])
+def test_copy_that_is_there_is_named_in_the_place_of_one_that_is_gone(
+    stored: Synthetic, tmp_path: Path, run: Run, form: str
+) -> None:
+    library = tmp_path / "library"
+    (library / "a.wav").rename(library / "copy of a.wav")
+    words = ("search", stored.store.path, "--tag", "Speech", "--threshold", 0, "--format", form)
+    lines = [line for line in run(*words).out.splitlines() if "a.wav" in line]
+    assert lines
+    assert all("copy" in line for line in lines)
+
+
+@pytest.mark.whole
+def test_output_that_is_closed_is_no_trace(stored: Synthetic) -> None:
+    word = f"{sys.executable} -m soundalike"
+    for command in ("info STORE", "search STORE --tag Speech --threshold 0 --format csv"):
+        line = f"{word} {command.replace('STORE', str(stored.store.path))} >&-"
+        told = subprocess.run(line, shell=True, capture_output=True, text=True, check=False)
+        assert "Traceback" not in told.stderr, told.stderr

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -156,7 +157,9 @@ def test_old_store_that_is_added_to_becomes_one_of_this_version(old: Path) -> No
     with PartWriter(store, store.parts()[0].origin) as writer:
         writer.add_ledger([row])
         writer.commit()
-    assert read_sealed(old / STORE_FILE)["format_version"] == FORMAT_VERSION
+    document = read_sealed(old / STORE_FILE)
+    assert document["format_version"] == FORMAT_VERSION
+    assert document["written_by"] == f"soundalike {version('soundalike')}"  # which older ones name
     again = Store.open(old)
     assert again.identity == store.identity
     assert again.files_at(np.array([1])) == [row]

@@ -278,6 +278,15 @@ def test_file_system_without_hard_links_or_locks_has_the_file_all_the_same(
     with writing(tmp_path / "x") as file:
         file.write(b"new")
     assert files_below(tmp_path) == {"x": b"new"}
+
+    def write_where_somebody_does() -> None:
+        with writing(tmp_path / "z") as file:
+            file.write(b"ours")
+            (tmp_path / "z").write_text("theirs")
+
+    with pytest.raises(OutputError, match="z is there already"):
+        write_where_somebody_does()
+    assert (tmp_path / "z").read_text() == "theirs"
     with writing(tmp_path / "y"):  # nobody can tell whether its process lives
         (temporary,) = tmp_path.glob(".tmp-*")
         with (

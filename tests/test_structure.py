@@ -241,7 +241,9 @@ def test_damaged_structure_is_found_and_mended(store: Synthetic, name: str, chan
         OpenedStore.at(store.store.path)
     assert (caught.value.about, caught.value.value) == ("build", store.store.path)
     mended = build(store.store, config=SQ8, listen=heard)
-    is_trained_anew = ["the centres of the lists are damaged: training anew"]
+    is_trained_anew = [
+        "the centres of the lists are damaged, or of an older version: training anew"
+    ]
     assert heard.sentences == (is_trained_anew if name == "trained" else [])
     vectors = mended.vectors(np.arange(600))
     assert (open_index(mended).search_many(vectors, 1)[1][:, 0] == np.arange(600)).mean() > 0.95
@@ -389,3 +391,57 @@ def test_manifest_is_plain_json(store: Synthetic) -> None:
     document = json.loads((generation.path / GENERATION_FILE).read_text())
     assert document["structure"]["kind"] == "sq8"
     assert document["structure"]["calibration"]["levels"]
+
+
+def manifest_of(generation: Generation) -> tuple[Path, dict[str, Any]]:
+    file = generation.path / GENERATION_FILE
+    return file, read_sealed(file)
+
+
+def test_lists_of_an_older_version_are_refused_in_one_line_and_built_anew(
+    store: Synthetic,
+) -> None:
+    generation = build(store.store, config=SQ8)
+    folder = generation.path.parent / TRAINED_FOLDER / lists_of(generation).trained
+    (folder / "trained.raw").rename(folder / "trained.faiss")
+    file, document = manifest_of(generation)
+    files = document["structure"]["files"]
+    files["trained.faiss"] = files.pop("trained.raw")
+    file.write_bytes(seal(document))
+    with pytest.raises(StoreError, match="built by another version") as refused:
+        OpenedStore.at(store.store.path)
+    assert refused.value.about == "build"
+    again = build(store.store, config=SQ8)
+    assert again.path != generation.path
+    assert OpenedStore.at(store.store.path).index.num_lists > 0
+
+
+@pytest.mark.parametrize("name", ["sizes", "lists"])
+def test_build_mends_lists_that_are_links_and_leaves_what_they_lead_to(
+    name: str, store: Synthetic, tmp_path: Path
+) -> None:
+    generation = build(store.store, config=SQ8)
+    folder = generation.path.parent / TRAINED_FOLDER / lists_of(generation).trained
+    (file,) = folder.glob(f"{name}-*.raw")
+    thesis = tmp_path / "thesis.tex"
+    thesis.write_text("300 pages")
+    file.unlink()
+    file.symlink_to(thesis)
+    build(store.store, config=SQ8)
+    assert thesis.read_text() == "300 pages"
+    assert not file.is_symlink()
+    assert verify(store.store.path) == []
+
+
+def test_build_writes_nothing_into_a_trained_folder_that_is_a_link(
+    store: Synthetic, tmp_path: Path
+) -> None:
+    generation = build(store.store, config=SQ8)
+    folder = generation.path.parent / TRAINED_FOLDER / lists_of(generation).trained
+    theirs = Path(folder.rename(tmp_path / "theirs"))
+    folder.symlink_to(theirs)
+    before = sorted(theirs.iterdir())
+    add(store, "b", 40, seed=3)
+    with pytest.raises(StoreError, match="is a symbolic link"):
+        build(store.store, config=SQ8)
+    assert sorted(theirs.iterdir()) == before

@@ -347,14 +347,12 @@ def _first_sample(
 ) -> int:
     """Return where the audio begins on the time line that a player shows, at 32 kHz.
 
-    That begins with what begins first, of sound and pictures, unless it is a picture of the cover.
+    That begins with the pictures, if there are others than one of the cover, or with the sound.
     """
     starts = [
         other.start_time * (other.time_base or 0)
-        for other in container.streams
-        if isinstance(other, (av.AudioStream, av.VideoStream))
-        and other.start_time is not None
-        and not other.disposition & Disposition.attached_pic
+        for other in container.streams.video
+        if other.start_time is not None and not other.disposition & Disposition.attached_pic
     ]
     begin = origin * (stream.time_base or Fraction(0))
     delay_s = begin - min(starts, default=begin)

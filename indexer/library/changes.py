@@ -10,10 +10,8 @@ from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-import pyarrow as pa
-import pyarrow.compute as pc
 
-from indexer.arrays import ID_DTYPE, Ids, Integers, contains, id_bytes, ids_from_column
+from indexer.arrays import ID_DTYPE, Ids, Integers, contains, id_bytes
 from indexer.errors import LibraryError
 from indexer.library.files import FileList, FoundFile
 from indexer.library.walk import Walk
@@ -103,14 +101,14 @@ class Changes:
         """Return what the changed files were, those of which the samples have a digest."""
         if not self.num_changed:
             return Former()
-        rows = self._store.latest_files(("path_id", "status", "audio_id", "recording_id"))
         changed = np.sort(_path_ids(self.library_id, self.to_read))
-        is_ok = pc.and_(pc.equal(rows["status"], "ok"), pc.is_valid(rows["audio_id"]))
-        rows = rows.filter(pc.and_(is_ok, pa.array(contains(changed, rows["path_id"].to_numpy()))))
-        audio_id, recording_id = (
-            ids_from_column(rows[name]) for name in ("audio_id", "recording_id")
+        rows = [row for row in self._store.files_at(changed) if row.status == "ok" and row.audio_id]
+        return Former(
+            self.library_id,
+            np.array([row.path_id for row in rows], np.int64),
+            np.array([row.audio_id for row in rows], ID_DTYPE),
+            np.array([row.recording_id for row in rows], ID_DTYPE),
         )
-        return Former(self.library_id, rows["path_id"].to_numpy(), audio_id, recording_id)
 
     def summary(self) -> str:
         """Say what a run will find to do, before anything is read."""

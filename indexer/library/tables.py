@@ -91,15 +91,25 @@ def read_rows(content: bytes, errors: str = "strict") -> Iterator[tuple[int, dic
         errors: What becomes of bytes that are not UTF-8, as Python calls it.
 
     Raises:
-        ValueError: If it is not UTF-8, or a cell is too long; names the line.
+        ValueError: If it is not UTF-8, a cell is too long or a quote not closed, a line has more
+            cells than the first, or two columns one name; names the line.
     """
     names, delimiter = read_header(content)
+    names = [name.strip() for name in names]
+    if twice := [name for name in names if name and names.count(name) > 1]:
+        raise ValueError(f"two columns {twice[0]!r}")
     text = io.StringIO(content.decode("utf-8", errors).lstrip("\r\n"), newline="")
-    rows = csv.DictReader(text, delimiter=delimiter, skipinitialspace=True, restval="")
-    rows.fieldnames = [name.strip() for name in names]
+    rows = csv.DictReader(
+        text, names, delimiter=delimiter, skipinitialspace=True, restval="", strict=True
+    )
     try:
         next(rows.reader, None)
         for row in rows:
+            if any(cell.strip() for cell in row.get(None, ())):
+                raise ValueError(
+                    f"line {rows.line_num} has more than {len(names)} cells; put a cell that "
+                    f"holds {delimiter!r} into quotes"
+                )
             yield rows.line_num, {name: cell for name, cell in row.items() if name}
     except csv.Error as error:
         raise ValueError(f"after line {rows.line_num}: {error}") from error

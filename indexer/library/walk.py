@@ -104,6 +104,8 @@ def walk(
     found.num_skipped, found.num_excluded = left_out["ending"], left_out["pattern"]
     found.num_hidden = left_out["hidden"]
     found.files = found.files.in_order()
+    if not hidden:  # nothing in them is wanted
+        found.unreadable = [one for one in found.unreadable if not is_hidden(one[0])]
     if not found.files and not found.unreadable:
         raise _nothing_found(found)
     return found
@@ -124,7 +126,12 @@ def why_left_out(
         return "ending"
     if _matches(path, exclude) or (include and not _matches(path, include)):
         return "pattern"
-    return None if hidden or "/." not in f"/{path}" else "hidden"
+    return "hidden" if is_hidden(path) and not hidden else None
+
+
+def is_hidden(path: str) -> bool:
+    """Whether a name in a relative path begins with a dot."""
+    return "/." in f"/{path}"
 
 
 def read_list(root: Path, files_from: Path) -> Walk:
@@ -224,15 +231,15 @@ def _nothing_found(found: Walk) -> LibraryError:
 
 
 def files_below(found: Walk) -> Iterator[str]:
-    """Yield the relative path, as stored, of every file; folders behind links come last.
+    """Yield the relative path, as stored, of every file: first what is visible and no link.
 
-    Folders that cannot be listed are added to those of the walk.
+    Then come folders behind links, and then hidden ones: each folder once, under the name that
+    comes first. Folders that cannot be listed are added to those of the walk.
     """
-    queue = [""]
-    links: list[str] = []
+    queue, links, hidden = [""], list[str](), list[str]()
     visited: set[tuple[int, int]] = set()
-    while queue or links:
-        folder = queue.pop() if queue else links.pop()
+    while queue or links or hidden:
+        folder = (queue or links or hidden).pop()
         try:
             status = (found.root / folder).stat()
             if (status.st_dev, status.st_ino) in visited:
@@ -248,10 +255,10 @@ def files_below(found: Walk) -> Iterator[str]:
                     continue
                 if not _is_folder(entry):
                     yield text_from_bytes(os.fsencode(path))
-                elif entry.is_symlink():
-                    links.append(path)
+                elif is_hidden(path):
+                    hidden.append(path)
                 else:
-                    queue.append(path)
+                    (links if entry.is_symlink() else queue).append(path)
         except OSError as error:
             reason = f"the folder cannot be listed: {error.strerror}"
             found.unreadable.append((text_from_bytes(os.fsencode(folder or ".")), reason))

@@ -6,6 +6,7 @@ import signal
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 #: What tells a process to end, where the system has it.
 _NAMES = ("SIGINT", "SIGTERM", "SIGHUP")
@@ -19,11 +20,11 @@ def undisturbed() -> Iterator[None]:
         yield  # signals interrupt the main thread only
         return
     held: list[int] = []
-    with blocked():
-        before = {
-            one: signal.signal(one, lambda number, _: held.append(number)) for one in _SIGNALS
-        }
+    before: dict[int, Any] = {}
     try:
+        for one in _SIGNALS:  # one that comes between two of these ends the process as ever
+            before[one] = signal.getsignal(one)
+            signal.signal(one, lambda number, _: held.append(number))
         yield
     finally:
         with blocked():
@@ -35,9 +36,9 @@ def undisturbed() -> Iterator[None]:
 
 @contextmanager
 def blocked() -> Iterator[None]:
-    """Let none of these signals come, nor into processes that are started meanwhile.
+    """Let none of these signals come to this thread, nor into processes that it starts meanwhile.
 
-    Windows cannot hold them back.
+    Another thread of this process may still get one. Windows cannot hold them back.
     """
     if not hasattr(signal, "pthread_sigmask"):
         yield

@@ -74,8 +74,9 @@ def forget(
         remove_leftovers(store)
         found, path_ids = _look(store, library)
         with PartWriter(store, origin_now()) as writer:
+            parts = store.parts()  # what is written meanwhile is about other paths
             for some in np.array_split(path_ids, len(path_ids) // _PART_ROWS + 1):
-                rows = store.files_at(some)
+                rows = store.files_at(some, parts)
                 gone = [replace(row, status="gone", stage=None, reason=None) for row in rows]
                 writer.add_ledger(gone)
                 writer.commit()

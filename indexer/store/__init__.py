@@ -1,5 +1,5 @@
 """The store: parts of Parquet on disk, the ledger, and the live windows as one table.
 
-disk ─▶ ledger, part ─▶ snapshot ─▶ reader (Store) ─▶ creation, verify, writer
-─▶ compaction
+disk ─▶ ledger, lock, parquet ─▶ part ─▶ snapshot ─▶ reader (Store), own ─▶ creation, verify,
+writer ─▶ compaction
 """

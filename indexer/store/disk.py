@@ -160,9 +160,20 @@ def _sync(path: Path, flags: int) -> None:
 
 def write_whole(path: Path, content: bytes) -> None:
     """Write a file so that a reader sees the old content or the new, never a mixture."""
+    with replacing(path) as file:
+        file.write(content)
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[BinaryIO]:
+    """Write a file in the place of another, which stays as it is for whoever has it open.
+
+    What is there may be a link: that goes, and what it leads to stays as it is.
+    """
     temporary = path.with_name(f"{TEMPORARY_PREFIX}{path.name}-{uuid.uuid4().hex}")
     try:
-        temporary.write_bytes(content)
+        with temporary.open("xb") as file:
+            yield file
         sync_file(temporary)
         temporary.replace(path)
     finally:

@@ -1,4 +1,4 @@
-"""One writer at a time: whoever adds to a store, or tidies it, holds its lock meanwhile."""
+"""Locks of a store: one writes at a time, and parts stay while somebody reads them."""
 
 from __future__ import annotations
 
@@ -48,6 +48,7 @@ def sole_writer(store: Path, listen: Listen = ignore) -> Iterator[bool]:
         StoreError: If the store cannot be written, or its file system has no locks.
     """
     with writing(store):
+        _open(store / READERS_LOCK_FILE).close()
         lock = _open(store / WRITER_LOCK_FILE)
     with _owned(lock):
         with writing(store):
@@ -74,7 +75,8 @@ class Hold:
     def __init__(self, store: Path) -> None:
         """Take part in holding the parts of a store; wait while somebody renames some.
 
-        Where no lock can be made, as on a disk that is read-only, nobody deletes parts, either.
+        Every writer makes the lock, so that whoever may only read has it, too. On a disk that is
+        read-only nobody can, and nobody deletes parts there.
         """
         with suppress(OSError):
             lock = _open_readers_lock(store)

@@ -17,14 +17,12 @@ from typing import Any, Self
 
 from indexer.errors import QueryError, StoreError
 from indexer.store.disk import (
-    LOCK_SUFFIX,
     read_sealed,
     require_own_folder,
     seal,
     write_whole,
     writing,
 )
-from indexer.store.lock import locked
 from indexer.store.part import reading
 
 OWN_FOLDER = "own"
@@ -88,8 +86,7 @@ class Own:
         with writing(self.folder):
             require_own_folder(self.folder)
             self.folder.mkdir(exist_ok=True)
-            with locked(self.folder / LOCK_SUFFIX):
-                write_whole(file, seal(document))
+            write_whole(file, seal(document))
 
     def problems(self) -> Iterator[tuple[Path, str]]:
         """Yield each file that is not as it was written, and why."""

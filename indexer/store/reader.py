@@ -199,11 +199,13 @@ class Store:
         rows = zip(*(table[name].to_pylist() for name in table.column_names), strict=True)
         return sorted({(path, recording) for path, recording, status in rows if status == "ok"})
 
-    def files_at(self, path_ids: Integers) -> list[LedgerRow]:
+    def files_at(self, path_ids: Integers, parts: Sequence[Part] | None = None) -> list[LedgerRow]:
         """Return the last ledger row of some paths, as objects, ordered by path_id."""
         if not len(path_ids):
             return []
-        return self.from_parts(lambda parts: _last_rows(parts, np.unique(path_ids)))
+        if parts is None:
+            return self.from_parts(lambda parts: self.files_at(path_ids, parts))
+        return _last_rows(parts, np.unique(path_ids))
 
     def describe(self, rows: Sequence[LedgerRow]) -> list[LedgerRow]:
         """Return rows of known content with what an earlier "ok" row says of it.

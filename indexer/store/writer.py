@@ -7,6 +7,7 @@ import uuid
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -279,7 +280,11 @@ def _bring_up_to_date(path: Path) -> None:
     with reading(path / STORE_FILE):
         document = read_sealed(path / STORE_FILE)
     if document["format_version"] != FORMAT_VERSION:
-        write_whole(path / STORE_FILE, seal({**document, "format_version": FORMAT_VERSION}))
+        now = {
+            "format_version": FORMAT_VERSION,
+            "written_by": f"soundalike {version('soundalike')}",
+        }
+        write_whole(path / STORE_FILE, seal({**document, **now}))
 
 
 def _next_sequence(parts: Path) -> int:

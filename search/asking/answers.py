@@ -38,8 +38,9 @@ class Hit:
 
     @property
     def path(self) -> Path | None:
-        """The first of its paths; None if none is known."""
-        return self.paths[0] if self.paths else None
+        """The first of its paths where something is, or the first; None if none is known."""
+        there = (path for path in self.paths if Path(path).exists())
+        return next(there, self.paths[0] if self.paths else None)
 
     @property
     def is_there(self) -> bool:

@@ -50,6 +50,7 @@ def find(index: SoundIndex, questions: Sequence[Question], scope: Scope) -> Foun
     for one in questions:
         if one.vectors is None and not scope.is_filtered:
             raise QueryError("nothing to look for: give a clip, a window id or a tag")
+    questions = [one._replace(own=index.with_aliases(one.own)) for one in questions]
     near, alone = _look(index, questions, scope)
     near = near.take(np.argsort(near.asked, kind="stable"))
     near = near.take(near.ranks < scope.terms.num_candidates)

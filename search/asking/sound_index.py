@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Self
 
@@ -16,6 +17,7 @@ from indexer.store.schema import Identity
 from indexer.tags import pick_heard
 from indexer.windows import Window
 from search.asking.answers import Found, Hit
+from search.asking.left_out import AllLeftOut
 from search.asking.opened import OpenedStore
 from search.generation.segments import Rows
 
@@ -140,6 +142,30 @@ class SoundIndex(Rows):
         """Return the recording that a file holds, by the digest of its bytes; itself if unknown."""
         each = (one.generation.recordings.recording_of(digest) for one in self.opened)
         return next((one for one in each if one != digest), digest)
+
+    def with_aliases(self, own: AllLeftOut) -> AllLeftOut:
+        """Return what a question leaves out, under all ids that its sounds have in the stores.
+
+        A file that was given other tags has two: one store may know it by the other.
+        """
+        if len(self.opened) == 1 or not self._aliases:
+            return own
+        others = (
+            one._replace(recording_id=other)
+            for one in own
+            for other in self._aliases.get(one.recording_id, ())
+        )
+        return own.union(others)
+
+    @cached_property
+    def _aliases(self) -> dict[bytes, set[bytes]]:
+        """Recording or digest of a file → the other ids of the same samples in the stores."""
+        found: dict[bytes, set[bytes]] = {}
+        for one in self.opened:
+            for pair in one.generation.recordings.aliases():
+                for mine, other in (pair, pair[::-1]):
+                    found.setdefault(mine, set()).add(other)
+        return found
 
     def paths(self, recording_id: bytes) -> tuple[Path, ...]:
         """Return all places of a recording in any of the stores, in order."""

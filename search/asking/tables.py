@@ -26,11 +26,11 @@ def require_table(path: Path, *, force: bool = False) -> None:
     Raises:
         OutputError: If its name says no format, or its folder is not there, or `require_file`.
     """
-    if path.suffix not in _WRITERS:
+    if path.suffix.lower() not in _WRITERS:
         raise OutputError(
             f"{path} says no format; call it something.parquet or something.jsonl (JSON lines)"
         )
-    require_file(path, path.suffix, force=force)
+    require_file(path, path.suffix.lower(), force=force)
 
 
 @contextmanager
@@ -49,7 +49,7 @@ def writing_table(path: Path, schema: pa.Schema, *, force: bool = False) -> Iter
         OutputError: If it cannot be written.
     """
     with writing(path, force=force) as file:
-        writer = _WRITERS[path.suffix](file, schema)
+        writer = _WRITERS[path.suffix.lower()](file, schema)
         try:
             yield writer.write_batch
         finally:

@@ -195,7 +195,8 @@ def _found(store: Store, labels: Sequence[Labelled]) -> list[tuple[Labelled, byt
     by_name = ByName((PurePosixPath(path).name, (path, recording)) for path, recording in files)
     found = []
     for labelled in labels:
-        named = by_path[labelled.path] or by_name[labelled.path]
+        asked = labelled.path.removeprefix("./")
+        named = by_path[asked] or by_name[asked]
         if len(named) > 1:
             raise SoundalikeError(
                 f"{labelled.path} may be {named[0][0]} or {named[1][0]}; give the path in the "

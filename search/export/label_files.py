@@ -111,9 +111,9 @@ def export_labels(  # noqa: PLR0913 - each is a choice of its own
     found = _recordings(snapshot, store.head(), frames, wanted, threshold)
     for done, (recording, spans) in enumerate(found, start=1):
         for path in paths.get(recording, ()):
-            if not spans:
-                num_silent += 1
-                continue
+            num_silent += not spans
+            if not spans and not places[path].exists():
+                continue  # a former file is replaced by an empty one
             try:
                 _write(places[path], _text(form, path, spans), force=force)
                 written.append(LabelFile(places[path], len(spans)))

@@ -104,6 +104,13 @@ class Recordings:
                 return id_bytes(self._ids[at])
         return digest
 
+    def aliases(self) -> list[tuple[bytes, bytes]]:
+        """Return (digest of a file, its recording) of files whose bytes are not the recording's."""
+        if _ALIAS not in self._table.column_names:
+            return []
+        some = self._table.filter(pc.is_valid(self._table[_ALIAS]))
+        return list(zip(some[_ALIAS].to_pylist(), some["recording_id"].to_pylist(), strict=True))
+
     def rows_of(self, recording_id: bytes) -> pa.Table:
         """Return the rows of `table` with a recording's places; none if it is unknown."""
         wanted = np.array(recording_id, ID_DTYPE)

@@ -21,7 +21,7 @@ import numpy.typing as npt
 from indexer.arrays import Float32, Integers, Mask
 from indexer.errors import DamagedStoreError
 from indexer.progress import Listen, ignore
-from indexer.store.disk import TEMPORARY_PREFIX, open_own, own_size, read_own, sync_file
+from indexer.store.disk import open_own, own_size, read_own, replacing, sync_file, write_whole
 from indexer.store.part import reading
 from indexer.store.schema import EMBEDDING_DIM
 from search.generation.manifest import Kind
@@ -39,7 +39,7 @@ _ROWS_WORTH_SHARING = 1 << 17
 
 TRAINED_FILE = "trained.raw"
 SIZES_PREFIX = "sizes-"
-_LISTS_NAME = re.compile(r"(?:\.tmp-lists|lists|sizes)-[0-9a-f]{32}\.raw")
+_LISTS_NAME = re.compile(r"(?:lists|sizes)-[0-9a-f]{32}\.raw")
 #: float32 numbers of the quantiser, before the centres in `TRAINED_FILE`: the lowest value and the
 #: range of each dimension; or 256 pieces of 8 dimensions for each byte of a code.
 _QUANTISER_FLOATS: dict[Kind, int] = {"sq8": 2 * EMBEDDING_DIM, "pq": 256 * EMBEDDING_DIM}
@@ -262,17 +262,12 @@ def write_lists(
     order = order[np.searchsorted(lists[order], 0) :]
     sizes = np.bincount(lists[order], minlength=trained.num_lists)
     ends = np.cumsum(sizes)
-    # A file of this name may be mapped by a reader: it is replaced, and never cut.
-    temporary = files.codes.with_name(f"{TEMPORARY_PREFIX}{files.codes.name}")
-    with temporary.open("wb") as file:
+    with replacing(files.codes) as file:  # one of this name may be mapped by a reader
         for first, last in zip((ends - sizes).tolist(), ends.tolist(), strict=True):
             rows = order[first:last]
             file.write(codes[rows].data)
             file.write(rows.data)
-    sizes.astype("<i8").tofile(files.sizes)
-    for path in (temporary, files.sizes):
-        sync_file(path)
-    temporary.replace(files.codes)
+    write_whole(files.sizes, sizes.astype("<i8").tobytes())
 
 
 def _blocks(num_rows: int) -> Iterator[slice]:

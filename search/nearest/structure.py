@@ -18,7 +18,7 @@ import numpy as np
 
 from indexer.errors import DamagedStoreError, QueryError
 from indexer.progress import Listen, Step, ignore
-from indexer.store.disk import own_size, remove_all, require_own_folder, sync_folder
+from indexer.store.disk import is_temporary, own_size, remove_all, require_own_folder, sync_folder
 from indexer.store.verify import Problem, digest_problems
 from search.generation.manifest import (
     Calibration,
@@ -91,8 +91,8 @@ class IndexConfig:
     def __post_init__(self) -> None:
         if self.recall is not None and not 0 < self.recall < 1:
             raise QueryError(
-                f"the recall to reach is above 0 and below 1, got {self.recall}; for an index "
-                f"without lists, which is always exact, choose the kind 'flat'"
+                f"the recall to reach is above 0 and below 1, got {self.recall}; a question that "
+                f"has to find all of the nearest can be answered exactly"
             )
         if self.memory_bytes is not None and not 1 << 28 <= self.memory_bytes <= _MAX_MEMORY:
             raise QueryError(
@@ -202,13 +202,20 @@ def is_as_wanted(generation: Generation, config: IndexConfig) -> bool:
     return (
         config.kind_for(generation.num_windows, structure.kind) == structure.kind
         and config.recall in (None, structure.calibration.target)
-        and (lists is None or len(_intact_files(generation, lists)) == len(lists.files))
+        and (lists is None or _is_intact(generation, lists))
     )
+
+
+def _is_intact(generation: Generation, lists: ListsEntry) -> bool:
+    """Whether lists can be used as they are; those of older versions have other files."""
+    files = _intact_files(generation, lists)
+    return TRAINED_FILE in files and len(files) == len(lists.files)
 
 
 def _intact_files(generation: Generation, entry: ListsEntry) -> dict[str, FileEntry]:
     """Return those files that have their size; of those that are parsed, their content too."""
     folder = _folder(generation.path.parent, entry)
+    require_own_folder(folder)
     problems = digest_problems(folder, _digests_of_parsed(entry))
     damaged = {problem.path.name for problem in problems}
     return {
@@ -238,7 +245,7 @@ def _reuse(
         return None
     files = _intact_files(generation, previous)
     if TRAINED_FILE not in files:
-        listen("the centres of the lists are damaged: training anew")
+        listen("the centres of the lists are damaged, or of an older version: training anew")
         return None
     if generation.num_windows > _MAX_GROWTH * previous.num_rows:
         listen(
@@ -371,7 +378,8 @@ def remove_unused_lists(index: Path, structures: Iterable[Structure]) -> None:
             remove_all(folder)
         elif folder in kept and not folder.is_symlink():
             for file in folder.iterdir():
-                if file.name not in kept[folder] and is_lists_file(file.name):
+                is_old = file.name not in kept[folder] and is_lists_file(file.name)
+                if is_old or is_temporary(file.name):
                     remove_all(file)
 
 

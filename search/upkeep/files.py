@@ -35,6 +35,7 @@ _COLUMNS = (
     "stage",
     "reason",
     "num_samples",
+    "first_sample",
     "warnings",
 )
 #: Files of a library that are looked for in the ledger at a time.
@@ -135,7 +136,7 @@ def _recorded_row(row: dict[str, Any], roots: dict[str, str]) -> FileRow:
     start_s = end_s = None
     length = row["num_samples"]
     if row["span_start"] is not None:
-        start_s = row["span_start"] / SAMPLE_RATE_HZ
+        start_s = max(row["span_start"], row["first_sample"] or 0) / SAMPLE_RATE_HZ
         end_s = start_s + (length or row["span_samples"]) / SAMPLE_RATE_HZ
     return FileRow(
         status=row["status"],

@@ -90,9 +90,9 @@ def search(
     stores, queries = split_stores(stores_and_queries)
     _require_uses(context, queries, terms)
     if copy_to:
-        from search.output import make_folder
+        from search.output import require_folder
 
-        make_folder(copy_to)
+        require_folder(copy_to)
     with Bars(quiet=quiet) as bars:
         sounds = soundalike.open(*stores, **network, listen=bars)
         answer = sounds.search(*queries, start=start, end=end, duration=duration, **terms)

@@ -19,7 +19,7 @@ def terminal_width() -> int | None:
 
     It is COLUMNS, if that is set, or what the terminal says.
     """
-    if not sys.stdout.isatty():
+    if sys.stdout is None or not sys.stdout.isatty():
         return None
     return max(shutil.get_terminal_size().columns, _MIN_WIDTH)
 

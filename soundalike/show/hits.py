@@ -92,12 +92,12 @@ def _hit_data(rank: int, hit: Hit) -> dict[str, Any]:
 
 
 def hits_csv(hits: Sequence[Hit]) -> str:
-    """Return hits as CSV, one line each, the first path only, tags as "name probability; …"."""
+    """Return hits as CSV, one line each, tags as "name probability; …"."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(("rank", "score", "path", "start_s", "end_s", "window_id", "tags"))
     for rank, hit in enumerate(hits, start=1):
-        path = printable(str(hit.paths[0])) if hit.paths else ""
+        path = printable(str(hit.path)) if hit.path else ""
         tags = "; ".join(f"{one.tag.name} {one.probability:.3f}" for one in hit.tags)
         span = (f"{hit.start_s:.3f}", f"{hit.end_s:.3f}")
         writer.writerow((rank, f"{hit.score:.6f}", path, *span, hit.window_id, tags))
@@ -111,7 +111,8 @@ def hits_m3u(hits: Sequence[Hit]) -> str:
     """
     lines = ["#EXTM3U"]
     for hit in hits:
-        for path in [path for path in hit.paths if path.is_absolute()][:1]:
+        path = hit.path
+        if path and path.is_absolute():
             title = f"{hit.score:.3f} {printable(path.name)}"
             lines.append(f"#EXTINF:{hit.end_s - hit.start_s:.0f},{title}")
             lines.append(f"#EXTVLCOPT:start-time={round(hit.start_s, 3)}")

@@ -76,7 +76,7 @@ class Mixer:
         # What begins with one channel and goes on with several is hardly ever met, and averaged.
         self._judges = channel is None and info.channels > 1
         self._recent: deque[_Chunk] = deque()
-        self._most_channels = 0  # that can be held; none unless windows are cut
+        self._most_channels: int | None = None  # that can be held; None unless windows are cut
         self._wanted = first  # before it, nothing will be asked for
         self._num_values = self._num_bad = self._first_bad = 0
         self._of_mean = self._if_unrelated = 0.0  # sums of squares
@@ -155,7 +155,7 @@ class Mixer:
     ) -> None:
         self._of_mean += power_of_mean
         self._if_unrelated += if_unrelated
-        if not self._most_channels:
+        if self._most_channels is None:
             return
         held: Channels | None = channels if len(channels) > 1 else [mono]
         if len(channels) > max(self._most_channels, 1):

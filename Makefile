@@ -53,6 +53,7 @@ contracts: $(VENV)/installed-dev
 # Damaged and hostile bytes for every reader; what should not happen is kept in fuzz-findings/.
 fuzz: $(VENV)/installed-dev
 	$(BIN)/python tests/fuzz.py $(FUZZ_SECONDS)
+	$(BIN)/python tests/fuzz_stores.py 300
 
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 14))' || \

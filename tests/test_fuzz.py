@@ -27,3 +27,29 @@ def test_fuzz_for_a_moment_finds_nothing(tmp_path: Path) -> None:
     for line in lines[1:]:
         num_inputs = int(line.split(": ")[1].split()[0])
         assert num_inputs > 0, line
+
+
+def fuzz_stores(folder: Path, *words: str) -> list[str]:
+    result = subprocess.run(
+        [sys.executable, str(REPOSITORY / "tests" / "fuzz_stores.py"), *words],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert result.returncode == 0, result.stdout + result.stderr
+    return result.stdout.splitlines()
+
+
+@pytest.mark.whole
+@pytest.mark.timeout(240)
+def test_one_store_of_each_kind_is_refused_or_answered_by_every_command(tmp_path: Path) -> None:
+    kinds = "blind 1, blind_resealed 1, document 1, rows 1, numbers 1, places 1, shape 1"
+    assert fuzz_stores(tmp_path, "7", "1") == ["seed 1", kinds]
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(3600)
+def test_300_stores_damaged_and_forged_are_refused_or_answered(tmp_path: Path) -> None:
+    lines = fuzz_stores(tmp_path, "300")
+    assert len(lines) == 2, lines

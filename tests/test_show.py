@@ -235,6 +235,7 @@ def overview_of(**fields: Any) -> Overview:
         "warnings": {"anti-phase": 7},
         "libraries": {"0123456789abcdef": Path("/mu\nsic")},
         "origins": {("cpu", "fp32"): 2},
+        "own": (),
     }
     return Overview(**{**values, **fields})
 

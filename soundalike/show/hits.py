@@ -7,6 +7,7 @@ import io
 import json
 import sys
 from collections.abc import Sequence
+from itertools import islice
 from typing import Any, NamedTuple
 
 from indexer.paths import num_columns, printable
@@ -111,8 +112,8 @@ def hits_m3u(hits: Sequence[Hit]) -> str:
     """
     lines = ["#EXTM3U"]
     for hit in hits:
-        path = hit.path
-        if path and path.is_absolute():
+        addresses = (path for path in (hit.path, *hit.paths) if path and path.is_absolute())
+        for path in islice(addresses, 1):
             title = f"{hit.score:.3f} {printable(path.name)}"
             lines.append(f"#EXTINF:{hit.end_s - hit.start_s:.0f},{title}")
             lines.append(f"#EXTVLCOPT:start-time={round(hit.start_s, 3)}")

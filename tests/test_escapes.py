@@ -125,8 +125,7 @@ def test_names_are_printed_whatever_the_encoding(
     def printed(*words: str) -> tuple[int, bytes]:
         result = subprocess.run(
             [sys.executable, "-m", "soundalike", *words],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
+            capture_output=True,
             check=False,
             cwd=tmp_path,
             env={**os.environ, "PYTHONPATH": str(REPOSITORY), "PYTHONIOENCODING": encoding},

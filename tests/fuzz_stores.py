@@ -55,7 +55,7 @@ COMMANDS = [
     "verify STORE",
     "export csv STORE --output OUT/a.csv",
     "export npy STORE --output OUT/a.npy",
-    "export labels STORE --output OUT/labels --threshold 0.4",
+    "export labels STORE --output OUT/labels --threshold 0.4 --tag Dog",
     "build STORE",
     "compact STORE",
     "info STORE --format json",

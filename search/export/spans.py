@@ -67,17 +67,17 @@ def spans_of_window(
     """
     num_frames = min(len(probabilities), int(np.ceil((duration_s + FRAME_LEAD_S) / FRAME_S)))
     smooth = _smoothed(probabilities[:num_frames, list(tags)])
-    for column, tag in enumerate(tags):
-        heard = smooth[:, column] >= np.float32(threshold)
-        edges = np.flatnonzero(np.diff(heard, prepend=False, append=False))
-        for first, last in edges.reshape(-1, 2):
+    heard = smooth >= np.float32(threshold)
+    for column in np.flatnonzero(heard.any(0)).tolist():  # hardly any of 527
+        changes = np.diff(heard[:, column], prepend=False, append=False)
+        for first, last in np.flatnonzero(changes).reshape(-1, 2):
             begin = max(first * FRAME_S - FRAME_LEAD_S, 0.0)
             end = min(last * FRAME_S - FRAME_LEAD_S, duration_s)
             if last == num_frames:  # the network drops what is left of the last frame
                 end = duration_s
             if end > begin:
                 peak = float(smooth[first:last, column].max())
-                yield Span(start_s + begin, start_s + end, tag, peak)
+                yield Span(start_s + begin, start_s + end, tags[column], peak)
 
 
 def _smoothed(probabilities: Float32) -> Float32:

@@ -137,7 +137,7 @@ def _recorded_row(row: dict[str, Any], roots: dict[str, str]) -> FileRow:
     length = row["num_samples"]
     if row["span_start"] is not None:
         start_s = max(row["span_start"], row["first_sample"] or 0) / SAMPLE_RATE_HZ
-        end_s = start_s + (length or row["span_samples"]) / SAMPLE_RATE_HZ
+        end_s = start_s + (length or row["span_samples"] or 0) / SAMPLE_RATE_HZ
     return FileRow(
         status=row["status"],
         library=roots.get(row["library_id"]),

@@ -94,7 +94,8 @@ def _explain(error: Exception) -> int:
     if isinstance(error, BrokenPipeError):  # the reader of our output has gone, as `head` does
         return 1
     if isinstance(error, OSError):  # a full disk, for one
-        return _complain(str(error), code=1)
+        where = "" if error.filename else "cannot write what is printed: "
+        return _complain(f"{where}{error.strerror or error}" if where else str(error), code=1)
     raise error
 
 

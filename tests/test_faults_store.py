@@ -281,3 +281,41 @@ def test_part_whose_manifest_names_other_files_is_refused(store: Path, run: Run)
     (part / MANIFEST_FILE).write_bytes(seal(document))
     told = run("info", store, code=None)
     fault("E8").require(told.code, told.err)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        *(("hop_samples", one) for one in (0, -5, "x", True, 10**12)),
+        *(("window_samples", one) for one in (0, 2 * 10**8, 1e5, None)),
+        *(("channel", one) for one in ("x", 0, 129)),
+        *(("weights", 5), ("frames", "half"), ("native", 1), ("resampler", None)),
+    ],
+)
+def test_identity_of_a_stranger_is_refused_in_one_line(
+    name: str, value: object, store: Path, run: Run
+) -> None:
+    document = read_sealed(store / "store.json")
+    document["identity"][name] = value
+    (store / "store.json").write_bytes(seal(document))
+    for words in (("info",), ("search", "--tag", "Dog"), ("verify",)):
+        told = run(words[0], store, *words[1:], code=None)
+        fault("E8b").require(told.code, told.err)
+
+
+def test_notes_of_somebody_in_a_part_stay(store: Path, run: Run) -> None:
+    notes = sorted((store / "parts").iterdir())[0] / "notes.txt"
+    notes.write_text("mine")
+    assert compact(store).num_parts_after == 1
+    run("build", store)
+    assert notes.read_text() == "mine"
+    assert run("verify", store).code == 0
+
+
+@pytest.mark.whole
+def test_what_is_printed_to_a_full_disk_is_one_line(store: Path) -> None:
+    if not Path("/dev/full").exists():
+        pytest.skip("there is no /dev/full")
+    word = f"{sys.executable} -m soundalike info {store} > /dev/full"
+    told = subprocess.run(word, shell=True, capture_output=True, text=True, check=False)
+    fault("A4b").require(told.returncode, told.stderr)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -16,9 +17,9 @@ from indexer.progress import Listen, Step, ignore
 from indexer.store.disk import TEMPORARY_PREFIX, remove_all, sync_folder, writing
 from indexer.store.lock import without_readers
 from indexer.store.parquet import FILES_FILE, FRAMES_FILE, SCENE_FILE
-from indexer.store.part import Part
+from indexer.store.part import MANIFEST_FILE, Part
 from indexer.store.reader import PARTS_FOLDER, Store
-from indexer.store.schema import FILES_SCHEMA, Origin
+from indexer.store.schema import FILES_SCHEMA, SCHEMAS, Origin
 from indexer.store.snapshot import Snapshot
 from indexer.store.writer import PartWriter
 
@@ -130,7 +131,7 @@ def compact(
 
 
 def delete_replaced(store: Store, parts: Sequence[Part]) -> None:
-    """Delete the parts that others stand for, unless somebody may still be reading them.
+    """Delete the parts that others stand for, unless somebody reads them, or has put things there.
 
     Args:
         store: Whose they are.
@@ -140,7 +141,7 @@ def delete_replaced(store: Store, parts: Sequence[Part]) -> None:
         StoreError: If the store is read-only.
     """
     folder = store.path / PARTS_FOLDER
-    doomed = replaced_parts(store, parts)
+    doomed = [name for name in replaced_parts(store, parts) if _is_ours(folder / name)]
     if not doomed:
         return
     with writing(store.path), without_readers(store.path) as is_alone:
@@ -151,6 +152,12 @@ def delete_replaced(store: Store, parts: Sequence[Part]) -> None:
         sync_folder(folder)  # before their files go: half a part must not come back
     for name in doomed:
         remove_all(folder / f"{TEMPORARY_PREFIX}{name}")
+
+
+def _is_ours(part: Path) -> bool:
+    """Whether nothing is in a part but what belongs there; one with notes of somebody's stays."""
+    names = {entry.name for entry in part.iterdir() if not entry.name.startswith(".")}
+    return names <= {*SCHEMAS, MANIFEST_FILE}
 
 
 def replaced_parts(store: Store, parts: Sequence[Part]) -> list[str]:

@@ -101,7 +101,10 @@ class Store:
                     f"{document['written_by']}"
                 )
             identity = Identity.from_dict(document["identity"])
-            return cls(path, identity, document["checkpoint"], document["head_sha256"])
+            checkpoint, digest = document["checkpoint"], document["head_sha256"]
+            if not isinstance(checkpoint, str) or not isinstance(digest, str):
+                raise ValueError("its checkpoint, or the digest of its head, is no text")
+            return cls(path, identity, checkpoint, digest)
 
     def part_names(self) -> list[str]:
         """Return the names of all committed parts, oldest first, replaced ones included."""

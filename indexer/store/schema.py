@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
-from typing import Any, Literal, Self
+from typing import Any, Literal, Self, get_args
 
 import pyarrow as pa
 
 from indexer.arrays import RECORDING_ID_BYTES
 from indexer.errors import IdentityError
-from indexer.windows import SAMPLE_RATE_HZ, WINDOW_SAMPLES, Geometry
+from indexer.windows import MAX_NATIVE_SAMPLES, SAMPLE_RATE_HZ, WINDOW_SAMPLES, Geometry
 
 #: Of the stores that are written. Version 2 has audio_id, file_digest and first_sample in the
 #: ledger, and the identity a channel. What adds to a store of version 1 makes it one of version 2.
@@ -27,6 +27,11 @@ FRAME_BANDS = 7
 MOST_TEXT_BYTES = 4 * 4096
 #: Large blobs, read a few at a time: Parquet cannot read less than a row group.
 FRAMES_ROW_GROUP = 64
+
+#: From one window's start to the next, at most: a day.
+MAX_HOP_SAMPLES = 86_400 * SAMPLE_RATE_HZ
+#: More channels are read from no file.
+MAX_CHANNEL = 128
 
 FramesMode = Literal["pooled", "full", "none"]
 Status = Literal["ok", "failed", "moved", "gone"]
@@ -192,8 +197,35 @@ class Identity:
 
         Raises:
             TypeError: For an unknown field, or one that is missing and has no default.
+            ValueError: For a value that no store has.
         """
-        return cls(**document)
+        found = cls(**document)
+        wrong = [name for name, is_right in _IS_RIGHT.items() if not is_right(getattr(found, name))]
+        if wrong:
+            raise ValueError(f"its {wrong[0]} is {getattr(found, wrong[0])!r:.60}")
+        return found
+
+
+def _is_text(value: object) -> bool:
+    return isinstance(value, str) and len(value) <= MOST_TEXT_BYTES
+
+
+def _is_whole(value: object, most: int) -> bool:
+    return type(value) is int and 1 <= value <= most
+
+
+#: What the fields of an identity that is read may be: a stranger may have written them.
+_IS_RIGHT: Mapping[str, Callable[[Any], bool]] = {
+    "weights": _is_text,
+    "front_end": _is_text,
+    "resampler": _is_text,
+    "frames": lambda value: value in get_args(FramesMode),
+    "hop_samples": lambda value: _is_whole(value, MAX_HOP_SAMPLES),
+    "native": lambda value: isinstance(value, bool),
+    "window_samples": lambda value: _is_whole(value, MAX_NATIVE_SAMPLES),
+    "sample_rate_hz": lambda value: _is_whole(value, SAMPLE_RATE_HZ),
+    "channel": lambda value: value is None or _is_whole(value, MAX_CHANNEL),
+}
 
 
 @dataclass(frozen=True, slots=True)

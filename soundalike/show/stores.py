@@ -25,7 +25,9 @@ def overview_lines(store: Overview) -> Iterator[str]:
     identity = store.identity
     window = "native length" if identity.native else f"{identity.geometry.window_s:g} s"
     yield f"checkpoint  {printable(store.checkpoint)} (weights {identity.weights[:12]})"
-    yield f"windows     {window}, hop {identity.geometry.hop_s:g} s, frames {identity.frames}"
+    channel = f", channel {identity.channel}" if identity.channel else ""
+    hop = f"hop {identity.geometry.hop_s:g} s"
+    yield f"windows     {window}, {hop}, frames {identity.frames}{channel}"
     yield (
         f"holds       {count(store.num_windows, 'window')} of "
         f"{count(store.num_recordings, 'recording')}, {hours(store.audio_s)} of audio"

@@ -41,9 +41,10 @@ def missing_line(recordings: Iterable[Sequence[Path]]) -> str | None:
     """Say how many recordings are at none of their paths any more; None if all are there.
 
     Args:
-        recordings: The paths of each; one without any is not counted.
+        recordings: The paths of each; one without any is not counted, nor one of a library that was
+            forgotten since the index was built.
     """
-    known = set(map(tuple, filter(None, recordings)))
+    known = {tuple(paths) for paths in recordings if any(map(Path.is_absolute, paths))}
     missing = sorted(paths for paths in known if not any(map(os.path.exists, paths)))
     if not missing:
         return None

@@ -54,7 +54,9 @@ def test_completion_is_offered_for_each_shell(whole: None, shell: str, tmp_path:
         assert "Traceback" not in result.stderr
         return result.stdout
 
-    assert "_SOUNDALIKE_COMPLETE" in asked("--show-completion", shell)
+    # Otherwise the shell is that of the nearest process, which may be one without completion.
+    by_name = {"_TYPER_COMPLETE_TEST_DISABLE_SHELL_DETECTION": "1"}
+    assert "_SOUNDALIKE_COMPLETE" in asked("--show-completion", shell, **by_name)
     line = {
         "bash": {"COMP_WORDS": "soundalike search s --tag Do", "COMP_CWORD": "4"},
         "zsh": {"_TYPER_COMPLETE_ARGS": "soundalike search s --tag Do"},

@@ -325,7 +325,9 @@ def test_run_killed_at_every_step_repeats_at_most_a_part_each_time(
     snapshot = store.snapshot()
     assert snapshot.windows.start_sample.tolist() == [start for start, _ in plan((300, 25))]
     repeated = extractor.count.value - 25
-    assert repeated <= num_kills * (CONFIG.part_windows + 2)  # a part, and the batch on its way
+    assert CONFIG.batch_size is not None
+    part = CONFIG.part_windows - 1 + CONFIG.batch_size  # it ends with the batch that fills it
+    assert repeated <= num_kills * (part + CONFIG.batch_size)  # and the next is on its way
     scenes = expected_scenes((300, 25), extractor, tmp_path)
     found = snapshot.scene(np.arange(25))
     np.testing.assert_allclose(found, np.stack(list(scenes.values())), atol=1e-5)

@@ -94,8 +94,7 @@ def _explain(error: Exception) -> int:
     if isinstance(error, BrokenPipeError):  # the reader of our output has gone, as `head` does
         return 1
     if isinstance(error, OSError):  # a full disk, for one
-        where = "" if error.filename else "cannot write what is printed: "
-        return _complain(f"{where}{error.strerror or error}" if where else str(error), code=1)
+        return _complain(str(error), code=1)
     raise error
 
 

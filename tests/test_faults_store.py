@@ -310,12 +310,3 @@ def test_notes_of_somebody_in_a_part_stay(store: Path, run: Run) -> None:
     run("build", store)
     assert notes.read_text() == "mine"
     assert run("verify", store).code == 0
-
-
-@pytest.mark.whole
-def test_what_is_printed_to_a_full_disk_is_one_line(store: Path) -> None:
-    if not Path("/dev/full").exists():
-        pytest.skip("there is no /dev/full")
-    word = f"{sys.executable} -m soundalike info {store} > /dev/full"
-    told = subprocess.run(word, shell=True, capture_output=True, text=True, check=False)
-    fault("A4b").require(told.returncode, told.stderr)

@@ -6,11 +6,11 @@ most of them.
 
 from __future__ import annotations
 
+import os
 import struct
-from collections.abc import Iterator
 
 from indexer.audio.file import read_at
-from indexer.audio.riff import format_tag
+from indexer.audio.riff import Box, format_tag
 from indexer.errors import AudioError
 
 #: Format tags of WAV whose codec FFmpeg mistakes: NMS ADPCM for AMR, G.721 for another G.726.
@@ -19,8 +19,7 @@ _MISTAKEN_TAGS = {0x38, 0x40}
 _MISTAKEN_ENCODINGS = {23, 25, 26}
 #: What the `sowt` of AIFF-C can be for FFmpeg: 16 bits, whatever the header says.
 _SOWT_BITS = range(9, 17)
-#: Chunks of an AIFF that are looked at.
-_MAX_CHUNKS = 100
+_AIFF = Box("aiff", ">", 12, 8, 2)
 
 
 def is_misread(descriptor: int) -> bool:
@@ -45,26 +44,15 @@ def is_misread(descriptor: int) -> bool:
 
 def _is_misread_aiff(descriptor: int) -> bool:
     """Whether an AIFF-C has little-endian samples (`sowt`) of another size than 16 bits."""
-    for name, content in _big_endian_chunks(descriptor):
-        if name == b"COMM" and len(content) >= 22:
+    for chunk in _AIFF.chunks(descriptor, os.fstat(descriptor).st_size):
+        content = read_at(descriptor, 22, chunk.offset) if chunk.name == b"COMM" else b""
+        if len(content) == 22:
             bits, kind = struct.unpack_from(">h10x4s", content, 6)
             if (kind == b"raw " and bits > 8) or kind == b"42ni":  # which libsndfile refuses
                 said = f"{kind.decode().strip()!r} with {bits} bits"
                 raise AudioError("open", f"samples of AIFF-C's kind {said} are not read")
             return kind == b"sowt" and bits not in _SOWT_BITS
     return False
-
-
-def _big_endian_chunks(descriptor: int) -> Iterator[tuple[bytes, bytes]]:
-    """Yield the names of chunks, and how they begin."""
-    offset = 12
-    for _ in range(_MAX_CHUNKS):
-        chunk = read_at(descriptor, 30, offset)
-        if len(chunk) < 8:
-            return
-        yield chunk[:4], chunk[8:]
-        num_bytes = int.from_bytes(chunk[4:8], "big")
-        offset += 8 + num_bytes + num_bytes % 2
 
 
 def _require_packed(head: bytes) -> None:

@@ -95,17 +95,26 @@ class _Chunk(NamedTuple):
     num_bytes: int
 
 
-class _Box(NamedTuple):
-    """How a file is divided into chunks, which begin at `begin`."""
+class Box(NamedTuple):
+    """How a file is divided into chunks.
+
+    Attributes:
+        container: Name of the format.
+        order: "<" if the least byte of a number comes first, ">" if the greatest does.
+        begin: Where the first chunk begins, in bytes.
+        head_bytes: Name and size before the content of a chunk.
+        unit: Of which whole numbers lie between the beginnings of chunks, in bytes.
+    """
 
     container: str
     order: str
     begin: int
     head_bytes: int
-    unit: int  # of which whole numbers lie between the beginnings of chunks, in bytes
+    unit: int
 
     @property
     def byte_order(self) -> Literal["little", "big"]:
+        """The order as Python calls it."""
         return "little" if self.order == "<" else "big"
 
     def chunks(self, descriptor: int, size: int) -> Iterator[_Chunk]:
@@ -122,12 +131,12 @@ class _Box(NamedTuple):
             offset += num_bytes + -num_bytes % self.unit
 
 
-def _box(head: bytes) -> _Box | None:
+def _box(head: bytes) -> Box | None:
     """Return how a file is divided that begins with these 40 bytes; None if it is no WAV."""
     if head.startswith(_WIDE_RIFF) and head[24:] == b"wave" + _WIDE_END:
-        return _Box("w64", "<", 40, 24, 8)
+        return Box("w64", "<", 40, 24, 8)
     if head[8:12] == b"WAVE" and head[:4] in (b"RIFF", b"RIFX", b"RF64", b"BW64"):
-        return _Box("wav", ">" if head[:4] == b"RIFX" else "<", 12, 8, 2)
+        return Box("wav", ">" if head[:4] == b"RIFX" else "<", 12, 8, 2)
     return None
 
 
@@ -197,7 +206,7 @@ def _hides_codec(descriptor: int, data: _Chunk) -> bool:
 
 
 def _num_bytes(
-    descriptor: int, box: _Box, chunks: Mapping[bytes, _Chunk], size: int
+    descriptor: int, box: Box, chunks: Mapping[bytes, _Chunk], size: int
 ) -> tuple[int, int]:
     """Return how many bytes of samples there are, and how many if the header is right."""
     data, large = chunks[b"data"], chunks.get(b"ds64")

@@ -12,7 +12,7 @@ from synthetic import write_tone
 from test_extract import new_store, run
 
 from indexer.embedding.extractor import Extractor
-from search.clips import Clip, StoredClips, clip_of
+from search.datasets.clips import Clip, StoredClips, clip_of
 
 ALPHABET = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-"
 YOUTUBE_IDS = st.text(ALPHABET, min_size=11, max_size=11)

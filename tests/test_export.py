@@ -29,11 +29,11 @@ from indexer.errors import SoundalikeError
 from indexer.progress import Step
 from indexer.store.reader import Store
 from indexer.windows import Geometry
+from search.datasets.captions import Captioned, read_audiocaps, read_clotho
+from search.datasets.consent import Consent
+from search.datasets.leaks import leak
+from search.datasets.provenance import known_checkpoint
 from search.export.captioned import Form, export_captioned
-from search.export.captions import Captioned, read_audiocaps, read_clotho
-from search.export.consent import Consent
-from search.export.leaks import leak
-from search.provenance import known_checkpoint
 
 SPLITS = {"train": (30, 1), "val": (14, 5), "test": (16, 5)}
 #: How a clip's file is named; the first has whole seconds, the last milliseconds.

@@ -21,11 +21,11 @@ from synthetic import Synthetic, make_store
 
 from indexer.errors import SoundalikeError
 from indexer.library.tables import read_rows
+from search.datasets.captions import read_audiocaps
 from search.evaluation.audioset import read_segments
 from search.evaluation.embedded import read_embedded
 from search.evaluation.labels import evaluate_labels, read_labels
 from search.export.captioned import export_captioned
-from search.export.captions import read_audiocaps
 from search.upkeep.build import build
 
 CLIP = b"Y0123456789a.wav"

@@ -16,10 +16,10 @@ from indexer.library.tables import read_content
 from indexer.store.reader import Store
 from indexer.store.schema import NUM_TAGS
 from indexer.tags import TagVocabulary
-from search.clips import Clip, StoredClips, clip_of
+from search.datasets.clips import Clip, StoredClips, clip_of
+from search.datasets.provenance import known_checkpoint, training_note
 from search.evaluation.panns import read_targets
 from search.evaluation.tagging import Mask, TaggingReport, evaluate_tagging
-from search.provenance import known_checkpoint, training_note
 
 _NUM_FIELDS = 4
 _HDF5 = {".h5", ".hdf", ".hdf5"}
@@ -144,7 +144,7 @@ def evaluate_audioset(store: Store, segments: list[Segment]) -> AudioSetReport:
     are float16, where many near 1 are equal.
 
     Args:
-        store: Of the evaluation set; files are named as in `search.clips`.
+        store: Of the evaluation set; files are named as in `search.datasets.clips`.
         segments: What is labelled.
 
     Raises:

@@ -21,7 +21,7 @@ from indexer.library.names import ByName
 from indexer.library.tables import find_column, read_content, read_header, read_rows
 from indexer.store.reader import Store
 from indexer.store.schema import EMBEDDING_DIM
-from search.provenance import training_note
+from search.datasets.provenance import training_note
 
 PRECISIONS_AT = (1, 5, 10)
 #: Neighbours that vote in the k-NN probe.

@@ -11,15 +11,15 @@ from typing import Literal, NamedTuple
 from indexer.errors import SoundalikeError
 from indexer.progress import Listen, Step, ignore
 from indexer.store.reader import Store
-from search.export.captions import read_audiocaps, read_clotho
-from search.export.consent import Consent
+from search.datasets.captions import read_audiocaps, read_clotho
+from search.datasets.consent import Consent
+from search.datasets.joined import Sound, Source, Split, join
+from search.datasets.leaks import require_no_leak
+from search.datasets.provenance import known_checkpoint
 from search.export.hdf5 import conette_places, dcase_places, write_conette, write_dcase
-from search.export.joined import Sound, Source, Split, join
-from search.export.leaks import require_no_leak
 from search.export.shards import webdataset_places, write_webdataset
 from search.export.tables import npz_places, parquet_places, write_npz, write_parquet
 from search.output import make_folder, require_free, writing_text
-from search.provenance import known_checkpoint
 
 Form = Literal["parquet", "npz", "hdf5-conette", "hdf5-dcase", "webdataset"]
 Dataset = Literal["AudioCaps", "Clotho"]

@@ -14,7 +14,7 @@ from indexer.errors import AudioError, SoundalikeError
 from indexer.reading.recorded import RecordedFiles, decode_window
 from indexer.store.reader import Store
 from indexer.store.snapshot import Snapshot
-from search.export.joined import pooled
+from search.datasets.joined import pooled
 
 Frames = npt.NDArray[np.floating]
 

@@ -13,7 +13,7 @@ from typing import Any
 import h5py
 
 from indexer.store.schema import EMBEDDING_DIM, NUM_TAGS
-from search.export.joined import Sound, Split
+from search.datasets.joined import Sound, Split
 from search.export.unfailing import Unfailing
 from search.output import writing, writing_text
 

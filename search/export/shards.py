@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from search.export.joined import Sound, Split
+from search.datasets.joined import Sound, Split
 from search.output import require_free, writing
 
 CLIPS_PER_SHARD = 1000

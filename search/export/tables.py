@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from indexer.store.schema import EMBEDDING_DIM, NUM_TAGS
-from search.export.joined import Sound, Split
+from search.datasets.joined import Sound, Split
 from search.output import writing, writing_text
 
 #: Clips in a row group: with their frames some 6 MB.

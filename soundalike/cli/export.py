@@ -9,7 +9,7 @@ import typer
 
 from indexer.progress import LOADING, Listen
 from indexer.tags import DEFAULT_THRESHOLD
-from search.export.consent import Consent
+from search.datasets.consent import Consent
 from soundalike.cli.bars import Bars
 from soundalike.cli.numbers import number_option
 from soundalike.cli.options import (

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from indexer.errors import SoundalikeError
 from indexer.model.known import KNOWN_CHECKPOINTS
 from indexer.store.reader import Store
-from search.export.consent import Consent
-from search.provenance import known_checkpoint
+from search.datasets.consent import Consent
+from search.datasets.provenance import known_checkpoint
 
 #: AudioCaps lies inside AudioSet's training set; its own training split may be looked at.
 _TRAINING = "train"

@@ -15,8 +15,8 @@ from indexer.errors import SoundalikeError
 from indexer.library.names import ByName
 from indexer.store.reader import Head, Store
 from indexer.store.snapshot import Snapshot
-from search.clips import RecordingRows, StoredClips
-from search.export.captions import Captioned
+from search.datasets.captions import Captioned
+from search.datasets.clips import RecordingRows, StoredClips
 
 #: Clips that are read from the store at once; full frames of so many are 90 MB.
 _BLOCK = 128

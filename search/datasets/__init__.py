@@ -1,0 +1,1 @@
+"""Published sets of sounds: which of their clips a store has, and what may be measured on them."""

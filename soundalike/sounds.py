@@ -285,7 +285,8 @@ class Sounds:
         shaping, behaving = split_fields((Settings, ExtractConfig), settings)
         config = ExtractConfig(**behaving)
         # Before a store is made, or a checkpoint downloaded.
-        found = find_files(as_path("a library", library), config, self._kept.listen)
+        folder, path = as_path("a library", library), self.paths[0]
+        found = find_files(folder, config, self._kept.listen, store=path)
         store = self._kept.prepare(replace(self._kept.settings, **shaping))
         with survey(found, store, config, self._kept.listen) as surveyed:
             if not surveyed.has_files_to_read:

@@ -33,8 +33,14 @@ def test_hidden_songs_are_counted_and_read_with_hidden(
     report = run(*words, "--hidden", "--format", "json").data
     assert (report["num_embedded"], report["num_hidden"]) == (2, 0)
     again = run(*words, "--format", "json").data  # what was read once stays
-    assert (again["num_gone"], again["num_hidden"]) == (0, 2)
+    assert (again["num_gone"], again["num_hidden"], again["num_unchanged"]) == (0, 0, 3)
+    write_tone(album / ".three.wav", 2.0)
+    assert run(*words, "--format", "json").data["num_hidden"] == 1  # --hidden would read it
     (album / "ok" / "two.wav").unlink()
+    (album / ".three.wav").unlink()
+    told = run(*words, "--allow-gone")
+    fault("L3a").require(told.code, told.out + told.err)
+    write_tone(album / ".three.wav", 1.0)
     told = run("index", album, "--store", tmp_path / "other", "--checkpoint", tiny_file, code=1)
     fault("D1b").require(told.code, told.err)
 
@@ -63,5 +69,26 @@ def test_hidden_folder_that_cannot_be_listed_is_nobodys_failure(
         return scan(folder)
 
     monkeypatch.setattr(os, "scandir", refuse)
-    assert walk(root).unreadable == []
+    assert (walk(root).unreadable, walk(root).unlisted) == ([], [".locked"])
     assert [path for path, _ in walk(root, hidden=True).unreadable] == [".locked"]
+
+
+@pytest.mark.parametrize(
+    ("name", "files", "options"),
+    [
+        ("L3b", ("a.wav", ".b.flac"), ("--include", "*.flac")),
+        ("L3c", (".x/notes.txt", ".more.txt"), ()),
+        ("L3d", (), ()),
+    ],
+)
+def test_library_without_a_file_to_read_is_told_what_it_has(
+    name: str, files: tuple[str, ...], options: tuple[str, ...], tmp_path: Path, run: Run
+) -> None:
+    (tmp_path / "library").mkdir()
+    for file in files:
+        (tmp_path / "library" / file).parent.mkdir(exist_ok=True)
+        (tmp_path / "library" / file).touch()
+    told = run("index", tmp_path / "library", "--store", tmp_path / "s", *options, code=1)
+    rows = {"L3b": fault("L3b"), "L3c": fault("L3c"), "L3d": fault("L3d")}
+    rows[name].require(told.code, told.err)
+    assert not (tmp_path / "s").exists()

@@ -46,27 +46,27 @@ def test_walk_hidden_files_are_counted_and_taken_if_asked_for(tmp_path: Path) ->
     touch(tmp_path, ".a.wav", "...And Justice/b.wav", "c.wav", "x/.y/z/d.mp3", ".notes.txt")
     found = walk(tmp_path)
     assert paths(found.files) == ["c.wav"]
-    assert (found.num_hidden, found.num_skipped) == (3, 1)
+    assert (len(found.hidden), found.num_skipped) == (3, 1)
     found = walk(tmp_path, hidden=True)
     assert paths(found.files) == ["...And Justice/b.wav", ".a.wav", "c.wav", "x/.y/z/d.mp3"]
-    assert (found.num_hidden, found.num_skipped) == (0, 1)
+    assert (len(found.hidden), found.num_skipped) == (0, 1)
     chosen = walk(tmp_path, include=["*.wav", "*.txt"], exclude=["*Justice*"])
     assert paths(chosen.files) == ["c.wav"]
-    assert (chosen.num_hidden, chosen.num_excluded) == (2, 2)  # what --hidden would not change
+    assert (len(chosen.hidden), chosen.num_excluded) == (2, 2)  # what --hidden would not change
 
 
 def test_walk_what_the_system_keeps_for_itself_is_never_looked_at(tmp_path: Path) -> None:
     touch(tmp_path, "a.wav", "._a.wav", ".git/b.wav", ".Trash-1000/c.wav", "x/.AppleDouble/d.wav")
     found = walk(tmp_path, include=["*"], hidden=True)
     assert paths(found.files) == ["a.wav"]
-    assert found.num_hidden == found.num_skipped == found.num_excluded == 0
+    assert len(found.hidden) == found.num_skipped == found.num_excluded == 0
 
 
 def test_walk_with_nothing_but_hidden_files_is_an_error_that_says_what_takes_them(
     tmp_path: Path,
 ) -> None:
     touch(tmp_path, ".x/a.wav")
-    with pytest.raises(LibraryError, match="what is hidden: 1 files whose") as caught:
+    with pytest.raises(LibraryError, match="what is hidden: 1 file whose name") as caught:
         walk(tmp_path)
     assert caught.value.about == "hidden"
 

@@ -227,6 +227,7 @@ def overview_of(**fields: Any) -> Overview:
         "size_bytes": 5_600_000,
         "num_parts": 2,
         "num_dead_windows": 3,
+        "num_unfinished_windows": 2,
         "num_indexed": 1234,
         "index_kind": "sq8",
         "num_new_parts": 1,
@@ -248,7 +249,7 @@ def test_overview_lines_are_plain_and_say_all_counts() -> None:
     for said in (
         "1,234 windows of 1 recording, 3.4 h",
         "10 s, hop 10 s, frames pooled",
-        "5.6 MB in 2 parts, 3 dead windows",
+        "5.6 MB in 2 parts, 3 dead windows, 2 unfinished windows",
         "1,234 windows, sq8; 1 new part: run 'soundalike build'",
         "on cpu at fp32 (2 parts)",
         r"/mu\x0asic (01234567)",

@@ -3,22 +3,32 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
 
-from indexer.arrays import ID_DTYPE, Ids, Integers, contains, id_bytes
+from indexer.arrays import (
+    ID_DTYPE,
+    Ids,
+    Integers,
+    Mask,
+    contains,
+    id_bytes,
+    ids_from_column,
+)
 from indexer.errors import LibraryError
 from indexer.library.files import FileList, FoundFile
 from indexer.library.walk import Walk
 from indexer.paths import bytes_from_text, path_id
 from indexer.store.ledger import Ledger
 from indexer.store.reader import Store
-from indexer.store.schema import STATUSES, LedgerRow
+from indexer.store.schema import NO_FILE, STATUSES, LedgerRow
 
 #: A folder is taken for a library that moved if this share of its files is known from it.
 _MOVED_SHARE = 0.5
@@ -27,6 +37,10 @@ _MOVED_SHARE = 0.5
 #: As the ledger has them: what was there when last seen, embedded or failed.
 _PRESENT = (STATUSES.index("ok"), STATUSES.index("failed"))
 _NO_IDS: Ids = np.empty(0, ID_DTYPE)
+#: Stage of a folder that could not be listed.
+_FOLDER = "walk"
+#: Rows of the ledger that are objects at a time: some 50 MB of them.
+_MANY_ROWS = 1 << 16
 
 
 class Former(NamedTuple):
@@ -64,8 +78,9 @@ class Changes:
         num_new: Files at paths where nothing was before.
         num_changed: Files that are not as they were when they were embedded.
         num_retried: Files that failed before and are tried again.
-        num_unchanged: Files that are as they were when they were embedded.
-        num_failed_before: Files that are as they were when they failed.
+        num_unchanged: Files that are as they were when they were embedded, hidden ones too.
+        num_failed_before: Files that are as they were when they failed, likewise.
+        num_hidden: Hidden files that would be read if they were asked for.
     """
 
     def __init__(self, store: Store, ledger: Ledger, found: Walk, *, retry_failed: bool) -> None:
@@ -81,17 +96,19 @@ class Changes:
         self.library_id = _library_id(store, ledger, found)
         self._path_ids = _path_ids(self.library_id, found.files)
         size, mtime_ns = found.files.sizes, found.files.mtimes_ns
-        embedded, failed = ledger.find_settled(self._path_ids, size, mtime_ns)
+        embedded, failed = self._find_settled(found.files, self._path_ids)
         failed &= not retry_failed
-        self.num_unchanged = int(embedded.sum())
-        self.num_failed_before = int(failed.sum())
+        hidden = self._find_settled(found.hidden, _path_ids(self.library_id, found.hidden))
+        self.num_unchanged = int(embedded.sum() + hidden[0].sum())
+        self.num_failed_before = int(failed.sum() + hidden[1].sum())
+        self.num_hidden = len(found.hidden) - int((hidden[0] | hidden[1]).sum())
         wanted = np.flatnonzero(~(embedded | failed))
         self.to_read = FileList(found.files[at] for at in wanted.tolist())
         was = _statuses(ledger, self._path_ids[wanted])
         is_new = ~np.isin(was, _PRESENT)
         self.num_new = int(is_new.sum())
         self.num_changed, self.num_retried = (int((was == one).sum()) for one in _PRESENT)
-        self._missing, self._num_folders = self._find_missing()
+        self._missing, self._was_seen = self._find_missing()
         self._missing_recordings = np.unique(ledger.recording_id[self._missing])
         #: Those that are at a new path, by the look of it: nothing is read yet.
         looks = _look(ledger.size, ledger.mtime_ns)[self._missing]
@@ -102,12 +119,15 @@ class Changes:
         if not self.num_changed:
             return Former()
         changed = np.sort(_path_ids(self.library_id, self.to_read))
-        rows = [row for row in self._store.files_at(changed) if row.status == "ok" and row.audio_id]
+        columns = ("path_id", "status", "audio_id", "recording_id")
+        rows = self._store.rows_at(changed, columns)
+        known = pc.and_(pc.equal(rows["status"], "ok"), pc.is_valid(rows["audio_id"]))
+        path_ids, _, audio_ids, recordings = rows.filter(known).columns
         return Former(
             self.library_id,
-            np.array([row.path_id for row in rows], np.int64),
-            np.array([row.audio_id for row in rows], ID_DTYPE),
-            np.array([row.recording_id for row in rows], ID_DTYPE),
+            path_ids.to_numpy(),
+            ids_from_column(audio_ids),
+            ids_from_column(recordings),
         )
 
     def summary(self) -> str:
@@ -116,7 +136,7 @@ class Changes:
             "new": self.num_new,
             "changed": self.num_changed,
             "moved": self._num_moved,
-            "gone": len(self._missing) - self._num_folders - self._num_moved,
+            "gone": int(self._was_seen.sum()) - self._num_moved,
             "unchanged": self.num_unchanged,
             "failed before": self.num_failed_before,
             "tried again": self.num_retried,
@@ -139,6 +159,17 @@ class Changes:
             status="ok",
         )
 
+    def size_unread(self, file: FoundFile) -> int:
+        """Return what the ledger has for the size of a file that could not be reached.
+
+        It was found in no state, 0 bytes and no date, so that it is tried again; `NO_FILE` if it
+        was not found at all, now or ever.
+        """
+        was_found = file.size or file.mtime_ns
+        known = self._ledger.positions([self.row(file).path_id])[0]
+        is_named_only = known < 0 or self._ledger.size[known] == NO_FILE
+        return NO_FILE if is_named_only and not was_found else 0
+
     def describe(self, rows: Sequence[LedgerRow]) -> list[LedgerRow]:
         """Return rows of known content with what the store says of it."""
         return self._store.describe(rows)
@@ -154,35 +185,45 @@ class Changes:
             or (ledger.size[place], ledger.mtime_ns[place]) != (row.size, row.mtime_ns)
         ]
 
-    def missing(self, found_at: Mapping[bytes, str], *, allow_gone: bool) -> list[LedgerRow]:
-        """Return a row for every path of the library that is no longer there.
+    def missing(
+        self, found_at: Mapping[bytes, str], *, allow_gone: bool
+    ) -> Iterator[list[LedgerRow]]:
+        """Return a row for every path of the library that is no longer there, some at a time.
 
         Args:
             found_at: Recordings that this run met at new paths, and where.
             allow_gone: Accept that more than half of the library is gone.
 
         Returns:
-            "moved" where the content is at a new path, "gone" otherwise.
+            "moved" where the content is at a new path, "gone" otherwise. Of the latter, those are
+            of `NO_FILE` that never were there.
 
         Raises:
-            LibraryError: If more than half is gone, and that was not allowed.
+            LibraryError: If more than half is gone, or nothing is left, and that was not allowed.
         """
         self.require_library()
-        missing = [row for row in self._missing_rows() if self._is_absent(row)]
-        rows = [_departure(row, found_at.get(row.recording_id or b"")) for row in missing]
-        num_present = len(self._ledger.present(self.library_id))
-        num_gone = sum(
-            row.status == "gone" and not _was_folder(before)
-            for row, before in zip(rows, missing, strict=True)
-        )
-        if num_gone > max(1, num_present // 2) and not allow_gone:
+        at = np.array([bytes(one) for one in found_at], ID_DTYPE)
+        is_moved = np.isin(self._ledger.recording_id[self._missing], at)
+        num_gone = int((self._was_seen & ~is_moved).sum())
+        num_present = len(self._ledger.present(self.library_id)) - int((~self._was_seen).sum())
+        is_empty = not self._found.files and not self._found.hidden
+        if num_gone > (0 if is_empty else max(1, num_present // 2)) and not allow_gone:
             raise LibraryError(
                 f"{num_gone} of {num_present} files of this library are no longer in "
                 f"{self._found.root}, and none of them was removed from the store; bring them "
                 f"back, or allow them to be gone",
                 about="allow_gone",
             )
-        return rows
+        return self._departures(found_at)
+
+    def _departures(self, found_at: Mapping[bytes, str]) -> Iterator[list[LedgerRow]]:
+        path_ids = self._ledger.path_id[self._missing]
+        for some in np.array_split(path_ids, len(path_ids) // _MANY_ROWS + 1):
+            yield [
+                _departure(row, found_at.get(row.recording_id or b""))
+                for row in self._store.files_at(some)
+                if self._is_absent(row.path)
+            ]
 
     def is_missing(self, recording_id: bytes) -> bool:
         """Whether a recording was at a path that is no longer there."""
@@ -203,33 +244,32 @@ class Changes:
                 f"kept: run again when it is back"
             )
 
-    def _find_missing(self) -> tuple[Integers, int]:
+    def _find_settled(self, files: FileList, path_ids: Integers) -> tuple[Mask, Mask]:
+        """Return which files are as they were: (those embedded, those failed)."""
+        return self._ledger.find_settled(path_ids, files.sizes, files.mtimes_ns)
+
+    def _find_missing(self) -> tuple[Integers, Mask]:
         """Return the positions in the ledger of paths that are no longer there.
 
-        And how many of them were folders that could not be listed, and can be now.
+        And which of them were files that were seen: not folders that could not be listed, and can
+        be now, nor names in a list.
         """
         if not self._found.is_complete:
-            return np.empty(0, np.int64), 0
+            return np.empty(0, np.int64), np.empty(0, bool)
         present = self._ledger.present(self.library_id)
-        known_now = np.append(self._path_ids, _path_ids(self.library_id, self._unreadable()))
+        unlisted = [*(path for path, _ in self._found.unreadable), *self._found.unlisted]
+        folders = _path_ids(self.library_id, (FoundFile(path, 0, 0) for path in unlisted))
+        known_now = np.append(self._path_ids, folders)
         suspects = present[~np.isin(self._ledger.path_id[present], known_now)]
-        rows = [
-            row
-            for row in self._store.files_at(self._ledger.path_id[suspects])
-            if self._is_absent(row)
-        ]
-        missing = self._ledger.positions([row.path_id for row in rows])
-        return missing, sum(_was_folder(row) for row in rows)
+        rows = self._store.rows_at(self._ledger.path_id[suspects], ("path_id", "path", "stage"))
+        is_absent = np.fromiter((self._is_absent(one.as_py()) for one in rows["path"]), bool)
+        is_folder = pc.is_in(rows["stage"], value_set=pa.array([_FOLDER])).to_numpy()
+        missing = self._ledger.positions(rows["path_id"].to_numpy()[is_absent])
+        return missing, (self._ledger.size[missing] != NO_FILE) & ~is_folder[is_absent]
 
-    def _missing_rows(self) -> list[LedgerRow]:
-        return self._store.files_at(self._ledger.path_id[self._missing])
-
-    def _unreadable(self) -> list[FoundFile]:
-        return [FoundFile(path, 0, 0) for path, _ in self._found.unreadable]
-
-    def _is_absent(self, row: LedgerRow) -> bool:
+    def _is_absent(self, text: str) -> bool:
         """Whether a path is certainly not a file any more, not merely filtered or locked."""
-        path = FoundFile(row.path, 0, 0).local(self._found.root)
+        path = FoundFile(text, 0, 0).local(self._found.root)
         try:
             path.lstat()
         except (FileNotFoundError, NotADirectoryError):
@@ -252,14 +292,10 @@ def _look(size: Integers, mtime_ns: Integers) -> Integers:
     return mtime_ns * 31 + size
 
 
-def _was_folder(row: LedgerRow) -> bool:
-    """Whether a row is of a folder that could not be listed, not of a file."""
-    return row.stage == "walk"
-
-
 def _departure(row: LedgerRow, new_path: str | None) -> LedgerRow:
     if new_path is None:
-        return replace(row, status="gone", stage=None, reason=None)
+        size = NO_FILE if row.stage == _FOLDER else row.size  # 0.1.0 wrote 0 there
+        return replace(row, status="gone", stage=None, reason=None, size=size)
     return replace(row, status="moved", stage=None, reason=f"now at {new_path}")
 
 

@@ -41,20 +41,22 @@ class Walk:
     Attributes:
         root: Absolute path of the library.
         files: To look at, in the order of their paths.
+        hidden: Would be looked at if names that begin with a dot were.
         unreadable: (path, reason) of folders that could not be listed.
+        unlisted: Paths of hidden folders that could not be listed, which nobody asked for.
         num_skipped: Files without an audio extension.
         num_excluded: Files that `include` or `exclude` left out.
-        num_hidden: Files that would be taken if names that begin with a dot were.
         is_complete: Whether the whole library was walked, so that an absent file is a deleted one.
         seconds: How long that took, if anybody measured it.
     """
 
     root: Path
     files: FileList = field(default_factory=FileList)
+    hidden: FileList = field(default_factory=FileList)
     unreadable: list[tuple[str, str]] = field(default_factory=list)
+    unlisted: list[str] = field(default_factory=list)
     num_skipped: int = 0
     num_excluded: int = 0
-    num_hidden: int = 0
     is_complete: bool = True
     seconds: float = 0.0
     _place: tuple[int, int] | None = field(init=False)
@@ -74,6 +76,7 @@ def walk(
     listen: Listen = ignore,
     *,
     hidden: bool = False,
+    may_be_empty: bool = False,
 ) -> Walk:
     """List the audio files below a folder.
 
@@ -87,27 +90,35 @@ def walk(
         exclude: Patterns of relative paths that are left out.
         listen: Hears now and then how many files have been seen.
         hidden: Take files and folders, too, whose names begin with a dot.
+        may_be_empty: Whether there need be no audio, as in a library that a store knows: all of it
+            may have been deleted.
 
     Raises:
-        LibraryError: If `root` is not a folder that can be listed, or holds no audio.
+        LibraryError: If `root` is not a folder that can be listed, or holds no audio, or none that
+            passes the patterns.
     """
     found = Walk(require_folder(root))
-    left_out: Counter[LeftOut] = Counter()
+    left_out: Counter[tuple[LeftOut, bool]] = Counter()
     for number, path in enumerate(files_below(found)):
         if number % _FILES_PER_STEP == 0:
             listen(Step("walking", number, None, "file"))
         why = why_left_out(path, include, exclude, hidden=hidden)
-        if why:
-            left_out[why] += 1
+        if why == "hidden":
+            found.hidden.append(_found_file(found.root, path))
+        elif why:
+            left_out[why, is_hidden(path)] += 1
         else:
             found.files.append(_found_file(found.root, path))
-    found.num_skipped, found.num_excluded = left_out["ending"], left_out["pattern"]
-    found.num_hidden = left_out["hidden"]
+    num_hidden = left_out["ending", True]
+    found.num_skipped = left_out["ending", False] + num_hidden
+    found.num_excluded = left_out["pattern", False] + left_out["pattern", True]
     found.files = found.files.in_order()
     if not hidden:  # nothing in them is wanted
+        found.unlisted = [path for path, _ in found.unreadable if is_hidden(path)]
         found.unreadable = [one for one in found.unreadable if not is_hidden(one[0])]
-    if not found.files and not found.unreadable:
-        raise _nothing_found(found)
+    is_asked_for_nothing = bool(found.num_excluded) or not may_be_empty
+    if is_asked_for_nothing and not found.files and not found.unreadable:
+        raise _nothing_found(found, all_hidden=found.num_skipped == num_hidden)
     return found
 
 
@@ -176,10 +187,10 @@ def look_again(
         hidden: Whether it takes hidden files.
 
     Raises:
-        LibraryError: If it is gone, or holds no audio any more.
+        LibraryError: If it is gone, or no longer holds a file that passes the patterns.
     """
     if found.is_complete:
-        return walk(found.root, include, exclude, hidden=hidden)
+        return walk(found.root, include, exclude, hidden=hidden, may_be_empty=True)
     again = Walk(require_folder(found.root), is_complete=False)
     for file in found.files:
         again.files.append(_found_file(again.root, file.path, file.span))
@@ -211,21 +222,36 @@ def _place(folder: Path) -> tuple[int, int] | None:
     return status.st_dev, status.st_ino
 
 
-def _nothing_found(found: Walk) -> LibraryError:
+def _nothing_found(found: Walk, *, all_hidden: bool) -> LibraryError:
+    """Return what to say of a library without a file to look at.
+
+    Args:
+        found: The library.
+        all_hidden: Whether the files without an audio extension, if there are any, all are hidden.
+    """
+    num_hidden = len(found.hidden)
+    none = f"no audio in {found.root}"
     if found.num_excluded:
+        none = f"no file in {found.root} passes the patterns ({found.num_excluded} left out)"
+    if num_hidden:
+        whose = "files whose names, or those of their folders, begin"
+        if num_hidden == 1:
+            whose = "file whose name, or that of one of its folders, begins"
         return LibraryError(
-            f"no file in {found.root} passes the patterns ({found.num_excluded} left out); include "
-            f"more, or exclude less"
+            f"{none} but what is hidden: {num_hidden} {whose} with a dot", about="hidden"
         )
-    if found.num_hidden:
+    if found.num_excluded:
+        return LibraryError(f"{none}; include more, or exclude less")
+    if not found.num_skipped:
+        return LibraryError(f"{none}: there is no file in it")
+    if all_hidden:
         return LibraryError(
-            f"no audio in {found.root} but what is hidden: {found.num_hidden} files whose names, "
-            f"or those of their folders, begin with a dot",
-            about="hidden",
+            f"{none} ({found.num_skipped} files with other extensions, all of them hidden); take "
+            f"what is hidden, and include those that are audio all the same"
         )
     return LibraryError(
-        f"no audio in {found.root} ({found.num_skipped} files with other extensions); include "
-        f"those that are audio all the same",
+        f"{none} ({found.num_skipped} files with other extensions); include those that are audio "
+        f"all the same",
         about="include",
     )
 
@@ -235,6 +261,9 @@ def files_below(found: Walk) -> Iterator[str]:
 
     Then come folders behind links, and then hidden ones: each folder once, under the name that
     comes first. Folders that cannot be listed are added to those of the walk.
+
+    Raises:
+        LibraryError: If the library itself cannot be listed.
     """
     queue, links, hidden = [""], list[str](), list[str]()
     visited: set[tuple[int, int]] = set()
@@ -261,7 +290,9 @@ def files_below(found: Walk) -> Iterator[str]:
                     (links if entry.is_symlink() else queue).append(path)
         except OSError as error:
             reason = f"the folder cannot be listed: {error.strerror}"
-            found.unreadable.append((text_from_bytes(os.fsencode(folder or ".")), reason))
+            if not folder:
+                raise LibraryError(f"{found.root}: {reason}") from error
+            found.unreadable.append((text_from_bytes(os.fsencode(folder)), reason))
 
 
 def _is_folder(entry: os.DirEntry[str]) -> bool:

@@ -19,7 +19,7 @@ from indexer.reading.interrupts import undisturbed
 from indexer.run.config import ExtractConfig
 from indexer.run.copies import Copies
 from indexer.run.report import ExtractReport, FailedFile
-from indexer.store.schema import LedgerRow
+from indexer.store.schema import NO_FILE, LedgerRow
 from indexer.store.snapshot import Block, WindowTable
 from indexer.store.writer import PartWriter
 from indexer.windows import SAMPLE_RATE_HZ, window_id
@@ -100,15 +100,20 @@ class Clerk:
         for path, reason in folders:
             self._report.failures.append(FailedFile(path, "walk", reason))
             failure = Failure(-1, "walk", reason)
-            rows.append(_failed_row(self._changes.row(FoundFile(path, 0, 0)), failure))
+            rows.append(_failed_row(self._changes.row(FoundFile(path, NO_FILE, 0)), failure))
         self._writer.add_ledger(self._changes.new_failures(rows))
 
     def record_missing(self) -> None:
         """Record the paths that are no longer there: moved, if their content is elsewhere."""
-        rows = self._changes.missing(self._found_at, allow_gone=self._config.allow_gone)
-        self._writer.add_ledger(rows)
-        self._report.num_moved = sum(row.status == "moved" for row in rows)
-        self._report.num_gone = len(rows) - self._report.num_moved
+        missing = self._changes.missing(self._found_at, allow_gone=self._config.allow_gone)
+        for rows in missing:
+            self._writer.add_ledger(rows)
+            self._report.num_moved += sum(row.status == "moved" for row in rows)
+            self._report.num_gone += sum(
+                row.status == "gone" and row.size != NO_FILE for row in rows
+            )
+            if self._is_due():
+                self.commit()
 
     def commit(self) -> None:
         """Publish what was added since the last time."""
@@ -180,8 +185,9 @@ class Clerk:
         rows = [_failed_row(self._changes.row(file), failure)]
         if failure.stage == "access":
             self._changes.require_library()
-            # Not a word on the file itself: as it was found in no state, the next run tries again.
-            rows = self._changes.new_failures([replace(row, size=0, mtime_ns=0) for row in rows])
+            # Not a word on the file itself, so that the next run tries again.
+            size = self._changes.size_unread(file)
+            rows = self._changes.new_failures([replace(row, size=size, mtime_ns=0) for row in rows])
         self.num_done += 1
         self._report.failures.append(FailedFile(file.path, failure.stage, failure.reason))
         self._writer.add_ledger(rows)

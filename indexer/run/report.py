@@ -30,7 +30,8 @@ class ExtractReport:
         num_failed_before: Files that failed in an earlier run and have not changed since.
         num_skipped: Files without an audio extension.
         num_excluded: Files that `include` or `exclude` left out.
-        num_hidden: Audio files left out because a name in their path begins with a dot.
+        num_hidden: Audio files left out because a name in their path begins with a dot, without
+            those that the store has as they are.
         num_moved: Paths whose content is now at another path.
         num_gone: Paths that were deleted.
         failures: What failed in this run.

@@ -23,7 +23,7 @@ from indexer.store.creation import library_at
 from indexer.store.ledger import Ledger
 from indexer.store.lock import sole_writer
 from indexer.store.part import Part
-from indexer.store.reader import Store
+from indexer.store.reader import STORE_FILE, Store
 from indexer.store.schema import Origin
 from indexer.store.writer import PartWriter, remove_leftovers
 
@@ -93,24 +93,42 @@ class Survey:
         return self.report
 
 
-def find_files(library: Path, config: ExtractConfig, listen: Listen = ignore) -> Walk:
+def find_files(
+    library: Path, config: ExtractConfig, listen: Listen = ignore, *, store: Path | None = None
+) -> Walk:
     """Return the files of a library that a run would look at.
 
     Args:
         library: Folder of audio.
         config: What is asked for.
         listen: Hears now and then how many files have been seen.
+        store: Directory of a store. There need be no audio left in a library that it knows.
 
     Raises:
         LibraryError: If the library is missing or empty, or a list of files cannot be followed.
+        StoreError: If there is a store, and it cannot be read.
     """
     started_s = time.perf_counter()
     if config.files_from:
         found = read_list(library, config.files_from)
     else:
-        found = walk(library, config.include, config.exclude, listen, hidden=config.hidden)
+        found = walk(
+            library,
+            config.include,
+            config.exclude,
+            listen,
+            hidden=config.hidden,
+            may_be_empty=_knows(store, library),
+        )
     found.seconds = time.perf_counter() - started_s
     return found
+
+
+def _knows(store: Path | None, library: Path) -> bool:
+    """Whether there is a store that knows a library at its place."""
+    if store is None or not (store / STORE_FILE).exists():
+        return False
+    return library.resolve() in Store.open(store).libraries().values()
 
 
 @contextmanager
@@ -129,7 +147,11 @@ def survey(
         LibraryError: If the library is missing or empty.
         StoreError: If the store cannot be read or written.
     """
-    found = library if isinstance(library, Walk) else find_files(library, config, listen)
+    found = (
+        library
+        if isinstance(library, Walk)
+        else find_files(library, config, listen, store=store.path)
+    )
     with sole_writer(store.path, listen) as has_waited:
         if has_waited:
             found = look_again(found, config.include, config.exclude, hidden=config.hidden)
@@ -146,7 +168,7 @@ def survey(
             num_failed_before=changes.num_failed_before,
             num_skipped=found.num_skipped,
             num_excluded=found.num_excluded,
-            num_hidden=found.num_hidden,
+            num_hidden=changes.num_hidden,
         )
         seconds = found.seconds + time.perf_counter() - started_s
         yield Survey(store, found, parts, ledger, changes, report, seconds)

@@ -105,7 +105,7 @@ def compact(
             replaced up to then stays replaced.
         StoreError: If the disk is full or read-only; likewise.
     """
-    shares = _shares(store)
+    shares = _shares(store, store.parts())
     groups = [group for group in _groups(shares, part_windows) if not _is_compact(group)]
     on_disk = set(store.part_names())
     total = sum(len(rows) for group in groups for share in group for rows in share.rows.values())
@@ -166,9 +166,13 @@ def replaced_parts(store: Store, parts: Sequence[Part]) -> list[str]:
     return [name for name in store.part_names() if name in replaced]
 
 
-def _shares(store: Store) -> list[_Share]:
+def count_dead(store: Store, parts: Sequence[Part]) -> int:
+    """Return how many windows of some parts, oldest first, a compaction would remove."""
+    return sum(share.num_dead[0] for share in _shares(store, parts))
+
+
+def _shares(store: Store, parts: Sequence[Part]) -> list[_Share]:
     """Return what is to be kept of each part, oldest first."""
-    parts = store.parts()
     schema = pa.schema([FILES_SCHEMA.field(name) for name in _COLUMNS])
     tables = [pa.Table.from_batches(part.ledger(_COLUMNS), schema) for part in parts]
     words = pa.concat_tables([schema.empty_table(), *tables])

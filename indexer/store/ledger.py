@@ -156,6 +156,8 @@ class Ledger:
     ) -> tuple[Mask, Mask]:
         """Return which paths are as they were when last read: (those embedded, those failed).
 
+        What could not be reached has neither size nor date: it never is as it was.
+
         Args:
             path_ids: (n,) keys of the paths.
             size: (n,) bytes, now.
@@ -165,7 +167,9 @@ class Ledger:
         if not len(self):
             return at >= 0, at >= 0
         same = (at >= 0) & (self.size[at] == size) & (self.mtime_ns[at] == mtime_ns)
-        return same & (self.status[at] == _OK), same & (self.status[at] == _FAILED)
+        was_reached = (self.size[at] != 0) | (self.mtime_ns[at] != 0)
+        failed = same & (self.status[at] == _FAILED) & was_reached
+        return same & (self.status[at] == _OK), failed
 
     def status_of(self, position: int) -> Status:
         """Return the status of one path in words."""

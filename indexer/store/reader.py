@@ -206,9 +206,16 @@ class Store:
         """Return the last ledger row of some paths, as objects, ordered by path_id."""
         if not len(path_ids):
             return []
+        rows = self.rows_at(path_ids, FILES_SCHEMA.names, parts)
+        return [LedgerRow(**row) for row in rows.to_pylist()]
+
+    def rows_at(
+        self, path_ids: Integers, columns: Sequence[str], parts: Sequence[Part] | None = None
+    ) -> pa.Table:
+        """Return columns of the last ledger row of some paths, ordered by path_id."""
         if parts is None:
-            return self.from_parts(lambda parts: self.files_at(path_ids, parts))
-        return _last_rows(parts, np.unique(path_ids))
+            return self.from_parts(lambda parts: self.rows_at(path_ids, columns, parts))
+        return _last_rows(parts, np.unique(path_ids), columns)
 
     def describe(self, rows: Sequence[LedgerRow]) -> list[LedgerRow]:
         """Return rows of known content with what an earlier "ok" row says of it.
@@ -344,22 +351,24 @@ def _path_ids(part: Part) -> Integers:
     return np.concatenate([_NO_IDS, *(one["path_id"] for one in part.ledger(("path_id",)))])
 
 
-def _last_rows(parts: Sequence[Part], wanted: Integers) -> list[LedgerRow]:
+def _last_rows(parts: Sequence[Part], wanted: Integers, columns: Sequence[str]) -> pa.Table:
     """Return the last ledger row of some paths, reading nothing else; newest parts first.
 
     Args:
         parts: Oldest first.
         wanted: Sorted keys of the paths.
+        columns: What of the rows is returned.
     """
-    found: list[LedgerRow] = []
+    kept = list(dict.fromkeys(["path_id", *columns]))
+    found = [_schema(kept).empty_table()]
     for part in reversed(parts):
         path_id = _path_ids(part)
         rows = np.flatnonzero(contains(wanted, path_id))
         rows = np.sort(rows[last_of_each(path_id[rows])])
-        for table in part.tables(FILES_FILE, rows):
-            found += [LedgerRow(**row) for row in table.to_pylist()]
+        tables = (table.select(kept) for table in part.tables(FILES_FILE, rows))
+        found += [table.cast(_schema(kept)) for table in tables]
         wanted = np.setdiff1d(wanted, path_id[rows], assume_unique=True)
-    return sorted(found, key=lambda row: row.path_id)
+    return pa.concat_tables(found).sort_by("path_id").select(list(columns))
 
 
 def _no_store(path: Path) -> StoreError:

@@ -30,6 +30,9 @@ FRAMES_ROW_GROUP = 64
 
 #: From one window's start to the next, at most: a day.
 MAX_HOP_SAMPLES = 86_400 * SAMPLE_RATE_HZ
+#: In place of a file's size, where none was ever seen: of a folder that could not be listed, or a
+#: name in a list.
+NO_FILE = -1
 #: More channels are read from no file.
 MAX_CHANNEL = 128
 
@@ -97,7 +100,7 @@ class LedgerRow:
         path_id: `indexer.paths.path_id` of library, path and span.
         library_id: The library that was walked.
         path: POSIX-relative to the library's root, escaped so that it can be reversed.
-        size: Of the file, in bytes.
+        size: Of the file, in bytes; `NO_FILE` where none was ever seen.
         mtime_ns: Of the file, in ns since 1970.
         status: "ok", "failed", "moved" (same content, other path) or "gone".
         path_bytes: The name's bytes, where they are not UTF-8.

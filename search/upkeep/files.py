@@ -11,17 +11,26 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from indexer.arrays import Integers, Mask, contains, last_of_each
+from indexer.arrays import Integers, contains, last_of_each
 from indexer.errors import LibraryError, QueryError
-from indexer.library.walk import LeftOut, Walk, files_below, require_folder, why_left_out
+from indexer.library.walk import (
+    LeftOut,
+    Walk,
+    files_below,
+    is_hidden,
+    require_folder,
+    why_left_out,
+)
 from indexer.paths import path_id
 from indexer.store.lock import Hold
 from indexer.store.part import Part
 from indexer.store.reader import Store
+from indexer.store.schema import NO_FILE
 from indexer.windows import SAMPLE_RATE_HZ
 
 #: Which files are asked for: those that failed; those that are "ok" and have something that a
-#: listener should know; those that were never looked at; those that are no longer there.
+#: listener should know; those that were never looked at, and folders that cannot be listed; those
+#: that are no longer there.
 Kind = Literal["failed", "warnings", "skipped", "gone"]
 Status = Literal["ok", "failed", "moved", "gone", "skipped", "absent"]
 
@@ -31,6 +40,7 @@ _COLUMNS = (
     "path",
     "span_start",
     "span_samples",
+    "size",
     "status",
     "stage",
     "reason",
@@ -38,14 +48,14 @@ _COLUMNS = (
     "first_sample",
     "warnings",
 )
+#: Stage of a folder that could not be listed.
+_FOLDER = pa.array(["walk"])
 #: Files of a library that are looked for in the ledger at a time.
 _FILES_AT_A_TIME = 4096
-_REASONS: dict[LeftOut | None, str] = {
-    "ending": "no ending of audio",
-    "hidden": "hidden: a name in its path begins with a dot",
-}
+_HIDDEN = "hidden: a name in its path begins with a dot"
+_REASONS: dict[LeftOut | None, str] = {"ending": "no ending of audio", "hidden": _HIDDEN}
 #: Which patterns a run had is not recorded.
-_OTHER_REASON = "left out by a pattern or a list, or newer than the last run"
+_OTHER_REASON = "left out by a pattern or a list, newer than the last run, or not reached by it"
 
 
 class FileRow(NamedTuple):
@@ -53,9 +63,9 @@ class FileRow(NamedTuple):
 
     Attributes:
         status: "ok", "failed", "moved" (the content is at another path), "gone", or "skipped": it
-            was never looked at. "absent" is no file but a library: its folder is not there, so that
-            nobody knows what was skipped in it.
-        library: Folder where the library was last seen; None if it was forgotten.
+            was never looked at. "absent" is no file but a library: its folder is not there, or
+            cannot be listed, so that nobody knows what was skipped in it.
+        library: Folder where the library was last seen; None if nobody knows.
         library_id: Its id.
         path: Relative to that, as stored: what is not UTF-8, and backslashes, as `\xNN`.
         start_s: Of the span that was asked for; None for the whole file.
@@ -82,7 +92,8 @@ def list_files(path: Path, kinds: Collection[Kind] = ()) -> Iterator[FileRow]:
     """Say what became of every file of a store's libraries.
 
     First what the ledger has, in the order in which it was recorded; then what the libraries hold
-    now and the ledger does not know. A million files need some 130 MB.
+    now and the ledger does not know. Of libraries that were forgotten, nothing is gone. A million
+    files need some 130 MB.
 
     Args:
         path: Directory of the store.
@@ -120,7 +131,10 @@ def _recorded(store: Store, parts: Sequence[Part], wanted: frozenset[str]) -> It
         is_of = {
             "failed": pc.equal(status, "failed"),
             "warnings": pc.and_(pc.equal(status, "ok"), has_warnings),
-            "gone": pc.or_(pc.equal(status, "gone"), pc.equal(status, "moved")),
+            "gone": is_departed(batch, roots),
+            "skipped": pc.and_(
+                pc.equal(status, "failed"), pc.is_in(batch["stage"], value_set=_FOLDER)
+            ),
             "ok": pc.equal(status, "ok"),
         }
         chosen = np.any(
@@ -130,6 +144,19 @@ def _recorded(store: Store, parts: Sequence[Part], wanted: frozenset[str]) -> It
         if np.any(chosen):
             rows = batch.filter(pa.array(chosen)).to_pylist()
             yield from (_recorded_row(row, roots) for row in rows)
+
+
+def is_departed(rows: pa.RecordBatch | pa.Table, libraries: Collection[str]) -> pa.Array:
+    """Return which ledger rows are of files that were there, and no longer are.
+
+    Args:
+        rows: With the columns status, size and library_id.
+        libraries: Ids of those that the store knows; the files of others were forgotten.
+    """
+    has_left = pc.is_in(rows["status"], value_set=pa.array(["gone", "moved"]))
+    is_known = pc.is_in(rows["library_id"], value_set=pa.array(list(libraries), pa.string()))
+    was_file = pc.not_equal(rows["size"], NO_FILE)
+    return pc.and_(has_left, pc.and_(is_known, was_file))
 
 
 def _recorded_row(row: dict[str, Any], roots: dict[str, str]) -> FileRow:
@@ -156,28 +183,37 @@ def _left_out(store: Store, parts: Sequence[Part]) -> Iterator[FileRow]:
     """Yield the files in the libraries, as they are now, that the ledger does not know."""
     known = _known_paths(parts)
     for library_id, root in store.libraries().items():
-        library = str(root)
         try:
-            found = Walk(require_folder(root))
+            yield from _left_out_of(library_id, root, known)
         except LibraryError as error:
-            yield FileRow("absent", library, library_id, ".", reason=str(error))
-            continue
-        below = files_below(found)
-        while paths := list(islice(below, _FILES_AT_A_TIME)):
-            is_known = _are_in(known, library_id, paths)
-            for path, is_recorded in zip(paths, is_known.tolist(), strict=True):
-                if not is_recorded:
-                    reason = _REASONS.get(why_left_out(path), _OTHER_REASON)
-                    yield FileRow("skipped", library, library_id, path, reason=reason)
-        folders = [folder for folder, _ in found.unreadable]
-        is_known = _are_in(known, library_id, folders)
-        for (folder, reason), is_recorded in zip(found.unreadable, is_known.tolist(), strict=True):
-            if not is_recorded:
-                yield FileRow("skipped", library, library_id, folder, stage="walk", reason=reason)
+            yield FileRow("absent", str(root), library_id, ".", reason=str(error))
 
 
-def _are_in(known: Integers, library_id: str, paths: Sequence[str]) -> Mask:
-    return contains(known, np.array([path_id(library_id, path) for path in paths], np.int64))
+def _left_out_of(library_id: str, root: Path, known: Integers) -> Iterator[FileRow]:
+    """Yield the files in one library that the ledger does not know, then folders likewise."""
+    library = str(root)
+    found = Walk(require_folder(root))
+    below = files_below(found)
+    while paths := list(islice(below, _FILES_AT_A_TIME)):
+        for path in _not_in(known, library_id, paths):
+            yield FileRow("skipped", library, library_id, path, reason=_why_skipped(path))
+    reasons = dict(found.unreadable)
+    for folder in _not_in(known, library_id, list(reasons)):
+        # Nobody looks into a hidden one, be it locked or not.
+        why = (None, _HIDDEN) if is_hidden(folder) else ("walk", reasons[folder])
+        yield FileRow("skipped", library, library_id, folder, stage=why[0], reason=why[1])
+
+
+def _why_skipped(path: str) -> str:
+    why = why_left_out(path)
+    said = _REASONS.get(why, _OTHER_REASON)
+    return f"{said}; {_HIDDEN}" if why == "ending" and is_hidden(path) else said
+
+
+def _not_in(known: Integers, library_id: str, paths: Sequence[str]) -> list[str]:
+    path_ids = np.array([path_id(library_id, path) for path in paths], np.int64)
+    is_known = contains(known, path_ids).tolist()
+    return [path for path, one in zip(paths, is_known, strict=True) if not one]
 
 
 def _known_paths(parts: Sequence[Part]) -> Integers:

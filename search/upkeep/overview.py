@@ -14,13 +14,15 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from indexer.store.compaction import count_dead
 from indexer.store.own import Own
 from indexer.store.part import Part
 from indexer.store.reader import Store
 from indexer.store.schema import Identity
 from search.generation.segments import Generation, current_name
+from search.upkeep.files import is_departed
 
-_COLUMNS = ("status", "stage", "reason", "warnings")
+_COLUMNS = ("library_id", "size", "status", "stage", "reason", "warnings")
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,10 +39,13 @@ class Overview:
         size_bytes: Of all files of the store.
         num_parts: Units of commit.
         num_dead_windows: Stored windows that no path names any more, or that are doubled.
+        num_unfinished_windows: Of recordings that a run began and did not end: no path names them
+            yet, and the next run goes on with them.
         num_indexed: Windows that queries see; None if no index was built yet.
         index_kind: "exact", or how its lists keep vectors; None if no index was built yet.
         num_new_parts: Parts that the index does not hold yet.
-        statuses: Status → number of paths, the most frequent first.
+        statuses: Status → number of paths, the most frequent first. Of libraries that were
+            forgotten nothing is gone or moved, nor is what never was there.
         failures: (stage, reason) → number of paths, the most frequent first.
         warnings: Warning → number of paths, the most frequent first.
         libraries: library_id → last known root.
@@ -57,6 +62,7 @@ class Overview:
     size_bytes: int
     num_parts: int
     num_dead_windows: int
+    num_unfinished_windows: int
     num_indexed: int | None
     index_kind: str | None
     num_new_parts: int
@@ -79,30 +85,40 @@ def overview(path: Path, own: Own | None = None) -> Overview:
         StoreError: If there is no store at `path`, or it cannot be read.
     """
     store = Store.open(path)
-    parts, windows, files = store.from_parts(
-        lambda parts: (parts, store.snapshot(parts).windows, store.latest_files(_COLUMNS, parts))
+    parts, windows, files, num_dead = store.from_parts(
+        lambda parts: (
+            parts,
+            store.snapshot(parts).windows,
+            store.latest_files(_COLUMNS, parts),
+            count_dead(store, parts),
+        )
     )
+    num_stored, num_live = sum(part.num_windows for part in parts), len(windows.window_id)
+    libraries = store.libraries()
+    is_there = pc.is_in(files["status"], value_set=pa.array(["ok", "failed"]))
+    files = files.filter(pc.or_(is_there, is_departed(files, libraries)))
     failed = files.filter(pc.equal(files["status"], "failed"))
-    warned = files.filter(pc.is_valid(files["warnings"]))
+    warned = files.filter(pc.and_(pc.is_valid(files["warnings"]), pc.equal(files["status"], "ok")))
     generation = Generation.current(store) if current_name(store) else None
     names = {part.name for part in parts}
     return Overview(
         path=path,
         checkpoint=store.checkpoint,
         identity=store.identity,
-        num_windows=len(windows.window_id),
+        num_windows=num_live,
         num_recordings=len(np.unique(windows.recording_id)),
         audio_s=windows.audio_s,
         size_bytes=_size_of(path),
         num_parts=len(parts),
-        num_dead_windows=sum(part.num_windows for part in parts) - len(windows.window_id),
+        num_dead_windows=num_dead,
+        num_unfinished_windows=num_stored - num_dead - num_live,
         num_indexed=generation.num_windows if generation else None,
         index_kind=generation.manifest.structure.kind or "exact" if generation else None,
         num_new_parts=len(names - set(generation.parts)) if generation else len(names),
         statuses=dict(_count_distinct(files, "status")),
         failures={(stage, why): n for stage, why, n in _count_distinct(failed, "stage", "reason")},
         warnings=dict(_count_distinct(warned, "warnings")),
-        libraries=store.libraries(),
+        libraries=libraries,
         origins=dict(_count_origins(parts)),
         own=tuple((own or Own.of(path)).names()),
     )

@@ -64,7 +64,7 @@ def files(
     A line for each: what the store has recorded, then what no run has looked at, for which the
     folders of the libraries are walked. Several of --failed, --warnings, --skipped and --gone may
     be given; without any, all files are listed. The exit code is 3 if the folder of a library is
-    not there, so that nobody knows what was skipped in it.
+    not there, or one in it cannot be listed, so that nobody knows what was skipped in it.
 
     Example: soundalike files recordings.soundalike --failed --skipped
     """
@@ -73,16 +73,18 @@ def files(
 
     asked = {"failed": failed, "warnings": warnings, "skipped": skipped, "gone": gone}
     kinds: list[Any] = [kind for kind, is_asked in asked.items() if is_asked]
-    rows, seen = soundalike.open(store).files(*kinds), set()
+    unknown: list[FileRow] = []
+    rows = soundalike.open(store).files(*kinds)
 
     def noted() -> Iterator[FileRow]:
         for row in rows:
-            seen.add(row.status)
+            if row.status == "absent" or (row.stage == "walk" and (skipped or not kinds)):
+                unknown.append(row)
             yield row
 
     for line in {"text": files_lines, "json": files_json, "csv": files_csv}[output](noted()):
         print(line)
-    raise typer.Exit(3 if "absent" in seen else 0)
+    raise typer.Exit(3 if unknown else 0)
 
 
 def forget(

@@ -32,8 +32,10 @@ def overview_lines(store: Overview) -> Iterator[str]:
         f"holds       {count(store.num_windows, 'window')} of "
         f"{count(store.num_recordings, 'recording')}, {hours(store.audio_s)} of audio"
     )
-    dead = f", {store.num_dead_windows:,} dead windows" if store.num_dead_windows else ""
-    yield f"on disk     {store.size_bytes / 1e6:,.1f} MB in {count(store.num_parts, 'part')}{dead}"
+    held = [f"{store.size_bytes / 1e6:,.1f} MB in {count(store.num_parts, 'part')}"]
+    kinds = {"dead": store.num_dead_windows, "unfinished": store.num_unfinished_windows}
+    held += [count(number, f"{kind} window") for kind, number in kinds.items() if number]
+    yield f"on disk     {', '.join(held)}"
     yield f"index       {_index_state(store)}"
     for (device, precision), number in store.origins.items():
         yield f"computed    on {printable(device)} at {precision} ({count(number, 'part')})"

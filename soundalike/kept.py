@@ -98,7 +98,9 @@ class Kept:
             stored = find_stored(index, recording_id)
             if stored is not None:
                 return stored
-        return self._listen_to(index.stores[0], asked, recording_id, listen).example
+        heard = self._listen_to(index.stores[0], asked, recording_id, listen)
+        recording_id = index.recording_with(recording_id, heard.audio_id)
+        return heard.example._replace(recording_id=recording_id)
 
     def silence(self) -> Float32:
         """Return (n, 768) vectors of length 1: what the network makes of silence.

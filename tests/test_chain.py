@@ -28,6 +28,7 @@ from faults import fault
 
 from indexer.audio.decode import open_source
 from indexer.audio.source import END
+from indexer.audio.stream import open_audio
 from indexer.windows import SAMPLE_RATE_HZ, Samples
 
 
@@ -158,3 +159,12 @@ def test_index_hears_all_of_a_chain(run: Run, tmp_path: Path, tiny_file: Path) -
     chained(library / "a.opus", *parts)
     told = run("index", library, "--store", tmp_path / "store", "--checkpoint", tiny_file)
     fault("C3").require(told.code, told.out + told.err)
+
+
+def test_long_ogg_file_gives_signs_of_life_while_it_is_opened(tmp_path: Path) -> None:
+    """All of it is read for its links; a slow disk must not look like a reader that hangs."""
+    path = flac(tmp_path / "a.oga", noise(44_100 * 80, 1), 44_100)
+    num_bytes, beats = path.stat().st_size, list[None]()
+    assert num_bytes > 2 * 2**20
+    with open_audio(path, beat=lambda: beats.append(None)):
+        assert len(beats) >= num_bytes // 2**20

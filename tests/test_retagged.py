@@ -308,6 +308,25 @@ def test_files_that_a_gpu_resampled_are_known_by_their_samples_too(
 
 
 @pytest.mark.whole
+def test_file_that_was_given_tags_since_it_was_indexed_does_not_find_itself(
+    run: Run, tmp_path: Path
+) -> None:
+    library, path = tmp_path / "library", tmp_path / "store"
+    library.mkdir()
+    write(library / "a.flac", noise(64_000), 32_000)
+    write(library / "b.flac", noise(64_000, seed=1), 32_000)
+    run("index", library, "--store", path, "--checkpoint", "demo", "--workers", 0)
+    vorbis_comment(library / "a.flac", "a title")
+    told = run("search", path, library / "a.flac")
+    fault("L8").require(told.code, told.out + told.err)
+    assert "a.flac" not in told.out
+    itself = run("search", path, library / "a.flac", "--include-self").out
+    assert itself.index("a.flac") < itself.index("b.flac")
+    write(library / "a.flac", noise(64_000, seed=2), 32_000)  # other samples: another sound
+    assert "a.flac" in run("search", path, library / "a.flac").out
+
+
+@pytest.mark.whole
 def test_commands_know_a_file_that_was_given_tags(run: Run, tmp_path: Path) -> None:
     library, path = tmp_path / "library", tmp_path / "store"
     library.mkdir()

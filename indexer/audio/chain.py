@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from io import FileIO
 
 import av
@@ -28,8 +28,14 @@ _SCAN_BYTES = 2**20
 Link = tuple[int, int]
 
 
-def find_links(descriptor: int) -> list[Link]:
+def find_links(descriptor: int, beat: Callable[[], None] | None = None) -> list[Link]:
     """Return the links of an Ogg file, none of another; what begins side by side is one link.
+
+    All of the file is read for it.
+
+    Args:
+        descriptor: Of the open file.
+        beat: Called for every megabyte, as a sign of life.
 
     Raises:
         OSError: If it cannot be read.
@@ -38,6 +44,8 @@ def find_links(descriptor: int) -> list[Link]:
         return []
     begins, position, tail, seen_content = [0], 0, b"", False
     while data := read_at(descriptor, _SCAN_BYTES, position):
+        if beat:
+            beat()
         data = tail + data
         for page in _PAGE.finditer(data):
             is_first = page[1][0] & _BEGINS and page[2] == bytes(8)

@@ -9,7 +9,7 @@ descriptor. So no name is ever taken for an address, and nothing can take the pl
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from io import FileIO
 from pathlib import Path
 
@@ -25,12 +25,15 @@ from indexer.audio.wav import open_wav
 from indexer.errors import AudioError
 
 
-def open_source(path: Path, max_duration_s: float) -> Source:
+def open_source(
+    path: Path, max_duration_s: float, beat: Callable[[], None] | None = None
+) -> Source:
     """Open a file and decode its first samples.
 
     Args:
         path: A regular file, or a link to one.
         max_duration_s: Decoding further than this is an error, in seconds.
+        beat: Called as a sign of life where much has to be read before the first sample.
 
     Returns:
         The open file, to be closed.
@@ -41,19 +44,19 @@ def open_source(path: Path, max_duration_s: float) -> Source:
     """
     file = open_regular(path)
     try:
-        return _source(file, max_duration_s)
+        return _source(file, max_duration_s, beat)
     except BaseException:
         file.close()
         raise
 
 
-def _source(file: FileIO, max_duration_s: float) -> Source:
+def _source(file: FileIO, max_duration_s: float, beat: Callable[[], None] | None) -> Source:
     try:
         if wav := open_wav(file, max_duration_s):
             return wav
         if is_misread(file.fileno()):
             return _by_sndfile(file, max_duration_s)
-        if len(links := find_links(file.fileno())) > 1:
+        if len(links := find_links(file.fileno(), beat)) > 1:
             return ChainedSource(file, links, max_duration_s)
         return FFmpegSource(file, max_duration_s)
     except (av.error.InvalidDataError, av.error.EOFError):

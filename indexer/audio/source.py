@@ -10,12 +10,12 @@ from typing import Protocol, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
+from indexer import MAX_CHANNELS
 from indexer.errors import AudioError
 
 #: What a header may ask for; hydrophones and bat detectors reach 1 MHz.
 MIN_RATE_HZ = 1_000
 MAX_RATE_HZ = 1_600_000
-MAX_CHANNELS = 128
 #: A file that ends this much before its header says is reported, in seconds. An MP3 header counts
 #: whole frames, of up to 0.1 s, and may count the padding.
 TRUNCATED_S = 0.25

@@ -37,7 +37,7 @@ from indexer.windows import MAX_NATIVE_SAMPLES, SAMPLE_RATE_HZ, Cut, Geometry, S
 MAX_DURATION_S = 24 * 3600.0
 
 
-def open_audio(
+def open_audio(  # noqa: PLR0913 - each is a choice of its own
     path: Path,
     *,
     start_sample: int = 0,
@@ -46,6 +46,7 @@ def open_audio(
     channel: int | None = None,
     spares_bad: bool = False,
     first_sample: int | None = None,
+    beat: Callable[[], None] | None = None,
 ) -> AudioStream:
     """Open an audio file, or the audio of a video, and decode its beginning.
 
@@ -61,6 +62,7 @@ def open_audio(
             found to be good as a whole.
         first_sample: Where the audio begins on the time line that the span is on, in samples at
             32 kHz, if that is another one than the file's.
+        beat: Called as a sign of life while it is opened.
 
     Returns:
         A stream, to be closed.
@@ -71,7 +73,7 @@ def open_audio(
     """
     if start_sample < 0 or (num_samples is not None and num_samples < 0):
         raise ValueError(f"no such span: {num_samples} samples from {start_sample}")
-    source = open_source(path, max_duration_s)
+    source = open_source(path, max_duration_s, beat)
     first = source.info.first_sample if first_sample is None else first_sample
     most_samples = math.inf if spares_bad else max_duration_s * source.info.sample_rate
     try:
@@ -89,12 +91,12 @@ def audio_digest(
     Args:
         path: A regular file, or a link to one.
         max_duration_s: Reaching further than this into the file is an error, in seconds.
-        beat: Called for every block that was decoded, as a sign of life.
+        beat: Called while it is opened, and for every block that was decoded, as a sign of life.
 
     Raises:
         AudioError: With stage "open" or "decode".
     """
-    with closing(open_source(path, max_duration_s)) as source:
+    with closing(open_source(path, max_duration_s, beat)) as source:
         digest = SampleDigest(source.info)
         for channels in source.read(0, END):
             digest.add(channels)

@@ -235,6 +235,7 @@ class WindowDataset(IterableDataset[Batch]):
             num_samples=length,
             max_duration_s=self._work.max_duration_s,
             channel=self._work.channel,
+            beat=beat,
         )
         is_empty = True
         with audio:

@@ -11,6 +11,7 @@ from pathlib import Path
 from types import UnionType
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
+from indexer import MAX_CHANNELS
 from indexer.embedding.cores import require_device_name
 from indexer.errors import QueryError
 from indexer.paths import as_path, as_texts
@@ -62,7 +63,7 @@ class Settings:
             "the mean of all.",
             "unit": "N",
             "least": 1,
-            "most": 128,
+            "most": MAX_CHANNELS,
         },
     )
     device: str = "auto"

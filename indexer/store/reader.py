@@ -249,6 +249,24 @@ class Store:
         distinct, at = np.unique(np.concatenate(ids), return_index=True)
         return distinct, np.concatenate(firsts)[at], np.concatenate(lengths)[at]
 
+    def audio_ids(self, parts: Sequence[Part] | None = None) -> tuple[Ids, Ids]:
+        """Return what is known of the samples of recordings that were embedded whole.
+
+        Returns:
+            Digests of samples, sorted, and as many recordings that hold them.
+        """
+        if parts is None:
+            return self.from_parts(self.audio_ids)
+        audio_ids, recordings = [_NO_RECORDINGS], [_NO_RECORDINGS]
+        columns = ("status", "audio_id", "recording_id")
+        for batch in (one for part in parts for one in part.ledger(columns)):
+            is_known = pc.and_(pc.equal(batch["status"], "ok"), pc.is_valid(batch["audio_id"]))
+            known = batch.filter(is_known)
+            audio_ids.append(ids_from_column(known["audio_id"]))
+            recordings.append(ids_from_column(known["recording_id"]))
+        distinct, at = np.unique(np.concatenate(audio_ids), return_index=True)
+        return distinct, np.concatenate(recordings)[at]
+
     def libraries(self) -> dict[str, Path]:
         """Return library_id → last known root."""
         file = self.path / LIBRARIES_FILE

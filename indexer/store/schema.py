@@ -8,6 +8,7 @@ from typing import Any, Literal, Self, get_args
 
 import pyarrow as pa
 
+from indexer import MAX_CHANNELS
 from indexer.arrays import RECORDING_ID_BYTES
 from indexer.errors import IdentityError
 from indexer.windows import MAX_NATIVE_SAMPLES, SAMPLE_RATE_HZ, WINDOW_SAMPLES, Geometry
@@ -33,8 +34,6 @@ MAX_HOP_SAMPLES = 86_400 * SAMPLE_RATE_HZ
 #: In place of a file's size, where none was ever seen: of a folder that could not be listed, or a
 #: name in a list.
 NO_FILE = -1
-#: More channels are read from no file.
-MAX_CHANNEL = 128
 
 FramesMode = Literal["pooled", "full", "none"]
 Status = Literal["ok", "failed", "moved", "gone"]
@@ -227,7 +226,7 @@ _IS_RIGHT: Mapping[str, Callable[[Any], bool]] = {
     "native": lambda value: isinstance(value, bool),
     "window_samples": lambda value: _is_whole(value, MAX_NATIVE_SAMPLES),
     "sample_rate_hz": lambda value: _is_whole(value, SAMPLE_RATE_HZ),
-    "channel": lambda value: value is None or _is_whole(value, MAX_CHANNEL),
+    "channel": lambda value: value is None or _is_whole(value, MAX_CHANNELS),
 }
 
 

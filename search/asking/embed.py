@@ -32,6 +32,7 @@ class Clip(NamedTuple):
         tags: (n, 527) float32 probabilities.
         recording_id: Digest of the file's bytes, so that the same recording can be left out.
         windows: Where each of them is in the file.
+        audio_id: Digest of the samples of a whole file, see `AudioStream`; None of a part.
     """
 
     scene: Float32
@@ -39,6 +40,7 @@ class Clip(NamedTuple):
     tags: Float32
     recording_id: bytes
     windows: list[Window]
+    audio_id: bytes | None = None
 
     @property
     def vectors(self) -> Float32:
@@ -135,6 +137,8 @@ def embed_clip(
             channel=identity.channel,
         ) as audio,
     ):
+        if not start_sample and num_samples is None:
+            audio.identify()
         for cut in audio.windows(identity.geometry):
             embedded.append(extractor(torch.from_numpy(cut.waveform)[None]))
             embedded[-1].require_finite(audio.peak)
@@ -153,4 +157,5 @@ def embed_clip(
         tags=np.concatenate([one.tags for one in embedded]),
         recording_id=recording_id,
         windows=windows,
+        audio_id=audio.audio_id,
     )

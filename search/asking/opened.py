@@ -94,6 +94,20 @@ class OpenedStore:
                 return int(firsts[place]), int(lengths[place])
         return 0, 0
 
+    def recording_with(self, audio_id: bytes) -> bytes | None:
+        """Return a recording with some samples, by their digest; None if the ledger knows none."""
+        with suppress(StoreError):
+            audio_ids, recordings = self._audio_ids
+            place = int(np.searchsorted(audio_ids, np.array(audio_id, ID_DTYPE)))
+            if place < len(audio_ids) and id_bytes(audio_ids[place]) == audio_id:
+                return id_bytes(recordings[place])
+        return None
+
+    @cached_property
+    def _audio_ids(self) -> tuple[Ids, Ids]:
+        """What `Store.audio_ids` says, read when it is first asked for."""
+        return self.store.audio_ids()
+
     @cached_property
     def _extents(self) -> tuple[Ids, Integers, Integers]:
         """What `Store.extents` says, read when it is first asked for."""

@@ -10,7 +10,7 @@ from typing import Self
 import numpy as np
 import pyarrow as pa
 
-from indexer.arrays import Float32, Integers
+from indexer.arrays import ID_DTYPE, Float32, Integers, contains
 from indexer.errors import QueryError
 from indexer.store.reader import Store
 from indexer.store.schema import Identity
@@ -142,6 +142,19 @@ class SoundIndex(Rows):
         """Return the recording that a file holds, by the digest of its bytes; itself if unknown."""
         each = (one.generation.recordings.recording_of(digest) for one in self.opened)
         return next((one for one in each if one != digest), digest)
+
+    def recording_with(self, digest: bytes, audio_id: bytes | None) -> bytes:
+        """Return the recording that a file holds, by the digests of its bytes and of its samples.
+
+        A file that was given tags since its library was indexed is known by its samples alone.
+        """
+        wanted = np.array([digest], ID_DTYPE)
+        if audio_id and not any(
+            contains(one.generation.recordings.ids, wanted)[0] for one in self.opened
+        ):
+            each = (one.recording_with(audio_id) for one in self.opened)
+            return next((one for one in each if one), digest)
+        return digest
 
     def with_aliases(self, own: AllLeftOut) -> AllLeftOut:
         """Return what a question leaves out, under all ids that its sounds have in the stores.

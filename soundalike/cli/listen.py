@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from indexer import MAX_CHANNELS
 from indexer.progress import LOADING
 from indexer.tags import DEFAULT_THRESHOLD
 from soundalike.cli.bars import Bars, telling
@@ -43,7 +44,7 @@ def tag(
     ] = None,
     channel: Annotated[
         int | None,
-        number_option(int, 1, 128, "N", "Channel, from 1. Default: the mean of all."),
+        number_option(int, 1, MAX_CHANNELS, "N", "Channel, from 1. Default: the mean of all."),
     ] = None,
     network: Given,
     output: FormatOption = "text",

@@ -14,8 +14,9 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from indexer import MAX_CHANNELS
 from indexer.audio.mixing.level import Level
-from indexer.audio.source import MAX_CHANNELS, AudioInfo, Channels
+from indexer.audio.source import AudioInfo, Channels
 from indexer.errors import AudioError
 from indexer.windows import SAMPLE_RATE_HZ, Samples
 

@@ -19,12 +19,12 @@ from test_extract import run as extract_into
 
 import soundalike
 from indexer.errors import LibraryError
-from indexer.library import changes
 from indexer.library.changes import Changes
 from indexer.library.files import FileList, FoundFile
 from indexer.library.walk import Walk, walk
 from indexer.paths import path_id
 from indexer.run.config import ExtractConfig
+from indexer.store import part
 from indexer.store.compaction import compact
 from indexer.store.reader import Store
 from indexer.store.schema import FILES_SCHEMA
@@ -290,7 +290,7 @@ def test_what_many_files_were_and_that_they_are_gone_takes_little_memory(
     ledger = made.store.ledger()
     changed = Changes(made.store, ledger, Walk(tmp_path / "library", files), retry_failed=False)
     emptied = Changes(made.store, ledger, Walk(tmp_path / "library"), retry_failed=False)
-    monkeypatch.setattr(changes, "_MANY_ROWS", 1000)
+    monkeypatch.setattr(part, "_LEDGER_BATCH", 1000)
     parts = made.store.parts()  # to read a manifest takes 64 MiB for a moment
     monkeypatch.setattr(Store, "from_parts", lambda _, read: read(parts))
     tracemalloc.start()

@@ -15,14 +15,22 @@ import soundfile
 from audio_files import Interleaved, encode, error, noise, span, whole, write
 from conftest import Run
 from faults import fault
+from listener import on_step
+from test_extract import Counting, counting, new_store
 
 from indexer.audio import ffmpeg
 from indexer.audio.decode import open_source
 from indexer.audio.file import recording_digest
 from indexer.audio.stream import open_audio, read_span
+from indexer.progress import Step
+from indexer.run.config import ExtractConfig
+from indexer.run.extract import extract
+from indexer.run.recompute import recompute
 from indexer.store.reader import Store
 from indexer.windows import SAMPLE_RATE_HZ
 from search.asking.sound_index import SoundIndex
+
+__all__ = ["counting"]  # a fixture
 
 DELAY_S = 1.968
 #: Of the click in the sound, and where a player shows it in the video, in seconds.
@@ -205,6 +213,33 @@ def test_store_that_was_made_before_keeps_its_times_and_is_whole(
     assert run("verify", store, "--deep", "--checkpoint", tiny_file).code == 0
     hits = run("search", store, library / "moved.mkv", "--include-self", "--format", "json").data
     assert {hit["start_s"] for hit in hits} == {0.0, 10.0, 20.0}
+
+
+@pytest.mark.whole
+def test_recording_that_was_begun_before_is_ended_on_its_first_time_line(
+    library: Path, tmp_path: Path, counting: Counting, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A run of before was cut short in it: two time lines in one recording would be no times."""
+    store = new_store(tmp_path / "store", counting)
+    config = ExtractConfig(num_workers=0, batch_size=1, part_windows=1)
+
+    def stop(step: Step) -> None:
+        if step.audio_s:
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as before:
+        before.setattr(ffmpeg, "UNNOTICED_DELAY_S", math.inf)
+        with pytest.raises(KeyboardInterrupt):
+            extract(library, store, counting, config, on_step(stop))
+    stored = sum(part.num_windows for part in store.parts())
+    assert stored in (1, 2)
+    extract(library, store, counting, config)
+    late = {row["path"]: row for row in store.latest_files().to_pylist()}["late.mkv"]
+    windows = store.snapshot().windows
+    of_late = windows.take(windows.recording_id == late["recording_id"])
+    assert sorted(of_late.start_sample.tolist()) == [0, 320_000, 640_000]
+    assert late["first_sample"] is None
+    assert recompute(store, counting, num_windows=9).problems == []
 
 
 @pytest.mark.parametrize("codec", ["wmav1", "wmav2"])

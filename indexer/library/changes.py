@@ -28,7 +28,8 @@ from indexer.library.walk import Walk
 from indexer.paths import bytes_from_text, path_id
 from indexer.store.ledger import Ledger
 from indexer.store.reader import Store
-from indexer.store.schema import NO_FILE, STATUSES, LedgerRow
+from indexer.store.schema import FILES_SCHEMA, NO_FILE, STATUSES, LedgerRow
+from indexer.store.words import last_words
 
 #: A folder is taken for a library that moved if this share of its files is known from it.
 _MOVED_SHARE = 0.5
@@ -39,8 +40,6 @@ _PRESENT = (STATUSES.index("ok"), STATUSES.index("failed"))
 _NO_IDS: Ids = np.empty(0, ID_DTYPE)
 #: Stage of a folder that could not be listed.
 _FOLDER = "walk"
-#: Rows of the ledger that are objects at a time: some 50 MB of them.
-_MANY_ROWS = 1 << 16
 
 
 class Former(NamedTuple):
@@ -218,10 +217,12 @@ class Changes:
 
     def _departures(self, found_at: Mapping[bytes, str]) -> Iterator[list[LedgerRow]]:
         path_ids = self._ledger.path_id[self._missing]
-        for some in np.array_split(path_ids, len(path_ids) // _MANY_ROWS + 1):
+        for batch in last_words(self._store.parts(), FILES_SCHEMA.names) if len(path_ids) else ():
+            is_missing = contains(path_ids, batch["path_id"].to_numpy())
+            rows = (LedgerRow(**row) for row in batch.filter(pa.array(is_missing)).to_pylist())
             yield [
                 _departure(row, found_at.get(row.recording_id or b""))
-                for row in self._store.files_at(some)
+                for row in rows
                 if self._is_absent(row.path)
             ]
 

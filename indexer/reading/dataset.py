@@ -9,7 +9,8 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, MutableSequence, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import partial
 from multiprocessing import ProcessError
 from multiprocessing.context import BaseContext
 from pathlib import Path
@@ -228,15 +229,7 @@ class WindowDataset(IterableDataset[Batch]):
     ) -> Iterator[Batch]:
         file = self._work.items[item]
         path = file.local(self._work.root)
-        start, length = file.span or (0, None)
-        audio = open_audio(
-            path,
-            start_sample=start,
-            num_samples=length,
-            max_duration_s=self._work.max_duration_s,
-            channel=self._work.channel,
-            beat=beat,
-        )
+        audio = self._open(path, file, recording_id, beat)
         is_empty = True
         with audio:
             if file.span is None:
@@ -260,12 +253,33 @@ class WindowDataset(IterableDataset[Batch]):
                 item,
                 recording_id,
                 audio.num_samples,
-                audio.info,
+                replace(audio.info, first_sample=audio.first_sample),
                 audio.warnings,
                 audio.peak,
                 audio.audio_id,
             )
         batchers.tell(done)
+
+    def _open(
+        self, path: Path, file: FoundFile, recording_id: bytes, beat: Callable[[], None]
+    ) -> AudioStream:
+        start, length = file.span or (0, None)
+        opened = partial(
+            open_audio,
+            path,
+            start_sample=start,
+            num_samples=length,
+            max_duration_s=self._work.max_duration_s,
+            channel=self._work.channel,
+            beat=beat,
+        )
+        audio = opened()
+        first = WindowKey(-1, recording_id, 0, self._work.geometry.window_samples)
+        if not audio.first_sample or not self._is_stored(first):
+            return audio
+        # A run of version 0.1.0 began it, on a time line that begins with the sound: it goes on so.
+        audio.close()
+        return opened(first_sample=0)
 
     def _cuts(
         self, audio: AudioStream, *, is_whole: bool, beat: Callable[[], None]
@@ -282,6 +296,9 @@ class WindowDataset(IterableDataset[Batch]):
         """Whether a window is in the store already, or on its way there."""
         if key.start_sample <= self._given.get(key.item, -1):
             return True
+        return self._is_stored(key)
+
+    def _is_stored(self, key: WindowKey) -> bool:
         stored = self._work.partial.get(key.recording_id)
         wanted = np.array([window_id(*key[1:])], np.int64)
         return stored is not None and bool(contains(stored, wanted)[0])

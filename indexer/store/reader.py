@@ -21,16 +21,15 @@ from indexer.arrays import (
     contains,
     id_bytes,
     ids_from_column,
-    last_of_each,
 )
 from indexer.errors import DamagedStoreError, StoreError
 from indexer.store.disk import read_own, read_sealed
 from indexer.store.ledger import LEDGER_COLUMNS, Ledger
 from indexer.store.lock import Hold
-from indexer.store.parquet import FILES_FILE
 from indexer.store.part import Part, part_names, reading
 from indexer.store.schema import FILES_SCHEMA, READABLE_VERSIONS, Identity, LedgerRow
 from indexer.store.snapshot import Snapshot
+from indexer.store.words import last_words, ledger_schema, words_on
 
 STORE_FILE = "store.json"
 LIBRARIES_FILE = "libraries.json"
@@ -176,7 +175,7 @@ class Store:
         if parts is None:
             return self.from_parts(lambda parts: self.files(names, parts))
         batches = (batch for part in parts for batch in part.ledger(names))
-        return pa.Table.from_batches(batches, _schema(names)).combine_chunks()
+        return pa.Table.from_batches(batches, ledger_schema(names)).combine_chunks()
 
     def latest_files(
         self, columns: Sequence[str] = FILES_SCHEMA.names, parts: Sequence[Part] | None = None
@@ -184,14 +183,9 @@ class Store:
         """Return the last ledger row of every path, ordered by path_id."""
         if parts is None:
             return self.from_parts(lambda parts: self.latest_files(columns, parts))
-        path_id = np.concatenate([_NO_IDS, *(_path_ids(part) for part in parts)])
-        is_last = np.zeros(len(path_id), bool)
-        is_last[last_of_each(path_id)] = True
-        kept, start = [], 0
-        for batch in (batch for part in parts for batch in part.ledger(columns)):
-            kept.append(batch.filter(pa.array(is_last[start : start + len(batch)])))
-            start += len(batch)
-        return pa.Table.from_batches(kept, _schema(columns)).take(np.argsort(path_id[is_last]))
+        names = list(dict.fromkeys(["path_id", *columns]))
+        table = pa.Table.from_batches(last_words(parts, names), ledger_schema(names))
+        return table.sort_by("path_id").select(list(columns))
 
     def live_files(self) -> list[tuple[str, bytes]]:
         """Return each path with the recording that it holds, sorted.
@@ -215,7 +209,7 @@ class Store:
         """Return columns of the last ledger row of some paths, ordered by path_id."""
         if parts is None:
             return self.from_parts(lambda parts: self.rows_at(path_ids, columns, parts))
-        return _last_rows(parts, np.unique(path_ids), columns)
+        return words_on(parts, np.unique(path_ids), columns)
 
     def describe(self, rows: Sequence[LedgerRow]) -> list[LedgerRow]:
         """Return rows of known content with what an earlier "ok" row says of it.
@@ -359,34 +353,6 @@ def _descriptions(parts: Sequence[Part], recordings: Ids) -> dict[tuple[Any, ...
 
 _NO_IDS = np.empty(0, np.int64)
 _NO_RECORDINGS = np.empty(0, ID_DTYPE)
-
-
-def _schema(columns: Sequence[str]) -> pa.Schema:
-    return pa.schema([FILES_SCHEMA.field(name) for name in columns])
-
-
-def _path_ids(part: Part) -> Integers:
-    return np.concatenate([_NO_IDS, *(one["path_id"] for one in part.ledger(("path_id",)))])
-
-
-def _last_rows(parts: Sequence[Part], wanted: Integers, columns: Sequence[str]) -> pa.Table:
-    """Return the last ledger row of some paths, reading nothing else; newest parts first.
-
-    Args:
-        parts: Oldest first.
-        wanted: Sorted keys of the paths.
-        columns: What of the rows is returned.
-    """
-    kept = list(dict.fromkeys(["path_id", *columns]))
-    found = [_schema(kept).empty_table()]
-    for part in reversed(parts):
-        path_id = _path_ids(part)
-        rows = np.flatnonzero(contains(wanted, path_id))
-        rows = np.sort(rows[last_of_each(path_id[rows])])
-        tables = (table.select(kept) for table in part.tables(FILES_FILE, rows))
-        found += [table.cast(_schema(kept)) for table in tables]
-        wanted = np.setdiff1d(wanted, path_id[rows], assume_unique=True)
-    return pa.concat_tables(found).sort_by("path_id").select(list(columns))
 
 
 def _no_store(path: Path) -> StoreError:

@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from indexer.arrays import Integers, contains, last_of_each
+from indexer.arrays import Integers, contains
 from indexer.errors import LibraryError, QueryError
 from indexer.library.walk import (
     LeftOut,
@@ -26,6 +26,7 @@ from indexer.store.lock import Hold
 from indexer.store.part import Part
 from indexer.store.reader import Store
 from indexer.store.schema import NO_FILE
+from indexer.store.words import last_words
 from indexer.windows import SAMPLE_RATE_HZ
 
 #: Which files are asked for: those that failed; those that are "ok" and have something that a
@@ -125,7 +126,7 @@ def _while_held(rows: Iterator[FileRow], hold: Hold) -> Iterator[FileRow]:
 def _recorded(store: Store, parts: Sequence[Part], wanted: frozenset[str]) -> Iterator[FileRow]:
     """Yield the last word of the ledger on every path, if it is of a kind that is wanted."""
     roots = {key: str(root) for key, root in store.libraries().items()}
-    for batch in _last_words(parts):
+    for batch in last_words(parts, _COLUMNS):
         status = batch["status"]
         has_warnings = pc.is_valid(batch["warnings"])
         is_of = {
@@ -219,7 +220,7 @@ def _not_in(known: Integers, library_id: str, paths: Sequence[str]) -> list[str]
 def _known_paths(parts: Sequence[Part]) -> Integers:
     """Return the sorted ids of the paths that were there when last seen, be it for spans only."""
     known = [np.empty(0, np.int64)]
-    for batch in _last_words(parts):
+    for batch in last_words(parts, _COLUMNS):
         was_there = pc.is_in(batch["status"], value_set=pa.array(["ok", "failed"]))
         present = batch.filter(was_there)
         known.append(present["path_id"].to_numpy())
@@ -227,14 +228,3 @@ def _known_paths(parts: Sequence[Part]) -> Integers:
         pairs = zip(spans["library_id"].to_pylist(), spans["path"].to_pylist(), strict=True)
         known.append(np.fromiter((path_id(*pair) for pair in pairs), np.int64))
     return np.unique(np.concatenate(known))
-
-
-def _last_words(parts: Sequence[Part]) -> Iterator[pa.RecordBatch]:
-    """Yield the last ledger row of every path, a few thousand at a time, the oldest first."""
-    ids = [one["path_id"].to_numpy() for part in parts for one in part.ledger(("path_id",))]
-    path_ids = np.concatenate([np.empty(0, np.int64), *ids])
-    is_last, start = np.zeros(len(path_ids), bool), 0
-    is_last[last_of_each(path_ids)] = True
-    for batch in (one for part in parts for one in part.ledger(_COLUMNS)):
-        yield batch.filter(pa.array(is_last[start : start + len(batch)]))
-        start += len(batch)

@@ -281,20 +281,19 @@ class Sounds:
             IdentityError: If the store was made with other settings; names them.
             StoreError: If the store cannot be read or written.
         """
-        self._require_one("a folder is indexed into")
+        path, listen = self._require_one("a folder is indexed into"), self._kept.listen
         shaping, behaving = split_fields((Settings, ExtractConfig), settings)
         config = ExtractConfig(**behaving)
         # Before a store is made, or a checkpoint downloaded.
-        folder, path = as_path("a library", library), self.paths[0]
-        found = find_files(folder, config, self._kept.listen, store=path)
+        found = find_files(as_path("a library", library), config, listen, store=path)
         store = self._kept.prepare(replace(self._kept.settings, **shaping))
-        with survey(found, store, config, self._kept.listen) as surveyed:
+        with survey(found, store, config, listen) as surveyed:
             if not surveyed.has_files_to_read:
                 return surveyed.settle(config)
             extractor = self._kept.load(store)
             from indexer.run.extract import embed_new  # noqa: PLC0415 - it imports PyTorch
 
-            return embed_new(surveyed, extractor, config, self._kept.listen)
+            return embed_new(surveyed, extractor, config, listen)
 
     def build(self, *, memory_bytes: int | None = None, recall: float | None = None) -> Generation:
         """Bring the index up to date, and return what queries see now, see `search.upkeep.build`.
@@ -341,8 +340,8 @@ class Sounds:
             LibraryError: If the store has no such library; it names those that it has.
             StoreError: If there is no store, or it cannot be written.
         """
-        path, listen = self._require_one("a library is forgotten by"), self._kept.listen
-        return forget(path, os.fspath(library), dry_run=dry_run, listen=listen)
+        path = self._require_one("a library is forgotten by")
+        return forget(path, os.fspath(library), dry_run=dry_run, listen=self._kept.listen)
 
     def verify(self, *, deep: bool = False, num_windows: int = 20) -> Verified:
         """Check every byte of the store.

@@ -14,6 +14,7 @@ from soundalike.signals import INTERRUPTED, Ending
 
 def main() -> None:
     """Run the command, and exit with its code."""
+    _open_what_is_closed()
     ending, code = Ending(), 0
     try:
         try:
@@ -36,9 +37,25 @@ def main() -> None:
     sys.exit(code)
 
 
+def _open_what_is_closed() -> None:
+    """Put the null device where a shell has closed something, as `2>&-` does.
+
+    Otherwise the next file that is opened would be standard error, for the libraries that write
+    there: a part of a store, for one.
+    """
+    for number, (name, mode) in enumerate((("stdin", "r"), ("stdout", "w"), ("stderr", "w"))):
+        try:
+            os.fstat(number)
+        except OSError:
+            lowest = os.open(os.devnull, os.O_RDWR)  # the lowest that is free: this one
+            os.set_inheritable(lowest, True)  # noqa: FBT003 - it has no name
+        if getattr(sys, name) is None:
+            setattr(sys, name, os.fdopen(number, mode, closefd=False))
+
+
 def _let_go_of_output() -> None:
     """Write out what waits to be written; if nobody takes it, Python must not try again."""
-    for stream in filter(None, (sys.stdout, sys.stderr)):  # one that is closed is None
+    for stream in (sys.stdout, sys.stderr):
         try:
             stream.flush()
         except OSError:

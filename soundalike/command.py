@@ -17,11 +17,12 @@ from typing import TextIO
 import typer
 from typer.exceptions import TyperException
 
-from indexer.errors import ExpressionError, SoundalikeError, SoundalikeWarning
+from indexer.errors import ExpressionError, OutputError, SoundalikeError, SoundalikeWarning
 from indexer.paths import printable
 from soundalike.cli import app as cli
+from soundalike.cli.printing import Printed
 from soundalike.hints import with_hint
-from soundalike.signals import Ending
+from soundalike.signals import UNREAD, Ending
 
 # Nearly all that a command makes are modules, which stay until it ends. Looking through them for
 # what could be collected, every 700 objects and once more at the end, takes a second with PyTorch.
@@ -58,20 +59,24 @@ def run(ending: Ending) -> int:
     Args:
         ending: Whether the process was told to end: errors are a consequence then.
     """
-    _print_whatever_it_is(sys.stdout)
-    finder = WithoutPandas()
+    stdout, finder = sys.stdout, WithoutPandas()
+    _print_whatever_it_is(stdout)
+    sys.stdout = Printed(stdout)  # type: ignore[assignment]
     sys.meta_path.insert(0, finder)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("default", SoundalikeWarning)  # whatever Python was told
             warnings.showwarning = _show_warning
-            return cli.app(prog_name="soundalike", standalone_mode=False) or 0
+            code = cli.app(prog_name="soundalike", standalone_mode=False) or 0
+        sys.stdout.flush()
+        return code
     except Exception as error:
         if ending.code is not None:
             raise
         return _explain(error)
     finally:
         sys.meta_path.remove(finder)
+        sys.stdout = stdout
 
 
 def _print_whatever_it_is(stream: TextIO) -> None:
@@ -82,6 +87,8 @@ def _print_whatever_it_is(stream: TextIO) -> None:
 
 def _explain(error: Exception) -> int:
     """Print an expected error, and return the exit code; raise any other."""
+    if isinstance(error, OutputError) and isinstance(error.__cause__, BrokenPipeError):
+        return UNREAD  # the reader of our output has gone, as `head` does
     if isinstance(error, ExpressionError):
         return _complain(*error.lines, code=1)
     if isinstance(error, SoundalikeError):
@@ -91,8 +98,6 @@ def _explain(error: Exception) -> int:
         command = context.command_path if context else cli.app.info.name
         problem = error.format_message().rstrip(".")
         return _complain(f"{problem}; '{command} --help' explains", code=error.exit_code)
-    if isinstance(error, BrokenPipeError):  # the reader of our output has gone, as `head` does
-        return 1
     if isinstance(error, OSError):  # a full disk, for one
         return _complain(str(error), code=1)
     raise error

@@ -30,6 +30,9 @@ _AFTERWARDS = {
 }
 #: What a process ends with after Ctrl-C, by the custom of shells: 128 and the signal.
 INTERRUPTED = 128 + signal.SIGINT
+#: And where nobody reads what it prints any more, by the same custom: 128 and SIGPIPE, which is 13
+#: wherever there is one.
+UNREAD = 141
 #: So long the process is left alone on its way out, in seconds; then it can be told again.
 _GRACE_S = 10.0
 #: An exception that was lost in a destructor is raised again after so many seconds.

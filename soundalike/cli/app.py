@@ -15,7 +15,7 @@ app = typer.Typer(
     help="Index a library of sounds once, then ask it what else sounds like a clip.\n\n"
     "Start with: soundalike index FOLDER, then: soundalike search FOLDER.soundalike CLIP\n\n"
     "Exit codes: 0 done, 1 not possible, 2 wrong usage, 3 done but for some files, 4 nothing found "
-    "(only with search --fail-if-none), 129, 130 and 143 told to end.",
+    "(only with search --fail-if-none), 129, 130 and 143 told to end, 141 nobody reads the output.",
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},

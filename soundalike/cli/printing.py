@@ -3,18 +3,47 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TextIO
 
 import typer
 
+from indexer.errors import OutputError
 from indexer.paths import printable
 from soundalike.cli.options import Format
 from soundalike.show.words import count, missing_line
 
 if TYPE_CHECKING:
     from search.filters.metadata import Coverage
+
+
+class Printed:
+    """Standard output; what cannot be written there, as on a full disk, is an `OutputError`."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def write(self, text: str) -> int:
+        """Write a text."""
+        return self._do(lambda: self._stream.write(text))
+
+    def flush(self) -> None:
+        """Write what waits to be written."""
+        self._do(self._stream.flush)
+
+    def __getattr__(self, name: str) -> Any:
+        if name == "buffer":  # nobody writes past this
+            raise AttributeError(name)
+        return getattr(self._stream, name)
+
+    def _do(self, work: Callable[[], Any]) -> Any:
+        try:
+            return work()
+        except OSError as error:
+            reason = error.strerror or str(error)
+            raise OutputError(f"could not write what is printed: {reason}") from error
 
 
 def print_report(output: Format, data: Any, lines: Iterable[str], *, quiet: bool = False) -> None:
@@ -43,8 +72,9 @@ def print_lines(lines: Iterable[str]) -> None:
 
 
 def say(sentence: str) -> None:
-    """Print a sentence beside the output."""
-    typer.echo(printable(sentence), err=True)
+    """Print a sentence beside the output, if anybody hears it."""
+    with suppress(OSError):  # the terminal may be gone: the exit code says the most important
+        typer.echo(printable(sentence), err=True)
 
 
 def say_what_is_missing(coverage: Coverage | None, num_new_parts: int) -> None:

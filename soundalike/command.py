@@ -61,7 +61,7 @@ def run(ending: Ending) -> int:
     """
     stdout, finder = sys.stdout, WithoutPandas()
     _print_whatever_it_is(stdout)
-    sys.stdout = Printed(stdout)  # type: ignore[assignment]
+    sys.stdout = Printed(stdout)
     sys.meta_path.insert(0, finder)
     try:
         with warnings.catch_warnings():

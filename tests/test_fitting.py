@@ -10,13 +10,15 @@ from conftest import Run
 from faults import fault
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from synthetic import make_store
+from synthetic import make_store, write_tone
 
 from indexer.paths import num_columns, printable
 from indexer.tags import HeardTag, TagVocabulary
 from search.asking.answers import Hit
 from search.asking.duplicates import Member
 from search.upkeep.build import build
+from search.upkeep.files import FileRow
+from soundalike.show.files import files_lines
 from soundalike.show.fitting import fit_path, start_of, wrapped
 from soundalike.show.groups import groups_table
 from soundalike.show.hits import hits_table
@@ -75,7 +77,7 @@ def hits_of(names: list[str]) -> list[Hit]:
 
 
 @settings(max_examples=50, deadline=None)
-@given(st.lists(NAMES, min_size=1, max_size=5), st.integers(80, 200))
+@given(st.lists(NAMES, min_size=1, max_size=5), st.integers(50, 200))
 def test_table_fits_and_its_columns_stand_below_each_other(names: list[str], width: int) -> None:
     lines = hits_table(hits_of(names), width).split("\n")
     assert max(map(num_columns, lines)) <= width
@@ -89,13 +91,50 @@ def test_table_fits_and_its_columns_stand_below_each_other(names: list[str], wid
 
 
 @settings(max_examples=50, deadline=None)
-@given(st.lists(NAMES, min_size=2, max_size=5), st.integers(80, 200), st.integers(1, 20))
+@given(st.lists(NAMES, min_size=1, max_size=5), st.integers(32, 49))
+def test_narrow_table_says_what_belongs_to_a_hit_below_it(names: list[str], width: int) -> None:
+    lines = hits_table(hits_of(names), width).split("\n")
+    assert max(map(num_columns, lines)) <= width
+    assert [line.split()[0] for line in lines[::4]] == [f"{at}" for at in range(1, len(names) + 1)]
+    assert [line.split() for line in lines[1::4]] == [["0.900", "1:00:00.0-1:00:10.0"]] * len(names)
+
+
+@settings(max_examples=100, deadline=None)
+@given(NAMES, st.text("ab 犬", max_size=200), st.integers(32, 200), st.booleans())
+def test_lines_of_files_fit_and_lose_nothing_of_a_reason(
+    name: str, reason: str, width: int, is_span: bool
+) -> None:
+    span = (3600.0, 7200.0) if is_span else (None, None)
+    row = FileRow("failed", "/library", "id", name, *span, None, "open", f"why {reason}")
+    head, *lines = files_lines([row], width)
+    assert head == "status      length  file"
+    assert max(map(num_columns, lines)) <= width
+    said = "".join("".join(lines).split())
+    assert said.startswith("failed")
+    assert said.endswith("".join(f": open: why {reason}".split()))
+    assert len(list(files_lines([row]))) == 2
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.lists(NAMES, min_size=2, max_size=5), st.integers(32, 200), st.integers(1, 20))
 def test_groups_fit_and_lose_no_span(names: list[str], width: int, num_spans: int) -> None:
     spans = tuple((20.0 * number, 20.0 * number + 10) for number in range(num_spans))
     members = tuple(Member(bytes(16), (Path("/l", name),), 1.0, spans) for name in names)
     table = groups_table([members], width)
     assert max(map(num_columns, table.split("\n"))) <= width
     assert len(re.findall(r"\d+:\d\d\.\d-", table)) == num_spans * len(names)
+
+
+@pytest.mark.whole
+def test_what_is_heard_fits_the_terminal(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clip = write_tone(tmp_path / ("犬" * 60) / f"{'a' * 60}.wav", 1.0)
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True)
+    monkeypatch.setenv("COLUMNS", "80")
+    lines = run("tag", clip, "--checkpoint", "demo").out.splitlines()
+    assert max(map(num_columns, lines)) <= 80
+    assert lines[0].endswith(f"…/{'a' * 60}.wav")
 
 
 def test_long_line_goes_on_below_its_last_column() -> None:
@@ -106,11 +145,12 @@ def test_long_line_goes_on_below_its_last_column() -> None:
         "            decoder takes it",
     ]
     assert wrapped("one sentence of several words", 16) == ["one sentence of", "  several words"]
+    assert wrapped("a bcdefgh", 6, breaks_words=True) == ["a bcde", "  fgh"]
     long = "x" * 100
     assert wrapped(f"library     {long} (id)", 80) == [f"library     {long}", "            (id)"]
 
 
-@pytest.mark.parametrize("width", [80, 120, 200])
+@pytest.mark.parametrize("width", [40, 80, 120, 200])
 def test_commands_fit_the_terminal(
     run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, width: int
 ) -> None:
@@ -125,9 +165,14 @@ def test_commands_fit_the_terminal(
     assert max(map(num_columns, outcome.out.splitlines())) <= width
     if width == 80:
         fault("F13a").require(outcome.code, outcome.out)
-    for others in (["tags"], ["tags", made.store.path], ["checkpoints"], ["duplicates"]):
-        more = [made.store.path, "--min-score", "0.001"] if others == ["duplicates"] else []
-        printed = run(*others, *more).out.splitlines()
+    for others in (
+        ["tags"],
+        ["tags", made.store.path],
+        ["checkpoints"],
+        ["duplicates", made.store.path, "--min-score", "0.001"],
+        ["files", made.store.path],
+    ):
+        printed = run(*others, code=None).out.splitlines()  # the library is not there
         assert max(map(num_columns, printed)) <= width
     info = run("info", made.store.path).out
     words_of = [word for line in info.splitlines() for word in line.split()]

@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from indexer import MAX_CHANNELS
+from indexer.paths import printable
 from indexer.progress import LOADING
 from indexer.tags import DEFAULT_THRESHOLD
 from soundalike.cli.bars import Bars, telling
@@ -59,6 +60,7 @@ def tag(
     """
     import soundalike
     from indexer.errors import QueryError
+    from soundalike.show.fitting import fit_path, terminal_width
     from soundalike.show.runs import tagged_data, tagged_lines
 
     with Bars(quiet=quiet) as bars:
@@ -84,7 +86,8 @@ def tag(
         if output == "json":
             heard.append({"file": str(file), "windows": tagged_data(windows)})
             continue
-        print_lines([str(file), *(f"  {line}" for line in tagged_lines(windows))])
+        name = fit_path(printable(str(file)), terminal_width())
+        print_lines([name, *(f"  {line}" for line in tagged_lines(windows))])
     if output == "json":
         typer.echo(json.dumps(heard, indent=1))
     for failure in failures:

@@ -27,7 +27,7 @@ class Printed:
 
     def write(self, text: str) -> int:
         """Write a text."""
-        return self._do(lambda: self._stream.write(text))
+        return int(self._do(lambda: self._stream.write(text)))
 
     def flush(self) -> None:
         """Write what waits to be written."""

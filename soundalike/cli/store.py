@@ -70,6 +70,7 @@ def files(
     """
     import soundalike
     from soundalike.show.files import files_csv, files_json, files_lines
+    from soundalike.show.fitting import terminal_width
 
     asked = {"failed": failed, "warnings": warnings, "skipped": skipped, "gone": gone}
     kinds: list[Any] = [kind for kind, is_asked in asked.items() if is_asked]
@@ -82,7 +83,11 @@ def files(
                 unknown.append(row)
             yield row
 
-    for line in {"text": files_lines, "json": files_json, "csv": files_csv}[output](noted()):
+    if output == "text":
+        lines = files_lines(noted(), terminal_width())
+    else:
+        lines = files_json(noted()) if output == "json" else files_csv(noted())
+    for line in lines:
         print(line)
     raise typer.Exit(3 if unknown else 0)
 

@@ -9,7 +9,7 @@ import sys
 from indexer.paths import num_columns
 
 #: A terminal that is narrower is treated as if it were so wide.
-_MIN_WIDTH = 50
+_MIN_WIDTH = 32
 #: What stands between the columns of a line, and the last of them from which a line goes on.
 _GAP = re.compile(r"\S {2,}(?=\S)")
 
@@ -34,12 +34,12 @@ def start_of(text: str, columns: int) -> str:
     return text if num_columns(text) <= columns else f"{_first(text, columns - 1)}…"
 
 
-def fit_path(path: str, columns: int) -> str:
+def fit_path(path: str, columns: int | None) -> str:
     """Return a path in at most so many columns: of a long one the start, …, and its last name.
 
-    A name that is too long itself is shortened in its middle.
+    A name that is too long itself is shortened in its middle. None for a path of any length.
     """
-    if num_columns(path) <= columns:
+    if columns is None or num_columns(path) <= columns:
         return path
     folder, slash, name = path.rpartition("/")
     left = columns - num_columns(slash + name) - 1
@@ -49,10 +49,11 @@ def fit_path(path: str, columns: int) -> str:
     return f"{_first(name, columns - num_columns(tail) - 1)}…{tail}"
 
 
-def wrapped(line: str, columns: int | None) -> list[str]:
+def wrapped(line: str, columns: int | None, *, breaks_words: bool = False) -> list[str]:
     """Return a line as several, at most so wide, broken at spaces; nothing of it is lost.
 
-    The others begin where the last column of the first does. A word that is too long stays whole.
+    The others begin where the last column of the first does. A word that is too long stays whole,
+    so that it can be copied, unless it may be broken.
     """
     if columns is None or num_columns(line) <= columns:
         return [line]
@@ -65,6 +66,9 @@ def wrapped(line: str, columns: int | None) -> list[str]:
             word = indent + word.lstrip()
             now = ""
         now += word
+        while breaks_words and num_columns(now) > columns:
+            lines.append(_first(now, columns))
+            now = indent + now[len(lines[-1]) :]
     return [*lines, now]
 
 

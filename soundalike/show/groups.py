@@ -6,7 +6,7 @@ import csv
 import io
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from indexer.paths import printable
@@ -16,6 +16,8 @@ from soundalike.show.words import clock, shown_path
 
 #: Columns of a line beside the path and the first span, with its comma.
 _BESIDE = 12
+#: What a path has at least beside its first span; otherwise that goes on in the next line.
+_LEAST = 16
 
 Groups = Sequence[tuple[Member, ...]]
 
@@ -30,17 +32,26 @@ def groups_table(groups: Groups, width: int | None = None) -> str:
     """
     blocks = []
     for number, group in enumerate(groups, start=1):
-        lines = [f"group {number}"]
-        for member in group:
-            spans = [f"{clock(start)}-{clock(end)}" for start, end in member.spans]
-            beside = _BESIDE + max(map(len, spans), default=0)
-            room = sys.maxsize if width is None else width - beside
-            first, *copies = [fit_path(shown_path(path), room) for path in member.paths]
-            line = f"  {member.score:.3f}  {first}  {', '.join(spans)}".rstrip()
-            lines.extend(wrapped(line, width))
-            lines.extend(f"       = {copy}" for copy in copies)
+        lines = [f"group {number}", *(line for one in group for line in _member_lines(one, width))]
         blocks.append("\n".join(lines))
     return "\n".join(blocks)
+
+
+def _member_lines(member: Member, width: int | None) -> Iterator[str]:
+    spans = [f"{clock(start)}-{clock(end)}" for start, end in member.spans]
+    before, said = f"  {member.score:.3f}  ", ", ".join(spans)
+    full = sys.maxsize if width is None else width
+    room = full - _BESIDE - max(map(len, spans), default=0)
+    is_narrow = room < _LEAST
+    if is_narrow:
+        room = full - len(before)
+    first, *copies = [fit_path(shown_path(path), room) for path in member.paths]
+    if is_narrow:
+        yield before + first
+        yield from wrapped(" " * len(before) + said, width)
+    else:
+        yield from wrapped(f"{before}{first}  {said}".rstrip(), width)
+    yield from (f"       = {copy}" for copy in copies)
 
 
 def groups_json(groups: Groups) -> str:

@@ -6,7 +6,7 @@ import csv
 import io
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from itertools import islice
 from typing import Any, NamedTuple
 
@@ -20,6 +20,8 @@ from soundalike.show.words import clock, shown_path
 _TABLE_TAGS = 3
 #: Spaces between its columns.
 _GAPS = 8
+#: Where there are fewer columns, what is said of a hit stands below it.
+_NARROW = 50
 
 
 def hits_table(hits: Sequence[Hit], width: int | None = None) -> str:
@@ -28,7 +30,8 @@ def hits_table(hits: Sequence[Hit], width: int | None = None) -> str:
     Args:
         hits: The best first.
         width: Columns of the terminal; paths are shortened in their middle, and the last tags are
-            left out, until the lines fit. None for lines of any length.
+            left out, until the lines fit; in less than 50, each hit has several lines. None for
+            lines of any length.
     """
     rows = []
     for rank, hit in enumerate(hits, start=1):
@@ -37,6 +40,8 @@ def hits_table(hits: Sequence[Hit], width: int | None = None) -> str:
         first, *others = [shown_path(path) for path in hit.paths] or ["(no path)"]
         rows.append(_Row(str(rank), f"{hit.score:.3f}", first, span, heard))
         rows.extend(_Row("", "", f"= {other}", "", []) for other in others)
+    if width is not None and width < _NARROW:
+        return "\n".join(line for row in rows for line in _below(row, width))
     rows.insert(0, _Row("rank", "score", "file", "time", ["heard"]))
     rank = max(len(row.rank) for row in rows)
     score = max(len(row.score) for row in rows)
@@ -63,6 +68,16 @@ class _Row(NamedTuple):
     file: str
     time: str
     heard: list[str]
+
+
+def _below(row: _Row, width: int) -> Iterator[str]:
+    """Yield the lines of a row of a narrow table."""
+    before = f"{row.rank:>3}  "
+    room = width - len(before)
+    yield before + fit_path(row.file, room)
+    for said in (f"{row.score}  {row.time}".strip(), _told(row.heard, room)):
+        if said:
+            yield " " * len(before) + said
 
 
 def _told(tags: Sequence[str], columns: int) -> str:

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, overload
 
-from indexer.errors import SoundalikeError
+from indexer.errors import SoundalikeError, SoundalikeWarning
 from indexer.paths import as_path, printable
 from indexer.tags import Tag
 from search.asking.answers import Hit, Step
+from search.asking.find import Question, find
+from search.asking.scope import Scope
+from search.asking.sound_index import SoundIndex
 from search.filters.metadata import Coverage
 from search.generation.recordings import path_text
 
@@ -39,7 +43,8 @@ class Answer(Sequence[Hit]):
         steps: How each store was searched; nothing if many questions were asked at once.
         coverage: How the metadata and the stores fit together; None without metadata.
         num_left_out: Windows that are no hits because they are what was asked with, or overlap it:
-            `include_self` takes them in. 0 if many questions were asked at once.
+            `include_self` takes them in.
+        failures: A line for each file that could not be read, where others asked all the same.
     """
 
     hits: tuple[Hit, ...]
@@ -47,6 +52,7 @@ class Answer(Sequence[Hit]):
     steps: tuple[Step, ...] = field(default=(), compare=False)  # times differ
     coverage: Coverage | None = None
     num_left_out: int = field(default=0, compare=False)
+    failures: tuple[str, ...] = ()
 
     @overload
     def __getitem__(self, at: int) -> Hit: ...
@@ -127,6 +133,30 @@ class Answer(Sequence[Hit]):
             for rank, hit in enumerate(self.hits, start=1)
         ]
         return pandas.DataFrame(rows, columns=list(columns))
+
+
+def answer_all(
+    index: SoundIndex, asked: Sequence[tuple[Question, list[str]]], scope: Scope
+) -> list[Answer]:
+    """Ask some questions, and warn of what is left out of them as it cannot be read.
+
+    Args:
+        index: The stores.
+        asked: The questions, as `make_question` gives them.
+        scope: What counts as a hit in these stores.
+
+    Returns:
+        The answers, in the order of the questions.
+    """
+    for _, failures in asked:
+        for failure in failures:
+            warnings.warn(SoundalikeWarning(f"left out of the question: {failure}"), stacklevel=3)
+    found, num_new = find(index, [question for question, _ in asked], scope), index.num_new_parts()
+    each = zip(index.hits(found), found.num_left_out.tolist(), asked, strict=True)
+    return [
+        Answer(tuple(hits), num_new, found.steps, scope.coverage, number, tuple(failures))
+        for hits, number, (_, failures) in each
+    ]
 
 
 def _short_name(hit: Hit) -> str:

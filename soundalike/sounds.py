@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, overload
 
 from indexer.audio.times import Time, file_span, span_of
-from indexer.errors import SoundalikeError
+from indexer.errors import QueryError, SoundalikeError
 from indexer.paths import as_path
 from indexer.progress import Listen
 from indexer.run.config import ExtractConfig, Settings
@@ -20,7 +20,6 @@ from indexer.store.own import Own
 from indexer.store.reader import Store
 from indexer.tags import DEFAULT_THRESHOLD, TagVocabulary
 from search.asking.duplicates import Duplicates, find_duplicates
-from search.asking.find import find
 from search.asking.many import ManyReport, write_answers
 from search.asking.questions import Query, make_question
 from search.asking.scope import Scope, resolve
@@ -30,7 +29,7 @@ from search.nearest.structure import IndexConfig
 from search.upkeep.build import build
 from search.upkeep.files import FileRow, Kind, list_files
 from search.upkeep.overview import Overview, overview
-from soundalike.answer import Answer, TagCount, Verified
+from soundalike.answer import Answer, TagCount, Verified, answer_all
 from soundalike.arguments import as_several, show_fields, split_fields, take_fields
 from soundalike.kept import Kept
 
@@ -99,7 +98,8 @@ class Sounds:
             terms: What counts as a hit, and how many: the fields of `Terms`; or `terms=Terms(...)`.
 
         Raises:
-            QueryError: If it cannot be asked so, or a file cannot be read.
+            QueryError: If it cannot be asked so, or nothing that asks can be read. Where only some
+                files cannot be read, the others ask, and there is a warning for each of those.
             StoreError: If a store is not there, or has no index yet.
             UnknownTagError: If AudioSet has no such tag.
             ExpressionError: If the filter expression cannot be understood.
@@ -109,9 +109,7 @@ class Sounds:
         resolved, index = resolve(take_fields(Terms, terms, _SPAN)), self._kept.open_newest()
         scope = Scope.over(resolved, index.opened)
         hear = partial(self._kept.hear, index, listen=self._kept.listen)
-        found = find(index, [make_question(queries, index, hear, span)], scope)
-        hits, num_new = tuple(index.hits(found)[0]), index.num_new_parts()
-        return Answer(hits, num_new, found.steps, scope.coverage, found.num_left_out)
+        return answer_all(index, [make_question(queries, index, hear, span)], scope)[0]
 
     @overload
     def search_many(
@@ -126,7 +124,7 @@ class Sounds:
         questions: Iterable[Any],
         output: StorePath | None = None,
         *,
-        per: Per = "window",
+        per: Per | None = None,
         force: bool = False,
         **terms: Any,
     ) -> list[Answer] | ManyReport:
@@ -136,8 +134,8 @@ class Sounds:
             questions: Without an output: for each what `search` takes, or a list of that. With one:
                 audio files, folders of audio, and stores, whose windows ask one by one.
             output: A table to be written, .parquet or .jsonl: a row for each hit.
-            per: With an output: whether each "window" is a question, or each "clip" with all its
-                windows.
+            per: With an output: whether each "window" is a question, as by default, or each "clip"
+                with all its windows.
             force: With an output: whether a table that is there is replaced.
             terms: What counts as a hit, and how many for each question: the fields of `Terms`.
 
@@ -145,7 +143,8 @@ class Sounds:
             The answers, in the order of the questions; or what was written.
 
         Raises:
-            QueryError: If it cannot be asked so, or a file cannot be read.
+            QueryError: If it cannot be asked so, or nothing that asks can be read: of one question
+                or, with an output, of all.
             OutputError: If the table is there already, or cannot be written.
             LibraryError: If a folder has no audio in it.
             StoreError: If a store is not there, or has no index yet.
@@ -153,6 +152,8 @@ class Sounds:
             UnknownTagError: If AudioSet has no such tag.
         """
         questions = as_several(questions)
+        if output is None and (per is not None or force):
+            raise QueryError("per and force go with an output, and none is given")
         resolved, index = resolve(take_fields(Terms, terms)), self._kept.open_newest()
         scope = Scope.over(resolved, index.opened)
         hear = partial(self._kept.hear, index)
@@ -163,7 +164,7 @@ class Sounds:
                 as_path("the output", output),
                 scope,
                 hear=hear,
-                per=per,
+                per=per or "window",
                 force=force,
                 listen=self._kept.listen,
             )
@@ -171,10 +172,7 @@ class Sounds:
             make_question(one if isinstance(one, (list, tuple)) else [one], index, hear)
             for one in questions
         ]
-        found, num_new = find(index, each, scope), index.num_new_parts()
-        return [
-            Answer(tuple(hits), num_new, found.steps, scope.coverage) for hits in index.hits(found)
-        ]
+        return answer_all(index, each, scope)
 
     def duplicates(self, against: StorePath | None = None, **terms: Any) -> Duplicates:
         """Find recordings that hold the same sound, see `find_duplicates`.

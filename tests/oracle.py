@@ -72,9 +72,8 @@ def find_among_others(index: SoundIndex, query: Query) -> Found:
     found = find(index, [other, query.question, other], scope)
     mine = found.asked == 1
     assert found.ranks[mine].tolist() == list(range(1, int(mine.sum()) + 1))
-    return Found(
-        1, found.asked[mine] - 1, found.scores[mine], found.window_ids[mine], found.rows[mine]
-    )
+    asked, scores, ids, rows = found.asked, found.scores, found.window_ids, found.rows
+    return Found(1, asked[mine] - 1, scores[mine], ids[mine], rows[mine], found.num_left_out[1:2])
 
 
 def ask(index: SoundIndex, query: Query) -> list[Hit]:

@@ -250,7 +250,7 @@ def test_batch_grouped_looks_no_further_than_there_are_recordings(
     assert max(ks) < 400
 
 
-@pytest.mark.parametrize("per", ["file", None, "windows"])
+@pytest.mark.parametrize("per", ["file", "windows"])
 def test_batch_per_something_else_is_an_error(
     stores: list[Synthetic], tmp_path: Path, per: Any
 ) -> None:
@@ -439,13 +439,15 @@ def test_batch_asks_with_the_windows_of_a_file_in_blocks(
     assert in_blocks == whole
 
 
-def test_batch_where_no_file_can_be_read_is_an_empty_table(heard: Path, tmp_path: Path) -> None:
+def test_batch_where_no_file_can_be_read_is_an_error_and_no_table(
+    heard: Path, tmp_path: Path
+) -> None:
     (tmp_path / "a.wav").write_text("no")
     (tmp_path / "b.wav").touch()
     files = [tmp_path / "a.wav", tmp_path / "b.wav"]
-    rows, report = batch(heard / "store", files, tmp_path / "x.parquet", device="cpu")
-    assert rows == []
-    assert len(report.failures) == 2
+    with pytest.raises(QueryError, match=r"none of 2 that ask can be read: .*a\.wav.*; .*b\.wav"):
+        batch(heard / "store", files, tmp_path / "x.parquet", device="cpu")
+    assert not (tmp_path / "x.parquet").exists()
 
 
 # --- what cannot be done -------------------------------------------------------------------------
@@ -551,7 +553,8 @@ def test_batch_command_names_bad_files_and_exits_with_3(
     words = ("batch", heard / "store", *clips, "--output", output, "-k", 2, "--device", "cpu")
     printed = run(*words, code=3)
     assert printed.out == ""
-    asked, failure = printed.err.splitlines()
+    asked, left_out, failure = printed.err.splitlines()
+    assert left_out.endswith(" were left out, over all questions; --include-self takes them in")
     assert asked == f"asked about 5 windows; 10 hits in {output}"
     assert failure.startswith(f"cannot listen to {tmp_path / 'bad.wav'}: ")
     run(*words, "--quiet", "--not-tag", "Speech", "--threshold", 0, "--force", code=3)

@@ -429,7 +429,7 @@ def test_extract_span_that_begins_after_the_end_is_a_failure(
     assert failure == (
         "long.wav",
         "samples",
-        "there is no audio in the span that is asked for: it is shorter",
+        "there is no audio in the span that is asked for: it ends at 14.00 s",
     )
     assert report.num_embedded == 1
     assert store.snapshot().windows.num_samples.tolist() == [SAMPLE_RATE_HZ]

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import soundfile
 from conftest import Run
 from faults import Fault, fault
 from hypothesis import given, settings
@@ -16,6 +18,7 @@ from synthetic import Synthetic, make_store, write_tone
 
 import soundalike
 from indexer.arrays import Float32
+from indexer.errors import QueryError, SoundalikeWarning
 from indexer.windows import WINDOW_SAMPLES
 from search.asking.find import Question, find
 from search.asking.left_out import LeftOut
@@ -96,11 +99,27 @@ def test_nothing_that_overlaps_what_asks_is_a_hit_and_all_else_is(
     for number, one in enumerate(asked):
         mine = found.window_ids[found.asked == number].tolist()
         assert mine == expected(made, one, terms)
-    if len(asked) == 1:
         everything = Terms(k=100, include_self=True)
-        kept = expected(made, asked[0], Terms(k=100))
-        left_out = len(expected(made, asked[0], everything)) - len(kept)
-        assert found.num_left_out == (0 if terms.include_self else left_out)
+        left_out = len(expected(made, one, everything)) - len(expected(made, one, Terms(k=100)))
+        assert found.num_left_out[number] == (0 if terms.include_self else left_out)
+
+
+def test_many_questions_say_each_how_much_they_leave_out(made: Synthetic, tmp_path: Path) -> None:
+    sounds = soundalike.open(made.store.path)
+    ids = [one.window_id for one in made.windows]
+    assert [one.num_left_out for one in sounds.search_many(ids)] == [1] * 11
+    assert [one.num_left_out for one in sounds.search_many(ids, include_self=True)] == [0] * 11
+    for per in ("window", "clip"):
+        report = sounds.search_many([made.store.path], tmp_path / f"{per}.jsonl", per=per)
+        squares = sum(number * number for number in NUM_WINDOWS.values())
+        assert report.num_left_out == (squares if per == "window" else 11)
+
+
+def test_what_is_for_an_output_is_refused_without_one(made: Synthetic) -> None:
+    sounds = soundalike.open(made.store.path)
+    for more in ({"per": "clip"}, {"per": "window"}, {"force": True}):
+        with pytest.raises(QueryError, match="per and force go with an output"):
+            sounds.search_many([made.windows[0].window_id], **more)
 
 
 def test_window_leaves_out_itself_and_not_the_rest_of_its_recording(made: Synthetic) -> None:
@@ -175,6 +194,50 @@ def test_tag_hears_a_part_of_a_file(run: Run, tmp_path: Path, whole: None) -> No
         assert spans == [(3.0, 13.0), (13.0, 14.5)]
     outcome = run("tag", f"{clip}@31", "--checkpoint", "demo", code=None)
     fault("F12b").require(outcome.code, outcome.err)
+
+
+@pytest.mark.parametrize("ending", ["wav", "flac", "ogg", "mp3"])
+def test_span_behind_the_end_of_a_file_is_told_with_its_length(
+    whole: None, run: Run, hour: Path, ending: str
+) -> None:
+    store, clip = hour / "store", hour / f"clip.{ending}"
+    tone, rate = soundfile.read(write_tone(hour / "tone.wav", 25.0))
+    soundfile.write(clip, tone, rate)
+    outcome = run("search", store, f"{clip}@31-35", code=None)
+    if ending == "mp3":  # it is padded to whole frames
+        assert re.search(r"has no audio at 31 s; it ends at 25\.\d\d s", outcome.err)
+        return
+    fault("T3").require(outcome.code, outcome.err)
+    assert run("search", store, clip, "--start", "31", code=1).err == outcome.err
+    others = (f"{clip}@31", hour / "tone.wav", "--output", hour / "hits.jsonl")
+    told = run("batch", store, *others, code=None)
+    fault("F12b").require(told.code, told.err)
+
+
+def test_file_that_cannot_be_read_leaves_the_others_to_ask(run: Run, hour: Path) -> None:
+    store, good = hour / "store", write_tone(hour / "good.wav", 5.0)
+    bad = [hour / "bad.wav", hour / "worse.wav"]
+    for path in bad:
+        path.write_text("not audio")
+    words = ("--format", "json")
+    outcome = run("search", store, bad[0], good, *words, code=None)
+    fault("T4").require(outcome.code, outcome.err)
+    assert outcome.data == run("search", store, good, *words).data != []
+    with pytest.warns(SoundalikeWarning, match="left out of the question: cannot listen to"):
+        [answer] = soundalike.open(store, device="cpu").search_many([[bad[0], good]])
+    assert len(answer.failures) == 1
+    table = hour / "hits.jsonl"
+    table.write_text("what was there")
+    for asked in (("search", store, *bad), ("batch", store, *bad, "--output", table, "--force")):
+        told = run(*asked, code=None)
+        fault("T5").require(told.code, told.err)
+        assert (told.out, told.err.count("\n")) == ("", 1)
+    assert table.read_text() == "what was there"
+    one = run("batch", store, bad[0], "--output", hour / "other.jsonl", code=1)
+    assert one.err.startswith(f"soundalike: cannot listen to {bad[0]}: ")
+    assert not (hour / "other.jsonl").exists()
+    mixed = run("batch", store, good, bad[0], "--output", table, "--force", code=3)
+    assert mixed.err.splitlines()[-1].startswith(f"cannot listen to {bad[0]}: ")
 
 
 @pytest.mark.parametrize(

@@ -431,7 +431,7 @@ def test_vectors_of_any_length_ask_as_those_of_length_1(sets: list[Opened]) -> N
     _, index = sets[2]
     raw = 7.5 * np.random.default_rng(3).normal(0, 1, 768)
     given = (raw, raw[None], unit32(raw)[0], 1e-200 * raw, 1e200 * raw)
-    asked = [make_question([one], index, embed) for one in given]
+    asked = [make_question([one], index, embed)[0] for one in given]
     for question in asked:
         assert question.vectors is not None
         assert np.abs(question.vectors - unit(raw)).max() < 1e-7
@@ -443,7 +443,7 @@ def test_window_ids_and_paths_of_numpy_are_what_they_stand_for(
     stores, index = sets[2]
     window = stores[0].windows[5]
     for number in (np.int64(window.window_id), np.array(window.window_id)):
-        question = make_question([number], index, embed)
+        question = make_question([number], index, embed)[0]
         assert question.own == {LeftOut.of_window(window)}
     with pytest.raises(QueryError, match=r"no such file: nothing\.wav"):
         make_question([np.str_("nothing.wav")], index, embed)

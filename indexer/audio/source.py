@@ -73,8 +73,8 @@ class Source(Protocol):
 
     Attributes:
         info: What it holds.
-        length_s: About how long it is, in seconds, as its header or its bit rate has it: to show
-            how far reading is, and for nothing else. 0 if neither says it.
+        length_s: About how long it is, in seconds, as its header or its bit rate has it: to tell
+            people, and for nothing else. 0 if neither says it.
     """
 
     info: AudioInfo

@@ -307,7 +307,10 @@ class AudioStream:
         """Say why a span has no audio in it."""
         if self._stop <= 0:
             return f"its audio begins at {self.first_sample / SAMPLE_RATE_HZ:.2f} s"
-        return "it is shorter"
+        length_s = self._source.length_s
+        end_s = self.first_sample / SAMPLE_RATE_HZ + length_s
+        is_told = length_s > 0 and end_s <= self.start_sample / SAMPLE_RATE_HZ
+        return f"it ends at {end_s:.2f} s" if is_told else "it is shorter"  # than its header says
 
     @property
     def warnings(self) -> tuple[str, ...]:

@@ -83,9 +83,9 @@ class Found:
         scores: (n,) float32.
         window_ids: (n,) int64.
         rows: (n,) positions in the `SoundIndex`.
+        num_left_out: (num_questions,) windows that the terms allow and that are left out of each
+            answer because they are what was asked with, or overlap it.
         steps: How each store was searched, if there was one question.
-        num_left_out: Windows that the terms allow and that are left out because they are what was
-            asked with, or overlap it; 0 if there were several questions.
     """
 
     num_questions: int
@@ -93,8 +93,8 @@ class Found:
     scores: Float32
     window_ids: Integers
     rows: Integers
+    num_left_out: Integers
     steps: tuple[Step, ...] = ()
-    num_left_out: int = 0
 
     @property
     def ranks(self) -> Integers:

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 from indexer.arrays import Float32
 from indexer.audio.file import asked_with, recording_digest
+from indexer.errors import QueryError
 from indexer.windows import Window
 from search.asking.sound_index import SoundIndex
+
+#: What cannot be read is told of so many files.
+_SHOWN = 3
 
 
 def recording_of(file: Path) -> bytes:
@@ -19,6 +24,20 @@ def recording_of(file: Path) -> bytes:
     """
     with asked_with(file):
         return recording_digest(file)
+
+
+def nothing_heard(failures: Sequence[str]) -> QueryError:
+    """Return the error for a question whose files can all not be read.
+
+    Args:
+        failures: A line for each of them.
+    """
+    if len(failures) == 1:
+        return QueryError(failures[0])
+    more = f"; and {len(failures) - _SHOWN:,} more" if len(failures) > _SHOWN else ""
+    return QueryError(
+        f"none of {len(failures):,} that ask can be read: {'; '.join(failures[:_SHOWN])}{more}"
+    )
 
 
 class Example(NamedTuple):

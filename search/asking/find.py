@@ -51,7 +51,7 @@ def find(index: SoundIndex, questions: Sequence[Question], scope: Scope) -> Foun
         if one.vectors is None and not scope.is_filtered:
             raise QueryError("nothing to look for: give a clip, a window id or a tag")
     questions = [one._replace(own=index.with_aliases(one.own)) for one in questions]
-    near, alone = _look(index, questions, scope)
+    near, num_left_out, alone = _look(index, questions, scope)
     near = near.take(np.argsort(near.asked, kind="stable"))
     near = near.take(near.ranks < scope.terms.num_candidates)
     if scope.terms.diversity:
@@ -63,14 +63,16 @@ def find(index: SoundIndex, questions: Sequence[Question], scope: Scope) -> Foun
         window_ids=index.window_ids(near.rows),
         rows=near.rows,
         steps=alone.steps() if alone else (),
-        num_left_out=alone.num_left_out if alone else 0,
+        num_left_out=num_left_out,
     )
 
 
 def _look(
     index: SoundIndex, questions: Sequence[Question], scope: Scope
-) -> tuple[Near, LookForOne | None]:
-    """Return the best hits of each question; and what looked for them, if it is one question.
+) -> tuple[Near, Integers, LookForOne | None]:
+    """Return the best hits of each question, how much it leaves out, and what looked for them.
+
+    The last if it is one question.
 
     Those of a single vector are searched together. Several vectors are another matter: the score of
     a row is its best over all of them, also over those that did not lead to it.
@@ -78,18 +80,20 @@ def _look(
     is_plain = [one.vectors is not None and len(one.vectors) == 1 for one in questions]
     together = np.flatnonzero(is_plain) if len(questions) > 1 else np.empty(0, np.int64)
     near: list[Near] = []
-    alone = None
+    num_left_out, alone = np.zeros(len(questions), np.int64), None
     if len(together):
         some = [questions[number] for number in together.tolist()]
         vectors = np.concatenate([one.vectors for one in some if one.vectors is not None])
         many = LookForMany(index, scope, vectors, [one.own for one in some])
         found = Near.joined(list(find_enough(many, len(some), many.first_k, many.num_allowed)))
         near.append(found._replace(asked=together[found.asked]))
+        num_left_out[together] = many.num_left_out
     for number in np.setdiff1d(np.arange(len(questions)), together).tolist():
         alone = LookForOne(index, scope, *questions[number])
         found = Near.joined(list(find_enough(alone, 1, alone.first_k, alone.num_allowed)))
         near.append(found._replace(asked=found.asked + number))
-    return Near.joined(near), alone if len(questions) == 1 else None
+        num_left_out[number] = alone.num_left_out
+    return Near.joined(near), num_left_out, alone if len(questions) == 1 else None
 
 
 def _choose(index: SoundIndex, near: Near, scope: Scope) -> Integers:

@@ -88,6 +88,13 @@ class LookForMany:
         self._num_recordings = scope.count_recordings(left_out)
         self.first_k = scope.terms.num_candidates + (_SPARE if any(left_out) else 0)
         self.num_allowed = sum(map(count_rows, scope.allowed))
+        self.num_left_out = np.sum(
+            [
+                one.count_left_out(masks, left_out)
+                for one, masks in zip(index.opened, scope.allowed, strict=True)
+            ],
+            axis=0,
+        )
 
     def __call__(self, at: Integers, k: int) -> tuple[Near, Mask]:
         """Return the hits among the k best rows of some questions, and which have enough."""

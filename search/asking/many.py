@@ -15,6 +15,7 @@ from indexer.errors import QueryError
 from indexer.progress import Listen, Step, ignore
 from indexer.windows import SAMPLE_RATE_HZ
 from search.asking.answers import Found
+from search.asking.example import nothing_heard
 from search.asking.find import find
 from search.asking.scope import Scope
 from search.asking.sound_index import SoundIndex
@@ -60,6 +61,8 @@ class ManyReport:
         num_queries: Questions that were asked.
         num_hits: Rows of the table.
         num_new_parts: Parts of the stores that their indexes do not hold yet.
+        num_left_out: Windows that are no hits because they are what asks, or overlap it: the sum of
+            all questions.
         failures: A line for each file or folder that could not be read.
         coverage: How the metadata and the stores fit together; None without metadata.
     """
@@ -67,6 +70,7 @@ class ManyReport:
     num_queries: int = 0
     num_hits: int = 0
     num_new_parts: int = 0
+    num_left_out: int = 0
     failures: list[str] = field(default_factory=list)
     coverage: Coverage | None = None
 
@@ -100,7 +104,7 @@ def write_answers(  # noqa: PLR0913 - each is a choice of its own
         What was done. A file that cannot be read stops nothing: it is among the failures.
 
     Raises:
-        QueryError: If there is nothing at a path.
+        QueryError: If there is nothing at a path, or nothing that asks can be read.
         OutputError: If the table is there already, or cannot be written.
         LibraryError: If a folder has no audio in it.
         StoreError: If a store that asks is not there, or has no index yet.
@@ -128,6 +132,9 @@ def write_answers(  # noqa: PLR0913 - each is a choice of its own
                 write(_table(some, index, found))
                 report.num_queries += len(some.questions)
                 report.num_hits += len(found.rows)
+                report.num_left_out += int(found.num_left_out.sum())
+        if report.failures and not report.num_queries:
+            raise nothing_heard(report.failures)  # and no table is written
     return report
 
 

@@ -15,7 +15,7 @@ from indexer.arrays import ID_DTYPE, Ids, Integers, Mask, id_bytes
 from indexer.errors import StoreError
 from indexer.store.part import Part
 from indexer.store.reader import PARTS_FOLDER, Store
-from search.asking.left_out import AllLeftOut
+from search.asking.left_out import AllLeftOut, LeftOut
 from search.filters.conditions import Together, Where
 from search.filters.tags import Condition, ResolvedFilter
 from search.generation.recordings import Places
@@ -149,6 +149,51 @@ class OpenedStore:
                     kept = kept & ~((segment.recordings == row) & span.overlaps(segment))
             left.append(kept)
         return left
+
+    def count_left_out(self, masks: Sequence[Mask], own: Sequence[AllLeftOut]) -> Integers:
+        """Return (n,) how many rows each of n questions leaves out of those that may be hits.
+
+        Args:
+            masks: A (num_rows,) mask for each segment: which rows may be hits.
+            own: What each question leaves out.
+        """
+        counts = np.zeros(len(own), np.int64)
+        pairs: list[tuple[int, LeftOut]] = []
+        for number, spans in enumerate(own):
+            if len({one.recording_id for one in spans}) == len(spans):
+                pairs += [(number, one) for one in spans]
+            else:  # a row may overlap several of them
+                left = zip(masks, self.without(masks, spans), strict=True)
+                counts[number] = sum(np.count_nonzero(mask & ~kept) for mask, kept in left)
+        ids = np.array([one.recording_id for _, one in pairs], ID_DTYPE)
+        places = self.generation.recordings.first_rows(ids)
+        recordings, starts, ends = self._rows_at(masks, places)
+        begins, stops = np.array([one[1:] for _, one in pairs], np.int64).reshape(-1, 2).T
+        # Of a recording, what begins before the end of a span overlaps it, but for what ends before
+        # it begins. What is sought is a number: a recording and a time in it.
+        last = int(ends.max(initial=0)) + 1
+        begun, over = (np.sort(recordings * last + at) for at in (starts, ends))
+        first = places * last
+        overlapping = np.searchsorted(begun, first + np.minimum(stops, last))
+        overlapping -= np.searchsorted(over, first + np.minimum(begins + 1, last))
+        np.add.at(counts, [number for number, _ in pairs], np.where(places < 0, 0, overlapping))
+        return counts
+
+    def _rows_at(
+        self, masks: Sequence[Mask], places: Integers
+    ) -> tuple[Integers, Integers, Integers]:
+        """Return (n,) recording, start and end, in samples, of the rows of some recordings."""
+        is_wanted = np.zeros(len(self.generation.recordings.ids), bool)
+        is_wanted[places[places >= 0]] = True
+        found = [np.empty((3, 0), np.int64)]
+        for segment, mask in zip(self.generation.segments, masks, strict=True):
+            at = np.flatnonzero(mask)
+            at = at[is_wanted[segment.recordings[at]]]
+            starts = segment.arrays["start_sample"][at]
+            ends = starts + segment.arrays["num_samples"][at]
+            found.append(np.stack([segment.recordings[at], starts, ends]).astype(np.int64))
+        recordings, starts, ends = np.concatenate(found, axis=1)
+        return recordings, starts, ends
 
 
 def _open_generation(folder: Path) -> tuple[Generation, VectorIndex]:

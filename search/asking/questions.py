@@ -16,7 +16,7 @@ from indexer.audio.times import NO_SPAN, FileSpan, Span, file_span
 from indexer.errors import QueryError
 from indexer.paths import as_path
 from indexer.store.schema import EMBEDDING_DIM
-from search.asking.example import Example
+from search.asking.example import Example, nothing_heard
 from search.asking.find import Question
 from search.asking.left_out import LeftOut
 from search.asking.sound_index import SoundIndex
@@ -31,7 +31,7 @@ def make_question(
     index: SoundIndex,
     hear: Callable[[FileSpan], Example],
     span: Span = NO_SPAN,
-) -> Question:
+) -> tuple[Question, list[str]]:
     """Make one question of everything that is asked with: the best score over it counts.
 
     Args:
@@ -40,23 +40,36 @@ def make_question(
         hear: Makes an example of a file, or a part of it.
         span: Which part of each file asks, where the files do not say it themselves.
 
+    Returns:
+        The question; and a line for each file that cannot be read, where something else asks.
+
     Raises:
         QueryError: If there is no such file or window, a vector is none, a value is none of
-            these, or there is a span and no file, or one with a span of its own.
+            these, or there is a span and no file, or one with a span of its own; or if nothing that
+            asks can be read.
     """
     if not len(queries) and span == NO_SPAN:
-        return Question()
+        return Question(), []
     ids = [number for one in queries if (number := _window_id(one)) is not None]
     files = [_file(one, span) for one in queries if _window_id(one) is None and not _is_array(one)]
     if not files and span != NO_SPAN:
         raise QueryError("a start, an end and a duration are those of a file, and none asks")
     stored, windows = index.windows_of(ids)
     given = [unit_vectors(one) for one in queries if _is_array(one)]
-    heard = [hear(file) for file in files]
-    own = {LeftOut.of_window(window) for window in windows}
-    own |= {LeftOut.of_file(one.recording_id, file) for one, file in zip(heard, files, strict=True)}
+    heard: list[Example] = []
+    own, failures = {LeftOut.of_window(window) for window in windows}, []
+    for file in files:
+        try:
+            heard.append(hear(file))
+            own.add(LeftOut.of_file(heard[-1].recording_id, file))
+        except QueryError as error:
+            if len(queries) == 1:
+                raise
+            failures.append(str(error))
     vectors = np.concatenate([stored, *given, *(one.vectors for one in heard)])
-    return Question(vectors, frozenset(own))
+    if not len(vectors):
+        raise nothing_heard(failures)
+    return Question(vectors, frozenset(own)), failures
 
 
 def unit_vectors(given: Any) -> Float32:

@@ -10,7 +10,7 @@ import typer
 from search.asking.terms import DuplicateTerms, Terms
 from soundalike.cli.bars import Bars
 from soundalike.cli.options import ForceOption, Given, Network, QuietOption, StoreArgument, takes
-from soundalike.cli.printing import say, say_what_is_gone, say_what_is_missing
+from soundalike.cli.printing import say, say_what_is_gone, say_what_is_left_out, say_what_is_missing
 from soundalike.cli.usage import require_tags
 from soundalike.show.words import count
 
@@ -65,8 +65,7 @@ def batch(
     if not quiet:
         asked, hits = count(report.num_queries, per), count(report.num_hits, "hit")
         say(f"asked about {asked}; {hits} in {output}")
-        if not report.num_hits and not terms["include_self"]:
-            say("recordings that ask were left out; --include-self takes them in")
+        say_what_is_left_out(report.num_left_out, "what asks", ", over all questions")
         say_what_is_missing(report.coverage, report.num_new_parts)
     for failure in report.failures:
         say(failure)

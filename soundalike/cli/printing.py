@@ -93,6 +93,17 @@ def say_what_is_missing(coverage: Coverage | None, num_new_parts: int) -> None:
         say(f"not in the index yet: {count(num_new_parts, 'part')}; run 'soundalike build'")
 
 
+def say_what_is_left_out(number: int, what: str, where: str = "") -> None:
+    """Say how many windows are no hits because they overlap what asks, if there are any."""
+    overlap, were, them = ("overlaps", "was", "it") if number == 1 else ("overlap", "were", "them")
+    if number:
+        windows = count(number, "window")
+        say(
+            f"{windows} that {overlap} {what} {were} left out{where}; --include-self takes {them} "
+            f"in"
+        )
+
+
 def say_what_is_gone(recordings: Iterable[Sequence[Path]]) -> None:
     """Say which recordings are not where they were, each by its paths."""
     line = missing_line(recordings)

@@ -22,7 +22,7 @@ from soundalike.cli.options import (
     StartOption,
     takes,
 )
-from soundalike.cli.printing import say, say_what_is_gone, say_what_is_missing
+from soundalike.cli.printing import say, say_what_is_gone, say_what_is_left_out, say_what_is_missing
 from soundalike.cli.usage import require_tags, require_use
 from soundalike.show.words import count
 
@@ -99,7 +99,7 @@ def search(
     _print_hits(answer.hits, output)
     _say_how(answer, explain=explain, quiet=quiet)
     failures = _copy(answer, copy_to, force=force, quiet=quiet) if copy_to else []
-    raise typer.Exit(3 if failures else 4 if fail_if_none and not answer else 0)
+    raise typer.Exit(3 if failures or answer.failures else 4 if fail_if_none and not answer else 0)
 
 
 def _require_uses(context: typer.Context, queries: Sequence[str | int], terms: Given) -> None:
@@ -159,15 +159,8 @@ def _say_how(answer: Answer, *, explain: bool, quiet: bool) -> None:
     if explain:
         for line in steps_lines(answer.steps):
             say(line)
-    if answer.num_left_out and not quiet:
-        overlapping = count(answer.num_left_out, "window")
-        is_one = answer.num_left_out == 1
-        say(
-            f"{overlapping} that {'overlaps' if is_one else 'overlap'} the question "
-            f"{'was' if is_one else 'were'} left out; --include-self takes "
-            f"{'it' if is_one else 'them'} in"
-        )
     if not quiet:
+        say_what_is_left_out(answer.num_left_out, "the question")
         say_what_is_missing(answer.coverage, answer.num_new_parts)
         say_what_is_gone(hit.paths for hit in answer)
 

@@ -100,13 +100,10 @@ class IdentityError(StoreError):
         self,
         message: str,
         differences: Mapping[str, tuple[object, object]],
+        named: str,
         advice: str,
         about: str | None = None,
     ) -> None:
-        named = "; ".join(
-            f"{field} is {mine!r} there and {asked!r} here"
-            for field, (mine, asked) in differences.items()
-        )
         super().__init__(f"{message}: {named}. {advice}", about=about)
         self.differences = dict(differences)
 

@@ -6,6 +6,11 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 
+def count(number: int, noun: str) -> str:
+    """Return "1 file", "2 files", "1,234 files"."""
+    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
+
+
 class Step(NamedTuple):
     """How far a step of a long piece of work is.
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, overload
 
 from indexer.errors import SoundalikeError, SoundalikeWarning
 from indexer.paths import as_path, printable
+from indexer.progress import count
 from indexer.tags import Tag
 from search.asking.answers import Hit, Step
 from search.asking.find import Question, find
@@ -78,7 +79,7 @@ class Answer(Sequence[Hit]):
             for hit in self.hits[:_SHOWN]
         ]
         more = [f"… {len(self) - _SHOWN:,} more"] if len(self) > _SHOWN else []
-        return f"Answer({', '.join([f'{len(self):,} hits', *shown, *more])})"
+        return f"Answer({', '.join([count(len(self), 'hit'), *shown, *more])})"
 
     def _repr_html_(self) -> str:
         from soundalike.show.notebook import hits_html  # noqa: PLC0415 - it imports decoders
@@ -138,7 +139,7 @@ class Answer(Sequence[Hit]):
 def answer_all(
     index: SoundIndex, asked: Sequence[tuple[Question, list[str]]], scope: Scope
 ) -> list[Answer]:
-    """Ask some questions, and warn of what is left out of them as it cannot be read.
+    """Ask some questions, and warn of what cannot be read, where others ask without it.
 
     Args:
         index: The stores.
@@ -150,7 +151,7 @@ def answer_all(
     """
     for _, failures in asked:
         for failure in failures:
-            warnings.warn(SoundalikeWarning(f"left out of the question: {failure}"), stacklevel=3)
+            warnings.warn(SoundalikeWarning(f"asked without it: {failure}"), stacklevel=3)
     found, num_new = find(index, [question for question, _ in asked], scope), index.num_new_parts()
     each = zip(index.hits(found), found.num_left_out.tolist(), asked, strict=True)
     return [

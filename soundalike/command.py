@@ -29,6 +29,9 @@ from soundalike.signals import UNREAD, Ending
 gc.set_threshold(20_000)
 atexit.register(gc.freeze)
 
+#: What pydantic says before what is wrong.
+_OF_PYDANTIC = "Value error, "
+
 
 class WithoutPandas(MetaPathFinder, Loader):
     """Keeps pandas from being imported; who only looks whether it is installed, finds it.
@@ -96,7 +99,7 @@ def _explain(error: Exception) -> int:
     if isinstance(error, TyperException):
         context = getattr(error, "ctx", None)
         command = context.command_path if context else cli.app.info.name
-        problem = error.format_message().rstrip(".")
+        problem = error.format_message().rstrip(".").replace(_OF_PYDANTIC, "")
         return _complain(f"{problem}; '{command} --help' explains", code=error.exit_code)
     if isinstance(error, OSError):  # a full disk, for one
         return _complain(str(error), code=1)

@@ -271,6 +271,6 @@ def test_channels_at_a_rate_at_which_nothing_can_be_held_are_averaged_and_it_is_
     tone = 0.5 * np.sin(np.arange(1_200_000) / 500)[:, None]
     path = write(tmp_path / "a.wav", np.concatenate([tone, -tone], 1), 1_200_000, "FLOAT")
     _, warnings = cuts_of(path, Geometry(native=True))
-    assert "its channels cancel (anti-phase) in 1 of 1 windows, and are too many to compare" in (
+    assert "its channels cancel (anti-phase) in 1 of 1 window, and are too many to compare" in (
         warnings
     )

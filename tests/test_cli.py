@@ -393,6 +393,11 @@ def test_checkpoints_lists_all_and_demo_is_here(run: Run) -> None:
         ),
         (("index", "LIBRARY", "--precision", "fp8"), 2, "Invalid value for '--precision'"),
         (("index",), 2, "Missing argument"),
+        (
+            ("search", "STORE", "--tag", "Dog", "--format", "xml"),
+            2,
+            "Invalid value for '--format': 'xml' is not one of 'table', 'json', 'csv', 'm3u'; ",
+        ),
         (("checkpoints", "fetch", "nothing"), 1, "no checkpoint is called 'nothing'"),
         (("nonsense",), 2, "No such command 'nonsense'"),
     ],

@@ -20,12 +20,14 @@ from faults import fault
 from synthetic import Synthetic, make_store
 
 from indexer.errors import SoundalikeError
+from indexer.library.lists import read_names
 from indexer.library.tables import read_rows
 from search.datasets.captions import read_audiocaps
 from search.evaluation.audioset import read_segments
 from search.evaluation.embedded import read_embedded
 from search.evaluation.labels import evaluate_labels, read_labels
 from search.export.captioned import export_captioned
+from search.filters.metadata import Metadata
 from search.upkeep.build import build
 
 CLIP = b"Y0123456789a.wav"
@@ -259,16 +261,49 @@ def test_what_is_no_regular_file_is_refused_and_not_waited_for(tmp_path: Path, k
             READERS[kind](tmp_path / f"{name}.csv")
 
 
+@pytest.mark.parametrize("kind", ["labels", "captions", "segments", "metadata", "names"])
+def test_broken_parquet_is_not_told_to_be_saved_as_text(tmp_path: Path, kind: str) -> None:
+    pq.write_table(pa.table({"path": ["dog.wav"] * 500, "label": ["Dog"] * 500}), tmp_path / "a")
+    whole = (tmp_path / "a").read_bytes()
+    readers: dict[str, Callable[[Path], object]] = {
+        **READERS,
+        "metadata": Metadata.read,
+        "names": lambda path: list(read_names(path)),
+    }
+    for name, content in {
+        "cut": whole[: len(whole) // 2],
+        "begun": b"\xff\x80" + whole[2:],
+        "zeros": bytes(500),
+    }.items():
+        path = tmp_path / f"{name}.parquet"
+        path.write_bytes(content)
+        with pytest.raises(SoundalikeError, match=r"cannot read .*\.parquet: ") as raised:
+            readers[kind](path)
+        told = str(raised.value).partition(".parquet: ")[2].partition("; it takes")[0]
+        assert "UTF-8" not in told
+        assert len(told) < 200
+        assert ".;" not in str(raised.value)
+
+
+@pytest.mark.parametrize("kind", ["labels", "captions"])
+def test_line_that_is_not_utf_8_is_named(tmp_path: Path, kind: str) -> None:
+    path = tmp_path / "latin.csv"
+    head = b"path,label" if kind == "labels" else b"audiocap_id,youtube_id,start_time,caption"
+    path.write_bytes(head + b"\nx,1,2,3\n\xf6,1,2,3\n")
+    with pytest.raises(SoundalikeError, match="line 3 is not UTF-8; save the file as UTF-8"):
+        READERS[kind](path)
+
+
 @pytest.mark.parametrize("kind", ["labels", "captions"])
 def test_tables_that_cannot_be_read_say_why(tmp_path: Path, kind: str) -> None:
     file = tmp_path / "x.csv"
     head = {"labels": "path,label", "captions": "youtube_id,start_time,caption"}[kind]
     for content, reason in (
-        (f"{head}\n\xff,1,1".encode("latin-1"), "can't decode byte 0xff"),
+        (f"{head}\n\xff,1,1".encode("latin-1"), "line 2 is not UTF-8"),
         (f"{head}\n{'x' * 200_000},1,1".encode(), "after line 1: field larger than"),
-        (b"\xff\xfea", "truncated data"),
+        (b"\xff\xfea", "begins as UTF-16, and is not"),
         (b"", "has no column"),
-        (b"\0\0\0\n\0", "has no column"),
+        (b"\0\0\0\n\0", "it is no text"),
     ):
         file.write_bytes(content)
         with pytest.raises(SoundalikeError, match=reason):
@@ -305,7 +340,7 @@ def test_labels_and_captions_find_names_with_accents_in_either_form(tmp_path: Pa
 @pytest.mark.parametrize(
     ("content", "reason"),
     [
-        (b"path\nrain, heavy.ogg\n", "line 2 has more than 1 cells; put a cell that holds ','"),
+        (b"path\nrain, heavy.ogg\n", "line 2 has more than 1 cell; put a cell that holds ','"),
         (b'path,label\n"a.ogg,dog\nb.ogg,cat\n', "unexpected end of data"),
         (b"path,path\na.ogg,b.ogg\n", "two columns 'path'"),
     ],

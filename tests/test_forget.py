@@ -37,16 +37,22 @@ def folders(tmp_path: Path) -> tuple[Path, Path]:
     return field, meadow
 
 
+@pytest.fixture
+def store(folders: tuple[Path, Path], tmp_path: Path, counting: Counting) -> Store:
+    """Of both."""
+    made = new_store(tmp_path / "s", counting)
+    for folder in folders:
+        extract_into(folder, made, counting)
+    return made
+
+
 def live_paths(store: Store) -> set[str]:
     return {path for path, _ in store.live_files()}
 
 
 def test_forgotten_library_goes_and_comes_back_without_being_embedded(
-    folders: tuple[Path, Path], tmp_path: Path, counting: Counting
+    folders: tuple[Path, Path], store: Store, counting: Counting
 ) -> None:
-    store = new_store(tmp_path / "s", counting)
-    for folder in folders:
-        extract_into(folder, store, counting)
     before, field = len(store.snapshot()), folders[0]
     planned = forget(store.path, str(field), dry_run=True)
     assert len(store.snapshot()) == before  # nothing was changed
@@ -64,11 +70,8 @@ def test_forgotten_library_goes_and_comes_back_without_being_embedded(
 
 
 def test_forgotten_library_whose_folder_is_gone_is_removed_by_a_compaction(
-    folders: tuple[Path, Path], tmp_path: Path, counting: Counting
+    folders: tuple[Path, Path], store: Store
 ) -> None:
-    store = new_store(tmp_path / "s", counting)
-    for folder in folders:
-        extract_into(folder, store, counting)
     shutil.rmtree(folders[0])
     (library_id,) = (key for key, root in store.libraries().items() if root == folders[0])
     forget(store.path, library_id[:8])

@@ -84,7 +84,9 @@ def test_hint_stands_behind_the_message_with_its_value() -> None:
     assert with_hint(error) == "a b has no index yet; run: soundalike build 'a b'"
     assert with_hint(StoreError("x", about="build")) == "x; run: soundalike build STORE"
     assert with_hint(StoreError("nothing helps.")) == "nothing helps."
-    differing = IdentityError("not alike", {"hop": (1, 2)}, "Use another.", about="store")
+    differing = IdentityError(
+        "not alike", {"hop": (1, 2)}, "hop is 1 there and 2 here", "Use another.", about="store"
+    )
     assert with_hint(differing) == (
         "not alike: hop is 1 there and 2 here. Use another; --store DIR says where it is"
     )

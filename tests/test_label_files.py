@@ -19,7 +19,7 @@ from synthetic import write_tone
 from test_extract import new_store
 from test_extract import run as embed
 
-from indexer.embedding.extractor import Extractor
+from indexer.embedding.extractor import Embeddings, Extractor
 from indexer.errors import SoundalikeError, UnknownTagError
 from indexer.model.checkpoint import Checkpoint
 from indexer.progress import Step
@@ -216,6 +216,26 @@ def test_export_labels_recomputed_without_the_audio_or_the_checkpoint_says_so(
     (tmp_path / "library" / "one.wav").unlink()
     with pytest.raises(SoundalikeError, match="is not where it was, or has changed"):
         export_labels(without_frames, tmp_path / "labels", "csv", extractor=tiny_extractor)
+
+
+def test_export_labels_recomputed_refuses_what_is_not_finite(
+    without_frames: Store, tmp_path: Path, tiny_checkpoint: Checkpoint
+) -> None:
+    class Overflowing(Extractor):
+        """Its frames are beyond float16, as those of another precision may be."""
+
+        def __call__(self, waveforms: Any) -> Embeddings:
+            found = super().__call__(waveforms)
+            assert found.frames is not None
+            return found._replace(frames=found.frames * np.float16(np.inf))
+
+    extractor = Overflowing(tiny_checkpoint, device="cpu", frames="pooled")
+    message = (
+        r"(one\.wav|two\.flac) cannot be embedded again: an embedding is not finite: the check"
+    )
+    with pytest.raises(SoundalikeError, match=message):
+        export_labels(without_frames, tmp_path / "labels", "csv", extractor=extractor)
+    assert not [path for path in (tmp_path / "labels").rglob("*") if path.is_file()]
 
 
 def test_outputs_of_a_group_are_those_below_it() -> None:

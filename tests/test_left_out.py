@@ -223,7 +223,7 @@ def test_file_that_cannot_be_read_leaves_the_others_to_ask(run: Run, hour: Path)
     outcome = run("search", store, bad[0], good, *words, code=None)
     fault("T4").require(outcome.code, outcome.err)
     assert outcome.data == run("search", store, good, *words).data != []
-    with pytest.warns(SoundalikeWarning, match="left out of the question: cannot listen to"):
+    with pytest.warns(SoundalikeWarning, match="asked without it: cannot listen to"):
         [answer] = soundalike.open(store, device="cpu").search_many([[bad[0], good]])
     assert len(answer.failures) == 1
     table = hour / "hits.jsonl"

@@ -147,7 +147,7 @@ def test_walk_file_instead_of_folder_is_an_error_about_tagging(tmp_path: Path) -
 
 def test_walk_folder_without_audio_is_an_error_that_counts(tmp_path: Path) -> None:
     touch(tmp_path, "notes.txt")
-    message = r"no audio in .* \(1 files with other extensions\); include those"
+    message = r"no audio in .* \(1 file with other extensions\); include those"
     with pytest.raises(LibraryError, match=message) as caught:
         walk(tmp_path)
     assert caught.value.about == "include"

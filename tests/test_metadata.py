@@ -357,7 +357,7 @@ def test_rows_relative_and_absolute_for_one_place_are_an_error(
         (b"path,n\n\xff.wav,1\n", "column 'path' is not UTF-8; save"),
         (b"path,site\na.wav,caf\xe9\n", "column 'site' is not UTF-8; save"),
         (b"path,n,caf\xe9\na.wav,1,2\n", "name of column 3 is not UTF-8; save"),
-        (b"\xff\xfep\x00a", "cannot read metadata .*truncated data"),
+        (b"\xff\xfep\x00a", "cannot read metadata .*begins as UTF-16, and is not"),
         ('path,site\na.wav,"pond\nb.wav,hill\n', "quote before 'pond' is never closed"),
         ('path,site\na.wav,"pond\nb.wav,""hill""', "quote before 'pond' is never closed"),
         ('path,"site\na.wav,pond\n', "cannot read metadata .*Empty CSV"),

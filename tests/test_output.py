@@ -67,6 +67,14 @@ def words_of(kind: str, store: Synthetic, output: Path) -> list[str]:
     return [*(paths.get(word, word) for word in before), "--output", str(output), *after]
 
 
+@pytest.fixture
+def written(stored: Synthetic, tmp_path: Path, run: Run, kind: str) -> list[str]:
+    """The command that has written some kind of output into the test's folder."""
+    words = words_of(kind, stored, tmp_path / OUTPUTS[kind][1])
+    run(*words)
+    return words
+
+
 def files_below(folder: Path) -> dict[str, bytes]:
     return {
         str(path.relative_to(folder)): path.read_bytes()
@@ -125,13 +133,11 @@ def on_full_disk(num_bytes: int, *words: str) -> Ended:
 @pytest.mark.whole
 @pytest.mark.parametrize("kind", OUTPUTS)
 def test_full_disk_is_one_line_and_leaves_what_was_there(
-    stored: Synthetic, tmp_path: Path, run: Run, kind: str
+    written: list[str], tmp_path: Path, kind: str
 ) -> None:
-    words = words_of(kind, stored, tmp_path / OUTPUTS[kind][1])
-    run(*words)
     before = files_below(tmp_path)
     assert max(map(len, before.values())) > 2000
-    ended = on_full_disk(2000, *words, "--force")
+    ended = on_full_disk(2000, *written, "--force")
     fault("A4").require(*ended)
     assert ended.printed.count("\n") == 1
     assert ended.printed.endswith(": File too large\n")
@@ -302,20 +308,18 @@ def test_file_system_without_hard_links_or_locks_has_the_file_all_the_same(
 
 @pytest.mark.parametrize("kind", OUTPUTS)
 def test_what_is_there_is_refused_before_anything_is_written(
-    stored: Synthetic, tmp_path: Path, run: Run, kind: str
+    written: list[str], tmp_path: Path, run: Run
 ) -> None:
-    words = words_of(kind, stored, tmp_path / OUTPUTS[kind][1])
-    run(*words)
     *others, one = sorted(path for path in tmp_path.rglob("*") if path.is_file())
     for path in others:
         path.unlink()
     one.write_text("mine")
-    refused = run(*words, code=1)
+    refused = run(*written, code=1)
     fault("A3" if not others else "A3b").require(refused.code, refused.err)
     assert str(one) in refused.err
     assert [path for path in tmp_path.rglob("*") if path.is_file()] == [one]
     assert one.read_text() == "mine"
-    run(*words, "--force")
+    run(*written, "--force")
     assert b"mine" not in files_below(tmp_path).values()
     assert len(files_below(tmp_path)) == len(others) + 1
 

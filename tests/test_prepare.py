@@ -40,8 +40,8 @@ def test_prepare_options_not_given_are_taken_from_the_store(tmp_path: Path) -> N
     ("settings", "field"),
     [
         (Settings(frames="none"), "frames is 'pooled' there and 'none' here"),
-        (Settings(hop_s=5), "hop_samples is 320000 there and 160000 here"),
-        (Settings(native=True), "native is False there and True here"),
+        (Settings(hop_s=5), "the hop is 10 s there and 5 s here"),
+        (Settings(native=True), "native is no there and yes here"),
     ],
 )
 def test_prepare_other_options_than_the_stores_are_named(

@@ -16,6 +16,8 @@ from typing import NamedTuple
 import pyarrow as pa
 import pyarrow.parquet
 
+from indexer.progress import count
+
 #: Names of the column that says which file a row is about, in this order.
 KEYS = ("path", "file", "filename")
 #: A larger file is refused: it is read as a whole.
@@ -41,7 +43,7 @@ def read_content(path: Path) -> bytes:
     """Return the bytes of a file; text in UTF-16 is made UTF-8, and the mark before it left out.
 
     Raises:
-        ValueError: If it is no file, or larger than `MAX_BYTES`.
+        ValueError: If it is no file, larger than `MAX_BYTES`, or not what it begins as.
         OSError: If it cannot be read.
     """
     if path.is_file():
@@ -54,8 +56,13 @@ def read_content(path: Path) -> bytes:
         content = file.read(MAX_BYTES + 1)
     if len(content) > MAX_BYTES:
         raise _too_large(f"more than {MAX_BYTES:,} bytes")
+    if path.suffix.lower() == ".parquet" and not is_parquet(content):
+        raise ValueError("it is called .parquet and does not begin as one does: it is damaged")
     if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
-        return content.decode("utf-16").encode()
+        try:
+            return content.decode("utf-16").encode()
+        except UnicodeDecodeError as error:
+            raise ValueError("it begins as UTF-16, and is not; save the file as UTF-8") from error
     return content.removeprefix(codecs.BOM_UTF8)
 
 
@@ -68,13 +75,17 @@ def read_header(content: bytes) -> Header:
     """Return the names of the columns of a CSV file, and what stands between its values.
 
     Raises:
-        ValueError: If a name is not UTF-8.
+        ValueError: If it is no text, or a name is not UTF-8.
     """
+    if is_parquet(content):
+        raise ValueError("it is Parquet, and CSV is wanted")
     text = codecs.getincrementaldecoder("utf-8")("surrogateescape").decode(
         content[:_MAX_HEADER_BYTES]
     )
     lines = text.lstrip("\r\n")
     first = lines.splitlines()[0] if lines else ""
+    if "\0" in first:
+        raise ValueError("it is no text: it begins with zero bytes; save it as CSV in UTF-8")
     delimiter = max(_DELIMITERS, key=first.count)
     names = next(csv.reader(io.StringIO(lines, newline=""), delimiter=delimiter), [])
     for number, name in enumerate(names, 1):
@@ -98,7 +109,12 @@ def read_rows(content: bytes, errors: str = "strict") -> Iterator[tuple[int, dic
     names = [name.strip() for name in names]
     if twice := [name for name in names if name and names.count(name) > 1]:
         raise ValueError(f"two columns {twice[0]!r}")
-    text = io.StringIO(content.decode("utf-8", errors).lstrip("\r\n"), newline="")
+    try:
+        decoded = content.decode("utf-8", errors)
+    except UnicodeDecodeError as error:
+        line = 1 + content.count(b"\n", 0, error.start)
+        raise ValueError(f"line {line} is not UTF-8; save the file as UTF-8") from error
+    text = io.StringIO(decoded.lstrip("\r\n"), newline="")
     rows = csv.DictReader(
         text, names, delimiter=delimiter, skipinitialspace=True, restval="", strict=True
     )
@@ -107,8 +123,8 @@ def read_rows(content: bytes, errors: str = "strict") -> Iterator[tuple[int, dic
         for row in rows:
             if any(cell.strip() for cell in row.get(None, ())):
                 raise ValueError(
-                    f"line {rows.line_num} has more than {len(names)} cells; put a cell that "
-                    f"holds {delimiter!r} into quotes"
+                    f"line {rows.line_num} has more than {count(len(names), 'cell')}; put a cell "
+                    f"that holds {delimiter!r} into quotes"
                 )
             yield rows.line_num, {name: cell for name, cell in row.items() if name}
     except csv.Error as error:

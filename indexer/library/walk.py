@@ -17,7 +17,7 @@ from indexer.library.files import FileList, FoundFile, date_of
 from indexer.library.lists import read_names
 from indexer.library.names import Spelling
 from indexer.paths import Span, text_from_bytes
-from indexer.progress import Listen, Step, ignore
+from indexer.progress import Listen, Step, count, ignore
 
 #: A listener hears of a walk once per this many files.
 _FILES_PER_STEP = 1000
@@ -29,7 +29,7 @@ _OF_THE_SYSTEM = re.compile(
     re.DOTALL,
 )
 #: Why a file is not looked at: its ending, `include` or `exclude`, a name that begins with a dot.
-LeftOut = Literal["ending", "pattern", "hidden"]
+PassedOver = Literal["ending", "pattern", "hidden"]
 #: What a folder holds that is a store.
 _STORE_NAMES = {"store.json", "parts", "head.safetensors"}
 
@@ -98,20 +98,20 @@ def walk(
             passes the patterns.
     """
     found = Walk(require_folder(root))
-    left_out: Counter[tuple[LeftOut, bool]] = Counter()
+    passed_over: Counter[tuple[PassedOver, bool]] = Counter()
     for number, path in enumerate(files_below(found)):
         if number % _FILES_PER_STEP == 0:
             listen(Step("walking", number, None, "file"))
-        why = why_left_out(path, include, exclude, hidden=hidden)
+        why = why_passed_over(path, include, exclude, hidden=hidden)
         if why == "hidden":
             found.hidden.append(_found_file(found.root, path))
         elif why:
-            left_out[why, is_hidden(path)] += 1
+            passed_over[why, is_hidden(path)] += 1
         else:
             found.files.append(_found_file(found.root, path))
-    num_hidden = left_out["ending", True]
-    found.num_skipped = left_out["ending", False] + num_hidden
-    found.num_excluded = left_out["pattern", False] + left_out["pattern", True]
+    num_hidden = passed_over["ending", True]
+    found.num_skipped = passed_over["ending", False] + num_hidden
+    found.num_excluded = passed_over["pattern", False] + passed_over["pattern", True]
     found.files = found.files.in_order()
     if not hidden:  # nothing in them is wanted
         found.unlisted = [path for path, _ in found.unreadable if is_hidden(path)]
@@ -122,9 +122,9 @@ def walk(
     return found
 
 
-def why_left_out(
+def why_passed_over(
     path: str, include: Sequence[str] = (), exclude: Sequence[str] = (), *, hidden: bool = False
-) -> LeftOut | None:
+) -> PassedOver | None:
     """Return why a walk leaves out a file, see `walk`; None if it takes it.
 
     Args:
@@ -246,12 +246,12 @@ def _nothing_found(found: Walk, *, all_hidden: bool) -> LibraryError:
         return LibraryError(f"{none}: there is no file in it")
     if all_hidden:
         return LibraryError(
-            f"{none} ({found.num_skipped} files with other extensions, all of them hidden); take "
-            f"what is hidden, and include those that are audio all the same"
+            f"{none} ({count(found.num_skipped, 'file')} with other extensions, all of them "
+            f"hidden); take what is hidden, and include those that are audio all the same"
         )
     return LibraryError(
-        f"{none} ({found.num_skipped} files with other extensions); include those that are audio "
-        f"all the same",
+        f"{none} ({count(found.num_skipped, 'file')} with other extensions); include those that "
+        f"are audio all the same",
         about="include",
     )
 

@@ -191,7 +191,8 @@ class Identity:
             field: (mine[field], asked[field]) for field in mine if mine[field] != asked[field]
         }
         if differences:
-            raise IdentityError(message, differences, advice, about)
+            named = "; ".join(_told(field, *values) for field, values in differences.items())
+            raise IdentityError(message, differences, named, advice, about)
 
     @classmethod
     def from_dict(cls, document: Mapping[str, Any]) -> Self:
@@ -206,6 +207,27 @@ class Identity:
         if wrong:
             raise ValueError(f"its {wrong[0]} is {getattr(found, wrong[0])!r:.60}")
         return found
+
+
+def _told(field: str, mine: Any, asked: Any) -> str:
+    """Say how two identities differ in a field, in the words that it is chosen by."""
+    name, say = _WORDS.get(field, (field, repr))
+    return f"{name} is {say(mine)} there and {say(asked)} here"
+
+
+def _seconds(num_samples: int) -> str:
+    return f"{num_samples / SAMPLE_RATE_HZ:g} s"
+
+
+#: What a field is called, and its value said, where that is not the field and its value.
+_WORDS: Mapping[str, tuple[str, Callable[[Any], str]]] = {
+    "front_end": ("the front end", repr),
+    "hop_samples": ("the hop", _seconds),
+    "native": ("native", lambda value: "yes" if value else "no"),
+    "window_samples": ("the length of windows", _seconds),
+    "sample_rate_hz": ("the sample rate", lambda value: f"{value} Hz"),
+    "channel": ("channel", lambda value: "the mean of all" if value is None else str(value)),
+}
 
 
 def _is_text(value: object) -> bool:

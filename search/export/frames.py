@@ -69,7 +69,8 @@ class RecomputedFrames:
         """Return (T, 768) of each row, averaged over frequency.
 
         Raises:
-            SoundalikeError: If the audio is no longer there, has changed, or cannot be decoded.
+            SoundalikeError: If the audio is no longer there, has changed, or cannot be decoded, or
+                an embedding is not finite.
         """
         return [self._frames(int(row)) for row in rows]
 
@@ -87,7 +88,12 @@ class RecomputedFrames:
             raise SoundalikeError(
                 f"{found.path} cannot be decoded again: {error.reason}"
             ) from error
-        frames = self._extractor(torch.from_numpy(waveform)[None]).frames
-        assert frames is not None
-        heard: Frames = frames[0]
+        embeddings = self._extractor(torch.from_numpy(waveform)[None])
+        try:
+            peak = float(np.abs(waveform).max())
+            embeddings.require_finite(peak if peak > 1 else 0.0)
+        except AudioError as error:
+            raise SoundalikeError(f"{found.path} cannot be embedded again: {error}") from error
+        assert embeddings.frames is not None
+        heard: Frames = embeddings.frames[0]
         return heard

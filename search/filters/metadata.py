@@ -185,7 +185,7 @@ def _read(path: Path) -> pa.Table:
         _ = table.column_names  # an error if one is not UTF-8
         return table
     except (OSError, ValueError, pa.ArrowException) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        reason = str(error).splitlines()[0].rstrip(".") if str(error) else type(error).__name__
         raise QueryError(
             f"cannot read metadata from {path}: {reason}; it takes CSV in UTF-8 or UTF-16, or "
             f"Parquet"

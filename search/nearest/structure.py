@@ -34,6 +34,13 @@ from search.generation.segments import Generation, Segment, is_shared_name
 from search.nearest.calibrate import measure_index
 from search.nearest.centres import TRAINING_ROWS_PER_LIST
 from search.nearest.index import VectorIndex
+from search.nearest.limits import (
+    DEFAULT_RECALL,
+    LEAST_MEMORY_BYTES,
+    LEAST_RECALL,
+    MOST_MEMORY_BYTES,
+    MOST_RECALL,
+)
 from search.nearest.lists import (
     CAN_MAP_LISTS,
     CODE_BYTES,
@@ -53,7 +60,6 @@ TRAINED_FOLDER = "trained"
 MIN_LISTED_ROWS = 50_000
 #: Below this, there are no lists whatever the kind: a codebook of a byte needs as many examples.
 MIN_TRAINING_ROWS = 256
-DEFAULT_RECALL = 0.95
 #: Trained anew when the store has so many times the windows that it was trained for.
 _MAX_GROWTH = 4.0
 #: Trained anew when new windows are so many times as far from their centres as the first were.
@@ -63,8 +69,6 @@ _DRIFTED_SHARE = 0.1
 _MIN_ROWS_PER_LIST = 10
 _DRIFT_ROWS = 4096
 _VECTOR_BYTES = 3072
-#: More than any machine has, in bytes.
-_MAX_MEMORY = 10**14
 #: Taken for the memory of a machine whose system does not say: Windows has no `sysconf`.
 _UNTOLD_MACHINE_BYTES = 8 << 30
 #: Calibrated anew when the number of windows has changed by more than this share.
@@ -78,7 +82,7 @@ class IndexConfig:
     Attributes:
         memory_bytes: What building may take, and what the codes may fill of the machine's memory
             when searching; None for half of it.
-        recall: Recall at 10 to be reached where an answer is not exact, below 1; None for what the
+        recall: Recall at 10 to be reached where an answer is not exact; None for what the
             previous index had, or 0.95.
         kind: "auto" chooses by the number of windows and the memory; "flat" has no lists and is
             exact; "sq8" and "pq" are inverted lists of codes with 768 or 96 bytes for a window.
@@ -89,15 +93,16 @@ class IndexConfig:
     kind: Literal["auto", "flat", "sq8", "pq"] = "auto"
 
     def __post_init__(self) -> None:
-        if self.recall is not None and not 0 < self.recall < 1:
+        if self.recall is not None and not LEAST_RECALL <= self.recall <= MOST_RECALL:
             raise QueryError(
-                f"the recall to reach is above 0 and below 1, got {self.recall}; a question that "
-                f"has to find all of the nearest can be answered exactly"
+                f"the recall to reach is from {LEAST_RECALL} to {MOST_RECALL}, got {self.recall}; "
+                f"a question that has to find all of the nearest can be answered exactly"
             )
-        if self.memory_bytes is not None and not 1 << 28 <= self.memory_bytes <= _MAX_MEMORY:
+        given = self.memory_bytes
+        if given is not None and not LEAST_MEMORY_BYTES <= given <= MOST_MEMORY_BYTES:
             raise QueryError(
-                f"building takes 256 MB at least, and {_MAX_MEMORY / 1e9:,.0f} GB at most, got "
-                f"{self.memory_bytes:,} bytes"
+                f"building takes {LEAST_MEMORY_BYTES / 1e9:g} GB at least, and "
+                f"{MOST_MEMORY_BYTES / 1e9:,.0f} GB at most, got {given:,} bytes"
             )
 
     @property

@@ -14,12 +14,12 @@ import pyarrow.compute as pc
 from indexer.arrays import Integers, contains
 from indexer.errors import LibraryError, QueryError
 from indexer.library.walk import (
-    LeftOut,
+    PassedOver,
     Walk,
     files_below,
     is_hidden,
     require_folder,
-    why_left_out,
+    why_passed_over,
 )
 from indexer.paths import path_id
 from indexer.store.lock import Hold
@@ -54,7 +54,7 @@ _FOLDER = pa.array(["walk"])
 #: Files of a library that are looked for in the ledger at a time.
 _FILES_AT_A_TIME = 4096
 _HIDDEN = "hidden: a name in its path begins with a dot"
-_REASONS: dict[LeftOut | None, str] = {"ending": "no ending of audio", "hidden": _HIDDEN}
+_REASONS: dict[PassedOver | None, str] = {"ending": "no ending of audio", "hidden": _HIDDEN}
 #: Which patterns a run had is not recorded.
 _OTHER_REASON = "left out by a pattern or a list, newer than the last run, or not reached by it"
 
@@ -113,7 +113,7 @@ def list_files(path: Path, kinds: Collection[Kind] = ()) -> Iterator[FileRow]:
     hold, parts = store.hold(), store.parts()
     listed = _recorded(store, parts, wanted)
     if "skipped" in wanted:
-        listed = chain(listed, _left_out(store, parts))
+        listed = chain(listed, _passed_over(store, parts))
     return _while_held(listed, hold)
 
 
@@ -180,7 +180,7 @@ def _recorded_row(row: dict[str, Any], roots: dict[str, str]) -> FileRow:
     )
 
 
-def _left_out(store: Store, parts: Sequence[Part]) -> Iterator[FileRow]:
+def _passed_over(store: Store, parts: Sequence[Part]) -> Iterator[FileRow]:
     """Yield the files in the libraries, as they are now, that the ledger does not know."""
     known = _known_paths(parts)
     for library_id, root in store.libraries().items():
@@ -206,7 +206,7 @@ def _left_out_of(library_id: str, root: Path, known: Integers) -> Iterator[FileR
 
 
 def _why_skipped(path: str) -> str:
-    why = why_left_out(path)
+    why = why_passed_over(path)
     said = _REASONS.get(why, _OTHER_REASON)
     return f"{said}; {_HIDDEN}" if why == "ending" and is_hidden(path) else said
 

@@ -14,6 +14,13 @@ import typer
 
 from indexer.audio.times import seconds_of
 from indexer.errors import QueryError
+from search.nearest.limits import (
+    DEFAULT_RECALL,
+    LEAST_MEMORY_BYTES,
+    LEAST_RECALL,
+    MOST_MEMORY_BYTES,
+    MOST_RECALL,
+)
 from soundalike.cli.numbers import number_option
 
 # The help of every command is made from this: nothing here takes long to import.
@@ -40,8 +47,8 @@ MemoryOption = Annotated[
     float | None,
     number_option(
         float,
-        0.3,
-        100_000,
+        LEAST_MEMORY_BYTES / 1e9,
+        MOST_MEMORY_BYTES // 10**9,
         "GB",
         "What the index may take while it is built, and its codes when it is searched. "
         "Default: half of the machine's memory.",
@@ -51,10 +58,11 @@ RecallOption = Annotated[
     float | None,
     number_option(
         float,
-        0.5,
-        0.999,
+        LEAST_RECALL,
+        MOST_RECALL,
         "R",
-        "Share of the true best 10 to find where answers are not exact. Default: 0.95.",
+        "Share of the true best 10 to find where answers are not exact. "
+        f"Default: {DEFAULT_RECALL}.",
     ),
 ]
 

@@ -14,7 +14,9 @@ def steps_lines(steps: Sequence[Step]) -> Iterator[str]:
     for step in steps:
         plan = step.plan
         share = step.num_matching / max(1, step.num_windows)
-        matching = f"{step.num_matching:,} of {step.num_windows:,} windows match ({share:.3%})"
+        match = "matches" if step.num_windows == 1 else "match"
+        windows = count(step.num_windows, "window")
+        matching = f"{step.num_matching:,} of {windows} {match} ({share:.3%})"
         yield f"{shown_path(step.store)}: {matching}"
         if plan.is_exact:
             yield "  plan     exact: the score of every matching window was computed"

@@ -8,11 +8,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from indexer.paths import printable
-
-
-def count(number: int, noun: str) -> str:
-    """Return "1 file", "2 files", "1,234 files"."""
-    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
+from indexer.progress import count as count  # words about numbers are asked for here
 
 
 def hours(seconds: float) -> str:

@@ -18,6 +18,7 @@ from indexer import MAX_CHANNELS
 from indexer.audio.mixing.level import Level
 from indexer.audio.source import AudioInfo, Channels
 from indexer.errors import AudioError
+from indexer.progress import count
 from indexer.windows import SAMPLE_RATE_HZ, Samples
 
 #: Channels cancel if their mean holds less than this part of the power that it would hold if they
@@ -230,12 +231,13 @@ class Mixer:
     def _cancellation(self) -> list[str]:
         what, total = "its channels cancel (anti-phase)", self.num_windows
         if self.num_cancelled:
-            where = f" in {self.num_cancelled} of {total} windows"
+            where = f" in {self.num_cancelled} of {count(total, 'window')}"
             where, there = ("", "") if self.num_cancelled == total else (where, " there")
             return [f"{what}{where}; the louder one was taken{there}"]
         if self.num_averaged:
             return [
-                f"{what} in {self.num_averaged} of {total} windows, and are too many to compare"
+                f"{what} in {self.num_averaged} of {count(total, 'window')}, and are too many to "
+                f"compare"
             ]
         is_mean = not total and self.louder is not None
         return ["its channels cancel in the mean (anti-phase)"] if is_mean else []

@@ -289,7 +289,7 @@ def test_extract_library_that_vanished_is_an_error_and_deletes_nothing(
     run(library, store, counting)
     shutil.rmtree(library / "sub")
     (library / "long.wav").unlink()
-    with pytest.raises(LibraryError, match="no audio in"):
+    with pytest.raises(LibraryError, match="are no longer in"):
         run(library, store, counting)
     write_tone(library / "new.wav", 1.0, 900)
     with pytest.raises(LibraryError, match=r"3 of 3 files .* or allow them to be gone") as caught:

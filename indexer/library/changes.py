@@ -161,13 +161,13 @@ class Changes:
     def size_unread(self, file: FoundFile) -> int:
         """Return what the ledger has for the size of a file that could not be reached.
 
-        It was found in no state, 0 bytes and no date, so that it is tried again; `NO_FILE` if it
-        was not found at all, now or ever.
+        It was found in no state, 0 bytes and no date, so that it is tried again; `NO_FILE` if a
+        list names it, and nothing was there now or ever.
         """
-        was_found = file.size or file.mtime_ns
+        if self._found.is_complete or file.size or file.mtime_ns:
+            return 0
         known = self._ledger.positions([self.row(file).path_id])[0]
-        is_named_only = known < 0 or self._ledger.size[known] == NO_FILE
-        return NO_FILE if is_named_only and not was_found else 0
+        return NO_FILE if known < 0 or self._ledger.size[known] == NO_FILE else 0
 
     def describe(self, rows: Sequence[LedgerRow]) -> list[LedgerRow]:
         """Return rows of known content with what the store says of it."""

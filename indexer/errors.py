@@ -19,6 +19,7 @@ is a `SoundalikeWarning`, by Python's own means.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 
 
 class SoundalikeError(Exception):
@@ -90,7 +91,34 @@ class StoreError(SoundalikeError):
 
 
 class DamagedStoreError(StoreError):
-    """Bytes in a store are not the bytes that were written."""
+    """Bytes in a store are not the bytes that were written.
+
+    Attributes:
+        path: Of the file or folder.
+        reason: What is wrong with it, without its name: "its digest …", "it is missing".
+        remedy: What to do; empty if `about` says all.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        reason: str,
+        remedy: str = "",
+        *,
+        about: str | None = None,
+        value: object = None,
+    ) -> None:
+        is_state = reason.startswith("it is ")
+        said = f"{path}{reason.removeprefix('it')}" if is_state else f"{path} is damaged: {reason}"
+        super().__init__(f"{said}; {remedy}" if remedy else said, about=about, value=value)
+        self.path, self.reason, self.remedy = path, reason, remedy
+
+
+class NotAsWrittenError(ValueError):
+    """What is wrong with the content of a file of a store, said without its name.
+
+    Whoever reads the file makes a `DamagedStoreError` of it; it goes no further.
+    """
 
 
 class IdentityError(StoreError):

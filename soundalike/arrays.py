@@ -9,10 +9,10 @@ import numpy as np
 import numpy.typing as npt
 
 from indexer.arrays import Float16, Float32, Integers
-from indexer.store.part import Part
 from indexer.store.reader import Store
 from indexer.store.schema import EMBEDDING_DIM, NUM_TAGS
 from indexer.windows import SAMPLE_RATE_HZ
+from search.generation.missing import whole_snapshot
 from search.generation.recordings import Places, Recordings
 
 
@@ -49,11 +49,7 @@ def read_windows(stores: Sequence[Store]) -> StoredWindows:
 
 
 def _read_store(store: Store) -> StoredWindows:
-    return store.from_parts(lambda parts: _read(store, parts))
-
-
-def _read(store: Store, parts: list[Part]) -> StoredWindows:
-    snapshot = store.snapshot(parts)
+    snapshot = whole_snapshot(store)
     scene = np.empty((len(snapshot), EMBEDDING_DIM), np.float32)
     tags = np.empty((len(snapshot), NUM_TAGS), np.float16)
     row = 0
@@ -62,7 +58,7 @@ def _read(store: Store, parts: list[Part]) -> StoredWindows:
         scene[here], tags[here] = block.scene, block.tags
         row = here.stop
     windows = snapshot.windows
-    recordings = Recordings.of_parts(store, parts, np.unique(windows.recording_id))
+    recordings = Recordings.of_parts(store, snapshot.parts, np.unique(windows.recording_id))
     paths = Places(recordings, store.libraries()).first_paths(windows.recording_id)
     return StoredWindows(
         window_ids=windows.window_id,

@@ -14,6 +14,7 @@ from indexer.errors import SoundalikeError, SoundalikeWarning
 HINTS = {
     "allow_gone": ("say --allow-gone if they were deleted on purpose", ""),
     "allow_leak": ("or --allow-leak, which writes this into every file", ""),
+    "anew": ("run: soundalike build {value} --anew", "STORE"),
     "build": ("run: soundalike build {value}", "STORE"),
     "checkpoint": ("say --checkpoint {value}", "NAME"),
     "device": ("say --device {value}", "cpu"),
@@ -47,8 +48,13 @@ HINTS = {
 
 def with_hint(error: SoundalikeError | SoundalikeWarning) -> str:
     """Return what an error or a warning says, and behind it what the command has that helps."""
-    if error.about is None:
-        return str(error)
-    hint, otherwise = HINTS[error.about]
-    value = otherwise if error.value is None else shlex.quote(str(error.value))
-    return f"{str(error).rstrip('.')}; {hint.format(value=value)}"
+    return hinted(str(error), error.about, error.value)
+
+
+def hinted(text: str, about: str | None, value: object) -> str:
+    """Return a text about something, and behind it what the command has that helps."""
+    if about is None:
+        return text
+    hint, otherwise = HINTS[about]
+    shown = otherwise if value is None else shlex.quote(str(value))
+    return f"{text.rstrip('.')}; {hint.format(value=shown)}"

@@ -16,7 +16,7 @@ from indexer.errors import SoundalikeError, SoundalikeWarning
 from indexer.model.known import recall_weights
 from indexer.progress import LOADING, Listen, ignore
 from indexer.run.config import Settings
-from indexer.run.prepare import prepare, reopen
+from indexer.run.prepare import check_place, prepare, reopen
 from indexer.store.reader import Store
 from indexer.store.schema import EMBEDDING_DIM
 from search.asking.example import Example, find_stored, recording_of
@@ -52,6 +52,10 @@ class Kept:
     def store(self) -> Store:
         """Return the first store, which tells how all were made."""
         return Store.open(self.paths[0])
+
+    def check_place(self, settings: Settings) -> None:
+        """Raise unless the first store can be written to, or made, as the settings say."""
+        check_place(self.paths[0], settings)
 
     def prepare(self, settings: Settings) -> Store:
         """Open the first store, or create it, if its embeddings are made as the settings say.

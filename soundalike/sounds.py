@@ -276,15 +276,15 @@ class Sounds:
         Raises:
             LibraryError: If the library is missing or empty, or most of it has disappeared.
             CheckpointError: If the checkpoint is not there.
-            IdentityError: If the store was made with other settings; names them.
-            StoreError: If the store cannot be read or written.
+            StoreError: If the store cannot be read or written, or was made with other settings.
         """
         path, listen = self._require_one("a folder is indexed into"), self._kept.listen
         shaping, behaving = split_fields((Settings, ExtractConfig), settings)
         config = ExtractConfig(**behaving)
-        # Before a store is made, or a checkpoint downloaded.
+        shaped = replace(self._kept.settings, **shaping)
+        self._kept.check_place(shaped)  # before the walk, and before a checkpoint is downloaded
         found = find_files(as_path("a library", library), config, listen, store=path)
-        store = self._kept.prepare(replace(self._kept.settings, **shaping))
+        store = self._kept.prepare(shaped)
         with survey(found, store, config, listen) as surveyed:
             if not surveyed.has_files_to_read:
                 return surveyed.settle(config)
@@ -293,20 +293,21 @@ class Sounds:
 
             return embed_new(surveyed, extractor, config, listen)
 
-    def build(self, *, memory_bytes: int | None = None, recall: float | None = None) -> Generation:
+    def build(
+        self, *, memory_bytes: int | None = None, recall: float | None = None, anew: bool = False
+    ) -> Generation:
         """Bring the index up to date, and return what queries see now, see `search.upkeep.build`.
 
         Args:
             memory_bytes: What building may take; None for half of the machine's memory.
-            recall: Share of the true best 10 to find where answers are not exact; None for 0.95, or
-                what it was before.
+            recall: Share of the true best 10 to find where answers are not exact; None for 0.95.
+            anew: Whether nothing of an earlier index is used, and missing parts are done without.
 
         Raises:
-            StoreError: If there is no store, or its index cannot be written.
-            DamagedStoreError: If a part is not as it was written.
+            StoreError: If there is none, a part is damaged or missing, or the disk is full.
         """
         config, path = IndexConfig(memory_bytes, recall), self._require_one("an index is built of")
-        return build(Store.open(path), config=config, listen=self._kept.listen)
+        return build(Store.open(path), config=config, listen=self._kept.listen, anew=anew)
 
     def info(self) -> Overview:
         """Count what the store holds.
@@ -368,8 +369,7 @@ class Sounds:
         """Remove what is dead from the store, and make few parts of many.
 
         Raises:
-            StoreError: If there is no store, or the disk is full or read-only.
-            DamagedStoreError: If a part that would be written anew is not as it was written.
+            StoreError: If there is none, a part is damaged or missing, or the disk is full.
         """
         from search.upkeep.compact import compact  # noqa: PLC0415 - beside a method of its name
 

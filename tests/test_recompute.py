@@ -328,6 +328,7 @@ def test_verify_deep_says_what_it_did_and_exits_accordingly(run: Run, tmp_path: 
     assert outcome.out.splitlines()[0] == "1 window embedded again from the audio"
     assert run("verify", path, "--format", "json").data == {"problems": []}
     rewrite(Store.open(path), other_scene)
+    run("build", path, "--anew")  # the index is of the part that was written anew
     data = run("verify", path, "--deep", "--format", "json", code=1).data
     assert data["recomputed"] == len(Store.open(path).snapshot())
     assert "other scene" in data["problems"][0]["reason"]

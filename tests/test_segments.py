@@ -16,6 +16,7 @@ from indexer.errors import DamagedStoreError, StoreError
 from indexer.store.disk import read_sealed, seal
 from indexer.store.reader import Store
 from search.generation.manifest import GENERATION_FILE
+from search.generation.recordings import Recordings
 from search.generation.segments import (
     CURRENT_FILE,
     INDEX_FOLDER,
@@ -286,3 +287,13 @@ def test_generation_without_its_segment_is_damage(tmp_path: Path) -> None:
     segment.path.rename(tmp_path / "elsewhere")
     with pytest.raises(DamagedStoreError, match=SEGMENTS_FOLDER):
         Generation.current(Store.open(store.store.path))
+
+
+def test_recordings_that_are_not_in_order_are_refused(tmp_path: Path) -> None:
+    """They are looked up by halving: a row that is not found would be one beyond the last."""
+    store = make_store(tmp_path / "store", frames="none")
+    store.add({"one": 1, "two": 1})
+    table = build(store.store).recordings.table
+    Recordings(table.take([1, 0])).write(tmp_path / "recordings.arrow")
+    with pytest.raises(DamagedStoreError, match="its recordings are not in order"):
+        Recordings.open(tmp_path / "recordings.arrow")

@@ -231,6 +231,7 @@ def overview_of(**fields: Any) -> Overview:
         "num_indexed": 1234,
         "index_kind": "sq8",
         "num_new_parts": 1,
+        "num_missing_parts": 0,
         "statuses": {"ok": 2000, "failed": 2},
         "failures": {("open", "not audio\n"): 2},
         "warnings": {"anti-phase": 7},

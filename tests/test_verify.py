@@ -288,14 +288,17 @@ def test_reading_file_of_another_part_is_damage(tmp_path: Path) -> None:
     made.add({"b": 1}, num_frames=1)
     snapshot = made.store.snapshot()
     first, second = made.store.parts()
+    row = np.array([0])
     shutil.copy(second.path / "frames.parquet", first.path)
     with pytest.raises(
         DamagedStoreError, match=r"frames\.parquet is damaged: 1 rows, written as 2"
     ):
-        snapshot.frames(np.array([0]))
+        first.frames(row, "pooled")
     shutil.copy(first.path / "scene.parquet", first.path / "frames.parquet")
     with pytest.raises(DamagedStoreError, match="its columns are not those of this format"):
-        snapshot.frames(np.array([0]))
+        first.frames(row, "pooled")
+    with pytest.raises(DamagedStoreError, match="its content does not match its digest"):
+        snapshot.frames(row)
 
 
 # --- well written, but wrong ---------------------------------------------------------------------

@@ -11,7 +11,7 @@ from indexer.errors import StoreError
 from indexer.model.known import DEFAULT_CHECKPOINT, KNOWN_CHECKPOINTS, recall_weights
 from indexer.progress import LOADING, Listen, ignore
 from indexer.run.config import Settings
-from indexer.store.creation import create_store, open_matching, require_matching
+from indexer.store.creation import create_store, open_matching, require_matching, require_place
 from indexer.store.reader import STORE_FILE, Store
 from indexer.store.schema import FramesMode
 from indexer.windows import SAMPLE_RATE_HZ, Geometry
@@ -37,6 +37,23 @@ def default_store(library: Path) -> Path:
             value=beside,
         )
     return here
+
+
+def check_place(path: Path, settings: Settings) -> None:
+    """Raise unless a run could write to a store there, as far as that is known without a network.
+
+    Args:
+        path: Directory of the store.
+        settings: What was asked for.
+
+    Raises:
+        IdentityError: If the store was made with other settings; names them.
+        StoreError: If it cannot be opened, written to, or made.
+    """
+    require_place(path)
+    if existing := _open_if_there(path):
+        wanted = _wanted(settings, existing)
+        require_matching(existing, identify(existing.identity.weights, *wanted[1:]))
 
 
 def prepare(
@@ -71,7 +88,6 @@ def prepare(
     if existing:
         return open_matching(path, identity), extractor
     name = wanted.checkpoint
-    listen(f"a new store: {path.absolute()}")
     store = create_store(
         path,
         identity,
@@ -79,6 +95,7 @@ def prepare(
         checkpoint=name if name in KNOWN_CHECKPOINTS else str(Path(name).resolve()),
         written_by=f"soundalike {version('soundalike')}",
     )
+    listen(f"a new store: {path.absolute()}")
     return store, extractor
 
 

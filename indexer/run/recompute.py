@@ -22,7 +22,7 @@ from indexer.store.parquet import FRAMES_FILE, SCENE_FILE
 from indexer.store.reader import Store
 from indexer.store.schema import Origin
 from indexer.store.snapshot import Snapshot
-from indexer.store.verify import Problem
+from indexer.store.verify import Problem, embedding_again
 
 #: Between two runs in fp32 on the same device, whatever else is in the batch; measured on one
 #: machine, nothing differs at all.
@@ -131,7 +131,8 @@ def _problems(
     try:
         waveform, codec = decode_window(found.path, window, store.identity, found.first_sample)
     except AudioError as error:
-        yield Problem(scene_file, f"{where}: its audio cannot be decoded again: {error}")
+        reason = f"{where}: its audio cannot be decoded again: {error}"
+        yield Problem(scene_file, reason, "bring the audio back from a copy, or index it again")
         return
     embeddings = extractor(torch.from_numpy(waveform)[None])
     tolerance = _tolerance(part.origin, extractor, codec)
@@ -146,7 +147,8 @@ def _problems(
         difference = _difference(what, stored, given, tolerance)
         if difference:
             file = frames_file if what == "frames" else scene_file
-            yield Problem(file, f"{where}: its audio gives other {what}, {difference}")
+            reason = f"{where}: its audio gives other {what}, {difference}"
+            yield Problem(file, reason, embedding_again(part.path), about="index", value=store.path)
 
 
 def _tolerance(origin: Origin, extractor: Extractor, codec: str) -> float | None:

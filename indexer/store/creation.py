@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import uuid
 from dataclasses import asdict
 from pathlib import Path
@@ -17,6 +18,37 @@ from indexer.store.own import OWN_FOLDER
 from indexer.store.part import part_names
 from indexer.store.reader import HEAD_FILE, LIBRARIES_FILE, PARTS_FOLDER, STORE_FILE, Head, Store
 from indexer.store.schema import FORMAT_VERSION, Identity
+
+
+def require_place(path: Path) -> None:
+    """Raise unless a store can be written to at a path, or made there, as far as that can be seen.
+
+    Raises:
+        StoreError: If the place is taken, cannot be written, or a link leads to it from nowhere.
+    """
+    places = (path, *path.absolute().parents)
+    with writing(path):
+        for place in places:
+            if place.is_symlink() and not place.exists():
+                raise StoreError(
+                    f"{place} is a link to {place.readlink()}, which is not there; make that "
+                    f"folder, or choose another place for the store",
+                    about="store",
+                )
+        if not (path / STORE_FILE).exists():
+            _require_free(path)
+        nearest = next(place for place in places if place.exists())
+        if not nearest.is_dir():
+            raise StoreError(
+                f"{nearest} is a file, not a directory; choose another place for the store",
+                about="store",
+            )
+        if not os.access(nearest, os.W_OK | os.X_OK):
+            raise StoreError(
+                f"cannot write to the store {path}: {nearest} is not to be written by you; choose "
+                f"another place for the store",
+                about="store",
+            )
 
 
 def create_store(
@@ -37,9 +69,7 @@ def create_store(
     """
     with writing(path):
         if not (path / STORE_FILE).exists():
-            require_own_folder(path / PARTS_FOLDER)
-            _refuse_orphans(path)
-            _refuse_strangers(path)
+            _require_free(path)
             (path / PARTS_FOLDER).mkdir(parents=True, exist_ok=True)
             # Locked, so that nobody puts another head beside the identity of the first.
             with locked(path / f".{STORE_FILE}{LOCK_SUFFIX}"):
@@ -92,18 +122,26 @@ def require_matching(store: Store, identity: Identity) -> None:
     )
 
 
+def _require_free(path: Path) -> None:
+    """Raise if a place without store.json is not free for a new store."""
+    require_own_folder(path / PARTS_FOLDER)
+    _refuse_orphans(path)
+    _refuse_strangers(path)
+
+
 def _refuse_orphans(path: Path) -> None:
     """Raise if there are parts, and nothing that says how they were computed."""
     if (path / PARTS_FOLDER).is_dir() and part_names(path / PARTS_FOLDER):
         raise DamagedStoreError(
-            f"{path} holds embeddings, but {STORE_FILE}, which says how they were computed, is "
-            f"missing; bring it back from a copy, or choose another place for the store",
+            path,
+            f"it holds embeddings, but {STORE_FILE}, which says how they were computed, is missing",
+            "bring it back from a copy, or choose another place for the store",
             about="store",
         )
 
 
 def _refuse_strangers(path: Path) -> None:
-    """Raise if a place without store.json is not free for a new store."""
+    """Raise if something else is there."""
     if path.exists() and not path.is_dir():
         raise StoreError(
             f"{path} is a file, not a directory; choose another place for the store", about="store"

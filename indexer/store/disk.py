@@ -89,11 +89,12 @@ def require_own_folder(path: Path) -> None:
 def _refuse(path: Path, what: str, cause: OSError | None = None) -> NoReturn:
     if path.is_symlink():
         raise DamagedStoreError(
-            f"{path} is a symbolic link: nothing in a store is read, written or deleted through "
-            f"links; put in its place what it leads to, or move the whole store there"
+            path,
+            "it is a symbolic link: nothing in a store is read, written or deleted through links",
+            "put in its place what it leads to, or move the whole store there",
         ) from cause
     raise DamagedStoreError(
-        f"{path} is {what}; bring back from a copy what belongs there"
+        path, f"it is {what}", "bring back from a copy what belongs there"
     ) from cause
 
 
@@ -107,7 +108,7 @@ def read_own(path: Path, most_bytes: int = MOST_DOCUMENT_BYTES) -> bytes:
     with open_own(path) as file:
         content = file.read(most_bytes + 1)
     if len(content) > most_bytes:
-        raise DamagedStoreError(f"{path} is damaged: it has more than {most_bytes:,} bytes")
+        raise DamagedStoreError(path, f"it has more than {most_bytes:,} bytes")
     return content
 
 
@@ -215,9 +216,9 @@ def read_sealed(path: Path) -> dict[str, Any]:
         document: dict[str, Any] = json.loads(content)
         del document[_DIGEST_KEY]
     except (ValueError, KeyError, TypeError, RecursionError) as error:
-        raise DamagedStoreError(f"{path} is damaged: it is not a document of this tool") from error
+        raise DamagedStoreError(path, "its content is no document of this tool") from error
     if seal(document) != content:  # every byte, so that no change goes unseen
-        raise DamagedStoreError(f"{path} is damaged: its content does not match its digest")
+        raise DamagedStoreError(path, "its content does not match its digest")
     return document
 
 

@@ -99,14 +99,18 @@ def without_readers(store: Path) -> Iterator[bool]:
 
 def _open_readers_lock(store: Path) -> IO[bytes]:
     try:
-        return open_own(store / READERS_LOCK_FILE)  # also of a store that others write
+        return _open(store / READERS_LOCK_FILE, os.O_RDONLY)  # also of a store that others write
     except FileNotFoundError:
         return _open(store / READERS_LOCK_FILE)
 
 
-def _open(path: Path) -> IO[bytes]:
+def _open(path: Path, flags: int = os.O_RDWR | os.O_CREAT) -> IO[bytes]:
     """Open a lock, new or old; it is no link, and keeps what is in it."""
-    return open_own(path, os.O_RDWR | os.O_CREAT)
+    try:
+        return open_own(path, flags)
+    except DamagedStoreError as error:
+        remedy = "remove it, if nobody needs it: a lock is made anew where one is missing"
+        raise DamagedStoreError(path, error.reason, remedy) from error
 
 
 def _release(lock: IO[bytes]) -> None:
@@ -140,8 +144,9 @@ def _sign(lock: IO[bytes], store: Path) -> None:
     before = lock.read(200).decode(errors="replace")
     if before.strip() and not before.lstrip().startswith(_SIGNATURE.lstrip()):
         raise DamagedStoreError(
-            f"{store / WRITER_LOCK_FILE} is no lock of this tool, and is not overwritten; "
-            f"delete it if nobody needs what is in it"
+            store / WRITER_LOCK_FILE,
+            "it is no lock of this tool, and is not overwritten",
+            "delete it if nobody needs what is in it",
         )
     since = datetime.now(UTC).isoformat(timespec="seconds")
     lock.seek(0)

@@ -28,6 +28,7 @@ from indexer.store.part import reading
 OWN_FOLDER = "own"
 _NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
 _SUFFIX = ".json"
+_REMEDY = "bring it back from a copy, or remove it"
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +57,7 @@ class Own:
         Raises:
             StoreError: If the folder cannot be listed, or is a link.
         """
-        with reading(self.folder):
+        with reading(self.folder, _REMEDY):
             require_own_folder(self.folder)
             files = self.folder.iterdir() if self.folder.exists() else ()
             stems = [file.stem for file in files if file.suffix == _SUFFIX]
@@ -70,7 +71,7 @@ class Own:
             StoreError: If it cannot be read.
         """
         file = self._file(name)
-        with reading(file), suppress(FileNotFoundError):
+        with reading(file, _REMEDY), suppress(FileNotFoundError):
             require_own_folder(self.folder)
             return read_sealed(file)
         return {}
@@ -88,18 +89,18 @@ class Own:
             self.folder.mkdir(exist_ok=True)
             write_whole(file, seal(document))
 
-    def problems(self) -> Iterator[tuple[Path, str]]:
+    def problems(self) -> Iterator[tuple[Path, StoreError]]:
         """Yield each file that is not as it was written, and why."""
         try:
             names = self.names()
         except StoreError as error:
-            yield self.folder, str(error)
+            yield self.folder, error
             return
         for name in names:
             try:
                 self.read(name)
             except StoreError as error:
-                yield self._file(name), str(error)
+                yield self._file(name), error
 
     def _file(self, name: str) -> Path:
         if not _NAME.fullmatch(name):

@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from indexer.errors import DamagedStoreError
+from indexer.errors import NotAsWrittenError
 from indexer.store.disk import own_size
 from indexer.store.schema import (
     EMBEDDING_DIM,
@@ -49,8 +49,9 @@ def open_parquet(path: Path, *, mapped: bool) -> Iterator[pq.ParquetFile]:
         mapped: Whether it is memory-mapped.
 
     Raises:
-        DamagedStoreError: If it is no regular file, or its columns are others.
-        ValueError: If it claims to hold more than its size, or its rows, can account for.
+        DamagedStoreError: If it is no regular file.
+        NotAsWrittenError: If its columns are others, or it claims to hold more than its size, or
+            its rows, can account for.
         OSError, pa.ArrowException: If it cannot be read, or is no Parquet file.
     """
     size_bytes = own_size(path)
@@ -60,11 +61,13 @@ def open_parquet(path: Path, *, mapped: bool) -> Iterator[pq.ParquetFile]:
     with pq.ParquetFile(path, memory_map=mapped, read_dictionary=texts, **how) as file:
         schemas = [SCHEMAS[path.name], *([OLD_FILES_SCHEMA] if is_ledger else [])]
         if _plain(file.schema_arrow) not in schemas:
-            raise DamagedStoreError(f"{path} is damaged: its columns are not those of this format")
+            raise NotAsWrittenError("its columns are not those of this format")
         if is_ledger:
             _require_proportion(file)
         elif file.metadata.num_rows * _ROW_BYTES[path.name] > size_bytes:
-            raise ValueError(f"it claims {file.metadata.num_rows:,} rows in {size_bytes:,} bytes")
+            raise NotAsWrittenError(
+                f"it claims {file.metadata.num_rows:,} rows in {size_bytes:,} bytes"
+            )
         yield file
 
 
@@ -72,7 +75,7 @@ def with_columns(rows: _Rows, columns: Sequence[str]) -> _Rows:
     """Return rows of a ledger with some columns, null where one of an older version lacks them.
 
     Raises:
-        ValueError: If a text is longer than `MOST_TEXT_BYTES`.
+        NotAsWrittenError: If a text is longer than `MOST_TEXT_BYTES`.
     """
     fields = [FILES_SCHEMA.field(name) for name in columns]
     arrays = [
@@ -90,7 +93,7 @@ def _column(rows: pa.RecordBatch | pa.Table, field: pa.Field) -> pa.Array | pa.C
     for chunk in column.chunks if isinstance(column, pa.ChunkedArray) else [column]:
         longest = pc.max(pc.binary_length(chunk.dictionary)).as_py() or 0
         if longest > MOST_TEXT_BYTES:
-            raise ValueError(f"a text of {longest:,} bytes in the column {field.name}")
+            raise NotAsWrittenError(f"a text of {longest:,} bytes in the column {field.name}")
     return column.cast(field.type)
 
 
@@ -99,7 +102,7 @@ def _require_proportion(file: pq.ParquetFile) -> None:
     groups = [file.metadata.row_group(number) for number in range(file.num_row_groups)]
     beyond = [one.total_byte_size - one.num_rows * _LEDGER_ROW_BYTES for one in groups]
     if max(beyond, default=0) > _LEDGER_SLACK_BYTES:
-        raise ValueError("it unpacks to far more than its rows can need")
+        raise NotAsWrittenError("it unpacks to far more than its rows can need")
 
 
 def _plain(schema: pa.Schema) -> pa.Schema:

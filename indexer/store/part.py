@@ -18,8 +18,13 @@ import pyarrow.parquet as pq
 from safetensors import SafetensorError
 
 from indexer.arrays import Integers
-from indexer.errors import DamagedStoreError, StoreError
-from indexer.store.disk import own_size, read_sealed, require_own_folder, sha256_of
+from indexer.errors import DamagedStoreError, NotAsWrittenError, StoreError
+from indexer.store.disk import (
+    own_size,
+    read_sealed,
+    require_own_folder,
+    sha256_of,
+)
 from indexer.store.parquet import (
     FILES_FILE,
     FRAMES_FILE,
@@ -55,23 +60,35 @@ _NOT_AS_WRITTEN = (
 
 
 @contextmanager
-def reading(path: Path) -> Iterator[None]:
-    """Turn whatever a damaged or unreadable file makes a reader raise into a StoreError."""
+def reading(path: Path, remedy: str = "") -> Iterator[None]:
+    """Turn whatever a damaged or unreadable file makes a reader raise into a StoreError.
+
+    Args:
+        path: Of the file.
+        remedy: What to do if it is damaged; empty if that is said by who verifies the store.
+    """
     try:
         yield
+    except DamagedStoreError as error:
+        if error.remedy:
+            raise
+        raise _damaged(error.path, error.reason, remedy) from error
     except StoreError:
         raise
     except FileNotFoundError as error:
-        raise DamagedStoreError(
-            f"{path} is damaged: {error.filename or path} is missing"
-        ) from error
+        raise _damaged(Path(error.filename or path), "it is missing", remedy) from error
+    except NotAsWrittenError as error:
+        raise _damaged(path, str(error), remedy) from error
     except _NOT_AS_WRITTEN as error:
         if isinstance(error, OSError) and error.errno:  # the disk's word, not the content's
             raise StoreError(f"cannot read {path}: {os.strerror(error.errno)}") from error
-        reason = (str(error) or repr(error)).splitlines()[0]
-        raise DamagedStoreError(
-            f"{path} is damaged: {reason}; verify the store to see what else is", about="verify"
-        ) from error
+        raise _damaged(path, "its content is not what this format says", remedy) from error
+
+
+def _damaged(path: Path, reason: str, remedy: str) -> DamagedStoreError:
+    if remedy:
+        return DamagedStoreError(path, reason, remedy)
+    return DamagedStoreError(path, reason, "verify the store to see what else is", about="verify")
 
 
 def part_names(folder: Path) -> list[str]:
@@ -136,7 +153,7 @@ class Part:
             document = read_sealed(path / MANIFEST_FILE)
             files = {name: (size, digest) for name, (size, digest) in document["files"].items()}
             if not files.keys() <= SCHEMAS.keys():
-                raise ValueError(f"it names {sorted(files.keys() - SCHEMAS.keys())[0]!r}")
+                raise NotAsWrittenError(f"it names {sorted(files.keys() - SCHEMAS.keys())[0]!r}")
             return cls(
                 path,
                 int(path.name.partition("-")[0]),
@@ -156,10 +173,8 @@ class Part:
         for name, (size, _) in self.files.items():
             with reading(self.path / name):
                 found = own_size(self.path / name)
-            if found != size:
-                raise DamagedStoreError(
-                    f"{self.path / name} is damaged: {found} bytes, written as {size}"
-                )
+                if found != size:
+                    raise NotAsWrittenError(f"{found} bytes, written as {size}")
 
     def ledger(self, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
         """Read columns of files.parquet in bounded memory; nothing if the part has none.
@@ -187,10 +202,7 @@ class Part:
         for name in names:
             with reading(self.path / name):
                 if sha256_of(self.path / name) != self.files[name][1]:
-                    raise DamagedStoreError(
-                        f"{self.path / name} is damaged: its content does not match its digest; "
-                        f"bring it back from a copy"
-                    )
+                    raise NotAsWrittenError("its content does not match its digest")
 
     def tables(self, name: str, rows: Integers) -> Iterator[pa.Table]:
         """Read some rows of one of its files, a row group at a time.
@@ -260,9 +272,8 @@ class Part:
         mapped &= name == FRAMES_FILE  # a third of the time: large blobs are not copied twice
         with reading(path), open_parquet(path, mapped=mapped) as file:
             if name != FILES_FILE and file.metadata.num_rows != self.num_windows:
-                raise DamagedStoreError(
-                    f"{path} is damaged: {file.metadata.num_rows} rows, written as "
-                    f"{self.num_windows}"
+                raise NotAsWrittenError(
+                    f"{file.metadata.num_rows} rows, written as {self.num_windows}"
                 )
             yield file
 

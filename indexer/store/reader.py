@@ -22,10 +22,11 @@ from indexer.arrays import (
     id_bytes,
     ids_from_column,
 )
-from indexer.errors import DamagedStoreError, StoreError
+from indexer.errors import DamagedStoreError, NotAsWrittenError, StoreError
 from indexer.store.disk import read_own, read_sealed
 from indexer.store.ledger import LEDGER_COLUMNS, Ledger
 from indexer.store.lock import Hold
+from indexer.store.parquet import SCENE_FILE
 from indexer.store.part import Part, part_names, reading
 from indexer.store.schema import FILES_SCHEMA, READABLE_VERSIONS, Identity, LedgerRow
 from indexer.store.snapshot import Snapshot
@@ -35,6 +36,20 @@ STORE_FILE = "store.json"
 LIBRARIES_FILE = "libraries.json"
 HEAD_FILE = "head.safetensors"
 PARTS_FOLDER = "parts"
+
+#: What to do where the files are damaged that are not in a part.
+_STORE_REMEDY = (
+    f"bring {STORE_FILE} and {HEAD_FILE} back from a copy, or from another store that was made "
+    f"with the same checkpoint and options"
+)
+_LIBRARIES_REMEDY = (
+    "bring it back from a copy; without one, remove it, and index the libraries again, which "
+    "embeds nothing that is in the store"
+)
+_PARTS_REMEDY = (
+    "bring it back from a copy; without one, put an empty folder there, and index the libraries "
+    "again, which embeds everything anew"
+)
 
 #: Reading is tried this often while parts are replaced and deleted meanwhile.
 _ATTEMPTS = 5
@@ -87,7 +102,7 @@ class Store:
             StoreError: If there is none at `path`, or one of a version that this code cannot read.
             DamagedStoreError: If store.json is not what was written.
         """
-        with reading(path / STORE_FILE):
+        with reading(path / STORE_FILE, _STORE_REMEDY):
             try:
                 document = read_sealed(path / STORE_FILE)
             except (FileNotFoundError, NotADirectoryError) as error:
@@ -102,12 +117,12 @@ class Store:
             identity = Identity.from_dict(document["identity"])
             checkpoint, digest = document["checkpoint"], document["head_sha256"]
             if not isinstance(checkpoint, str) or not isinstance(digest, str):
-                raise ValueError("its checkpoint, or the digest of its head, is no text")
+                raise NotAsWrittenError("its checkpoint, or the digest of its head, is no text")
             return cls(path, identity, checkpoint, digest)
 
     def part_names(self) -> list[str]:
         """Return the names of all committed parts, oldest first, replaced ones included."""
-        with reading(self.path / PARTS_FOLDER):
+        with reading(self.path / PARTS_FOLDER, _PARTS_REMEDY):
             return part_names(self.path / PARTS_FOLDER)
 
     def parts(self) -> list[Part]:
@@ -165,7 +180,7 @@ class Store:
 
     def count_tags(self, threshold: float) -> Integers:
         """Return in how many live windows each tag's probability reaches a threshold: (527,)."""
-        return self.from_parts(lambda parts: self.snapshot(parts).count_tags(threshold))
+        return self.snapshot().count_tags(threshold)
 
     def files(
         self, columns: Iterable[str] = FILES_SCHEMA.names, parts: Sequence[Part] | None = None
@@ -264,7 +279,7 @@ class Store:
     def libraries(self) -> dict[str, Path]:
         """Return library_id → last known root."""
         file = self.path / LIBRARIES_FILE
-        with reading(file):
+        with reading(file, _LIBRARIES_REMEDY):
             try:
                 roots = read_sealed(file)["roots"]
             except FileNotFoundError:
@@ -278,26 +293,37 @@ class Store:
             DamagedStoreError: If the file is not what was written.
         """
         file = self.path / HEAD_FILE
-        with reading(file):
+        with reading(file, _STORE_REMEDY):
             content = read_own(file)
             if hashlib.sha256(content).hexdigest() != self.head_digest:
-                raise DamagedStoreError(
-                    f"{file} is damaged: its digest is not that in {STORE_FILE}"
-                )
+                raise NotAsWrittenError(f"its digest is not that in {STORE_FILE}")
             tensors = load_safetensors(content)
             return Head(*(tensors[name] for name in Head._fields))
 
     def snapshot(self, parts: Sequence[Part] | None = None) -> Snapshot:
         """Return the live windows: those of recordings that some path still names.
 
-        Their parts stay on disk as long as the snapshot is used, whatever takes their place.
+        Args:
+            parts: Those that count, oldest first; what is in them is believed. None if they are to
+                be listed: then they stay on disk as long as the snapshot is used, whatever takes
+                their place, and every scene.parquet is held against its digest before. It takes a
+                second for 100,000 windows.
+
+        Raises:
+            DamagedStoreError: If a part is not as it was written.
         """
         if parts is None:
             hold = self.hold()  # before the parts are listed
-            snapshot = self.from_parts(self.snapshot)
+            snapshot = self.from_parts(self._intact_snapshot)
             snapshot.hold = hold
             return snapshot
         return Snapshot(parts, self.ledger(parts).live_recordings(), self.identity.frames)
+
+    def _intact_snapshot(self, parts: Sequence[Part]) -> Snapshot:
+        for part in parts:
+            if part.num_windows:
+                part.require_intact(SCENE_FILE)
+        return self.snapshot(parts)
 
     def hold(self) -> Hold:
         """Return what keeps all parts that count now, or from now on, as long as it is there."""

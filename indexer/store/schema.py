@@ -10,7 +10,7 @@ import pyarrow as pa
 
 from indexer import MAX_CHANNELS
 from indexer.arrays import RECORDING_ID_BYTES
-from indexer.errors import IdentityError
+from indexer.errors import IdentityError, NotAsWrittenError
 from indexer.windows import MAX_NATIVE_SAMPLES, SAMPLE_RATE_HZ, WINDOW_SAMPLES, Geometry
 
 #: Of the stores that are written. Version 2 has audio_id, file_digest and first_sample in the
@@ -205,7 +205,7 @@ class Identity:
         found = cls(**document)
         wrong = [name for name, is_right in _IS_RIGHT.items() if not is_right(getattr(found, name))]
         if wrong:
-            raise ValueError(f"its {wrong[0]} is {getattr(found, wrong[0])!r:.60}")
+            raise NotAsWrittenError(f"its {wrong[0]} is {getattr(found, wrong[0])!r:.60}")
         return found
 
 

@@ -21,6 +21,7 @@ from indexer.arrays import (
 )
 from indexer.errors import StoreError
 from indexer.store.lock import Hold
+from indexer.store.parquet import FRAMES_FILE
 from indexer.store.part import Part
 from indexer.store.schema import EMBEDDING_DIM, NUM_TAGS, FramesMode
 from indexer.tags import DEFAULT_THRESHOLD, reaches
@@ -103,6 +104,7 @@ class Snapshot:
         self.parts = tuple(parts)
         self.hold: Hold | None = None
         self._frames = frames
+        self._intact: set[str] = set()  # parts whose frames were held against their digest
         tables = [_window_table(part.windows(WindowTable._fields)) for part in self.parts]
         everything = WindowTable(
             *(np.concatenate(column) for column in zip(_NO_WINDOWS, *tables, strict=True))
@@ -186,6 +188,7 @@ class Snapshot:
 
         Raises:
             StoreError: If the store was made without frames.
+            DamagedStoreError: If those of one of the parts are not as they were written.
         """
         if self._frames == "none":
             raise StoreError(
@@ -196,6 +199,9 @@ class Snapshot:
             )
         result: dict[int, Float16] = {}
         for part, places, in_part in self._locate(rows):
+            if part.name not in self._intact:
+                part.require_intact(FRAMES_FILE)
+                self._intact.add(part.name)
             result.update(zip(places, part.frames(in_part, self._frames), strict=True))
         ordered = [result[place] for place in range(len(result))]
         return [np.moveaxis(one, -1, 0) for one in ordered] if published_layout else ordered

@@ -27,10 +27,46 @@ class Problem(NamedTuple):
     Attributes:
         path: The file.
         reason: What is wrong with it.
+        remedy: What to do.
+        about: As in `SoundalikeError`.
+        value: Likewise.
     """
 
     path: Path
     reason: str
+    remedy: str = ""
+    about: str | None = None
+    value: object = None
+
+    @classmethod
+    def of(
+        cls,
+        path: Path,
+        error: StoreError,
+        remedy: str = "",
+        about: str | None = None,
+        value: object = None,
+    ) -> Problem:
+        """Return what an error says of a file; what to do as well, if that is not to verify it.
+
+        Args:
+            path: Of the file.
+            error: Met while it was read.
+            remedy: What to do, where the error does not say it.
+            about: As in `SoundalikeError`.
+            value: Likewise.
+        """
+        if isinstance(error, DamagedStoreError):
+            if error.remedy and error.about != "verify":
+                return cls(error.path, error.reason, error.remedy, error.about, error.value)
+            return cls(error.path, error.reason, remedy, about, value)
+        cause = error.__cause__
+        why = f"it cannot be read: {cause.strerror}" if isinstance(cause, OSError) else str(error)
+        return cls(path, why, remedy, about, value)
+
+    def mended_by(self, remedy: str, about: str, value: object) -> Problem:
+        """Return it with what to do, unless it says that."""
+        return self if self.remedy else self._replace(remedy=remedy, about=about, value=value)
 
 
 def verify_parts(store: Store, listen: Listen = ignore) -> list[Problem]:
@@ -48,14 +84,29 @@ def verify_parts(store: Store, listen: Listen = ignore) -> list[Problem]:
     try:
         head = store.head()
     except StoreError as error:
-        problems.append(Problem(store.path / HEAD_FILE, str(error)))
-    names = store.part_names()
+        problems.append(Problem.of(store.path / HEAD_FILE, error))
+    try:
+        names = store.part_names()
+    except StoreError as error:
+        return [*problems, Problem.of(store.path / PARTS_FOLDER, error)]
     of_part: dict[str, list[Problem]] = {}
     for number, name in enumerate(names):
-        of_part[name] = list(_part_problems(store.path / PARTS_FOLDER / name, head))
+        path = store.path / PARTS_FOLDER / name
+        of_part[name] = [
+            problem.mended_by(embedding_again(path), about="index", value=store.path)
+            for problem in _part_problems(path, head)
+        ]
         listen(Step("verifying", number + 1, len(names), "part"))
     replaced = _replaced_and_deleted(store, {name for name in names if of_part[name]})
     return problems + [one for name in names if name not in replaced for one in of_part[name]]
+
+
+def embedding_again(part: Path) -> str:
+    """Return what to do about a part that is damaged."""
+    return (
+        f"bring it back from a copy; without one, remove the folder {part}, and index the "
+        f"libraries again, which embeds anew what was in it"
+    )
 
 
 def _replaced_and_deleted(store: Store, names: set[str]) -> set[str]:
@@ -74,7 +125,7 @@ def _library_problems(store: Store) -> Iterator[Problem]:
     try:
         known = store.libraries()
     except StoreError as error:
-        yield Problem(file, str(error))
+        yield Problem.of(file, error)
         return
     try:
         ledger = store.ledger()
@@ -82,14 +133,15 @@ def _library_problems(store: Store) -> Iterator[Problem]:
         return  # told with the part that is damaged
     named = [one for one in ledger.library_ids if len(ledger.present(one))]  # not forgotten
     for library_id in sorted(set(named) - set(known)):
-        yield Problem(file, f"it does not say where the library {library_id} is")
+        reason = f"it does not say where the library {library_id} is"
+        yield Problem(file, reason, "index that library again", about="index", value=store.path)
 
 
 def _part_problems(path: Path, head: Head | None) -> Iterator[Problem]:
     try:
         part = Part.from_manifest(path)
     except StoreError as error:
-        yield Problem(path / MANIFEST_FILE, str(error))
+        yield Problem.of(path / MANIFEST_FILE, error)
         return
     damaged = list(
         digest_problems(path, {name: digest for name, (_, digest) in part.files.items()})
@@ -104,7 +156,7 @@ def _part_problems(path: Path, head: Head | None) -> Iterator[Problem]:
             if head and name == SCENE_FILE:
                 yield from _tag_problems(part, head)
         except StoreError as error:
-            yield Problem(path / name, str(error))
+            yield Problem.of(path / name, error)
 
 
 def digest_problems(folder: Path, digests: Mapping[str, str]) -> Iterator[Problem]:
@@ -115,18 +167,19 @@ def digest_problems(folder: Path, digests: Mapping[str, str]) -> Iterator[Proble
         digests: Name → SHA-256 in hex.
 
     Yields:
-        A problem for each file that is missing or different.
+        A problem for each file that is missing or different; what to do is open.
     """
     for name, digest in digests.items():
         try:
             if sha256_of(folder / name) != digest:
-                yield Problem(
-                    folder / name, "its content is not what was written (SHA-256 differs)"
-                )
+                reason = "its content is not what was written (SHA-256 differs)"
+                yield Problem(folder / name, reason)
+        except FileNotFoundError:
+            yield Problem(folder / name, "it is missing")
         except OSError as error:
             yield Problem(folder / name, f"it cannot be read: {error.strerror}")
         except DamagedStoreError as error:
-            yield Problem(folder / name, str(error))
+            yield Problem.of(folder / name, error)
 
 
 def _tag_problems(part: Part, head: Head) -> Iterator[Problem]:

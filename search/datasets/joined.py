@@ -17,6 +17,7 @@ from indexer.store.reader import Head, Store
 from indexer.store.snapshot import Snapshot
 from search.datasets.captions import Captioned
 from search.datasets.clips import RecordingRows, StoredClips
+from search.generation.missing import whole_snapshot
 
 #: Clips that are read from the store at once; full frames of so many are 90 MB.
 _BLOCK = 128
@@ -71,7 +72,7 @@ class Source:
     def __init__(self, store: Store) -> None:
         """Open its live windows."""
         self.store = store
-        self._snapshot: Snapshot = store.snapshot()
+        self._snapshot: Snapshot = whole_snapshot(store)
         self._head: Head = store.head()
         self.has_frames = store.identity.frames != "none"
 

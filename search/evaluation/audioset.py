@@ -20,6 +20,7 @@ from search.datasets.clips import Clip, StoredClips, clip_of
 from search.datasets.provenance import known_checkpoint, training_note
 from search.evaluation.panns import read_targets
 from search.evaluation.tagging import Mask, TaggingReport, evaluate_tagging
+from search.generation.missing import whole_snapshot
 
 _NUM_FIELDS = 4
 _HDF5 = {".h5", ".hdf", ".hdf5"}
@@ -151,7 +152,7 @@ def evaluate_audioset(store: Store, segments: list[Segment]) -> AudioSetReport:
         SoundalikeError: If the store has none of the segments.
     """
     known = known_checkpoint(store)
-    snapshot = store.snapshot()
+    snapshot = whole_snapshot(store)
     clips = StoredClips(store, snapshot)
     rows: list[int] = []
     kept: list[Segment] = []

@@ -22,6 +22,7 @@ from indexer.library.tables import find_column, read_content, read_header, read_
 from indexer.store.reader import Store
 from indexer.store.schema import EMBEDDING_DIM
 from search.datasets.provenance import training_note
+from search.generation.missing import whole_snapshot
 
 PRECISIONS_AT = (1, 5, 10)
 #: Neighbours that vote in the k-NN probe.
@@ -210,7 +211,7 @@ def _file_vectors(store: Store, recordings: Sequence[bytes]) -> Values:
     """Return (n, 768), each of length 1: the mean direction of a recording's windows."""
     wanted, numbers = np.unique(np.array(recordings, ID_DTYPE), return_inverse=True)
     sums = np.zeros((len(wanted), EMBEDDING_DIM))
-    for block in store.snapshot().blocks():
+    for block in whole_snapshot(store).blocks():
         ids = block.windows.recording_id
         is_wanted = contains(wanted, ids)
         scenes = block.scene[is_wanted].astype(np.float64)

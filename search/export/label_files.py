@@ -24,6 +24,7 @@ from indexer.tags import DEFAULT_THRESHOLD, TagVocabulary
 from search.export.cells import path_cell
 from search.export.frames import Frames, RecomputedFrames, StoredFrames
 from search.export.spans import Span, frame_tags, merged, spans_of_window
+from search.generation.missing import whole_snapshot
 from search.output import is_of_one_name, make_folder, require_free, writing_text
 
 LabelForm = Literal["audacity", "raven", "csv"]
@@ -98,7 +99,7 @@ def export_labels(  # noqa: PLR0913 - each is a choice of its own
         OutputError: If one of the files is there already; then none is written. Or if the disk is
             full or read-only.
     """
-    snapshot = store.snapshot()
+    snapshot = whole_snapshot(store)
     frames: StoredFrames | RecomputedFrames = (
         RecomputedFrames(store, snapshot, extractor) if extractor else StoredFrames(store, snapshot)
     )

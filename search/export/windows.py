@@ -19,6 +19,7 @@ from indexer.store.snapshot import Snapshot
 from indexer.tags import DEFAULT_THRESHOLD, pick_heard
 from indexer.windows import Window
 from search.export.cells import path_cell
+from search.generation.missing import whole_snapshot
 from search.output import require_file, require_free, writing, writing_text
 
 WindowsForm = Literal["csv", "jsonl", "npy"]
@@ -60,7 +61,7 @@ def export_windows(
         OutputError: If the file is there already, or cannot be written.
     """
     require_file(path, f".{form}", force=force)
-    snapshot = store.snapshot()
+    snapshot = whole_snapshot(store)
     rows = _counted(_rows(store, snapshot), len(snapshot), listen)
     if form == "csv":
         with writing_text(path, force=force) as text:

@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, Self, TypeVar, get_args
 
-from indexer.errors import StoreError
+from indexer.errors import DamagedStoreError, NotAsWrittenError, StoreError
 from indexer.store.disk import read_sealed, seal, sha256_of, write_whole
 from indexer.store.part import reading
 
@@ -197,6 +197,16 @@ def outdated(generation: Path) -> StoreError:
     )
 
 
+def mended_by_building(store: Path, error: DamagedStoreError) -> DamagedStoreError:
+    """Return what is wrong in the index of a store, with what to do; no link is built away."""
+    if error.path.is_symlink():
+        return error
+    remedy = "building the index again mends it"
+    if error.path.is_dir():  # what is in it may be somebody's
+        remedy = "remove it, if nobody needs what is in it, and build the index again"
+    return DamagedStoreError(error.path, error.reason, remedy, about="build", value=store)
+
+
 def describe_files(paths: Iterable[Path]) -> dict[str, FileEntry]:
     """Return name → what was written of some files."""
     return {path.name: FileEntry(path.stat().st_size, sha256_of(path)) for path in paths}
@@ -222,7 +232,7 @@ def _read_structure(entry: Any) -> Structure:
         return Structure(calibration)
     kind = _take(entry, "kind", str)
     if kind not in KINDS:
-        raise ValueError(f"there are no lists of the kind {kind!r}")
+        raise NotAsWrittenError(f"there are no lists of the kind {kind!r}")
     lists = ListsEntry(
         _check_name(_take(entry, "trained", str)),
         kind,
@@ -269,17 +279,17 @@ def _take_number(entry: Any, name: str) -> float:
     value = entry.get(name)
     number: float = value if type(value) is int else _check(name, value, float)
     if not abs(number) <= _MOST:  # which NaN is not, either
-        raise ValueError(f"its {name} is out of bounds")
+        raise NotAsWrittenError(f"its {name} is out of bounds")
     return number
 
 
 def _check(name: str, value: Any, kind: type[_T]) -> _T:
     if type(value) is not kind:  # a truth value is no number here
-        raise TypeError(f"its {name} is {type(value).__name__}, not {kind.__name__}")
+        raise NotAsWrittenError(f"its {name} is {type(value).__name__}, not {kind.__name__}")
     return value
 
 
 def _check_name(name: str) -> str:
     if not _NAME.fullmatch(name):
-        raise ValueError(f"{name!r} is no name of a file in an index")
+        raise NotAsWrittenError(f"{name!r} is no name of a file in an index")
     return name

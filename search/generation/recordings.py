@@ -23,6 +23,7 @@ from indexer.arrays import (
     ids_from_column,
     last_of_each,
 )
+from indexer.errors import NotAsWrittenError
 from indexer.paths import local_path, text_from_bytes
 from indexer.store.disk import map_own, own_size, sync_file
 from indexer.store.part import Part, reading
@@ -55,9 +56,12 @@ class Recordings:
             types = dict(zip(table.schema.names, table.schema.types, strict=True))
             wanted = {name: _TYPES[name] for name in (*_COLUMNS, *types) if name in _TYPES}
             if types != wanted or table.nbytes > own_size(path):
-                raise ValueError("its columns, or their size, are not those of this format")
+                raise NotAsWrittenError("its columns, or their size, are not those of this format")
             table.validate(full=True)
-            return cls(table)
+            opened = cls(table)
+            if (opened.ids[1:] < opened.ids[:-1]).any():  # they are looked up by halving
+                raise NotAsWrittenError("its recordings are not in order")
+            return opened
 
     @classmethod
     def of_parts(cls, store: Store, parts: Sequence[Part], live: Ids) -> Self:

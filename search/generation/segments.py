@@ -13,14 +13,19 @@ import numpy as np
 import numpy.typing as npt
 
 from indexer.arrays import ID_DTYPE, Float16, Float32, Ids, Integers, Mask
-from indexer.errors import DamagedStoreError, StoreError
-from indexer.store.disk import map_own, own_size, read_own, require_own_folder
+from indexer.errors import DamagedStoreError, NotAsWrittenError, StoreError
+from indexer.store.disk import (
+    map_own,
+    own_size,
+    read_own,
+    require_own_folder,
+)
 from indexer.store.part import reading
 from indexer.store.reader import Store
 from indexer.store.schema import EMBEDDING_DIM, NUM_TAGS
 from indexer.store.snapshot import WindowTable
 from indexer.store.verify import digest_problems
-from search.generation.manifest import GENERATION_FILE, Manifest, digests
+from search.generation.manifest import GENERATION_FILE, Manifest, digests, mended_by_building
 from search.generation.recordings import Recordings
 
 INDEX_FOLDER = "index"
@@ -264,7 +269,7 @@ class Generation(Rows):
         manifest = Manifest.read(folder / GENERATION_FILE)
         # Its own files are small, and parsed: they are checked now. Segments are neither.
         for problem in digest_problems(folder, digests(manifest.files)):
-            raise DamagedStoreError(f"{problem.path} is damaged: {problem.reason}")
+            raise DamagedStoreError(problem.path, problem.reason, problem.remedy)
         return cls.of_manifest(folder, manifest)
 
     @classmethod
@@ -303,7 +308,7 @@ def _require_known(segment: Segment, num_places: int) -> None:
     """Raise if a live row of a segment says that its recording is listed where nothing is."""
     places = segment.recordings[segment.alive]
     if len(places) and not 0 <= places.min() <= places.max() < num_places:
-        raise DamagedStoreError(f"{segment.path} is damaged: it has rows of unknown recordings")
+        raise DamagedStoreError(segment.path, "it has rows of unknown recordings")
 
 
 def open_newest(store: Store, open_folder: Callable[[Path], _T]) -> _T:
@@ -328,15 +333,11 @@ def open_newest(store: Store, open_folder: Callable[[Path], _T]) -> _T:
         try:
             require_own_folder(index / name)
             if not (index / name).is_dir():
-                raise DamagedStoreError(
-                    f"{index / CURRENT_FILE} is damaged: there is no generation {name}"
-                )
+                raise DamagedStoreError(index / CURRENT_FILE, f"there is no generation {name}")
             return open_folder(index / name)
         except DamagedStoreError as error:
             if current_name(store) == name:
-                raise DamagedStoreError(
-                    f"{error}; building the index again mends it", about="build", value=store.path
-                ) from error
+                raise mended_by_building(store.path, error) from error
     raise StoreError(f"the index of {store.path} changes faster than it can be opened; try again")
 
 
@@ -347,19 +348,18 @@ def current_name(store: Store) -> str | None:
         DamagedStoreError: If the file that says so does not name a generation.
     """
     file = store.path / INDEX_FOLDER / CURRENT_FILE
-    with reading(file):
-        require_own_folder(file.parent)
-        try:
-            name = read_own(file, _CURRENT_BYTES).decode("ascii", "replace")
-        except FileNotFoundError:
-            return None
-    if not is_generation_name(name):
-        raise DamagedStoreError(
-            f"{file} is damaged: it names no generation; building the index again mends it",
-            about="build",
-            value=store.path,
-        )
-    return name
+    try:
+        with reading(file):
+            require_own_folder(file.parent)
+            try:
+                name = read_own(file, _CURRENT_BYTES).decode("ascii", "replace")
+            except FileNotFoundError:
+                return None
+            if not is_generation_name(name):
+                raise NotAsWrittenError("it names no generation")
+            return name
+    except DamagedStoreError as error:
+        raise mended_by_building(store.path, error) from error
 
 
 def is_generation_name(name: str) -> bool:
@@ -392,8 +392,6 @@ def map_array(path: Path, dtype: np.dtype[Any], shape: tuple[int, ...]) -> npt.N
     with reading(path):
         expected = math.prod(shape) * dtype.itemsize
         if own_size(path) != expected:
-            raise DamagedStoreError(
-                f"{path} is damaged: {own_size(path)} bytes, written as {expected}"
-            )
+            raise NotAsWrittenError(f"{own_size(path)} bytes, written as {expected}")
         # Not np.memmap: that keeps a descriptor open for each array.
         return np.frombuffer(map_own(path), dtype).reshape(shape)

@@ -121,7 +121,7 @@ class Trained:
             numbers = np.frombuffer(file.read(), np.uint8)
         num_floats, num_bytes = _QUANTISER_FLOATS[kind], 4 * EMBEDDING_DIM
         if len(numbers) % num_bytes or len(numbers) <= 4 * num_floats:
-            raise DamagedStoreError(f"{path} is damaged: {len(numbers)} bytes hold no centres")
+            raise DamagedStoreError(path, f"{len(numbers)} bytes hold no centres")
         floats = numbers.view("<f4")
         centres = faiss.IndexFlatIP(EMBEDDING_DIM)
         centres.add(np.ascontiguousarray(floats[num_floats:].reshape(-1, EMBEDDING_DIM)))
@@ -293,13 +293,11 @@ class SegmentLists:
         row_bytes = trained.code_bytes + _ROW_BYTES
         with reading(files.codes):
             if own_size(files.sizes) != trained.num_lists * 8:
-                raise DamagedStoreError(f"{files.sizes} is damaged: not a number for each list")
+                raise DamagedStoreError(files.sizes, "not a number for each list")
             sizes = np.frombuffer(read_own(files.sizes), "<i8")
             found, expected = own_size(files.codes), sum(sizes.tolist()) * row_bytes
             if found != expected or (sizes < 0).any():
-                raise DamagedStoreError(
-                    f"{files.codes} is damaged: {found} bytes, written as {expected}"
-                )
+                raise DamagedStoreError(files.codes, f"{found} bytes, written as {expected}")
             self._lists = _map_lists(files.codes, sizes, trained.code_bytes)
         self._index = trained.scanner()
         self._index.ntotal = num_rows

@@ -158,7 +158,7 @@ def open_index(generation: Generation) -> VectorIndex:
     require_own_folder(folder.parent)
     require_own_folder(folder)
     for problem in digest_problems(folder, _digests_of_parsed(structure.lists)):
-        raise DamagedStoreError(f"{problem.path} is damaged: {problem.reason}")
+        raise DamagedStoreError(problem.path, problem.reason, problem.remedy)
     return VectorIndex(generation, structure.calibration, _open_lists(generation, structure.lists))
 
 

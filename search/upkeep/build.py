@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 
 from indexer.arrays import ID_DTYPE, Ids, Mask, contains
-from indexer.errors import StoreError
+from indexer.errors import DamagedStoreError, StoreError
 from indexer.progress import Listen, ignore
 from indexer.store.compaction import delete_replaced
 from indexer.store.disk import (
@@ -27,14 +27,18 @@ from indexer.store.lock import locked
 from indexer.store.parquet import SCENE_FILE
 from indexer.store.part import Part
 from indexer.store.reader import Store
-from indexer.store.snapshot import Snapshot
+from indexer.store.snapshot import Snapshot, WindowTable
+from indexer.store.verify import digest_problems
 from search.generation.manifest import (
     GENERATION_FILE,
     UNMEASURED,
     Manifest,
     SegmentEntry,
     describe_files,
+    digests,
+    mended_by_building,
 )
+from search.generation.missing import require_all_parts
 from search.generation.recordings import Recordings
 from search.generation.segments import (
     CURRENT_FILE,
@@ -76,6 +80,7 @@ class _How(NamedTuple):
     config: IndexConfig
     max_segment_rows: int
     listen: Listen
+    anew: bool
 
 
 def build(
@@ -84,6 +89,7 @@ def build(
     listen: Listen = ignore,
     config: IndexConfig = _AS_BEFORE,
     max_segment_rows: int = MAX_SEGMENT_ROWS,
+    anew: bool = False,
 ) -> Generation:
     """Bring the index of a store up to date, and return the generation that queries now use.
 
@@ -97,15 +103,18 @@ def build(
             are trained anew, if they are.
         config: What kind of index, and how good.
         max_segment_rows: Rows of a segment, at most.
+        anew: Whether it is made of nothing but the parts that are there: nothing of an earlier
+            index is used or kept, and no part that is missing is asked for.
 
     Raises:
         StoreError: If the index cannot be written.
-        DamagedStoreError: If a part is not as it was written.
+        DamagedStoreError: If a part is not as it was written; or one that the index was made from
+            is missing, and windows that queries see with it.
     """
     with _hold_index(store) as index:
         parts = store.parts()
         num_rows = min(max_segment_rows, config.max_segment_rows)
-        generation = _build(store, index, parts, _How(config, num_rows, listen))
+        generation = _build(store, index, parts, _How(config, num_rows, listen, anew))
         delete_replaced(store, parts)
         return generation
 
@@ -132,6 +141,10 @@ def _hold_index(store: Store) -> Iterator[Path]:
     try:
         for folder in (index, index / SEGMENTS_FOLDER, index / TRAINED_FOLDER):
             require_own_folder(folder)
+        current = index / CURRENT_FILE
+        if current.is_dir() and not current.is_symlink():  # nothing could be put in its place
+            error = DamagedStoreError(current, "it is no regular file")
+            raise mended_by_building(store.path, error)
         (index / SEGMENTS_FOLDER).mkdir(parents=True, exist_ok=True)
         with locked(index / ".lock"):
             yield index
@@ -141,7 +154,9 @@ def _hold_index(store: Store) -> Iterator[Path]:
 
 def _build(store: Store, index: Path, parts: Sequence[Part], how: _How) -> Generation:
     _remove_unused(index, [one.name for one in index.iterdir() if is_generation_name(one.name)])
-    previous = _open_previous(store)
+    if not how.anew:
+        _require_all_parts(store, parts, how.listen)
+    previous = None if how.anew else _open_previous(store)
     is_same = previous and list(previous.parts) == [part.name for part in parts]
     if previous and is_same and is_as_wanted(previous, how.config):
         return previous
@@ -177,6 +192,14 @@ def _build(store: Store, index: Path, parts: Sequence[Part], how: _How) -> Gener
     return Generation.current(store)
 
 
+def _require_all_parts(store: Store, parts: Sequence[Part], listen: Listen) -> None:
+    missing = require_all_parts(store, parts)
+    if missing is None:
+        return
+    for part in missing.parts:
+        listen(f"{part} is missing{missing.cost}")
+
+
 def _open_previous(store: Store) -> Generation | None:
     """Return the newest generation, if there is one that can be opened."""
     try:
@@ -196,7 +219,7 @@ def _reuse(
     ids = snapshot.windows.window_id
     live = np.sort(ids)
     kept = []
-    for segment in previous.segments if previous else ():
+    for segment in _intact_segments(previous) if previous else ():
         alive = contains(live, segment.windows.window_id)
         if alive.any() and alive.mean() >= _MIN_ALIVE_SHARE:
             kept.append((segment, alive))
@@ -206,6 +229,19 @@ def _reuse(
         num_new += int(kept.pop(0)[1].sum())
     held = [segment.windows.window_id[alive] for segment, alive in kept]
     return kept, ~contains(np.sort(np.concatenate([live[:0], *held])), ids)
+
+
+def _intact_segments(generation: Generation) -> Iterator[Segment]:
+    """Yield the segments that say as it was written which windows they hold.
+
+    A wrong id, place or time would be taken over. Vectors and tags, a hundred times as much, are
+    not read for this: whoever verifies the store finds what is wrong with them.
+    """
+    names = {array_file(Path(), name).name for name in WindowTable._fields}
+    for segment, entry in zip(generation.segments, generation.manifest.segments, strict=True):
+        told = {name: file for name, file in entry.files.items() if name in names}
+        if not any(digest_problems(segment.path, digests(told))):
+            yield segment
 
 
 def _entry_of(segment: Segment, previous: Generation | None) -> SegmentEntry:

@@ -10,6 +10,7 @@ from indexer.store.compaction import compact as compact_parts
 from indexer.store.lock import sole_writer
 from indexer.store.reader import Store
 from indexer.store.writer import remove_leftovers
+from search.generation.missing import require_all_parts
 from search.upkeep.build import build, has_index, tidy
 
 
@@ -26,11 +27,13 @@ def compact(path: Path, listen: Listen = ignore) -> CompactReport:
 
     Raises:
         StoreError: If there is no store at `path`, or the disk is full or read-only.
-        DamagedStoreError: If a part that would be written anew is not as it was written.
+        DamagedStoreError: If a part that would be written anew is not as it was written, or one
+            that the index was made from is missing, and windows that queries see with it.
     """
     store = Store.open(path)
     with sole_writer(path, listen):
         remove_leftovers(store)
+        require_all_parts(store)  # what only they say is live would be removed
         report = compact_parts(store, listen=listen)
         if has_index(store):
             build(store, listen=listen)

@@ -19,6 +19,7 @@ from indexer.store.own import Own
 from indexer.store.part import Part
 from indexer.store.reader import Store
 from indexer.store.schema import Identity
+from search.generation.missing import missing_parts
 from search.generation.segments import Generation, current_name
 from search.upkeep.files import is_departed
 
@@ -44,6 +45,7 @@ class Overview:
         num_indexed: Windows that queries see; None if no index was built yet.
         index_kind: "exact", or how its lists keep vectors; None if no index was built yet.
         num_new_parts: Parts that the index does not hold yet.
+        num_missing_parts: Parts that the index was made from, and that are not there any more.
         statuses: Status → number of paths, the most frequent first. Of libraries that were
             forgotten nothing is gone or moved, nor is what never was there.
         failures: (stage, reason) → number of paths, the most frequent first.
@@ -66,6 +68,7 @@ class Overview:
     num_indexed: int | None
     index_kind: str | None
     num_new_parts: int
+    num_missing_parts: int
     statuses: dict[str, int]
     failures: dict[tuple[str, str], int]
     warnings: dict[str, int]
@@ -115,6 +118,7 @@ def overview(path: Path, own: Own | None = None) -> Overview:
         num_indexed=generation.num_windows if generation else None,
         index_kind=generation.manifest.structure.kind or "exact" if generation else None,
         num_new_parts=len(names - set(generation.parts)) if generation else len(names),
+        num_missing_parts=len(missing_parts(store)),
         statuses=dict(_count_distinct(files, "status")),
         failures={(stage, why): n for stage, why, n in _count_distinct(failed, "stage", "reason")},
         warnings=dict(_count_distinct(warned, "warnings")),

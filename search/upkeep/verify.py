@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 from indexer.errors import DamagedStoreError, StoreError
@@ -12,6 +13,7 @@ from indexer.store.own import Own
 from indexer.store.reader import Store
 from indexer.store.verify import Problem, digest_problems, verify_parts
 from search.generation.manifest import GENERATION_FILE, Manifest, digests
+from search.generation.missing import GET_BACK, find_missing
 from search.generation.segments import (
     CURRENT_FILE,
     INDEX_FOLDER,
@@ -20,6 +22,8 @@ from search.generation.segments import (
     is_generation_name,
 )
 from search.nearest.structure import TRAINED_FOLDER, structure_problems
+
+_MENDED = "building the index anew, from nothing but the parts, mends it"
 
 
 def verify(path: Path, listen: Listen = ignore, own: Own | None = None) -> list[Problem]:
@@ -37,8 +41,26 @@ def verify(path: Path, listen: Listen = ignore, own: Own | None = None) -> list[
         StoreError: If there is no store, or its store.json cannot be read.
     """
     store = Store.open(path)
-    added = [Problem(*problem) for problem in (own or Own.of(path)).problems()]
-    return [*verify_parts(store, listen), *_index_problems(store), *added]
+    added = [Problem.of(*problem) for problem in (own or Own.of(path)).problems()]
+    of_parts = [*verify_parts(store, listen), *_missing_parts(store)]
+    of_index = [one.mended_by(_MENDED, about="anew", value=path) for one in _index_problems(store)]
+    return [*of_parts, *of_index, *added]
+
+
+def _missing_parts(store: Store) -> Iterator[Problem]:
+    """Name the parts that the index was made from, and that are not there."""
+    missing = None
+    with suppress(StoreError):  # told with what cannot be read
+        missing = find_missing(store)
+    if missing is None:
+        return
+    for part in missing.parts:
+        problem = Problem(part, f"the part is missing{missing.cost}")
+        if missing.num_lost == 0:
+            remedy = "building the index again forgets it"
+            yield problem.mended_by(remedy, about="build", value=store.path)
+        else:
+            yield problem.mended_by(GET_BACK, about="index", value=store.path)
 
 
 def _index_problems(store: Store) -> Iterator[Problem]:
@@ -48,7 +70,7 @@ def _index_problems(store: Store) -> Iterator[Problem]:
         for folder in (index, index / SEGMENTS_FOLDER, index / TRAINED_FOLDER):
             require_own_folder(folder)
     except DamagedStoreError as error:
-        yield Problem(folder, str(error))
+        yield Problem.of(folder, error)
         return
     if not index.is_dir():
         return
@@ -58,16 +80,16 @@ def _index_problems(store: Store) -> Iterator[Problem]:
         if current is not None and current not in names:
             yield Problem(index / CURRENT_FILE, f"there is no generation {current}")
         elif current is None and len(names) > 1:  # one alone: the first build was cut short
-            yield Problem(index / CURRENT_FILE, "it is missing; building the index again mends it")
+            yield Problem(index / CURRENT_FILE, "it is missing")
     except DamagedStoreError as error:
-        yield Problem(index / CURRENT_FILE, str(error))
+        yield Problem.of(index / CURRENT_FILE, error)
     segments: dict[str, dict[str, str]] = {}
     structures = []
     for name in names:
         try:
             manifest = Manifest.read(index / name / GENERATION_FILE)
         except StoreError as error:
-            yield Problem(index / name / GENERATION_FILE, str(error))
+            yield Problem.of(index / name / GENERATION_FILE, error)
             continue
         yield from digest_problems(index / name, digests(manifest.files))
         segments.update((entry.name, digests(entry.files)) for entry in manifest.segments)

@@ -97,6 +97,14 @@ def build(
     store: StoreArgument,
     memory: MemoryOption = None,
     recall: RecallOption = None,
+    *,
+    anew: Annotated[
+        bool,
+        typer.Option(
+            "--anew",
+            help="Use nothing of the index that is there, and do without parts that are missing.",
+        ),
+    ] = False,
     output: FormatOption = "text",
     quiet: QuietOption = False,
 ) -> None:
@@ -106,6 +114,9 @@ def build(
     50,000 windows are searched exactly. Above, vectors are sorted into lists, and how many of them
     a query must visit is measured; an exact answer can still be asked for.
 
+    If a part that the index was made from is missing, and windows with it, nothing is built: what
+    was there may be on a backup. --anew goes on without, and mends an index that is damaged.
+
     Example: soundalike build recordings.soundalike --memory 8
     """
     import soundalike
@@ -113,7 +124,7 @@ def build(
 
     with Bars(quiet=quiet) as bars:
         generation = soundalike.open(store, listen=bars).build(
-            memory_bytes=_num_bytes(memory), recall=recall
+            memory_bytes=_num_bytes(memory), recall=recall, anew=anew
         )
     print_report(output, generation_data(generation), generation_lines(generation), quiet=quiet)
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from indexer.paths import printable
 from indexer.store.verify import Problem
 from search.upkeep.overview import Overview
+from soundalike.hints import hinted
 from soundalike.show.words import count, files_command, hours
 
 if TYPE_CHECKING:
@@ -60,7 +61,12 @@ def _index_state(store: Overview) -> str:
         return "none yet; 'soundalike build' makes one"
     behind = f"; {count(store.num_new_parts, 'new part')}: run 'soundalike build'"
     state = f"{count(store.num_indexed, 'window')}, {store.index_kind}"
-    return f"{state}{behind if store.num_new_parts else ''}"
+    parts = count(store.num_missing_parts, "part")
+    missing = f"; {parts} that it was made from missing: run 'soundalike verify'"
+    return (
+        f"{state}{behind if store.num_new_parts else ''}"
+        f"{missing if store.num_missing_parts else ''}"
+    )
 
 
 def overview_data(store: Overview) -> dict[str, Any]:
@@ -136,9 +142,10 @@ def forgotten_lines(store: Path, found: Forgotten) -> Iterator[str]:
 
 
 def problem_lines(problems: Sequence[Problem]) -> Iterator[str]:
-    """Say what is wrong with each file."""
-    for problem in problems:
-        yield f"{printable(str(problem.path))}: {printable(problem.reason)}"
+    """Say what is wrong with each file, and what to do."""
+    for path, reason, remedy, about, value in problems:
+        text = "; ".join(one for one in (f"{path}: {reason}", remedy) if one)
+        yield printable(hinted(text, about, value))
 
 
 def verified_lines(
@@ -159,7 +166,7 @@ def verified_lines(
 
 def verified_data(problems: Sequence[Problem], deep: DeepReport | None) -> dict[str, Any]:
     """Return what a verification found as plain data."""
-    rows = [{"path": str(problem.path), "reason": problem.reason} for problem in problems]
+    rows = [{"path": str(one.path), "reason": one.reason, "remedy": one.remedy} for one in problems]
     if deep is None:
         return {"problems": rows}
     counts = {"recomputed": deep.num_recomputed, "absent": deep.num_absent}

@@ -212,19 +212,19 @@ def test_folder_that_cannot_be_listed_is_named_by_files(
     ]
 
 
-@pytest.mark.parametrize("is_known", [False, True])
+@pytest.mark.whole
 def test_library_that_cannot_be_listed_is_an_error_and_nothing_is_gone(
-    is_known: bool, tmp_path: Path, run: Run, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, tiny_file: Path, run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    store = tmp_path / "s"
     write_tone(tmp_path / "library" / "a.wav", 0.1)
-    made = make_store(tmp_path / "s", frames="none")
-    made.add({"a": 1})
+    run("index", tmp_path / "library", "--store", store, "--checkpoint", tiny_file)
     lock(monkeypatch, "library")
-    store = made.store.path if is_known else tmp_path / "new"
-    told = run("index", tmp_path / "library", "--store", store, "--allow-gone", code=1)
-    fault("L6b").require(told.code, told.err)
-    assert gone_in(made.store.path) == []
-    (row,) = list_files(made.store.path, ["skipped"])
+    for at in (store, tmp_path / "new"):
+        told = run("index", tmp_path / "library", "--store", at, "--allow-gone", code=1)
+        fault("L6b").require(told.code, told.err)
+    assert gone_in(store) == []
+    (row,) = list_files(store, ["skipped"])
     assert (row.status, row.path) == ("absent", ".")
     assert "Permission denied" in str(row.reason)
 

@@ -37,6 +37,7 @@ OUTPUTS: dict[str, tuple[list[str], str, list[str]]] = {
     "csv": (["export", "csv", "STORE"], "x.csv", ["--threshold", "0"]),
     "jsonl": (["export", "jsonl", "STORE"], "x.jsonl", []),
     "npy": (["export", "npy", "STORE"], "x.npy", []),
+    "embedding-reader": (["export", "embedding-reader", "STORE"], "x", []),
     "labels": (["export", "labels", "STORE"], "x", ["--threshold", "0", "--tag", "Music"]),
     "batch parquet": (["batch", "STORE", "STORE"], "x.parquet", ["-k", "99"]),
     "batch jsonl": (["batch", "STORE", "STORE"], "x.jsonl", ["-k", "99"]),

@@ -277,6 +277,37 @@ _windows_command(
 )
 
 
+def _folder_command(form: Literal["perch-hoplite", "embedding-reader"], summary: str) -> None:
+    """Register `export perch-hoplite` and its like: one function, two names."""
+
+    def command(
+        store: StoreArgument,
+        folder: FolderOption,
+        force: ForceOption = False,
+        quiet: QuietOption = False,
+    ) -> None:
+        from indexer.store.reader import Store
+        from search.export.folders import export_folder
+
+        with Bars(quiet=quiet) as bars:
+            num_windows = export_folder(Store.open(store), folder, form, force=force, listen=bars)
+        print_report("text", None, [f"{folder}: {count(num_windows, 'window')}"], quiet=quiet)
+
+    example = f"Example: soundalike export {form} recordings.soundalike --output embeddings"
+    app.command(form, help=f"{summary}\n\n{example}")(command)
+
+
+_folder_command(
+    "perch-hoplite",
+    "Write all windows as a database of perch-hoplite 1, with the package usearch.",
+)
+_folder_command(
+    "embedding-reader",
+    "Write all scene embeddings as .npy and tables of their windows as .parquet, in files of "
+    "100,000: for embedding_reader, autofaiss, clip-retrieval.",
+)
+
+
 def _export(
     dataset: Literal["AudioCaps", "Clotho"],
     store: Path,

@@ -65,6 +65,22 @@ def test_embedding_reader_folder_has_every_window_in_aligned_files(
     assert "- precision: fp32" in card
 
 
+def test_files_of_a_longer_export_are_replaced_as_one(
+    made: Synthetic, tmp_path: Path, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words = ("export", "embedding-reader", made.store.path, "--output", tmp_path)
+    monkeypatch.setattr("search.export.folders.ROWS_PER_FILE", 2)
+    run(*words)
+    (tmp_path / "embeddings" / "mine.npy").write_text("somebody's")
+    monkeypatch.setattr("search.export.folders.ROWS_PER_FILE", 4)
+    assert "7 of the 7 files" in run(*words, code=1).err
+    assert run(*words, "--force").out == f"{tmp_path}: 6 windows\n"
+    names = {
+        path.name for kind in ("embeddings", "metadata") for path in (tmp_path / kind).iterdir()
+    }
+    assert names == {"00000.npy", "00001.npy", "00000.parquet", "00001.parquet", "mine.npy"}
+
+
 READER = """
 import json, sys
 from embedding_reader import EmbeddingReader

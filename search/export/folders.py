@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal
@@ -28,6 +29,8 @@ _CONTENTS = {
     "each row is, in `metadata/*.parquet` of the same names: window_id, path, start_s, end_s. For "
     'embedding_reader, as "npy" or "parquet_npy".',
 }
+#: Folders for embedding_reader, and how the files in each end.
+_KINDS = {"embeddings": "npy", "metadata": "parquet"}
 _METADATA = pa.schema(
     {
         "window_id": pa.int64(),
@@ -66,13 +69,16 @@ def export_folder(
     """
     snapshot = store.snapshot()
     places = hoplite_places(folder) if form == "perch-hoplite" else _places(folder, len(snapshot))
-    require_free(*places, card_place(folder), force=force)
+    stale = _stale(folder, places) if form == "embedding-reader" else []
+    require_free(*places, *stale, card_place(folder), force=force)
     make_folder(folder)
     blocks = _counted(snapshot, listen)
     if form == "perch-hoplite":
         write_hoplite(store, snapshot, blocks, folder, force=force)
     else:
         _write_arrays(store, blocks, folder, len(snapshot), force=force)
+        for old in stale:
+            old.unlink()  # or it would be read with the new ones
     write_card(folder, windows_lines(store, len(snapshot), _CONTENTS[form]), force=force)
     return len(snapshot)
 
@@ -88,14 +94,20 @@ def _counted(snapshot: Snapshot, listen: Listen) -> Iterator[Block]:
 def _places(folder: Path, num_windows: int) -> list[Path]:
     """Return the arrays, and behind each the table that says which windows are in it."""
     names = [f"{number:05}" for number in range(-(-num_windows // ROWS_PER_FILE))]
-    kinds = (("embeddings", "npy"), ("metadata", "parquet"))
-    return [folder / kind / f"{name}.{ending}" for name in names for kind, ending in kinds]
+    return [folder / kind / f"{name}.{ending}" for name in names for kind, ending in _KINDS.items()]
+
+
+def _stale(folder: Path, places: list[Path]) -> list[Path]:
+    """Return what a longer export left in the folder."""
+    named = re.compile(r"\d{5}\.(npy|parquet)", re.ASCII)
+    found = [path for kind in _KINDS for path in (folder / kind).glob("*.*")]
+    return sorted({path for path in found if named.fullmatch(path.name)} - set(places))
 
 
 def _write_arrays(
     store: Store, blocks: Iterator[Block], folder: Path, num_windows: int, *, force: bool
 ) -> None:
-    for kind in ("embeddings", "metadata"):
+    for kind in _KINDS:
         make_folder(folder / kind)
     paths: dict[bytes, str] = {}
     for path, recording in store.live_files():

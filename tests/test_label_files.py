@@ -154,6 +154,12 @@ def test_merged_spans_cover_the_same_and_keep_their_distance(spans: list[Span]) 
     )
 
 
+def test_merged_span_is_as_probable_as_the_most_probable_of_its_own() -> None:
+    for probabilities in ((0.5, 0.9, 0.6), (0.9, 0.5, 0.6), (0.5, 0.6, 0.9)):
+        spans = [Span(one, one + 0.9, 3, p) for one, p in enumerate(probabilities)]
+        assert merged([*spans, Span(0.0, 9.0, 4, 1.0)])[0] == Span(0.0, 2.9, 3, 0.9)
+
+
 @pytest.fixture(scope="module")
 def store(
     whole: None, tmp_path_factory: pytest.TempPathFactory, tiny_extractor: Extractor

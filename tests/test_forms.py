@@ -13,6 +13,7 @@ from typing import Any
 import h5py
 import numpy as np
 import pandas as pd
+import pyarrow.parquet as pq
 import pytest
 from captioned import SPLITS, StandIn, make_stand_in
 from conftest import Run, installed, run_with
@@ -234,6 +235,8 @@ def test_hdf5_dcase2023_is_read_as_its_baseline_does(stand_in: StandIn, tmp_path
             for caption_id, caption in zip(clip.caption_ids, clip.captions, strict=True)
         ]
         assert list(zip(text.fid, text.raw_text, strict=True)) == [row[:2] for row in rows]
+        number = rows[0][1].split('"')[1]
+        assert text.text[0] == f"somebody says {number} ä 0"
         assert text.text[0].split() == text.tokens[0]
         assert not set('",.') & set("".join(text.text))
         for tid, (_, _, vector) in zip(text.tid, rows, strict=True):
@@ -289,6 +292,20 @@ def test_captions_of_one_name_share_no_vector(stand_in: StandIn, tmp_path: Path)
             consent=Consent(is_clean=True),
             text_vectors=vectors,
         )
+
+
+@pytest.mark.parametrize("rows_in_group", [2, 5, 13, 100])
+def test_parquet_has_every_clip_however_many_are_written_at_once(
+    stand_in: StandIn, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, rows_in_group: int
+) -> None:
+    monkeypatch.setattr("search.export.forms.tables._ROW_GROUP", rows_in_group)
+    export(stand_in, "parquet", tmp_path)
+    for split, clips in stand_in.present.items():  # 27, 13 and 15 of them
+        rows = pq.read_table(tmp_path / f"{split}.parquet").to_pylist()
+        assert [row["id"] for row in rows] == [clip.file_id for clip in clips]
+        for row, clip in zip(rows, clips, strict=True):
+            frames = np.array(row["frames"], np.float16)
+            np.testing.assert_array_equal(frames, stand_in.frames[clip.file_id])
 
 
 # --- names of splits, cards, the command ---------------------------------------------------------

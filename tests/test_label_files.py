@@ -15,7 +15,7 @@ from conftest import Run
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from listener import Listener
-from synthetic import write_tone
+from synthetic import make_store, write_tone
 from test_extract import new_store
 from test_extract import run as embed
 
@@ -230,6 +230,16 @@ def test_export_labels_of_full_frames_are_those_of_pooled_ones(
         texts.append((tmp_path / f"{mode} labels" / "one.wav.txt").read_text().splitlines())
     different = set(texts[0]) ^ set(texts[1])  # where a probability is at the threshold
     assert len(different) <= 0.05 * (len(texts[0]) + len(texts[1]))
+
+
+@pytest.mark.parametrize("more", [0, 1])
+def test_labels_of_a_name_as_long_as_can_be_are_called_like_it(tmp_path: Path, more: int) -> None:
+    made = make_store(tmp_path / "store")
+    made.add({"n" * (255 - len(".wav.txt") + more): 1})
+    report = export_labels(made.store, tmp_path / "out", "audacity", threshold=0.0, tags=[0])
+    name = report.files[0].path.name
+    assert len(name) == 255
+    assert ("~" in name) == bool(more)
 
 
 def test_export_labels_without_frames_says_what_to_do(

@@ -94,7 +94,7 @@ def write_packed(
         tables = {name: _table(file, name, num_items, one) for name, one in columns.items()}
         shapes = {
             name: file.create_dataset(
-                f"{name}{_SHAPE_SUFFIX}", (num_items, len(one.shape)), "int32", fillvalue=-1
+                f"{name}{_SHAPE_SUFFIX}", (num_items, len(one.shape)), "int32"
             )
             for name, one in columns.items()
             if None in one.shape

@@ -13,6 +13,7 @@ from test_extract import new_store, run
 
 from indexer.embedding.extractor import Extractor
 from search.datasets.clips import Clip, StoredClips, clip_of, youtube_id_of
+from search.evaluation.audioset import read_segments
 
 ALPHABET = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-"
 YOUTUBE_IDS = st.text(ALPHABET, min_size=11, max_size=11)
@@ -70,6 +71,13 @@ def test_clip_seconds_are_told_from_milliseconds_by_how_long_it_would_be(
 def test_youtube_id_of_a_table_is_that_with_or_without_a_y(youtube_id: str) -> None:
     assert youtube_id_of(youtube_id) == youtube_id_of(f"Y{youtube_id}") == youtube_id
     assert youtube_id_of(f"YY{youtube_id}") == f"YY{youtube_id}"
+
+
+def test_segments_of_audioset_may_have_a_y_before_their_ids(tmp_path: Path) -> None:
+    table = tmp_path / "eval_segments.csv"
+    table.write_text('Y-_3456789AB, 30.000, 40.000, "/m/09x0r"\nYbcdefghijk, 0, 10, "/m/09x0r"\n')
+    ids = [segment.youtube_id for segment in read_segments(table)]
+    assert ids == ["-_3456789AB", "Ybcdefghijk"]
 
 
 @pytest.mark.parametrize("times", ["40_30", "30_30", "30_40_50", "1e1", "30_", "_30", "9" * 400])

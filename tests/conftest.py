@@ -236,6 +236,35 @@ def run_as_nobody(work: Callable[[], object]) -> Any:
         return literal_eval(result.read())
 
 
+def installed(config: pytest.Config, *requirements: str) -> Path:
+    """Return a folder with packages that only their own process imports, as their consumers do.
+
+    They are kept beside what pytest remembers. Where they cannot be had, the test is skipped.
+    """
+    folder = Path(config.cache.mkdir("-".join(requirements[0].split("=="))))  # type: ignore[union-attr]
+    if not any(folder.iterdir()):
+        pip = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps"]
+        ended = subprocess.run(
+            [*pip, "--target", folder, *requirements], capture_output=True, text=True, check=False
+        )
+        if ended.returncode:
+            pytest.skip(f"pip cannot install {requirements[0]}: {ended.stderr.strip()[-200:]}")
+    return folder
+
+
+def run_with(folder: Path, code: str, *words: object) -> str:
+    """Run code of Python where the packages of a folder come first, and return what it prints."""
+    ended = subprocess.run(
+        [sys.executable, "-c", code, *map(str, words)],
+        env={**os.environ, "PYTHONPATH": str(folder)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert ended.returncode == 0, ended.stderr
+    return ended.stdout
+
+
 needs_root = pytest.mark.skipif(
     os.geteuid() != 0, reason="needs root, to become a user who may not read"
 )

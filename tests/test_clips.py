@@ -12,7 +12,8 @@ from synthetic import write_tone
 from test_extract import new_store, run
 
 from indexer.embedding.extractor import Extractor
-from search.datasets.clips import Clip, StoredClips, clip_of
+from search.datasets.clips import Clip, StoredClips, clip_of, youtube_id_of
+from search.evaluation.audioset import read_segments
 
 ALPHABET = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-"
 YOUTUBE_IDS = st.text(ALPHABET, min_size=11, max_size=11)
@@ -34,8 +35,54 @@ def test_clip_of_every_convention_is_read_whatever_the_id(
         (f"{youtube_id}_{start_s}", placed),
         (f"Y{youtube_id}_{start_s}", placed),
         (f"{youtube_id}_{1000 * start_s}_{1000 * end_s}", placed),
+        (f"{youtube_id}_{start_s}_{end_s}", placed),
+        (f"Y{youtube_id}_{start_s}_{end_s}", placed),
+        (f"{youtube_id}_{start_s}.0", placed),
+        (f"{youtube_id}_{start_s}.000_{end_s}.000", placed),
+        (f"{youtube_id}_{start_s}-{end_s}", placed),
     ):
         assert clip_of(f"some folder/{name}.{suffix}") == expected
+
+
+@pytest.mark.parametrize(
+    ("times", "start_ms"),
+    [
+        ("30_40", 30_000),
+        ("30_33", 30_000),
+        ("30_345", 30_000),  # 315 s, or 0.3 s: both unlikely, and seconds a little less so
+        ("30_346", 30),
+        ("30000_40000", 30_000),
+        ("30000_31000", 30_000),
+        ("0_10000", 0),
+        ("0_10", 0),
+        ("30.5_40.5", 30_500),
+        ("30.000_400.000", 30_000),  # a decimal point is of seconds
+        ("30000", 30_000_000),  # a start alone as well
+        ("30.25", 30_250),
+    ],
+)
+def test_clip_seconds_are_told_from_milliseconds_by_how_long_it_would_be(
+    times: str, start_ms: int
+) -> None:
+    assert clip_of(f"abcdefghijk_{times}.flac") == Clip("abcdefghijk", start_ms)
+
+
+@pytest.mark.parametrize("youtube_id", ["abcdefghijk", "Ybcdefghijk", "-_3456789AB"])
+def test_youtube_id_of_a_table_is_that_with_or_without_a_y(youtube_id: str) -> None:
+    assert youtube_id_of(youtube_id) == youtube_id_of(f"Y{youtube_id}") == youtube_id
+    assert youtube_id_of(f"YY{youtube_id}") == f"YY{youtube_id}"
+
+
+def test_segments_of_audioset_may_have_a_y_before_their_ids(tmp_path: Path) -> None:
+    table = tmp_path / "eval_segments.csv"
+    table.write_text('Y-_3456789AB, 30.000, 40.000, "/m/09x0r"\nYbcdefghijk, 0, 10, "/m/09x0r"\n')
+    ids = [segment.youtube_id for segment in read_segments(table)]
+    assert ids == ["-_3456789AB", "Ybcdefghijk"]
+
+
+@pytest.mark.parametrize("times", ["40_30", "30_30", "30_40_50", "1e1", "30_", "_30", "9" * 400])
+def test_clip_of_times_that_are_none_is_none(times: str) -> None:
+    assert clip_of(f"abcdefghijk_{times}.wav") is None
 
 
 @pytest.mark.parametrize(

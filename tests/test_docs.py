@@ -236,7 +236,7 @@ def test_readme_table_names_every_command_and_functions_that_exist() -> None:
     }
     table = text.split("| command | function |")[1].split("\n\n")[0]
     rows = [row.split("|")[1:3] for row in table.splitlines()[2:]]
-    assert {name for row in rows for name in re.findall(r"`([\w ]+)`", row[0])} == commands
+    assert {name for row in rows for name in re.findall(r"`([\w -]+)`", row[0])} == commands
     dotted = [
         name
         for row in rows

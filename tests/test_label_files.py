@@ -15,7 +15,7 @@ from conftest import Run
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from listener import Listener
-from synthetic import write_tone
+from synthetic import make_store, write_tone
 from test_extract import new_store
 from test_extract import run as embed
 
@@ -71,6 +71,61 @@ def test_spans_reach_from_the_beginning_to_the_end_and_no_further() -> None:
     assert list(spans_of_window(window(list(range(31))), 0.0, 10.0, [1, 3], 0.5)) == []
 
 
+def naive_spans(heard: list[float], start_s: float, duration_s: float) -> list[Span]:
+    """Frame by frame: what `spans_of_window` must give for one tag and a threshold of a half."""
+    begins = [0.32 * frame - 0.04 for frame in range(len(heard))]
+    # A frame that begins where the audio ends, or behind it, hears padding alone.
+    heard = [one for one, begin in zip(heard, begins, strict=True) if begin < duration_s]
+    smooth = []
+    for frame in range(len(heard)):
+        near = heard[max(frame - 1, 0) : frame + 2]
+        smooth.append(np.float32(sum(map(np.float32, near)) / np.float32(len(near))))
+    spans: list[Span] = []
+    frame = 0
+    while frame < len(heard):
+        last = frame
+        while last < len(heard) and smooth[last] >= 0.5:
+            last += 1
+        if last > frame:
+            end_s = duration_s if last == len(heard) else min(0.32 * last - 0.04, duration_s)
+            begin_s = max(begins[frame], 0.0)
+            spans.append(Span(start_s + begin_s, start_s + end_s, 2, max(smooth[frame:last])))
+        frame = last + 1
+    return spans
+
+
+@settings(deadline=None)
+@given(
+    heard=st.lists(st.sampled_from([0.0, 0.25, 0.75, 1.0]), min_size=1, max_size=12),
+    milliseconds=st.integers(1, 4200).filter(lambda one: (one + 40) % 320),
+)
+def test_spans_of_a_padded_window_are_those_of_the_frames_that_hear_audio(
+    heard: list[float], milliseconds: int
+) -> None:
+    probabilities = np.zeros((len(heard), 527), np.float32)
+    probabilities[:, 2] = heard
+    duration_s = milliseconds / 1000
+    found = list(spans_of_window(probabilities, 7.0, duration_s, [1, 2], 0.5))
+    expected = naive_spans(heard, 7.0, duration_s)
+    assert len(found) == len(expected)
+    for one, other in zip(found, expected, strict=True):
+        assert one == pytest.approx(other)
+
+
+@pytest.mark.parametrize(
+    ("duration_s", "num_frames"), [(0.279, 1), (0.281, 2), (0.599, 2), (0.601, 3)]
+)
+def test_frame_counts_at_the_end_of_a_padded_window_if_it_begins_before_the_audio_ends(
+    duration_s: float, num_frames: int
+) -> None:
+    """Only padding is loud, from the first frame on that begins behind the audio."""
+    loud = window(list(range(num_frames, 31)))
+    assert list(spans_of_window(loud, 0.0, duration_s, [2], 0.1)) == []
+    loud = window(list(range(num_frames - 1, 31)))
+    (span,) = spans_of_window(loud, 0.0, duration_s, [2], 0.4)
+    assert span.end_s == duration_s
+
+
 @settings(deadline=None)
 @given(
     st.lists(
@@ -97,6 +152,12 @@ def test_merged_spans_cover_the_same_and_keep_their_distance(spans: list[Span]) 
     assert sum(span.end_s - span.start_s for span in joined) <= 0.5 * len(spans) + sum(
         span.end_s - span.start_s for span in spans
     )
+
+
+def test_merged_span_is_as_probable_as_the_most_probable_of_its_own() -> None:
+    for probabilities in ((0.5, 0.9, 0.6), (0.9, 0.5, 0.6), (0.5, 0.6, 0.9)):
+        spans = [Span(one, one + 0.9, 3, p) for one, p in enumerate(probabilities)]
+        assert merged([*spans, Span(0.0, 9.0, 4, 1.0)])[0] == Span(0.0, 2.9, 3, 0.9)
 
 
 @pytest.fixture(scope="module")
@@ -169,6 +230,16 @@ def test_export_labels_of_full_frames_are_those_of_pooled_ones(
         texts.append((tmp_path / f"{mode} labels" / "one.wav.txt").read_text().splitlines())
     different = set(texts[0]) ^ set(texts[1])  # where a probability is at the threshold
     assert len(different) <= 0.05 * (len(texts[0]) + len(texts[1]))
+
+
+@pytest.mark.parametrize("more", [0, 1])
+def test_labels_of_a_name_as_long_as_can_be_are_called_like_it(tmp_path: Path, more: int) -> None:
+    made = make_store(tmp_path / "store")
+    made.add({"n" * (255 - len(".wav.txt") + more): 1})
+    report = export_labels(made.store, tmp_path / "out", "audacity", threshold=0.0, tags=[0])
+    name = report.files[0].path.name
+    assert len(name) == 255
+    assert ("~" in name) == bool(more)
 
 
 def test_export_labels_without_frames_says_what_to_do(

@@ -37,12 +37,13 @@ OUTPUTS: dict[str, tuple[list[str], str, list[str]]] = {
     "csv": (["export", "csv", "STORE"], "x.csv", ["--threshold", "0"]),
     "jsonl": (["export", "jsonl", "STORE"], "x.jsonl", []),
     "npy": (["export", "npy", "STORE"], "x.npy", []),
+    "embedding-reader": (["export", "embedding-reader", "STORE"], "x", []),
     "labels": (["export", "labels", "STORE"], "x", ["--threshold", "0", "--tag", "Music"]),
     "batch parquet": (["batch", "STORE", "STORE"], "x.parquet", ["-k", "99"]),
     "batch jsonl": (["batch", "STORE", "STORE"], "x.jsonl", ["-k", "99"]),
     **{
         form: (["export", "audiocaps", "STORE", "train.csv"], "x", ["--as", form])
-        for form in ("parquet", "npz", "hdf5-conette", "hdf5-dcase", "webdataset")
+        for form in ("parquet", "npz", "hdf5-conette", "hdf5-dcase2023", "webdataset")
     },
 }
 
@@ -151,7 +152,7 @@ def test_full_disk_is_one_line_and_leaves_what_was_there(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("kind", ["hdf5-conette", "hdf5-dcase"])
+@pytest.mark.parametrize("kind", ["hdf5-conette", "hdf5-dcase2023"])
 def test_full_disk_at_any_byte_does_not_crash_hdf5(
     stored: Synthetic, tmp_path: Path, kind: str
 ) -> None:
@@ -419,12 +420,12 @@ def test_shards_of_a_longer_export_are_replaced_as_one(
     stored: Synthetic, tmp_path: Path, run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     words = words_of("webdataset", stored, tmp_path)
-    monkeypatch.setattr("search.export.shards.CLIPS_PER_SHARD", 1)
+    monkeypatch.setattr("search.export.forms.webdataset.CLIPS_PER_SHARD", 1)
     run(*words)
     for path in tmp_path.glob("train-00000[01].tar"):
         path.unlink()
-    monkeypatch.setattr("search.export.shards.CLIPS_PER_SHARD", 3)
-    assert "4 of the 6 files" in run(*words, code=1).err  # of which two are beyond the new ones
+    monkeypatch.setattr("search.export.forms.webdataset.CLIPS_PER_SHARD", 3)
+    assert "5 of the 7 files" in run(*words, code=1).err  # of which two are beyond the new ones
     (tmp_path / "train-extra-000009.tar").write_text("another split's")
     run(*words, "--force")
     assert sorted(path.name for path in tmp_path.glob("*.tar")) == [

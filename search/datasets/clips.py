@@ -15,8 +15,13 @@ from indexer.store.reader import Store
 from indexer.store.snapshot import Snapshot
 
 #: A YouTube id has 11 characters, `_` and `-` among them, wherever they like. After it may stand
-#: the start in whole seconds, or start and end in milliseconds; before it a Y (PANNs, WavCaps).
-_NAME = re.compile(r"Y?(?P<id>[\w-]{11})(?:_(?P<start>\d+)(?:_(?P<end>\d+))?)?", re.ASCII)
+#: the start, or start and end; before it a Y (PANNs, WavCaps).
+_ID = r"Y?(?P<id>[\w-]{11})"
+_TIME = r"\d{1,9}(?:\.\d{1,9})?"
+_NAME = re.compile(rf"{_ID}(?:_(?P<start>{_TIME})(?:[_-](?P<end>{_TIME}))?)?", re.ASCII)
+#: A clip lasts some 10 s. What is shorter than this, as it is written, is in seconds, and what is
+#: longer in milliseconds: halfway between 10 and 10,000, as times are apart by factors.
+_SECONDS_BELOW = 316
 
 
 class Clip(NamedTuple):
@@ -31,12 +36,20 @@ class Clip(NamedTuple):
     start_ms: int | None
 
 
+def youtube_id_of(text: str) -> str:
+    """Return a YouTube id as tables have it, without the Y that some put before it."""
+    found = re.fullmatch(_ID, text, re.ASCII)
+    return found["id"] if found else text
+
+
 def clip_of(path: str) -> Clip | None:
     """Return the clip that a file's name speaks of.
 
     Args:
-        path: `FOLDER/{id}.wav`, `Y{id}.wav`, `{id}_{start in s}.flac`, `Y{id}_{start in s}.wav` or
-            `{id}_{start in ms}_{end in ms}.wav`, with any suffix.
+        path: `FOLDER/{id}.wav`, or with a start, `{id}_{start}.wav`, or with an end as well,
+            `{id}_{start}_{end}.wav` or `{id}_{start}-{end}.wav`; any of them with a Y before it,
+            and with any suffix. A start alone is in seconds; of two times, those of a clip that
+            would last minutes are in milliseconds, unless they have a decimal point.
 
     Returns:
         None for any other name.
@@ -47,7 +60,10 @@ def clip_of(path: str) -> Clip | None:
     start, end = found["start"], found["end"]
     if start is None:
         return Clip(found["id"], None)
-    return Clip(found["id"], int(start) if end else 1000 * int(start))
+    if end is not None and float(end) <= float(start):
+        return None
+    is_in_seconds = end is None or "." in start + end or float(end) - float(start) < _SECONDS_BELOW
+    return Clip(found["id"], round(float(start) * (1000 if is_in_seconds else 1)))
 
 
 class RecordingRows:
@@ -110,6 +126,10 @@ class StoredClips:
             if clip in self._recordings:
                 return clip
         return None
+
+    def recording(self, clip: Clip) -> bytes:
+        """Return the id of a clip's recording."""
+        return self._recordings[clip]
 
     def rows(self, clip: Clip) -> Integers:
         """Return the rows of a clip's windows in the snapshot, in order of time."""

@@ -2,25 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import PurePosixPath
-from typing import NamedTuple, Protocol
+from itertools import islice
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
-from indexer.arrays import Float32
-from indexer.errors import SoundalikeError
-from indexer.library.names import ByName
+from indexer.arrays import Float32, Integers
 from indexer.store.reader import Head, Store
 from indexer.store.snapshot import Snapshot
 from search.datasets.captions import Captioned
-from search.datasets.clips import RecordingRows, StoredClips
+from search.datasets.clips import RecordingRows
+from search.datasets.finding import Dataset, Finder, finder
+from search.datasets.matches import matched
 from search.generation.missing import whole_snapshot
 
 #: Clips that are read from the store at once; full frames of so many are 90 MB.
 _BLOCK = 128
+_NO_ROWS: Integers = np.empty(0, np.int64)
 
 
 class Sound(NamedTuple):
@@ -44,26 +45,29 @@ class Split:
     """One table of captions, and the windows of its sounds.
 
     Attributes:
+        dataset: Whose table it is.
         name: "train", "val" or "test": the name of its file.
         present: Clips that the store has, in the order of the table.
         rows: (len(present),) rows of the snapshot; the first window of a clip that has several.
         missing: Clips that it does not have.
         num_of_several_windows: How many of those present are longer than a window.
+        num_empty: Empty captions of the table, which are left out.
+        num_without_words: Clips that have no others; they are neither present nor missing.
     """
 
+    dataset: Dataset
     name: str
     present: tuple[Captioned, ...]
     rows: npt.NDArray[np.int64]
     missing: tuple[Captioned, ...]
     num_of_several_windows: int
+    num_empty: int = 0
+    num_without_words: int = 0
 
-
-class Finder(Protocol):
-    """Finds the rows of a sound's windows."""
-
-    def __call__(self, captioned: Captioned) -> npt.NDArray[np.int64]:
-        """Return rows of the snapshot, in order of time; none if it is not there."""
-        ...
+    @property
+    def num_wanted(self) -> int:
+        """Clips of the table that have captions."""
+        return len(self.present) + len(self.missing)
 
 
 class Source:
@@ -76,39 +80,32 @@ class Source:
         self._head: Head = store.head()
         self.has_frames = store.identity.frames != "none"
 
-    def by_clip(self) -> Finder:
-        """Return what finds sounds by YouTube id and start."""
-        clips = StoredClips(self.store, self._snapshot)
+    def join(
+        self,
+        dataset: Dataset,
+        tables: Mapping[str, Sequence[Captioned]],
+        matches: Mapping[str, str],
+    ) -> list[Split]:
+        """Look for the sounds of some tables.
 
-        def find(captioned: Captioned) -> npt.NDArray[np.int64]:
-            clip = clips.find(captioned.youtube_id or "", captioned.start_s)
-            return np.empty(0, np.int64) if clip is None else clips.rows(clip)
+        Args:
+            dataset: Whose tables they are.
+            tables: Name of a split → its sounds.
+            matches: What sounds are called → their paths, where somebody has said so.
 
-        return find
-
-    def by_file_name(self) -> Finder:
-        """Return what finds sounds by the names of their files, whatever folder they lie in."""
+        Raises:
+            SoundalikeError: If it cannot be told which of several files a sound is.
+        """
+        find = finder(self.store, self._snapshot, dataset, matches)
         rows = RecordingRows(self._snapshot)
-        recordings = ByName(
-            (PurePosixPath(path).name, recording) for path, recording in self.store.live_files()
-        )
+        return [_split(dataset, name, sounds, find, rows) for name, sounds in tables.items()]
 
-        def find(captioned: Captioned) -> npt.NDArray[np.int64]:
-            named = set(recordings[captioned.file_id])
-            if len(named) > 1:
-                raise SoundalikeError(
-                    f"several files with different content are called {captioned.file_id}; export "
-                    f"each split from a store of its own"
-                )
-            return rows.of(next(iter(named))) if named else np.empty(0, np.int64)
-
-        return find
-
-    def num_others(self, splits: Sequence[Split]) -> int:
-        """Return how many recordings of the store are in none of the splits."""
+    def others(self, splits: Sequence[Split]) -> tuple[int, list[str]]:
+        """Return how many recordings of the store are in none of the splits, and their paths."""
         recordings = self._snapshot.windows.recording_id
         used = recordings[np.concatenate([split.rows for split in splits])]
-        return len(np.unique(recordings)) - len(np.unique(used))
+        others = set(np.setdiff1d(recordings, used).tolist())
+        return len(others), [path for path, one in self.store.live_files() if one in others]
 
     def sounds(self, split: Split) -> Iterator[Sound]:
         """Read the sounds of a split, in order and in bounded memory."""
@@ -124,18 +121,40 @@ class Source:
             yield from map(Sound, some, scenes, tags, frames)
 
 
-def join(name: str, captions: Sequence[Captioned], find: Finder) -> Split:
-    """Look for the sounds of a table."""
+def looked_for(splits: Iterable[Split], matches: Mapping[str, str], most: int) -> tuple[str, ...]:
+    """Return names of some sounds that are missing, as they were looked for."""
+    missing = (one for split in splits for one in split.missing)
+    return tuple(matched(one, matches) or one.file_id for one in islice(missing, most))
+
+
+def _split(
+    dataset: Dataset,
+    name: str,
+    sounds: Sequence[Captioned],
+    find: Finder,
+    rows_of: RecordingRows,
+) -> Split:
     present, rows, missing, num_several = [], [], [], 0
-    for captioned in captions:
-        windows = find(captioned)
-        if not len(windows):
+    described = [one for one in sounds if one.captions]
+    for captioned in described:
+        recording = find(captioned, name)
+        windows = _NO_ROWS if recording is None else rows_of.of(recording)
+        if not len(windows):  # or it was embedded since the snapshot was taken
             missing.append(captioned)
             continue
         present.append(captioned)
         rows.append(int(windows[0]))
         num_several += len(windows) > 1
-    return Split(name, tuple(present), np.array(rows, np.int64), tuple(missing), num_several)
+    return Split(
+        dataset,
+        name,
+        tuple(present),
+        np.array(rows, np.int64),
+        tuple(missing),
+        num_several,
+        num_empty=sum(one.num_empty for one in sounds),
+        num_without_words=len(sounds) - len(described),
+    )
 
 
 def pooled(frames: npt.NDArray[np.float16]) -> Float32:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import hashlib
+from importlib.metadata import version
 from pathlib import Path
 
 from indexer.model.known import KNOWN_CHECKPOINTS, KnownCheckpoint
@@ -27,6 +28,24 @@ def _known_file(path: Path) -> KnownCheckpoint | None:
     with path.open("rb") as file:
         digest = hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
     return next((one for one in KNOWN_CHECKPOINTS.values() if one.md5 == digest), None)
+
+
+def store_provenance(store: Store) -> dict[str, str]:
+    """Return what files that were made of a store say of it."""
+    known = known_checkpoint(store)
+    return {
+        "checkpoint": store.checkpoint,
+        "weights": store.identity.weights,
+        "trained_on": known.trained_on if known else "unknown",
+        "precision": ", ".join(precisions(store)),
+        "native": str(store.identity.native).lower(),
+        "written_by": f"soundalike {version('soundalike')}",
+    }
+
+
+def precisions(store: Store) -> tuple[str, ...]:
+    """Return how the numbers of a store were computed: "fp32", "bf16", or both."""
+    return tuple(sorted({part.origin.precision for part in store.parts() if part.num_windows}))
 
 
 def training_note(store: Store) -> str | None:

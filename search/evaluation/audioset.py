@@ -16,7 +16,7 @@ from indexer.library.tables import read_content
 from indexer.store.reader import Store
 from indexer.store.schema import NUM_TAGS
 from indexer.tags import TagVocabulary
-from search.datasets.clips import Clip, StoredClips, clip_of
+from search.datasets.clips import Clip, StoredClips, clip_of, youtube_id_of
 from search.datasets.provenance import known_checkpoint, training_note
 from search.evaluation.panns import read_targets
 from search.evaluation.tagging import Mask, TaggingReport, evaluate_tagging
@@ -123,7 +123,7 @@ def _segments(path: Path, lines: Iterator[str]) -> Iterator[Segment]:
             round(1000 * start_s)
         except (ValueError, OverflowError) as error:
             raise SoundalikeError(f"{where}: the start {row[1]!r} is no number") from error
-        yield Segment(row[0], start_s, tuple(index_of[mid] for mid in mids))
+        yield Segment(youtube_id_of(row[0]), start_s, tuple(index_of[mid] for mid in mids))
 
 
 def _targets_of_panns(path: Path) -> Iterator[Segment]:
@@ -172,7 +172,7 @@ def evaluate_audioset(store: Store, segments: list[Segment]) -> AudioSetReport:
     if not rows:
         raise SoundalikeError(
             f"{store.path} has none of the {len(segments)} segments; its files must be named by "
-            f"YouTube id: ID.wav, YID.wav, ID_30.flac or ID_30000_40000.wav"
+            f"YouTube id: ID.wav, YID.wav, ID_30.flac, ID_30_40.wav or ID_30000_40000.wav"
         )
     probabilities = store.head().tags(snapshot.scene(np.array(rows)))
     return AudioSetReport(

@@ -2,45 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from importlib.metadata import version
 from pathlib import Path
-from typing import Literal, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
 
 from indexer.errors import SoundalikeError
 from indexer.progress import Listen, Step, ignore
 from indexer.store.reader import Store
-from search.datasets.captions import read_audiocaps, read_clotho
+from search.datasets.captions import Captioned, read_audiocaps, read_clotho
 from search.datasets.consent import Consent
-from search.datasets.joined import Sound, Source, Split, join
+from search.datasets.finding import Dataset
+from search.datasets.joined import Sound, Source, Split, looked_for
 from search.datasets.leaks import require_no_leak
-from search.datasets.provenance import known_checkpoint
-from search.export.hdf5 import conette_places, dcase_places, write_conette, write_dcase
-from search.export.shards import webdataset_places, write_webdataset
-from search.export.tables import npz_places, parquet_places, write_npz, write_parquet
+from search.datasets.matches import matches_of
+from search.datasets.provenance import store_provenance
+from search.export.card import captioned_lines, card_place, write_card
+from search.export.forms.dcase2023 import chosen_vectors, text_vectors_place, write_text_vectors
+from search.export.forms.kinds import KINDS, Form
 from search.output import make_folder, require_free, writing_text
 
-Form = Literal["parquet", "npz", "hdf5-conette", "hdf5-dcase", "webdataset"]
-Dataset = Literal["AudioCaps", "Clotho"]
-_Write = Callable[[Split, Iterable[Sound], Path, Mapping[str, str], bool], list[Path]]
-
-
-class _Kind(NamedTuple):
-    """A form: where the files of a split lie in a folder, and what writes them."""
-
-    places: Callable[[Split, Path], list[Path]]
-    write: _Write
-
-
-_KINDS: Mapping[Form, _Kind] = {
-    "parquet": _Kind(parquet_places, write_parquet),
-    "npz": _Kind(npz_places, write_npz),
-    "hdf5-conette": _Kind(conette_places, write_conette),
-    "hdf5-dcase": _Kind(dcase_places, write_dcase),
-    "webdataset": _Kind(webdataset_places, write_webdataset),
-}
-_NEED_FRAMES = {"hdf5-conette", "hdf5-dcase"}
+Vectors = Mapping[str, npt.NDArray[np.floating]]
+#: The form that has room for vectors of text.
+_WITH_VECTORS: Form = "hdf5-dcase2023"
+#: Share of a table from which on it is told what was looked for, and how many names are told.
+_MUCH, _TOLD = 0.1, 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,15 +37,19 @@ class ExportReport:
 
     Attributes:
         splits: With what is present and missing in each.
-        files: Of all splits, id lists included.
+        files: Of all splits; id lists and the card included.
         num_extra: Recordings of the store that no table has.
         leak: What is wrong with evaluating on this; None if nothing is.
+        looked_for: If more than a tenth of a table is missing, some of its names; else none.
+        extra: Paths of some of the recordings that no table has.
     """
 
     splits: tuple[Split, ...]
     files: tuple[Path, ...]
     num_extra: int
     leak: str | None
+    looked_for: tuple[str, ...]
+    extra: tuple[str, ...]
 
 
 def export_captioned(  # noqa: PLR0913 - each is a choice of its own
@@ -67,13 +59,16 @@ def export_captioned(  # noqa: PLR0913 - each is a choice of its own
     form: Form,
     folder: Path,
     *,
+    match: Path | None = None,
+    text_vectors: Vectors | None = None,
     consent: Consent | None = None,
     force: bool = False,
     listen: Listen = ignore,
 ) -> ExportReport:
     """Join a store with tables of captions, and write what the consumers of a form read.
 
-    Beside them come, for each split, `{split}_ids.txt` and `{split}_missing.txt`, one id a line.
+    Beside them come, for each split, `{split}_ids.txt` and `{split}_missing.txt`, one id a line;
+    and `README.md`, a card that says what it is.
 
     Args:
         store: With the sounds in it.
@@ -81,56 +76,117 @@ def export_captioned(  # noqa: PLR0913 - each is a choice of its own
         tables: A CSV per split; the split is called as the file is, without its suffix.
         form: Of the files.
         folder: Where to; it is made.
+        match: A table of which file is which sound, see `matches_of`; it counts before names.
+        text_vectors: Id of a caption → its vector, for "hdf5-dcase2023" alone.
         consent: What is exported although it may be a leak; by default nothing is.
         force: Whether files of an earlier export of these splits are replaced.
         listen: Hears of every clip, as the step "exporting".
 
     Raises:
         SoundalikeError: If there is a leak; or no sound of any table is there; or the form needs
-            frames and the store has none.
+            frames and the store has none; or a table cannot be read, or a caption has no vector.
         OutputError: If one of the files is there already; then none is written. Or if one cannot be
             written.
     """
-    splits = [path.stem for path in tables]
-    if len(set(splits)) < len(splits):
-        twice = max(splits, key=splits.count)
-        raise SoundalikeError(f"two tables of captions are called {twice}; name them by split")
-    reason = require_no_leak(store, dataset, splits, consent or Consent())
+    reason = require_no_leak(store, dataset, _names(tables), consent or Consent())
     source = Source(store)
-    if form in _NEED_FRAMES and not source.has_frames:
+    _require_form(source, form, has_vectors=text_vectors is not None)
+    read = read_audiocaps if dataset == "AudioCaps" else read_clotho
+    captions = {path.stem: read(path) for path in tables}
+    matches = {} if match is None else matches_of(match, captions.values())
+    splits = _joined(source, dataset, captions, matches)
+    vectors = None if text_vectors is None else chosen_vectors(splits, text_vectors)
+    places = _places(form, splits, folder)
+    require_free(*places, *([text_vectors_place(folder)] if vectors else []), force=force)
+    make_folder(folder)
+    provenance = {"dataset": dataset, **store_provenance(store), "leak": reason or "none"}
+    files = _write(source, splits, form, folder, provenance, force=force, listen=listen)
+    if vectors:
+        files.append(write_text_vectors(vectors, folder, force))
+    lines = captioned_lines(store, splits, provenance, KINDS[form].contents)
+    files.append(write_card(folder, lines, force=force))
+    num_extra, extra = source.others(splits)
+    much = [split for split in splits if len(split.missing) > _MUCH * split.num_wanted]
+    return ExportReport(
+        tuple(splits),
+        tuple(files),
+        num_extra,
+        reason,
+        looked_for(much, matches, _TOLD),
+        tuple(extra[:_TOLD]),
+    )
+
+
+def _names(tables: Sequence[Path]) -> list[str]:
+    names = [path.stem for path in tables]
+    if len(set(names)) < len(names):
+        twice = max(names, key=names.count)
+        raise SoundalikeError(f"two tables of captions are called {twice}; name them by split")
+    return names
+
+
+def _require_form(source: Source, form: Form, *, has_vectors: bool) -> None:
+    """Make sure that a form can be made of what there is."""
+    if has_vectors and form != _WITH_VECTORS:
+        raise SoundalikeError(f"{form} has no vectors of text in it; {_WITH_VECTORS} has")
+    if KINDS[form].needs_frames and not source.has_frames:
         raise SoundalikeError(
-            f"{form} is made of frame embeddings, and {store.path} keeps none; make a store that "
-            f"does",
+            f"{form} is made of frame embeddings, and {source.store.path} keeps none; make a store "
+            f"that does",
             about="frames",
             value="pooled",
         )
-    read, find = (
-        (read_audiocaps, source.by_clip())
-        if dataset == "AudioCaps"
-        else (read_clotho, source.by_file_name())
-    )
-    joined = [join(path.stem, read(path), find) for path in tables]
-    total = sum(len(split.present) for split in joined)
-    if not total:
-        example = next(one.file_id for split in joined for one in split.missing)
-        raise SoundalikeError(f"{store.path} has none of the sounds, such as {example}")
-    kind = _KINDS[form]
-    places = [
-        place
-        for split in joined
-        for place in (*_id_places(split, folder), *kind.places(split, folder))
-    ]
-    require_free(*places, force=force)
-    make_folder(folder)
-    provenance = _provenance(store, dataset, reason)
+
+
+def _joined(
+    source: Source,
+    dataset: Dataset,
+    captions: Mapping[str, Sequence[Captioned]],
+    matches: Mapping[str, str],
+) -> list[Split]:
+    """Join the tables with the store, and make sure that something is there."""
+    splits = source.join(dataset, captions, matches)
+    if not any(split.present for split in splits):
+        names = ", ".join(looked_for(splits, matches, _TOLD)) or "a clip with captions"
+        paths = ", ".join(source.others(splits)[1][:_TOLD]) or "nothing"
+        raise SoundalikeError(
+            f"{source.store.path} has none of the sounds; looked for {names}; there is {paths}"
+        )
+    return splits
+
+
+def _places(form: Form, splits: Sequence[Split], folder: Path) -> list[Path]:
+    """Return all files that will be written.
+
+    Raises:
+        SoundalikeError: If two tables are the same split for who reads the form.
+    """
+    places = [place for split in splits for place in KINDS[form].places(split, folder)]
+    if len(set(places)) < len(places):
+        twice = max(places, key=places.count).name
+        raise SoundalikeError(f"two tables of captions are of one split: both would be {twice}")
+    lists = [place for split in splits for place in _id_places(split, folder)]
+    return [*places, *lists, card_place(folder)]
+
+
+def _write(
+    source: Source,
+    splits: Sequence[Split],
+    form: Form,
+    folder: Path,
+    provenance: Mapping[str, str],
+    *,
+    force: bool,
+    listen: Listen,
+) -> list[Path]:
     files: list[Path] = []
-    done = 0
-    for split in joined:
+    done, total = 0, sum(len(split.present) for split in splits)
+    for split in splits:
         counted = _counted(source.sounds(split), done, total, listen)
         files += _id_lists(split, folder, force=force)
-        files += kind.write(split, counted, folder, provenance, force)
+        files += KINDS[form].write(split, counted, folder, provenance, force)
         done += len(split.present)
-    return ExportReport(tuple(joined), tuple(files), source.num_others(joined), reason)
+    return files
 
 
 def _counted(sounds: Iterable[Sound], done: int, total: int, listen: Listen) -> Iterable[Sound]:
@@ -149,16 +205,3 @@ def _id_lists(split: Split, folder: Path, *, force: bool) -> list[Path]:
         with writing_text(place, force=force) as text:
             text.writelines(f"{one.file_id}\n" for one in clips)
     return places
-
-
-def _provenance(store: Store, dataset: str, reason: str | None) -> dict[str, str]:
-    known = known_checkpoint(store)
-    return {
-        "dataset": dataset,
-        "checkpoint": store.checkpoint,
-        "weights": store.identity.weights,
-        "trained_on": known.trained_on if known else "unknown",
-        "native": str(store.identity.native).lower(),
-        "leak": reason or "none",
-        "written_by": f"soundalike {version('soundalike')}",
-    }

@@ -72,7 +72,7 @@ def spans_of_window(
         changes = np.diff(heard[:, column], prepend=False, append=False)
         for first, last in np.flatnonzero(changes).reshape(-1, 2):
             begin = max(first * FRAME_S - FRAME_LEAD_S, 0.0)
-            end = min(last * FRAME_S - FRAME_LEAD_S, duration_s)
+            end = last * FRAME_S - FRAME_LEAD_S
             if last == num_frames:  # the network drops what is left of the last frame
                 end = duration_s
             if end > begin:

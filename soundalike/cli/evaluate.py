@@ -40,9 +40,9 @@ def audioset(
 ) -> None:
     """Compare the tags of a store with AudioSet's labels: mAP, AUC and d'.
 
-    Clips are recognised by the names of their files: ID.wav, YID.wav, ID_30.flac (start in seconds)
-    or ID_30000_40000.wav (milliseconds). Means are over the classes that have a clip. Hardly
-    anybody has the whole evaluation set, so the coverage is told with the figures.
+    Clips are recognised by the names of their files: ID.wav, YID.wav, ID_30.flac, ID_30_40.wav
+    (in seconds) or ID_30000_40000.wav (milliseconds). Means are over the classes that have a clip.
+    Hardly anybody has the whole evaluation set, so the coverage is told with the figures.
 
     Example: soundalike eval audioset eval.soundalike --segments eval_segments.csv
     """

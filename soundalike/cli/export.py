@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal, cast
 
 import typer
 
@@ -31,15 +31,49 @@ from soundalike.show.words import count
 if TYPE_CHECKING:
     from indexer.embedding.extractor import Extractor
     from indexer.store.reader import Store
+    from search.export.forms.kinds import Form
 
 TablesArgument = Annotated[
     list[Path],
     typer.Argument(metavar="CAPTIONS…", help="A CSV per split, such as train.csv val.csv test.csv"),
 ]
 FolderOption = Annotated[Path, typer.Option("--output", metavar="DIR", help="Where to.")]
+FORMS = ("parquet", "npz", "hdf5-dcase2023", "hdf5-dcase2024", "hdf5-conette", "webdataset")
+
+
+def form_named(name: str) -> str:
+    """Return a form by its name; an old one is answered with the new one."""
+    if name == "hdf5-dcase":
+        raise typer.BadParameter("'hdf5-dcase' is called 'hdf5-dcase2023' now")
+    if name not in FORMS:
+        raise typer.BadParameter(f"{name!r} is not one of {', '.join(map(repr, FORMS))}")
+    return name
+
+
 FormOption = Annotated[
-    Literal["parquet", "npz", "hdf5-conette", "hdf5-dcase", "webdataset"],
-    typer.Option("--as", help="What the files are for; docs/experiments.md describes each."),
+    str,
+    typer.Option(
+        "--as",
+        parser=form_named,
+        metavar=f"[{'|'.join(FORMS)}]",
+        autocompletion=lambda: list(FORMS),
+        help="What the files are for; docs/experiments.md describes each.",
+    ),
+]
+MatchOption = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="CSV",
+        help="Which file is which sound, where names do not say: the columns path and id.",
+    ),
+]
+VectorsOption = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="FILE",
+        help="Vectors of the captions for hdf5-dcase2023: an .npz or .parquet of ids (audiocap_id, "
+        "or FILE_NAME#1 of Clotho) and embeddings.",
+    ),
 ]
 AllowLeakOption = Annotated[
     bool,
@@ -68,6 +102,8 @@ def audiocaps(
     captions: TablesArgument,
     folder: FolderOption,
     form: FormOption = "parquet",
+    match: MatchOption = None,
+    text_vectors: VectorsOption = None,
     allow_leak: AllowLeakOption = False,
     checkpoint_clean: CleanOption = False,
     force: ForceOption = False,
@@ -77,14 +113,27 @@ def audiocaps(
     """Join embeddings with the captions of AudioCaps.
 
     CAPTIONS have the columns audiocap_id, youtube_id, start_time and caption. Clips are recognised
-    by the names of their files: ID_30.flac, YID.wav or ID_30000_40000.wav. Every lab has other
-    clips, so the ids that are there and those that are missing are written too. A checkpoint that
-    was trained on the clips is refused for val and test.
+    by the names of their files: ID_30.flac, YID.wav, ID_30_40.wav, ID_30000_40000.wav, or the
+    audiocap_id alone, in folders such as train and val. Every lab has other clips, so the ids that
+    are there and those that are missing are written too. A checkpoint that was trained on the clips
+    is refused for val and test.
 
     Example: soundalike export audiocaps caps.soundalike train.csv val.csv test.csv --output caps
     """
     consent = Consent(allow_leak=allow_leak, is_clean=checkpoint_clean)
-    _export("AudioCaps", store, captions, folder, form, consent, output, force=force, quiet=quiet)
+    _export(
+        "AudioCaps",
+        store,
+        captions,
+        folder,
+        form,
+        match,
+        text_vectors,
+        consent,
+        output,
+        force=force,
+        quiet=quiet,
+    )
 
 
 @app.command()
@@ -93,6 +142,8 @@ def clotho(
     captions: TablesArgument,
     folder: FolderOption,
     form: FormOption = "parquet",
+    match: MatchOption = None,
+    text_vectors: VectorsOption = None,
     allow_leak: AllowLeakOption = False,
     force: ForceOption = False,
     output: FormatOption = "text",
@@ -103,10 +154,22 @@ def clotho(
     CAPTIONS are Clotho's own tables, with the columns file_name and caption_1 to caption_5. Files
     are recognised by their names, whatever folder they lie in.
 
-    Example: soundalike export clotho clotho.soundalike development.csv --output out --as hdf5-dcase
+    Example: soundalike export clotho STORE development.csv --output HDF --as hdf5-dcase2024
     """
     consent = Consent(allow_leak=allow_leak)
-    _export("Clotho", store, captions, folder, form, consent, output, force=force, quiet=quiet)
+    _export(
+        "Clotho",
+        store,
+        captions,
+        folder,
+        form,
+        match,
+        text_vectors,
+        consent,
+        output,
+        force=force,
+        quiet=quiet,
+    )
 
 
 @app.command()
@@ -214,12 +277,45 @@ _windows_command(
 )
 
 
+def _folder_command(form: Literal["perch-hoplite", "embedding-reader"], summary: str) -> None:
+    """Register `export perch-hoplite` and its like: one function, two names."""
+
+    def command(
+        store: StoreArgument,
+        folder: FolderOption,
+        force: ForceOption = False,
+        quiet: QuietOption = False,
+    ) -> None:
+        from indexer.store.reader import Store
+        from search.export.folders import export_folder
+
+        with Bars(quiet=quiet) as bars:
+            num_windows = export_folder(Store.open(store), folder, form, force=force, listen=bars)
+        print_report("text", None, [f"{folder}: {count(num_windows, 'window')}"], quiet=quiet)
+
+    example = f"Example: soundalike export {form} recordings.soundalike --output embeddings"
+    app.command(form, help=f"{summary}\n\n{example}")(command)
+
+
+_folder_command(
+    "perch-hoplite",
+    "Write all windows as a database of perch-hoplite 1, with the package usearch.",
+)
+_folder_command(
+    "embedding-reader",
+    "Write all scene embeddings as .npy and tables of their windows as .parquet, in files of "
+    "100,000: for embedding_reader, autofaiss, clip-retrieval.",
+)
+
+
 def _export(
     dataset: Literal["AudioCaps", "Clotho"],
     store: Path,
     captions: list[Path],
     folder: Path,
-    form: Literal["parquet", "npz", "hdf5-conette", "hdf5-dcase", "webdataset"],
+    form: str,
+    match: Path | None,
+    text_vectors: Path | None,
     consent: Consent,
     output: Format,
     *,
@@ -227,16 +323,20 @@ def _export(
     quiet: bool,
 ) -> None:
     from indexer.store.reader import Store
+    from search.evaluation.embedded import read_embedded
     from search.export.captioned import export_captioned
     from soundalike.show.exports import export_data, export_lines
 
+    vectors = read_embedded(text_vectors) if text_vectors else None
     with Bars(quiet=quiet) as bars:
         report = export_captioned(
             Store.open(store),
             dataset,
             captions,
-            form,
+            cast("Form", form),
             folder,
+            match=match,
+            text_vectors=dict(zip(vectors.ids, vectors.vectors, strict=True)) if vectors else None,
             consent=consent,
             force=force,
             listen=bars,

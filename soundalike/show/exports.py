@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from indexer.paths import printable
 from search.export.captioned import ExportReport
 from search.export.label_files import LabelsExport
 from soundalike.show.words import count
@@ -16,16 +17,24 @@ def export_lines(report: ExportReport) -> Iterator[str]:
     for split in report.splits:
         present, missing = len(split.present), len(split.missing)
         num_captions = sum(len(one.captions) for one in split.present)
+        share = f" ({present / split.num_wanted:.1%})" if split.num_wanted else ""
         yield (
-            f"{split.name}: {present:,} of {count(present + missing, 'clip')} "
-            f"({present / (present + missing):.1%}), {count(num_captions, 'caption')}; "
-            f"{missing:,} missing"
+            f"{split.name}: {present:,} of {count(split.num_wanted, 'clip')}{share}, "
+            f"{count(num_captions, 'caption')}; {missing:,} missing"
         )
+        if split.num_empty:
+            only = count(split.num_without_words, "clip")
+            others = f"; {only} without any other" if split.num_without_words else ""
+            yield f"  empty, and left out: {count(split.num_empty, 'caption')}{others}"
         if split.num_of_several_windows:
             several = count(split.num_of_several_windows, "clip")
             yield f"  longer than one window, of which the first counts: {several} (see --native)"
     if report.num_extra:
         yield f"in the store and in no table: {count(report.num_extra, 'recording')}"
+    if report.looked_for:
+        names = ", ".join(map(printable, report.looked_for))
+        there = ", ".join(map(printable, report.extra)) or "nothing"
+        yield f"much is missing: looked for {names} …; in no table: {there}"
     if report.leak:
         yield f"LEAK: {report.leak}; every file of embeddings says so"
     yield f"{count(len(report.files), 'file')} in {report.files[0].parent}"
@@ -39,11 +48,14 @@ def export_data(report: ExportReport) -> dict[str, Any]:
                 "num_present": len(split.present),
                 "num_missing": len(split.missing),
                 "num_captions": sum(len(one.captions) for one in split.present),
+                "num_empty_captions": split.num_empty,
                 "num_of_several_windows": split.num_of_several_windows,
             }
             for split in report.splits
         },
         "num_extra": report.num_extra,
+        "looked_for": list(report.looked_for),
+        "extra": list(report.extra),
         "leak": report.leak,
         "files": [str(path) for path in report.files],
     }

@@ -1,0 +1,71 @@
+"""Tables in which people say which file a sound of a published set is."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+
+from indexer.errors import SoundalikeError
+from indexer.library.tables import KEYS, find_column, read_content, read_header, read_rows
+from search.datasets.captions import Captioned
+
+_ID = "id"
+
+
+def matches_of(path: Path, tables: Iterable[Sequence[Captioned]]) -> dict[str, str]:
+    """Read which file is which sound.
+
+    Args:
+        path: A CSV with the columns path (or file, or filename): a file as the store has it, below
+            its library, or from the root; and id: `{youtube_id}_{start in s}` or an audiocap_id,
+            of Clotho a file_name.
+        tables: Of captions, whose sounds are meant.
+
+    Returns:
+        id → path.
+
+    Raises:
+        SoundalikeError: If it is not there, or not of that form, or about none of the sounds; names
+            column, line or id.
+    """
+    found = _read(path)
+    sounds = [one for table in tables for one in table]
+    if not any(matched(one, found) for one in sounds):
+        ids = f"{next(iter(found))!r} for one"
+        raise SoundalikeError(
+            f"none of the ids of {path}, {ids}, is in the tables, which have {sounds[0].file_id!r}"
+        )
+    return found
+
+
+def matched(captioned: Captioned, matches: Mapping[str, str]) -> str | None:
+    """Return the path that somebody gave for a sound."""
+    names = (captioned.file_id, *captioned.audiocap_ids)
+    return next((matches[name] for name in names if name in matches), None)
+
+
+def _read(path: Path) -> dict[str, str]:
+    found: dict[str, str] = {}
+    lines: dict[str, int] = {}
+    try:
+        content = read_content(path)
+        names = [name.strip() for name in read_header(content).names]
+        file, key = find_column(names, KEYS), find_column(names, (_ID,))
+        if file is None or key is None:
+            wanted = _ID if key is None else KEYS[0]
+            raise SoundalikeError(f"{path} has no column {wanted}, only {', '.join(names)}")
+        for line, row in read_rows(content):
+            if not row[file] or not row[key]:
+                empty = key if row[file] else file
+                raise SoundalikeError(f"{path}, line {line}: {empty} is empty")
+            first = lines.setdefault(row[key], line)
+            if found.setdefault(row[key], row[file]) != row[file]:
+                what = f"{row[key]!r} is another file already, in line {first}"
+                raise SoundalikeError(f"{path}, line {line}: {what}")
+    except OSError as error:
+        raise SoundalikeError(f"cannot read {path}: {error.strerror or error}") from error
+    except ValueError as error:
+        raise SoundalikeError(f"cannot read {path}: {error}") from error
+    if not found:
+        raise SoundalikeError(f"{path} has no rows")
+    return found

@@ -1,0 +1,106 @@
+"""A card beside what was exported: what it is, of what, how much is missing, and who may use it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+
+from indexer.paths import printable
+from indexer.store.reader import Store
+from search.datasets.joined import Split
+from search.datasets.provenance import known_checkpoint, store_provenance
+from search.output import writing_text
+
+_NAME = "README.md"
+#: What is known of the terms of the published sets. Sources: github.com/cdjkim/audiocaps, LICENSE
+#: and README; github.com/audio-captioning/clotho-dataset.
+_TERMS: Mapping[str, str] = {
+    "AudioCaps": "the captions have an MIT licence, and their authors ask for academic use only; "
+    "the sounds are of videos on YouTube, and belong to whoever made those",
+    "Clotho": "the captions have the terms of Tampere University, which come with them; each sound "
+    "has the Creative Commons licence that Clotho's metadata names",
+}
+
+
+def card_place(folder: Path) -> Path:
+    """Return where the card of a folder is."""
+    return folder / _NAME
+
+
+def write_card(folder: Path, lines: Iterable[str], *, force: bool) -> Path:
+    """Write the card of a folder.
+
+    Args:
+        folder: Where to.
+        lines: Of Markdown.
+        force: Whether one that is there is replaced.
+
+    Returns:
+        What was written.
+    """
+    place = card_place(folder)
+    with writing_text(place, force=force) as text:
+        text.writelines(f"{line}\n" for line in lines)
+    return place
+
+
+def captioned_lines(
+    store: Store, splits: Iterable[Split], provenance: Mapping[str, str], contents: str
+) -> Iterator[str]:
+    """Yield the card of captioned sounds.
+
+    Args:
+        store: That they were in.
+        splits: What is there, and what is missing.
+        provenance: What every file says of itself.
+        contents: What is in the files.
+    """
+    dataset = provenance["dataset"]
+    yield from (f"# {dataset}, as ConvNeXt embeddings", "", contents, "")
+    yield "| split | clips | missing | captions | empty captions, left out |"
+    yield "|---|---|---|---|---|"
+    for split in splits:
+        present, missing = len(split.present), len(split.missing)
+        num_captions = sum(len(one.captions) for one in split.present)
+        row = (f"{present:,} of {present + missing:,}", missing, num_captions, split.num_empty)
+        yield f"| {printable(split.name)} | {' | '.join(map(str, row))} |"
+    yield from (
+        "",
+        "Which clips are missing, in `*_missing.txt`, differs from copy to copy: report it.",
+        "",
+    )
+    yield from _made_with(provenance)
+    yield from ("", "## Terms", "")
+    yield f"- {dataset}: {_TERMS[dataset]}."
+    yield _terms_of_weights(store)
+
+
+def windows_lines(store: Store, num_windows: int, contents: str) -> Iterator[str]:
+    """Yield the card of all windows of a store.
+
+    Args:
+        store: That was exported.
+        num_windows: That were written.
+        contents: What is in the files.
+    """
+    yield from (f"# {num_windows:,} windows, as ConvNeXt embeddings", "", contents, "")
+    yield from _made_with(store_provenance(store))
+    yield from ("", "## Terms", "")
+    yield "- The sounds: not known here; those of whoever made them."
+    yield _terms_of_weights(store)
+
+
+def _made_with(provenance: Mapping[str, str]) -> Iterator[str]:
+    """Yield the same that every file says of itself."""
+    yield from ("## Made with", "")
+    for name, value in provenance.items():
+        yield f"- {name}: {printable(value)}"
+
+
+def _terms_of_weights(store: Store) -> str:
+    known = known_checkpoint(store)
+    if known is None:
+        return "- The weights: not known here; those of whoever trained them."
+    if known.url is None:
+        return "- The weights: what they learned from is in soundalike's checkpoints/README.md."
+    return f"- The weights: those of their publication, {known.url.split('/files/')[0]}."

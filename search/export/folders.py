@@ -1,0 +1,156 @@
+"""Every window of a store as a folder that another tool opens as its own."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from indexer.progress import Listen, Step, ignore
+from indexer.store.reader import Store
+from indexer.store.schema import EMBEDDING_DIM
+from indexer.store.snapshot import Block, Snapshot
+from search.export.card import card_place, windows_lines, write_card
+from search.export.hoplite import hoplite_places, write_hoplite
+from search.output import make_folder, require_free, writing
+
+FolderForm = Literal["perch-hoplite", "embedding-reader"]
+#: Rows of one file for embedding_reader, 300 MB of them: it reads several files at once.
+ROWS_PER_FILE = 100_000
+_CONTENTS = {
+    "perch-hoplite": "A database of perch-hoplite 1: recordings and windows in hoplite.sqlite, "
+    "their scene embeddings, (768) float16, in usearch.index.",
+    "embedding-reader": "Scene embeddings, (n, 768) float32, in `embeddings/*.npy`; which window "
+    "each row is, in `metadata/*.parquet` of the same names: window_id, path, start_s, end_s. For "
+    'embedding_reader, as "npy" or "parquet_npy".',
+}
+#: Folders for embedding_reader, and how the files in each end.
+_KINDS = {"embeddings": "npy", "metadata": "parquet"}
+_METADATA = pa.schema(
+    {
+        "window_id": pa.int64(),
+        "path": pa.string(),
+        "start_s": pa.float64(),
+        "end_s": pa.float64(),
+    }
+)
+
+
+def export_folder(
+    store: Store,
+    folder: Path,
+    form: FolderForm,
+    *,
+    force: bool = False,
+    listen: Listen = ignore,
+) -> int:
+    """Write every window of a store into a folder, and a card beside them, `README.md`.
+
+    Args:
+        store: What to export.
+        folder: Where to; it is made.
+        form: Whose it is: "perch-hoplite", a database that this package opens; or
+            "embedding-reader", arrays and tables for embedding_reader and what is built on it.
+        force: Whether files that are there are replaced.
+        listen: Hears of the windows, as the step "exporting".
+
+    Returns:
+        How many windows were written.
+
+    Raises:
+        SoundalikeError: If the form needs a package that is not there.
+        OutputError: If one of the files is there already; then none is written. Or if one cannot be
+            written.
+    """
+    snapshot = store.snapshot()
+    places = hoplite_places(folder) if form == "perch-hoplite" else _places(folder, len(snapshot))
+    stale = _stale(folder, places) if form == "embedding-reader" else []
+    require_free(*places, *stale, card_place(folder), force=force)
+    make_folder(folder)
+    blocks = _counted(snapshot, listen)
+    if form == "perch-hoplite":
+        write_hoplite(store, snapshot, blocks, folder, force=force)
+    else:
+        _write_arrays(store, blocks, folder, len(snapshot), force=force)
+        for old in stale:
+            old.unlink()  # or it would be read with the new ones
+    write_card(folder, windows_lines(store, len(snapshot), _CONTENTS[form]), force=force)
+    return len(snapshot)
+
+
+def _counted(snapshot: Snapshot, listen: Listen) -> Iterator[Block]:
+    done = 0
+    for block in snapshot.blocks():
+        done += len(block.scene)
+        listen(Step("exporting", done, len(snapshot), "window"))
+        yield block  # whoever writes them asks for no more than there are
+
+
+def _places(folder: Path, num_windows: int) -> list[Path]:
+    """Return the arrays, and behind each the table that says which windows are in it."""
+    names = [f"{number:05}" for number in range(-(-num_windows // ROWS_PER_FILE))]
+    return [folder / kind / f"{name}.{ending}" for name in names for kind, ending in _KINDS.items()]
+
+
+def _stale(folder: Path, places: list[Path]) -> list[Path]:
+    """Return what a longer export left in the folder."""
+    named = re.compile(r"\d{5}\.(npy|parquet)", re.ASCII)
+    found = [path for kind in _KINDS for path in (folder / kind).glob("*.*")]
+    return sorted({path for path in found if named.fullmatch(path.name)} - set(places))
+
+
+def _write_arrays(
+    store: Store, blocks: Iterator[Block], folder: Path, num_windows: int, *, force: bool
+) -> None:
+    for kind in _KINDS:
+        make_folder(folder / kind)
+    paths: dict[bytes, str] = {}
+    for path, recording in store.live_files():
+        paths.setdefault(recording, path)
+    pieces, left = _pieces(blocks), num_windows
+    places = iter(_places(folder, num_windows))
+    for array, table in zip(places, places, strict=True):
+        num_rows = min(left, ROWS_PER_FILE)
+        left -= num_rows
+        header = {"descr": "<f4", "fortran_order": False, "shape": (num_rows, EMBEDDING_DIM)}
+        with (
+            writing(array, force=force) as file,
+            writing(table, force=force) as below,
+            pq.ParquetWriter(below, _METADATA) as writer,
+        ):
+            np.lib.format.write_array_header_1_0(file, header)
+            while num_rows:
+                piece = next(pieces)
+                file.write(piece.scene.astype("<f4").tobytes())
+                writer.write_batch(_described(piece, paths))
+                num_rows -= len(piece.scene)
+
+
+def _pieces(blocks: Iterator[Block]) -> Iterator[Block]:
+    """Cut blocks where a file ends."""
+    done = 0
+    for block in blocks:
+        first = 0
+        while first < len(block.scene):
+            last = first + ROWS_PER_FILE - done % ROWS_PER_FILE
+            piece = slice(first, last)
+            taken = Block(block.windows.take(piece), block.scene[piece], block.tags[piece])
+            yield taken
+            done += len(taken.scene)
+            first = last
+
+
+def _described(block: Block, paths: dict[bytes, str]) -> pa.RecordBatch:
+    windows = [block.windows.window(row) for row in range(len(block.scene))]
+    columns = {
+        "window_id": block.windows.window_id,
+        "path": [paths.get(window.recording_id, "") for window in windows],
+        "start_s": [window.start_s for window in windows],
+        "end_s": [window.end_s for window in windows],
+    }
+    return pa.record_batch(columns, schema=_METADATA)

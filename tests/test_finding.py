@@ -1,0 +1,295 @@
+"""Which file of a store a row of a table is: by its name, by a number, by what people say."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from captioned import StandIn, make_stand_in
+from conftest import Run
+from faults import Fault, fault
+from synthetic import Synthetic, make_store
+
+from indexer.errors import SoundalikeError
+from search.datasets.captions import read_audiocaps, read_clotho
+from search.datasets.consent import Consent
+from search.datasets.joined import Source, Split
+from search.datasets.matches import matches_of
+from search.datasets.splits import role_of, role_of_folder
+from search.export.captioned import export_captioned
+
+HEADER = "audiocap_id,youtube_id,start_time,caption\n"
+
+
+@pytest.fixture(scope="module")
+def stand_in(tmp_path_factory: pytest.TempPathFactory) -> StandIn:
+    return make_stand_in(tmp_path_factory.mktemp("stand in"))
+
+
+@pytest.mark.parametrize(
+    ("name", "role"),
+    [
+        *((name, "train") for name in ("train", "Training", "dev", "clotho_captions_development")),
+        *((name, "val") for name in ("val", "validation", "audiocaps_val_v1", "val2")),
+        *((name, "test") for name in ("test", "eval", "evaluation", "TEST-set")),
+        *((name, None) for name in ("", "captions", "trained", "latest", "train-test", "devil")),
+    ],
+)
+def test_role_of_a_split_is_a_word_of_its_name(name: str, role: str | None) -> None:
+    assert role_of(name) == role
+    assert role_of_folder(f"{name}/sub/1.wav" if name else "1.wav") == role
+
+
+def test_role_of_a_folder_is_that_of_the_innermost() -> None:
+    assert role_of_folder("test/train/1.wav") == "train"
+    assert role_of_folder("train.wav") is None
+
+
+# --- by number -----------------------------------------------------------------------------------
+
+
+def joined(made: Synthetic, split: str, *rows: str, matches: dict[str, str] | None = None) -> Split:
+    table = made.store.path.parent / f"{split}.csv"
+    table.write_text(HEADER + "\n".join(rows))
+    tables = {split: read_audiocaps(table)}
+    (found,) = Source(made.store).join("AudioCaps", tables, matches or {})
+    return found
+
+
+def rows_named(made: Synthetic, *names: str) -> list[int]:
+    ids = [made.paths[f"{name}.wav"] for name in names]
+    return [[window.recording_id for window in made.windows].index(one) for one in ids]
+
+
+@pytest.fixture
+def made(tmp_path: Path) -> Synthetic:
+    return make_store(tmp_path / "store")
+
+
+def test_number_is_found_in_the_folder_of_its_split_before_others(made: Synthetic) -> None:
+    made.add({"train/17": 1, "val/17": 1, "17": 1, "val/18": 1, "19": 1, "sub/test/20": 1})
+    rows = [f"{number},{10 * 'k'}{number % 10},30,A tone." for number in (17, 18, 19, 20)]
+    found = joined(made, "val", *rows)
+    assert found.rows.tolist() == rows_named(made, "val/17", "val/18", "19")
+    assert [one.audiocap_ids for one in found.missing] == [("20",)]  # that is of the test split
+    found = joined(made, "test", *rows)
+    assert found.rows.tolist() == rows_named(made, "17", "19", "sub/test/20")
+
+
+def test_number_in_several_folders_is_told_where_the_table_is_called_by_no_split(
+    made: Synthetic,
+) -> None:
+    made.add({"train/17": 1, "val/17": 1, "val/18": 1})
+    found = joined(made, "captions", "18,kkkkkkkkkkk,30,A tone.")
+    assert found.rows.tolist() == rows_named(made, "val/18")
+    with pytest.raises(SoundalikeError, match="several files with different content are called 17"):
+        joined(made, "captions", "17,kkkkkkkkkkk,30,A tone.")
+
+
+def test_number_is_the_whole_name_and_one_that_the_table_has(made: Synthetic) -> None:
+    made.add({"x17": 1, "017": 1, "17_1": 1, "2": 1, "tone": 1})
+    found = joined(made, "train", "17,kkkkkkkkkkk,30,A tone.", "tone,aaaaaaaaaaa,30,A tone.")
+    assert found.present == ()
+    table = made.store.path.parent / "train.csv"  # rows are numbered where there are no ids
+    table.write_text("youtube_id,start_time,caption\nkkkkkkkkkkk,30,A.\naaaaaaaaaaa,30,B.\n")
+    (found,) = Source(made.store).join("AudioCaps", {"train": read_audiocaps(table)}, {})
+    assert found.present == ()
+
+
+def test_name_of_a_clip_counts_before_its_number(made: Synthetic) -> None:
+    made.add({"17": 1, "kkkkkkkkkkk_30": 1})
+    found = joined(made, "train", "17,kkkkkkkkkkk,30,A tone.")
+    assert found.rows.tolist() == rows_named(made, "kkkkkkkkkkk_30")
+
+
+def test_clotho_file_in_two_splits_is_that_of_its_own(made: Synthetic) -> None:
+    made.add({"development/dog": 1, "evaluation/dog": 1, "validation/cat": 1, "other/cat": 1})
+    table = made.store.path.parent / "clotho_captions_evaluation.csv"
+    table.write_text("file_name,caption_1\ndog.wav,A dog.\n")
+    tables = {table.stem: read_clotho(table)}
+    (found,) = Source(made.store).join("Clotho", tables, {})
+    assert found.rows.tolist() == rows_named(made, "evaluation/dog")
+
+
+# --- by what people say --------------------------------------------------------------------------
+
+
+def test_match_counts_before_names_and_takes_every_way_to_write_a_path(made: Synthetic) -> None:
+    made.add({"kkkkkkkkkkk_30": 1, "a/1": 1, "a/é": 1, "=1": 1, "b": 1})
+    root = next(iter(made.store.libraries().values()))
+    rows = [f"{number},{10 * 'k'}{number},30,A tone." for number in range(4)]
+    matches = {
+        f"{10 * 'k'}0_30": str(root / "a" / "1.wav"),
+        "1": "a/e\u0301.wav",
+        "2": "./=1.wav",
+        "3": "not there.wav",
+    }
+    found = joined(made, "train", *rows, "9,kkkkkkkkkkk,30,B.", matches=matches | {"9": "b.wav"})
+    assert found.rows.tolist() == rows_named(made, "a/1", "a/é", "=1", "b")
+    assert [one.file_id for one in found.missing] == [f"{10 * 'k'}3_30"]
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("path,sound\na.wav,1\n", "has no column id, only path, sound"),
+        ("name,id\na.wav,1\n", "has no column path, only name, id"),
+        ("path,id\na.wav,\n", "line 2: id is empty"),
+        ("path,id\n,1\n", "line 2: path is empty"),
+        ("path,id\na.wav,1\nb.wav,1\n", "line 3: '1' is another file already, in line 2"),
+        ("path,id\na.wav,1,2\n", "line 2 has more than 2 cells"),
+        ("path,id\n", "has no rows"),
+        (
+            "path,id\na.wav,5\n",
+            r"none of the ids of .*, '5' for one, .* which have 'kkkkkkkkkkk_30'",
+        ),
+    ],
+)
+def test_match_that_cannot_be_used_says_why(tmp_path: Path, content: str, message: str) -> None:
+    table, match = tmp_path / "train.csv", tmp_path / "match.csv"
+    table.write_text(f"{HEADER}1,kkkkkkkkkkk,30,A tone.\n")
+    match.write_text(content)
+    with pytest.raises(SoundalikeError, match=message):
+        matches_of(match, [read_audiocaps(table)])
+    with pytest.raises(SoundalikeError, match=r"cannot read .*none.csv: no such file"):
+        matches_of(tmp_path / "none.csv", [])
+
+
+def test_match_is_read_as_other_tables_are(tmp_path: Path) -> None:
+    table, match = tmp_path / "train.csv", tmp_path / "match.csv"
+    table.write_text(f"{HEADER}1,kkkkkkkkkkk,30,A tone.\n")
+    match.write_bytes("ID;Filename\n1;a, b.wav\n1;a, b.wav\n".encode("utf-16"))
+    assert matches_of(match, [read_audiocaps(table)]) == {"1": "a, b.wav"}
+
+
+# --- tables of captions --------------------------------------------------------------------------
+
+
+def test_captions_that_are_empty_are_counted_and_left_out(
+    made: Synthetic, tmp_path: Path, run: Run
+) -> None:
+    made.add({f"{10 * 'k'}{number}_30": 1 for number in range(3)})
+    rows = [
+        f"{number},{10 * 'k'}{number % 3},30,{'' if number in (1, 3) else 'A.'}"
+        for number in range(6)
+    ]
+    rows.append(f"6,{10 * 'k'}4,30, ")
+    found = joined(made, "train", *rows)
+    assert [one.captions for one in found.present] == [("A.",), ("A.",), ("A.", "A.")]
+    assert [one.caption_ids for one in found.present] == [("0",), ("4",), ("2", "5")]
+    assert (found.num_empty, found.num_without_words, found.missing) == (3, 1, ())
+    told = run(
+        *("export", "audiocaps", made.store.path, tmp_path / "train.csv", "--output"),
+        *(tmp_path / "out", "--as", "npz"),
+    )
+    assert "train: 3 of 3 clips (100.0%), 4 captions; 0 missing" in told.out
+    assert "empty, and left out: 3 captions; 1 clip without any other" in told.out
+    assert "| train | 3 of 3 | 0 | 4 | 3 |" in (tmp_path / "out" / "README.md").read_text()
+
+
+def test_captions_of_a_file_twice_in_clotho_are_refused(tmp_path: Path) -> None:
+    table = tmp_path / "development.csv"
+    table.write_text("file_name,caption_1\na.wav,A.\nb.wav,B.\na.wav,C.\n")
+    with pytest.raises(SoundalikeError, match=r"line 4: 'a.wav' is there already, in line 2"):
+        read_clotho(table)
+
+
+def test_captions_of_clotho_may_be_fewer_than_five(tmp_path: Path) -> None:
+    table = tmp_path / "development.csv"
+    table.write_text("file_name,caption_1,caption_2\na.wav,,B.\n")
+    (found,) = read_clotho(table)
+    assert (found.captions, found.caption_ids, found.num_empty) == (("B.",), ("a.wav#2",), 1)
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-8", "utf-8-sig"])
+def test_captions_of_every_encoding_with_a_mark_are_read(tmp_path: Path, encoding: str) -> None:
+    table = tmp_path / "train.csv"
+    table.write_bytes(f"{HEADER}1,Ykkkkkkkkkkk,30.0,Ä.\n".encode(encoding))
+    (found,) = read_audiocaps(table)
+    assert (found.file_id, found.captions, found.audiocap_ids) == (
+        "kkkkkkkkkkk_30",
+        ("Ä.",),
+        ("1",),
+    )
+
+
+@pytest.mark.parametrize(
+    ("told_as", "content"),
+    [
+        (fault("R21"), f"{HEADER}1,kkkkkkkkkkk,30,Ä.\n".encode("utf-16-le")),
+        (fault("R21"), f"{HEADER}1,kkkkkkkkkkk,30,Ä.\n".encode("utf-16-be")),
+        (fault("R22"), f"{HEADER}1,kkkkkkkkkkk,30,A tone, and more.\n".encode()),
+    ],
+)
+def test_captions_that_cannot_be_read_are_one_line(
+    made: Synthetic, tmp_path: Path, run: Run, told_as: Fault, content: bytes
+) -> None:
+    table = tmp_path / "train.csv"
+    table.write_bytes(content)
+    told = run("export", "audiocaps", made.store.path, table, "--output", tmp_path / "x", code=1)
+    told_as.require(told.code, told.err)
+    assert len(told.err.splitlines()) == 1
+
+
+# --- what is told when much is missing -----------------------------------------------------------
+
+
+def test_summary_names_what_was_looked_for_and_what_was_there(
+    stand_in: StandIn, tmp_path: Path, run: Run
+) -> None:
+    command = ["export", "audiocaps", stand_in.store.path, *stand_in.tables, "--checkpoint-clean"]
+    command += ["--as", "npz", "--output", tmp_path / "out"]
+    told = run(*command)
+    clips = stand_in.present["train"]
+    by_hand = [clip for clip in clips if "by hand" in clip.name]
+    assert f"train: {27 - len(by_hand)} of 30 clips" in told.out
+    looked_for = [stand_in.missing["train"][0].file_id, by_hand[0].file_id]
+    names = sorted(looked_for, key=lambda one: one[1:4])
+    assert f"much is missing: looked for {', '.join(names)}" in told.out
+    assert "in no table: test/abcdefghijk_70.wav, test/called by hand " in told.out
+    data = run(*command, "--force", "--format", "json").data
+    assert len(data["looked_for"]) == len(data["extra"]) == 3
+    data = run(*command, "--force", "--format", "json", "--match", stand_in.match).data
+    assert (data["looked_for"], len(data["extra"])) == ([], 2)
+
+
+def test_match_that_is_not_there_is_what_was_looked_for(stand_in: StandIn, tmp_path: Path) -> None:
+    match = tmp_path / "match.csv"
+    rows = [f"nowhere/{clip.file_id}.wav,{clip.file_id}" for clip in stand_in.present["train"]]
+    match.write_text("\n".join(["path,id", *rows]))
+    consent = Consent(is_clean=True)
+    with pytest.raises(SoundalikeError, match=r"looked for nowhere/.*; there is test/"):
+        export_captioned(
+            stand_in.store,
+            "AudioCaps",
+            stand_in.tables[:1],
+            "npz",
+            tmp_path,
+            match=match,
+            consent=consent,
+        )
+
+
+def test_exactly_a_tenth_is_not_much(stand_in: StandIn, tmp_path: Path) -> None:
+    report = export_captioned(
+        stand_in.store,
+        "AudioCaps",
+        stand_in.tables,
+        "npz",
+        tmp_path,
+        match=stand_in.match,
+        consent=Consent(is_clean=True),
+    )
+    shares = [len(split.missing) / split.num_wanted for split in report.splits]
+    assert max(shares) == 0.1
+    assert report.looked_for == ()
+
+
+def test_stand_in_is_what_it_says(stand_in: StandIn) -> None:
+    """The oracle itself: 60 clips, 5 of them missing, and each convention at least three times."""
+    kept = [clip for clips in stand_in.present.values() for clip in clips]
+    assert len(kept) + sum(map(len, stand_in.missing.values())) == 60
+    kinds = np.bincount([int(clip.youtube_id[1:4]) % 11 for clip in kept])
+    assert len(kinds) == 11
+    assert kinds.min() >= 3

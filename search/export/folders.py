@@ -17,6 +17,7 @@ from indexer.store.schema import EMBEDDING_DIM
 from indexer.store.snapshot import Block, Snapshot
 from search.export.card import card_place, windows_lines, write_card
 from search.export.hoplite import hoplite_places, write_hoplite
+from search.generation.missing import whole_snapshot
 from search.output import make_folder, require_free, writing
 
 FolderForm = Literal["perch-hoplite", "embedding-reader"]
@@ -67,7 +68,7 @@ def export_folder(
         OutputError: If one of the files is there already; then none is written. Or if one cannot be
             written.
     """
-    snapshot = store.snapshot()
+    snapshot = whole_snapshot(store)
     places = hoplite_places(folder) if form == "perch-hoplite" else _places(folder, len(snapshot))
     stale = _stale(folder, places) if form == "embedding-reader" else []
     require_free(*places, *stale, card_place(folder), force=force)

@@ -55,6 +55,7 @@ def test_tagging_of_a_case_by_hand() -> None:
     assert report.mean_ap == pytest.approx(5 / 6)
     assert report.mean_auc == pytest.approx(0.75)
     assert report.mean_d_prime == pytest.approx(math.sqrt(2) * 0.6744897501960817)
+    assert report.d_prime_of_mean_auc == pytest.approx(report.mean_d_prime)
     assert (report.num_classes, report.num_clips) == (1, 4)
     assert np.isnan(report.average_precision[1])
     assert np.isnan(report.d_prime[1])
@@ -64,6 +65,21 @@ def test_tagging_that_is_perfect_has_no_finite_d_prime() -> None:
     report = evaluate_tagging(np.array([[True], [False]]), np.array([[0.9], [0.1]]))
     assert (report.mean_ap, report.mean_auc, report.d_prime[0]) == (1, 1, math.inf)
     assert math.isnan(report.mean_d_prime)
+    assert (report.num_perfect, report.d_prime_of_mean_auc) == (1, math.inf)
+
+
+def test_tagging_has_the_d_prime_of_papers_and_that_of_panns() -> None:
+    """AUCs 3/4, 1/4 and 1: quantiles of SciPy, by hand; a perfect class counts in the AUC alone."""
+    targets = np.array([[1, 0, 1], [0, 1, 0], [1, 0, 0], [0, 1, 0]], bool)
+    scores = np.array([[0.9, 0.9, 0.9], [0.8, 0.8, 0.5], [0.7, 0.7, 0.4], [0.1, 0.1, 0.3]])
+    report = evaluate_tagging(targets, scores)
+    assert report.auc.tolist() == [0.75, 0.25, 1.0]
+    assert report.d_prime.tolist() == pytest.approx([0.9538725524, -0.9538725524, math.inf])
+    assert report.mean_d_prime == pytest.approx(0)
+    assert report.d_prime_of_mean_auc == pytest.approx(math.sqrt(2) * 0.4307272993)  # of 2/3
+    assert report.num_perfect == 1
+    always_wrong = evaluate_tagging(targets[:, :1], -targets[:, :1].astype(float))
+    assert always_wrong.d_prime.tolist() == [-math.inf]
 
 
 def test_tagging_of_other_shapes_is_an_error() -> None:
@@ -221,7 +237,12 @@ def test_eval_audioset_prints_figures_coverage_and_classes(
     means = [float(row["AP"]) for row in rows if row["AP"]]
     assert data["num_classes"] == len(means)
     assert data["mAP"] == pytest.approx(np.mean(means))
-    assert f"{data['mAP']:.3f}" in told
+    ours = told.splitlines()[-2].split()
+    named = ("mAP", "AUC", "d_prime", "d_prime_of_mean_AUC")
+    assert ours[-4:] == [f"{data[name]:.3f}" for name in named]
+    assert "d-prime of AUC: that of the mean AUC, as PANNs counts" in told
+    assert data["num_perfect"] == sum(row["d_prime"] in ("inf", "-inf") for row in rows)
+    assert f"left out of the mean of d': {data['num_perfect']}" in told
 
 
 def test_eval_audioset_of_a_published_checkpoint_shows_its_row(evaluated: Path) -> None:

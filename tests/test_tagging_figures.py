@@ -196,7 +196,7 @@ def test_evaluate_audioset_is_of_the_clips_that_are_there(
     store, segments = Store.open(evaluated / "store"), read_segments(evaluated / "segments.csv")
     report = evaluate_audioset(store, segments)
     assert (report.num_segments, report.num_missing, report.num_extra) == (14, 2, 1)
-    assert report.num_of_several_windows == 1
+    assert report.of_several_windows == ("-clip_00004",)
     # Once more, without the store's help: by file.
     paths = store.latest_files(("path", "recording_id")).to_pylist()
     recording = {Path(row["path"]).stem: row["recording_id"] for row in paths}

@@ -48,14 +48,19 @@ class Split:
         present: Clips that the store has, in the order of the table.
         rows: (len(present),) rows of the snapshot; the first window of a clip that has several.
         missing: Clips that it does not have.
-        num_of_several_windows: How many of those present are longer than a window.
+        of_several_windows: Names of those present that are longer than a window.
     """
 
     name: str
     present: tuple[Captioned, ...]
     rows: npt.NDArray[np.int64]
     missing: tuple[Captioned, ...]
-    num_of_several_windows: int
+    of_several_windows: tuple[str, ...]
+
+    @property
+    def num_of_several_windows(self) -> int:
+        """How many of those present are longer than a window."""
+        return len(self.of_several_windows)
 
 
 class Finder(Protocol):
@@ -126,7 +131,7 @@ class Source:
 
 def join(name: str, captions: Sequence[Captioned], find: Finder) -> Split:
     """Look for the sounds of a table."""
-    present, rows, missing, num_several = [], [], [], 0
+    present, rows, missing, several = [], [], [], []
     for captioned in captions:
         windows = find(captioned)
         if not len(windows):
@@ -134,8 +139,9 @@ def join(name: str, captions: Sequence[Captioned], find: Finder) -> Split:
             continue
         present.append(captioned)
         rows.append(int(windows[0]))
-        num_several += len(windows) > 1
-    return Split(name, tuple(present), np.array(rows, np.int64), tuple(missing), num_several)
+        if len(windows) > 1:
+            several.append(captioned.file_id)
+    return Split(name, tuple(present), np.array(rows, np.int64), tuple(missing), tuple(several))
 
 
 def pooled(frames: npt.NDArray[np.float16]) -> Float32:

@@ -4,10 +4,50 @@ from __future__ import annotations
 
 import functools
 import hashlib
+from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 from indexer.model.known import KNOWN_CHECKPOINTS, KnownCheckpoint
 from indexer.store.reader import Store
+
+
+class Computed(NamedTuple):
+    """How some of a store's windows were computed.
+
+    Attributes:
+        precision: "fp32" or "bf16".
+        device: Such as "cpu", or what a GPU calls itself.
+        num_windows: How many are stored.
+    """
+
+    precision: str
+    device: str
+    num_windows: int
+
+    def __str__(self) -> str:
+        return f"{self.precision} on {self.device}"
+
+
+def how_computed(store: Store) -> tuple[Computed, ...]:
+    """Return at which precisions, and where, a store's windows were computed; most windows first."""
+    counts: Counter[tuple[str, str]] = Counter()
+    for part in store.parts():
+        counts[part.origin.precision, part.origin.device] += part.num_windows
+    return tuple(Computed(*how, number) for how, number in counts.most_common() if number)
+
+
+def precision_of(store: Store) -> str:
+    """Return the same in words: "fp32 on cpu"; where it is mixed, all, each with its windows."""
+    return in_words(how_computed(store))
+
+
+def in_words(computed: Sequence[Computed]) -> str:
+    """Say how windows were computed; where it is mixed, of how many each is true."""
+    if len(computed) == 1:
+        return str(computed[0])
+    return ", ".join(f"{one} ({one.num_windows:,} windows)" for one in computed) or "nothing yet"
 
 
 def known_checkpoint(store: Store) -> KnownCheckpoint | None:

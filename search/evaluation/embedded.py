@@ -47,11 +47,13 @@ class Embedded(NamedTuple):
         ids: n of them; of a caption, that of its sound.
         vectors: (n, d) floats, all finite.
         leak: Why they must not be evaluated, if `export` was told to write them nevertheless.
+        precision: At which they were computed, and where, if `export` says so.
     """
 
     ids: list[str]
     vectors: npt.NDArray[np.floating]
     leak: str | None = None
+    precision: str | None = None
 
 
 def read_embedded(path: Path) -> Embedded:
@@ -67,7 +69,7 @@ def read_embedded(path: Path) -> Embedded:
     with _explained(path, _FORMS):
         names = (*_IDS, *_VECTORS, _PROVENANCE)
         columns = _npz(path, names) if path.suffix == ".npz" else _parquet(path)
-        leak = _leak(columns)
+        provenance = _provenance(columns)
     ids = _one_of(path, columns, _IDS)
     vectors = _one_of(path, columns, _VECTORS)
     is_right = ids.ndim == 1 and vectors.ndim == 2 and vectors.dtype.kind == "f"
@@ -79,7 +81,10 @@ def read_embedded(path: Path) -> Embedded:
     if not np.isfinite(vectors).all():
         row = int(np.flatnonzero(~np.isfinite(vectors).all(1))[0])
         raise SoundalikeError(f"{path}: the embedding of {str(ids[row])!r} is not finite")
-    return Embedded(_texts(ids), vectors, leak)
+    leak = provenance.get("leak", "none")
+    return Embedded(
+        _texts(ids), vectors, None if leak == "none" else leak, provenance.get("precision")
+    )
 
 
 def read_scores(path: Path) -> ScoreMatrix:
@@ -178,12 +183,12 @@ def _parquet(path: Path) -> dict[str, npt.NDArray[Any]]:
     return columns
 
 
-def _leak(columns: dict[str, npt.NDArray[Any]]) -> str | None:
+def _provenance(columns: dict[str, npt.NDArray[Any]]) -> dict[str, str]:
     """Return what `export` noted in a file of its own."""
     if _PROVENANCE not in columns:
-        return None
-    reason = str(json.loads(str(columns[_PROVENANCE])).get("leak", "none"))
-    return None if reason == "none" else reason
+        return {}
+    noted = json.loads(str(columns[_PROVENANCE])).items()
+    return {str(name): str(value) for name, value in noted}
 
 
 def _one_of(

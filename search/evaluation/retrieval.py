@@ -12,7 +12,7 @@ one right answer, and all is the same. A median rank is rounded down, as is usua
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Literal, NamedTuple
 
 import numpy as np
@@ -88,6 +88,7 @@ class RetrievalReport:
         audio_ids: Of the sounds, by row.
         ranked: One by one, for each direction.
         warnings: Why these figures, or some of them, must not be published.
+        precisions: At which "sounds" and "captions" were computed, as far as their files say so.
     """
 
     figures: tuple[Figure, ...]
@@ -99,6 +100,7 @@ class RetrievalReport:
     audio_ids: Sequence[str]
     ranked: Mapping[Direction, Ranked]
     warnings: tuple[str, ...] = ()
+    precisions: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def num_tied(self) -> dict[Direction, int]:
@@ -135,7 +137,9 @@ def evaluate_retrieval(
         )
     leaks = dict.fromkeys(one.leak for one in (audio, text) if one.leak)
     scores = Cosines(text.vectors, audio.vectors)
-    return _evaluate(scores, text.ids, audio.ids, (*leaks,), num_resamples, seed)
+    report = _evaluate(scores, text.ids, audio.ids, (*leaks,), num_resamples, seed)
+    told = {"sounds": audio.precision, "captions": text.precision}
+    return replace(report, precisions={name: one for name, one in told.items() if one})
 
 
 def evaluate_scores(

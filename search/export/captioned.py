@@ -15,7 +15,7 @@ from search.datasets.captions import read_audiocaps, read_clotho
 from search.datasets.consent import Consent
 from search.datasets.joined import Sound, Source, Split, join
 from search.datasets.leaks import require_no_leak
-from search.datasets.provenance import known_checkpoint
+from search.datasets.provenance import known_checkpoint, precision_of
 from search.export.hdf5 import conette_places, dcase_places, write_conette, write_dcase
 from search.export.shards import webdataset_places, write_webdataset
 from search.export.tables import npz_places, parquet_places, write_npz, write_parquet
@@ -158,6 +158,7 @@ def _provenance(store: Store, dataset: str, reason: str | None) -> dict[str, str
         "checkpoint": store.checkpoint,
         "weights": store.identity.weights,
         "trained_on": known.trained_on if known else "unknown",
+        "precision": precision_of(store),
         "native": str(store.identity.native).lower(),
         "leak": reason or "none",
         "written_by": f"soundalike {version('soundalike')}",

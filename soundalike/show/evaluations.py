@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -12,11 +12,12 @@ from typing import Any
 import numpy as np
 
 from indexer.tags import TagVocabulary
+from search.datasets.provenance import Computed, in_words
 from search.evaluation.audioset import AudioSetReport
 from search.evaluation.labels import LabelsReport
 from search.evaluation.retrieval import Figure, RetrievalReport
 from search.output import writing_text
-from soundalike.show.words import count
+from soundalike.show.words import count, some_of
 
 
 def retrieval_lines(report: RetrievalReport) -> Iterator[str]:
@@ -30,6 +31,8 @@ def retrieval_lines(report: RetrievalReport) -> Iterator[str]:
         yield f"left out: {missing} whose sound is missing"
     if report.num_without_text:
         yield f"without a caption, and so never right: {count(report.num_without_text, 'sound')}"
+    for name, precision in report.precisions.items():
+        yield f"{name} were embedded at {precision}"
     yield from _tie_lines(report)
     for warning in report.warnings:
         yield f"WARNING: {warning}"
@@ -70,6 +73,7 @@ def retrieval_data(report: RetrievalReport) -> dict[str, Any]:
         "num_without_text": report.num_without_text,
         "num_resamples": report.num_resamples,
         "num_tied": {name.replace(" ", "_"): tied for name, tied in report.num_tied.items()},
+        "precisions": dict(report.precisions),
         "warnings": list(report.warnings),
         "figures": [figure._asdict() for figure in report.figures],
     }
@@ -103,9 +107,11 @@ def audioset_lines(report: AudioSetReport) -> Iterator[str]:
     )
     if report.num_extra:
         yield f"in the store and not in the list: {count(report.num_extra, 'file')}"
-    if report.num_of_several_windows:
-        several = count(report.num_of_several_windows, "clip")
-        yield f"longer than one window, of which the first counts: {several}"
+    if report.of_several_windows:
+        several = count(len(report.of_several_windows), "clip")
+        named = some_of(report.of_several_windows)
+        yield f"longer than one window, of which the first counts: {several}: {named}"
+    yield _computed_line(report.computed)
     yield f"means over the {tagging.num_classes} classes that have a clip"
     if tagging.num_perfect:
         yield f"classes without a finite d', left out of the mean of d': {tagging.num_perfect:,}"
@@ -122,6 +128,12 @@ def audioset_lines(report: AudioSetReport) -> Iterator[str]:
         yield note
 
 
+def _computed_line(computed: Sequence[Computed]) -> str:
+    """Say at which precision, and where; published figures are of float32."""
+    is_exact = all(one.precision == "fp32" for one in computed)
+    return f"embedded at {in_words(computed)}{'' if is_exact else '; for papers, embed at fp32'}"
+
+
 def _row(name: str, mean_ap: float, auc: float, *d_primes: float) -> str:
     """Return a line of the table; of d' the first, the mean, or both."""
     last = "".join(f"{one:>{width}.3f}" for one, width in zip(d_primes, (14, 16), strict=False))
@@ -134,9 +146,11 @@ def audioset_data(report: AudioSetReport) -> dict[str, Any]:
     return {
         "checkpoint": report.checkpoint,
         "training_note": report.training_note,
+        "computed": [one._asdict() for one in report.computed],
         "num_segments": report.num_segments,
         "num_missing": report.num_missing,
         "num_extra": report.num_extra,
+        "of_several_windows": list(report.of_several_windows),
         "num_classes": tagging.num_classes,
         "mAP": _number(tagging.mean_ap),
         "AUC": _number(tagging.mean_auc),
@@ -171,6 +185,7 @@ def labels_lines(report: LabelsReport) -> Iterator[str]:
     yield f"{count(report.num_files, 'file')} with {report.num_labels} labels{missing}"
     if report.num_alone:
         yield f"the only ones with their label, and not asked: {count(report.num_alone, 'file')}"
+    yield _computed_line(report.computed)
     yield "neighbours, by cosine similarity:"
     for k, precision in report.precisions.items():
         yield f"  {f'precision at {k}':<22}{precision:6.1%}"
@@ -190,6 +205,7 @@ def labels_lines(report: LabelsReport) -> Iterator[str]:
 def labels_data(report: LabelsReport) -> dict[str, Any]:
     """Return a report as plain data."""
     document = asdict(report)
+    document["computed"] = [one._asdict() for one in report.computed]
     document["probes"] = {probe.name: list(probe.accuracies) for probe in report.probes}
     return document
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from search.export.captioned import ExportReport
 from search.export.label_files import LabelsExport
-from soundalike.show.words import count
+from soundalike.show.words import count, some_of
 
 
 def export_lines(report: ExportReport) -> Iterator[str]:
@@ -22,8 +22,10 @@ def export_lines(report: ExportReport) -> Iterator[str]:
             f"{missing:,} missing"
         )
         if split.num_of_several_windows:
-            several = count(split.num_of_several_windows, "clip")
-            yield f"  longer than one window, of which the first counts: {several} (see --native)"
+            yield (
+                f"  longer than one window, of which only the first is exported: "
+                f"{some_of(split.of_several_windows)} (see --native and --native-max)"
+            )
     if report.num_extra:
         yield f"in the store and in no table: {count(report.num_extra, 'recording')}"
     if report.leak:
@@ -40,6 +42,7 @@ def export_data(report: ExportReport) -> dict[str, Any]:
                 "num_missing": len(split.missing),
                 "num_captions": sum(len(one.captions) for one in split.present),
                 "num_of_several_windows": split.num_of_several_windows,
+                "of_several_windows": list(split.of_several_windows),
             }
             for split in report.splits
         },

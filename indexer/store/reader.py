@@ -71,11 +71,15 @@ class Head(NamedTuple):
     norm_weight: Float32
     norm_bias: Float32
 
+    def logits(self, scene: Float32) -> Float32:
+        """Return (n, 527) logits for (n, 768) scene embeddings."""
+        with np.errstate(over="ignore", invalid="ignore"):  # their sigmoids are right
+            return np.asarray(scene @ self.weight.T + self.bias, np.float32)
+
     def tags(self, scene: Float32) -> Float32:
         """Return (n, 527) probabilities for (n, 768) scene embeddings."""
         with np.errstate(over="ignore", invalid="ignore"):  # exp may be inf: 1 / inf is right
-            logits = scene @ self.weight.T + self.bias
-            return np.asarray(1 / (1 + np.exp(-logits)), np.float32)
+            return np.asarray(1 / (1 + np.exp(-self.logits(scene))), np.float32)
 
 
 @dataclass(frozen=True, slots=True)

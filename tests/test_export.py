@@ -8,6 +8,7 @@ import json
 import warnings
 from ast import literal_eval
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -26,6 +27,7 @@ from torchoutil.extras.hdf import HDFDataset
 
 from indexer.embedding.extractor import Extractor
 from indexer.errors import SoundalikeError
+from indexer.model.known import KNOWN_CHECKPOINTS
 from indexer.progress import Step
 from indexer.store.reader import Store
 from indexer.windows import Geometry
@@ -175,6 +177,7 @@ def test_export_parquet_comes_back(caps: Caps, tmp_path: Path) -> None:
         provenance = json.loads(schema.metadata[b"soundalike"])
         assert provenance["leak"] == "none"
         assert provenance["weights"] == caps.store.identity.weights
+        assert provenance["precision"] in ("fp32 on cpu", "bf16 on cpu")
         assert pd.read_parquet(path).scene[0].dtype == np.float32
 
 
@@ -312,8 +315,10 @@ def test_export_clotho_by_file_name(caps: Caps, tmp_path: Path) -> None:
 
 def made_with(store: Store, checkpoint: str) -> Store:
     """Return a store as if it had been made with another checkpoint."""
-    fields = {"path": store.path, "identity": store.identity, "head_digest": store.head_digest}
-    return Store(checkpoint=checkpoint, **fields)
+    known = KNOWN_CHECKPOINTS.get(checkpoint)
+    weights = (known.weights if known else None) or store.identity.weights
+    identity = replace(store.identity, weights=weights)
+    return Store(store.path, identity, checkpoint, store.head_digest)
 
 
 @pytest.mark.parametrize(
@@ -326,6 +331,8 @@ def made_with(store: Store, checkpoint: str) -> Store:
         ("convnext-tiny-471", "Clotho", "evaluation", False, None),
         ("convnext-tiny-465-audiocaps-70", "AudioCaps", "test", False, None),
         ("convnext-tiny-465-audiocaps-75", "AudioCaps", "val", False, None),
+        ("hf:topel/ConvNeXt-Tiny-AT", "AudioCaps", "test", True, "(by its name: its digest is pub"),
+        ("hf:topel/ConvNeXt-Tiny-AT", "AudioCaps", "train", False, None),
         ("/models/mine.pth", "AudioCaps", "test", False, "none of the published checkpoints"),
         ("/models/mine.pth", "AudioCaps", "test", True, None),
         ("/models/mine.pth", "AudioCaps", "train", False, None),
@@ -344,10 +351,28 @@ def test_known_checkpoint_is_known_by_the_bytes_of_its_file(caps: Caps, tmp_path
     demo = Path(__file__).parent.parent / "checkpoints" / "demo.safetensors"
     renamed = tmp_path / "convnext_tiny_465mAP_BL_AC_70kit.pth"
     renamed.write_bytes(demo.read_bytes())
-    known = known_checkpoint(made_with(caps.store, str(renamed)))
-    assert known is not None
-    assert known.name == "demo"
+    of_demo = made_with(caps.store, "demo").identity
+    store = replace(made_with(caps.store, str(renamed)), identity=of_demo)
+    for one in (store, replace(store, checkpoint=str(tmp_path / "none"))):
+        known = known_checkpoint(one)
+        assert known is not None
+        assert known.name == "demo"
     assert known_checkpoint(made_with(caps.store, str(tmp_path / "none"))) is None
+    # The file is the demo's, and what the store was made with was not.
+    assert known_checkpoint(made_with(caps.store, str(renamed))) is None
+
+
+def test_known_checkpoint_is_what_the_store_was_told_unless_its_weights_are_others(
+    caps: Caps,
+) -> None:
+    mine = made_with(caps.store, "/models/mine.safetensors")
+    told = replace(mine, known="convnext-tiny-465-audiocaps-70")
+    known = known_checkpoint(told)
+    assert known is not None
+    assert known.name == "convnext-tiny-465-audiocaps-70"
+    assert leak(told, "AudioCaps", "test", is_clean=False) is None
+    assert known_checkpoint(replace(mine, known="demo")) is None  # whose weights are known
+    assert known_checkpoint(replace(mine, known="no such name")) is None
 
 
 def provenances(folder: Path) -> list[Mapping[str, str]]:

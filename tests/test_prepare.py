@@ -50,10 +50,16 @@ def test_prepare_native_has_the_limit_that_was_asked_for_and_by_default_60_s(
         prepare(tmp_path / "longer", Settings(native_max_s=60))
 
 
-def test_prepare_limit_of_native_where_nothing_is_native_is_refused(tmp_path: Path) -> None:
+def test_prepare_limit_of_native_where_nothing_is_native_is_refused(
+    run: Run, tmp_path: Path
+) -> None:
     with pytest.raises(QueryError, match="of up to 90 s are one window only if") as raised:
         prepare(tmp_path / "store", Settings(checkpoint="demo", native_max_s=90))
     assert raised.value.about == "native"
+    write_tone(tmp_path / "library" / "a.wav", 1.0)
+    command = ("extract", tmp_path / "library", tmp_path / "store", "--native-max", "90")
+    outcome = run(*command, "--checkpoint", "demo", code=None)
+    fault("R9c").require(outcome.code, outcome.err)
     assert not (tmp_path / "store").exists()
 
 

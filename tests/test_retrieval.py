@@ -207,7 +207,9 @@ def test_retrieval_warns_of_recalls_at_all_that_there_is(run: Run, tmp_path: Pat
     text = Embedded([*ids, "0"], vectors[[*range(10), 5]])
     report = evaluate_retrieval(Embedded(ids, vectors), text, num_resamples=10)
     sounds, captions = report.warnings
-    assert sounds.startswith("text to audio: of 10 sounds all are among the first 10, so R@10, R@50")
+    assert sounds.startswith(
+        "text to audio: of 10 sounds all are among the first 10, so R@10, R@50"
+    )
     assert captions.startswith("audio to text: of 11 captions all are among the first 11, so R@50 ")
     figures = as_dict(report)
     assert figures["text to audio", "Mei, DCASE", "R@10"] == 1
@@ -255,7 +257,10 @@ def test_eval_retrieval_of_neither_embeddings_nor_scores_is_refused(run: Run) ->
     ("changed", "message"),
     [
         ({"scores": None}, "it has no scores; give an .npz with scores"),
-        ({"scores": np.zeros((3, 2))}, r"are \(3, 2\) of float64, and with 2 text_ids and 3 audio_"),
+        (
+            {"scores": np.zeros((3, 2))},
+            r"are \(3, 2\) of float64, and with 2 text_ids and 3 audio_",
+        ),
         ({"scores": np.array([[0, 1, 2], [0, np.nan, 1]])}, "a score in row 1 is not finite"),
         ({"scores": np.zeros((2, 3), complex)}, "of complex128, and with"),
         ({"scores": np.zeros((0, 0)), "text_ids": [], "audio_ids": []}, r"are \(0, 0\)"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import math
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from test_extract import run as embed
 
 from indexer.embedding.extractor import Extractor
 from indexer.errors import SoundalikeError
+from indexer.model.known import KNOWN_CHECKPOINTS
 from indexer.store.reader import Store
 from indexer.tags import TagVocabulary
 from search.evaluation.audioset import Segment, evaluate_audioset, read_segments
@@ -229,6 +231,7 @@ def test_eval_audioset_prints_figures_coverage_and_classes(
     told = run(*command, *options, "--classes", str(classes)).out
     assert "12 of 14 segments are in the store (85.7%)" in told
     assert "in the store and not in the list: 1 file" in told
+    assert "embedded at fp32 on cpu" in told
     assert "tiny is not a published checkpoint" in told
     data = run(*command, *options, "--format", "json").data
     with classes.open(newline="") as file:
@@ -241,6 +244,7 @@ def test_eval_audioset_prints_figures_coverage_and_classes(
     named = ("mAP", "AUC", "d_prime", "d_prime_of_mean_AUC")
     assert ours[-4:] == [f"{data[name]:.3f}" for name in named]
     assert "d-prime of AUC: that of the mean AUC, as PANNs counts" in told
+    assert data["computed"] == [{"precision": "fp32", "device": "cpu", "num_windows": 14}]
     assert data["num_perfect"] == sum(row["d_prime"] in ("inf", "-inf") for row in rows)
     assert f"left out of the mean of d': {data['num_perfect']}" in told
 
@@ -256,6 +260,8 @@ def test_eval_audioset_of_a_published_checkpoint_shows_its_row(evaluated: Path) 
         "0.973",
         "3.071",
     ]
-    object.__setattr__(store, "checkpoint", "demo")
-    *_, last = audioset_lines(evaluate_audioset(store, read_segments(evaluated / "segments.csv")))
+    weights = KNOWN_CHECKPOINTS["demo"].weights
+    assert weights
+    demo = replace(store, checkpoint="demo", identity=replace(store.identity, weights=weights))
+    *_, last = audioset_lines(evaluate_audioset(demo, read_segments(evaluated / "segments.csv")))
     assert last.startswith("demo was trained on 3,200 short clips")

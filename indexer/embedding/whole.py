@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from numbers import Real
 from pathlib import Path
 from typing import NamedTuple
 
@@ -185,8 +186,8 @@ class Model:
                 that can be.
         """
         asked = file_span(as_path("a file", path), (start, end, duration))
-        if not 0 < native_max_s <= MOST_NATIVE_SAMPLES / SAMPLE_RATE_HZ:
-            most_s = MOST_NATIVE_SAMPLES / SAMPLE_RATE_HZ
+        most_s = MOST_NATIVE_SAMPLES / SAMPLE_RATE_HZ
+        if not isinstance(native_max_s, Real) or not 0 < native_max_s <= most_s:
             raise QueryError(f"native_max_s is from 0 to {most_s:g}, got {native_max_s!r}")
         longest = max(round(native_max_s * SAMPLE_RATE_HZ), 1)
         geometry = Geometry(native=native, native_samples=longest)

@@ -104,7 +104,7 @@ class _Batcher:
         self._waveforms.append(torch.from_numpy(cut.waveform))
 
     def _has_room(self, num_samples: int) -> bool:
-        """Whether one more window fits: of long ones so many as are hardly more audio than usual."""
+        """Whether one more window fits: of long ones so many as are hardly more audio."""
         times_as_long = max(num_samples // round(WINDOW_S * self._rate_hz), 1)
         return len(self._keys) < max(self._batch_size // times_as_long, 1)
 

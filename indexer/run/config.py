@@ -54,15 +54,14 @@ class Settings:
     native: bool | None = field(
         default=None,
         metadata={
-            "help": "Embed each recording as one window of its own length, unpadded, if it is no "
-            "longer than --native-max."
+            "help": "Embed each recording of up to 60 s as one window of its own length, unpadded."
         },
     )
     native_max_s: float | None = field(
         default=None,
         metadata={
-            "help": "With --native, longer recordings are in windows of 10 s, and have a warning. "
-            "Default: the store's, or 60.",
+            "help": "Longest recording that is so embedded as one window. Longer ones are in "
+            "windows of 10 s, and have a warning. Default: the store's, or 60.",
             "unit": "S",
             "least": 0.25,
             "most": 600,

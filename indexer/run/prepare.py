@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from indexer.embedding.identity import identify
 from indexer.errors import QueryError, StoreError
-from indexer.model.known import DEFAULT_CHECKPOINT, KNOWN_CHECKPOINTS, recall_weights
+from indexer.model.known import DEFAULT_CHECKPOINT, known_as, recall_weights
 from indexer.progress import LOADING, Listen, ignore
 from indexer.run.config import Settings
 from indexer.store.creation import create_store, open_matching, require_matching, require_place
@@ -88,12 +88,14 @@ def prepare(
     identity = extractor.identity(wanted.geometry, wanted.channel)
     if existing:
         return open_matching(path, identity), extractor
-    name = wanted.checkpoint
+    asked = known_as(wanted.checkpoint)
+    loaded = extractor.checkpoint
     store = create_store(
         path,
         identity,
         extractor.head(),
-        checkpoint=name if name in KNOWN_CHECKPOINTS else str(Path(name).resolve()),
+        checkpoint=asked.name if asked else str(loaded.path.resolve()),
+        known=loaded.known.name if loaded.known else None,
         written_by=f"soundalike {version('soundalike')}",
     )
     listen(f"a new store: {path.absolute()}")

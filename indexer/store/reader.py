@@ -91,12 +91,14 @@ class Store:
         identity: How everything in it was computed.
         checkpoint: Name or file of the checkpoint, as it was given when the store was made.
         head_digest: SHA-256 of head.safetensors.
+        known: Name of the published checkpoint that its weights are of, by whoever made the store.
     """
 
     path: Path
     identity: Identity
     checkpoint: str
     head_digest: str
+    known: str | None = None
 
     @classmethod
     def open(cls, path: Path) -> Self:
@@ -120,9 +122,11 @@ class Store:
                 )
             identity = Identity.from_dict(document["identity"])
             checkpoint, digest = document["checkpoint"], document["head_sha256"]
-            if not isinstance(checkpoint, str) or not isinstance(digest, str):
+            known = document.get("known")
+            texts = (checkpoint, digest, known or "")
+            if not all(isinstance(one, str) for one in texts):
                 raise NotAsWrittenError("its checkpoint, or the digest of its head, is no text")
-            return cls(path, identity, checkpoint, digest)
+            return cls(path, identity, checkpoint, digest, known)
 
     def part_names(self) -> list[str]:
         """Return the names of all committed parts, oldest first, replaced ones included."""

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from indexer.model.known import KNOWN_CHECKPOINTS, KnownCheckpoint
+from indexer.model.known import KNOWN_CHECKPOINTS, KnownCheckpoint, known_by_weights
 from indexer.store.reader import Store
 
 
@@ -31,7 +31,7 @@ class Computed(NamedTuple):
 
 
 def how_computed(store: Store) -> tuple[Computed, ...]:
-    """Return at which precisions, and where, a store's windows were computed; most windows first."""
+    """Return at which precisions, and where, a store's windows were computed; most first."""
     counts: Counter[tuple[str, str]] = Counter()
     for part in store.parts():
         counts[part.origin.precision, part.origin.device] += part.num_windows
@@ -53,12 +53,19 @@ def in_words(computed: Sequence[Computed]) -> str:
 def known_checkpoint(store: Store) -> KnownCheckpoint | None:
     """Return which of the known checkpoints a store was made with; None if it is none of them.
 
-    A store keeps the name that was given, or the file; a file is known by its bytes.
+    What counts is the weights, whose digest a store has: by what this user's files have taught of
+    it, then by the word of the store. A store from before it kept that has the name that was given,
+    or the file, which is known by its bytes.
     """
-    if store.checkpoint in KNOWN_CHECKPOINTS:
-        return KNOWN_CHECKPOINTS[store.checkpoint]
+    weights = store.identity.weights
+    if by_weights := known_by_weights(weights):
+        return by_weights
     path = Path(store.checkpoint)
-    return _known_file(path) if path.is_file() else None
+    told = KNOWN_CHECKPOINTS.get(store.known or store.checkpoint)
+    told = told or (_known_file(path) if path.is_file() else None)
+    # A file may have been replaced, and a name may lie: these weights are others.
+    is_another = told is not None and told.weights not in (None, weights)
+    return None if is_another else told
 
 
 @functools.cache
@@ -75,6 +82,8 @@ def training_note(store: Store) -> str | None:
     if known is None:
         name = store.checkpoint
         return f"{name} is not a published checkpoint: what it was trained on is not known"
+    if known.md5 is None:
+        return f"{known.name} is known by its name only: no digest of its file is published"
     if known.url is None:
         return f"{known.name} was trained on {known.trained_on}: its figures are no results"
     return None

@@ -1,4 +1,4 @@
-"""Files of embeddings or of scores, with ids: what other programs made, and what `export` writes."""
+"""Files of embeddings or scores, with ids: what other programs made, and what `export` writes."""
 
 from __future__ import annotations
 

@@ -63,7 +63,7 @@ class Ranked(NamedTuple):
     Attributes:
         sounds: (n,) the row of each caption's sound.
         captions: (n,) its own row.
-        ranks: (n,) from 1, at which the one finds the other; of equal scores, wrong ones come first.
+        ranks: (n,) from 1, at which the one finds the other; of equal scores, wrong ones first.
             From audio to text, captions of the same sound come after each other.
         ties: (n,) how many wrong ones have the very score of the right one.
     """
@@ -149,7 +149,7 @@ def evaluate_scores(
     return _evaluate(scored, scored.text_ids, scored.audio_ids, (), num_resamples, seed)
 
 
-def _evaluate(  # noqa: PLR0913 - the arguments of two functions, unpacked
+def _evaluate(
     scores: Scores,
     text_ids: Sequence[str],
     audio_ids: Sequence[str],

@@ -116,8 +116,8 @@ def audioset_lines(report: AudioSetReport) -> Iterator[str]:
     if tagging.num_perfect:
         yield f"classes without a finite d', left out of the mean of d': {tagging.num_perfect:,}"
     yield (
-        "mean d-prime: mean of the classes' d', as published; d-prime of AUC: that of the mean AUC, "
-        "as PANNs counts"
+        "mean d-prime: mean of the classes' d', as published; d-prime of AUC: that of the mean "
+        "AUC, as PANNs counts"
     )
     yield f"{'':<34}{'mAP':>8}{'AUC':>8}{'mean d-prime':>14}{'d-prime of AUC':>16}"
     ours = (tagging.mean_ap, tagging.mean_auc, tagging.mean_d_prime, tagging.d_prime_of_mean_auc)

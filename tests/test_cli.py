@@ -339,6 +339,7 @@ def test_checkpoints_lists_all_and_demo_is_here(run: Run) -> None:
         "convnext-tiny-471",
         "convnext-tiny-465-audiocaps-70",
         "convnext-tiny-465-audiocaps-75",
+        "hf:topel/ConvNeXt-Tiny-AT",
         "demo",
     ]
     assert "here" in lines[-1]

@@ -10,6 +10,7 @@ from ast import literal_eval
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, NamedTuple
 
 import h5py
@@ -33,9 +34,11 @@ from indexer.store.reader import Store
 from indexer.windows import Geometry
 from search.datasets.captions import Captioned, read_audiocaps, read_clotho
 from search.datasets.consent import Consent
+from search.datasets.joined import join
 from search.datasets.leaks import leak
-from search.datasets.provenance import known_checkpoint
-from search.export.captioned import Form, export_captioned
+from search.datasets.provenance import how_computed, known_checkpoint, precision_of
+from search.export.captioned import ExportReport, Form, export_captioned
+from soundalike.show.exports import export_data, export_lines
 
 SPLITS = {"train": (30, 1), "val": (14, 5), "test": (16, 5)}
 #: How a clip's file is named; the first has whole seconds, the last milliseconds.
@@ -373,6 +376,32 @@ def test_known_checkpoint_is_what_the_store_was_told_unless_its_weights_are_othe
     assert leak(told, "AudioCaps", "test", is_clean=False) is None
     assert known_checkpoint(replace(mine, known="demo")) is None  # whose weights are known
     assert known_checkpoint(replace(mine, known="no such name")) is None
+
+
+def test_precision_of_a_store_that_is_mixed_is_all_of_it(caps: Caps) -> None:
+    [part] = [one for one in caps.store.parts() if one.num_windows]
+    on_gpu = replace(part.origin, precision="bf16", device="NVIDIA H100")
+    parts = [part, replace(part, num_windows=part.num_windows // 3, origin=on_gpu)]
+    parts.append(replace(part, num_windows=0))
+    mixed: Any = SimpleNamespace(parts=lambda: parts)
+    ours = f"{part.origin.precision} on cpu"
+    assert precision_of(caps.store) == ours
+    shares = [one.num_windows for one in how_computed(mixed)]
+    assert shares == [part.num_windows, part.num_windows // 3]
+    first, second = (f"{share / sum(shares):.0%} of the windows" for share in shares)
+    assert precision_of(mixed) == f"{ours} ({first}), bf16 on NVIDIA H100 ({second})"
+
+
+def test_clips_that_are_longer_than_a_window_are_named() -> None:
+    names = ["a_0", "b_0", "c_0", "d_0", "e_0", "f_0"]
+    captions = [Captioned(name, name, 0.0, ("1",), ("a dog",)) for name in names]
+    rows = {name: np.arange(place % 3) for place, name in enumerate(names)}  # 0, 1, 2, 0, 1, 2
+    split = join("test", captions, lambda one: rows[one.file_id])
+    assert split.of_several_windows == ("c_0", "f_0")
+    assert [one.file_id for one in split.missing] == ["a_0", "d_0"]
+    report = ExportReport((split,), (Path("out/test.npz"),), 0, None)
+    assert any("only the first is exported: c_0, f_0 (see" in one for one in export_lines(report))
+    assert export_data(report)["splits"]["test"]["of_several_windows"] == ["c_0", "f_0"]
 
 
 def provenances(folder: Path) -> list[Mapping[str, str]]:

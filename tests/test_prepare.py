@@ -19,7 +19,7 @@ from indexer.windows import Geometry
 
 def test_prepare_new_store_has_the_defaults_and_the_head(tmp_path: Path) -> None:
     store, extractor = prepare(tmp_path / "store", Settings(checkpoint="demo"))
-    assert store.checkpoint == "demo"
+    assert (store.checkpoint, store.known) == ("demo", "demo")
     assert store.identity == extractor.identity(Geometry())
     assert (store.identity.frames, store.identity.hop_samples) == ("pooled", 320_000)
     assert store.head().weight.shape == (527, 768)
@@ -94,6 +94,7 @@ def test_prepare_checkpoint_file_is_remembered_by_its_path(
     shutil.copyfile(REPOSITORY / "checkpoints" / "demo.safetensors", tmp_path / "mine.safetensors")
     store, _ = prepare(tmp_path / "store", Settings(checkpoint="mine.safetensors"))
     assert store.checkpoint == str(tmp_path / "mine.safetensors")
+    assert store.known == "demo"  # whatever its file is called
     by_name, _ = prepare(tmp_path / "store", Settings(checkpoint="demo"))  # the same weights
     assert by_name == store
 

@@ -39,15 +39,17 @@ def how_computed(store: Store) -> tuple[Computed, ...]:
 
 
 def precision_of(store: Store) -> str:
-    """Return the same in words: "fp32 on cpu"; where it is mixed, all, each with its windows."""
+    """Return the same in words: "fp32 on cpu"; where it is mixed, all, each with its share."""
     return in_words(how_computed(store))
 
 
 def in_words(computed: Sequence[Computed]) -> str:
-    """Say how windows were computed; where it is mixed, of how many each is true."""
+    """Say how windows were computed; where it is mixed, of what share each is true."""
+    total = sum(one.num_windows for one in computed)
     if len(computed) == 1:
         return str(computed[0])
-    return ", ".join(f"{one} ({one.num_windows:,} windows)" for one in computed) or "nothing yet"
+    each = (f"{one} ({one.num_windows / total:.0%} of the windows)" for one in computed)
+    return ", ".join(each) or "nothing yet"
 
 
 def known_checkpoint(store: Store) -> KnownCheckpoint | None:

@@ -46,7 +46,7 @@ def test_prepare_native_has_the_limit_that_was_asked_for_and_by_default_60_s(
     assert longer.identity.geometry.longest_samples == 90 * 32_000
     again, _ = prepare(tmp_path / "longer", Settings(native_max_s=90))  # native, as the store is
     assert again == longer
-    with pytest.raises(IdentityError, match="the longest native window is 90 s there and 60 s here"):
+    with pytest.raises(IdentityError, match="native window is 90 s there and 60 s here"):
         prepare(tmp_path / "longer", Settings(native_max_s=60))
 
 

@@ -16,8 +16,9 @@ from search_data import DIMENSION, FILTERS, TAGS, THRESHOLD, Array, Data, Filter
 from indexer.arrays import ID_DTYPE
 from indexer.paths import path_id
 from indexer.store.creation import create_store, library_at
+from indexer.store.head import Head
 from indexer.store.lock import sole_writer
-from indexer.store.reader import Head, Store
+from indexer.store.reader import Store
 from indexer.store.schema import NUM_TAGS, Identity, LedgerRow, Origin
 from indexer.store.snapshot import Block, WindowTable
 from indexer.store.writer import PartWriter

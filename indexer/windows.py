@@ -23,8 +23,12 @@ WINDOW_SAMPLES = 320_000
 MIN_INPUT_SAMPLES = 8_000
 #: A shorter last window is kept if at least this much of it (1 s) lies in no earlier window.
 MIN_NEW_SAMPLES = 32_000
-#: Longest recording that `native` embeds as one window, 30 s.
-MAX_NATIVE_SAMPLES = 960_000
+#: Longest recording that `native` embeds as one window unless told otherwise, 60 s.
+NATIVE_SAMPLES = 1_920_000
+#: The same before it could be told: 30 s.
+FORMER_NATIVE_SAMPLES = 960_000
+#: Of what it may be, the longest: 10 minutes take the network 1.3 GB of memory.
+MOST_NATIVE_SAMPLES = 19_200_000
 
 #: Audio: (num_samples,) float32, mono.
 Samples = npt.NDArray[np.float32]
@@ -86,18 +90,20 @@ class Geometry:
 
     Attributes:
         hop_samples: From one window's start to the next, in samples at 32 kHz.
-        native: Embed a recording of up to 30 s as one window of its own length, and pad nothing
-            beyond 0.25 s (what published AudioCaps features did).
+        native: Embed a recording of up to `native_samples` as one window of its own length, and pad
+            nothing beyond 0.25 s (what published AudioCaps features did).
         window_samples: Length of a window, in samples at 32 kHz.
+        native_samples: Longest recording that is one window with `native`, in samples at 32 kHz.
     """
 
     hop_samples: int = WINDOW_SAMPLES
     native: bool = False
     window_samples: int = WINDOW_SAMPLES
+    native_samples: int = NATIVE_SAMPLES
 
     def __post_init__(self) -> None:
-        if self.hop_samples < 1 or self.window_samples < 1:
-            raise ValueError(f"hop and window need at least one sample, got {self}")
+        if min(self.hop_samples, self.window_samples, self.native_samples) < 1:
+            raise ValueError(f"hop and windows need at least one sample, got {self}")
 
     @property
     def hop_s(self) -> float:
@@ -108,6 +114,11 @@ class Geometry:
     def window_s(self) -> float:
         """Length of a window, in seconds."""
         return self.window_samples / SAMPLE_RATE_HZ
+
+    @property
+    def longest_samples(self) -> int:
+        """Of all windows, the longest, in samples at 32 kHz."""
+        return max(self.window_samples, self.native_samples if self.native else 0)
 
     def plan(self, num_samples: int) -> list[tuple[int, int]]:
         """Return (start_sample, num_samples) of every window of a recording.
@@ -120,7 +131,7 @@ class Geometry:
         """
         if num_samples <= 0:
             return []
-        if self.native and num_samples <= MAX_NATIVE_SAMPLES:
+        if self.native and num_samples <= self.native_samples:
             return [(0, num_samples)]
         window, hop = self.window_samples, self.hop_samples
         num_full = (num_samples - window) // hop + 1 if num_samples >= window else 0
@@ -176,7 +187,7 @@ class Geometry:
         start = end = 0
         deciding = self.native  # whether the recording may still turn out to be one native window
         for end in ends:
-            if deciding and end <= MAX_NATIVE_SAMPLES:
+            if deciding and end <= self.native_samples:
                 continue
             deciding = False
             while end - start >= self.window_samples:

@@ -29,7 +29,8 @@ def open(  # noqa: A001 - as the module's function: soundalike.open
         checkpoint: Name or file of the network; None for the one that the store was made with, or
             for a new store the published ConvNeXt-Tiny.
         device: "auto" (a GPU if there is one), "cpu", "cuda" or "cuda:N".
-        precision: "auto", "fp32" or "bf16".
+        precision: "fp32", what published figures are of; "bf16"; or "auto", which is bf16 on a GPU
+            and on a CPU that computes it much faster, else fp32.
         listen: Hears how far long work is, and sentences about it; `print` will do.
         own: Folder for what is added to the store, where it is not to be in the store itself: the
             store may only be read, for one.

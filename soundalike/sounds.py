@@ -270,8 +270,8 @@ class Sounds:
 
         Args:
             library: The folder.
-            settings: `frames`, `hop_s`, `native` and `channel` of `Settings`, and the fields of
-                `ExtractConfig`.
+            settings: `frames`, `hop_s`, `native`, `native_max_s` and `channel` of `Settings`, and
+                the fields of `ExtractConfig`.
 
         Raises:
             LibraryError: If the library is missing or empty, or most of it has disappeared.

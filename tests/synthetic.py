@@ -18,8 +18,9 @@ from indexer.arrays import ID_DTYPE
 from indexer.paths import path_id
 from indexer.store.creation import create_store, library_at
 from indexer.store.disk import read_sealed, seal, sha256_of
+from indexer.store.head import Head
 from indexer.store.part import MANIFEST_FILE
-from indexer.store.reader import Head, Store
+from indexer.store.reader import Store
 from indexer.store.schema import EMBEDDING_DIM, NUM_TAGS, FramesMode, Identity, LedgerRow, Origin
 from indexer.store.snapshot import Block, WindowTable
 from indexer.store.writer import PartWriter

@@ -12,12 +12,16 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import safetensors.torch
 import torch
+from conftest import Run
+from faults import fault
 from listener import Listener
+from synthetic import write_tone
 from torch import Tensor
 from torchlibrosa.stft import LogmelFilterBank, Spectrogram
 
@@ -227,10 +231,63 @@ def test_load_checkpoint_narrower_embedding_raises(tmp_path: Path) -> None:
 
 def test_load_checkpoint_another_network_lists_a_few_names(tmp_path: Path) -> None:
     message = refusal({f"layer{i}": torch.zeros(3) for i in range(50)}, tmp_path)
-    assert "missing: bn0.weight, bn0.bias, " in message
-    assert "and 176 more; unexpected: layer0, layer1, " in message
-    assert message.endswith("and 40 more")
-    assert len(message) < 1000
+    assert "it is of another family, with layer0, layer1, layer2 and 47 more; a ConvNeXt" in message
+    assert message.endswith("has 186 entries such as stages.0.0.dwconv.weight, of which 0 are here")
+
+
+def test_checkpoint_that_is_none_of_ours_is_one_line(run: Run, tmp_path: Path) -> None:
+    clip = write_tone(tmp_path / "clip.wav", 1.0)
+    torch.save(OTHERS["cnn14.pth"], tmp_path / "cnn14.pth")
+    wrong = [(fault("R9a"), str(tmp_path / "cnn14.pth")), (fault("R9b"), "cnext_bl75")]
+    for expected, checkpoint in wrong:
+        outcome = run("tag", clip, "--checkpoint", checkpoint, code=None)
+        expected.require(outcome.code, outcome.err)
+        assert len(outcome.err.splitlines()) == 1
+
+
+#: What others hold: PANNs' CNN14 as it is published, a transformer, and a training loop's notes.
+OTHERS: dict[str, dict[str, Any]] = {
+    "cnn14.pth": {
+        "iteration": 600_000,
+        "model": {
+            "spectrogram_extractor.stft.conv_real.weight": torch.zeros(513, 1, 1024),
+            "bn0.weight": torch.ones(64),
+            "bn0.num_batches_tracked": torch.tensor(3),
+            "conv_block1.conv1.weight": torch.zeros(64, 1, 3, 3),
+            "fc1.weight": torch.zeros(2048, 2048),
+            "fc_audioset.weight": torch.zeros(527, 2048),
+        },
+    },
+    "bert.safetensors": {
+        "bert.embeddings.position_ids": torch.arange(512),
+        "bert.embeddings.word_embeddings.weight": torch.zeros(100, 8),
+    },
+    "notes.pt": {"epoch": 3, "loss": 0.1},
+}
+
+
+@pytest.mark.parametrize(
+    ("name", "told"),
+    [
+        ("cnn14.pth", "it is of another family, with "),
+        ("bert.safetensors", "not tensors of floats: 'bert.embeddings.position_ids'; what is read"),
+        ("notes.pt", "not tensors of floats: 'epoch', 'loss'; what is read is the state dict of a"),
+    ],
+)
+def test_load_checkpoint_of_another_family_is_one_line_that_says_what_is_read(
+    tmp_path: Path, name: str, told: str
+) -> None:
+    path = tmp_path / name
+    save = safetensors.torch.save_file if path.suffix == ".safetensors" else torch.save
+    save(OTHERS[name], path)
+    with pytest.raises(CheckpointError) as raised:
+        load_checkpoint(path)
+    message = str(raised.value)
+    assert message.startswith(f"cannot load {path}: ")
+    assert told in message
+    assert "ConvNeXt" in message
+    assert "\n" not in message
+    assert len(message) < 400 + len(str(path))
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
@@ -274,7 +331,7 @@ def test_load_checkpoint_tensor_declared_larger_than_file_raises(
 @pytest.mark.parametrize("shape", [(1 << 20, 0), (1 << 20, 1, 1, 1), (0,), ()])
 def test_load_checkpoint_absurd_width_raises(tmp_path: Path, shape: tuple[int, ...]) -> None:
     weights = {f"downsample_layers.{i}.{min(i, 1)}.weight": torch.zeros(shape) for i in range(4)}
-    assert "not a whole ConvNeXt" in refusal(weights, tmp_path)
+    assert "ConvNeXt as it was published" in refusal(weights, tmp_path)
 
 
 def refusal(content: object, folder: Path) -> str:
@@ -486,6 +543,45 @@ def test_load_checkpoint_name_downloads_and_loads(
     assert loaded.digest == state_digest(model)
     num_bytes = len(server.content)
     assert heard.steps[-1] == Step("downloading", num_bytes, num_bytes, "byte")
+
+
+HF = "hf:topel/ConvNeXt-Tiny-AT"
+
+
+def test_load_checkpoint_weights_are_known_in_any_file_once_a_published_one_was_loaded(
+    server: OneFile,
+    weights: Weights,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """What Hugging Face sends has no published digest; the .pth of the same weights has."""
+    published = tmp_path / "moved and renamed.pth"
+    torch.save({"model": weights, "salt": torch.rand(1)}, published)  # an MD5 of this test's own
+    safetensors.torch.save_file(weights, tmp_path / "model.safetensors")
+    server.content = (tmp_path / "model.safetensors").read_bytes()
+    at = f"http://127.0.0.1:{server.server_port}/topel/ConvNeXt-Tiny-AT/resolve/main/m.safetensors"
+    md5 = hashlib.md5(published.read_bytes()).hexdigest()
+    everything = {
+        **KNOWN_CHECKPOINTS,
+        DEFAULT_CHECKPOINT: replace(KNOWN_CHECKPOINTS[DEFAULT_CHECKPOINT], md5=md5),
+        HF: replace(KNOWN_CHECKPOINTS[HF], url=at),
+    }
+    monkeypatch.setattr(known_module, "KNOWN_CHECKPOINTS", everything)
+    monkeypatch.setenv("SOUNDALIKE_CHECKPOINTS", str(tmp_path / "downloads"))
+    monkeypatch.setenv("no_proxy", "*")
+    first = load_checkpoint("topel/ConvNeXt-Tiny-AT")
+    assert (first.name, first.known) == (HF, None)
+    assert first.path.parent == tmp_path / "downloads"
+    taught = load_checkpoint(published)
+    assert taught.known is not None
+    assert taught.known.name == DEFAULT_CHECKPOINT
+    for again in (HF, tmp_path / "model.safetensors"):
+        loaded = load_checkpoint(again)
+        assert loaded.digest == taught.digest
+        assert loaded.known == taught.known
+    other = {**weights, "head_audioset.bias": weights["head_audioset.bias"] + 1}
+    safetensors.torch.save_file(other, tmp_path / "other.safetensors")
+    assert load_checkpoint(tmp_path / "other.safetensors").known is None
 
 
 # The digest.

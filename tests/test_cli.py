@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import shutil
 import subprocess
@@ -239,9 +240,10 @@ def test_search_nothing_matches_says_so_and_is_no_error(run: Run, store: Path) -
 def test_tag_prints_what_is_heard(run: Run, animals: Path) -> None:
     outcome = run("tag", animals / "dog.ogg", "--checkpoint", "demo", "--top", "2")
     lines = outcome.out.splitlines()
-    assert lines[0] == str(animals / "dog.ogg")
-    assert lines[1].strip().startswith("0:00.0 to 0:00.9")
-    assert len(lines) == 4
+    assert lines[0] in ("what demo hears, at fp32 on cpu", "what demo hears, at bf16 on cpu")
+    assert lines[1] == str(animals / "dog.ogg")
+    assert lines[2].strip().startswith("0:00.0 to 0:00.9")
+    assert len(lines) == 5
     assert any(line.split()[1:] == ["74", "Dog"] for line in lines)
 
 
@@ -252,6 +254,28 @@ def test_tag_json_has_shapes_and_bad_files_give_exit_code_3(run: Run, animals: P
     (only,) = outcome.data
     assert only["windows"][0]["shapes"] == {"scene": [768], "frames": [31, 768]}
     assert only["windows"][0]["end_s"] < 1
+    assert only["precision"] in ("fp32", "bf16")
+    assert (only["checkpoint"], only["device"]) == ("demo", "cpu")
+    for heard in only["windows"][0]["tags"]:
+        sigmoid = 1 / (1 + math.exp(-heard["logit"]))
+        assert sigmoid == pytest.approx(heard["probability"], abs=2e-6)
+
+
+def test_tag_native_prints_what_the_published_demo_does(run: Run, tmp_path: Path) -> None:
+    """One window of a clip's own length, all frames, and tags in the order of AudioSet."""
+    clip = write_tone(tmp_path / "clip.wav", 37.0)
+    command = ["tag", clip, "--checkpoint", "demo", "--native", "--threshold", "0.01"]
+    lines = run(*command, "--frames", "full", "--by-index").out.splitlines()
+    assert lines[2].strip() == "0:00.0 to 0:37.0  scene 768, frames 768 x 115 x 7"
+    indices = [int(line.split()[1]) for line in lines[3:]]
+    assert len(indices) > 2
+    assert indices == sorted(indices)
+    [heard] = run(*command, "--frames", "full", "--format", "json").data
+    assert [one["shapes"]["frames"] for one in heard["windows"]] == [[768, 115, 7]]
+    [shorter] = run(*command, "--native-max", "30", "--format", "json").data
+    assert [one["end_s"] for one in shorter["windows"]] == [10, 20, 30, 37]
+    without = ("tag", clip, "--checkpoint", "demo", "--native-max", "30")
+    assert "--native-max goes with --native" in run(*without, code=2).err
 
 
 def test_tags_lists_527_and_counts_those_of_a_store(run: Run, store: Path) -> None:
@@ -315,6 +339,7 @@ def test_checkpoints_lists_all_and_demo_is_here(run: Run) -> None:
         "convnext-tiny-471",
         "convnext-tiny-465-audiocaps-70",
         "convnext-tiny-465-audiocaps-75",
+        "hf:topel/ConvNeXt-Tiny-AT",
         "demo",
     ]
     assert "here" in lines[-1]

@@ -98,6 +98,17 @@ def test_loader_batches_have_one_length_and_at_most_the_size_asked_for(library: 
         assert {key.num_samples for key in batch.keys} <= {batch.waveforms.shape[1]}
 
 
+def test_loader_batches_of_long_windows_have_hardly_more_audio_than_others(
+    tmp_path: Path,
+) -> None:
+    for name, seconds in {"a": 16.0, "b": 16.0, "c": 25.0, "d": 25.0, "e": 45.0, "f": 45.0}.items():
+        write_tone(tmp_path / f"{name}.wav", seconds, 200 + ord(name))
+    native = work(tmp_path, walk(tmp_path).files, geometry=Geometry(native=True))
+    assert native.batch_size == 3
+    found = [(len(one.keys), one.waveforms.shape[1] // 32_000) for one in batches(native)]
+    assert [one for one in found if one[0]] == [(2, 16), (1, 25), (1, 25), (1, 45), (1, 45)]
+
+
 def test_loader_waveforms_are_the_samples_zero_padded(tmp_path: Path) -> None:
     samples, _ = soundfile.read(write_tone(tmp_path / "a.wav", 12.0), dtype="float32")
     (batch,) = batches(work(tmp_path, walk(tmp_path).files))

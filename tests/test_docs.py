@@ -189,6 +189,8 @@ def laboratory(tmp_path: Path) -> Path:
     ids = [f"clip {number}" for number in range(4)]
     np.savez(tmp_path / "sounds.npz", ids=ids, embeddings=random.normal(size=(4, 8)))
     np.savez(tmp_path / "captions.npz", ids=2 * ids, embeddings=random.normal(size=(8, 8)))
+    scores = random.normal(size=(8, 4))
+    np.savez(tmp_path / "scores.npz", scores=scores, text_ids=2 * ids, audio_ids=ids)
     return tmp_path
 
 
@@ -210,6 +212,7 @@ def test_experiments_page_commands_and_python_run(
     assert "4 sounds, 8 captions" in printed
     assert "windows.csv: 6 windows" in printed
     assert np.load(laboratory / "scenes.npy").shape == (6, 768)
+    assert len((laboratory / "ranks.csv").read_text().splitlines()) == 1 + 2 * 8
     assert len((laboratory / "classes.csv").read_text().splitlines()) == 528
     (code,) = blocks(page, "python")
     exec(compile(code, str(page), "exec"), {})

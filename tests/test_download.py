@@ -26,6 +26,7 @@ from indexer.model.known import (
     KNOWN_CHECKPOINTS,
     checkpoint_folder,
     fetch,
+    known_as,
     locate,
 )
 from indexer.paths import bundled_path
@@ -489,15 +490,86 @@ def test_known_checkpoints_are_well_formed() -> None:
         "convnext-tiny-471",
         "convnext-tiny-465-audiocaps-70",
         "convnext-tiny-465-audiocaps-75",
+        "hf:topel/ConvNeXt-Tiny-AT",
         "demo",
     ]
     assert DEFAULT_CHECKPOINT == "convnext-tiny-471"
     for name, known in KNOWN_CHECKPOINTS.items():
         assert known.name == name
+        if known.md5 is None:
+            assert known.saw_audiocaps
+            continue
         assert re.fullmatch(r"[0-9a-f]{32}", known.md5)
         if known.url is not None:
             assert known.url.startswith("https://zenodo.org/record/")
             assert known.url.endswith(f"/files/{known.filename}?download=1")
+    others = [one for known in KNOWN_CHECKPOINTS.values() for one in known.others]
+    assert len(set(others)) == len(others)
+
+
+@pytest.mark.parametrize(
+    ("asked", "name"),
+    [
+        ("cnext_nobl", "convnext-tiny-471"),
+        ("cnext_bl_70", "convnext-tiny-465-audiocaps-70"),
+        ("cnext_bl_75", "convnext-tiny-465-audiocaps-75"),
+        ("convnext_tiny_465mAP_BL_AC_75kit.pth", "convnext-tiny-465-audiocaps-75"),
+        ("hf:topel/ConvNeXt-Tiny-AT", "hf:topel/ConvNeXt-Tiny-AT"),
+        ("topel/ConvNeXt-Tiny-AT", "hf:topel/ConvNeXt-Tiny-AT"),
+        (
+            "https://zenodo.org/record/8020843/files/convnext_tiny_471mAP.pth?download=1",
+            "convnext-tiny-471",
+        ),
+        (
+            "https://zenodo.org/records/10987498/files/convnext_tiny_465mAP_BL_AC_75kit.pth",
+            "convnext-tiny-465-audiocaps-75",
+        ),
+        ("https://zenodo.org/records/1/files/convnext_tiny_471mAP.pth", None),
+        ("https://zenodo.org.evil.example/records/8020843/files/convnext_tiny_471mAP.pth", None),
+        ("https://zenodo.org/records/8020843/files/other.pth", None),
+        ("demo.safetensors", None),  # what is called so is somebody's file
+        ("cnext", None),
+    ],
+)
+def test_known_as_of_every_name_that_others_use(asked: str, name: str | None) -> None:
+    found = known_as(asked)
+    assert (found and found.name) == name
+    assert known_as(Path(asked)) is None
+
+
+def test_known_as_of_a_file_that_is_there_is_the_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("convnext_tiny_471mAP.pth").write_bytes(b"mine")
+    Path("demo").write_bytes(b"mine")
+    assert known_as("convnext_tiny_471mAP.pth") is None
+    assert locate("convnext_tiny_471mAP.pth")[1].read_bytes() == b"mine"
+    assert known_as("demo") == KNOWN_CHECKPOINTS["demo"]
+
+
+def test_fetch_of_another_name_downloads_what_it_means(
+    server: FileServer, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    publish(monkeypatch, server.url)
+    assert fetch("cnext_nobl") == folder / "convnext_tiny_471mAP.pth"
+    assert locate("convnext_tiny_471mAP.pth") == (DEFAULT_CHECKPOINT, fetch(DEFAULT_CHECKPOINT))
+    assert len(server.ranges) == 1
+
+
+def test_fetch_of_what_has_no_digest_takes_what_comes_once_it_is_whole(
+    server: FileServer, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name = "hf:topel/ConvNeXt-Tiny-AT"
+    known = replace(KNOWN_CHECKPOINTS[name], url=server.url)
+    monkeypatch.setattr(known_module, "KNOWN_CHECKPOINTS", {name: known})
+    server.behaviours = ["drop", "serve"]
+    path = fetch(name)
+    assert path.read_bytes() == CONTENT
+    assert server.ranges == [None, "bytes=100000-"]
+    assert list(folder.glob("*.part")) == []
+    assert fetch("topel/ConvNeXt-Tiny-AT") == path
+    assert len(server.ranges) == 2
 
 
 def test_known_checkpoints_are_in_the_table_of_the_readme() -> None:
@@ -505,7 +577,7 @@ def test_known_checkpoints_are_in_the_table_of_the_readme() -> None:
     for known in KNOWN_CHECKPOINTS.values():
         row = next(line for line in readme.splitlines() if line.startswith(f"| `{known.name}` |"))
         assert f"`{known.filename}`" in row
-        assert f"`{known.md5}`" in row
+        assert (f"`{known.md5}`" if known.md5 else "| none |") in row
 
 
 def test_checkpoint_folder_variable_overrides(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -597,6 +669,8 @@ def test_fetch_unknown_name_suggests_and_lists() -> None:
     with pytest.raises(CheckpointError, match="did you mean 'convnext-tiny-471'") as caught:
         fetch("convnext-tiny-417")
     assert all(name in str(caught.value) for name in KNOWN_CHECKPOINTS)
+    with pytest.raises(CheckpointError, match="did you mean 'cnext_bl_75'"):
+        fetch("cnext_bl75")
 
 
 def test_locate_name_returns_name_and_file() -> None:

@@ -7,7 +7,9 @@ import gc
 import json
 import warnings
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, NamedTuple
 
 import h5py
@@ -24,15 +26,18 @@ from test_extract import run as embed
 
 from indexer.embedding.extractor import Extractor
 from indexer.errors import SoundalikeError
+from indexer.model.known import KNOWN_CHECKPOINTS
 from indexer.progress import Step
 from indexer.store.reader import Store
 from indexer.windows import Geometry
 from search.datasets.captions import Captioned, read_audiocaps, read_clotho
 from search.datasets.consent import Consent
+from search.datasets.joined import _split
 from search.datasets.leaks import leak
-from search.datasets.provenance import known_checkpoint
-from search.export.captioned import export_captioned
+from search.datasets.provenance import how_computed, known_checkpoint, precision_of
+from search.export.captioned import ExportReport, export_captioned
 from search.export.forms.kinds import KINDS, Form
+from soundalike.show.exports import export_data, export_lines
 
 SPLITS = {"train": (30, 1), "val": (14, 5), "test": (16, 5)}
 #: How a clip's file is named; the first has whole seconds, the last milliseconds.
@@ -174,6 +179,7 @@ def test_export_parquet_comes_back(caps: Caps, tmp_path: Path) -> None:
         provenance = json.loads(schema.metadata[b"soundalike"])
         assert provenance["leak"] == "none"
         assert provenance["weights"] == caps.store.identity.weights
+        assert provenance["precision"] in ("fp32 on cpu", "bf16 on cpu")
         assert pd.read_parquet(path).scene[0].dtype == np.float32
 
 
@@ -267,8 +273,10 @@ def test_export_clotho_by_file_name(caps: Caps, tmp_path: Path) -> None:
 
 def made_with(store: Store, checkpoint: str) -> Store:
     """Return a store as if it had been made with another checkpoint."""
-    fields = {"path": store.path, "identity": store.identity, "head_digest": store.head_digest}
-    return Store(checkpoint=checkpoint, **fields)
+    known = KNOWN_CHECKPOINTS.get(checkpoint)
+    weights = (known.weights if known else None) or store.identity.weights
+    identity = replace(store.identity, weights=weights)
+    return Store(store.path, identity, checkpoint, store.head_digest)
 
 
 @pytest.mark.parametrize(
@@ -281,6 +289,8 @@ def made_with(store: Store, checkpoint: str) -> Store:
         ("convnext-tiny-471", "Clotho", "evaluation", False, None),
         ("convnext-tiny-465-audiocaps-70", "AudioCaps", "test", False, None),
         ("convnext-tiny-465-audiocaps-75", "AudioCaps", "val", False, None),
+        ("hf:topel/ConvNeXt-Tiny-AT", "AudioCaps", "test", True, "(by its name: its digest is pub"),
+        ("hf:topel/ConvNeXt-Tiny-AT", "AudioCaps", "train", False, None),
         ("/models/mine.pth", "AudioCaps", "test", False, "none of the published checkpoints"),
         ("/models/mine.pth", "AudioCaps", "test", True, None),
         ("/models/mine.pth", "AudioCaps", "train", False, None),
@@ -299,10 +309,55 @@ def test_known_checkpoint_is_known_by_the_bytes_of_its_file(caps: Caps, tmp_path
     demo = Path(__file__).parent.parent / "checkpoints" / "demo.safetensors"
     renamed = tmp_path / "convnext_tiny_465mAP_BL_AC_70kit.pth"
     renamed.write_bytes(demo.read_bytes())
-    known = known_checkpoint(made_with(caps.store, str(renamed)))
-    assert known is not None
-    assert known.name == "demo"
+    of_demo = made_with(caps.store, "demo").identity
+    store = replace(made_with(caps.store, str(renamed)), identity=of_demo)
+    for one in (store, replace(store, checkpoint=str(tmp_path / "none"))):
+        known = known_checkpoint(one)
+        assert known is not None
+        assert known.name == "demo"
     assert known_checkpoint(made_with(caps.store, str(tmp_path / "none"))) is None
+    # The file is the demo's, and what the store was made with was not.
+    assert known_checkpoint(made_with(caps.store, str(renamed))) is None
+
+
+def test_known_checkpoint_is_what_the_store_was_told_unless_its_weights_are_others(
+    caps: Caps,
+) -> None:
+    mine = made_with(caps.store, "/models/mine.safetensors")
+    told = replace(mine, known="convnext-tiny-465-audiocaps-70")
+    known = known_checkpoint(told)
+    assert known is not None
+    assert known.name == "convnext-tiny-465-audiocaps-70"
+    assert leak(told, "AudioCaps", "test", is_clean=False) is None
+    assert known_checkpoint(replace(mine, known="demo")) is None  # whose weights are known
+    assert known_checkpoint(replace(mine, known="no such name")) is None
+
+
+def test_precision_of_a_store_that_is_mixed_is_all_of_it(caps: Caps) -> None:
+    [part] = [one for one in caps.store.parts() if one.num_windows]
+    on_gpu = replace(part.origin, precision="bf16", device="NVIDIA H100")
+    parts = [part, replace(part, num_windows=part.num_windows // 3, origin=on_gpu)]
+    parts.append(replace(part, num_windows=0))
+    mixed: Any = SimpleNamespace(parts=lambda: parts)
+    ours = f"{part.origin.precision} on cpu"
+    assert precision_of(caps.store) == ours
+    shares = [one.num_windows for one in how_computed(mixed)]
+    assert shares == [part.num_windows, part.num_windows // 3]
+    first, second = (f"{share / sum(shares):.0%} of the windows" for share in shares)
+    assert precision_of(mixed) == f"{ours} ({first}), bf16 on NVIDIA H100 ({second})"
+
+
+def test_clips_that_are_longer_than_a_window_are_named() -> None:
+    names = ["a_0", "b_0", "c_0", "d_0", "e_0", "f_0"]
+    captions = [Captioned(name, name, 0.0, ("1",), ("a dog",)) for name in names]
+    rows = {name: np.arange(place % 3) for place, name in enumerate(names)}  # 0, 1, 2, 0, 1, 2
+    rows_of: Any = SimpleNamespace(of=lambda name: rows[name])
+    split = _split("AudioCaps", "test", captions, lambda one, _: one.file_id, rows_of)
+    assert split.of_several_windows == ("c_0", "f_0")
+    assert [one.file_id for one in split.missing] == ["a_0", "d_0"]
+    report = ExportReport((split,), (Path("out/test.npz"),), 0, None, (), ())
+    assert any("only the first is exported: c_0, f_0 (see" in one for one in export_lines(report))
+    assert export_data(report)["splits"]["test"]["of_several_windows"] == ["c_0", "f_0"]
 
 
 def provenances(folder: Path) -> list[Mapping[str, str]]:

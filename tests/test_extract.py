@@ -497,6 +497,35 @@ def test_extract_native_windows_have_the_length_of_the_recording(
     assert sorted(len(one) for one in frames) == [6, 9, 44]
 
 
+def test_extract_native_clips_up_to_the_limit_are_what_the_network_makes_of_the_whole(
+    tmp_path: Path, tiny_extractor: Extractor
+) -> None:
+    """Beyond it they are in windows, and the ledger says so of each."""
+    random = np.random.default_rng(0)
+    lengths = [960_000 - 32_000, 960_000, 960_002, 37 * 32_000, 60 * 32_000, 61 * 32_000]
+    clips = [random.uniform(-0.5, 0.5, length).astype(np.float32) for length in lengths]
+    folder = tmp_path / "library"
+    folder.mkdir()
+    for number, one in enumerate(clips):
+        soundfile.write(folder / f"{number}.wav", one, SAMPLE_RATE_HZ, "FLOAT")
+    store = new_store(tmp_path / "store", tiny_extractor, Geometry(native=True))
+    report = run(folder, store, tiny_extractor, ExtractConfig(num_workers=0, batch_size=2))
+    assert (report.num_windows, report.num_warnings) == (5 + 7, 1)
+    rows = {row["path"]: row for row in store.latest_files().to_pylist()}
+    told = [row["warnings"] for row in rows.values() if row["warnings"]]
+    assert told == ["longer than 60 s: in windows of 10 s, not one of its length"]
+    assert rows["5.wav"]["warnings"]
+    snapshot = store.snapshot()
+    for number, one in enumerate(clips[:5]):
+        of_file = snapshot.windows.recording_id == rows[f"{number}.wav"]["recording_id"]
+        [place] = np.flatnonzero(of_file)
+        whole = tiny_extractor(torch.from_numpy(one)[None])
+        np.testing.assert_allclose(snapshot.scene(np.array([place]))[0], whole.scene[0], atol=1e-5)
+        [frames] = snapshot.frames(np.array([place]))
+        assert whole.frames is not None
+        np.testing.assert_allclose(frames, whole.frames[0], atol=1e-2, rtol=1e-2)
+
+
 def test_extract_native_short_clip_has_the_published_features(tmp_path: Path) -> None:
     """From a file of 5 s to the store, with the full network: what the published code computes."""
     model = fill(ConvNeXt(), SEED)

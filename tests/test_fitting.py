@@ -134,7 +134,7 @@ def test_what_is_heard_fits_the_terminal(
     monkeypatch.setenv("COLUMNS", "80")
     lines = run("tag", clip, "--checkpoint", "demo").out.splitlines()
     assert max(map(num_columns, lines)) <= 80
-    assert lines[0].endswith(f"…/{'a' * 60}.wav")
+    assert lines[1].endswith(f"…/{'a' * 60}.wav")
 
 
 def test_long_line_goes_on_below_its_last_column() -> None:

@@ -104,7 +104,7 @@ def test_hdf5_dcase2024_is_as_torchoutil_packs_it(stand_in: StandIn, tmp_path: P
         assert (attributes["shape_suffix"], attributes["item_type"]) == ("_shape", "dict")
         assert list(attributes["added_columns"]) == ["frame_embs_shape", "captions_shape"]
         assert json.loads(attributes["metadata"])["leak"] == "none"
-        assert json.loads(attributes["metadata"])["precision"] == "fp32"
+        assert json.loads(attributes["metadata"])["precision"] == "fp32 on cpu"
 
 
 def test_hdf5_conette_is_as_torchoutil_packs_it(stand_in: StandIn, tmp_path: Path) -> None:

@@ -23,7 +23,8 @@ from indexer.embedding.extractor import Embeddings, Extractor
 from indexer.errors import SoundalikeError, UnknownTagError
 from indexer.model.checkpoint import Checkpoint
 from indexer.progress import Step
-from indexer.store.reader import Head, Store
+from indexer.store.head import Head
+from indexer.store.reader import Store
 from indexer.tags import TagVocabulary
 from indexer.windows import Geometry
 from search.export.label_files import export_labels, outputs_of

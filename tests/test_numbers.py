@@ -74,6 +74,7 @@ def test_all_numeric_options_are_found() -> None:
         "--workers",
         "--batch-size",
         "--hop",
+        "--native-max",
         "--channel",
         "--timeout",
     }
@@ -146,6 +147,7 @@ def test_error_names_the_option_the_value_and_what_is_allowed(
         (DuplicateTerms, "min_score", 0.5),
         (DuplicateTerms, "max_matches", 1),
         (Settings, "hop_s", 10.0),
+        (Settings, "native_max_s", 60.0),
         (ExtractConfig, "num_workers", 0),
         (ExtractConfig, "batch_size", 1),
         (ExtractConfig, "max_hours", 1.0),

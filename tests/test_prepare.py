@@ -11,7 +11,7 @@ from conftest import REPOSITORY, Run
 from faults import fault
 from synthetic import write_tone
 
-from indexer.errors import CheckpointError, IdentityError, SoundalikeError, StoreError
+from indexer.errors import CheckpointError, IdentityError, QueryError, SoundalikeError, StoreError
 from indexer.run.config import Settings
 from indexer.run.prepare import default_store, prepare
 from indexer.windows import Geometry
@@ -19,7 +19,7 @@ from indexer.windows import Geometry
 
 def test_prepare_new_store_has_the_defaults_and_the_head(tmp_path: Path) -> None:
     store, extractor = prepare(tmp_path / "store", Settings(checkpoint="demo"))
-    assert store.checkpoint == "demo"
+    assert (store.checkpoint, store.known) == ("demo", "demo")
     assert store.identity == extractor.identity(Geometry())
     assert (store.identity.frames, store.identity.hop_samples) == ("pooled", 320_000)
     assert store.head().weight.shape == (527, 768)
@@ -34,6 +34,41 @@ def test_prepare_options_not_given_are_taken_from_the_store(tmp_path: Path) -> N
     assert again == first
     assert extractor.frames == "full"
     assert again.identity.geometry == Geometry(80_000, native=True)
+
+
+def test_prepare_native_has_the_limit_that_was_asked_for_and_by_default_60_s(
+    tmp_path: Path,
+) -> None:
+    new, _ = prepare(tmp_path / "new", Settings(checkpoint="demo", native=True))
+    assert new.identity.geometry.longest_samples == 60 * 32_000
+    asked = Settings(checkpoint="demo", native=True, native_max_s=90)
+    longer, _ = prepare(tmp_path / "longer", asked)
+    assert longer.identity.geometry.longest_samples == 90 * 32_000
+    again, _ = prepare(tmp_path / "longer", Settings(native_max_s=90))  # native, as the store is
+    assert again == longer
+    with pytest.raises(IdentityError, match="native window is 90 s there and 60 s here"):
+        prepare(tmp_path / "longer", Settings(native_max_s=60))
+
+
+def test_prepare_limit_of_native_where_nothing_is_native_is_refused(
+    run: Run, tmp_path: Path
+) -> None:
+    with pytest.raises(QueryError, match="of up to 90 s are one window only if") as raised:
+        prepare(tmp_path / "store", Settings(checkpoint="demo", native_max_s=90))
+    assert raised.value.about == "native"
+    write_tone(tmp_path / "library" / "a.wav", 1.0)
+    command = ("extract", tmp_path / "library", tmp_path / "store", "--native-max", "90")
+    outcome = run(*command, "--checkpoint", "demo", code=None)
+    fault("R9c").require(outcome.code, outcome.err)
+    assert not (tmp_path / "store").exists()
+
+
+def test_prepare_limit_of_native_keeps_no_padded_stores_apart(tmp_path: Path) -> None:
+    """What was stored before there was a limit has 30 s there, which means nothing."""
+    store, extractor = prepare(tmp_path / "store", Settings(checkpoint="demo"))
+    for limit in (1_000, 960_000, 1_920_000):
+        assert extractor.identity(Geometry(native_samples=limit)) == store.identity
+    assert store.identity.native_samples == 960_000
 
 
 @pytest.mark.parametrize(
@@ -59,6 +94,7 @@ def test_prepare_checkpoint_file_is_remembered_by_its_path(
     shutil.copyfile(REPOSITORY / "checkpoints" / "demo.safetensors", tmp_path / "mine.safetensors")
     store, _ = prepare(tmp_path / "store", Settings(checkpoint="mine.safetensors"))
     assert store.checkpoint == str(tmp_path / "mine.safetensors")
+    assert store.known == "demo"  # whatever its file is called
     by_name, _ = prepare(tmp_path / "store", Settings(checkpoint="demo"))  # the same weights
     assert by_name == store
 

@@ -34,9 +34,10 @@ from indexer.arrays import id_bytes
 from indexer.errors import DamagedStoreError, StoreError
 from indexer.paths import path_id
 from indexer.store.disk import seal
+from indexer.store.head import Head
 from indexer.store.ledger import Ledger
 from indexer.store.part import Part
-from indexer.store.reader import Head, Store
+from indexer.store.reader import Store
 from indexer.store.schema import FILES_SCHEMA, SCHEMAS, LedgerRow
 from indexer.store.snapshot import Block
 from indexer.store.writer import PartWriter

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import csv
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from conftest import Run
 
 from indexer.errors import SoundalikeError
-from search.evaluation.embedded import Embedded, read_embedded
-from search.evaluation.retrieval import RetrievalReport, evaluate_retrieval
+from search.evaluation.embedded import Embedded, read_embedded, read_scores
+from search.evaluation.retrieval import RetrievalReport, evaluate_retrieval, evaluate_scores
+from search.evaluation.scores import ScoreMatrix
 
 RECALLS = (1, 5, 10, 50)
 
@@ -58,6 +62,7 @@ def count_by_brute_force(audio: Embedded, text: Embedded) -> Columns:
         for k in RECALLS:
             note("text to audio", "Mei, DCASE", f"R@{k}", rank <= k)
         note("text to audio", "Mei, DCASE", "mAP@10", 1 / rank if rank <= 10 else 0)
+        note("text to audio", "Mei, DCASE", "mean rank", rank)
         note("text to audio", "Mei, DCASE", "median rank", rank)
     for own, vector in zip(audio.ids, audio.vectors, strict=True):
         if own not in text.ids:
@@ -68,6 +73,7 @@ def count_by_brute_force(audio: Embedded, text: Embedded) -> Columns:
         for k in RECALLS:
             note("audio to text", "Mei", f"R@{k}", rank <= k)
             note("audio to text", "DCASE", f"R@{k}", sum(order[:k]) / num_right)
+        note("audio to text", "Mei", "mean rank", rank)
         note("audio to text", "Mei", "median rank", rank)
         precisions = [sum(order[:k]) / k for k in range(1, min(10, len(order)) + 1) if order[k - 1]]
         note("audio to text", "Mei, DCASE", "mAP@10", sum(precisions) / num_right)
@@ -85,6 +91,21 @@ def by_brute_force(audio: Embedded, text: Embedded) -> dict[tuple[str, str, str]
     return mean(count_by_brute_force(audio, text))
 
 
+def tied_by_brute_force(audio: Embedded, text: Embedded) -> tuple[int, int]:
+    """How many captions, and how many sounds, score something wrong as what is right."""
+    texts = [(one, text.vectors[row]) for row, one in enumerate(text.ids)]
+    sounds = [(one, audio.vectors[row]) for row, one in enumerate(audio.ids)]
+
+    def is_tied(own: str, vector: np.ndarray, others: list[tuple[str, np.ndarray]]) -> bool:
+        right = {cosine(vector, other) for one, other in others if one == own}
+        return any(cosine(vector, other) in right for one, other in others if one != own)
+
+    return (
+        sum(is_tied(own, vector, sounds) for own, vector in texts),
+        sum(is_tied(own, vector, texts) for own, vector in sounds),
+    )
+
+
 def as_dict(report: RetrievalReport) -> dict[tuple[str, str, str], float]:
     return {figure[:3]: figure.value for figure in report.figures}
 
@@ -92,8 +113,48 @@ def as_dict(report: RetrievalReport) -> dict[tuple[str, str, str], float]:
 @pytest.mark.parametrize("seed", range(100))
 def test_retrieval_equals_brute_force_with_ties(seed: int) -> None:
     audio, text = random_case(seed)
-    found = as_dict(evaluate_retrieval(audio, text, num_resamples=10))
-    assert found == pytest.approx(by_brute_force(audio, text), abs=1e-12)
+    report = evaluate_retrieval(audio, text, num_resamples=10)
+    assert as_dict(report) == pytest.approx(by_brute_force(audio, text), abs=1e-12)
+    assert tuple(report.num_tied.values()) == tied_by_brute_force(audio, text)
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_retrieval_intervals_are_those_of_rows_that_are_repeated(seed: int) -> None:
+    """Of each resample the rows one by one, and NumPy's mean and median of them."""
+    audio, text = random_case(seed)
+    columns = count_by_brute_force(audio, text)
+    owned = [one for one in audio.ids if one in text.ids]
+    clusters = {
+        "text to audio": np.array([owned.index(one) for one in text.ids]),
+        "audio to text": np.arange(len(owned)),
+    }
+    even = np.full(len(owned), 1 / len(owned))
+    drawn = np.random.default_rng(seed).multinomial(len(owned), even, 40)
+    report = evaluate_retrieval(audio, text, num_resamples=40, seed=seed)
+    for figure in report.figures:
+        values = np.array(columns[figure[:3]])
+        repeated = [np.repeat(values, times[clusters[figure.direction]]) for times in drawn]
+        is_median = figure.name == "median rank"
+        each = [np.floor(np.median(one)) if is_median else np.mean(one) for one in repeated]
+        assert (figure.low, figure.high) == pytest.approx(np.quantile(each, [0.025, 0.975]))
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_scores_that_are_given_are_ranked_as_those_that_are_computed(seed: int) -> None:
+    audio, text = random_case(seed)
+    scores = np.array([[cosine(one, other) for other in audio.vectors] for one in text.vectors])
+    for some in (scores, 4 * scores - 1):
+        report = evaluate_scores(ScoreMatrix(text.ids, audio.ids, some), num_resamples=10)
+        computed = evaluate_retrieval(audio, text, num_resamples=10)
+        assert report.figures == computed.figures
+        assert report.num_tied == computed.num_tied
+
+
+def test_scores_that_differ_by_little_are_no_ties() -> None:
+    scores = 1e-20 * np.array([[2.0, 1.0], [1.0, 2.0]])
+    report = evaluate_scores(ScoreMatrix(["a", "b"], ["a", "b"], scores), num_resamples=10)
+    assert report.num_tied == {"text to audio": 0, "audio to text": 0}
+    assert as_dict(report)["text to audio", "Mei, DCASE", "R@1"] == 1
 
 
 @pytest.mark.whole
@@ -139,6 +200,82 @@ def test_retrieval_where_all_are_equal_finds_nothing_at_the_top() -> None:
     assert found["text to audio", "Mei, DCASE", "median rank"] == 20
     assert found["audio to text", "DCASE", "R@10"] == 0
     assert found["audio to text", "Mei, DCASE", "mAP@10"] == 0
+
+
+def test_retrieval_warns_of_recalls_at_all_that_there_is(run: Run, tmp_path: Path) -> None:
+    ids, vectors = [str(number) for number in range(10)], np.eye(10, dtype=np.float32)
+    text = Embedded([*ids, "0"], vectors[[*range(10), 5]])
+    report = evaluate_retrieval(Embedded(ids, vectors), text, num_resamples=10)
+    sounds, captions = report.warnings
+    assert sounds.startswith(
+        "text to audio: of 10 sounds all are among the first 10, so R@10, R@50"
+    )
+    assert captions.startswith("audio to text: of 11 captions all are among the first 11, so R@50 ")
+    figures = as_dict(report)
+    assert figures["text to audio", "Mei, DCASE", "R@10"] == 1
+    assert figures["audio to text", "DCASE", "R@10"] < 1
+    many = Embedded([str(number) for number in range(51)], np.eye(51, dtype=np.float32))
+    assert evaluate_retrieval(many, many, num_resamples=10).warnings == ()
+
+
+def test_eval_retrieval_of_scores_says_what_is_tied_and_writes_every_rank(
+    run: Run, tmp_path: Path
+) -> None:
+    scores, table = tmp_path / "scores.npz", tmp_path / "ranks.csv"
+    given = np.float32([[3, 1, 3], [1, 2, 0], [0, 9, 9], [5, 5, 5]])
+    np.savez(scores, scores=given, text_ids=["a", "b", "a", "x"], audio_ids=["a", "b", "c"])
+    command = ["eval", "retrieval", "--score-matrix", str(scores), "--resamples", "10"]
+    told = run(*command, "--ranks", str(table)).out
+    assert "left out: 1 caption whose sound is missing" in told
+    assert "1 of 3 captions and 0 of 2 sounds score something wrong exactly" in told
+    assert "mean rank 2.0 [" in " ".join(told.split())
+    with table.open(newline="") as file:
+        rows = [tuple(row.values()) for row in csv.DictReader(file)]
+    assert rows == [
+        ("text to audio", "a", "0", "2", "1"),
+        ("text to audio", "b", "1", "1", "0"),
+        ("text to audio", "a", "2", "3", "0"),
+        ("audio to text", "a", "0", "1", "0"),
+        ("audio to text", "b", "1", "2", "0"),
+        ("audio to text", "a", "2", "3", "0"),
+    ]
+    data = run(*command, "--format", "json").data
+    assert data["num_tied"] == {"text_to_audio": 1, "audio_to_text": 0}
+    mean_rank = next(one for one in data["figures"] if one["name"] == "mean rank")
+    assert mean_rank["value"] == 2
+    assert "is there already" in run(*command, "--ranks", str(table), code=1).err
+    run(*command, "--ranks", str(table), "--force")
+
+
+def test_eval_retrieval_of_neither_embeddings_nor_scores_is_refused(run: Run) -> None:
+    assert "give --audio and --text, or --score-matrix" in run("eval", "retrieval", code=2).err
+    both = ["--audio", "a.npz", "--score-matrix", "b.npz"]
+    assert "--audio goes with no --score-matrix" in run("eval", "retrieval", *both, code=2).err
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"scores": None}, "it has no scores; give an .npz with scores"),
+        (
+            {"scores": np.zeros((3, 2))},
+            r"are \(3, 2\) of float64, and with 2 text_ids and 3 audio_",
+        ),
+        ({"scores": np.array([[0, 1, 2], [0, np.nan, 1]])}, "a score in row 1 is not finite"),
+        ({"scores": np.zeros((2, 3), complex)}, "of complex128, and with"),
+        ({"scores": np.zeros((0, 0)), "text_ids": [], "audio_ids": []}, r"are \(0, 0\)"),
+        ({"text_ids": [["a"], ["b"]]}, "not"),
+        ({"audio_ids": ["a", "b", "b"]}, "the sound 'b' comes twice"),
+    ],
+)
+def test_scores_that_are_wrong_say_what(
+    tmp_path: Path, changed: dict[str, Any], message: str
+) -> None:
+    arrays = {"scores": np.zeros((2, 3)), "text_ids": ["a", "b"], "audio_ids": ["a", "b", "c"]}
+    path = tmp_path / "scores.npz"
+    np.savez(path, **{name: one for name, one in (arrays | changed).items() if one is not None})
+    with pytest.raises(SoundalikeError, match=message):
+        evaluate_scores(read_scores(path))
 
 
 @pytest.mark.whole

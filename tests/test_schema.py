@@ -33,6 +33,7 @@ OTHER = {
     "window_samples": 160_000,
     "sample_rate_hz": 16_000,
     "channel": 2,
+    "native_samples": 1_920_000,
 }
 
 
@@ -78,8 +79,17 @@ def test_identity_document_with_other_fields_is_a_type_error(change: str) -> Non
 
 
 def test_identity_geometry_has_its_numbers() -> None:
-    identity = replace(IDENTITY, hop_samples=1_000, native=True, window_samples=5_000)
-    assert identity.geometry == Geometry(hop_samples=1_000, native=True, window_samples=5_000)
+    identity = replace(
+        IDENTITY, hop_samples=1_000, native=True, window_samples=5_000, native_samples=6_000
+    )
+    assert identity.geometry == Geometry(1_000, True, 5_000, 6_000)  # noqa: FBT003
+
+
+def test_identity_of_before_native_had_a_limit_of_its_own_has_that_of_30_s() -> None:
+    document = asdict(replace(IDENTITY, native=True))
+    del document["native_samples"]
+    assert Identity.from_dict(document).geometry.plan(960_001)[0] == (0, 320_000)
+    assert Identity.from_dict(document).geometry.plan(960_000) == [(0, 960_000)]
 
 
 def test_identity_defaults_are_ten_seconds_apart_at_32_khz() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import math
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from test_extract import run as embed
 
 from indexer.embedding.extractor import Extractor
 from indexer.errors import SoundalikeError
+from indexer.model.known import KNOWN_CHECKPOINTS
 from indexer.store.reader import Store
 from indexer.tags import TagVocabulary
 from search.evaluation.audioset import Segment, evaluate_audioset, read_segments
@@ -55,6 +57,7 @@ def test_tagging_of_a_case_by_hand() -> None:
     assert report.mean_ap == pytest.approx(5 / 6)
     assert report.mean_auc == pytest.approx(0.75)
     assert report.mean_d_prime == pytest.approx(math.sqrt(2) * 0.6744897501960817)
+    assert report.d_prime_of_mean_auc == pytest.approx(report.mean_d_prime)
     assert (report.num_classes, report.num_clips) == (1, 4)
     assert np.isnan(report.average_precision[1])
     assert np.isnan(report.d_prime[1])
@@ -64,6 +67,21 @@ def test_tagging_that_is_perfect_has_no_finite_d_prime() -> None:
     report = evaluate_tagging(np.array([[True], [False]]), np.array([[0.9], [0.1]]))
     assert (report.mean_ap, report.mean_auc, report.d_prime[0]) == (1, 1, math.inf)
     assert math.isnan(report.mean_d_prime)
+    assert (report.num_perfect, report.d_prime_of_mean_auc) == (1, math.inf)
+
+
+def test_tagging_has_the_d_prime_of_papers_and_that_of_panns() -> None:
+    """AUCs 3/4, 1/4 and 1: quantiles of SciPy, by hand; a perfect class counts in the AUC alone."""
+    targets = np.array([[1, 0, 1], [0, 1, 0], [1, 0, 0], [0, 1, 0]], bool)
+    scores = np.array([[0.9, 0.9, 0.9], [0.8, 0.8, 0.5], [0.7, 0.7, 0.4], [0.1, 0.1, 0.3]])
+    report = evaluate_tagging(targets, scores)
+    assert report.auc.tolist() == [0.75, 0.25, 1.0]
+    assert report.d_prime.tolist() == pytest.approx([0.9538725524, -0.9538725524, math.inf])
+    assert report.mean_d_prime == pytest.approx(0)
+    assert report.d_prime_of_mean_auc == pytest.approx(math.sqrt(2) * 0.4307272993)  # of 2/3
+    assert report.num_perfect == 1
+    always_wrong = evaluate_tagging(targets[:, :1], -targets[:, :1].astype(float))
+    assert always_wrong.d_prime.tolist() == [-math.inf]
 
 
 def test_tagging_of_other_shapes_is_an_error() -> None:
@@ -145,7 +163,10 @@ def test_read_segments_of_panns_that_are_wrong_says_what(
 
 def test_read_segments_that_cannot_be_read(tmp_path: Path) -> None:
     (tmp_path / "noise.csv").write_bytes(b"\xfe\xff\x80")
-    for name, message in (("none.csv", "no such file"), ("noise.csv", "it begins as UTF-16")):
+    for name, message in (
+        ("none.csv", "no such file"),
+        ("noise.csv", "it begins as UTF-16, and is not"),
+    ):
         with pytest.raises(SoundalikeError, match=message):
             read_segments(tmp_path / name)
 
@@ -180,7 +201,7 @@ def test_evaluate_audioset_is_of_the_clips_that_are_there(
     store, segments = Store.open(evaluated / "store"), read_segments(evaluated / "segments.csv")
     report = evaluate_audioset(store, segments)
     assert (report.num_segments, report.num_missing, report.num_extra) == (14, 2, 1)
-    assert report.num_of_several_windows == 1
+    assert report.of_several_windows == ("-clip_00004",)
     # Once more, without the store's help: by file.
     paths = store.latest_files(("path", "recording_id")).to_pylist()
     recording = {Path(row["path"]).stem: row["recording_id"] for row in paths}
@@ -213,6 +234,7 @@ def test_eval_audioset_prints_figures_coverage_and_classes(
     told = run(*command, *options, "--classes", str(classes)).out
     assert "12 of 14 segments are in the store (85.7%)" in told
     assert "in the store and not in the list: 1 file" in told
+    assert "embedded at fp32 on cpu" in told
     assert "tiny is not a published checkpoint" in told
     data = run(*command, *options, "--format", "json").data
     with classes.open(newline="") as file:
@@ -221,7 +243,13 @@ def test_eval_audioset_prints_figures_coverage_and_classes(
     means = [float(row["AP"]) for row in rows if row["AP"]]
     assert data["num_classes"] == len(means)
     assert data["mAP"] == pytest.approx(np.mean(means))
-    assert f"{data['mAP']:.3f}" in told
+    ours = told.splitlines()[-2].split()
+    named = ("mAP", "AUC", "d_prime", "d_prime_of_mean_AUC")
+    assert ours[-4:] == [f"{data[name]:.3f}" for name in named]
+    assert "d-prime of AUC: that of the mean AUC, as PANNs counts" in told
+    assert data["computed"] == [{"precision": "fp32", "device": "cpu", "num_windows": 14}]
+    assert data["num_perfect"] == sum(row["d_prime"] in ("inf", "-inf") for row in rows)
+    assert f"left out of the mean of d': {data['num_perfect']}" in told
 
 
 def test_eval_audioset_of_a_published_checkpoint_shows_its_row(evaluated: Path) -> None:
@@ -235,6 +263,8 @@ def test_eval_audioset_of_a_published_checkpoint_shows_its_row(evaluated: Path) 
         "0.973",
         "3.071",
     ]
-    object.__setattr__(store, "checkpoint", "demo")
-    *_, last = audioset_lines(evaluate_audioset(store, read_segments(evaluated / "segments.csv")))
+    weights = KNOWN_CHECKPOINTS["demo"].weights
+    assert weights
+    demo = replace(store, checkpoint="demo", identity=replace(store.identity, weights=weights))
+    *_, last = audioset_lines(evaluate_audioset(demo, read_segments(evaluated / "segments.csv")))
     assert last.startswith("demo was trained on 3,200 short clips")

@@ -15,12 +15,12 @@ from indexer.windows import Geometry, Samples, Window, window_id
 
 SECOND = 32_000
 WINDOW = 10 * SECOND
-NATIVE_LIMIT = 30 * SECOND
+NATIVE_LIMIT = 60 * SECOND
 
 
 def planned_by_brute_force(geometry: Geometry, num_samples: int) -> list[tuple[int, int]]:
     """Walk over the starts, and mark every sample that a window holds."""
-    if geometry.native and 0 < num_samples <= NATIVE_LIMIT:
+    if geometry.native and 0 < num_samples <= geometry.native_samples:
         return [(0, num_samples)]
     held = np.zeros(num_samples, bool)
     planned = []
@@ -44,18 +44,19 @@ def geometries(draw: st.DrawFn) -> Geometry:
             st.integers(2_000, 3 * window),
         )
     )
-    return Geometry(hop, draw(st.booleans()), window)
+    longest = draw(st.sampled_from([SECOND, 30 * SECOND, NATIVE_LIMIT]))
+    return Geometry(hop, draw(st.booleans()), window, longest)
 
 
 @st.composite
 def geometries_and_lengths(draw: st.DrawFn) -> tuple[Geometry, int]:
     """Lengths anywhere, and beside every border at which the plan changes."""
     geometry = draw(geometries())
-    border = draw(st.sampled_from([0, geometry.window_samples, NATIVE_LIMIT]))
+    border = draw(st.sampled_from([0, geometry.window_samples, geometry.native_samples]))
     hops = draw(st.integers(0, 3)) * geometry.hop_samples
     beside = draw(st.sampled_from([-1, 0, 1, SECOND - 1, SECOND, SECOND + 1]))
     num_samples = draw(
-        st.one_of(st.integers(0, 2_000_000), st.just(max(0, border + hops + beside)))
+        st.one_of(st.integers(0, 2_500_000), st.just(max(0, border + hops + beside)))
     )
     return geometry, num_samples
 
@@ -96,8 +97,15 @@ def test_plan_any_recording_equals_brute_force(case: tuple[Geometry, int]) -> No
         (Geometry(640_000), 671_999, [(0, 320_000)]),
         (Geometry(640_000), 672_000, [(0, 320_000), (640_000, 32_000)]),
         (Geometry(native=True), 1, [(0, 1)]),
-        (Geometry(native=True), 960_000, [(0, 960_000)]),
-        (Geometry(native=True), 960_001, [(0, 320_000), (320_000, 320_000), (640_000, 320_000)]),
+        (Geometry(native=True), 960_002, [(0, 960_002)]),
+        (Geometry(native=True), 1_920_000, [(0, 1_920_000)]),
+        (Geometry(native=True), 1_920_001, [(320_000 * place, 320_000) for place in range(6)]),
+        (Geometry(native=True, native_samples=960_000), 960_000, [(0, 960_000)]),
+        (
+            Geometry(native=True, native_samples=960_000),
+            960_001,
+            [(0, 320_000), (320_000, 320_000), (640_000, 320_000)],
+        ),
     ],
 )
 def test_plan_known_length_gives_known_windows(

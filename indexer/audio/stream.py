@@ -31,7 +31,7 @@ from indexer.audio.mixing.level import Level
 from indexer.audio.resample import StreamingResampler, output_length, source_span
 from indexer.audio.source import END, Source
 from indexer.errors import AudioError, QueryError
-from indexer.windows import MAX_NATIVE_SAMPLES, SAMPLE_RATE_HZ, Cut, Geometry, Samples
+from indexer.windows import SAMPLE_RATE_HZ, Cut, Geometry, Samples
 
 #: Longest recording that is decoded unless told otherwise: a recorder's file of one day.
 MAX_DURATION_S = 24 * 3600.0
@@ -150,6 +150,7 @@ class AudioStream:
         self._most_samples = most_samples  # that there can be; infinity spares what is not finite
         self._mixer = Mixer(source.info, channel, self._first)
         self._digest: SampleDigest | None = None
+        self._of_length: tuple[str, ...] = ()  # what is to be said of it
 
     def __enter__(self) -> AudioStream:
         return self
@@ -202,6 +203,8 @@ class AudioStream:
                 alone = self._resampled_alone(channel, start, cut.num_samples)
                 yield cut._replace(waveform=geometry.pad(alone))
             self.forget_channels(source_span(start + geometry.hop_samples, END, rate)[0])
+        if geometry.native and self.num_samples > geometry.native_samples:
+            self._of_length = (_not_native(geometry),)
 
     def blocks(self, beat: Callable[[], None] | None = None) -> Iterator[Samples]:
         """Decode; may be called once.
@@ -237,7 +240,7 @@ class AudioStream:
 
     def hold_channels(self, geometry: Geometry) -> None:
         """Hold the channels of every window, to be judged and taken when it is there."""
-        self._mixer.hold(MAX_NATIVE_SAMPLES if geometry.native else geometry.window_samples)
+        self._mixer.hold(geometry.longest_samples)
 
     def judge(self, start: int, num_samples: int) -> int | None:
         """Return the channel, counted from 0, to be taken of a window in which channels cancel.
@@ -316,7 +319,13 @@ class AudioStream:
     def warnings(self) -> tuple[str, ...]:
         """What was wrong and did not stop the decoding, in short sentences; known at the end."""
         of_level = self._mixer.level.warnings(self.info)
-        return (*self._source.warnings(), *self._mixer.warnings(), *of_level)
+        return (*self._source.warnings(), *self._mixer.warnings(), *of_level, *self._of_length)
+
+
+def _not_native(geometry: Geometry) -> str:
+    """Say that a recording is in windows, where others have one of their own length."""
+    most_s = geometry.native_samples / SAMPLE_RATE_HZ
+    return f"longer than {most_s:g} s: in windows of {geometry.window_s:g} s, not one of its length"
 
 
 def read_span(path: Path, start_s: float, duration_s: float) -> tuple[npt.NDArray[np.float32], int]:

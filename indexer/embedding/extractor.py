@@ -23,7 +23,7 @@ from indexer.model.checkpoint import Checkpoint
 from indexer.model.convnext import Output
 from indexer.model.inference import InferenceNetwork, PlainMlp
 from indexer.model.tuning import Arithmetic, quickest
-from indexer.store.reader import Head
+from indexer.store.head import Head
 from indexer.store.schema import FramesMode, Identity
 from indexer.windows import Geometry
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from indexer.audio.resample import RESAMPLER
 from indexer.model.front_end import FRONT_END
 from indexer.store.schema import FramesMode, Identity
-from indexer.windows import Geometry
+from indexer.windows import FORMER_NATIVE_SAMPLES, Geometry
 
 
 def identify(weights: str, frames: FramesMode, geometry: Geometry, channel: int | None) -> Identity:
@@ -26,4 +26,6 @@ def identify(weights: str, frames: FramesMode, geometry: Geometry, channel: int 
         native=geometry.native,
         window_samples=geometry.window_samples,
         channel=channel,
+        # Where it says nothing, it must keep no stores apart.
+        native_samples=geometry.native_samples if geometry.native else FORMER_NATIVE_SAMPLES,
     )

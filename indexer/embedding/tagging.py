@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from numbers import Integral, Real
 from pathlib import Path
 
 import torch
 
+from indexer.arrays import Float32
 from indexer.audio.file import asked_with
 from indexer.audio.stream import as_channel, open_audio
 from indexer.audio.times import FileSpan
 from indexer.embedding.extractor import Extractor
 from indexer.errors import QueryError
 from indexer.progress import Listen, Step, ignore
+from indexer.store.schema import EMBEDDING_DIM, FRAME_BANDS
 from indexer.tags import DEFAULT_THRESHOLD, HeardTag, pick_heard
 from indexer.windows import SAMPLE_RATE_HZ, Geometry, samples_of
 
@@ -27,7 +29,10 @@ class TaggedWindow:
         end_s: End of its audio, in seconds.
         tags: Tags over the threshold, the most probable first.
         scene_shape: Of the scene embedding.
-        frames_shape: Of the frame embeddings, time first.
+        frames_shape: Of the frame embeddings as they are stored, time first: (T, 768), or (T, 7,
+            768) if they are not averaged over frequency; () if there are none.
+        map_shape: Of the network's own frame map, (768, T, 7), which `Model.embed_file` gives.
+        logits: (527,) float32: what the probabilities are the sigmoids of.
     """
 
     start_s: float
@@ -35,6 +40,8 @@ class TaggedWindow:
     tags: tuple[HeardTag, ...]
     scene_shape: tuple[int, ...]
     frames_shape: tuple[int, ...]
+    map_shape: tuple[int, ...]
+    logits: Float32 = field(compare=False, repr=False)
 
 
 def tag_file(  # noqa: PLR0913 - each is one thing that a caller may want otherwise
@@ -66,6 +73,7 @@ def tag_file(  # noqa: PLR0913 - each is one thing that a caller may want otherw
         QueryError: If it has no audio there.
     """
     tagged: list[TaggedWindow] = []
+    head = extractor.head()
     listen(Step("listening", 0, None, "window"))
     start_sample, num_samples = span
     with open_audio(
@@ -83,6 +91,10 @@ def tag_file(  # noqa: PLR0913 - each is one thing that a caller may want otherw
                     tags=tuple(pick_heard(tags[0], threshold=threshold, top=top)),
                     scene_shape=scene.shape[1:],
                     frames_shape=() if frames is None else frames.shape[1:],
+                    map_shape=()
+                    if frames is None
+                    else (EMBEDDING_DIM, frames.shape[1], FRAME_BANDS),
+                    logits=head.logits(scene)[0],
                 )
             )
             listen(Step("listening", len(tagged), None, "window"))

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from numbers import Real
 from pathlib import Path
 from typing import NamedTuple
 
@@ -33,10 +34,16 @@ from indexer.model.known import DEFAULT_CHECKPOINT
 from indexer.paths import as_name_or_path, as_path
 from indexer.progress import Listen, ignore
 from indexer.tags import DEFAULT_THRESHOLD
-from indexer.windows import SAMPLE_RATE_HZ, samples_of
+from indexer.windows import (
+    MOST_NATIVE_SAMPLES,
+    NATIVE_SAMPLES,
+    SAMPLE_RATE_HZ,
+    Geometry,
+    samples_of,
+)
 
-#: What goes through the network at once: 10 minutes take 1.3 GB of memory.
-MAX_PASS_SAMPLES = 600 * SAMPLE_RATE_HZ
+#: What goes through the network at once.
+MAX_PASS_SAMPLES = MOST_NATIVE_SAMPLES
 
 
 #: No sound has so few samples, and no file so many channels.
@@ -83,6 +90,11 @@ class Model:
         self._extractor = Extractor(checkpoint, device=device, precision=precision)
         self.checkpoint = checkpoint
         self.device, self.precision = self._extractor.device, self._extractor.precision
+
+    @property
+    def device_name(self) -> str:
+        """Name of the hardware, such as "cpu" or what the GPU calls itself."""
+        return self._extractor.device_name
 
     def __repr__(self) -> str:
         where = f"device={str(self.device)!r}, precision={self.precision!r}"
@@ -151,9 +163,11 @@ class Model:
         end: Time | None = None,
         duration: Time | None = None,
         channel: int | None = None,
+        native: bool = False,
+        native_max_s: float = NATIVE_SAMPLES / SAMPLE_RATE_HZ,
         listen: Listen = ignore,
     ) -> list[TaggedWindow]:
-        """Say what is heard in a file of any length, in windows of 10 s.
+        """Say what is heard in a file of any length, in windows of 10 s or as a whole.
 
         Args:
             path: Audio, or a part of it: "hour.wav@31:10-31:13".
@@ -163,6 +177,8 @@ class Model:
             end: Where to end; None for the end of the file.
             duration: How much to hear, instead of an end.
             channel: Which channel, counted from 1; None for the mean of all.
+            native: Take the whole as one window of its own length, as published features are made.
+            native_max_s: Longest that is taken so, in seconds; what is longer is in windows.
             listen: Hears how many windows are done.
 
         Raises:
@@ -170,7 +186,12 @@ class Model:
                 that can be.
         """
         asked = file_span(as_path("a file", path), (start, end, duration))
-        return listen_to(asked, self._extractor, threshold, top, channel=channel, listen=listen)
+        most_s = MOST_NATIVE_SAMPLES / SAMPLE_RATE_HZ
+        if not isinstance(native_max_s, Real) or not 0 < native_max_s <= most_s:
+            raise QueryError(f"native_max_s is from 0 to {most_s:g}, got {native_max_s!r}")
+        longest = max(round(native_max_s * SAMPLE_RATE_HZ), 1)
+        geometry = Geometry(native=native, native_samples=longest)
+        return listen_to(asked, self._extractor, threshold, top, geometry, channel, listen)
 
     def _run(self, batch: Tensor) -> Iterator[Output]:
         """Run the network on as many sounds at once as one pass may hold."""

@@ -21,7 +21,7 @@ from indexer.errors import CheckpointError
 from indexer.model.convnext import EMBEDDING_DIM, TINY_DEPTHS, TINY_DIMS, ConvNeXt
 from indexer.model.download import MAX_BYTES
 from indexer.model.front_end import FFT_SAMPLES
-from indexer.model.known import locate
+from indexer.model.known import KnownCheckpoint, locate, recognise
 from indexer.model.remembered import file_key, remember
 from indexer.progress import Listen, ignore
 
@@ -35,12 +35,14 @@ class Checkpoint:
         path: The file.
         digest: `state_digest` of the model: two files that hold the same weights share it.
         model: In evaluation mode, float32, on the CPU.
+        known: Which of the known checkpoints its weights are; None if they are of none.
     """
 
     name: str
     path: Path
     digest: str
     model: ConvNeXt
+    known: KnownCheckpoint | None = None
 
 
 def load_checkpoint(
@@ -49,9 +51,9 @@ def load_checkpoint(
     """Load a checkpoint, strictly: all of the network and nothing else.
 
     Args:
-        name_or_path: One of KNOWN_CHECKPOINTS, or a file: .safetensors, or .pth or .pt as PyTorch
-            saves a state dict, bare or under "model". Depths and widths are read off the shapes.
-            A file that is called like a name needs a folder before it: `./demo`.
+        name_or_path: A name, see `indexer.model.known.known_as`, or a file: .safetensors, or .pth
+            or .pt as PyTorch saves a state dict, bare or under "model". Depths and widths are read
+            off the shapes. A file that is called like a name needs a folder before it: `./demo`.
         listen: Hears how far the download is, if there is one.
         download: Whether a known checkpoint that is not there may be downloaded.
 
@@ -69,7 +71,7 @@ def load_checkpoint(
         raise CheckpointError(f"cannot read {path}: {error.strerror or error}") from error
     digest = state_digest(model)
     remember("weights", before, digest)
-    return Checkpoint(name, path, digest, model)
+    return Checkpoint(name, path, digest, model, recognise(path, digest))
 
 
 def state_digest(model: ConvNeXt) -> str:
@@ -121,6 +123,8 @@ _STAND_INS: list[Callable[..., Any] | tuple[Callable[..., Any], str]] = [
 ]
 
 
+#: What is read, for errors.
+_EXPECTED = "what is read is the state dict of a ConvNeXt, bare or under 'model'"
 #: By which PyTorch tells its new format from the old one.
 _ZIP_BEGINS = b"PK\x03\x04"
 
@@ -198,10 +202,12 @@ def _tensors(loaded: object, num_bytes: int) -> Mapping[str, Tensor]:
     if isinstance(entries, Mapping) and isinstance(entries.get("model"), Mapping):
         entries = entries["model"]
     if not isinstance(entries, Mapping) or not entries:
-        raise CheckpointError("it holds no state dict")
+        raise CheckpointError(f"it holds no state dict; {_EXPECTED}")
     wrong = [repr(name) for name, value in entries.items() if not _is_plain(name, value)]
     if wrong:
-        raise CheckpointError(f"these entries are not tensors of floats: {_shorten(wrong)}")
+        raise CheckpointError(
+            f"these entries are not tensors of floats: {_shorten(wrong, 3)}; {_EXPECTED}"
+        )
     declared = sum(value.numel() * value.element_size() for value in entries.values())
     if declared > num_bytes:
         raise CheckpointError(f"it declares {declared} bytes of weights, but has {num_bytes}")
@@ -264,6 +270,13 @@ def _check_fit(weights: Mapping[str, Tensor], model: ConvNeXt) -> None:
         for name, tensor in model.state_dict().items()
         if not _is_counter(name)
     }
+    shared = given.keys() & wanted.keys()
+    if len(shared) < len(wanted) / 2:
+        raise CheckpointError(
+            f"it is of another family, with {_shorten(list(given), 3)}; a ConvNeXt as it was "
+            f"published has {len(wanted)} entries such as stages.0.0.dwconv.weight, of which "
+            f"{len(shared)} are here"
+        )
     problems = {
         "missing": [name for name in wanted if name not in given],
         "unexpected": [name for name in given if name not in wanted],

@@ -32,7 +32,7 @@ _BLOCK_BYTES = 1 << 18
 _CONTENT_RANGE = re.compile(r"bytes (\d+)-\d+/(\d+|\*)")
 
 
-def download_file(url: str, target: Path, md5: str, listen: Listen = ignore) -> None:
+def download_file(url: str, target: Path, md5: str | None, listen: Listen = ignore) -> None:
     """Download a file, unless it is there already.
 
     What has come is kept beside the target as `<name>.part`, from which this call or a later one
@@ -41,7 +41,7 @@ def download_file(url: str, target: Path, md5: str, listen: Listen = ignore) -> 
     Args:
         url: Of the file, http or https.
         target: Where to. Its folder is made.
-        md5: Digest of the file, in hex.
+        md5: Digest of the file, in hex; None if it is not known: then whatever comes is taken.
         listen: Hears at the start and after each block how many bytes are on disk, fewer than
             before only where a server cannot resume; in a sentence, what is waited for and what
             is tried again.
@@ -81,24 +81,29 @@ def _locked(path: Path, listen: Listen) -> Iterator[None]:
         yield
 
 
-def _download(url: str, target: Path, md5: str, listen: Listen) -> None:
+def _download(url: str, target: Path, md5: str | None, listen: Listen) -> None:
     part = target.with_name(f"{target.name}.part")
-    complete = part.exists() and md5_of(part) == md5  # ended between the last byte and the rename
-    if not complete:
-        pieced = _receive_all(url, part, listen)
-        found = md5_of(part)
-        if found != md5 and pieced:  # the file on the server may have changed between the pieces
-            part.unlink()
-            _receive_all(url, part, listen)
-            found = md5_of(part)
-        if found != md5:
-            part.unlink()
-            raise CheckpointError(
-                f"what came from {url} has MD5 {found}, not {md5}; it was removed"
-            )
+    if md5 is None:
+        part.unlink(missing_ok=True)  # nothing tells whether it is of the same file
+        _receive_all(url, part, listen)
+    elif not (part.exists() and md5_of(part) == md5):  # it ended between last byte and rename
+        _receive_right(url, part, md5, listen)
     with part.open("rb") as file:
         os.fsync(file.fileno())  # so that a loss of power cannot leave the name without the bytes
     part.replace(target)
+
+
+def _receive_right(url: str, part: Path, md5: str, listen: Listen) -> None:
+    """Fill a `.part` file, and make sure that it is what it should be."""
+    pieced = _receive_all(url, part, listen)
+    found = md5_of(part)
+    if found != md5 and pieced:  # the file on the server may have changed between the pieces
+        part.unlink()
+        _receive_all(url, part, listen)
+        found = md5_of(part)
+    if found != md5:
+        part.unlink()
+        raise CheckpointError(f"what came from {url} has MD5 {found}, not {md5}; it was removed")
 
 
 class _BrokenError(Exception):

@@ -15,7 +15,7 @@ import platformdirs
 
 from indexer.errors import CheckpointError
 from indexer.model.download import download_file, md5_of
-from indexer.model.remembered import file_key, recall
+from indexer.model.remembered import file_key, recall, remember
 from indexer.paths import bundled_path
 from indexer.progress import Listen, ignore
 
@@ -32,20 +32,24 @@ class KnownCheckpoint:
         name: What it is asked for by.
         filename: Of its file.
         url: Where it is published; None if it comes with the package.
-        md5: Digest of the file, in hex.
+        md5: Digest of the file, in hex; None if nobody tells it: known by its name only.
         trained_on: The recordings it learned from.
         saw_audiocaps: Whether it, or the network that taught it, has heard clips of AudioCaps:
             figures on AudioCaps would flatter it.
         description: What it is for.
+        others: What else it is called, beside the name and the address of its file.
+        own_weights: Digest of its weights; None if it has to be learned from a file with the MD5.
     """
 
     name: str
     filename: str
     url: str | None
-    md5: str
+    md5: str | None
     trained_on: str
     saw_audiocaps: bool
     description: str
+    others: tuple[str, ...] = ()
+    own_weights: str | None = None
 
     @property
     def path(self) -> Path:
@@ -54,8 +58,27 @@ class KnownCheckpoint:
             return bundled_path(f"checkpoints/{self.filename}")
         return checkpoint_folder() / self.filename
 
+    @property
+    def weights(self) -> str | None:
+        """Digest of its weights; None if no file with its MD5 was ever loaded by this user."""
+        return self.own_weights or (recall(_TAUGHT, self.md5) if self.md5 else None)
 
-#: All but `demo` are by the authors of arXiv:2306.00830, with the digests that Zenodo lists.
+    def is_called(self, name: str) -> bool:
+        """Whether a name is one of its own: a short one, its file's, or where that is published."""
+        record = _ZENODO.fullmatch(name)
+        if record and self.url:
+            published = _ZENODO.fullmatch(self.url)
+            return published is not None and published.groups() == record.groups()
+        return name in (self.filename, *self.others) if self.url else name in self.others
+
+
+#: An address of a file as Zenodo has written it, then and now.
+_ZENODO = re.compile(r"https?://(?:www\.)?zenodo\.org/records?/(\d+)/files/([^/?#]+)(?:[?#].*)?")
+#: What files of known MD5 teach: the digest of their weights.
+_TAUGHT = "weights of"
+
+#: All but `demo` are by the authors of arXiv:2306.00830, with the digests that Zenodo lists. Short
+#: names are those by which CoNeTTE's code and the baseline of DCASE 2024 ask for them.
 _ALL = (
     KnownCheckpoint(
         name="convnext-tiny-471",
@@ -65,6 +88,7 @@ _ALL = (
         trained_on="AudioSet",
         saw_audiocaps=True,
         description="tagging and general search; mAP 0.471 on AudioSet",
+        others=("cnext_nobl",),
     ),
     KnownCheckpoint(
         name="convnext-tiny-465-audiocaps-70",
@@ -74,6 +98,7 @@ _ALL = (
         trained_on="AudioSet without the clips of AudioCaps",
         saw_audiocaps=False,
         description="AudioCaps experiments",
+        others=("cnext_bl_70",),
     ),
     KnownCheckpoint(
         name="convnext-tiny-465-audiocaps-75",
@@ -83,6 +108,17 @@ _ALL = (
         trained_on="AudioSet without the clips of AudioCaps",
         saw_audiocaps=False,
         description="AudioCaps experiments; what CoNeTTE uses since 0.3.0",
+        others=("cnext_bl_75",),
+    ),
+    KnownCheckpoint(
+        name="hf:topel/ConvNeXt-Tiny-AT",
+        filename="topel--ConvNeXt-Tiny-AT.safetensors",
+        url="https://huggingface.co/topel/ConvNeXt-Tiny-AT/resolve/main/model.safetensors",
+        md5=None,
+        trained_on="AudioSet (by its name: its digest is published nowhere)",
+        saw_audiocaps=True,  # as long as its weights are not known to be those of another
+        description="what the published demo loads from Hugging Face",
+        others=("topel/ConvNeXt-Tiny-AT", "https://huggingface.co/topel/ConvNeXt-Tiny-AT"),
     ),
     KnownCheckpoint(
         name="demo",
@@ -92,6 +128,7 @@ _ALL = (
         trained_on="3,200 short clips (1.5 h), as tagged by YAMNet",
         saw_audiocaps=True,  # AudioCaps lies inside AudioSet, which taught YAMNet
         description="trying the tool with no download; not for results",
+        own_weights="a95432275bfb3b0ed520345a9d3bf221c583af6a0e1c5c8cce649ae8abc504f5",
     ),
 )
 KNOWN_CHECKPOINTS: Mapping[str, KnownCheckpoint] = MappingProxyType({k.name: k for k in _ALL})
@@ -106,24 +143,77 @@ def checkpoint_folder() -> Path:
     return platformdirs.user_data_path("soundalike") / "checkpoints"
 
 
+def known_as(name_or_path: str | Path) -> KnownCheckpoint | None:
+    """Return the known checkpoint of a name; None for a file.
+
+    Args:
+        name_or_path: One of KNOWN_CHECKPOINTS; or what else one is called, unless there is a file
+            of that name: `cnext_bl_75`, the name of its file, its address at Zenodo.
+    """
+    if not isinstance(name_or_path, str):
+        return None
+    if name_or_path in KNOWN_CHECKPOINTS:
+        return KNOWN_CHECKPOINTS[name_or_path]
+    if os.path.exists(name_or_path):  # noqa: PTH110 - it raises nothing
+        return None
+    return next((one for one in KNOWN_CHECKPOINTS.values() if one.is_called(name_or_path)), None)
+
+
+def known_by_weights(digest: str) -> KnownCheckpoint | None:
+    """Return the known checkpoint that has some weights, whatever file they are in.
+
+    Args:
+        digest: See `indexer.model.checkpoint.state_digest`.
+
+    Returns:
+        None if there is none, or none whose file this user has ever loaded.
+    """
+    return next((one for one in KNOWN_CHECKPOINTS.values() if one.weights == digest), None)
+
+
+def recognise(path: Path, digest: str) -> KnownCheckpoint | None:
+    """Return the known checkpoint that a file holds, by its weights or by its MD5.
+
+    A file of known MD5 teaches what its weights are, and these are known from then on in any file.
+
+    Args:
+        path: The file.
+        digest: Of its weights.
+
+    Raises:
+        OSError: If the file cannot be read.
+    """
+    found = known_by_weights(digest)
+    if found is None:
+        md5 = md5_of(path)
+        found = next((one for one in KNOWN_CHECKPOINTS.values() if one.md5 == md5), None)
+        if found is not None:
+            remember(_TAUGHT, md5, digest)
+    return found
+
+
 def fetch(name: str, *, listen: Listen = ignore, download: bool = True) -> Path:
     """Return the file of a known checkpoint, downloaded if it is not there.
 
     Args:
-        name: One of KNOWN_CHECKPOINTS.
+        name: One of KNOWN_CHECKPOINTS, or what else it is called, see `known_as`.
         listen: Hears how far the download is, if there is one.
         download: Whether it may be downloaded.
 
     Returns:
-        The file. Its digest was checked, also if it was put there by hand.
+        The file. Its digest was checked, also if it was put there by hand, if one is published.
 
     Raises:
         CheckpointError: If there is no such name, or the file can be neither found nor downloaded,
             or is not the published one.
     """
-    known = KNOWN_CHECKPOINTS.get(name)
+    known = known_as(name)
     if known is None:
         raise CheckpointError(f"no checkpoint is called {name!r}; {_names(name)}")
+    return _fetch(known, listen, download=download)
+
+
+def _fetch(known: KnownCheckpoint, listen: Listen, *, download: bool) -> Path:
     path = known.path
     with _read_errors(path):
         if known.url is not None and not path.exists():
@@ -133,11 +223,11 @@ def fetch(name: str, *, listen: Listen = ignore, download: bool = True) -> Path:
                 download_file(known.url, path, known.md5, listen)
             except CheckpointError as error:
                 raise _unavailable(known, f": {error}") from error
-        found = md5_of(path)
+        found = md5_of(path) if known.md5 else None
     if found != known.md5:
         raise CheckpointError(
-            f"{path} is not checkpoint {name!r}, or damaged: its MD5 is {found}, not {known.md5}; "
-            "delete it and download or install it again"
+            f"{path} is not checkpoint {known.name!r}, or damaged: its MD5 is {found}, not "
+            f"{known.md5}; delete it and download or install it again"
         )
     return path
 
@@ -148,8 +238,8 @@ def locate(
     """Return the name and the file of a checkpoint.
 
     Args:
-        name_or_path: One of KNOWN_CHECKPOINTS, or a file. A file that is called like a name needs
-            a folder before it: `./demo`.
+        name_or_path: One of KNOWN_CHECKPOINTS, what else it is called, see `known_as`, or a file. A
+            file that is called like one of the former needs a folder before it: `./demo`.
         listen: As for `fetch`.
         download: As for `fetch`.
 
@@ -159,8 +249,9 @@ def locate(
     Raises:
         CheckpointError: As for `fetch`, or if there is no such file.
     """
-    if isinstance(name_or_path, str) and name_or_path in KNOWN_CHECKPOINTS:
-        return name_or_path, fetch(name_or_path, listen=listen, download=download)
+    known = known_as(name_or_path)
+    if known is not None:
+        return known.name, _fetch(known, listen, download=download)
     path = Path(name_or_path)
     with _read_errors(path):
         if path.is_file():
@@ -180,7 +271,7 @@ def recall_weights(name_or_path: str) -> str | None:
     Returns:
         64 hex digits; None if only loading the checkpoint can tell.
     """
-    known = KNOWN_CHECKPOINTS.get(name_or_path)
+    known = known_as(name_or_path)
     try:
         digest = recall("weights", file_key(known.path if known else Path(name_or_path)))
     except (OSError, ValueError):  # it is not there, or is no path: loading it says so
@@ -189,14 +280,18 @@ def recall_weights(name_or_path: str) -> str | None:
 
 
 def _names(wrong: str) -> str:
-    close = difflib.get_close_matches(wrong, KNOWN_CHECKPOINTS, n=1)
+    names = [*KNOWN_CHECKPOINTS]
+    for known in KNOWN_CHECKPOINTS.values():
+        names += [known.filename, *known.others] if known.url else []
+    close = difflib.get_close_matches(wrong, names, n=1)
     question = f"did you mean {close[0]!r}? " if close else ""
     return f"{question}the known names are {', '.join(KNOWN_CHECKPOINTS)}"
 
 
 def _unavailable(known: KnownCheckpoint, problem: str) -> CheckpointError:
+    told = f" (MD5 {known.md5})" if known.md5 else ""
     return CheckpointError(
-        f"checkpoint {known.name!r}{problem}; put {known.url} (MD5 {known.md5}) at {known.path} "
+        f"checkpoint {known.name!r}{problem}; put {known.url}{told} at {known.path} "
         f"yourself, or use the checkpoint 'demo', which needs no download",
         about="checkpoint",
         value="demo",

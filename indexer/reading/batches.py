@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.utils.data import default_collate, get_worker_info
 
 from indexer.reading.events import Done, Failure, WindowKey
-from indexer.windows import SAMPLE_RATE_HZ, Cut
+from indexer.windows import SAMPLE_RATE_HZ, WINDOW_S, Cut
 
 #: The ends of so many files, or one that is so old in seconds, are told before a batch is full.
 _NEWS, _NEWS_S = 64, 5.0
@@ -98,10 +98,15 @@ class _Batcher:
     def add(self, key: WindowKey, cut: Cut) -> Iterator[Batch]:
         """Take one window, first giving the batch that it no longer fits into."""
         other_length = self._waveforms and len(self._waveforms[0]) != len(cut.waveform)
-        if len(self._keys) >= self._batch_size or other_length:
+        if not self._has_room(len(cut.waveform)) or other_length:
             yield from self.rest()
         self._keys.append(key)
         self._waveforms.append(torch.from_numpy(cut.waveform))
+
+    def _has_room(self, num_samples: int) -> bool:
+        """Whether one more window fits: of long ones so many as are hardly more audio."""
+        times_as_long = max(num_samples // round(WINDOW_S * self._rate_hz), 1)
+        return len(self._keys) < max(self._batch_size // times_as_long, 1)
 
     def rest(self) -> Iterator[Batch]:
         """Give what is held, if anything is."""

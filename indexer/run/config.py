@@ -27,10 +27,11 @@ class Settings:
         checkpoint: Name or file.
         frames: "pooled", "full" or "none"; for a new store "pooled".
         hop_s: From one window's start to the next, in seconds; for a new store 10.
-        native: Embed recordings of up to 30 s as one window of their own length.
+        native: Embed recordings of up to `native_max_s` as one window of their own length.
+        native_max_s: The longest that are, in seconds; for a new store 60.
         channel: Which channel of each recording, counted from 1; for a new store the mean of all.
         device: "auto", "cpu", "cuda" or "cuda:N".
-        precision: "auto", "fp32" or "bf16".
+        precision: "auto", "fp32" or "bf16", see `Extractor`.
     """
 
     checkpoint: str | None = None
@@ -53,7 +54,17 @@ class Settings:
     native: bool | None = field(
         default=None,
         metadata={
-            "help": "Embed recordings of up to 30 s as one window of their own length, unpadded."
+            "help": "Embed each recording of up to 60 s as one window of its own length, unpadded."
+        },
+    )
+    native_max_s: float | None = field(
+        default=None,
+        metadata={
+            "help": "Longest recording that is so embedded as one window. Longer ones are in "
+            "windows of 10 s, and have a warning. Default: the store's, or 60.",
+            "unit": "S",
+            "least": 0.25,
+            "most": 600,
         },
     )
     channel: int | None = field(

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from indexer.embedding.identity import identify
-from indexer.errors import StoreError
-from indexer.model.known import DEFAULT_CHECKPOINT, KNOWN_CHECKPOINTS, recall_weights
+from indexer.errors import QueryError, StoreError
+from indexer.model.known import DEFAULT_CHECKPOINT, known_as, recall_weights
 from indexer.progress import LOADING, Listen, ignore
 from indexer.run.config import Settings
 from indexer.store.creation import create_store, open_matching, require_matching, require_place
@@ -87,12 +88,14 @@ def prepare(
     identity = extractor.identity(wanted.geometry, wanted.channel)
     if existing:
         return open_matching(path, identity), extractor
-    name = wanted.checkpoint
+    asked = known_as(wanted.checkpoint)
+    loaded = extractor.checkpoint
     store = create_store(
         path,
         identity,
         extractor.head(),
-        checkpoint=name if name in KNOWN_CHECKPOINTS else str(Path(name).resolve()),
+        checkpoint=asked.name if asked else str(loaded.path.resolve()),
+        known=loaded.known.name if loaded.known else None,
         written_by=f"soundalike {version('soundalike')}",
     )
     listen(f"a new store: {path.absolute()}")
@@ -148,9 +151,18 @@ def _wanted(settings: Settings, existing: Store | None) -> _Wanted:
 
 
 def _geometry(settings: Settings, default: Geometry) -> Geometry:
-    hop_samples, native = default.hop_samples, default.native
+    given: dict[str, Any] = {}
     if settings.hop_s is not None:
-        hop_samples = round(settings.hop_s * SAMPLE_RATE_HZ)
+        given["hop_samples"] = round(settings.hop_s * SAMPLE_RATE_HZ)
     if settings.native is not None:
-        native = settings.native
-    return Geometry(hop_samples, native)
+        given["native"] = settings.native
+    if settings.native_max_s is not None:
+        given["native_samples"] = round(settings.native_max_s * SAMPLE_RATE_HZ)
+    geometry = replace(default, **given)
+    if settings.native_max_s is not None and not geometry.native:
+        raise QueryError(
+            f"recordings of up to {settings.native_max_s:g} s are one window only if windows have "
+            f"the native length of recordings",
+            about="native",
+        )
+    return geometry

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import uuid
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 
@@ -13,10 +14,11 @@ from safetensors.numpy import save as save_safetensors
 
 from indexer.errors import DamagedStoreError, StoreError
 from indexer.store.disk import LOCK_SUFFIX, require_own_folder, seal, write_whole, writing
+from indexer.store.head import Head
 from indexer.store.lock import locked
 from indexer.store.own import OWN_FOLDER
 from indexer.store.part import part_names
-from indexer.store.reader import HEAD_FILE, LIBRARIES_FILE, PARTS_FOLDER, STORE_FILE, Head, Store
+from indexer.store.reader import HEAD_FILE, LIBRARIES_FILE, PARTS_FOLDER, STORE_FILE, Store
 from indexer.store.schema import FORMAT_VERSION, Identity
 
 
@@ -52,7 +54,13 @@ def require_place(path: Path) -> None:
 
 
 def create_store(
-    path: Path, identity: Identity, head: Head, *, checkpoint: str, written_by: str
+    path: Path,
+    identity: Identity,
+    head: Head,
+    *,
+    checkpoint: str,
+    written_by: str,
+    known: str | None = None,
 ) -> Store:
     """Make an empty store, or open the one that another process made first.
 
@@ -62,6 +70,7 @@ def create_store(
         head: Classifier head and final LayerNorm of the checkpoint.
         checkpoint: Its name or file, for people and as the default of later commands.
         written_by: Name and version of the software.
+        known: Name of the published checkpoint that has these weights.
 
     Raises:
         StoreError: If the directory holds something else, or cannot be written.
@@ -74,12 +83,13 @@ def create_store(
             # Locked, so that nobody puts another head beside the identity of the first.
             with locked(path / f".{STORE_FILE}{LOCK_SUFFIX}"):
                 if not (path / STORE_FILE).exists():
-                    _write_store(path, identity, head, checkpoint, written_by)
+                    told = {"checkpoint": checkpoint, "known": known, "written_by": written_by}
+                    _write_store(path, identity, head, told)
     return open_matching(path, identity)
 
 
 def _write_store(
-    path: Path, identity: Identity, head: Head, checkpoint: str, written_by: str
+    path: Path, identity: Identity, head: Head, told: Mapping[str, str | None]
 ) -> None:
     """Write what makes a directory a store; only with the lock, and if there is none yet."""
     _refuse_orphans(path)
@@ -90,9 +100,8 @@ def _write_store(
     document = {
         "format_version": FORMAT_VERSION,
         "identity": asdict(identity),
-        "checkpoint": checkpoint,
         "head_sha256": hashlib.sha256(tensors).hexdigest(),
-        "written_by": written_by,
+        **told,
     }
     write_whole(path / STORE_FILE, seal(document))  # last: what has it is a store
 

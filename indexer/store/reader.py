@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, NamedTuple, Self, TypeVar
+from typing import Any, Self, TypeVar
 
 import numpy as np
 import pyarrow as pa
@@ -15,7 +15,6 @@ from safetensors.numpy import load as load_safetensors
 
 from indexer.arrays import (
     ID_DTYPE,
-    Float32,
     Ids,
     Integers,
     contains,
@@ -24,6 +23,7 @@ from indexer.arrays import (
 )
 from indexer.errors import DamagedStoreError, NotAsWrittenError, StoreError
 from indexer.store.disk import read_own, read_sealed
+from indexer.store.head import Head
 from indexer.store.ledger import LEDGER_COLUMNS, Ledger
 from indexer.store.lock import Hold
 from indexer.store.parquet import SCENE_FILE
@@ -56,28 +56,6 @@ _ATTEMPTS = 5
 _T = TypeVar("_T")
 
 
-class Head(NamedTuple):
-    """The classifier of the checkpoint, kept so that tags can be checked and refined without it.
-
-    Attributes:
-        weight: (527, 768) float32; tags = sigmoid(weight @ scene + bias).
-        bias: (527,) float32.
-        norm_weight: (768,) float32, of the final LayerNorm, eps 1e-6.
-        norm_bias: (768,) float32.
-    """
-
-    weight: Float32
-    bias: Float32
-    norm_weight: Float32
-    norm_bias: Float32
-
-    def tags(self, scene: Float32) -> Float32:
-        """Return (n, 527) probabilities for (n, 768) scene embeddings."""
-        with np.errstate(over="ignore", invalid="ignore"):  # exp may be inf: 1 / inf is right
-            logits = scene @ self.weight.T + self.bias
-            return np.asarray(1 / (1 + np.exp(-logits)), np.float32)
-
-
 @dataclass(frozen=True, slots=True)
 class Store:
     """A directory of embeddings.
@@ -87,12 +65,14 @@ class Store:
         identity: How everything in it was computed.
         checkpoint: Name or file of the checkpoint, as it was given when the store was made.
         head_digest: SHA-256 of head.safetensors.
+        known: Name of the published checkpoint that its weights are of, by whoever made the store.
     """
 
     path: Path
     identity: Identity
     checkpoint: str
     head_digest: str
+    known: str | None = None
 
     @classmethod
     def open(cls, path: Path) -> Self:
@@ -116,9 +96,11 @@ class Store:
                 )
             identity = Identity.from_dict(document["identity"])
             checkpoint, digest = document["checkpoint"], document["head_sha256"]
-            if not isinstance(checkpoint, str) or not isinstance(digest, str):
+            known = document.get("known")
+            texts = (checkpoint, digest, known or "")
+            if not all(isinstance(one, str) for one in texts):
                 raise NotAsWrittenError("its checkpoint, or the digest of its head, is no text")
-            return cls(path, identity, checkpoint, digest)
+            return cls(path, identity, checkpoint, digest, known)
 
     def part_names(self) -> list[str]:
         """Return the names of all committed parts, oldest first, replaced ones included."""

@@ -11,7 +11,13 @@ import pyarrow as pa
 from indexer import MAX_CHANNELS
 from indexer.arrays import RECORDING_ID_BYTES
 from indexer.errors import IdentityError, NotAsWrittenError
-from indexer.windows import MAX_NATIVE_SAMPLES, SAMPLE_RATE_HZ, WINDOW_SAMPLES, Geometry
+from indexer.windows import (
+    FORMER_NATIVE_SAMPLES,
+    MOST_NATIVE_SAMPLES,
+    SAMPLE_RATE_HZ,
+    WINDOW_SAMPLES,
+    Geometry,
+)
 
 #: Of the stores that are written. Version 2 has audio_id, file_digest and first_sample in the
 #: ledger, and the identity a channel. What adds to a store of version 1 makes it one of version 2.
@@ -153,10 +159,13 @@ class Identity:
         resampler: Name and version of the resampler.
         frames: How frame embeddings are stored.
         hop_samples: From one window's start to the next, at 32 kHz.
-        native: Whether recordings of up to 30 s are one window of their own length, unpadded.
+        native: Whether recordings of up to `native_samples` are one window of their own length,
+            unpadded.
         window_samples: Length of a window, at 32 kHz.
         sample_rate_hz: What the network is given.
         channel: Which channel of each recording, counted from 1; None for the mean of all.
+        native_samples: Longest recording that is one window where native is; without it 30 s, as in
+            stores from before it could be told.
     """
 
     weights: str
@@ -168,11 +177,12 @@ class Identity:
     window_samples: int = WINDOW_SAMPLES
     sample_rate_hz: int = SAMPLE_RATE_HZ
     channel: int | None = None
+    native_samples: int = FORMER_NATIVE_SAMPLES
 
     @property
     def geometry(self) -> Geometry:
         """How recordings are cut into windows."""
-        return Geometry(self.hop_samples, self.native, self.window_samples)
+        return Geometry(self.hop_samples, self.native, self.window_samples, self.native_samples)
 
     def require(self, other: Identity, message: str, advice: str, about: str | None = None) -> None:
         """Raise unless `other` is the same.
@@ -227,6 +237,7 @@ _WORDS: Mapping[str, tuple[str, Callable[[Any], str]]] = {
     "window_samples": ("the length of windows", _seconds),
     "sample_rate_hz": ("the sample rate", lambda value: f"{value} Hz"),
     "channel": ("channel", lambda value: "the mean of all" if value is None else str(value)),
+    "native_samples": ("the longest native window", _seconds),
 }
 
 
@@ -246,9 +257,10 @@ _IS_RIGHT: Mapping[str, Callable[[Any], bool]] = {
     "frames": lambda value: value in get_args(FramesMode),
     "hop_samples": lambda value: _is_whole(value, MAX_HOP_SAMPLES),
     "native": lambda value: isinstance(value, bool),
-    "window_samples": lambda value: _is_whole(value, MAX_NATIVE_SAMPLES),
+    "window_samples": lambda value: _is_whole(value, MOST_NATIVE_SAMPLES),
     "sample_rate_hz": lambda value: _is_whole(value, SAMPLE_RATE_HZ),
     "channel": lambda value: value is None or _is_whole(value, MAX_CHANNELS),
+    "native_samples": lambda value: _is_whole(value, MOST_NATIVE_SAMPLES),
 }
 
 

@@ -12,9 +12,10 @@ import numpy as np
 from indexer.errors import DamagedStoreError, StoreError
 from indexer.progress import Listen, Step, ignore
 from indexer.store.disk import sha256_of
+from indexer.store.head import Head
 from indexer.store.parquet import SCENE_FILE
 from indexer.store.part import MANIFEST_FILE, Part
-from indexer.store.reader import HEAD_FILE, LIBRARIES_FILE, PARTS_FOLDER, Head, Store
+from indexer.store.reader import HEAD_FILE, LIBRARIES_FILE, PARTS_FOLDER, Store
 
 #: Tags are stored as float16, in steps of at most 2^-11; the network's own rounding adds to it.
 _TAG_TOLERANCE = 2.0**-11 + 1e-4

@@ -18,7 +18,7 @@ from indexer.model.checkpoint import load_checkpoint
 from indexer.progress import Listen, Step, ignore
 from indexer.store.reader import Store
 from indexer.store.schema import Identity
-from indexer.windows import MAX_NATIVE_SAMPLES, MIN_INPUT_SAMPLES, Geometry, Window, samples_of
+from indexer.windows import MIN_INPUT_SAMPLES, Geometry, Window, samples_of
 from search.asking.example import Example, recording_of
 from search.generation.writing import normalise
 
@@ -93,7 +93,7 @@ def embed_silence(extractor: Extractor, geometry: Geometry) -> Float32:
 
     Padded ones are all alike. Of others, lengths are taken that lie a fifth apart.
     """
-    longest = MAX_NATIVE_SAMPLES if geometry.native else geometry.window_samples
+    longest = geometry.longest_samples
     shortest = MIN_INPUT_SAMPLES if geometry.native else longest
     num_lengths = 1 + round(math.log(longest / shortest) / math.log(1.2))
     lengths = np.geomspace(shortest, longest, num_lengths).round().astype(int).tolist()

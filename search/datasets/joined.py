@@ -11,7 +11,8 @@ import numpy as np
 import numpy.typing as npt
 
 from indexer.arrays import Float32, Integers
-from indexer.store.reader import Head, Store
+from indexer.store.head import Head
+from indexer.store.reader import Store
 from indexer.store.snapshot import Snapshot
 from search.datasets.captions import Captioned
 from search.datasets.clips import RecordingRows
@@ -50,7 +51,7 @@ class Split:
         present: Clips that the store has, in the order of the table.
         rows: (len(present),) rows of the snapshot; the first window of a clip that has several.
         missing: Clips that it does not have.
-        num_of_several_windows: How many of those present are longer than a window.
+        of_several_windows: Names of those present that are longer than a window.
         num_empty: Empty captions of the table, which are left out.
         num_without_words: Clips that have no others; they are neither present nor missing.
     """
@@ -60,9 +61,14 @@ class Split:
     present: tuple[Captioned, ...]
     rows: npt.NDArray[np.int64]
     missing: tuple[Captioned, ...]
-    num_of_several_windows: int
+    of_several_windows: tuple[str, ...]
     num_empty: int = 0
     num_without_words: int = 0
+
+    @property
+    def num_of_several_windows(self) -> int:
+        """How many of those present are longer than a window."""
+        return len(self.of_several_windows)
 
     @property
     def num_wanted(self) -> int:
@@ -134,7 +140,7 @@ def _split(
     find: Finder,
     rows_of: RecordingRows,
 ) -> Split:
-    present, rows, missing, num_several = [], [], [], 0
+    present, rows, missing, several = [], [], [], []
     described = [one for one in sounds if one.captions]
     for captioned in described:
         recording = find(captioned, name)
@@ -144,14 +150,15 @@ def _split(
             continue
         present.append(captioned)
         rows.append(int(windows[0]))
-        num_several += len(windows) > 1
+        if len(windows) > 1:
+            several.append(captioned.file_id)
     return Split(
         dataset,
         name,
         tuple(present),
         np.array(rows, np.int64),
         tuple(missing),
-        num_several,
+        tuple(several),
         num_empty=sum(one.num_empty for one in sounds),
         num_without_words=len(sounds) - len(described),
     )

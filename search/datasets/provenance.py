@@ -4,22 +4,71 @@ from __future__ import annotations
 
 import functools
 import hashlib
+from collections import Counter
+from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
+from typing import NamedTuple
 
-from indexer.model.known import KNOWN_CHECKPOINTS, KnownCheckpoint
+from indexer.model.known import KNOWN_CHECKPOINTS, KnownCheckpoint, known_by_weights
 from indexer.store.reader import Store
+
+
+class Computed(NamedTuple):
+    """How some of a store's windows were computed.
+
+    Attributes:
+        precision: "fp32" or "bf16".
+        device: Such as "cpu", or what a GPU calls itself.
+        num_windows: How many are stored.
+    """
+
+    precision: str
+    device: str
+    num_windows: int
+
+    def __str__(self) -> str:
+        return f"{self.precision} on {self.device}"
+
+
+def how_computed(store: Store) -> tuple[Computed, ...]:
+    """Return at which precisions, and where, a store's windows were computed; most first."""
+    counts: Counter[tuple[str, str]] = Counter()
+    for part in store.parts():
+        counts[part.origin.precision, part.origin.device] += part.num_windows
+    return tuple(Computed(*how, number) for how, number in counts.most_common() if number)
+
+
+def precision_of(store: Store) -> str:
+    """Return the same in words: "fp32 on cpu"; where it is mixed, all, each with its share."""
+    return in_words(how_computed(store))
+
+
+def in_words(computed: Sequence[Computed]) -> str:
+    """Say how windows were computed; where it is mixed, of what share each is true."""
+    total = sum(one.num_windows for one in computed)
+    if len(computed) == 1:
+        return str(computed[0])
+    each = (f"{one} ({one.num_windows / total:.0%} of the windows)" for one in computed)
+    return ", ".join(each) or "nothing yet"
 
 
 def known_checkpoint(store: Store) -> KnownCheckpoint | None:
     """Return which of the known checkpoints a store was made with; None if it is none of them.
 
-    A store keeps the name that was given, or the file; a file is known by its bytes.
+    What counts is the weights, whose digest a store has: by what this user's files have taught of
+    it, then by the word of the store. A store from before it kept that has the name that was given,
+    or the file, which is known by its bytes.
     """
-    if store.checkpoint in KNOWN_CHECKPOINTS:
-        return KNOWN_CHECKPOINTS[store.checkpoint]
+    weights = store.identity.weights
+    if by_weights := known_by_weights(weights):
+        return by_weights
     path = Path(store.checkpoint)
-    return _known_file(path) if path.is_file() else None
+    told = KNOWN_CHECKPOINTS.get(store.known or store.checkpoint)
+    told = told or (_known_file(path) if path.is_file() else None)
+    # A file may have been replaced, and a name may lie: these weights are others.
+    is_another = told is not None and told.weights not in (None, weights)
+    return None if is_another else told
 
 
 @functools.cache
@@ -37,15 +86,10 @@ def store_provenance(store: Store) -> dict[str, str]:
         "checkpoint": store.checkpoint,
         "weights": store.identity.weights,
         "trained_on": known.trained_on if known else "unknown",
-        "precision": ", ".join(precisions(store)),
+        "precision": precision_of(store),
         "native": str(store.identity.native).lower(),
         "written_by": f"soundalike {version('soundalike')}",
     }
-
-
-def precisions(store: Store) -> tuple[str, ...]:
-    """Return how the numbers of a store were computed: "fp32", "bf16", or both."""
-    return tuple(sorted({part.origin.precision for part in store.parts() if part.num_windows}))
 
 
 def training_note(store: Store) -> str | None:
@@ -54,6 +98,8 @@ def training_note(store: Store) -> str | None:
     if known is None:
         name = store.checkpoint
         return f"{name} is not a published checkpoint: what it was trained on is not known"
+    if known.md5 is None:
+        return f"{known.name} is known by its name only: no digest of its file is published"
     if known.url is None:
         return f"{known.name} was trained on {known.trained_on}: its figures are no results"
     return None

@@ -17,7 +17,7 @@ from indexer.store.reader import Store
 from indexer.store.schema import NUM_TAGS
 from indexer.tags import TagVocabulary
 from search.datasets.clips import Clip, StoredClips, clip_of, youtube_id_of
-from search.datasets.provenance import known_checkpoint, training_note
+from search.datasets.provenance import Computed, how_computed, known_checkpoint, training_note
 from search.evaluation.panns import read_targets
 from search.evaluation.tagging import Mask, TaggingReport, evaluate_tagging
 from search.generation.missing import whole_snapshot
@@ -60,21 +60,23 @@ class AudioSetReport:
         tagging: Class by class.
         checkpoint: What the store was made with.
         training_note: What a reader must know of it; None of a published one.
+        computed: At which precisions, and where.
         published: The paper's row for that checkpoint, if it has one.
         num_segments: In the list.
         num_missing: Of those, not in the store.
         num_extra: Clips of the store that the list does not have, and files that are no clip.
-        num_of_several_windows: Clips with more than one window; their first one counts.
+        of_several_windows: YouTube ids of clips with more than one window; the first one counts.
     """
 
     tagging: TaggingReport
     checkpoint: str
     training_note: str | None
+    computed: tuple[Computed, ...]
     published: Published | None
     num_segments: int
     num_missing: int
     num_extra: int
-    num_of_several_windows: int
+    of_several_windows: tuple[str, ...]
 
 
 def read_segments(path: Path) -> list[Segment]:
@@ -157,7 +159,7 @@ def evaluate_audioset(store: Store, segments: list[Segment]) -> AudioSetReport:
     rows: list[int] = []
     kept: list[Segment] = []
     used: set[Clip] = set()
-    num_several = 0
+    several: list[str] = []
     for segment in segments:
         clip = clips.find(segment.youtube_id, segment.start_s)
         if clip is None:
@@ -168,7 +170,8 @@ def evaluate_audioset(store: Store, segments: list[Segment]) -> AudioSetReport:
         used.add(clip)
         rows.append(int(windows[0]))
         kept.append(segment)
-        num_several += len(windows) > 1
+        if len(windows) > 1:
+            several.append(segment.youtube_id)
     if not rows:
         raise SoundalikeError(
             f"{store.path} has none of the {len(segments)} segments; its files must be named by "
@@ -179,11 +182,12 @@ def evaluate_audioset(store: Store, segments: list[Segment]) -> AudioSetReport:
         evaluate_tagging(_targets(kept), probabilities),
         checkpoint=store.checkpoint,
         training_note=training_note(store),
+        computed=how_computed(store),
         published=PUBLISHED.get(known.name) if known else None,
         num_segments=len(segments),
         num_missing=len(segments) - len(kept),
         num_extra=len(clips) - len(used) + clips.num_unnamed,
-        num_of_several_windows=num_several,
+        of_several_windows=tuple(several),
     )
 
 

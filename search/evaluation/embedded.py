@@ -1,9 +1,11 @@
-"""Files of embeddings with ids: what other programs made, and what `export` writes."""
+"""Files of embeddings or scores, with ids: what other programs made, and what `export` writes."""
 
 from __future__ import annotations
 
 import json
 import math
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any, NamedTuple
 from zipfile import BadZipFile, is_zipfile
@@ -16,11 +18,13 @@ import pyarrow.compute as pc
 
 from indexer.errors import SoundalikeError
 from indexer.library.tables import read_parquet
+from search.evaluation.scores import ScoreMatrix
 
 #: Names under which vectors are looked for, in this order.
 _VECTORS = ("embeddings", "embedding", "scene")
 _IDS = ("ids", "id")
 _PROVENANCE = "provenance"
+_SCORES, _TEXT_IDS, _AUDIO_IDS = "scores", "text_ids", "audio_ids"
 _LISTS = (pa.types.is_list, pa.types.is_large_list, pa.types.is_fixed_size_list)
 #: Bytes of what is read from one file, unpacked: 1.4 million vectors of 768 floats.
 MAX_BYTES = 1 << 32
@@ -33,6 +37,7 @@ _UNREADABLE = (
 _FORMS = (
     "an .npz with ids and embeddings, or a .parquet with the columns id and embedding (or scene)"
 )
+_SCORES_FORM = f"an .npz with {_SCORES} (texts x sounds), {_TEXT_IDS} and {_AUDIO_IDS}"
 
 
 class Embedded(NamedTuple):
@@ -42,11 +47,13 @@ class Embedded(NamedTuple):
         ids: n of them; of a caption, that of its sound.
         vectors: (n, d) floats, all finite.
         leak: Why they must not be evaluated, if `export` was told to write them nevertheless.
+        precision: At which they were computed, and where, if `export` says so.
     """
 
     ids: list[str]
     vectors: npt.NDArray[np.floating]
     leak: str | None = None
+    precision: str | None = None
 
 
 def read_embedded(path: Path) -> Embedded:
@@ -59,16 +66,10 @@ def read_embedded(path: Path) -> Embedded:
     Raises:
         SoundalikeError: If the file is not there or not of that form; says what is wrong.
     """
-    try:
-        if not path.is_file():
-            raise ValueError("not a file" if path.exists() else "no such file")
-        columns = _npz(path) if path.suffix == ".npz" else _parquet(path)
-        leak = _leak(columns)
-    except OSError as error:
-        raise SoundalikeError(f"cannot read {path}: {error.strerror or error}") from error
-    except _UNREADABLE as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise SoundalikeError(f"cannot read {path}: {reason}; give {_FORMS}") from error
+    with _explained(path, _FORMS):
+        names = (*_IDS, *_VECTORS, _PROVENANCE)
+        columns = _npz(path, names) if path.suffix == ".npz" else _parquet(path)
+        provenance = _provenance(columns)
     ids = _one_of(path, columns, _IDS)
     vectors = _one_of(path, columns, _VECTORS)
     is_right = ids.ndim == 1 and vectors.ndim == 2 and vectors.dtype.kind == "f"
@@ -80,19 +81,68 @@ def read_embedded(path: Path) -> Embedded:
     if not np.isfinite(vectors).all():
         row = int(np.flatnonzero(~np.isfinite(vectors).all(1))[0])
         raise SoundalikeError(f"{path}: the embedding of {str(ids[row])!r} is not finite")
-    names = [_text(one) for one in ids.tolist()]
-    return Embedded(names, vectors, leak)
+    leak = provenance.get("leak", "none")
+    return Embedded(
+        _texts(ids), vectors, None if leak == "none" else leak, provenance.get("precision")
+    )
+
+
+def read_scores(path: Path) -> ScoreMatrix:
+    """Read a file of scores.
+
+    Args:
+        path: .npz with the arrays `scores` (num_texts, num_sounds), the greater the nearer,
+            `text_ids` (num_texts), of each the id of its sound, and `audio_ids` (num_sounds).
+
+    Raises:
+        SoundalikeError: If the file is not there or not of that form; says what is wrong.
+    """
+    with _explained(path, _SCORES_FORM):
+        arrays = _npz(path, (_SCORES, _TEXT_IDS, _AUDIO_IDS))
+        missing = [one for one in (_SCORES, _TEXT_IDS, _AUDIO_IDS) if one not in arrays]
+        if missing:
+            raise ValueError(f"it has no {missing[0]}")
+        scores, text_ids, audio_ids = arrays[_SCORES], arrays[_TEXT_IDS], arrays[_AUDIO_IDS]
+        wanted = (text_ids.size, audio_ids.size)
+        is_right = scores.shape == wanted and scores.size and scores.dtype.kind in "fiu"
+        if not is_right or text_ids.ndim != 1 or audio_ids.ndim != 1:
+            raise ValueError(
+                f"its scores are {scores.shape} of {scores.dtype}, and with {text_ids.size} "
+                f"{_TEXT_IDS} and {audio_ids.size} {_AUDIO_IDS} not {wanted} numbers"
+            )
+        if not np.isfinite(scores).all():
+            row = int(np.flatnonzero(~np.isfinite(scores).all(1))[0])
+            raise ValueError(f"a score in row {row} is not finite")
+    return ScoreMatrix(_texts(text_ids), _texts(audio_ids), scores)
+
+
+@contextmanager
+def _explained(path: Path, forms: str) -> Iterator[None]:
+    """Say of whatever is wrong with a file what it is, and what the file should be."""
+    try:
+        if not path.is_file():
+            raise ValueError("not a file" if path.exists() else "no such file")
+        yield
+    except OSError as error:
+        raise SoundalikeError(f"cannot read {path}: {error.strerror or error}") from error
+    except _UNREADABLE as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise SoundalikeError(f"cannot read {path}: {reason}; give {forms}") from error
+
+
+def _texts(ids: npt.NDArray[Any]) -> list[str]:
+    return [_text(one) for one in ids.tolist()]
 
 
 def _text(one: object) -> str:
     return one.decode(errors="backslashreplace") if isinstance(one, bytes) else str(one)
 
 
-def _npz(path: Path) -> dict[str, npt.NDArray[Any]]:
+def _npz(path: Path, names: Sequence[str]) -> dict[str, npt.NDArray[Any]]:
     if not is_zipfile(path):
         raise ValueError("it is no .npz")
     with np.load(path, allow_pickle=False) as file:
-        wanted = [one for one in file.files if one in (*_IDS, *_VECTORS, _PROVENANCE)]
+        wanted = [one for one in file.files if one in names]
         # What is packed may stand for a thousand times as much, and what an array claims, for more.
         sizes = {entry.filename: entry.file_size for entry in file.zip.infolist()}
         if sum(sizes.get(f"{name}.npy", 0) for name in wanted) > MAX_BYTES:
@@ -133,12 +183,12 @@ def _parquet(path: Path) -> dict[str, npt.NDArray[Any]]:
     return columns
 
 
-def _leak(columns: dict[str, npt.NDArray[Any]]) -> str | None:
+def _provenance(columns: dict[str, npt.NDArray[Any]]) -> dict[str, str]:
     """Return what `export` noted in a file of its own."""
     if _PROVENANCE not in columns:
-        return None
-    reason = str(json.loads(str(columns[_PROVENANCE])).get("leak", "none"))
-    return None if reason == "none" else reason
+        return {}
+    noted = json.loads(str(columns[_PROVENANCE])).items()
+    return {str(name): str(value) for name, value in noted}
 
 
 def _one_of(

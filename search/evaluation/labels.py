@@ -21,7 +21,7 @@ from indexer.library.names import ByName
 from indexer.library.tables import find_column, read_content, read_header, read_rows
 from indexer.store.reader import Store
 from indexer.store.schema import EMBEDDING_DIM
-from search.datasets.provenance import training_note
+from search.datasets.provenance import Computed, how_computed, training_note
 from search.generation.missing import whole_snapshot
 
 PRECISIONS_AT = (1, 5, 10)
@@ -81,6 +81,7 @@ class LabelsReport:
         num_alone: Files whose label no other file has; they are asked nothing.
         checkpoint: What the store was made with.
         training_note: What a reader must know of it; None of a published one.
+        computed: At which precisions, and where.
     """
 
     precisions: dict[int, float]
@@ -94,6 +95,7 @@ class LabelsReport:
     num_alone: int
     checkpoint: str
     training_note: str | None
+    computed: tuple[Computed, ...]
 
 
 def read_labels(path: Path) -> list[Labelled]:
@@ -187,6 +189,7 @@ def evaluate_labels(store: Store, labels: Sequence[Labelled]) -> LabelsReport:
         num_alone=num_alone,
         checkpoint=store.checkpoint,
         training_note=training_note(store),
+        computed=how_computed(store),
     )
 
 

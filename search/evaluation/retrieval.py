@@ -1,4 +1,4 @@
-"""How well texts find sounds and sounds find texts, from two files of embeddings.
+"""How well texts find sounds and sounds find texts, from embeddings or from scores.
 
 Papers count differently, so every figure comes with the name of its definition:
 
@@ -11,15 +11,16 @@ one right answer, and all is the same. A median rank is rounded down, as is usua
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
-from typing import NamedTuple
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Literal, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from indexer.errors import SoundalikeError
 from search.evaluation.embedded import Embedded
+from search.evaluation.scores import Cosines, ScoreMatrix, Scores
 
 RECALLS_AT = (1, 5, 10, 50)
 AP_AT = 10
@@ -27,12 +28,11 @@ AP_AT = 10
 CONFIDENCE = 0.95
 #: Queries that are scored at once, against all there is.
 _BLOCK = 1024
-#: Scores that agree to so many decimals are ties: the rounding of products would break them.
-_DECIMALS = 10
 
 #: Weights of resamples that are held at once, 128 MB.
 _WEIGHTS = 2**24
 
+Direction = Literal["text to audio", "audio to text"]
 Values = npt.NDArray[np.float64]
 Ranks = npt.NDArray[np.int64]
 
@@ -43,7 +43,7 @@ class Figure(NamedTuple):
     Attributes:
         direction: "text to audio" or "audio to text".
         definition: "Mei", "DCASE", or "Mei, DCASE" where they agree.
-        name: "R@1", "mAP@10" or "median rank".
+        name: "R@1", "mAP@10", "mean rank" or "median rank".
         value: A share from 0 to 1, or a rank from 1.
         low: Lower end of the interval.
         high: Upper end.
@@ -57,6 +57,23 @@ class Figure(NamedTuple):
     high: float
 
 
+class Ranked(NamedTuple):
+    """How the captions that have a sound, and their sounds, find each other in one direction.
+
+    Attributes:
+        sounds: (n,) the row of each caption's sound.
+        captions: (n,) its own row.
+        ranks: (n,) from 1, at which the one finds the other; of equal scores, wrong ones first.
+            From audio to text, captions of the same sound come after each other.
+        ties: (n,) how many wrong ones have the very score of the right one.
+    """
+
+    sounds: Ranks
+    captions: Ranks
+    ranks: Ranks
+    ties: Ranks
+
+
 @dataclass(frozen=True, slots=True)
 class RetrievalReport:
     """What came out, and of what.
@@ -68,7 +85,10 @@ class RetrievalReport:
         num_without_audio: Texts whose sound is missing; they were left out.
         num_without_text: Sounds without a text.
         num_resamples: Of which the intervals are made.
-        warnings: Why these figures must not be published, if the files say so themselves.
+        audio_ids: Of the sounds, by row.
+        ranked: One by one, for each direction.
+        warnings: Why these figures, or some of them, must not be published.
+        precisions: At which "sounds" and "captions" were computed, as far as their files say so.
     """
 
     figures: tuple[Figure, ...]
@@ -77,7 +97,19 @@ class RetrievalReport:
     num_without_audio: int
     num_without_text: int
     num_resamples: int
+    audio_ids: Sequence[str]
+    ranked: Mapping[Direction, Ranked]
     warnings: tuple[str, ...] = ()
+    precisions: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def num_tied(self) -> dict[Direction, int]:
+        """How many queries score something wrong exactly as what is right, by direction."""
+        texts, sounds = self.ranked["text to audio"], self.ranked["audio to text"]
+        return {
+            "text to audio": int((texts.ties > 0).sum()),
+            "audio to text": len(np.unique(sounds.sounds[sounds.ties > 0])),
+        }
 
 
 def evaluate_retrieval(
@@ -92,98 +124,153 @@ def evaluate_retrieval(
         seed: Of the resampling.
 
     Returns:
-        Recall at 1, 5, 10 and 50, mAP@10 and median rank, with 95 % intervals.
+        Recall at 1, 5, 10 and 50, mAP@10, mean and median rank, with 95 % intervals.
 
     Raises:
         SoundalikeError: If they have no id in common, an audio id comes twice, or the two have
             different dimensions.
     """
-    row_of = _rows(audio, text)
-    owners = np.array([row_of.get(one, -1) for one in text.ids], np.int64)
-    is_owned = owners >= 0
-    if not is_owned.any():
-        raise SoundalikeError(
-            f"no text has the id of a sound: the texts begin with {text.ids[0]!r}, the sounds with "
-            f"{audio.ids[0]!r}"
-        )
-    sounds = _normalised(audio.vectors)
-    captions, owners = _normalised(text.vectors[is_owned]), owners[is_owned]
-    figures = list(_figures(_counted(sounds, captions, owners), num_resamples, seed))
-    return RetrievalReport(
-        tuple(figures),
-        num_clips=len(sounds),
-        num_captions=len(captions),
-        num_without_audio=int((~is_owned).sum()),
-        num_without_text=len(sounds) - len(np.unique(owners)),
-        num_resamples=num_resamples,
-        warnings=tuple(dict.fromkeys(one.leak for one in (audio, text) if one.leak)),
-    )
-
-
-def _rows(audio: Embedded, text: Embedded) -> Mapping[str, int]:
     if audio.vectors.shape[1] != text.vectors.shape[1]:
         raise SoundalikeError(
             f"sounds have {audio.vectors.shape[1]} dimensions and texts {text.vectors.shape[1]}; "
             f"they must come from one model"
         )
-    row_of = {one: row for row, one in enumerate(audio.ids)}
-    if len(row_of) < len(audio.ids):
-        twice = next(one for row, one in enumerate(audio.ids) if row_of[one] != row)
+    leaks = dict.fromkeys(one.leak for one in (audio, text) if one.leak)
+    scores = Cosines(text.vectors, audio.vectors)
+    report = _evaluate(scores, text.ids, audio.ids, (*leaks,), num_resamples, seed)
+    told = {"sounds": audio.precision, "captions": text.precision}
+    return replace(report, precisions={name: one for name, one in told.items() if one})
+
+
+def evaluate_scores(
+    scored: ScoreMatrix, *, num_resamples: int = 1000, seed: int = 0
+) -> RetrievalReport:
+    """Do the same by scores that any model gave, see `evaluate_retrieval`."""
+    return _evaluate(scored, scored.text_ids, scored.audio_ids, (), num_resamples, seed)
+
+
+def _evaluate(
+    scores: Scores,
+    text_ids: Sequence[str],
+    audio_ids: Sequence[str],
+    leaks: tuple[str, ...],
+    num_resamples: int,
+    seed: int,
+) -> RetrievalReport:
+    owners = _owners(text_ids, audio_ids)
+    captions = np.flatnonzero(owners >= 0)
+    ranked: dict[Direction, Ranked] = {
+        "text to audio": _rank_sounds(scores, captions, owners[captions]),
+        "audio to text": _rank_captions(scores, captions, owners[captions]),
+    }
+    counted = _counted(ranked["text to audio"].ranks, ranked["audio to text"])
+    num_owners = len(np.unique(owners[captions]))
+    return RetrievalReport(
+        tuple(_figures(counted, num_resamples, seed)),
+        num_clips=len(audio_ids),
+        num_captions=len(captions),
+        num_without_audio=len(text_ids) - len(captions),
+        num_without_text=len(audio_ids) - num_owners,
+        num_resamples=num_resamples,
+        audio_ids=audio_ids,
+        ranked=ranked,
+        warnings=(*leaks, *_trivial(len(audio_ids), len(captions))),
+    )
+
+
+def _owners(text_ids: Sequence[str], audio_ids: Sequence[str]) -> Ranks:
+    """Return the row of each text's sound; -1 of one that is missing."""
+    row_of = {one: row for row, one in enumerate(audio_ids)}
+    if len(row_of) < len(audio_ids):
+        twice = next(one for row, one in enumerate(audio_ids) if row_of[one] != row)
         raise SoundalikeError(f"the sound {twice!r} comes twice; give each one row")
-    return row_of
+    owners = np.array([row_of.get(one, -1) for one in text_ids], np.int64)
+    if (owners < 0).all():
+        raise SoundalikeError(
+            f"no text has the id of a sound: the texts begin with {text_ids[0]!r}, the sounds with "
+            f"{audio_ids[0]!r}"
+        )
+    return owners
+
+
+def _trivial(num_sounds: int, num_captions: int) -> Iterator[str]:
+    """Say which recalls are 100 % whatever a model does: those at all that there is, or more."""
+    for direction, number, what in (
+        ("text to audio", num_sounds, "sounds"),
+        ("audio to text", num_captions, "captions"),
+    ):
+        names = [f"R@{k}" for k in RECALLS_AT if k >= number]
+        if names:
+            yield (
+                f"{direction}: of {number} {what} all are among the first {number}, so "
+                f"{', '.join(names)} would be 100 % of any model"
+            )
+
+
+def _rank_sounds(scores: Scores, captions: Ranks, owners: Ranks) -> Ranked:
+    """Rank all sounds for each caption."""
+    ranks, ties = np.empty((2, len(captions)), np.int64)
+    for first in range(0, len(captions), _BLOCK):
+        some = slice(first, first + _BLOCK)
+        block = scores.of_texts(captions[some])
+        own = block[np.arange(len(block)), owners[some], None]
+        ranks[some] = (block >= own).sum(1)
+        ties[some] = (block == own).sum(1) - 1
+    return Ranked(owners, captions, ranks, ties)
+
+
+def _rank_captions(scores: Scores, captions: Ranks, owners: Ranks) -> Ranked:
+    """Rank all captions for each sound that has one; of equal scores, others' come first."""
+    groups = _groups(owners)
+    sounds = owners[[group[0] for group in groups]]
+    ranks, ties = np.empty((2, len(captions)), np.int64)
+    for first in range(0, len(groups), _BLOCK):
+        some = slice(first, first + _BLOCK)
+        block = scores.of_sounds(sounds[some])[:, captions]
+        for group, row in zip(groups[some], block, strict=True):
+            best_first = group[np.argsort(-row[group], kind="stable")]
+            own = row[best_first, None]
+            others = np.delete(row, group)
+            ranks[best_first] = (others >= own).sum(1) + np.arange(1, len(group) + 1)
+            ties[best_first] = (others == own).sum(1)
+    return Ranked(owners, captions, ranks, ties)
+
+
+def _groups(owners: Ranks) -> list[Ranks]:
+    """Return the places of the captions of each sound that has one."""
+    order = np.argsort(owners, kind="stable")
+    _, starts = np.unique(owners[order], return_index=True)
+    return np.split(order, starts[1:])
 
 
 class _Counted(NamedTuple):
     """What is averaged: for each query its sound, and what it scores in each column."""
 
-    direction: str
+    direction: Direction
     definition: str
     sounds: Ranks  # (num_queries,) which sound, of those with a caption
     columns: dict[str, Values]  # (num_queries,) each
     ranks: Ranks | None  # (num_queries,) whose median is told
 
 
-def text_to_audio_ranks(sounds: Values, captions: Values, owners: Ranks) -> Ranks:
-    """Return the rank, from 1, at which each caption finds its sound; ties come before it."""
-    ranks = []
-    for first in range(0, len(captions), _BLOCK):
-        some = slice(first, first + _BLOCK)
-        scores = np.round(captions[some] @ sounds.T, _DECIMALS)
-        own = scores[np.arange(len(scores)), owners[some]]
-        ranks.append((scores >= own[:, None]).sum(1))
-    return np.concatenate(ranks)
-
-
-def audio_to_text_ranks(sounds: Values, captions: Values, owners: Ranks) -> Iterator[Ranks]:
-    """Yield for each sound with captions the ranks, from 1, of those; best first.
-
-    Of equal scores, other sounds' captions come first.
-    """
-    order = np.argsort(owners, kind="stable")
-    owned, starts = np.unique(owners[order], return_index=True)
-    groups = np.split(order, starts[1:])
-    for first in range(0, len(owned), _BLOCK):
-        some = slice(first, first + _BLOCK)
-        scores = np.round(sounds[owned[some]] @ captions.T, _DECIMALS)
-        for group, row in zip(groups[some], scores, strict=True):
-            own = np.sort(row[group])[::-1]
-            at_least = (row >= own[:, None]).sum(1) - (own >= own[:, None]).sum(1)
-            yield at_least + np.arange(1, len(own) + 1)
-
-
-def _counted(sounds: Values, captions: Values, owners: Ranks) -> Iterator[_Counted]:
-    _, clusters = np.unique(owners, return_inverse=True)
-    ranks = text_to_audio_ranks(sounds, captions, owners)
+def _counted(ranks: Ranks, of_sounds: Ranked) -> Iterator[_Counted]:
+    _, clusters = np.unique(of_sounds.sounds, return_inverse=True)
     precision = {f"mAP@{AP_AT}": np.where(ranks <= AP_AT, 1 / ranks, 0.0)}
-    yield _Counted("text to audio", "Mei, DCASE", clusters, _recalls(ranks) | precision, ranks)
-    found = list(audio_to_text_ranks(sounds, captions, owners))
+    columns = _recalls(ranks) | precision | _mean_rank(ranks)
+    yield _Counted("text to audio", "Mei, DCASE", clusters, columns, ranks)
+    found = [np.sort(of_sounds.ranks[group]) for group in _groups(of_sounds.sounds)]
     everyone = np.arange(len(found))
     best = np.array([one[0] for one in found])
     shares = {f"R@{k}": np.array([(ranks <= k).mean() for ranks in found]) for k in RECALLS_AT}
-    yield _Counted("audio to text", "Mei", everyone, _recalls(best), best)
+    columns = _recalls(best) | _mean_rank(best)
+    yield _Counted("audio to text", "Mei", everyone, columns, best)
     yield _Counted("audio to text", "DCASE", everyone, shares, None)
     precision = {f"mAP@{AP_AT}": np.array([_average_precision(ranks) for ranks in found])}
     yield _Counted("audio to text", "Mei, DCASE", everyone, precision, None)
+
+
+def _mean_rank(ranks: Ranks) -> dict[str, Values]:
+    return {"mean rank": ranks.astype(np.float64)}
 
 
 def _recalls(ranks: Ranks) -> dict[str, Values]:
@@ -247,10 +334,3 @@ def _interval(resampled: Values) -> tuple[float, float]:
     tail = (1 - CONFIDENCE) / 2
     low, high = np.quantile(resampled, [tail, 1 - tail])
     return float(low), float(high)
-
-
-def _normalised(vectors: npt.NDArray[np.floating]) -> Values:
-    wide = vectors.astype(np.float64)
-    lengths = np.maximum(np.linalg.norm(wide, axis=1, keepdims=True), np.finfo(float).tiny)
-    unit: Values = wide / lengths
-    return unit

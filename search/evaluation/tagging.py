@@ -1,4 +1,8 @@
-"""How well predicted probabilities agree with labels: mAP, AUC and d', class by class."""
+"""How well predicted probabilities agree with labels: mAP, AUC and d', class by class.
+
+Papers take the mean of d' in two ways, which differ by more than checkpoints do: the mean over the
+classes of their d's (arXiv:2306.00830), and the d' of the mean AUC (PANNs, arXiv:1912.10211).
+"""
 
 from __future__ import annotations
 
@@ -55,6 +59,16 @@ class TaggingReport:
     def mean_d_prime(self) -> float:
         """Mean of d' over the classes where it is finite: few clips are easily told apart."""
         return _mean(self.d_prime)
+
+    @property
+    def num_perfect(self) -> int:
+        """Classes that are told apart without a fault, or always wrongly: d' is infinite there."""
+        return int(np.isinf(self.d_prime).sum())
+
+    @property
+    def d_prime_of_mean_auc(self) -> float:
+        """D' of the mean of AUC, over all classes; infinite if that is 1."""
+        return _d_prime(self.mean_auc)
 
 
 def evaluate_tagging(targets: Mask, scores: Scores) -> TaggingReport:

@@ -18,7 +18,8 @@ from indexer.arrays import Integers
 from indexer.embedding.extractor import Extractor
 from indexer.errors import OutputError
 from indexer.progress import Listen, Step, ignore
-from indexer.store.reader import Head, Store
+from indexer.store.head import Head
+from indexer.store.reader import Store
 from indexer.store.snapshot import Snapshot
 from indexer.tags import DEFAULT_THRESHOLD, TagVocabulary
 from search.export.cells import path_cell

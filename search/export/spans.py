@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from indexer.store.reader import Head
+from indexer.store.head import Head
 
 #: Frame i of a window covers 0.32 s, from 0.04 s before 0.32 i on. Source: the network's strides,
 #: four steps of the spectrogram in the stem and a half in each of three stages.

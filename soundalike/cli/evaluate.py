@@ -38,7 +38,7 @@ def audioset(
     force: ForceOption = False,
     output: FormatOption = "text",
 ) -> None:
-    """Compare the tags of a store with AudioSet's labels: mAP, AUC and d'.
+    """Compare the tags of a store with AudioSet's labels: mAP, AUC and d', in both definitions.
 
     Clips are recognised by the names of their files: ID.wav, YID.wav, ID_30.flac, ID_30_40.wav
     (in seconds) or ID_30000_40000.wav (milliseconds). Means are over the classes that have a clip.
@@ -96,14 +96,30 @@ def labels(
 
 @app.command()
 def retrieval(
-    audio: Annotated[Path, typer.Option(metavar="FILE", help="Embeddings of sounds.")],
+    context: typer.Context,
+    audio: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Embeddings of sounds.")
+    ] = None,
     text: Annotated[
-        Path, typer.Option(metavar="FILE", help="Embeddings of captions, each with its sound's id.")
-    ],
+        Path | None,
+        typer.Option(metavar="FILE", help="Embeddings of captions, each with its sound's id."),
+    ] = None,
+    score_matrix: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="NPZ",
+            help="Scores of any model in place of embeddings: the arrays scores (captions x "
+            "sounds), text_ids (of each caption, its sound's id) and audio_ids.",
+        ),
+    ] = None,
+    ranks: Annotated[
+        Path | None, typer.Option(metavar="CSV", help="Write the rank of every query.")
+    ] = None,
     resamples: Annotated[
         int,
         number_option(int, 10, 1_000_000, "N", "Bootstrap resamples for the intervals."),
     ] = 1000,
+    force: ForceOption = False,
     output: FormatOption = "text",
 ) -> None:
     """Measure how well captions find sounds, and sounds find captions.
@@ -114,11 +130,23 @@ def retrieval(
 
     Example: soundalike eval retrieval --audio sounds.npz --text captions.npz
     """
-    from search.evaluation.embedded import read_embedded
-    from search.evaluation.retrieval import evaluate_retrieval
-    from soundalike.show.evaluations import retrieval_data, retrieval_lines
+    require_use(context, ("force",), "--ranks", is_met=ranks is not None)
+    require_use(context, ("audio", "text"), "no --score-matrix", is_met=score_matrix is None)
+    from search.evaluation.embedded import read_embedded, read_scores
+    from search.evaluation.retrieval import evaluate_retrieval, evaluate_scores
+    from search.output import require_file
+    from soundalike.show.evaluations import retrieval_data, retrieval_lines, write_ranks
 
+    if ranks:  # before the long work
+        require_file(ranks, ".csv", force=force)
     with telling("ranking sounds and captions"):
-        sounds, captions = read_embedded(audio), read_embedded(text)
-        report = evaluate_retrieval(sounds, captions, num_resamples=resamples)
+        if score_matrix:
+            report = evaluate_scores(read_scores(score_matrix), num_resamples=resamples)
+        elif audio and text:
+            sounds, captions = read_embedded(audio), read_embedded(text)
+            report = evaluate_retrieval(sounds, captions, num_resamples=resamples)
+        else:
+            raise typer.BadParameter("give --audio and --text, or --score-matrix")
+    if ranks:
+        write_ranks(report, ranks, force=force)
     print_report(output, retrieval_data(report), retrieval_lines(report))

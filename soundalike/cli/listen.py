@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -31,6 +31,7 @@ from soundalike.cli.usage import require_use
 
 @takes(network=(Network,))
 def tag(
+    context: typer.Context,
     files: Annotated[
         list[Path],
         typer.Argument(metavar="FILE…", help="Audio files, or parts of them: FILE@31:10-31:13."),
@@ -47,6 +48,26 @@ def tag(
         int | None,
         number_option(int, 1, MAX_CHANNELS, "N", "Channel, from 1. Default: the mean of all."),
     ] = None,
+    native: Annotated[
+        bool,
+        typer.Option("--native", help="Take each file as one window of its own length, unpadded."),
+    ] = False,
+    native_max: Annotated[
+        float,
+        number_option(
+            float, 0.25, 600, "S", "With --native, what is longer is in windows of 10 s."
+        ),
+    ] = 60.0,
+    frames: Annotated[
+        Literal["pooled", "full"] | None,
+        typer.Option(
+            help="Print the shapes of the embeddings; of frames averaged over frequency, time x "
+            "768, or of all, 768 x time x 7."
+        ),
+    ] = None,
+    by_index: Annotated[
+        bool, typer.Option("--by-index", help="Tags in the order of AudioSet.")
+    ] = False,
     network: Given,
     output: FormatOption = "text",
     quiet: QuietOption = False,
@@ -54,10 +75,12 @@ def tag(
     """Say what the model hears in audio files.
 
     It goes window by window; each line is a probability, the tag's index among the 527, and its
-    name. Files that cannot be read are named at the end, and the exit code is 3.
+    name. JSON has logits, too, and the shapes of the embeddings. Files that cannot be read are
+    named at the end, and the exit code is 3.
 
     Example: soundalike tag --checkpoint demo --top 3 dog.wav
     """
+    require_use(context, ("native_max",), "--native", is_met=native)
     import soundalike
     from indexer.errors import QueryError
     from soundalike.show.fitting import fit_path, terminal_width
@@ -67,6 +90,9 @@ def tag(
         bars(LOADING)  # the very name that comes next imports PyTorch
         model = soundalike.load_model(**network, listen=bars)
     heard, failures = [], []
+    if output == "text":
+        how = f"{model.precision} on {model.device_name}"
+        print_lines([f"what {model.checkpoint.name} hears, at {how}"])
     for file in files:
         try:
             with Bars(quiet=quiet) as bars:
@@ -78,16 +104,22 @@ def tag(
                     end=end,
                     duration=duration,
                     channel=channel,
+                    native=native,
+                    native_max_s=native_max,
                     listen=bars,
                 )
         except QueryError as error:
             failures.append(str(error))
             continue
         if output == "json":
-            heard.append({"file": str(file), "windows": tagged_data(windows)})
+            document = {"file": str(file), "checkpoint": model.checkpoint.name}
+            document |= {"precision": model.precision, "device": model.device_name}
+            told = tagged_data(windows, frames, by_index=by_index)
+            heard.append({**document, "windows": told})
             continue
         name = fit_path(printable(str(file)), terminal_width())
-        print_lines([name, *(f"  {line}" for line in tagged_lines(windows))])
+        lines = tagged_lines(windows, frames, by_index=by_index)
+        print_lines([name, *(f"  {line}" for line in lines)])
     if output == "json":
         typer.echo(json.dumps(heard, indent=1))
     for failure in failures:

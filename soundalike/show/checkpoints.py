@@ -23,6 +23,7 @@ def checkpoints_data(known: Iterable[KnownCheckpoint]) -> list[dict[str, Any]]:
             "is_here": one.path.exists(),
             "path": str(one.path),
             "url": one.url,
+            "others": list(one.others),
             "trained_on": one.trained_on,
             "description": one.description,
         }

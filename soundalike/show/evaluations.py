@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -12,11 +12,12 @@ from typing import Any
 import numpy as np
 
 from indexer.tags import TagVocabulary
+from search.datasets.provenance import Computed, in_words
 from search.evaluation.audioset import AudioSetReport
 from search.evaluation.labels import LabelsReport
 from search.evaluation.retrieval import Figure, RetrievalReport
 from search.output import writing_text
-from soundalike.show.words import count
+from soundalike.show.words import count, some_of
 
 
 def retrieval_lines(report: RetrievalReport) -> Iterator[str]:
@@ -30,6 +31,9 @@ def retrieval_lines(report: RetrievalReport) -> Iterator[str]:
         yield f"left out: {missing} whose sound is missing"
     if report.num_without_text:
         yield f"without a caption, and so never right: {count(report.num_without_text, 'sound')}"
+    for name, precision in report.precisions.items():
+        yield f"{name} were embedded at {precision}"
+    yield from _tie_lines(report)
     for warning in report.warnings:
         yield f"WARNING: {warning}"
     groups = dict.fromkeys(figure[:2] for figure in report.figures)
@@ -40,8 +44,22 @@ def retrieval_lines(report: RetrievalReport) -> Iterator[str]:
                 yield f"  {figure.name:<11} {_shown(figure)}"
 
 
+def _tie_lines(report: RetrievalReport) -> Iterator[str]:
+    """Say how many queries have ties: a model that says the same of everything has nothing else."""
+    tied = report.num_tied
+    if not any(tied.values()):
+        return
+    captions, sounds = tied["text to audio"], tied["audio to text"]
+    num_sounds = report.num_clips - report.num_without_text
+    yield (
+        f"ties, which count against the model: {captions:,} of "
+        f"{count(report.num_captions, 'caption')} and {sounds:,} of {count(num_sounds, 'sound')} "
+        f"score something wrong exactly as what is right"
+    )
+
+
 def _shown(figure: Figure) -> str:
-    if figure.name == "median rank":
+    if figure.name.endswith("rank"):
         return f"{figure.value:6.1f}  [{figure.low:.1f}, {figure.high:.1f}]"
     return f"{100 * figure.value:6.2f}  [{100 * figure.low:.2f}, {100 * figure.high:.2f}]"
 
@@ -54,9 +72,29 @@ def retrieval_data(report: RetrievalReport) -> dict[str, Any]:
         "num_without_audio": report.num_without_audio,
         "num_without_text": report.num_without_text,
         "num_resamples": report.num_resamples,
+        "num_tied": {name.replace(" ", "_"): tied for name, tied in report.num_tied.items()},
+        "precisions": dict(report.precisions),
         "warnings": list(report.warnings),
         "figures": [figure._asdict() for figure in report.figures],
     }
+
+
+def write_ranks(report: RetrievalReport, path: Path, *, force: bool = False) -> None:
+    """Write a CSV of ranks: in each direction a row for each caption that has a sound.
+
+    Its columns are direction, id (of the sound), caption (its row in the file, from 0), rank (from
+    1) and ties (how many wrong ones have the same score). From audio to text, the best rank of a
+    sound is what "Mei" counts.
+
+    Raises:
+        OutputError: If it is there already, unless by `force`, or cannot be written.
+    """
+    with writing_text(path, force=force) as text:
+        writer = csv.writer(text)
+        writer.writerow(["direction", "id", "caption", "rank", "ties"])
+        for direction, ranked in report.ranked.items():
+            for sound, *numbers in zip(*(column.tolist() for column in ranked), strict=True):
+                writer.writerow([direction, report.audio_ids[sound], *numbers])
 
 
 def audioset_lines(report: AudioSetReport) -> Iterator[str]:
@@ -69,22 +107,37 @@ def audioset_lines(report: AudioSetReport) -> Iterator[str]:
     )
     if report.num_extra:
         yield f"in the store and not in the list: {count(report.num_extra, 'file')}"
-    if report.num_of_several_windows:
-        several = count(report.num_of_several_windows, "clip")
-        yield f"longer than one window, of which the first counts: {several}"
+    if report.of_several_windows:
+        several = count(len(report.of_several_windows), "clip")
+        named = some_of(report.of_several_windows)
+        yield f"longer than one window, of which the first counts: {several}: {named}"
+    yield _computed_line(report.computed)
     yield f"means over the {tagging.num_classes} classes that have a clip"
-    yield f"{'':<34}{'mAP':>8}{'AUC':>8}{'d-prime':>9}"
-    ours = (tagging.mean_ap, tagging.mean_auc, tagging.mean_d_prime)
-    yield _row(f"this store ({report.checkpoint})", ours)
+    if tagging.num_perfect:
+        yield f"classes without a finite d', left out of the mean of d': {tagging.num_perfect:,}"
+    yield (
+        "mean d-prime: mean of the classes' d', as published; d-prime of AUC: that of the mean "
+        "AUC, as PANNs counts"
+    )
+    yield f"{'':<34}{'mAP':>8}{'AUC':>8}{'mean d-prime':>14}{'d-prime of AUC':>16}"
+    ours = (tagging.mean_ap, tagging.mean_auc, tagging.mean_d_prime, tagging.d_prime_of_mean_auc)
+    yield _row(f"this store ({report.checkpoint})", *ours)
     if report.published:
-        yield _row("published, whole evaluation set", report.published)
+        yield _row("published, whole evaluation set", *report.published)
     if note := report.training_note:
         yield note
 
 
-def _row(name: str, values: tuple[float, ...]) -> str:
-    mean_ap, auc, d_prime = values
-    return f"{name:<34}{mean_ap:>8.3f}{auc:>8.3f}{d_prime:>9.3f}"
+def _computed_line(computed: Sequence[Computed]) -> str:
+    """Say at which precision, and where; published figures are of float32."""
+    is_exact = all(one.precision == "fp32" for one in computed)
+    return f"embedded at {in_words(computed)}{'' if is_exact else '; for papers, embed at fp32'}"
+
+
+def _row(name: str, mean_ap: float, auc: float, *d_primes: float) -> str:
+    """Return a line of the table; of d' the first, the mean, or both."""
+    last = "".join(f"{one:>{width}.3f}" for one, width in zip(d_primes, (14, 16), strict=False))
+    return f"{name:<34}{mean_ap:>8.3f}{auc:>8.3f}{last}"
 
 
 def audioset_data(report: AudioSetReport) -> dict[str, Any]:
@@ -93,13 +146,17 @@ def audioset_data(report: AudioSetReport) -> dict[str, Any]:
     return {
         "checkpoint": report.checkpoint,
         "training_note": report.training_note,
+        "computed": [one._asdict() for one in report.computed],
         "num_segments": report.num_segments,
         "num_missing": report.num_missing,
         "num_extra": report.num_extra,
+        "of_several_windows": list(report.of_several_windows),
         "num_classes": tagging.num_classes,
         "mAP": _number(tagging.mean_ap),
         "AUC": _number(tagging.mean_auc),
         "d_prime": _number(tagging.mean_d_prime),
+        "d_prime_of_mean_AUC": _number(tagging.d_prime_of_mean_auc),
+        "num_perfect": tagging.num_perfect,
         "published": report.published._asdict() if report.published else None,
     }
 
@@ -128,6 +185,7 @@ def labels_lines(report: LabelsReport) -> Iterator[str]:
     yield f"{count(report.num_files, 'file')} with {report.num_labels} labels{missing}"
     if report.num_alone:
         yield f"the only ones with their label, and not asked: {count(report.num_alone, 'file')}"
+    yield _computed_line(report.computed)
     yield "neighbours, by cosine similarity:"
     for k, precision in report.precisions.items():
         yield f"  {f'precision at {k}':<22}{precision:6.1%}"
@@ -147,6 +205,7 @@ def labels_lines(report: LabelsReport) -> Iterator[str]:
 def labels_data(report: LabelsReport) -> dict[str, Any]:
     """Return a report as plain data."""
     document = asdict(report)
+    document["computed"] = [one._asdict() for one in report.computed]
     document["probes"] = {probe.name: list(probe.accuracies) for probe in report.probes}
     return document
 

@@ -9,7 +9,7 @@ from typing import Any
 from indexer.paths import printable
 from search.export.captioned import ExportReport
 from search.export.label_files import LabelsExport
-from soundalike.show.words import count
+from soundalike.show.words import count, some_of
 
 
 def export_lines(report: ExportReport) -> Iterator[str]:
@@ -27,8 +27,10 @@ def export_lines(report: ExportReport) -> Iterator[str]:
             others = f"; {only} without any other" if split.num_without_words else ""
             yield f"  empty, and left out: {count(split.num_empty, 'caption')}{others}"
         if split.num_of_several_windows:
-            several = count(split.num_of_several_windows, "clip")
-            yield f"  longer than one window, of which the first counts: {several} (see --native)"
+            yield (
+                f"  longer than one window, of which only the first is exported: "
+                f"{some_of(split.of_several_windows)} (see --native and --native-max)"
+            )
     if report.num_extra:
         yield f"in the store and in no table: {count(report.num_extra, 'recording')}"
     if report.looked_for:
@@ -50,6 +52,7 @@ def export_data(report: ExportReport) -> dict[str, Any]:
                 "num_captions": sum(len(one.captions) for one in split.present),
                 "num_empty_captions": split.num_empty,
                 "num_of_several_windows": split.num_of_several_windows,
+                "of_several_windows": list(split.of_several_windows),
             }
             for split in report.splits
         },

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from indexer.paths import printable
 from indexer.run.report import ExtractReport, FailedFile
+from indexer.tags import HeardTag
 from soundalike.show.tags import tags_data
 from soundalike.show.words import clock, count, hours
 
@@ -134,24 +135,46 @@ def report_data(report: ExtractReport) -> dict[str, Any]:
     return document
 
 
-def tagged_lines(windows: Iterable[TaggedWindow]) -> Iterator[str]:
-    """Say what was heard in each window: probability, index and name of every tag."""
+def tagged_lines(
+    windows: Iterable[TaggedWindow], frames: str | None = None, *, by_index: bool = False
+) -> Iterator[str]:
+    """Say what was heard in each window: probability, index and name of every tag.
+
+    Args:
+        windows: In order.
+        frames: "pooled" or "full": say the shapes of the embeddings, too.
+        by_index: Tags in the order of AudioSet, not the most probable first.
+    """
     for window in windows:
-        yield f"{clock(window.start_s)} to {clock(window.end_s)}"
-        for heard in window.tags:
+        shapes = f"  scene 768, frames {' x '.join(map(str, _frames(window, frames)))}"
+        yield f"{clock(window.start_s)} to {clock(window.end_s)}{shapes if frames else ''}"
+        for heard in _ordered(window.tags, by_index=by_index):
             yield f"  {heard.probability:.3f}  {heard.tag.index:>3}  {heard.tag.name}"
         if not window.tags:
             yield "  nothing over the threshold"
 
 
-def tagged_data(windows: Iterable[TaggedWindow]) -> list[dict[str, Any]]:
+def tagged_data(
+    windows: Iterable[TaggedWindow], frames: str | None = None, *, by_index: bool = False
+) -> list[dict[str, Any]]:
     """Return what was heard in each window, and the shapes of its embeddings, as plain data."""
     return [
         {
             "start_s": window.start_s,
             "end_s": window.end_s,
-            "tags": tags_data(window.tags),
-            "shapes": {"scene": window.scene_shape, "frames": window.frames_shape},
+            "tags": [
+                {**tag, "logit": round(float(window.logits[tag["index"]]), 6)}
+                for tag in tags_data(_ordered(window.tags, by_index=by_index))
+            ],
+            "shapes": {"scene": window.scene_shape, "frames": _frames(window, frames)},
         }
         for window in windows
     ]
+
+
+def _frames(window: TaggedWindow, frames: str | None) -> tuple[int, ...]:
+    return window.map_shape if frames == "full" else window.frames_shape
+
+
+def _ordered(tags: Iterable[HeardTag], *, by_index: bool) -> list[HeardTag]:
+    return sorted(tags, key=lambda heard: heard.tag.index or 0) if by_index else list(tags)

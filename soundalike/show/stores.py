@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from indexer.paths import printable
 from indexer.store.verify import Problem
+from indexer.windows import SAMPLE_RATE_HZ
 from search.upkeep.overview import Overview
 from soundalike.hints import hinted
 from soundalike.show.words import count, files_command, hours
@@ -24,10 +25,13 @@ if TYPE_CHECKING:
 def overview_lines(store: Overview) -> Iterator[str]:
     """Say what a store holds."""
     identity = store.identity
-    window = "native length" if identity.native else f"{identity.geometry.window_s:g} s"
+    geometry = identity.geometry
+    longest_s = geometry.longest_samples / SAMPLE_RATE_HZ
+    native = f"native length up to {longest_s:g} s"
+    window = native if identity.native else f"{geometry.window_s:g} s"
     yield f"checkpoint  {printable(store.checkpoint)} (weights {identity.weights[:12]})"
     channel = f", channel {identity.channel}" if identity.channel else ""
-    hop = f"hop {identity.geometry.hop_s:g} s"
+    hop = f"hop {geometry.hop_s:g} s"
     yield f"windows     {window}, {hop}, frames {identity.frames}{channel}"
     yield (
         f"holds       {count(store.num_windows, 'window')} of "

@@ -11,6 +11,12 @@ from indexer.paths import printable
 from indexer.progress import count as count  # words about numbers are asked for here
 
 
+def some_of(names: Sequence[str], most: int = 3) -> str:
+    """Return "a, b, c and 4 more"."""
+    rest = f" and {len(names) - most:,} more" if len(names) > most else ""
+    return f"{', '.join(names[:most])}{rest}"
+
+
 def hours(seconds: float) -> str:
     """Return a duration in the unit that suits it."""
     if seconds < 120:

@@ -41,7 +41,8 @@ def audioset(
     """Compare the tags of a store with AudioSet's labels: mAP, AUC and d'.
 
     Clips are recognised by the names of their files: ID.wav, YID.wav, ID_30.flac (start in seconds)
-    or ID_30000_40000.wav (milliseconds). Means are over the classes that have a clip. Hardly
+    or ID_30000_40000.wav (milliseconds). A pack of PANNs with its waveforms is both the audio and
+    the list. Means are over the classes that have a clip. Hardly
     anybody has the whole evaluation set, so the coverage is told with the figures.
 
     Example: soundalike eval audioset eval.soundalike --segments eval_segments.csv

@@ -269,7 +269,7 @@ class Sounds:
         """Embed what is new or changed in a folder of audio; the store is made if there is none.
 
         Args:
-            library: The folder.
+            library: The folder; or a pack, see docs/libraries.md.
             settings: `frames`, `hop_s`, `native`, `native_max_s` and `channel` of `Settings`, and
                 the fields of `ExtractConfig`.
 

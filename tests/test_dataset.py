@@ -13,7 +13,7 @@ import soundfile
 from synthetic import write_tone
 
 from indexer.arrays import ID_DTYPE
-from indexer.audio.file import recording_digest
+from indexer.audio.content import recording_digest
 from indexer.errors import AudioError
 from indexer.library.files import FileList, FoundFile
 from indexer.library.walk import walk

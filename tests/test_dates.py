@@ -10,8 +10,9 @@ from conftest import Run
 from faults import fault
 from synthetic import write_tone
 
+from indexer.audio.file import date_of
 from indexer.errors import AudioError
-from indexer.library.files import FileList, FoundFile, date_of
+from indexer.library.files import FileList, FoundFile
 from indexer.library.walk import walk
 from indexer.reading.dataset import _require_unchanged
 

@@ -19,8 +19,8 @@ from listener import on_step
 from test_extract import Counting, counting, new_store
 
 from indexer.audio import ffmpeg
+from indexer.audio.content import recording_digest
 from indexer.audio.decode import open_source
-from indexer.audio.file import recording_digest
 from indexer.audio.stream import open_audio, read_span
 from indexer.progress import Step
 from indexer.run.config import ExtractConfig

@@ -34,7 +34,7 @@ from test_extract import (
     statuses,
 )
 
-from indexer.audio.file import recording_digest
+from indexer.audio.content import recording_digest
 from indexer.audio.source import AudioInfo
 from indexer.embedding.cores import num_cores
 from indexer.errors import LibraryError

@@ -113,7 +113,7 @@ def test_read_segments_as_published(tmp_path: Path) -> None:
         ('abcdefghijk, 0, 10, "/m/nothing"', "line 4: '/m/nothing' is none of the 527 labels"),
         ('abcdefghijk, 0, 10, ""', "line 4: no labels"),
         (f'abcdefghijk, soon, 10, "{TAGS[0].mid}"', "line 4: the start 'soon' is no number"),
-        ("", "has no segments; give AudioSet's eval_segments.csv"),
+        ("", "has no segments; give AudioSet's eval_segments.csv, or a pack of PANNs"),
     ],
 )
 def test_read_segments_that_are_wrong_says_where(tmp_path: Path, line: str, message: str) -> None:

@@ -17,8 +17,9 @@ import av
 import soundfile
 
 from indexer.audio.chain import ChainedSource, find_links
+from indexer.audio.content import open_content
 from indexer.audio.ffmpeg import FFmpegSource
-from indexer.audio.file import open_regular, read_at
+from indexer.audio.file import read_at
 from indexer.audio.misread import is_misread
 from indexer.audio.source import END, AudioInfo, Channels, Source, check_duration, truncation
 from indexer.audio.wav import open_wav
@@ -31,7 +32,7 @@ def open_source(
     """Open a file and decode its first samples.
 
     Args:
-        path: A regular file, or a link to one.
+        path: A regular file, a link to one, or a member of a pack.
         max_duration_s: Decoding further than this is an error, in seconds.
         beat: Called as a sign of life where much has to be read before the first sample.
 
@@ -42,11 +43,13 @@ def open_source(
         AudioError: With stage "open" if this is no audio file that could be read, "decode" if no
             sample could be decoded.
     """
-    file = open_regular(path)
+    content = open_content(path, max_duration_s)
+    if not isinstance(content, FileIO):
+        return content
     try:
-        return _source(file, max_duration_s, beat)
+        return _source(content, max_duration_s, beat)
     except BaseException:
-        file.close()
+        content.close()
         raise
 
 

@@ -1,11 +1,11 @@
-"""The file itself: which names are taken for audio, how it is opened, the digest of its bytes."""
+"""The file itself: which names are taken for audio, how it is opened, when it was changed."""
 
 from __future__ import annotations
 
-import hashlib
 import os
 import stat
-from collections.abc import Callable, Iterator
+import tempfile
+from collections.abc import Iterator
 from contextlib import contextmanager
 from io import FileIO
 from pathlib import Path
@@ -27,7 +27,8 @@ AUDIO_EXTENSIONS = frozenset(
     }
 )
 _KINDS = {stat.S_IFDIR: "folder", stat.S_IFIFO: "FIFO", stat.S_IFSOCK: "socket"}
-_HASH_BLOCK_BYTES = 1 << 20
+#: The dates that 64 bits hold, in ns since 1970: the years 1677 to 2262.
+_FIRST_NS, _LAST_NS = -(2**63), 2**63 - 1
 _NONBLOCK = getattr(os, "O_NONBLOCK", 0)  # Windows has none, and no FIFOs among its files
 
 
@@ -79,26 +80,32 @@ def asked_with(path: Path) -> Iterator[None]:
         raise QueryError(f"cannot listen to {path}: {error.reason}") from error
 
 
-def recording_digest(path: Path, beat: Callable[[], None] | None = None) -> bytes:
-    """Return the 16-byte BLAKE2b of a file's bytes.
+def unnamed_file(content: memoryview) -> FileIO:
+    """Return an open file with some bytes, at its beginning, which nobody else can see.
 
-    Args:
-        path: A regular file, or a link to one.
-        beat: Called after every megabyte.
-
-    Raises:
-        AudioError: If it is not a regular file that can be read.
+    It is in memory where the system has such files, otherwise where it keeps temporary ones.
     """
-    digest = hashlib.blake2b(digest_size=16)
-    with open_regular(path) as file:
-        try:
-            while block := file.read(_HASH_BLOCK_BYTES):
-                digest.update(block)
-                if beat:
-                    beat()
-        except OSError as error:
-            raise AudioError("access", f"cannot be read: {error.strerror}".lower()) from error
-    return digest.digest()
+    if hasattr(os, "memfd_create"):
+        file = FileIO(os.memfd_create("content"), "r+b")
+    else:
+        file = tempfile.TemporaryFile(buffering=0)  # noqa: SIM115 - the caller closes it
+    rest = content.cast("B")
+    try:
+        while len(rest):
+            rest = rest[file.write(rest) :]
+        file.seek(0)
+    except OSError as error:
+        file.close()
+        raise AudioError("access", f"no room for it: {error.strerror}".lower()) from error
+    return file
+
+
+def date_of(status: os.stat_result) -> int:
+    """Return when a file was last changed, in ns since 1970, as it is kept and compared.
+
+    Dates before 1677 and after 2262, which disks may have, become the nearest between these.
+    """
+    return min(max(status.st_mtime_ns, _FIRST_NS), _LAST_NS)
 
 
 def read_at(descriptor: int, num_bytes: int, offset: int) -> bytes:

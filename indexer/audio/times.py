@@ -11,6 +11,7 @@ from numbers import Real
 from pathlib import Path
 from typing import NamedTuple
 
+from indexer.audio.content import require_name
 from indexer.errors import QueryError
 
 #: Seconds, or text as it is printed: "31:10", "0:31:10.5", "12.5".
@@ -136,7 +137,7 @@ def _written(given: Path) -> FileSpan:
 
 def _exists(path: Path) -> bool:
     try:
-        path.lstat()
+        require_name(path)
     except (OSError, ValueError):
         return False
     return True

@@ -22,8 +22,10 @@ from indexer.arrays import (
     id_bytes,
     ids_from_column,
 )
+from indexer.audio.content import require_name
 from indexer.errors import LibraryError
 from indexer.library.files import FileList, FoundFile
+from indexer.library.packs import is_pack, pack_at
 from indexer.library.walk import Walk
 from indexer.paths import bytes_from_text, path_id
 from indexer.store.ledger import Ledger
@@ -272,12 +274,12 @@ class Changes:
         """Whether a path is certainly not a file any more, not merely filtered or locked."""
         path = FoundFile(text, 0, 0).local(self._found.root)
         try:
-            path.lstat()
+            require_name(path)
         except (FileNotFoundError, NotADirectoryError):
             return True
         except OSError:
             return False
-        return path.is_dir()
+        return path.is_dir() or is_pack(path)
 
 
 def _statuses(ledger: Ledger, path_ids: Integers) -> npt.NDArray[np.int8]:
@@ -323,7 +325,7 @@ def _moved_library(store: Store, ledger: Ledger, found: Walk) -> str | None:
 def _may_exist(root: Path) -> bool:
     """Whether a folder is there, or on a disk that does not say."""
     try:
-        root.stat()
+        (pack_at(root) or root).stat()
     except (FileNotFoundError, NotADirectoryError):
         return False
     except OSError:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from array import array
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -15,8 +14,6 @@ from indexer.paths import Span, local_path
 
 #: In the place of a span: there is none.
 _WHOLE = -1
-#: The dates that 64 bits hold, in ns since 1970: the years 1677 to 2262.
-_FIRST_NS, _LAST_NS = -(2**63), 2**63 - 1
 
 
 class FoundFile(NamedTuple):
@@ -25,7 +22,7 @@ class FoundFile(NamedTuple):
     Attributes:
         path: POSIX-relative to the library's root, as stored.
         size: In bytes; 0 for what has no size.
-        mtime_ns: Last change, in ns since 1970, see `date_of`.
+        mtime_ns: Last change, in ns since 1970, see `indexer.audio.content.State`.
         span: The part of it that is asked for, in samples at 32 kHz; None for the whole.
     """
 
@@ -37,14 +34,6 @@ class FoundFile(NamedTuple):
     def local(self, root: Path) -> Path:
         """Return its path on this machine."""
         return root / local_path(self.path)
-
-
-def date_of(status: os.stat_result) -> int:
-    """Return when a file was last changed, in ns since 1970, as it is kept and compared.
-
-    Dates before 1677 and after 2262, which disks may have, become the nearest between these.
-    """
-    return min(max(status.st_mtime_ns, _FIRST_NS), _LAST_NS)
 
 
 class FileList:

@@ -1,4 +1,7 @@
-"""Walking a library: which files are there, which are asked for, what could not be listed."""
+"""Walking a library: which files are there, which are asked for, what could not be listed.
+
+A pack is walked as if it were a folder of its members.
+"""
 
 from __future__ import annotations
 
@@ -11,11 +14,14 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Literal
 
+from indexer.audio.content import state_of
 from indexer.audio.file import AUDIO_EXTENSIONS
+from indexer.audio.packs.held import is_named_as_pack
 from indexer.errors import LibraryError
-from indexer.library.files import FileList, FoundFile, date_of
+from indexer.library.files import FileList, FoundFile
 from indexer.library.lists import read_names
 from indexer.library.names import Spelling
+from indexer.library.packs import PackFolder, library_root, members_of, pack_at, require_pack
 from indexer.paths import Span, text_from_bytes
 from indexer.progress import Listen, Step, count, ignore
 
@@ -46,6 +52,7 @@ class Walk:
         unlisted: Paths of hidden folders that could not be listed, which nobody asked for.
         num_skipped: Files without an audio extension.
         num_excluded: Files that `include` or `exclude` left out.
+        num_unnamed: Rows of packs without a name: clips that were not there to be packed.
         is_complete: Whether the whole library was walked, so that an absent file is a deleted one.
         seconds: How long that took, if anybody measured it.
     """
@@ -57,6 +64,7 @@ class Walk:
     unlisted: list[str] = field(default_factory=list)
     num_skipped: int = 0
     num_excluded: int = 0
+    num_unnamed: int = 0
     is_complete: bool = True
     seconds: float = 0.0
     _place: tuple[int, int] | None = field(init=False)
@@ -105,14 +113,16 @@ def walk(
         why = why_passed_over(path, include, exclude, hidden=hidden)
         if why == "hidden":
             found.hidden.append(_found_file(found.root, path))
-        elif why:
+        elif why and not _may_be_wanted(path, exclude, hidden=hidden):
             passed_over[why, is_hidden(path)] += 1
         else:
             found.files.append(_found_file(found.root, path))
+    found.files = _with_members(found, passed_over, (include, exclude))
+    if found.num_unnamed:
+        listen(f"rows of packs that have no name are passed over: {found.num_unnamed:,}")
     num_hidden = passed_over["ending", True]
     found.num_skipped = passed_over["ending", False] + num_hidden
     found.num_excluded = passed_over["pattern", False] + passed_over["pattern", True]
-    found.files = found.files.in_order()
     if not hidden:  # nothing in them is wanted
         found.unlisted = [path for path, _ in found.unreadable if is_hidden(path)]
         found.unreadable = [one for one in found.unreadable if not is_hidden(one[0])]
@@ -120,6 +130,38 @@ def walk(
     if is_asked_for_nothing and not found.files and not found.unreadable:
         raise _nothing_found(found, all_hidden=found.num_skipped == num_hidden)
     return found
+
+
+def _may_be_wanted(path: str, exclude: Sequence[str], *, hidden: bool) -> bool:
+    """Whether a file may be a pack of which members are asked for."""
+    is_seen = hidden or not is_hidden(path)
+    return not path or (is_seen and is_named_as_pack(path) and not _matches(path, exclude))
+
+
+def _with_members(
+    found: Walk,
+    passed_over: Counter[tuple[PassedOver, bool]],
+    patterns: tuple[Sequence[str], Sequence[str]],
+) -> FileList:
+    """Return files in the order of their paths, and in the place of each pack what is in it.
+
+    The members of a pack stay in its own order. What is no pack is passed over as other files are.
+    """
+    files, (include, exclude) = FileList(), patterns
+    for file in found.files.in_order():
+        members = members_of(found.root, file.path, found.unreadable)
+        if members is None and (why := why_passed_over(file.path, include, exclude, hidden=True)):
+            passed_over[why, is_hidden(file.path)] += 1
+        elif members is None:
+            files.append(file)
+        elif isinstance(members, PackFolder):
+            found.num_unnamed += members.members.num_unnamed
+        for member in members or ():
+            if _matches(member.path, exclude) or not _is_included(member.path, include):
+                passed_over["pattern", False] += 1
+            else:
+                files.append(member)
+    return files
 
 
 def why_passed_over(
@@ -135,7 +177,7 @@ def why_passed_over(
     """
     if not include and Path(path).suffix.lower() not in AUDIO_EXTENSIONS:
         return "ending"
-    if _matches(path, exclude) or (include and not _matches(path, include)):
+    if _matches(path, exclude) or not _is_included(path, include):
         return "pattern"
     return "hidden" if is_hidden(path) and not hidden else None
 
@@ -198,11 +240,14 @@ def look_again(
 
 
 def require_folder(root: Path) -> Path:
-    """Return the absolute path of a library.
+    """Return the absolute path of a library, see `library_root`.
 
     Raises:
-        LibraryError: If it is not a folder.
+        LibraryError: If it is neither a folder nor a pack.
     """
+    if pack := pack_at(root):
+        require_pack(pack)
+        return library_root(root)
     if not root.exists():
         raise LibraryError(f"no such folder: {root}")
     if not root.is_dir():
@@ -216,7 +261,7 @@ def require_folder(root: Path) -> Path:
 def _place(folder: Path) -> tuple[int, int] | None:
     """Return what tells a folder from whatever takes its name later; None if there is none."""
     try:
-        status = folder.stat()
+        status = (pack_at(folder) or folder).stat()
     except OSError:
         return None
     return status.st_dev, status.st_ino
@@ -260,11 +305,16 @@ def files_below(found: Walk) -> Iterator[str]:
     """Yield the relative path, as stored, of every file: first what is visible and no link.
 
     Then come folders behind links, and then hidden ones: each folder once, under the name that
-    comes first. Folders that cannot be listed are added to those of the walk.
+    comes first. Folders that cannot be listed are added to those of the walk. A pack is a file
+    here; the name of the one that is a library is empty.
 
     Raises:
         LibraryError: If the library itself cannot be listed.
     """
+    return iter([""]) if pack_at(found.root) else _files_in_folders(found)
+
+
+def _files_in_folders(found: Walk) -> Iterator[str]:
     queue, links, hidden = [""], list[str](), list[str]()
     visited: set[tuple[int, int]] = set()
     while queue or links or hidden:
@@ -304,10 +354,14 @@ def _is_folder(entry: os.DirEntry[str]) -> bool:
 
 def _found_file(root: Path, text: str, span: Span | None = None) -> FoundFile:
     try:
-        status = FoundFile(text, 0, 0).local(root).stat()
+        state = state_of(FoundFile(text, 0, 0).local(root))
     except OSError:  # a broken link or a missing file: for the decoder to report
         return FoundFile(text, 0, 0, span)
-    return FoundFile(text, status.st_size, date_of(status), span)
+    return FoundFile(text, *state, span)
+
+
+def _is_included(path: str, include: Sequence[str]) -> bool:
+    return not include or _matches(path, include)
 
 
 def _matches(path: str, patterns: Sequence[str]) -> bool:

@@ -21,12 +21,12 @@ import torch
 from torch.utils.data import IterableDataset, get_worker_info
 
 from indexer.arrays import Ids, Integers, contains
+from indexer.audio.content import recording_digest, state_of
 from indexer.audio.deferred import is_deferrable, source_windows
-from indexer.audio.file import recording_digest
 from indexer.audio.stream import AudioStream, audio_digest, open_audio
 from indexer.errors import AudioError
 from indexer.library.changes import Former
-from indexer.library.files import FileList, FoundFile, date_of
+from indexer.library.files import FileList, FoundFile
 from indexer.paths import content_id
 from indexer.reading.batches import Batch, Batchers
 from indexer.reading.events import CRASH, Done, Failure, WindowKey
@@ -349,8 +349,8 @@ def _disturbance(path: Path, file: FoundFile) -> AudioError | None:
 
 def _require_unchanged(path: Path, file: FoundFile) -> None:
     try:
-        status = path.stat()
+        state = state_of(path)
     except OSError as error:
         raise AudioError("access", "the file vanished while it was read") from error
-    if (status.st_size, date_of(status)) != (file.size, file.mtime_ns):
+    if state != (file.size, file.mtime_ns):
         raise AudioError("access", "the file changed while it was read; run again")

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import pyarrow.compute as pc
 
 from indexer.arrays import Ids, contains, ids_from_column
-from indexer.audio.file import recording_digest
+from indexer.audio.content import recording_digest
 from indexer.audio.stream import open_audio
 from indexer.errors import AudioError
 from indexer.paths import local_path

@@ -14,6 +14,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 from indexer.library.changes import Changes
+from indexer.library.packs import library_root
 from indexer.library.walk import Walk, look_again, read_list, walk
 from indexer.progress import Listen, ignore
 from indexer.run.clerk import Clerk
@@ -128,7 +129,7 @@ def _knows(store: Path | None, library: Path) -> bool:
     """Whether there is a store that knows a library at its place."""
     if store is None or not (store / STORE_FILE).exists():
         return False
-    return library.resolve() in Store.open(store).libraries().values()
+    return library_root(library) in Store.open(store).libraries().values()
 
 
 @contextmanager

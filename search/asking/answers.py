@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from indexer.arrays import Float32, Integers
+from indexer.audio.content import exists
 from indexer.tags import HeardTag
 from search.nearest.planner import Plan
 
@@ -39,13 +39,13 @@ class Hit:
     @property
     def path(self) -> Path | None:
         """The first of its paths where something is, or the first; None if none is known."""
-        there = (path for path in self.paths if Path(path).exists())
+        there = (path for path in self.paths if exists(Path(path)))
         return next(there, self.paths[0] if self.paths else None)
 
     @property
     def is_there(self) -> bool:
         """Whether the recording is at one of its paths now; they are looked at each time."""
-        return any(map(os.path.exists, self.paths))
+        return any(exists(Path(path)) for path in self.paths)
 
 
 @dataclass(frozen=True, slots=True)

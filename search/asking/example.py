@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from indexer.arrays import Float32
-from indexer.audio.file import asked_with, recording_digest
+from indexer.audio.content import recording_digest
+from indexer.audio.file import asked_with
 from indexer.errors import QueryError
 from indexer.windows import Window
 from search.asking.sound_index import SoundIndex

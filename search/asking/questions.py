@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from indexer.arrays import Float32
+from indexer.audio.content import state_of
 from indexer.audio.times import NO_SPAN, FileSpan, Span, file_span
 from indexer.errors import QueryError
 from indexer.paths import as_path
@@ -119,7 +120,7 @@ def _file(query: Query, span: Span) -> FileSpan:
         )
     asked = file_span(as_path("a query", query), span)
     try:
-        asked.file.stat()
+        state_of(asked.file)
     except FileNotFoundError as error:
         raise QueryError(
             f"no such file: {asked.file}; a query is an audio file or a window id"

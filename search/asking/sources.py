@@ -12,8 +12,10 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from indexer.arrays import Integers, id_bytes
+from indexer.audio.content import exists
 from indexer.audio.times import FileSpan, file_span
 from indexer.errors import QueryError
+from indexer.library.packs import is_pack
 from indexer.library.walk import walk
 from indexer.paths import local_path
 from indexer.store.reader import STORE_FILE
@@ -91,11 +93,11 @@ def find_sources(places: Sequence[Path], asked: OpenedStore) -> Sources:
     for path in places:
         if (path / STORE_FILE).is_file():
             sources.stores.append(asked.beside(path))
-        elif path.is_dir():
+        elif path.is_dir() or is_pack(path):
             found = walk(path)
             sources.files += [FileSpan(found.root / local_path(one.path)) for one in found.files]
             sources.failures += [f"{found.root / place}: {why}" for place, why in found.unreadable]
-        elif (part := file_span(path)).file.exists():
+        elif exists((part := file_span(path)).file):
             sources.files.append(part._replace(file=part.file.absolute()))
         else:
             raise QueryError(f"nothing at {path}; a query is audio, a folder of it, or a store")

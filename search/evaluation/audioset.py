@@ -90,11 +90,12 @@ def read_segments(path: Path) -> list[Segment]:
     Raises:
         SoundalikeError: If the file is not there, or a line is not of that form; names the line.
     """
-    if path.suffix in _HDF5:
-        return list(_targets_of_panns(path))
     try:
-        text = io.StringIO(read_content(path).decode(), newline="")
-        segments = list(_segments(path, text))
+        if path.suffix in _HDF5:
+            segments = list(_targets_of_panns(path))
+        else:
+            text = io.StringIO(read_content(path).decode(), newline="")
+            segments = list(_segments(path, text))
     except OSError as error:
         raise SoundalikeError(f"cannot read {path}: {error.strerror or error}") from error
     except (UnicodeDecodeError, csv.Error) as error:
@@ -102,7 +103,9 @@ def read_segments(path: Path) -> list[Segment]:
     except ValueError as error:
         raise SoundalikeError(f"cannot read {path}: {error}") from error
     if not segments:
-        raise SoundalikeError(f"{path} has no segments; give AudioSet's eval_segments.csv")
+        raise SoundalikeError(
+            f"{path} has no segments; give AudioSet's eval_segments.csv, or a pack of PANNs"
+        )
     return segments
 
 
@@ -129,15 +132,12 @@ def _segments(path: Path, lines: Iterator[str]) -> Iterator[Segment]:
 
 
 def _targets_of_panns(path: Path) -> Iterator[Segment]:
-    try:
-        for name, labels in read_targets(path):
-            clip = clip_of(name)
-            if clip is None:
-                raise SoundalikeError(f"{path}: {name!r} is no name of a clip, such as YID.wav")
-            start_s = None if clip.start_ms is None else clip.start_ms / 1000
-            yield Segment(clip.youtube_id, start_s, labels)
-    except ValueError as error:
-        raise SoundalikeError(f"cannot read {path}: {error}") from error
+    for name, labels in read_targets(path):
+        clip = clip_of(name)
+        if clip is None:
+            raise SoundalikeError(f"{path}: {name!r} is no name of a clip, such as YID.wav")
+        start_s = None if clip.start_ms is None else clip.start_ms / 1000
+        yield Segment(clip.youtube_id, start_s, labels)
 
 
 def evaluate_audioset(store: Store, segments: list[Segment]) -> AudioSetReport:

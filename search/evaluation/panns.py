@@ -6,18 +6,21 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import h5py
 import numpy as np
 
+from indexer.audio.packs.hdf5 import (
+    open_hdf5,
+    read_names,
+    reading,
+    require_dataset,
+    require_names,
+)
+from indexer.audio.packs.members import MAX_ROWS
+from indexer.paths import text_from_bytes
 from indexer.store.schema import NUM_TAGS
 
-#: Rows of a file, at most: AudioSet has 2,084,320 segments.
-_MAX_ROWS = 3_000_000
-#: Bytes of a name, at most; those that are used have some 20.
-_MAX_NAME_BYTES = 256
-#: Bytes of a block that HDF5 unpacks as a whole, at most: few packed ones may stand for gigabytes.
-_MAX_CHUNK_BYTES = 1 << 26
-_NEEDS = "it needs the datasets audio_name and target"
+_NAMES, _TARGETS = "audio_name", "target"
+_NEEDS = f"it needs the datasets {_NAMES} and {_TARGETS}"
 #: Rows that are read at once.
 _BLOCK = 1000
 
@@ -32,57 +35,29 @@ class Target(NamedTuple):
 def read_targets(path: Path) -> Iterator[Target]:
     """Yield the rows of a file with the datasets audio_name (n) and target (n, 527).
 
+    Rows without a name are left out: of clips that were not there when it was made.
+
     Raises:
         ValueError: If it is not there, or not of that form; the text is the reason.
     """
     if not path.is_file():  # HDF5 would wait for a pipe
         raise ValueError("not a file" if path.exists() else "no such file")
-    try:
-        with h5py.File(path) as file:
-            names, targets = _dataset(file, "audio_name", 1), _dataset(file, "target", 2)
-            if targets.shape != (len(names), NUM_TAGS) or len(names) > _MAX_ROWS:
-                raise ValueError(
-                    f"target is {targets.shape}, and with {len(names)} names not "
-                    f"({len(names)}, {NUM_TAGS}), {_MAX_ROWS:,} rows at most"
-                )
-            _require_kinds(names, targets)
-            for first in range(0, len(names), _BLOCK):
-                rows = targets[first : first + _BLOCK]
-                for row, target in enumerate(rows, start=first):
-                    yield Target(_name(names[row]), tuple(np.flatnonzero(target).tolist()))
-    except (OSError, KeyError, TypeError, RuntimeError, MemoryError) as error:
-        raise ValueError(f"{str(error) or type(error).__name__}; {_NEEDS}") from error
+    with reading(_NEEDS), open_hdf5(path) as file:
+        names, targets = require_dataset(file, _NAMES, 1), require_dataset(file, _TARGETS, 2)
+        if targets.shape != (len(names), NUM_TAGS) or len(names) > MAX_ROWS:
+            raise ValueError(
+                f"{_TARGETS} is {targets.shape}, and with {len(names)} names not "
+                f"({len(names)}, {NUM_TAGS}), {MAX_ROWS:,} rows at most"
+            )
+        if targets.dtype.kind not in "biuf":
+            raise ValueError(f"{_TARGETS} holds {targets.dtype}, not numbers or true and false")
+        require_names(names, _NAMES)
+        for name, labels in zip(read_names(names, _NAMES), _labels(targets), strict=True):
+            if name:
+                yield Target(text_from_bytes(name), labels)
 
 
-def _dataset(file: Any, name: str, num_dimensions: int) -> Any:
-    """Return a dataset whose data are in this file, in blocks that fit into memory.
-
-    Links of other kinds may lead in a circle, or to other files.
-    """
-    link = file.get(name, getlink=True)
-    found = file[name] if isinstance(link, h5py.HardLink) else None
-    if not isinstance(found, h5py.Dataset) or found.ndim != num_dimensions:
-        raise ValueError(f"{name} is no array of {num_dimensions} dimensions; {_NEEDS}")
-    if found.external or found.is_virtual:
-        raise ValueError(f"the data of {name} are in other files")
-    if found.chunks and np.prod(found.chunks, dtype=float) * _size(found) > _MAX_CHUNK_BYTES:
-        raise ValueError(f"the blocks of {name} are larger than {_MAX_CHUNK_BYTES:,} bytes")
-    return found
-
-
-def _require_kinds(names: Any, targets: Any) -> None:
-    if targets.dtype.kind not in "biuf":
-        raise ValueError(f"target holds {targets.dtype}, not numbers or true and false")
-    if names.dtype.kind not in "SO" or _size(names) > _MAX_NAME_BYTES:
-        raise ValueError(f"audio_name holds {names.dtype}, not names")
-
-
-def _size(dataset: Any) -> int:
-    return int(dataset.dtype.itemsize)
-
-
-def _name(value: object) -> str:
-    content = value if isinstance(value, bytes) else str(value).encode()
-    if len(content) > _MAX_NAME_BYTES:
-        raise ValueError(f"a name in audio_name has {len(content):,} bytes")
-    return content.decode()
+def _labels(targets: Any) -> Iterator[tuple[int, ...]]:
+    for first in range(0, len(targets), _BLOCK):
+        for row in targets[first : first + _BLOCK]:
+            yield tuple(np.flatnonzero(row).tolist())

@@ -12,7 +12,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from indexer.arrays import Integers, contains
+from indexer.audio.packs.held import split
 from indexer.errors import LibraryError, QueryError
+from indexer.library.packs import members_of
 from indexer.library.walk import (
     PassedOver,
     Walk,
@@ -21,7 +23,7 @@ from indexer.library.walk import (
     require_folder,
     why_passed_over,
 )
-from indexer.paths import path_id
+from indexer.paths import local_path, path_id
 from indexer.store.lock import Hold
 from indexer.store.part import Part
 from indexer.store.reader import Store
@@ -194,10 +196,10 @@ def _left_out_of(library_id: str, root: Path, known: Integers) -> Iterator[FileR
     """Yield the files in one library that the ledger does not know, then folders likewise."""
     library = str(root)
     found = Walk(require_folder(root))
-    below = files_below(found)
+    below = _paths_below(found)
     while paths := list(islice(below, _FILES_AT_A_TIME)):
         for path in _not_in(known, library_id, paths):
-            yield FileRow("skipped", library, library_id, path, reason=_why_skipped(path))
+            yield FileRow("skipped", library, library_id, path, reason=_why_skipped(root, path))
     reasons = dict(found.unreadable)
     for folder in _not_in(known, library_id, list(reasons)):
         # Nobody looks into a hidden one, be it locked or not.
@@ -205,7 +207,9 @@ def _left_out_of(library_id: str, root: Path, known: Integers) -> Iterator[FileR
         yield FileRow("skipped", library, library_id, folder, stage=why[0], reason=why[1])
 
 
-def _why_skipped(path: str) -> str:
+def _why_skipped(root: Path, path: str) -> str:
+    if split(root / local_path(path)):  # in a pack names have no ending to be judged by
+        return _OTHER_REASON
     why = why_passed_over(path)
     said = _REASONS.get(why, _OTHER_REASON)
     return f"{said}; {_HIDDEN}" if why == "ending" and is_hidden(path) else said
@@ -215,6 +219,13 @@ def _not_in(known: Integers, library_id: str, paths: Sequence[str]) -> list[str]
     path_ids = np.array([path_id(library_id, path) for path in paths], np.int64)
     is_known = contains(known, path_ids).tolist()
     return [path for path, one in zip(paths, is_known, strict=True) if not one]
+
+
+def _paths_below(found: Walk) -> Iterator[str]:
+    """Yield the paths of all files, and in the place of a pack those of what is in it."""
+    for path in files_below(found):
+        members = members_of(found.root, path, found.unreadable)
+        yield from [path] if members is None else (one.path for one in members)
 
 
 def _known_paths(parts: Sequence[Part]) -> Integers:

@@ -41,8 +41,9 @@ def audioset(
     """Compare the tags of a store with AudioSet's labels: mAP, AUC and d', in both definitions.
 
     Clips are recognised by the names of their files: ID.wav, YID.wav, ID_30.flac, ID_30_40.wav
-    (in seconds) or ID_30000_40000.wav (milliseconds). Means are over the classes that have a clip.
-    Hardly anybody has the whole evaluation set, so the coverage is told with the figures.
+    (in seconds) or ID_30000_40000.wav (milliseconds). A pack of PANNs with its waveforms is both
+    the audio and the list. Means are over the classes that have a clip. Hardly anybody has the
+    whole evaluation set, so the coverage is told with the figures.
 
     Example: soundalike eval audioset eval.soundalike --segments eval_segments.csv
     """

@@ -48,8 +48,9 @@ def index(
     """Make a folder of audio searchable.
 
     Embeds what is new or changed in LIBRARY, then refreshes the index. Run it again after adding
-    files: only those are read. A file that cannot be read is recorded and the run goes on; the exit
-    code is 3 then. Interrupted, it continues where it stopped.
+    files: only those are read. The sounds in a pack are called as in eval.h5!/NAME. A file that
+    cannot be read is recorded and the run goes on; the exit code is 3 then. Interrupted, it
+    continues where it stopped.
 
     Example: soundalike index recordings --checkpoint demo
     """

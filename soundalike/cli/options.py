@@ -32,7 +32,12 @@ Given = dict[str, Any]
 Format = Literal["text", "json"]
 
 LibraryArgument = Annotated[
-    Path, typer.Argument(metavar="LIBRARY", help="Folder of audio; walked with its subfolders.")
+    Path,
+    typer.Argument(
+        metavar="LIBRARY",
+        help="Folder of audio, walked with its subfolders; or a pack: PANNs' waveforms in HDF5, "
+        "or Parquet with a column of sounds.",
+    ),
 ]
 StoreArgument = Annotated[
     Path, typer.Argument(metavar="STORE", help="A directory that 'index' made.")

@@ -1,0 +1,148 @@
+"""What is at a path, be it a file or a member of a pack: whether it is there, its state, its bytes.
+
+Whoever has a path asks here, and need not know which of the two it is.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import os
+from collections.abc import Callable, Iterator
+from io import FileIO
+from pathlib import Path
+from typing import NamedTuple
+
+from indexer.audio.file import date_of, open_regular
+from indexer.audio.packs.held import held, split
+from indexer.audio.packs.pack import NotAPackError, Pack
+from indexer.audio.source import Source
+from indexer.errors import AudioError
+
+_HASH_BLOCK_BYTES = 1 << 20
+
+
+class State(NamedTuple):
+    """What a file was like when it was looked at: if it is the same later, so is the file.
+
+    Attributes:
+        size: In bytes.
+        mtime_ns: Last change, in ns since 1970, see `date_of`.
+    """
+
+    size: int
+    mtime_ns: int
+
+
+def state_of(path: Path) -> State:
+    """Return the size and the date of a file, or of a member of a pack.
+
+    Raises:
+        OSError: If it is not there (FileNotFoundError, NotADirectoryError), or that cannot be told.
+    """
+    if (found := _find(path)) is None:
+        status = path.stat()
+        return State(status.st_size, date_of(status))
+    pack, row = found
+    member = pack.members[row]
+    return State(member.size, member.mtime_ns)
+
+
+def exists(path: Path) -> bool:
+    """Whether something is at a path, as far as anybody may know: a file, a folder or a member."""
+    try:
+        state_of(path)
+    except (OSError, ValueError):
+        return False
+    return True
+
+
+def require_name(path: Path) -> None:
+    """Raise unless something has that very name: a member of a pack, a link that leads nowhere.
+
+    Raises:
+        OSError: If nothing has it (FileNotFoundError, NotADirectoryError), or that cannot be told.
+        ValueError: If it is no name.
+    """
+    if _find(path) is None:
+        path.lstat()
+
+
+def open_content(path: Path, max_duration_s: float) -> FileIO | Source:
+    """Open a file, or a member of a pack.
+
+    Args:
+        path: A regular file, a link to one, or a member.
+        max_duration_s: Of a member that is samples, reading further is an error, in seconds.
+
+    Returns:
+        An open file that stands at its beginning; or samples, where there is no file's format.
+
+    Raises:
+        AudioError: If it is none of these, or cannot be read.
+    """
+    found = _require(path)
+    return open_regular(path) if found is None else found[0].open(found[1], max_duration_s)
+
+
+def recording_digest(path: Path, beat: Callable[[], None] | None = None) -> bytes:
+    """Return the 16-byte BLAKE2b of a file's bytes; of samples, of how they are kept and of them.
+
+    A member of a pack that is a file has the digest of that file.
+
+    Args:
+        path: A regular file, a link to one, or a member of a pack.
+        beat: Called after every megabyte or so.
+
+    Raises:
+        AudioError: If it is not a regular file, or a member, that can be read.
+    """
+    found, digest = _require(path), hashlib.blake2b(digest_size=16)
+    for block in _blocks(path) if found is None else found[0].content(found[1]):
+        digest.update(block)
+        if beat:
+            beat()
+    return digest.digest()
+
+
+def _blocks(path: Path) -> Iterator[bytes]:
+    with open_regular(path) as file:
+        try:
+            while block := file.read(_HASH_BLOCK_BYTES):
+                yield block
+        except OSError as error:
+            raise AudioError("access", f"cannot be read: {error.strerror}".lower()) from error
+
+
+def _require(path: Path) -> tuple[Pack, int] | None:
+    """Return the pack and the row that a path means; None for a path that is no member's.
+
+    Raises:
+        AudioError: If there is no such member, or the pack cannot be read.
+    """
+    try:
+        return _find(path)
+    except FileNotFoundError as error:
+        raise AudioError("access", "no such member of the pack") from error
+    except OSError as error:
+        raise AudioError("access", error.strerror or str(error)) from error
+
+
+def _find(path: Path) -> tuple[Pack, int] | None:
+    """Return the pack and the row that a path means; None for a path that is no member's.
+
+    Raises:
+        OSError: If there is no such member, or the pack cannot be read.
+    """
+    if (parts := split(path)) is None:
+        return None
+    try:
+        pack = held(parts[0])
+    except NotAPackError as error:
+        raise FileNotFoundError(errno.ENOENT, f"no pack: {error}", os.fspath(path)) from error
+    except AudioError as error:
+        raise OSError(errno.EIO, f"the pack cannot be read: {error}", os.fspath(path)) from error
+    row = pack.members.row_of(parts[1])
+    if row is None:
+        raise FileNotFoundError(errno.ENOENT, "no such member", os.fspath(path))
+    return pack, row

@@ -1,0 +1,112 @@
+"""Which pack a path leads into, and the packs that a process holds open.
+
+The path of a member is that of its pack, an exclamation mark, and its name: `eval.h5!/Yid.wav`. A
+folder that is really called `eval.h5!` comes first.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+import threading
+from collections import OrderedDict
+from pathlib import Path
+
+from indexer.audio.file import date_of
+from indexer.audio.packs.pack import NotAPackError, Pack
+
+#: Which files may be packs, by their endings in lower case.
+_HDF5, _PARQUET = frozenset({".h5", ".hdf5"}), frozenset({".parquet"})
+#: What stands behind the path of a pack, where it is taken for a folder.
+_INSIDE = "!"
+#: Packs that are held open at a time.
+_MOST_HELD = 8
+
+#: What tells a file from another of its name: device, inode, size and date.
+_Mark = tuple[int, int, int, int]
+
+
+def inside(pack: Path) -> Path:
+    """Return a pack's path as that of the folder that its members seem to lie in."""
+    return pack.with_name(pack.name + _INSIDE)
+
+
+def is_named_as_pack(name: str) -> bool:
+    """Whether a file may be a pack, by its name."""
+    return os.path.splitext(name)[1].lower() in _HDF5 | _PARQUET  # noqa: PTH122 - of a million names
+
+
+def split(path: Path) -> tuple[Path, bytes] | None:
+    """Return the pack that a path leads into, and what the path names in there; None for a file.
+
+    Nothing but names are looked at: the pack is a regular file that may be one.
+
+    Args:
+        path: `FOLDER/eval.h5!/Yid.wav`, or `FOLDER/eval.h5!` for the pack itself: an empty name.
+    """
+    text = os.fspath(path)
+    at = text.find(_INSIDE)
+    while at >= 0:
+        pack, rest = text[:at], text[at + len(_INSIDE) :]
+        if (not rest or rest[0] == "/") and is_named_as_pack(pack) and _is_taken_as_folder(pack):
+            return Path(pack), os.fsencode(rest[1:])
+        at = text.find(_INSIDE, at + 1)
+    return None
+
+
+def _is_taken_as_folder(pack: str) -> bool:
+    # A name that no path can have, and one in a folder that may not be searched, are no packs.
+    return os.path.isfile(pack) and not os.path.lexists(pack + _INSIDE)  # noqa: PTH113
+
+
+def held(path: Path) -> Pack:
+    """Return an open pack: this process opens it once, and again when the file is another.
+
+    Raises:
+        NotAPackError: If it is none, which is no fault.
+        AudioError: If it is one, and cannot be listed.
+        OSError: If it cannot be reached.
+    """
+    status = path.stat()
+    if not stat.S_ISREG(status.st_mode) or not status.st_size:
+        raise NotAPackError("it is empty, or no regular file")
+    return _held.get(path, status)
+
+
+def _open(path: Path, mtime_ns: int) -> Pack:
+    # What reads HDF5 takes a tenth of a second to load, and most libraries have no packs.
+    if path.suffix.lower() in _HDF5:
+        from indexer.audio.packs.waveforms import Waveforms  # noqa: PLC0415
+
+        return Waveforms(path, mtime_ns)
+    from indexer.audio.packs.table import AudioTable  # noqa: PLC0415
+
+    return AudioTable(path, mtime_ns)
+
+
+class _Held:
+    """The packs that were asked last."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._packs: OrderedDict[Path, tuple[_Mark, Pack]] = OrderedDict()
+
+    def begin_anew(self) -> None:
+        """Hold nothing: what a process had open before it was forked is its parent's to close."""
+        self._lock, self._of_parent, self._packs = threading.Lock(), self._packs, OrderedDict()
+
+    def get(self, path: Path, status: os.stat_result) -> Pack:
+        mark = (status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns)
+        with self._lock:
+            known, pack = self._packs.pop(path, (None, None))
+            if pack is None or known != mark:
+                pack = _open(path, date_of(status))
+            self._packs[path] = mark, pack
+            while len(self._packs) > _MOST_HELD:
+                self._packs.popitem(last=False)
+            return pack
+
+
+_held = _Held()
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_held.begin_anew)

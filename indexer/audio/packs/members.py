@@ -1,0 +1,127 @@
+"""What is in a pack, held in arrays: names, sizes and dates, row by row.
+
+A member's name is what the pack says, made fit for a path. Nothing is ever opened by it.
+"""
+
+from __future__ import annotations
+
+import re
+from array import array
+from collections.abc import Iterable, Iterator
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+from xxhash import xxh3_64_intdigest
+
+from indexer.errors import AudioError
+
+#: Rows of one pack, at most: AudioSet has 2,084,320 segments.
+MAX_ROWS = 3_000_000
+#: Bytes of a member's name, at most: what is longer is none.
+_MAX_NAME_BYTES = 1024
+#: How a name begins that says which row it is of.
+_OF_A_ROW = re.compile(rb"row-\d+(?:/|$)")
+
+
+class Member(NamedTuple):
+    """One sound in a pack.
+
+    Attributes:
+        name: Bytes of a relative path.
+        size: In bytes, as far as a pack says it without being read.
+        mtime_ns: Last change, in ns since 1970.
+    """
+
+    name: bytes
+    size: int
+    mtime_ns: int
+
+
+class Members:
+    """The members of a pack: 24 bytes each, their names, and what the pack gives for sizes.
+
+    Attributes:
+        num_unnamed: Rows that are no members.
+    """
+
+    def __init__(
+        self,
+        names: Iterable[bytes | None],
+        sizes: npt.NDArray[np.int64],
+        mtimes_ns: npt.NDArray[np.int64],
+    ) -> None:
+        """Make the names of all rows fit for paths, and different from each other.
+
+        Empty parts of a path, `.` and `..` are left out. Where nothing is left, a member is called
+        `row-N`, rows being counted from 0; where a row before has the same name, `row-N/NAME`.
+
+        Args:
+            names: As the pack has them, row by row; None for a row that is no member.
+            sizes: (num_rows,) in bytes.
+            mtimes_ns: (num_rows,) in ns since 1970.
+
+        Raises:
+            AudioError: If there are other than `num_rows` names.
+        """
+        self._sizes, self._mtimes_ns = sizes, mtimes_ns
+        self._take(_named(row, name) for row, name in enumerate(names))
+        if len(self._ends) != len(sizes):
+            raise AudioError("open", f"{len(self._ends):,} names, and {len(sizes):,} rows")
+        if repeated := self._repeated():
+            self._take(
+                b"row-%d/%s" % (row, self._name(row)) if row in repeated else self._name(row)
+                for row in range(len(sizes))
+            )
+        self.num_unnamed = sum(not self._name(row) for row in range(len(sizes)))
+        hashes = np.array(self._hashes, np.uint64)
+        self._order = np.argsort(hashes, kind="stable")
+        self._sorted = hashes[self._order]
+        del self._hashes
+
+    def _take(self, names: Iterable[bytes]) -> None:
+        held, ends, hashes = bytearray(), array("q"), array("Q")
+        for name in names:
+            held += name
+            ends.append(len(held))
+            hashes.append(xxh3_64_intdigest(name))
+        self._names, self._ends, self._hashes = held, ends, hashes
+
+    def _repeated(self) -> set[int]:
+        """Return the rows whose name a row before has."""
+        _, first, which = np.unique(
+            np.array(self._hashes, np.uint64), return_index=True, return_inverse=True
+        )
+        later = np.flatnonzero(first[which] != np.arange(len(which)))
+        return {row for row in later.tolist() if self._name(row)}
+
+    def __iter__(self) -> Iterator[Member]:
+        """Yield the members in the order of their rows, in which a pack is read best."""
+        return (self[row] for row in range(len(self._ends)) if self._name(row))
+
+    def __getitem__(self, row: int) -> Member:
+        return Member(self._name(row), int(self._sizes[row]), int(self._mtimes_ns[row]))
+
+    def row_of(self, name: bytes) -> int | None:
+        """Return the row of the member with a name; None if there is none."""
+        wanted = np.uint64(xxh3_64_intdigest(name))
+        at = int(np.searchsorted(self._sorted, wanted))
+        if not name or at == len(self._sorted) or self._sorted[at] != wanted:
+            return None
+        row = int(self._order[at])
+        return row if self._name(row) == name else None
+
+    def _name(self, row: int) -> bytes:
+        return bytes(self._names[self._ends[row - 1] if row else 0 : self._ends[row]])
+
+
+def _named(row: int, name: bytes | None) -> bytes:
+    """Return a name as a relative path; nothing for what is no member."""
+    if name is None:
+        return b""
+    parts = [part for part in name.split(b"/") if part not in (b"", b".", b"..")]
+    plain = b"/".join(parts)
+    if not plain or b"\0" in plain or len(plain) > _MAX_NAME_BYTES:
+        return b"row-%d" % row
+    # Made-up names stay apart from given ones: those that look like them are of their row, too.
+    return b"row-%d/%s" % (row, plain) if _OF_A_ROW.match(plain) else plain

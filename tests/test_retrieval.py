@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from indexer.errors import SoundalikeError
-from search.evaluation.embedded import Embedded, read_embedded
+from search.datasets.embedded import Embedded, read_embedded
 from search.evaluation.retrieval import RetrievalReport, evaluate_retrieval
 
 RECALLS = (1, 5, 10, 50)

@@ -19,7 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from indexer.errors import SoundalikeError
-from search.evaluation.embedded import Embedded
+from search.datasets.embedded import Embedded
 
 RECALLS_AT = (1, 5, 10, 50)
 AP_AT = 10

@@ -114,7 +114,7 @@ def retrieval(
 
     Example: soundalike eval retrieval --audio sounds.npz --text captions.npz
     """
-    from search.evaluation.embedded import read_embedded
+    from search.datasets.embedded import read_embedded
     from search.evaluation.retrieval import evaluate_retrieval
     from soundalike.show.evaluations import retrieval_data, retrieval_lines
 

@@ -33,6 +33,10 @@ HINTS = {
     "native": ("say --native, too", ""),
     "num_workers": ("say --workers 1, or --workers 0", ""),
     "other_store": ("say --store {value}", "DIR"),
+    "projection": (
+        "run: soundalike train projection {value} CAPTIONS",
+        "STORE",
+    ),
     "recompute": ("--recompute does that", ""),
     "shared_memory": ("in a container, docker run --shm-size 1g mends that", ""),
     "start_s": ("choose another --start", ""),
@@ -42,7 +46,9 @@ HINTS = {
     "tag": ("'soundalike tag' listens to single files", ""),
     "tags": ("'soundalike tags' lists all of them", ""),
     "verify": ("run: soundalike verify {value}", "STORE"),
+    "text_encoder": ("say --text-encoder FILE", ""),
     "where": ("say --where EXPR", ""),
+    "which_projection": ("say --projection {value}", "NAME"),
     "window_id": ("'soundalike search --format json' shows the ids of hits", ""),
 }
 

@@ -17,10 +17,14 @@ from indexer.model.known import recall_weights
 from indexer.progress import LOADING, Listen, ignore
 from indexer.run.config import Settings
 from indexer.run.prepare import check_place, prepare, reopen
+from indexer.store.own import Own
 from indexer.store.reader import Store
 from indexer.store.schema import EMBEDDING_DIM
 from search.asking.example import Example, find_stored, recording_of
 from search.asking.sound_index import SoundIndex
+from search.asking.worded import as_projected
+from search.projection.kept import choose, read, stamp
+from search.projection.projecting import Projection
 
 if TYPE_CHECKING:  # torch takes seconds to import; what is stored is asked without it
     from indexer.embedding.extractor import Extractor
@@ -40,6 +44,8 @@ class Kept:
         self.paths, self.settings, self.listen = tuple(paths), settings, listen
         self._opening, self._loading = threading.Lock(), threading.Lock()
         self._index: SoundIndex | None = None
+        self._projection: tuple[tuple[str, tuple[int, int, int]], Projection] | None = None
+        self._projected: tuple[SoundIndex, Projection, SoundIndex] | None = None
         self._extractor: Extractor | None = None
 
     def open_newest(self) -> SoundIndex:
@@ -48,6 +54,24 @@ class Kept:
             if self._index is None or not self._index.is_newest:
                 self._index = SoundIndex.open(*self.paths)
             return self._index
+
+    def projection(self, own: Own, name: str | None) -> Projection:
+        """Return a projection by its name; it is read again where its file was replaced."""
+        chosen = choose(own, name, self.paths[0])
+        asked = chosen, stamp(own, chosen)
+        with self._opening:
+            if self._projection is None or self._projection[0] != asked:
+                self._projection = asked, read(own, chosen)
+            return self._projection[1]
+
+    def project(self, index: SoundIndex, projection: Projection, own: Own) -> SoundIndex:
+        """Return what is open as a projection sees it, see `as_projected`; it is kept."""
+        with self._opening:
+            kept = self._projected
+            if kept is None or kept[0] is not index or kept[1] is not projection:
+                seen = as_projected(index, projection, own, self.listen)
+                self._projected = kept = index, projection, seen
+            return kept[2]
 
     def store(self) -> Store:
         """Return the first store, which tells how all were made."""

@@ -3,50 +3,45 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import replace
+from collections.abc import Iterable, Sequence
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, overload
 
-from indexer.audio.times import Time, file_span, span_of
-from indexer.errors import QueryError, SoundalikeError
+from indexer.audio.times import NO_SPAN, Time, file_span, span_of
+from indexer.errors import QueryError
 from indexer.paths import as_path
-from indexer.progress import Listen
-from indexer.run.config import ExtractConfig, Settings
-from indexer.run.forget import Forgotten, forget
-from indexer.run.survey import find_files, survey
-from indexer.store.own import Own
 from indexer.store.reader import Store
 from indexer.tags import DEFAULT_THRESHOLD, TagVocabulary
 from search.asking.duplicates import Duplicates, find_duplicates
+from search.asking.find import Question
 from search.asking.many import ManyReport, write_answers
 from search.asking.questions import Query, make_question
 from search.asking.scope import Scope, resolve
+from search.asking.sound_index import SoundIndex
 from search.asking.sources import Per
 from search.asking.terms import DuplicateTerms, Terms
-from search.nearest.structure import IndexConfig
-from search.upkeep.build import build
-from search.upkeep.files import FileRow, Kind, list_files
-from search.upkeep.overview import Overview, overview
-from soundalike.answer import Answer, TagCount, Verified, answer_all
-from soundalike.arguments import as_several, show_fields, split_fields, take_fields
-from soundalike.kept import Kept
+from search.asking.worded import make_worded_question, take_texts
+from search.datasets.consent import Consent
+from search.generation.segments import Generation
+from search.projection.captions import Form
+from search.projection.config import Training
+from search.projection.rows import keep_rows
+from search.projection.tables import Projected, write_projected
+from search.projection.training import DEFAULT_NAME, Trained, train_projection
+from search.upkeep.build import has_index
+from soundalike.answer import Answer, TagCount, answer_all
+from soundalike.arguments import as_several, show_fields, take_fields
+from soundalike.stores import StorePath, Stores
 
 if TYPE_CHECKING:  # torch takes seconds to import; what is stored is asked without it
     from indexer.embedding.tagging import TaggedWindow
-    from indexer.run.report import ExtractReport
-    from indexer.store.compaction import CompactReport
     from search.asking.embed import Clip
-    from search.generation.segments import Generation
-    from soundalike.arrays import StoredWindows
 
-StorePath = str | os.PathLike[str]
 #: What `search` takes beside the terms.
-_SPAN = ("start", "end", "duration")
+_BESIDE_TERMS = ("start", "end", "duration", "text", "projection")
 
 
-class Sounds:
+class Sounds(Stores):
     """One or several stores. Several threads may ask at the same time.
 
     The network is loaded with the first audio that no store knows, and kept. When a store has
@@ -56,16 +51,6 @@ class Sounds:
         paths: Folders of the stores.
         own: What was added to the first of them.
     """
-
-    def __init__(
-        self, paths: Sequence[Path], settings: Settings, listen: Listen, own: Path | None = None
-    ) -> None:
-        """See `soundalike.open`."""
-        self._kept = Kept(paths, settings, listen)
-        self.paths, self.own = self._kept.paths, Own.of(paths[0], own)
-
-    def __repr__(self) -> str:
-        return f"Sounds({', '.join(repr(str(path)) for path in self.paths)})"
 
     @property
     def num_windows(self) -> int:
@@ -84,9 +69,11 @@ class Sounds:
         start: Time | None = None,
         end: Time | None = None,
         duration: Time | None = None,
+        text: str | Sequence[str] | None = None,
+        projection: str | None = None,
         **terms: Any,
     ) -> Answer:
-        """Find what sounds like something.
+        """Find what sounds like something, or like what some words say.
 
         Args:
             queries: Audio files or parts of them ("hour.wav@31:10-31:13"), ids of windows, or
@@ -95,6 +82,9 @@ class Sounds:
             start: Where the clip begins in each file: seconds, or as in "31:10".
             end: Where it ends; None for the end of the file.
             duration: How long it is, instead of an end.
+            text: What is looked for in words, in the place of queries; of several texts, the best
+                counts. It takes a projection, see `train_projection`.
+            projection: Its name; None for the only one.
             terms: What counts as a hit, and how many: the fields of `Terms`; or `terms=Terms(...)`.
 
         Raises:
@@ -104,12 +94,29 @@ class Sounds:
             UnknownTagError: If AudioSet has no such tag.
             ExpressionError: If the filter expression cannot be understood.
             CheckpointError: If a file asks, and the checkpoint is not there.
+            IdentityError: If the projection was trained on another checkpoint.
         """
         span_of(span := (start, end, duration))  # a wrong one is told before anything is opened
-        resolved, index = resolve(take_fields(Terms, terms, _SPAN)), self._kept.open_newest()
-        scope = Scope.over(resolved, index.opened)
-        hear = partial(self._kept.hear, index, listen=self._kept.listen)
-        return answer_all(index, [make_question(queries, index, hear, span)], scope)[0]
+        resolved = resolve(take_fields(Terms, terms, _BESIDE_TERMS))
+        texts = None if text is None else take_texts(text)
+        if texts and (queries or span != NO_SPAN):
+            raise QueryError("either clips ask or words: both at once have no common score")
+        if projection is not None and not texts:
+            raise QueryError("a projection is for what is asked in words, and no words are given")
+        index = self._kept.open_newest()
+        if texts:
+            index, asked = self._in_words(index, texts, projection)
+        else:
+            hear = partial(self._kept.hear, index, listen=self._kept.listen)
+            asked = make_question(queries, index, hear, span)
+        return answer_all(index, [asked], Scope.over(resolved, index.opened))[0]
+
+    def _in_words(
+        self, index: SoundIndex, texts: Sequence[str], name: str | None
+    ) -> tuple[SoundIndex, tuple[Question, list[str]]]:
+        projection = self._kept.projection(self.own, name)
+        question = make_worded_question(texts, projection)
+        return self._kept.project(index, projection, self.own), (question, [])
 
     @overload
     def search_many(
@@ -192,6 +199,98 @@ class Sounds:
         other = None if against is None else opened.beside(as_path("a store", against))
         return find_duplicates(opened, other, taken, self._kept.listen, self._kept.silence)
 
+    # --- text and sound --------------------------------------------------------------------------
+
+    def train_projection(
+        self,
+        *captions: StorePath,
+        name: str = DEFAULT_NAME,
+        form: Form | None = None,
+        output: StorePath | None = None,
+        allow_leak: bool = False,
+        is_clean: bool = False,
+        force: bool = False,
+        **how: Any,
+    ) -> Trained:
+        """Train what puts texts and sounds into one space, and let it see all windows.
+
+        See `search.projection.training.train_projection`.
+
+        Args:
+            captions: A table per split: train, val and test in their names say which.
+            name: What the projection will be called.
+            form: "audiocaps", "clotho" or "paths" (path and caption); None to tell by the columns.
+            output: Folder where `project` then writes these captions and their sounds.
+            allow_leak: Whether a checkpoint that has heard val and test is taken nevertheless.
+            is_clean: Vouch that an unknown checkpoint has not.
+            force: Whether a projection of that name is replaced, and files in the folder.
+            how: The fields of `Training`.
+
+        Raises:
+            SoundalikeError: If it cannot be trained on these.
+            OutputError: If there is a projection of that name.
+            StoreError: If there is no store, or it cannot be read or written.
+        """
+        store = Store.open(self._require_one("a projection is trained on"))
+        trained = train_projection(
+            store,
+            [as_path("captions", one) for one in captions],
+            self.own,
+            take_fields(Training, how),
+            name=name,
+            form=form,
+            consent=Consent(allow_leak, is_clean),
+            output=None if output is None else as_path("the output", output),
+            force=force,
+            listen=self._kept.listen,
+        )
+        if has_index(store):
+            keep_rows(store, Generation.current(store), self.own, self._kept.listen)
+        return trained
+
+    def project(
+        self,
+        *captions: StorePath,
+        output: StorePath,
+        projection: str | None = None,
+        text_encoder: StorePath | None = None,
+        form: Form | None = None,
+        allow_leak: bool = False,
+        is_clean: bool = False,
+        force: bool = False,
+    ) -> Projected:
+        """Write projected sounds and captions into a folder, for `eval retrieval`.
+
+        See `search.projection.tables.write_projected`.
+
+        Args:
+            captions: As for `train_projection`.
+            output: The folder.
+            projection: Its name; None for the only one.
+            text_encoder: A file of vectors, if it was trained with such.
+            form: As for `train_projection`.
+            allow_leak: Likewise.
+            is_clean: Likewise.
+            force: Whether files that are there are replaced.
+
+        Raises:
+            SoundalikeError: If these captions cannot be projected.
+            OutputError: If one of the files is there already, or cannot be written.
+            StoreError: If there is no store, or it cannot be read.
+        """
+        store = Store.open(self._require_one("what is projected is in"))
+        return write_projected(
+            store,
+            [as_path("captions", one) for one in captions],
+            self._kept.projection(self.own, projection),
+            as_path("the output", output),
+            text_encoder=None if text_encoder is None else os.fspath(text_encoder),
+            form=form,
+            consent=Consent(allow_leak, is_clean),
+            force=force,
+            listen=self._kept.listen,
+        )
+
     # --- listening -------------------------------------------------------------------------------
 
     def embed(
@@ -249,150 +348,8 @@ class Sounds:
         found = [TagCount(tag, counts[tag.index]) for tag in vocabulary if tag.index is not None]
         return sorted(found, key=lambda one: -one.num_windows)
 
-    # --- the stores ------------------------------------------------------------------------------
-
-    def index(
-        self,
-        library: StorePath,
-        *,
-        memory_bytes: int | None = None,
-        recall: float | None = None,
-        **settings: Any,
-    ) -> ExtractReport:
-        """Make a folder of audio searchable: `extract`, then `build`; it raises what these do."""
-        config = IndexConfig(memory_bytes, recall)  # a wrong one is told before the long work
-        report = self.extract(library, **settings)
-        build(self._kept.store(), config=config, listen=self._kept.listen)
-        return report
-
-    def extract(self, library: StorePath, **settings: Any) -> ExtractReport:
-        """Embed what is new or changed in a folder of audio; the store is made if there is none.
-
-        Args:
-            library: The folder; or a pack, see docs/libraries.md.
-            settings: `frames`, `hop_s`, `native`, `native_max_s` and `channel` of `Settings`, and
-                the fields of `ExtractConfig`.
-
-        Raises:
-            LibraryError: If the library is missing or empty, or most of it has disappeared.
-            CheckpointError: If the checkpoint is not there.
-            StoreError: If the store cannot be read or written, or was made with other settings.
-        """
-        path, listen = self._require_one("a folder is indexed into"), self._kept.listen
-        shaping, behaving = split_fields((Settings, ExtractConfig), settings)
-        config = ExtractConfig(**behaving)
-        shaped = replace(self._kept.settings, **shaping)
-        self._kept.check_place(shaped)  # before the walk, and before a checkpoint is downloaded
-        found = find_files(as_path("a library", library), config, listen, store=path)
-        store = self._kept.prepare(shaped)
-        with survey(found, store, config, listen) as surveyed:
-            if not surveyed.has_files_to_read:
-                return surveyed.settle(config)
-            extractor = self._kept.load(store)
-            from indexer.run.extract import embed_new  # noqa: PLC0415 - it imports PyTorch
-
-            return embed_new(surveyed, extractor, config, listen)
-
-    def build(
-        self, *, memory_bytes: int | None = None, recall: float | None = None, anew: bool = False
-    ) -> Generation:
-        """Bring the index up to date, and return what queries see now, see `search.upkeep.build`.
-
-        Args:
-            memory_bytes: What building may take; None for half of the machine's memory.
-            recall: Share of the true best 10 to find where answers are not exact; None for 0.95.
-            anew: Whether nothing of an earlier index is used, and missing parts are done without.
-
-        Raises:
-            StoreError: If there is none, a part is damaged or missing, or the disk is full.
-        """
-        config, path = IndexConfig(memory_bytes, recall), self._require_one("an index is built of")
-        return build(Store.open(path), config=config, listen=self._kept.listen, anew=anew)
-
-    def info(self) -> Overview:
-        """Count what the store holds.
-
-        Raises:
-            StoreError: If there is none, or it cannot be read.
-        """
-        return overview(self._require_one("an overview is of"), self.own)
-
-    def files(self, *kinds: Kind) -> Iterator[FileRow]:
-        """Say what became of every file, or of the "failed", "warnings", "skipped" and "gone" ones.
-
-        See `search.upkeep.files.list_files`.
-
-        Raises:
-            QueryError: If there is no such kind.
-            StoreError: If there is no store, or it cannot be read.
-        """
-        return list_files(self._require_one("files are listed of"), kinds)
-
-    def forget(self, library: StorePath, *, dry_run: bool = False) -> Forgotten:
-        """Take a library out of the store, or say what would go, see `indexer.run.forget.forget`.
-
-        Args:
-            library: Its folder, which need not be there; or its id.
-            dry_run: Only say what would go.
-
-        Raises:
-            LibraryError: If the store has no such library; it names those that it has.
-            StoreError: If there is no store, or it cannot be written.
-        """
-        path = self._require_one("a library is forgotten by")
-        return forget(path, os.fspath(library), dry_run=dry_run, listen=self._kept.listen)
-
-    def verify(self, *, deep: bool = False, num_windows: int = 20) -> Verified:
-        """Check every byte of the store.
-
-        Args:
-            deep: Whether some windows are embedded again from their audio, if the bytes are well.
-            num_windows: How many, at most.
-
-        Raises:
-            StoreError: If there is no store, or its store.json cannot be read.
-            CheckpointError: If the checkpoint is not there; only with `deep`.
-        """
-        from search.upkeep.verify import verify  # noqa: PLC0415 - beside a method of its name
-
-        problems = verify(self._require_one("what is checked is"), self._kept.listen, self.own)
-        if not deep or problems:  # what is damaged is not parsed
-            return Verified(problems, None)
-        store, listen = self._kept.store(), self._kept.listen
-        extractor = self._kept.load(store)
-        from indexer.run.recompute import recompute  # noqa: PLC0415 - it imports PyTorch
-
-        report = recompute(store, extractor, num_windows=num_windows, listen=listen)
-        return Verified(report.problems, report)
-
-    def compact(self) -> CompactReport:
-        """Remove what is dead from the store, and make few parts of many.
-
-        Raises:
-            StoreError: If there is none, a part is damaged or missing, or the disk is full.
-        """
-        from search.upkeep.compact import compact  # noqa: PLC0415 - beside a method of its name
-
-        return compact(self._require_one("what is compacted is"), self._kept.listen)
-
-    def rows(self) -> StoredWindows:
-        """Return all live windows as arrays, as they were embedded: see `StoredWindows`.
-
-        Raises:
-            StoreError: If a store is not there, or cannot be read.
-        """
-        from soundalike.arrays import read_windows  # noqa: PLC0415 - only for those who ask
-
-        return read_windows([Store.open(path) for path in self.paths])
-
-    def _require_one(self, what: str) -> Path:
-        if len(self.paths) > 1:
-            raise SoundalikeError(f"{what} one store, and {len(self.paths)} are open: {self!r}")
-        return self.paths[0]
-
 
 show_fields(Sounds.search, Terms)
 show_fields(Sounds.search_many, Terms)
 show_fields(Sounds.duplicates, DuplicateTerms)
-show_fields(Sounds.index, Settings, ExtractConfig)
-show_fields(Sounds.extract, Settings, ExtractConfig)
+show_fields(Sounds.train_projection, Training)

@@ -177,11 +177,11 @@ def laboratory(tmp_path: Path) -> Path:
         )
         esc50.append(f"{name},{number % 2 + 1},0,{kind},True,{number},A")
         youtube_id, split = f"_clip-{number:05}", ("train", "val", "test")[number % 3]
-        write_tone(tmp_path / "audiocaps" / f"Y{youtube_id}.wav", 1.0, 3000 + 90 * number)
+        write_tone(tmp_path / "audiocaps" / f"Y{youtube_id}.wav", 1.0, 100 * 2.3**number)
         with (tmp_path / f"{split}.csv").open("a") as table:
             if number < 3:
                 table.write("audiocap_id,youtube_id,start_time,caption\n")
-            table.write(f'{number},{youtube_id},30,"A tone, and nothing else."\n')
+            table.write(f'{number},{youtube_id},30,"Tone {number}, and nothing else."\n')
     (tmp_path / "eval_segments.csv").write_text("\n".join(lines[:-1]))  # one is not in the list
     (tmp_path / "ESC-50" / "meta").mkdir()
     (tmp_path / "ESC-50" / "meta" / "esc50.csv").write_text("\n".join(esc50))
@@ -201,7 +201,8 @@ def test_experiments_page_commands_and_python_run(
     page = REPOSITORY / "docs" / "experiments.md"
     shell = "\n".join(blocks(page, "sh"))
     shell = re.sub(r"convnext-tiny-[\w-]+", "demo", shell)
-    shell = re.sub(r"(soundalike export audiocaps .*)", r"\1 --allow-leak", shell)  # the demo has
+    learns = "export audiocaps|train projection|project"
+    shell = re.sub(rf"(soundalike (?:{learns}) .*)", r"\1 --allow-leak", shell)  # the demo has
     printed = run_here(shell, laboratory)
     assert "test: 2 of 2 clips (100.0%), 2 captions; 0 missing" in printed
     assert "LEAK: demo was trained on 3,200 short clips" in printed
@@ -210,6 +211,10 @@ def test_experiments_page_commands_and_python_run(
     assert "6 files with 2 labels" in printed
     assert "tested on that (2 given)" in printed
     assert "4 sounds, 8 captions" in printed
+    assert "sounds: 2 for train, 2 for val, 2 for test" in printed
+    assert "2 sounds, 2 captions" in printed
+    assert "2 files in again" in printed
+    assert len(hits_of(printed)) == 3  # of search --text
     assert "windows.csv: 6 windows" in printed
     assert np.load(laboratory / "scenes.npy").shape == (6, 768)
     assert len((laboratory / "ranks.csv").read_text().splitlines()) == 1 + 2 * 8

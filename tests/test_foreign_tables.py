@@ -23,8 +23,8 @@ from indexer.errors import SoundalikeError
 from indexer.library.lists import read_names
 from indexer.library.tables import read_rows
 from search.datasets.captions import read_audiocaps
+from search.datasets.embedded import read_embedded
 from search.evaluation.audioset import read_segments
-from search.evaluation.embedded import read_embedded
 from search.evaluation.labels import evaluate_labels, read_labels
 from search.export.captioned import export_captioned
 from search.filters.metadata import Metadata
@@ -208,7 +208,7 @@ def test_embeddings_that_unpack_to_gigabytes_are_refused(
     np.savez_compressed(tmp_path / "x.npz", ids=["a"] * 99, embeddings=np.zeros((99, 10_000)))
     table = pa.table({"id": ["a"] * 9999, "embedding": [[0.0] * 99] * 9999})
     pq.write_table(table, tmp_path / "x.parquet", compression="zstd")
-    monkeypatch.setattr("search.evaluation.embedded.MAX_BYTES", 1_000_000)
+    monkeypatch.setattr("search.datasets.embedded.MAX_BYTES", 1_000_000)
     for name in ("x.npz", "x.parquet"):
         assert (tmp_path / name).stat().st_size < 200_000
         with pytest.raises(SoundalikeError, match="more than 1,000,000 bytes unpacked"):

@@ -14,9 +14,8 @@ import pytest
 from conftest import Run
 
 from indexer.errors import SoundalikeError
-from search.evaluation.embedded import Embedded, read_embedded, read_scores
+from search.datasets.embedded import Embedded, ScoreMatrix, read_embedded, read_scores
 from search.evaluation.retrieval import RetrievalReport, evaluate_retrieval, evaluate_scores
-from search.evaluation.scores import ScoreMatrix
 
 RECALLS = (1, 5, 10, 50)
 

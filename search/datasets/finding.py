@@ -16,7 +16,8 @@ from search.datasets.clips import StoredClips
 from search.datasets.matches import matched
 from search.datasets.splits import Role, role_of, role_of_folder
 
-Dataset = Literal["AudioCaps", "Clotho"]
+#: Whose tables they are; "paths" are those of somebody's own, which say where each file is.
+Dataset = Literal["AudioCaps", "Clotho", "paths"]
 
 
 class Finder(Protocol):
@@ -35,11 +36,12 @@ class Finder(Protocol):
 def finder(
     store: Store, snapshot: Snapshot, dataset: Dataset, matches: Mapping[str, str]
 ) -> Finder:
-    """Return what finds the sounds of a published set.
+    """Return what finds the sounds of a published set, or of a table of paths.
 
     What people say of a sound counts before its name. A clip of AudioCaps is found by YouTube id
     and start, or else by one of its audiocap_ids, if a file is called by nothing else; a sound of
-    Clotho by its file's name, whatever folder it lies in.
+    Clotho by its file's name, whatever folder it lies in; one of a table of paths by its path, or
+    else by its file's name.
 
     Args:
         store: With the sounds in it.
@@ -47,12 +49,12 @@ def finder(
         dataset: Whose tables they are.
         matches: What sounds are called → a path, see `matches_of`.
     """
-    ways: tuple[Finder, ...] = (
-        (_by_clip(store, snapshot), _by_number(store))
-        if dataset == "AudioCaps"
-        else (_by_file_name(store),)
-    )
     by_path = _by_path(store)
+    ways: tuple[Finder, ...] = (_by_file_name(store),)
+    if dataset == "AudioCaps":
+        ways = (_by_clip(store, snapshot), _by_number(store))
+    elif dataset == "paths":
+        ways = (lambda captioned, _: by_path(captioned.file_id), *ways)
 
     def find(captioned: Captioned, split: str) -> bytes | None:
         if path := matched(captioned, matches):

@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from indexer.arrays import Float32, Integers
+from indexer.arrays import Float32, Ids, Integers
 from indexer.store.head import Head
 from indexer.store.reader import Store
 from indexer.store.snapshot import Snapshot
@@ -105,6 +105,14 @@ class Source:
         find = finder(self.store, self._snapshot, dataset, matches)
         rows = RecordingRows(self._snapshot)
         return [_split(dataset, name, sounds, find, rows) for name, sounds in tables.items()]
+
+    def scenes(self, split: Split) -> Float32:
+        """Return (n, 768) float32: the scene embeddings of the sounds of a split, in order."""
+        return self._snapshot.scene(split.rows)
+
+    def recordings(self, split: Split) -> Ids:
+        """Return (n,) the ids of the recordings of the sounds of a split, in order."""
+        return self._snapshot.windows.recording_id[split.rows]
 
     def others(self, splits: Sequence[Split]) -> tuple[int, list[str]]:
         """Return how many recordings of the store are in none of the splits, and their paths."""

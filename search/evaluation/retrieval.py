@@ -19,8 +19,8 @@ import numpy as np
 import numpy.typing as npt
 
 from indexer.errors import SoundalikeError
-from search.evaluation.embedded import Embedded
-from search.evaluation.scores import Cosines, ScoreMatrix, Scores
+from search.datasets.embedded import Embedded, ScoreMatrix
+from search.evaluation.scores import Cosines, Scores
 
 RECALLS_AT = (1, 5, 10, 50)
 AP_AT = 10

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -42,28 +42,6 @@ class Cosines:
         """Return (len(rows), num_texts) of some sounds."""
         scores: Values = np.round(self._sounds[rows] @ self._texts.T, _DECIMALS)
         return scores
-
-
-class ScoreMatrix(NamedTuple):
-    """See `Scores`; what any model says, compared as it is.
-
-    Attributes:
-        text_ids: One for each caption: that of its sound.
-        audio_ids: One for each sound.
-        scores: (num_texts, num_sounds) numbers, all finite.
-    """
-
-    text_ids: list[str]
-    audio_ids: list[str]
-    scores: npt.NDArray[Any]
-
-    def of_texts(self, rows: Rows) -> npt.NDArray[Any]:
-        """Return (len(rows), num_sounds) of some texts."""
-        return self.scores[rows]
-
-    def of_sounds(self, rows: Rows) -> npt.NDArray[Any]:
-        """Return (len(rows), num_texts) of some sounds."""
-        return self.scores[:, rows].T
 
 
 def _normalised(vectors: npt.NDArray[np.floating]) -> Values:

@@ -185,6 +185,7 @@ class Rows:
         if len(self.segments) == 1:
             return np.asarray(self.segments[0].arrays[name][rows])
         dtype, shape = SEGMENT_ARRAYS[name]
+        shape = next((one.arrays[name].shape[1:] for one in self.segments), shape)  # or narrower
         result = np.empty((len(rows), *shape), dtype)
         for segment, local, at in self.locate(rows):
             result[at] = segment.arrays[name][local]

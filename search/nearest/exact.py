@@ -60,7 +60,7 @@ def score_pairs(generation: Generation, vectors: Float32, rows: Integers) -> Flo
     for first in range(0, len(rows), step):
         block = rows[first : first + step]
         stored = generation.vectors(np.maximum(block, 0).ravel()).astype(np.float64)
-        shaped = stored.reshape(*block.shape, EMBEDDING_DIM)
+        shaped = stored.reshape(*block.shape, -1)
         products = _multiply(shaped, vectors[first : first + step, None])
         scores[first : first + step] = np.where(block < 0, -np.inf, np.minimum(products, 1))
     return np.where(np.isnan(scores), -np.inf, scores)
@@ -149,6 +149,9 @@ def _multiply(stored: Any, vectors: Any) -> Any:
 def _nearness(vectors: Float32, stored: Float32, rows: Integers) -> Float32:
     """Return (n,) the best float32 product of some stored rows with any of the vectors."""
     if len(rows) > _MOST * len(stored):
+        if len(vectors) == 1:  # as one product, which the cores share out once
+            with np.errstate(invalid="ignore", over="ignore"):
+                return np.asarray((stored @ vectors[0])[rows])
         return _nearness_of_blocks(vectors, stored, slice(None), len(stored))[rows]
     if len(vectors) > _FEW_VECTORS:
         return _nearness_of_blocks(vectors, stored, rows, len(rows))
@@ -186,7 +189,7 @@ def _nearness_in_place(vector: Float32, stored: Float32, rows: Integers) -> Floa
         faiss.swig_ptr(copies),
         faiss.swig_ptr(stored),
         faiss.swig_ptr(padded),
-        EMBEDDING_DIM,
+        stored.shape[1],
         num_cores,
         each,
     )

@@ -24,6 +24,7 @@ from indexer.store.disk import (
     write_whole,
 )
 from indexer.store.lock import locked
+from indexer.store.own import Own
 from indexer.store.parquet import SCENE_FILE
 from indexer.store.part import Part
 from indexer.store.reader import Store
@@ -66,6 +67,7 @@ from search.nearest.structure import (
     make_structure,
     remove_unused_lists,
 )
+from search.projection.rows import keep_rows
 
 #: Rows of a segment, at most: 1.3 GB of vectors, tags and codes.
 MAX_SEGMENT_ROWS = 1 << 18
@@ -90,12 +92,14 @@ def build(
     config: IndexConfig = _AS_BEFORE,
     max_segment_rows: int = MAX_SEGMENT_ROWS,
     anew: bool = False,
+    own: Own | None = None,
 ) -> Generation:
     """Bring the index of a store up to date, and return the generation that queries now use.
 
     Segments are reused; only rows that are new, or whose segment has become too small or too empty,
     are written. If nothing changed, nothing is written. Parts that a compaction replaced are
-    deleted, now that no query needs to know of them.
+    deleted, now that no query needs to know of them. What projections of text and sound make of the
+    rows is brought up to date as well.
 
     Args:
         store: Whose live windows are to be searched.
@@ -105,6 +109,7 @@ def build(
         max_segment_rows: Rows of a segment, at most.
         anew: Whether it is made of nothing but the parts that are there: nothing of an earlier
             index is used or kept, and no part that is missing is asked for.
+        own: What was added to the store, if that is not in the store.
 
     Raises:
         StoreError: If the index cannot be written.
@@ -116,6 +121,7 @@ def build(
         num_rows = min(max_segment_rows, config.max_segment_rows)
         generation = _build(store, index, parts, _How(config, num_rows, listen, anew))
         delete_replaced(store, parts)
+        keep_rows(store, generation, own or Own.of(store.path), listen)
         return generation
 
 

@@ -21,6 +21,7 @@ from indexer.store.reader import Store
 from indexer.store.schema import Identity
 from search.generation.missing import missing_parts
 from search.generation.segments import Generation, current_name
+from search.projection.kept import names as projections
 from search.upkeep.files import is_departed
 
 _COLUMNS = ("library_id", "size", "status", "stage", "reason", "warnings")
@@ -53,6 +54,7 @@ class Overview:
         libraries: library_id → last known root.
         origins: Distinct (device, precision) of the parts with windows, and how many of each.
         own: Names of the documents that were added to it.
+        projections: Names of its projections of text and sound.
     """
 
     path: Path
@@ -75,6 +77,7 @@ class Overview:
     libraries: dict[str, Path]
     origins: dict[tuple[str, str], int]
     own: tuple[str, ...]
+    projections: tuple[str, ...]
 
 
 def overview(path: Path, own: Own | None = None) -> Overview:
@@ -87,7 +90,7 @@ def overview(path: Path, own: Own | None = None) -> Overview:
     Raises:
         StoreError: If there is no store at `path`, or it cannot be read.
     """
-    store = Store.open(path)
+    store, own = Store.open(path), own or Own.of(path)
     parts, windows, files, num_dead = store.from_parts(
         lambda parts: (
             parts,
@@ -124,7 +127,8 @@ def overview(path: Path, own: Own | None = None) -> Overview:
         warnings=dict(_count_distinct(warned, "warnings")),
         libraries=libraries,
         origins=dict(_count_origins(parts)),
-        own=tuple((own or Own.of(path)).names()),
+        own=tuple(own.names()),
+        projections=tuple(projections(own)),
     )
 
 

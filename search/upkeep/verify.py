@@ -22,6 +22,7 @@ from search.generation.segments import (
     is_generation_name,
 )
 from search.nearest.structure import TRAINED_FOLDER, structure_problems
+from search.projection import kept, rows
 
 _MENDED = "building the index anew, from nothing but the parts, mends it"
 
@@ -41,7 +42,9 @@ def verify(path: Path, listen: Listen = ignore, own: Own | None = None) -> list[
         StoreError: If there is no store, or its store.json cannot be read.
     """
     store = Store.open(path)
-    added = [Problem.of(*problem) for problem in (own or Own.of(path)).problems()]
+    own = own or Own.of(path)
+    each = (own.problems(), kept.problems(own), rows.problems(own))
+    added = [Problem.of(*problem) for problems in each for problem in problems]
     of_parts = [*verify_parts(store, listen), *_missing_parts(store)]
     of_index = [one.mended_by(_MENDED, about="anew", value=path) for one in _index_problems(store)]
     return [*of_parts, *of_index, *added]

@@ -7,7 +7,17 @@ from typing import Annotated
 
 import typer
 
-from soundalike.cli import checkpoints, evaluate, export, index, listen, many, search, store
+from soundalike.cli import (
+    checkpoints,
+    evaluate,
+    export,
+    index,
+    listen,
+    many,
+    project,
+    search,
+    store,
+)
 from soundalike.cli.bars import telling
 
 app = typer.Typer(
@@ -65,10 +75,12 @@ for command in (
     store.verify,
     store.forget,
     index.extract,
+    project.project,
     listen.tag,
     listen.tags,
     checkpoints.checkpoints,
 ):
     app.command()(command)
+app.add_typer(project.app)
 app.add_typer(evaluate.app)
 app.add_typer(export.app)

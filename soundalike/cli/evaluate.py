@@ -133,7 +133,7 @@ def retrieval(
     """
     require_use(context, ("force",), "--ranks", is_met=ranks is not None)
     require_use(context, ("audio", "text"), "no --score-matrix", is_met=score_matrix is None)
-    from search.evaluation.embedded import read_embedded, read_scores
+    from search.datasets.embedded import read_embedded, read_scores
     from search.evaluation.retrieval import evaluate_retrieval, evaluate_scores
     from search.output import require_file
     from soundalike.show.evaluations import retrieval_data, retrieval_lines, write_ranks

@@ -13,6 +13,8 @@ from search.datasets.consent import Consent
 from soundalike.cli.bars import Bars
 from soundalike.cli.numbers import number_option
 from soundalike.cli.options import (
+    AllowLeakOption,
+    CleanOption,
     ForceOption,
     Format,
     FormatOption,
@@ -73,17 +75,6 @@ VectorsOption = Annotated[
         metavar="FILE",
         help="Vectors of the captions for hdf5-dcase2023: an .npz or .parquet of ids (audiocap_id, "
         "or FILE_NAME#1 of Clotho) and embeddings.",
-    ),
-]
-AllowLeakOption = Annotated[
-    bool,
-    typer.Option("--allow-leak", help="Export though the checkpoint has seen it; files say so."),
-]
-CleanOption = Annotated[
-    bool,
-    typer.Option(
-        "--checkpoint-clean",
-        help="Vouch that an unknown checkpoint was not trained on these clips.",
     ),
 ]
 
@@ -323,7 +314,7 @@ def _export(
     quiet: bool,
 ) -> None:
     from indexer.store.reader import Store
-    from search.evaluation.embedded import read_embedded
+    from search.datasets.embedded import read_embedded
     from search.export.captioned import export_captioned
     from soundalike.show.exports import export_data, export_lines
 

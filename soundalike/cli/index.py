@@ -18,6 +18,7 @@ from soundalike.cli.options import (
     LibraryArgument,
     MemoryOption,
     Network,
+    OwnOption,
     QuietOption,
     RecallOption,
     StoreArgument,
@@ -106,6 +107,7 @@ def build(
             help="Use nothing of the index that is there, and do without parts that are missing.",
         ),
     ] = False,
+    own: OwnOption = None,
     output: FormatOption = "text",
     quiet: QuietOption = False,
 ) -> None:
@@ -113,7 +115,8 @@ def build(
 
     The second half of 'index'. Only new windows are written; if nothing changed, nothing is. Up to
     50,000 windows are searched exactly. Above, vectors are sorted into lists, and how many of them
-    a query must visit is measured; an exact answer can still be asked for.
+    a query must visit is measured; an exact answer can still be asked for. Projections of text and
+    sound, if there are any, see the new windows from then on.
 
     If a part that the index was made from is missing, and windows with it, nothing is built: what
     was there may be on a backup. --anew goes on without, and mends an index that is damaged.
@@ -124,7 +127,7 @@ def build(
     from soundalike.show.stores import generation_data, generation_lines
 
     with Bars(quiet=quiet) as bars:
-        generation = soundalike.open(store, listen=bars).build(
+        generation = soundalike.open(store, own=own, listen=bars).build(
             memory_bytes=_num_bytes(memory), recall=recall, anew=anew
         )
     print_report(output, generation_data(generation), generation_lines(generation), quiet=quiet)

@@ -112,6 +112,21 @@ OwnOption = Annotated[
         metavar="DIR", help="Where what was added to the store is. Default: own in the store."
     ),
 ]
+ProjectionOption = Annotated[
+    str | None,
+    typer.Option(metavar="NAME", help="Which projection of text and sound. Default: the only one."),
+]
+AllowLeakOption = Annotated[
+    bool,
+    typer.Option("--allow-leak", help="Go on though the checkpoint has seen it; files say so."),
+]
+CleanOption = Annotated[
+    bool,
+    typer.Option(
+        "--checkpoint-clean",
+        help="Vouch that an unknown checkpoint was not trained on these clips.",
+    ),
+]
 
 
 @dataclass(frozen=True)

@@ -18,6 +18,8 @@ from soundalike.cli.options import (
     ForceOption,
     Given,
     Network,
+    OwnOption,
+    ProjectionOption,
     QuietOption,
     StartOption,
     takes,
@@ -50,6 +52,16 @@ def search(
     start: StartOption = None,
     end: EndOption = None,
     duration: DurationOption = None,
+    text: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="WORDS",
+            help="What to look for in words, instead of a QUERY. May be repeated; the best "
+            "counts. 'soundalike train projection' makes that possible.",
+        ),
+    ] = None,
+    projection: ProjectionOption = None,
+    own: OwnOption = None,
     terms: Given,
     explain: Annotated[
         bool,
@@ -83,6 +95,8 @@ def search(
 
     Example: soundalike search recordings.soundalike --tag Rain --format m3u > rain.m3u
 
+    Example: soundalike search recordings.soundalike --text "a dog barks in the rain"
+
     Example: soundalike search recordings.soundalike --where "Dog > 0.4 and not (Speech or Music)"
     """
     import soundalike
@@ -94,8 +108,16 @@ def search(
 
         require_folder(copy_to)
     with Bars(quiet=quiet) as bars:
-        sounds = soundalike.open(*stores, **network, listen=bars)
-        answer = sounds.search(*queries, start=start, end=end, duration=duration, **terms)
+        sounds = soundalike.open(*stores, own=own, **network, listen=bars)
+        answer = sounds.search(
+            *queries,
+            start=start,
+            end=end,
+            duration=duration,
+            text=text or None,
+            projection=projection,
+            **terms,
+        )
     _print_hits(answer.hits, output)
     _say_how(answer, explain=explain, quiet=quiet)
     failures = _copy(answer, copy_to, force=force, quiet=quiet) if copy_to else []
@@ -107,6 +129,8 @@ def _require_uses(context: typer.Context, queries: Sequence[str | int], terms: G
     require_use(context, ("start", "end", "duration"), "an audio file as QUERY", is_met=has_file)
     require_use(context, ("force",), "--copy-to", is_met=context.params.get("copy_to") is not None)
     require_use(context, ("include_self",), "a QUERY", is_met=bool(queries))
+    has_text = bool(context.params.get("text"))
+    require_use(context, ("projection", "own"), "--text", is_met=has_text)
     require_tags(context, terms)
 
 

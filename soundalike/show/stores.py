@@ -48,6 +48,8 @@ def overview_lines(store: Overview) -> Iterator[str]:
         yield f"library     {printable(str(root))} ({library_id[:8]})"
     if store.own:
         yield f"added       {', '.join(store.own)}"
+    if store.projections:
+        yield f"text        {', '.join(store.projections)}"
     named = ", ".join(f"{number:,} {status}" for status, number in store.statuses.items())
     yield f"files       {named or 'none'}"
     for (stage, reason), number in store.failures.items():

@@ -16,9 +16,9 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from indexer.arrays import Integers
 from indexer.errors import SoundalikeError
 from indexer.library.tables import read_parquet
-from search.evaluation.scores import ScoreMatrix
 
 #: Names under which vectors are looked for, in this order.
 _VECTORS = ("embeddings", "embedding", "scene")
@@ -54,6 +54,28 @@ class Embedded(NamedTuple):
     vectors: npt.NDArray[np.floating]
     leak: str | None = None
     precision: str | None = None
+
+
+class ScoreMatrix(NamedTuple):
+    """Scores of texts and sounds that any model gave, compared as they are.
+
+    Attributes:
+        text_ids: One for each caption: that of its sound.
+        audio_ids: One for each sound.
+        scores: (num_texts, num_sounds) numbers, all finite.
+    """
+
+    text_ids: list[str]
+    audio_ids: list[str]
+    scores: npt.NDArray[Any]
+
+    def of_texts(self, rows: Integers) -> npt.NDArray[Any]:
+        """Return (len(rows), num_sounds) of some texts."""
+        return self.scores[rows]
+
+    def of_sounds(self, rows: Integers) -> npt.NDArray[Any]:
+        """Return (len(rows), num_texts) of some sounds."""
+        return self.scores[:, rows].T
 
 
 def read_embedded(path: Path) -> Embedded:

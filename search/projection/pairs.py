@@ -1,0 +1,235 @@
+"""Sounds of a store with their captions as vectors: what is trained on, and what is held out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple, get_args
+
+import numpy as np
+
+from indexer.arrays import ID_DTYPE, Float32, Ids, Integers, Mask
+from indexer.errors import SoundalikeError
+from indexer.store.reader import Store
+from search.datasets.joined import Source, Split
+from search.datasets.splits import Role
+from search.generation.writing import normalise
+from search.projection.captions import DATASETS, Table
+from search.projection.encoders import TextVectors, is_file, load_encoder
+
+#: From this cosine of two scene embeddings on, two clips are the same recording, in another
+#: encoding perhaps: that of `search.asking.terms.DuplicateTerms`.
+SAME_SOUND = 0.98
+#: Share of the recordings that is held out where no table is for validation.
+HELD_OUT = 0.1
+_ROLES: tuple[Role, ...] = get_args(Role)
+#: Which sounds must not be among which others, in the order in which they are left out.
+_APART: tuple[tuple[Role, Role], ...] = (("val", "test"), ("train", "val"), ("train", "test"))
+#: Sounds that training takes, at the least: one is told apart from nothing.
+_LEAST: Mapping[Role, int] = {"train": 2, "val": 1}
+#: Clips that are compared with all others at a time.
+_BLOCK = 1024
+
+
+class Pairs(NamedTuple):
+    """Captions with their sounds.
+
+    Attributes:
+        ids: n of them: what each sound is called.
+        recordings: (n,) ids of the recordings.
+        audio: (n, 768) float32 scene embeddings of length 1: of each sound its first window.
+        text: (m, t) float32: of each caption.
+        owners: (m,) which sound each caption belongs to.
+    """
+
+    ids: list[str]
+    recordings: Ids
+    audio: Float32
+    text: Float32
+    owners: Integers
+
+    def take(self, kept: Mask) -> Pairs:
+        """Return some of the sounds, by a (n,) mask, with all of their captions."""
+        is_owned = kept[self.owners]
+        numbers = np.cumsum(kept) - 1
+        ids = [one for one, is_kept in zip(self.ids, kept.tolist(), strict=True) if is_kept]
+        return Pairs(
+            ids,
+            self.recordings[kept],
+            self.audio[kept],
+            self.text[is_owned],
+            numbers[self.owners[is_owned]],
+        )
+
+    @classmethod
+    def joined(cls, several: Sequence[Pairs]) -> Pairs:
+        """Return the pairs of several tables, one after the other."""
+        starts = np.cumsum([0, *(len(one.ids) for one in several)])
+        owners = [one.owners + start for one, start in zip(several, starts[:-1], strict=True)]
+        return cls(
+            [name for one in several for name in one.ids],
+            np.concatenate([one.recordings for one in several]),
+            np.concatenate([one.audio for one in several]),
+            np.concatenate([one.text for one in several]),
+            np.concatenate(owners),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Joined:
+    """A table whose sounds were looked for in a store.
+
+    Attributes:
+        table: The captions.
+        split: With what is present and missing.
+        pairs: Of what is present.
+        num_without_text: Sounds of which no caption has a vector, where vectors come in a file.
+    """
+
+    table: Table
+    split: Split
+    pairs: Pairs
+    num_without_text: int
+
+
+def join_tables(store: Store, tables: Sequence[Table], text_encoder: str) -> list[Joined]:
+    """Look for the sounds of some tables, and encode their captions.
+
+    Args:
+        store: With the sounds in it.
+        tables: Of captions.
+        text_encoder: See `Training`.
+
+    Raises:
+        SoundalikeError: If none of the sounds is there, no vector of texts has an id of them, or
+            the encoder is not there.
+    """
+    source = Source(store)
+    splits: dict[str, Split] = {}
+    for form, dataset in DATASETS.items():
+        some = {one.name: one.captions for one in tables if one.form == form}
+        if some:
+            splits.update((split.name, split) for split in source.join(dataset, some, {}))
+    if not any(split.present for split in splits.values()):
+        missing = (one for split in splits.values() for one in split.missing)
+        example = next((one.file_id for one in missing), "one with captions")
+        there = next((path for path, _ in store.live_files()), "nothing")
+        raise SoundalikeError(
+            f"{store.path} has none of the sounds, such as {example}; it has {there}"
+        )
+    vectors = TextVectors(Path(text_encoder)) if is_file(text_encoder) else None
+    found = [_joined(source, table, splits[table.name], text_encoder, vectors) for table in tables]
+    if vectors and not any(len(one.pairs.ids) for one in found):
+        example = next(one.file_id for split in splits.values() for one in split.present)
+        raise SoundalikeError(
+            f"no text of {vectors.path} has the id of a sound or a caption: the texts begin with "
+            f"{vectors.example!r}, the sounds with {example!r}"
+        )
+    return found
+
+
+def _joined(
+    source: Source, table: Table, split: Split, text_encoder: str, vectors: TextVectors | None
+) -> Joined:
+    if vectors:
+        rows = [vectors.rows(one) for one in split.present]
+        owners = np.repeat(np.arange(len(rows)), [len(one) for one in rows])
+        text = vectors.vectors[np.concatenate([np.empty(0, np.int64), *rows])]
+    else:
+        text, owners = _encoded(split, text_encoder)
+    pairs = Pairs(
+        [one.file_id for one in split.present],
+        source.recordings(split),
+        normalise(source.scenes(split)),
+        text,
+        owners,
+    )
+    has_text = np.bincount(owners, minlength=len(pairs.ids)) > 0
+    return Joined(table, split, pairs.take(has_text), int((~has_text).sum()))
+
+
+def _encoded(split: Split, text_encoder: str) -> tuple[Float32, Integers]:
+    """Encode the captions of a split, each text once."""
+    encode = load_encoder(text_encoder)
+    texts = [text for one in split.present for text in one.captions]
+    owners = np.repeat(np.arange(len(split.present)), [len(one.captions) for one in split.present])
+    distinct = sorted(set(texts)) or [""]  # of no text at all, the dimensions are wanted
+    row_of = {text: row for row, text in enumerate(distinct)}
+    return encode(distinct)[[row_of[text] for text in texts]], owners
+
+
+class Divided(NamedTuple):
+    """Sounds by what they are for, none of them in two.
+
+    Attributes:
+        pairs: Role → sounds.
+        left_out: Role → how many sounds were left out of it, because a sound of the next is the
+            same recording, or sounds the same; with an example.
+    """
+
+    pairs: Mapping[Role, Pairs]
+    left_out: Mapping[Role, tuple[int, str]]
+
+
+def divide(joined: Sequence[Joined], seed: int) -> Divided:
+    """Divide sounds by the roles of their tables; figures must not be of what was trained on.
+
+    What is in two of them, as the same recording or as one that sounds the same, stays where it is
+    measured: a clip of test is neither trained on nor chosen by, one of val is not trained on.
+
+    Args:
+        joined: Tables, whose sounds were found.
+        seed: Of the tenth of the recordings that is held out if no table is for validation.
+
+    Raises:
+        SoundalikeError: If nothing is left to train on, or to choose by.
+    """
+    roles: dict[Role, Pairs] = {}
+    for role in _ROLES:
+        some = [one.pairs for one in joined if one.table.role == role and one.pairs.ids]
+        if some:
+            roles[role] = Pairs.joined(some)
+    left_out: dict[Role, tuple[int, str]] = {}
+    if "train" in roles and "val" not in roles:
+        is_held_out = _held_out(roles["train"].recordings, seed)
+        roles["val"] = roles["train"].take(is_held_out)
+        roles["train"] = roles["train"].take(~is_held_out)
+    for role, other in _APART:
+        if role in roles and other in roles:
+            is_same = same_sounds(roles[role], roles[other])
+            _note(left_out, role, roles[role], is_same)
+            roles[role] = roles[role].take(~is_same)
+    for role, least in _LEAST.items():
+        number = len(roles[role].ids) if role in roles else 0
+        if number < least:
+            told = "; those that are the same as in val or test are left out" if left_out else ""
+            raise SoundalikeError(
+                f"there are {number} sounds of this store in the tables of captions for {role}, "
+                f"and at least {least} are needed{told}"
+            )
+    return Divided(roles, left_out)
+
+
+def _note(left_out: dict[Role, tuple[int, str]], role: Role, pairs: Pairs, is_same: Mask) -> None:
+    if is_same.any():
+        number, example = left_out.get(role, (0, pairs.ids[int(is_same.argmax())]))
+        left_out[role] = number + int(is_same.sum()), example
+
+
+def same_sounds(pairs: Pairs, others: Pairs) -> Mask:
+    """Return (n,) which sounds are also among others, as the same recording or by the ear."""
+    is_same = np.isin(pairs.recordings, others.recordings)
+    for first in range(0, len(pairs.audio), _BLOCK):
+        block = slice(first, first + _BLOCK)
+        nearest = (pairs.audio[block] @ others.audio.T).max(1)
+        is_same[block] |= nearest >= SAME_SOUND
+    return np.asarray(is_same)
+
+
+def _held_out(recordings: Ids, seed: int) -> Mask:
+    """Return (n,) which sounds are of the tenth of the recordings that is not trained on."""
+    distinct = np.unique(np.asarray(recordings, ID_DTYPE))
+    number = max(1, round(HELD_OUT * len(distinct)))
+    chosen = np.random.default_rng(seed).permutation(len(distinct))[:number]
+    return np.isin(recordings, distinct[chosen])

@@ -1,0 +1,149 @@
+"""Projected sounds and captions as files, for `eval retrieval` and whoever else ranks them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+
+import numpy as np
+
+from indexer.arrays import Float32
+from indexer.errors import QueryError
+from indexer.progress import Listen, Step, ignore
+from indexer.store.reader import Store
+from search.datasets.consent import Consent
+from search.output import make_folder, require_free, writing
+from search.projection.captions import Form, read_tables, require_no_leaks
+from search.projection.encoders import encode_as, is_file
+from search.projection.pairs import Joined, join_tables
+from search.projection.projecting import Projection
+from search.projection.rows import require_weights
+
+
+@dataclass(frozen=True, slots=True)
+class Projected:
+    """What was written.
+
+    Attributes:
+        tables: With what is present and missing in each.
+        num_heard: Table → how many of its sounds the projection was trained on.
+        files: Of all tables.
+        leak: What is wrong with evaluating on this; None if nothing is.
+    """
+
+    tables: tuple[Joined, ...]
+    num_heard: Mapping[str, int]
+    files: tuple[Path, ...]
+    leak: str | None
+
+
+def places_of(captions: Sequence[Path], folder: Path) -> list[Path]:
+    """Return where `write_projected` writes, table by table: first sounds, then captions."""
+    return [folder / f"{one.stem}_{side}.npz" for one in captions for side in ("audio", "text")]
+
+
+def write_projected(  # noqa: PLR0913 - each is a choice of its own
+    store: Store,
+    captions: Sequence[Path],
+    projection: Projection,
+    folder: Path,
+    *,
+    text_encoder: str | None = None,
+    form: Form | None = None,
+    consent: Consent | None = None,
+    force: bool = False,
+    listen: Listen = ignore,
+) -> Projected:
+    """Write `{table}_audio.npz` and `{table}_text.npz`: ids, embeddings (n, d) and provenance.
+
+    Args:
+        store: With the sounds in it.
+        captions: See `read_tables`.
+        projection: Trained on a store of the same checkpoint.
+        folder: Where to; it is made.
+        text_encoder: A file of vectors, if it was trained with such; None for its own encoder.
+        form: What the tables look like; None to tell by their columns.
+        consent: To a checkpoint that has heard what is measured on; by default none is given.
+        force: Whether files that are there are replaced.
+        listen: Hears of every table.
+
+    Returns:
+        What was written. A file of a table whose sounds were trained on says so, and
+        `search.evaluation.retrieval` repeats it.
+
+    Raises:
+        SoundalikeError: If a table cannot be read, none of its sounds is there, or the checkpoint
+            was trained on them.
+        IdentityError: If the projection was trained on another checkpoint.
+        QueryError: If texts cannot be encoded as those were that it was trained with.
+        OutputError: If one of the files is there already, or cannot be written.
+    """
+    require_weights(projection, store)
+    encoder = _encoder(projection, text_encoder)
+    tables = read_tables(captions, form)
+    leak = require_no_leaks(store, tables, consent or Consent())
+    places = places_of(captions, folder)
+    require_free(*places, force=force)
+    joined = join_tables(store, tables, encoder)
+    make_folder(folder)
+    heard = {one.table.name: _num_heard(one, projection) for one in joined}
+    for number, one in enumerate(joined):
+        audio, text = places[2 * number : 2 * number + 2]
+        told = _provenance(projection, store, leak or _told(projection, heard[one.table.name]))
+        ids, owners = np.array(one.pairs.ids, np.str_), one.pairs.owners
+        _write(audio, ids, projection.audio(one.pairs.audio), told, force=force)
+        _write(text, ids[owners], projection.text(one.pairs.text), told, force=force)
+        listen(Step("writing", number + 1, len(joined), "table"))
+    return Projected(tuple(joined), heard, tuple(places), leak)
+
+
+def _encoder(projection: Projection, text_encoder: str | None) -> str:
+    """Return what encodes captions as those were that a projection was trained with."""
+    if projection.encoder is not None:
+        if text_encoder not in (None, projection.encoder):
+            raise QueryError(
+                f"the projection {projection.name} was trained with the text encoder "
+                f"{projection.encoder}, and captions are encoded in the same way, not by "
+                f"{text_encoder}"
+            )
+        encode_as(projection, [])  # that it has changed since is an error
+        return projection.encoder
+    if text_encoder is None or not is_file(text_encoder):
+        raise QueryError(
+            f"the projection {projection.name} was trained with vectors from a file; give the file "
+            f"that has the vectors of these captions",
+            about="text_encoder",
+        )
+    return text_encoder
+
+
+def _num_heard(one: Joined, projection: Projection) -> int:
+    return int(np.isin(one.pairs.recordings, projection.heard).sum())
+
+
+def _told(projection: Projection, num_heard: int) -> str | None:
+    before = str(projection.provenance["leak"])
+    if num_heard:
+        return f"the projection {projection.name} was trained on {num_heard:,} of these sounds"
+    return None if before == "none" else before
+
+
+def _provenance(projection: Projection, store: Store, leak: str | None) -> str:
+    return json.dumps(
+        {
+            "projection": projection.name,
+            "tensors": projection.digest,
+            "checkpoint": store.checkpoint,
+            "weights": store.identity.weights,
+            "leak": leak or "none",
+            "written_by": f"soundalike {version('soundalike')}",
+        }
+    )
+
+
+def _write(path: Path, ids: np.ndarray, vectors: Float32, provenance: str, *, force: bool) -> None:
+    with writing(path, force=force) as file:
+        np.savez(file, ids=ids, embeddings=vectors, provenance=np.array(provenance))

@@ -1,0 +1,101 @@
+"""What was learnt from captions, and written of it, as text for people and data for programs."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, get_args
+
+from indexer.paths import printable
+from search.datasets.splits import Role
+from search.projection.figures import RECALLS_AT
+from search.projection.pairs import Joined
+from search.projection.tables import Projected
+from search.projection.training import Trained
+from soundalike.show.words import count
+
+
+def trained_lines(store: Path, trained: Trained) -> Iterator[str]:
+    """Say what a projection was trained on, and how well captions find sounds by it."""
+    projection, told = trained.projection, trained.projection.provenance
+    yield from _table_lines(trained.tables)
+    for role, (number, example) in trained.left_out.items():
+        yield (
+            f"left out of {role}: {count(number, 'sound')} that val or test has as well, or that "
+            f"sound the same, such as {example}"
+        )
+    roles = [role for role in get_args(Role) if role in told["splits"]]
+    splits = ", ".join(f"{told['splits'][role]:,} for {role}" for role in roles)
+    yield f"sounds: {splits}"
+    yield (
+        f"text encoder {told['text_encoder']}, {projection.dim} dimensions; trained for "
+        f"{count(told['num_epochs'], 'epoch')}, best after {told['best_epoch']:,}"
+    )
+    for role in roles[1:]:
+        figures = told["figures"][role]
+        shares = ", ".join(f"R@{k} {figures[f'R@{k}']:.1%}" for k in RECALLS_AT)
+        yield f"{role}, text to audio: {shares}, median rank {figures['median rank']:.0f}"
+    if told["leak"] != "none":
+        yield f"LEAK: {told['leak']}; every file of embeddings says so"
+    elif trained.note:
+        yield trained.note
+    if trained.written:
+        yield f"{count(len(trained.written.files), 'file')} in {trained.written.files[0].parent}"
+    asked = f"soundalike search {shlex.quote(printable(str(store)))} --text WORDS"
+    yield f"projection {projection.name} of {printable(str(store))}; {asked}"
+
+
+def trained_data(trained: Trained) -> dict[str, Any]:
+    """Return the same as plain data."""
+    return {
+        "name": trained.projection.name,
+        **trained.projection.provenance,
+        "training_note": trained.note,
+        "files": [str(path) for path in trained.written.files] if trained.written else [],
+    }
+
+
+def projected_lines(report: Projected) -> Iterator[str]:
+    """Say what of each table is there, and what is wrong with it."""
+    yield from _table_lines(report.tables)
+    for name, number in report.num_heard.items():
+        if number:
+            yield f"{name}: the projection was trained on {number:,} of them; its files say so"
+    if report.leak:
+        yield f"LEAK: {report.leak}; every file of embeddings says so"
+    yield f"{count(len(report.files), 'file')} in {report.files[0].parent}"
+
+
+def projected_data(report: Projected) -> dict[str, Any]:
+    """Return the same as plain data."""
+    return {
+        "tables": {
+            one.table.name: {
+                "num_sounds": len(one.pairs.ids),
+                "num_captions": len(one.pairs.owners),
+                "num_missing": len(one.split.missing),
+                "num_trained_on": report.num_heard[one.table.name],
+            }
+            for one in report.tables
+        },
+        "leak": report.leak,
+        "files": [str(path) for path in report.files],
+    }
+
+
+def _table_lines(tables: Sequence[Joined]) -> Iterator[str]:
+    for one in tables:
+        split, present = one.split, len(one.split.present)
+        share = f" ({present / split.num_wanted:.1%})" if split.num_wanted else ""
+        yield (
+            f"{split.name}: {present:,} of {count(split.num_wanted, 'sound')}{share}, "
+            f"{count(len(one.pairs.owners), 'caption')}; {len(split.missing):,} missing"
+        )
+        if split.num_empty:
+            yield f"  empty, and left out: {count(split.num_empty, 'caption')}"
+        if one.num_without_text:
+            yield f"  without a vector of text: {count(one.num_without_text, 'sound')}"
+        if split.num_of_several_windows:
+            several = count(split.num_of_several_windows, "sound")
+            yield f"  longer than one window, of which the first counts: {several}"

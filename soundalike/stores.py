@@ -1,0 +1,196 @@
+"""Some stores that belong together: filling them, building their index, checking them."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from indexer.errors import SoundalikeError
+from indexer.paths import as_path
+from indexer.progress import Listen
+from indexer.run.config import ExtractConfig, Settings
+from indexer.run.forget import Forgotten, forget
+from indexer.run.survey import find_files, survey
+from indexer.store.own import Own
+from indexer.store.reader import Store
+from search.nearest.structure import IndexConfig
+from search.upkeep.build import build
+from search.upkeep.files import FileRow, Kind, list_files
+from search.upkeep.overview import Overview, overview
+from soundalike.answer import Verified
+from soundalike.arguments import show_fields, split_fields
+from soundalike.kept import Kept
+
+if TYPE_CHECKING:  # torch takes seconds to import; what is stored is asked without it
+    from indexer.run.report import ExtractReport
+    from indexer.store.compaction import CompactReport
+    from search.generation.segments import Generation
+    from soundalike.arrays import StoredWindows
+
+StorePath = str | os.PathLike[str]
+
+
+class Stores:
+    """What can be done with one or several stores beside asking them.
+
+    Attributes:
+        paths: Their folders.
+        own: What was added to the first of them.
+    """
+
+    def __init__(
+        self, paths: Sequence[Path], settings: Settings, listen: Listen, own: Path | None = None
+    ) -> None:
+        """See `soundalike.open`."""
+        self._kept = Kept(paths, settings, listen)
+        self.paths, self.own = self._kept.paths, Own.of(paths[0], own)
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({', '.join(repr(str(path)) for path in self.paths)})"
+
+    def index(
+        self,
+        library: StorePath,
+        *,
+        memory_bytes: int | None = None,
+        recall: float | None = None,
+        **settings: Any,
+    ) -> ExtractReport:
+        """Make a folder of audio searchable: `extract`, then `build`; it raises what these do."""
+        config = IndexConfig(memory_bytes, recall)  # a wrong one is told before the long work
+        report = self.extract(library, **settings)
+        build(self._kept.store(), config=config, listen=self._kept.listen, own=self.own)
+        return report
+
+    def extract(self, library: StorePath, **settings: Any) -> ExtractReport:
+        """Embed what is new or changed in a folder of audio; the store is made if there is none.
+
+        Args:
+            library: The folder; or a pack, see docs/libraries.md.
+            settings: `frames`, `hop_s`, `native`, `native_max_s` and `channel` of `Settings`, and
+                the fields of `ExtractConfig`.
+
+        Raises:
+            LibraryError: If the library is missing or empty, or most of it has disappeared.
+            CheckpointError: If the checkpoint is not there.
+            StoreError: If the store cannot be read or written, or was made with other settings.
+        """
+        path, listen = self._require_one("a folder is indexed into"), self._kept.listen
+        shaping, behaving = split_fields((Settings, ExtractConfig), settings)
+        config = ExtractConfig(**behaving)
+        shaped = replace(self._kept.settings, **shaping)
+        self._kept.check_place(shaped)  # before the walk, and before a checkpoint is downloaded
+        found = find_files(as_path("a library", library), config, listen, store=path)
+        store = self._kept.prepare(shaped)
+        with survey(found, store, config, listen) as surveyed:
+            if not surveyed.has_files_to_read:
+                return surveyed.settle(config)
+            extractor = self._kept.load(store)
+            from indexer.run.extract import embed_new  # noqa: PLC0415 - it imports PyTorch
+
+            return embed_new(surveyed, extractor, config, listen)
+
+    def build(
+        self, *, memory_bytes: int | None = None, recall: float | None = None, anew: bool = False
+    ) -> Generation:
+        """Bring the index up to date, and return what queries see now, see `search.upkeep.build`.
+
+        Args:
+            memory_bytes: What building may take; None for half of the machine's memory.
+            recall: Share of the true best 10 to find where answers are not exact; None for 0.95.
+            anew: Whether nothing of an earlier index is used, and missing parts are done without.
+
+        Raises:
+            StoreError: If there is none, a part is damaged or missing, or the disk is full.
+        """
+        config, path = IndexConfig(memory_bytes, recall), self._require_one("an index is built of")
+        listen = self._kept.listen
+        return build(Store.open(path), config=config, listen=listen, anew=anew, own=self.own)
+
+    def info(self) -> Overview:
+        """Count what the store holds.
+
+        Raises:
+            StoreError: If there is none, or it cannot be read.
+        """
+        return overview(self._require_one("an overview is of"), self.own)
+
+    def files(self, *kinds: Kind) -> Iterator[FileRow]:
+        """Say what became of every file, or of the "failed", "warnings", "skipped" and "gone" ones.
+
+        See `search.upkeep.files.list_files`.
+
+        Raises:
+            QueryError: If there is no such kind.
+            StoreError: If there is no store, or it cannot be read.
+        """
+        return list_files(self._require_one("files are listed of"), kinds)
+
+    def forget(self, library: StorePath, *, dry_run: bool = False) -> Forgotten:
+        """Take a library out of the store, or say what would go, see `indexer.run.forget.forget`.
+
+        Args:
+            library: Its folder, which need not be there; or its id.
+            dry_run: Only say what would go.
+
+        Raises:
+            LibraryError: If the store has no such library; it names those that it has.
+            StoreError: If there is no store, or it cannot be written.
+        """
+        path = self._require_one("a library is forgotten by")
+        return forget(path, os.fspath(library), dry_run=dry_run, listen=self._kept.listen)
+
+    def verify(self, *, deep: bool = False, num_windows: int = 20) -> Verified:
+        """Check every byte of the store.
+
+        Args:
+            deep: Whether some windows are embedded again from their audio, if the bytes are well.
+            num_windows: How many, at most.
+
+        Raises:
+            StoreError: If there is no store, or its store.json cannot be read.
+            CheckpointError: If the checkpoint is not there; only with `deep`.
+        """
+        from search.upkeep.verify import verify  # noqa: PLC0415 - beside a method of its name
+
+        problems = verify(self._require_one("what is checked is"), self._kept.listen, self.own)
+        if not deep or problems:  # what is damaged is not parsed
+            return Verified(problems, None)
+        store, listen = self._kept.store(), self._kept.listen
+        extractor = self._kept.load(store)
+        from indexer.run.recompute import recompute  # noqa: PLC0415 - it imports PyTorch
+
+        report = recompute(store, extractor, num_windows=num_windows, listen=listen)
+        return Verified(report.problems, report)
+
+    def compact(self) -> CompactReport:
+        """Remove what is dead from the store, and make few parts of many.
+
+        Raises:
+            StoreError: If there is none, a part is damaged or missing, or the disk is full.
+        """
+        from search.upkeep.compact import compact  # noqa: PLC0415 - beside a method of its name
+
+        return compact(self._require_one("what is compacted is"), self._kept.listen)
+
+    def rows(self) -> StoredWindows:
+        """Return all live windows as arrays, as they were embedded: see `StoredWindows`.
+
+        Raises:
+            StoreError: If a store is not there, or cannot be read.
+        """
+        from soundalike.arrays import read_windows  # noqa: PLC0415 - only for those who ask
+
+        return read_windows([Store.open(path) for path in self.paths])
+
+    def _require_one(self, what: str) -> Path:
+        if len(self.paths) > 1:
+            raise SoundalikeError(f"{what} one store, and {len(self.paths)} are open: {self!r}")
+        return self.paths[0]
+
+
+show_fields(Stores.index, Settings, ExtractConfig)
+show_fields(Stores.extract, Settings, ExtractConfig)

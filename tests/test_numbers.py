@@ -59,6 +59,7 @@ ARGUMENTS = {
     "verify": ["STORE", "--deep"],
     "eval retrieval": ["--audio", "CLIP", "--text", "CLIP"],
     "export labels": ["STORE", "--output", "labels"],
+    "train projection": ["STORE", "CLIP"],
     "export csv": ["STORE", "--output", "out.csv"],
     "export jsonl": ["STORE", "--output", "out.jsonl"],
     "export npy": ["STORE", "--output", "out.npy"],
@@ -77,6 +78,10 @@ def test_all_numeric_options_are_found() -> None:
         "--native-max",
         "--channel",
         "--timeout",
+        "--dim",
+        "--epochs",
+        "--learning-rate",
+        "--seed",
     }
     assert found == wanted | {"--max-hours", "--max-matches", "--sample", "--resamples"}
     assert {" ".join(one.command) for one in OPTIONS} == set(ARGUMENTS)

@@ -238,6 +238,7 @@ def overview_of(**fields: Any) -> Overview:
         "libraries": {"0123456789abcdef": Path("/mu\nsic")},
         "origins": {("cpu", "fp32"): 2},
         "own": (),
+        "projections": ("text",),
     }
     return Overview(**{**values, **fields})
 

@@ -135,7 +135,9 @@ def _targets_of_panns(path: Path) -> Iterator[Segment]:
     for name, labels in read_targets(path):
         clip = clip_of(name)
         if clip is None:
-            raise SoundalikeError(f"{path}: {name!r} is no name of a clip, such as YID.wav")
+            raise SoundalikeError(
+                f"cannot read {path}: {name!r} is no name of a clip, such as YID.wav"
+            )
         start_s = None if clip.start_ms is None else clip.start_ms / 1000
         yield Segment(clip.youtube_id, start_s, labels)
 

@@ -70,6 +70,13 @@ def test_tagging_that_is_perfect_has_no_finite_d_prime() -> None:
     assert (report.num_perfect, report.d_prime_of_mean_auc) == (1, math.inf)
 
 
+def test_tagging_of_what_every_clip_has_is_right_and_nothing_is_told_apart() -> None:
+    report = evaluate_tagging(np.ones((3, 1), bool), np.array([[0.9], [0.1], [0.5]]))
+    assert report.average_precision.tolist() == [1]
+    assert np.isnan(report.auc).all()
+    assert (report.num_classes, report.num_perfect) == (1, 0)
+
+
 def test_tagging_has_the_d_prime_of_papers_and_that_of_panns() -> None:
     """AUCs 3/4, 1/4 and 1: quantiles of SciPy, by hand; a perfect class counts in the AUC alone."""
     targets = np.array([[1, 0, 1], [0, 1, 0], [1, 0, 0], [0, 1, 0]], bool)

@@ -372,6 +372,7 @@ def test_nothing_is_written_into_a_store(
     stored: Synthetic, tmp_path: Path, run: Run, kind: str
 ) -> None:
     store, name = stored.store.path, OUTPUTS[kind][1]
+    stored.store.hold()  # makes the lock that whoever reads a store takes part in
     before = files_below(store)
     (tmp_path / "link").symlink_to(store)
     (tmp_path / "parts").symlink_to(store / "parts")

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import h5py
@@ -11,13 +13,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import soundfile
-from conftest import SHARED_AUDIO, Run
+from conftest import REPOSITORY, SHARED_AUDIO, Run
 from dying import dies_at
 from faults import fault
 from pack_files import names_of, targets_of, tones, wave, write_table, write_waveforms
 from sklearn.metrics import average_precision_score, roc_auc_score
 from test_extract import Counting, by_window, counting, new_store, reasons, run, statuses
 
+from indexer.arrays import id_bytes
 from indexer.audio.content import recording_digest
 from indexer.embedding.extractor import Extractor
 from indexer.errors import LibraryError
@@ -75,7 +78,7 @@ def test_members_are_embedded_as_files_and_then_unchanged(
 def scenes(store: Store) -> dict[str, np.ndarray]:
     """Path → scene embedding of its only window."""
     snapshot = store.snapshot()
-    ids = [one.tobytes() for one in snapshot.windows.recording_id]
+    ids = [id_bytes(one) for one in snapshot.windows.recording_id]  # which may end in zeros
     return {path: snapshot.scene(np.array([ids.index(key)]))[0] for path, key in store.live_files()}
 
 
@@ -88,7 +91,7 @@ def test_row_that_is_a_file_elsewhere_is_embedded_once(tmp_path: Path, counting:
     assert (report.num_embedded, report.num_known, counting.num_windows) == (1, 2, 1)
 
 
-@pytest.mark.parametrize("step", [9, 31, 52])
+@pytest.mark.parametrize("step", [9, 52])
 def test_run_over_packs_that_is_killed_goes_on(
     tmp_path: Path, tiny_extractor: Extractor, counting: Counting, step: int
 ) -> None:
@@ -231,6 +234,7 @@ def test_store_of_a_pack_is_asked_copied_checked_and_forgotten(
     expected = [f"{pack}!/{name}" for name in names if name != names[3]]
     assert sorted(hit["paths"][0] for hit in found) == sorted(expected)
     assert all(hit["is_there"] for hit in found)
+    assert "not where the library was last seen" not in command("search", store, member).err
     copies = tmp_path / "copies"
     command("search", store, f"{member}@0-0.5", "--copy-to", copies, "-k", 2)
     assert len(list(copies.glob("*.wav"))) == 2
@@ -243,8 +247,21 @@ def test_store_of_a_pack_is_asked_copied_checked_and_forgotten(
     assert deep == {"problems": [], "recomputed": 5, "absent": 0, "changed": 0}
     command("batch", store, pack, "--output", tmp_path / "many.jsonl", "-k", 1)
     assert len((tmp_path / "many.jsonl").read_text().splitlines()) == 5
-    command("forget", store, pack, "--yes")
+    pack.rename(tmp_path / "away.h5")
+    told = command("search", store, "--tag", "Animal", "--threshold", 0.001).err
+    assert "files are not where the library was last seen" in told
+    command("forget", store, f"{pack}!", "--yes")
     assert command("info", store, "--format", "json").data["num_windows"] == 0
+
+
+def test_process_that_holds_packs_ends_as_it_should(tmp_path: Path, tiny_file: Path) -> None:
+    """HDF5 calls back into Python for what it reads: not when Python has ended."""
+    words = ("extract", both_packs(tmp_path / "packs", 2), tmp_path / "store")
+    how = ("--checkpoint", tiny_file, "--workers", 1)
+    command = [sys.executable, "-m", "soundalike", *map(str, (*words, *how))]
+    done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "embedded 4 files" in done.stdout
 
 
 def test_figures_of_a_pack_are_those_of_its_audio_and_of_scikit_learn(

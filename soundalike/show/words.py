@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shlex
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -46,8 +45,10 @@ def missing_line(recordings: Iterable[Sequence[Path]]) -> str | None:
         recordings: The paths of each; one without any is not counted, nor one of a library that was
             forgotten since the index was built.
     """
+    from indexer.audio.content import exists  # noqa: PLC0415 - nobody else here needs NumPy
+
     known = {tuple(paths) for paths in recordings if any(map(Path.is_absolute, paths))}
-    missing = sorted(paths for paths in known if not any(map(os.path.exists, paths)))
+    missing = sorted(paths for paths in known if not any(map(exists, paths)))
     if not missing:
         return None
     are, example = ("is", "") if len(missing) == 1 else ("are", ", for one")

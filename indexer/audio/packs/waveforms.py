@@ -66,6 +66,8 @@ class Waveforms:
         try:
             with reading(_NEEDS):
                 self._file = open_hdf5(self._source)
+                # Before the file below it, and before Python ends: HDF5 calls back into it.
+                weakref.finalize(self, self._file.close)
                 self._open(mtime_ns)
         except ValueError as error:
             raise AudioError("open", str(error)) from error

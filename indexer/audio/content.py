@@ -11,13 +11,15 @@ import os
 from collections.abc import Callable, Iterator
 from io import FileIO
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from indexer.audio.file import date_of, open_regular
 from indexer.audio.packs.held import held, split
 from indexer.audio.packs.pack import NotAPackError, Pack
-from indexer.audio.source import Source
 from indexer.errors import AudioError
+
+if TYPE_CHECKING:  # it is not for the help of a command, which loads no NumPy
+    from indexer.audio.source import Source
 
 _HASH_BLOCK_BYTES = 1 << 20
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from io import FileIO
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
-from indexer.audio.packs.members import Members
-from indexer.audio.source import Source
+if TYPE_CHECKING:  # neither is for the help of a command, which loads no NumPy
+    from indexer.audio.packs.members import Members
+    from indexer.audio.source import Source
 
 
 class NotAPackError(Exception):

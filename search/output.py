@@ -21,7 +21,8 @@ from filelock import lock_descriptor
 
 from indexer.errors import OutputError
 from indexer.store.disk import TEMPORARY_PREFIX, sync_folder
-from indexer.store.reader import HEAD_FILE, PARTS_FOLDER, STORE_FILE
+from indexer.store.reader import HEAD_FILE, PARTS_FOLDER
+from indexer.store.schema import STORE_FILE
 
 #: Hex digits of the digest of a file's name that its temporary file is called by.
 _DIGITS = 32

@@ -19,6 +19,7 @@ from synthetic import write_tone
 
 from indexer.store.reader import Store
 from indexer.tags import TagVocabulary
+from search.generation.segments import CURRENT_FILE, INDEX_FOLDER
 from soundalike.cli.search import split_stores
 
 SAMPLES = REPOSITORY / "data" / "samples"
@@ -114,6 +115,28 @@ def test_index_json_is_a_report(run: Run, animals: Path, store: Path) -> None:
     stages = {"decode", "to_device", "network", "to_host", "write", "embed", "total"}
     assert set(report["seconds"]) == stages
     assert report["bound"] is None
+
+
+@pytest.mark.whole
+@pytest.mark.parametrize("form", ["text", "json"])
+def test_index_says_what_it_embedded_although_no_index_can_be_built(
+    run: Run, tmp_path: Path, form: str
+) -> None:
+    library, path = tmp_path / "library", tmp_path / "tones.soundalike"
+    write_tone(library / "a.wav", 1.0)
+    words = ("index", library, "--store", path, "--workers", "0")
+    run(*words, "--checkpoint", "demo")
+    write_tone(library / "b.wav", 1.0, 300)
+    current = path / INDEX_FOLDER / CURRENT_FILE
+    current.unlink()
+    current.mkdir()
+    told = run(*words, "--format", form, code=1)
+    assert "is no regular file" in told.err
+    if form == "json":
+        assert told.data["num_embedded"] == 1
+    else:
+        assert told.out.startswith("embedded 1 file: 1 window")
+        assert "search" not in told.out
 
 
 @pytest.mark.whole
@@ -478,7 +501,7 @@ def test_interrupt_or_full_disk_is_one_line(
         raise error
 
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("soundalike.Sounds.index", fail)
+    monkeypatch.setattr("soundalike.Sounds.extract", fail)
     monkeypatch.setattr("soundalike.Sounds.info", fail)
     places = {"STORE": store, "LIBRARY": animals}
     outcome = run(*(places.get(word, word) for word in words), code=expected[0])

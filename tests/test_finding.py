@@ -5,15 +5,17 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 from captioned import StandIn, make_stand_in
 from conftest import Run
 from faults import Fault, fault
-from synthetic import Synthetic, make_store
+from synthetic import Synthetic, make_store, recording_id
 
 from indexer.errors import SoundalikeError
 from search.datasets.captions import read_audiocaps, read_clotho
 from search.datasets.consent import Consent
+from search.datasets.embedded import read_embedded
 from search.datasets.joined import Source, Split
 from search.datasets.matches import matches_of
 from search.datasets.splits import role_of, role_of_folder
@@ -161,6 +163,40 @@ def test_match_is_read_as_other_tables_are(tmp_path: Path) -> None:
     table.write_text(f"{HEADER}1,kkkkkkkkkkk,30,A tone.\n")
     match.write_bytes("ID;Filename\n1;a, b.wav\n1;a, b.wav\n".encode("utf-16"))
     assert matches_of(match, [read_audiocaps(table)]) == {"1": "a, b.wav"}
+
+
+@pytest.mark.parametrize("is_pandas_own", [True, False])
+def test_whole_numbers_may_be_written_as_pandas_writes_them(
+    made: Synthetic, tmp_path: Path, is_pandas_own: bool
+) -> None:
+    """A column with a gap is one of floats there: 91139 comes out as 91139.0."""
+    made.add({"91139": 1, "by hand": 1, "by id": 1, "kkkkkkkkkk3_30": 1})
+    ids = [91139.0, 91140, 91141, None] if is_pandas_own else [91139, 91140, 91141, 91142]
+    names = [f"{10 * 'k'}{number}" for number in range(4)]
+    captions = {"audiocap_id": ids, "youtube_id": names, "start_time": 30, "caption": "A."}
+    pd.DataFrame(captions).to_csv(tmp_path / "train.csv", index=False)
+    paths = {"91140.0": "by hand.wav", f"{names[2]}_30.0": "by id.wav"}
+    match = pd.DataFrame({"id": list(paths), "path": list(paths.values())})
+    match.to_csv(tmp_path / "match.csv", index=False)
+    sounds = read_audiocaps(tmp_path / "train.csv")
+    assert [one.caption_ids[0] for one in sounds[:3]] == ["91139", "91140", "91141"]
+    matches = matches_of(tmp_path / "match.csv", [sounds])
+    assert list(matches) == ["91140", f"{names[2]}_30"]
+    (found,) = Source(made.store).join("AudioCaps", {"train": sounds}, matches)
+    assert found.rows.tolist() == rows_named(made, "91139", "by hand", "by id", "kkkkkkkkkk3_30")
+    vectors = tmp_path / "vectors.parquet"
+    pd.DataFrame({"id": [91139.0], "embedding": [[1.0, 2.0]]}).to_parquet(vectors)
+    assert read_embedded(vectors).ids == ["91139"]
+
+
+def test_sounds_that_no_table_has_are_named_whatever_their_ids_end_in(made: Synthetic) -> None:
+    """NumPy drops the zero bytes at the end of an id."""
+    numbers = (str(number) for number in range(10**5))
+    name = next(one for one in numbers if recording_id(one).endswith(b"\0"))
+    made.add({"tone": 1, name: 1})
+    source = Source(made.store)
+    splits = source.join("AudioCaps", {"train": []}, {})
+    assert source.others(splits) == (2, sorted([f"{name}.wav", "tone.wav"]))
 
 
 # --- tables of captions --------------------------------------------------------------------------

@@ -252,6 +252,7 @@ def test_export_of_a_damaged_part_is_refused_in_one_line(
                 words = ("export", form, made.store.path, "--output", tmp_path / f"a.{form}")
                 told = run(*words, code=None)
                 fault("P4").require(told.code, told.err)
+                assert told.err.rstrip().endswith(f"run: soundalike verify {made.store.path}")
             told = run("tags", made.store.path, code=None)
             fault("P4").require(told.code, told.err)
     assert [one.name for one in tmp_path.iterdir()] == ["s"]

@@ -17,8 +17,8 @@ from safetensors.numpy import save as save_safetensors
 from indexer.embedding.extractor import Extractor
 from indexer.store.compaction import compact
 from indexer.store.disk import read_sealed, write_whole
-from indexer.store.reader import HEAD_FILE, STORE_FILE, Store
-from indexer.store.schema import FORMAT_VERSION, LedgerRow
+from indexer.store.reader import HEAD_FILE, Store
+from indexer.store.schema import FORMAT_VERSION, STORE_FILE, LedgerRow
 from indexer.store.writer import PartWriter
 from search.asking.answers import Hit
 from search.asking.find import Question, find

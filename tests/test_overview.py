@@ -42,7 +42,7 @@ def test_overview_counts_what_was_put_in(store: Synthetic, tmp_path: Path) -> No
     found = overview(store.store.path)
     assert found.path == store.store.path
     assert found.identity == identity("none")
-    assert found.checkpoint == "test"
+    assert (found.checkpoint, found.known) == ("test", None)
     assert found.num_windows == len(store.live()) == 7
     assert found.num_recordings == 2
     assert found.audio_s == 70.0

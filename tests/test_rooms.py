@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import tomllib
 from graphlib import TopologicalSorter
 from pathlib import Path
 
@@ -24,19 +25,37 @@ def rooms_of(package: str) -> list[str]:
     return sorted(found)
 
 
+def listed(package: str) -> list[str]:
+    """What CONTRIBUTING names of a package, in its order."""
+    text = (REPOSITORY / "CONTRIBUTING.md").read_text()
+    listing = text.split("## Where things are")[1].split("\n\nThe import contracts")[0]
+    block = re.search(rf"^    {package}/ .*\n((?:      .*\n)+)", listing, re.MULTILINE)
+    assert block
+    names = [re.split(r"  +", line.strip())[0] for line in block[1].splitlines()]
+    return [one for name in names for one in name.split(", ")]
+
+
 @pytest.mark.parametrize(("package", "most"), [("search", 10), ("indexer", 14)])
 def test_folder_shows_few_entries(package: str, most: int) -> None:
     assert len(rooms_of(package)) <= most
 
 
 def test_contributing_names_every_room_and_none_that_is_not_there() -> None:
-    text = (REPOSITORY / "CONTRIBUTING.md").read_text()
-    listing = text.split("## Where things are")[1].split("\n\nThe import contracts")[0]
     for package in PACKAGES:
-        block = re.search(rf"^    {package}/ .*\n((?:      .*\n)+)", listing, re.MULTILINE)
-        assert block
-        names = [re.split(r"  +", line.strip())[0] for line in block[1].splitlines()]
-        assert sorted(one for name in names for one in name.split(", ")) == rooms_of(package)
+        assert sorted(listed(package)) == rooms_of(package)
+
+
+def test_contributing_lists_rooms_as_the_contracts_have_them() -> None:
+    """What stands below is what may be imported: a list in another order says what is not so."""
+    project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())
+    contracts = project["tool"]["importlinter"]["contracts"]
+    for package in PACKAGES:
+        (layers,) = (one["layers"] for one in contracts if one.get("containers") == [package])
+        heights = {
+            name: height for height, layer in enumerate(layers) for name in layer.split(" | ")
+        }
+        of_rooms = [heights[name.rstrip("/")] for name in listed(package)]
+        assert of_rooms == sorted(of_rooms), package
 
 
 def test_no_module_is_two_ideas() -> None:

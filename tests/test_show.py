@@ -220,6 +220,7 @@ def overview_of(**fields: Any) -> Overview:
     values: dict[str, Any] = {
         "path": Path("/stores/s"),
         "checkpoint": "demo\x1b[31m",
+        "known": None,
         "identity": identity(),
         "num_windows": 1234,
         "num_recordings": 1,
@@ -241,6 +242,16 @@ def overview_of(**fields: Any) -> Overview:
         "projections": ("text",),
     }
     return Overview(**{**values, **fields})
+
+
+def test_overview_says_which_published_checkpoint_a_file_is() -> None:
+    name = "convnext-tiny-471"
+    (line,) = (one for one in overview_lines(overview_of(known=name)) if "weights" in one)
+    assert f"x1b[31m, which is {name} (weights" in line
+    (line,) = (
+        one for one in overview_lines(overview_of(checkpoint=name, known=name)) if name in one
+    )
+    assert line.startswith(f"checkpoint  {name} (weights")
 
 
 def test_overview_lines_are_plain_and_say_all_counts() -> None:

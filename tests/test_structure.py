@@ -249,6 +249,11 @@ def test_damaged_structure_is_found_and_mended(store: Synthetic, name: str, chan
     assert (open_index(mended).search_many(vectors, 1)[1][:, 0] == np.arange(600)).mean() > 0.95
     left = [problem.path for problem in verify(store.store.path)]
     assert left == ([file] if name == "trained" else [])  # the generation before it is kept
+    for problem in verify(store.store.path):
+        assert "building the index anew, from nothing but the parts, mends it" in problem.remedy
+        assert (problem.about, problem.value) == ("anew", store.store.path)
+    build(store.store, config=SQ8, anew=True)
+    assert verify(store.store.path) == []
 
 
 def test_flipped_byte_of_lists_is_found_by_verify_and_does_no_harm(store: Synthetic) -> None:

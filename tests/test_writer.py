@@ -37,8 +37,8 @@ from synthetic import (
 from indexer.errors import DamagedStoreError, IdentityError, StoreError
 from indexer.store.creation import create_store, library_at, open_matching
 from indexer.store.part import Part
-from indexer.store.reader import HEAD_FILE, LIBRARIES_FILE, STORE_FILE, Store
-from indexer.store.schema import FramesMode
+from indexer.store.reader import HEAD_FILE, LIBRARIES_FILE, Store
+from indexer.store.schema import STORE_FILE, FramesMode
 from indexer.store.snapshot import Block
 from indexer.store.writer import PartWriter, remove_leftovers
 from indexer.windows import Window

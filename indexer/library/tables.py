@@ -28,6 +28,8 @@ _MAX_HEADER_BYTES = 1 << 16
 _PARQUET_MAGIC = b"PAR1"
 #: Rows of a Parquet file that are unpacked before they are counted.
 _PARQUET_ROWS = 1024
+#: A whole number written as a float, be it alone or the start behind a clip's id.
+_WHOLE = re.compile(r"(?P<number>(?:.+_)?\d+)\.0+", re.ASCII | re.DOTALL)
 #: Where the system shows what a process has open: a pipe there waits for nobody.
 _OPEN = ("/dev/fd/", "/dev/stdin", "/proc/self/fd/")
 
@@ -129,6 +131,12 @@ def read_rows(content: bytes, errors: str = "strict") -> Iterator[tuple[int, dic
             yield rows.line_num, {name: cell for name, cell in row.items() if name}
     except csv.Error as error:
         raise ValueError(f"after line {rows.line_num}: {error}") from error
+
+
+def whole_number(cell: str) -> str:
+    """Return "91139" for "91139.0": pandas writes a column of whole numbers with gaps so."""
+    found = _WHOLE.fullmatch(cell)
+    return found["number"] if found else cell
 
 
 def find_column(names: Sequence[str], wanted: Sequence[str] = KEYS) -> str | None:

@@ -13,8 +13,8 @@ from indexer.model.known import DEFAULT_CHECKPOINT, known_as, recall_weights
 from indexer.progress import LOADING, Listen, ignore
 from indexer.run.config import Settings
 from indexer.store.creation import create_store, open_matching, require_matching, require_place
-from indexer.store.reader import STORE_FILE, Store
-from indexer.store.schema import FramesMode
+from indexer.store.reader import Store
+from indexer.store.schema import STORE_FILE, FramesMode
 from indexer.windows import SAMPLE_RATE_HZ, Geometry
 
 if TYPE_CHECKING:  # it imports PyTorch, which takes seconds

@@ -24,8 +24,8 @@ from indexer.store.creation import library_at
 from indexer.store.ledger import Ledger
 from indexer.store.lock import sole_writer
 from indexer.store.part import Part
-from indexer.store.reader import STORE_FILE, Store
-from indexer.store.schema import Origin
+from indexer.store.reader import Store
+from indexer.store.schema import STORE_FILE, Origin
 from indexer.store.writer import PartWriter, remove_leftovers
 
 #: Device, and precision, where nothing was read: nothing was computed.

@@ -18,8 +18,8 @@ from indexer.store.head import Head
 from indexer.store.lock import locked
 from indexer.store.own import OWN_FOLDER
 from indexer.store.part import part_names
-from indexer.store.reader import HEAD_FILE, LIBRARIES_FILE, PARTS_FOLDER, STORE_FILE, Store
-from indexer.store.schema import FORMAT_VERSION, Identity
+from indexer.store.reader import HEAD_FILE, LIBRARIES_FILE, PARTS_FOLDER, Store
+from indexer.store.schema import FORMAT_VERSION, STORE_FILE, Identity
 
 
 def require_place(path: Path) -> None:

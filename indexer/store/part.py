@@ -36,6 +36,7 @@ from indexer.store.schema import (
     FILES_SCHEMA,
     SCENE_SCHEMA,
     SCHEMAS,
+    STORE_FILE,
     FramesMode,
     Origin,
     frame_shape,
@@ -88,7 +89,13 @@ def reading(path: Path, remedy: str = "") -> Iterator[None]:
 def _damaged(path: Path, reason: str, remedy: str) -> DamagedStoreError:
     if remedy:
         return DamagedStoreError(path, reason, remedy)
-    return DamagedStoreError(path, reason, "verify the store to see what else is", about="verify")
+    advice, store = "verify the store to see what else is", _store_of(path)
+    return DamagedStoreError(path, reason, advice, about="verify", value=store)
+
+
+def _store_of(path: Path) -> Path | None:
+    """Return the store that a file is in; None if it is in none."""
+    return next((one for one in path.parents if os.path.lexists(one / STORE_FILE)), None)
 
 
 def part_names(folder: Path) -> list[str]:

@@ -28,11 +28,16 @@ from indexer.store.ledger import LEDGER_COLUMNS, Ledger
 from indexer.store.lock import Hold
 from indexer.store.parquet import SCENE_FILE
 from indexer.store.part import Part, part_names, reading
-from indexer.store.schema import FILES_SCHEMA, READABLE_VERSIONS, Identity, LedgerRow
+from indexer.store.schema import (
+    FILES_SCHEMA,
+    READABLE_VERSIONS,
+    STORE_FILE,
+    Identity,
+    LedgerRow,
+)
 from indexer.store.snapshot import Snapshot
 from indexer.store.words import last_words, ledger_schema, words_on
 
-STORE_FILE = "store.json"
 LIBRARIES_FILE = "libraries.json"
 HEAD_FILE = "head.safetensors"
 PARTS_FOLDER = "parts"

@@ -19,6 +19,8 @@ from indexer.windows import (
     Geometry,
 )
 
+#: What says of a folder that it is a store.
+STORE_FILE = "store.json"
 #: Of the stores that are written. Version 2 has audio_id, file_digest and first_sample in the
 #: ledger, and the identity a channel. What adds to a store of version 1 makes it one of version 2.
 FORMAT_VERSION = 2

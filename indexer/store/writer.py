@@ -32,13 +32,14 @@ from indexer.store.disk import (
 )
 from indexer.store.parquet import FILES_FILE, FRAMES_FILE, SCENE_FILE
 from indexer.store.part import MANIFEST_FILE, Part, part_names, reading
-from indexer.store.reader import PARTS_FOLDER, STORE_FILE, Store
+from indexer.store.reader import PARTS_FOLDER, Store
 from indexer.store.schema import (
     FILES_SCHEMA,
     FORMAT_VERSION,
     FRAMES_ROW_GROUP,
     FRAMES_SCHEMA,
     SCENE_SCHEMA,
+    STORE_FILE,
     FramesMode,
     LedgerRow,
     Origin,

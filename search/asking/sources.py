@@ -18,7 +18,7 @@ from indexer.errors import QueryError
 from indexer.library.packs import is_pack
 from indexer.library.walk import walk
 from indexer.paths import local_path
-from indexer.store.reader import STORE_FILE
+from indexer.store.schema import STORE_FILE
 from indexer.windows import SAMPLE_RATE_HZ
 from search.asking.example import Example
 from search.asking.find import Question

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from indexer.errors import SoundalikeError
-from indexer.library.tables import read_content, read_header, read_rows
+from indexer.library.tables import read_content, read_header, read_rows, whole_number
 from search.datasets.clips import youtube_id_of
 
 _AUDIOCAPS = ("youtube_id", "start_time")
@@ -65,7 +65,7 @@ def read_audiocaps(path: Path) -> list[Captioned]:
     for line, row in _rows(path, _AUDIOCAPS, _CAPTION):
         key = (youtube_id_of(row["youtube_id"]), _start_s(path, line, row["start_time"]))
         clip = clips.setdefault(key, _Rows())
-        audiocap_id, caption = row.get(_AUDIOCAP_ID, ""), row[_CAPTION]
+        audiocap_id, caption = whole_number(row.get(_AUDIOCAP_ID, "")), row[_CAPTION]
         if audiocap_id:
             clip.audiocap_ids.append(audiocap_id)
         if caption.strip():
@@ -88,15 +88,12 @@ def read_audiocaps(path: Path) -> list[Captioned]:
 
 
 def _start_s(path: Path, line: int, text: str) -> int:
-    """Return a start in whole seconds; pandas writes 130 as 130.0."""
+    """Return a start in whole seconds."""
     try:
-        start_s = float(text)
-    except ValueError:
-        start_s = 0.5
-    if not start_s.is_integer():
+        return int(whole_number(text.strip()))
+    except ValueError as error:
         what = f"the start_time {text!r} is no whole number of seconds"
-        raise SoundalikeError(f"{path}, line {line}: {what}")
-    return int(start_s)
+        raise SoundalikeError(f"{path}, line {line}: {what}") from error
 
 
 def read_clotho(path: Path) -> list[Captioned]:

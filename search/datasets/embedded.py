@@ -18,7 +18,7 @@ import pyarrow.compute as pc
 
 from indexer.arrays import Integers
 from indexer.errors import SoundalikeError
-from indexer.library.tables import read_parquet
+from indexer.library.tables import read_parquet, whole_number
 
 #: Names under which vectors are looked for, in this order.
 _VECTORS = ("embeddings", "embedding", "scene")
@@ -157,7 +157,9 @@ def _texts(ids: npt.NDArray[Any]) -> list[str]:
 
 
 def _text(one: object) -> str:
-    return one.decode(errors="backslashreplace") if isinstance(one, bytes) else str(one)
+    if isinstance(one, bytes):
+        return one.decode(errors="backslashreplace")
+    return whole_number(str(one)) if isinstance(one, float) else str(one)
 
 
 def _npz(path: Path, names: Sequence[str]) -> dict[str, npt.NDArray[Any]]:

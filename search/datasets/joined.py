@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from indexer.arrays import Float32, Ids, Integers
+from indexer.arrays import Float32, Ids, Integers, id_bytes
 from indexer.store.head import Head
 from indexer.store.reader import Store
 from indexer.store.snapshot import Snapshot
@@ -118,7 +118,7 @@ class Source:
         """Return how many recordings of the store are in none of the splits, and their paths."""
         recordings = self._snapshot.windows.recording_id
         used = recordings[np.concatenate([split.rows for split in splits])]
-        others = set(np.setdiff1d(recordings, used).tolist())
+        others = set(map(id_bytes, np.setdiff1d(recordings, used)))
         return len(others), [path for path, one in self.store.live_files() if one in others]
 
     def sounds(self, split: Split) -> Iterator[Sound]:

@@ -6,7 +6,14 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from indexer.errors import SoundalikeError
-from indexer.library.tables import KEYS, find_column, read_content, read_header, read_rows
+from indexer.library.tables import (
+    KEYS,
+    find_column,
+    read_content,
+    read_header,
+    read_rows,
+    whole_number,
+)
 from search.datasets.captions import Captioned
 
 _ID = "id"
@@ -58,9 +65,10 @@ def _read(path: Path) -> dict[str, str]:
             if not row[file] or not row[key]:
                 empty = key if row[file] else file
                 raise SoundalikeError(f"{path}, line {line}: {empty} is empty")
-            first = lines.setdefault(row[key], line)
-            if found.setdefault(row[key], row[file]) != row[file]:
-                what = f"{row[key]!r} is another file already, in line {first}"
+            name = whole_number(row[key])
+            first = lines.setdefault(name, line)
+            if found.setdefault(name, row[file]) != row[file]:
+                what = f"{name!r} is another file already, in line {first}"
                 raise SoundalikeError(f"{path}, line {line}: {what}")
     except OSError as error:
         raise SoundalikeError(f"cannot read {path}: {error.strerror or error}") from error

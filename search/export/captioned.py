@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from indexer.errors import SoundalikeError
+from indexer.library.tables import whole_number
 from indexer.progress import Listen, Step, ignore
 from indexer.store.reader import Store
 from search.datasets.captions import Captioned, read_audiocaps, read_clotho
@@ -95,7 +96,7 @@ def export_captioned(  # noqa: PLR0913 - each is a choice of its own
     captions = {path.stem: read(path) for path in tables}
     matches = {} if match is None else matches_of(match, captions.values())
     splits = _joined(source, dataset, captions, matches)
-    vectors = None if text_vectors is None else chosen_vectors(splits, text_vectors)
+    vectors = None if text_vectors is None else chosen_vectors(splits, _named(text_vectors))
     places = _places(form, splits, folder)
     require_free(*places, *([text_vectors_place(folder)] if vectors else []), force=force)
     make_folder(folder)
@@ -115,6 +116,11 @@ def export_captioned(  # noqa: PLR0913 - each is a choice of its own
         looked_for(much, matches, _TOLD),
         tuple(extra[:_TOLD]),
     )
+
+
+def _named(vectors: Vectors) -> Vectors:
+    """Call vectors as the captions of tables are called."""
+    return {whole_number(name): vector for name, vector in vectors.items()}
 
 
 def _names(tables: Sequence[Path]) -> list[str]:

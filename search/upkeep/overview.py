@@ -33,7 +33,9 @@ class Overview:
 
     Attributes:
         path: Directory of the store.
-        checkpoint: Name or file of the checkpoint.
+        checkpoint: Name or file of the checkpoint, as it was given.
+        known: Name of the published checkpoint that its weights are of, as the store has it; None
+            if they are of none.
         identity: How the embeddings were computed.
         num_windows: Live windows.
         num_recordings: Live recordings.
@@ -59,6 +61,7 @@ class Overview:
 
     path: Path
     checkpoint: str
+    known: str | None
     identity: Identity
     num_windows: int
     num_recordings: int
@@ -110,6 +113,7 @@ def overview(path: Path, own: Own | None = None) -> Overview:
     return Overview(
         path=path,
         checkpoint=store.checkpoint,
+        known=store.known,
         identity=store.identity,
         num_windows=num_live,
         num_recordings=len(np.unique(windows.recording_id)),

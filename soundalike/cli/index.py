@@ -57,12 +57,17 @@ def index(
     """
     import soundalike
     from indexer.run.prepare import default_store
+    from search.nearest.structure import IndexConfig
 
     path = store or default_store(library)
-    with Bars(quiet=quiet) as bars:
+    how = IndexConfig(_num_bytes(memory), recall)  # a wrong one is told before the long work
+    bars = Bars(quiet=quiet)
+    with bars:
         sounds = soundalike.open(path, **network, listen=bars)
-        report = sounds.index(library, memory_bytes=_num_bytes(memory), recall=recall, **settings)
-    _print_run(report, path, output, quiet=quiet)
+        report = sounds.extract(library, **settings)
+    _print_run(report, path, output, quiet=quiet)  # what was embedded, be the index built or not
+    with bars:
+        sounds.build(memory_bytes=how.memory_bytes, recall=how.recall)
     if output == "text" and not quiet:
         name = printable(str(path))
         held = count(sounds.num_windows, "window")

@@ -29,7 +29,9 @@ def overview_lines(store: Overview) -> Iterator[str]:
     longest_s = geometry.longest_samples / SAMPLE_RATE_HZ
     native = f"native length up to {longest_s:g} s"
     window = native if identity.native else f"{geometry.window_s:g} s"
-    yield f"checkpoint  {printable(store.checkpoint)} (weights {identity.weights[:12]})"
+    known = f", which is {store.known}" if store.known not in (None, store.checkpoint) else ""
+    name = f"{printable(store.checkpoint)}{printable(known)}"
+    yield f"checkpoint  {name} (weights {identity.weights[:12]})"
     channel = f", channel {identity.channel}" if identity.channel else ""
     hop = f"hop {geometry.hop_s:g} s"
     yield f"windows     {window}, {hop}, frames {identity.frames}{channel}"

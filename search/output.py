@@ -65,7 +65,7 @@ def require_free(*paths: Path, force: bool = False) -> None:
     """
     for path in paths:
         _require_place(path)
-    taken = [path for path in paths if os.path.lexists(path) and not _is_stream(path)]
+    taken = [path for path in paths if os.path.lexists(path) and not is_stream(path)]
     if taken and not force:
         raise _taken(taken, len(paths))
 
@@ -136,7 +136,7 @@ def writing(path: Path, *, force: bool = False) -> Iterator[BinaryIO]:
             writing the same file. What was there before is untouched then.
     """
     require_free(path, force=force)
-    if _is_stream(path):
+    if is_stream(path):
         with _streaming(path) as stream:
             yield stream
         return
@@ -190,6 +190,14 @@ def is_printed(path: Path) -> bool:
         return False
 
 
+def is_stream(path: Path) -> bool:
+    """Whether nothing can be lost at a path: a pipe, or what this process prints to."""
+    try:
+        return stat.S_ISFIFO(path.stat().st_mode) or is_printed(path)
+    except OSError:
+        return False
+
+
 class _Sink(io.FileIO):
     """What is below all that is written: the first failure is told, and the rest is dropped.
 
@@ -225,7 +233,7 @@ def _require_place(path: Path) -> None:
         raise OutputError(f"cannot write {path}: a folder has that name")
     if os.path.islink(path) and not os.path.exists(path):  # noqa: PTH110, PTH114
         raise OutputError(f"cannot write {path}: it is a link to nothing; remove it")
-    if os.path.lexists(path) and not os.path.isfile(path) and not _is_stream(path):  # noqa: PTH113
+    if os.path.lexists(path) and not os.path.isfile(path) and not is_stream(path):  # noqa: PTH113
         raise OutputError(f"cannot write {path}: it is a device, not a file")
 
 
@@ -251,14 +259,6 @@ def _require_no_store(path: Path) -> None:
 def _is_store(folder: Path) -> bool:
     has = {name: os.path.lexists(folder / name) for name in (STORE_FILE, PARTS_FOLDER, HEAD_FILE)}
     return sum(has.values()) > 1  # also one that lost a file
-
-
-def _is_stream(path: Path) -> bool:
-    """Whether nothing can be lost at a path: a pipe, or what this process prints to."""
-    try:
-        return stat.S_ISFIFO(path.stat().st_mode) or is_printed(path)
-    except OSError:
-        return False
 
 
 @contextmanager

@@ -221,7 +221,7 @@ def test_captions_that_are_empty_are_counted_and_left_out(
     )
     assert "train: 3 of 3 clips (100.0%), 4 captions; 0 missing" in told.out
     assert "empty, and left out: 3 captions; 1 clip without any other" in told.out
-    assert "| train | 3 of 3 | 0 | 4 | 3 |" in (tmp_path / "out" / "README.md").read_text()
+    assert "| train | 3 of 3 | 0 | 4 | 3 |" in (tmp_path / "out" / "train.npz.card.md").read_text()
 
 
 def test_captions_of_a_file_twice_in_clotho_are_refused(tmp_path: Path) -> None:

@@ -9,12 +9,14 @@ from contextlib import closing
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from conftest import REPOSITORY, Run, installed, run_with
 from listener import Listener
 from synthetic import Synthetic, make_store
 
+from indexer.errors import OutputError
 from indexer.progress import Step
 from search.export.folders import export_folder
 
@@ -60,7 +62,7 @@ def test_embedding_reader_folder_has_every_window_in_aligned_files(
     assert [(row["path"], row["start_s"], row["end_s"]) for row in rows] == expected(made)
     ids = [made.windows[row].window_id for row in made.live()]
     assert [row["window_id"] for row in rows] == ids
-    card = (tmp_path / "README.md").read_text()
+    card = (tmp_path / "embedding-reader.card.md").read_text()
     assert "# 6 windows, as ConvNeXt embeddings" in card
     assert "- precision: fp32" in card
 
@@ -71,14 +73,53 @@ def test_files_of_a_longer_export_are_replaced_as_one(
     words = ("export", "embedding-reader", made.store.path, "--output", tmp_path)
     monkeypatch.setattr("search.export.folders.ROWS_PER_FILE", 2)
     run(*words)
-    (tmp_path / "embeddings" / "mine.npy").write_text("somebody's")
+    (tmp_path / "README.md").write_text("somebody's")
     monkeypatch.setattr("search.export.folders.ROWS_PER_FILE", 4)
     assert "7 of the 7 files" in run(*words, code=1).err
     assert run(*words, "--force").out == f"{tmp_path}: 6 windows\n"
     names = {
         path.name for kind in ("embeddings", "metadata") for path in (tmp_path / kind).iterdir()
     }
-    assert names == {"00000.npy", "00001.npy", "00000.parquet", "00001.parquet", "mine.npy"}
+    assert names == {"00000.npy", "00001.npy", "00000.parquet", "00001.parquet"}
+    assert (tmp_path / "README.md").read_text() == "somebody's"
+
+
+@pytest.mark.parametrize("name", ["20231.npy", "00002.npy", "00003.npy", "mine.npy"])
+@pytest.mark.parametrize("is_with_table", [False, True])
+def test_nothing_of_somebody_else_is_deleted_with_a_longer_export(
+    made: Synthetic, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, is_with_table: bool
+) -> None:
+    monkeypatch.setattr("search.export.folders.ROWS_PER_FILE", 3)
+    export_folder(made.store, tmp_path, "embedding-reader")
+    theirs = tmp_path / "embeddings" / name
+    theirs.write_text("somebody's")
+    if is_with_table:
+        table = tmp_path / "metadata" / f"{theirs.stem}.parquet"
+        pq.write_table(pa.table({"path": ["a.wav"]}), table)
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*.*")}
+    monkeypatch.setattr("search.export.folders.ROWS_PER_FILE", 6)
+    with pytest.raises(OutputError, match=rf"{name} is of no earlier export, and would be read"):
+        export_folder(made.store, tmp_path, "embedding-reader", force=True)
+    assert {path: path.read_bytes() for path in tmp_path.rglob("*.*")} == before
+
+
+def test_what_goes_on_counting_is_deleted_only_beside_a_card(
+    made: Synthetic, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("search.export.folders.ROWS_PER_FILE", 3)
+    export_folder(made.store, tmp_path, "embedding-reader")
+    (tmp_path / "embedding-reader.card.md").write_text("# Mine\n")
+    monkeypatch.setattr("search.export.folders.ROWS_PER_FILE", 6)
+    with pytest.raises(OutputError, match=r"00001.npy is of no earlier export"):
+        export_folder(made.store, tmp_path, "embedding-reader", force=True)
+
+
+def test_folders_say_themselves_how_they_were_computed(made: Synthetic, tmp_path: Path) -> None:
+    export_folder(made.store, tmp_path, "embedding-reader")
+    told = json.loads(
+        pq.read_schema(tmp_path / "metadata" / "00000.parquet").metadata[b"soundalike"]
+    )
+    assert (told["precision"], told["checkpoint"]) == ("fp32 on cpu", "test")
 
 
 READER = """
@@ -176,4 +217,7 @@ def test_perch_hoplite_opens_and_adds_to_it_itself(
     assert found["added"] == [7, 7]
     with closing(sqlite3.connect(tmp_path / "x" / "hoplite.sqlite")) as database:
         assert database.execute("PRAGMA integrity_check").fetchone() == ("ok",)
-    assert "hoplite.sqlite" in (tmp_path / "x" / "README.md").read_text()
+    with closing(sqlite3.connect(tmp_path / "x" / "hoplite.sqlite")) as database:
+        asked = "SELECT value FROM hoplite_metadata WHERE key = 'soundalike'"
+        assert json.loads(database.execute(asked).fetchone()[0])["precision"] == "fp32 on cpu"
+    assert "hoplite.sqlite" in (tmp_path / "x" / "perch-hoplite.card.md").read_text()

@@ -362,18 +362,35 @@ def test_two_tables_of_one_split_are_refused_where_it_matters(
 @pytest.mark.parametrize("form", list(KINDS))
 def test_card_says_what_is_in_the_folder(stand_in: StandIn, tmp_path: Path, form: Form) -> None:
     export(stand_in, form, tmp_path)
-    card = (tmp_path / "README.md").read_text()
     for split, (num_clips, num_captions) in SPLITS.items():
+        card = (tmp_path / f"{split}.{form}.card.md").read_text()
         present, missing = len(stand_in.present[split]), len(stand_in.missing[split])
         row = f"| {split} | {present} of {num_clips} | {missing} | {present * num_captions} | 0 |"
         assert row in card.splitlines()
-    assert "- checkpoint: test" in card
-    assert "- precision: fp32" in card
-    assert "- leak: none" in card
-    assert "MIT licence" in card
-    assert "The weights: not known here" in card
-    names = {"hdf5-dcase2024": "frame_embs (768, T)", "hdf5-conette": "audio (1, T, 768)"}
-    assert names.get(form, "") in card
+        assert f"in `{split}_missing.txt`" in card
+        assert "- checkpoint: test" in card
+        assert "- precision: fp32" in card
+        assert "- leak: none" in card
+        assert "MIT licence" in card
+        assert "The weights: not known here" in card
+        names = {"hdf5-dcase2024": "frame_embs (768, T)", "hdf5-conette": "audio (1, T, 768)"}
+        assert names.get(form, "") in card
+
+
+@pytest.mark.parametrize("form", list(KINDS))
+def test_splits_are_exported_into_one_folder_one_after_the_other(
+    stand_in: StandIn, tmp_path: Path, form: Form
+) -> None:
+    """Each has its own card, and a README that somebody has put there stays."""
+    (tmp_path / "README.md").write_text("somebody's")
+    reports = [export(stand_in._replace(tables=[one]), form, tmp_path) for one in stand_in.tables]
+    written = [path for report in reports for path in report.files]
+    assert len(set(written)) == len(written)
+    assert set(tmp_path.iterdir()) == {tmp_path / "README.md", *written}
+    val = (tmp_path / f"val.{form}.card.md").read_bytes()
+    export(stand_in._replace(tables=stand_in.tables[:1]), form, tmp_path, force=True)
+    assert (tmp_path / f"val.{form}.card.md").read_bytes() == val
+    assert (tmp_path / "README.md").read_text() == "somebody's"
 
 
 def test_form_under_its_old_name_is_told_the_new_one(run: Run) -> None:

@@ -27,6 +27,7 @@ from indexer.store.head import Head
 from indexer.store.reader import Store
 from indexer.tags import TagVocabulary
 from indexer.windows import Geometry
+from search.datasets.provenance import store_provenance
 from search.export.label_files import export_labels, outputs_of
 from search.export.spans import Span, frame_tags, merged, spans_of_window
 
@@ -332,7 +333,55 @@ def test_export_labels_command_tells_how_many(store: Store, tmp_path: Path, run:
     run(*command, "--tag", "Dgo", code=1)
 
 
+def test_label_files_of_several_forms_and_stores_have_a_card_each(
+    store: Store, tmp_path: Path, tiny_extractor: Extractor
+) -> None:
+    (tmp_path / "README.md").write_text("somebody's")
+    for form in ("audacity", "raven", "csv"):
+        export_labels(store, tmp_path, form, threshold=0, tags=[0, 1])  # type: ignore[arg-type]
+        card = (tmp_path / f"{store.path.stem}.{form}.card.md").read_text()
+        assert "# Labels in 2 files, of ConvNeXt embeddings" in card
+        assert f"- tags: {NAMES[0]}, {NAMES[1]}" in card
+        assert "- threshold: 0" in card
+        assert "- precision: fp32 on cpu" in card
+        assert "The sounds: not known here" in card
+    assert (tmp_path / "README.md").read_text() == "somebody's"
+    assert "- tags: all" in export_and_card(store, tmp_path / "all")
+    assert "- precision: fp32 on cpu" in export_and_card(store, tmp_path / "again", tiny_extractor)
+    export_labels(store, tmp_path / "none", "csv", threshold=1)
+    assert list((tmp_path / "none").iterdir()) == []
+
+
+def export_and_card(store: Store, folder: Path, extractor: Extractor | None = None) -> str:
+    export_labels(store, folder, "csv", threshold=0, extractor=extractor)
+    (card,) = folder.glob("*.card.md")
+    return card.read_text()
+
+
 # --- every window --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("form", "said"),
+    [("csv", "A row for each"), ("jsonl", "An object in each"), ("npy", "(n, 768) float32")],
+)
+def test_every_window_has_a_card_beside_it(
+    store: Store, tmp_path: Path, run: Run, form: str, said: str
+) -> None:
+    (tmp_path / "README.md").write_text("somebody's")
+    words = ("export", form, store.path, "--output", tmp_path / f"x.{form}")
+    run(*words)
+    card = tmp_path / f"x.{form}.card.md"
+    assert said in card.read_text()
+    assert f"# {len(store.snapshot())} windows, as ConvNeXt embeddings" in card.read_text()
+    for name in ("checkpoint", "weights", "trained_on", "precision"):
+        assert f"- {name}: {store_provenance(store)[name]}" in card.read_text().splitlines()
+    (tmp_path / f"x.{form}").unlink()
+    card.write_text("mine")
+    assert f"{card} for one" in run(*words, code=1).err
+    assert card.read_text() == "mine"
+    assert not (tmp_path / f"x.{form}").exists()
+    assert (tmp_path / "README.md").read_text() == "somebody's"
 
 
 def test_export_csv_jsonl_and_npy_hold_every_window(store: Store, tmp_path: Path, run: Run) -> None:

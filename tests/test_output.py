@@ -26,6 +26,7 @@ from indexer.errors import OutputError
 from search.asking.answers import Hit
 from search.asking.collect import copy_spans
 from search.asking.opened import OpenedStore
+from search.export.windows import export_windows
 from search.filters.metadata import Metadata
 from search.output import make_folder, require_free, writing, writing_text
 from search.upkeep.build import build
@@ -233,7 +234,7 @@ def test_what_a_killed_writer_left_is_removed_by_the_next_to_the_same_place(
     ended = run("export", "csv", stored.store.path, "--output", target, "--force", "-q")
     fault("A5b").require(ended.code, ended.out + ended.err)
     assert target.read_text().startswith("window_id,")
-    assert set(tmp_path.iterdir()) == {target, other}
+    assert set(tmp_path.iterdir()) == {target, other, tmp_path / "x.csv.card.md"}
     assert other.read_text() == "somebody else's"
 
 
@@ -427,10 +428,12 @@ def test_shards_of_a_longer_export_are_replaced_as_one(
         path.unlink()
     monkeypatch.setattr("search.export.forms.webdataset.CLIPS_PER_SHARD", 3)
     assert "5 of the 7 files" in run(*words, code=1).err  # of which two are beyond the new ones
-    (tmp_path / "train-extra-000009.tar").write_text("another split's")
+    theirs = ["train-000007.tar", "train-202311.tar", "train-extra-000009.tar"]
+    for name in theirs:
+        (tmp_path / name).write_text("somebody's")
     run(*words, "--force")
     assert sorted(path.name for path in tmp_path.glob("*.tar")) == [
-        *("train-000000.tar", "train-000001.tar", "train-extra-000009.tar"),
+        *("train-000000.tar", "train-000001.tar", *theirs),
     ]
 
 
@@ -490,6 +493,17 @@ def test_pipe_is_written_as_it_is(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == [tmp_path / "pipe"]
 
 
+def test_pipe_has_no_card_beside_it(stored: Synthetic, tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    read: list[str] = []
+    reader = threading.Thread(target=lambda: read.append((tmp_path / "pipe").read_text()))
+    reader.start()
+    export_windows(stored.store, tmp_path / "pipe", "csv")
+    reader.join()
+    assert read[0].startswith("window_id,path,")
+    assert list(tmp_path.iterdir()) == [tmp_path / "pipe"]
+
+
 @pytest.mark.whole
 def test_what_is_printed_to_may_be_the_target(stored: Synthetic, tmp_path: Path, run: Run) -> None:
     run("export", "jsonl", stored.store.path, "--output", tmp_path / "x.jsonl")
@@ -537,7 +551,10 @@ def test_labels_of_recordings_with_long_names_have_shorter_ones(
     assert len(ended.data["failures"]) == 1
     written = [Path(path) for path in ended.data["files"]]
     assert len(set(written)) == len(oddly_named.paths) - 1
-    assert sorted(tmp_path.rglob("*.*")) == sorted(written)
+    (card,) = (tmp_path / "out").glob("*.card.md")
+    assert f"# Labels in {len(written)} files, of" in card.read_text()
+    assert "; in 0 others nothing is heard, and 1 could not be written" in card.read_text()
+    assert sorted(tmp_path.rglob("*.*")) == sorted([*written, card])
     shortened = [path.name for path in written if "~" in path.name]
     assert len(shortened) == 3
     assert all(len(os.fsencode(name)) <= 255 for name in shortened)
@@ -555,7 +572,8 @@ def test_labels_where_a_file_is_in_the_place_of_a_folder_cost_that_recording_alo
     (tmp_path / "out" / "folder").write_text("mine")
     ended = run(*words_of("labels", made, tmp_path / "out"), code=3)
     fault("B2").require(ended.code, ended.err)
-    assert sorted(files_below(tmp_path / "out")) == ["a.wav.txt", "folder"]
+    names = ["a.wav.txt", "folder", "store.audacity.card.md"]
+    assert sorted(files_below(tmp_path / "out")) == names
 
 
 @pytest.mark.whole

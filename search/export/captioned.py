@@ -38,7 +38,7 @@ class ExportReport:
 
     Attributes:
         splits: With what is present and missing in each.
-        files: Of all splits; id lists and the card included.
+        files: Of all splits; id lists and cards included.
         num_extra: Recordings of the store that no table has.
         leak: What is wrong with evaluating on this; None if nothing is.
         looked_for: If more than a tenth of a table is missing, some of its names; else none.
@@ -69,7 +69,7 @@ def export_captioned(  # noqa: PLR0913 - each is a choice of its own
     """Join a store with tables of captions, and write what the consumers of a form read.
 
     Beside them come, for each split, `{split}_ids.txt` and `{split}_missing.txt`, one id a line;
-    and `README.md`, a card that says what it is.
+    and `{split}.{form}.card.md`, which says what it is.
 
     Args:
         store: With the sounds in it.
@@ -104,8 +104,6 @@ def export_captioned(  # noqa: PLR0913 - each is a choice of its own
     files = _write(source, splits, form, folder, provenance, force=force, listen=listen)
     if vectors:
         files.append(write_text_vectors(vectors, folder, force))
-    lines = captioned_lines(store, splits, provenance, KINDS[form].contents)
-    files.append(write_card(folder, lines, force=force))
     num_extra, extra = source.others(splits)
     much = [split for split in splits if len(split.missing) > _MUCH * split.num_wanted]
     return ExportReport(
@@ -172,7 +170,8 @@ def _places(form: Form, splits: Sequence[Split], folder: Path) -> list[Path]:
         twice = max(places, key=places.count).name
         raise SoundalikeError(f"two tables of captions are of one split: both would be {twice}")
     lists = [place for split in splits for place in _id_places(split, folder)]
-    return [*places, *lists, card_place(folder)]
+    cards = [card_place(_about(split, form, folder)) for split in splits]
+    return [*places, *lists, *cards]
 
 
 def _write(
@@ -191,6 +190,8 @@ def _write(
         counted = _counted(source.sounds(split), done, total, listen)
         files += _id_lists(split, folder, force=force)
         files += KINDS[form].write(split, counted, folder, provenance, force)
+        lines = captioned_lines(source.store, split, provenance, KINDS[form].contents)
+        files.append(write_card(_about(split, form, folder), lines, force=force))
         done += len(split.present)
     return files
 
@@ -199,6 +200,11 @@ def _counted(sounds: Iterable[Sound], done: int, total: int, listen: Listen) -> 
     for number, sound in enumerate(sounds, start=done + 1):
         yield sound
         listen(Step("exporting", number, total, "clip"))
+
+
+def _about(split: Split, form: Form, folder: Path) -> Path:
+    """Return what the card of a split is called after."""
+    return folder / f"{split.name}.{form}"
 
 
 def _id_places(split: Split, folder: Path) -> list[Path]:

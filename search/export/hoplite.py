@@ -18,6 +18,7 @@ from indexer.errors import SoundalikeError
 from indexer.store.reader import Store
 from indexer.store.schema import EMBEDDING_DIM
 from indexer.store.snapshot import Block, Snapshot
+from search.datasets.provenance import store_provenance
 from search.output import writing
 
 _DATABASE, _INDEX = "hoplite.sqlite", "usearch.index"
@@ -119,7 +120,11 @@ def _insert_metadata(database: sqlite3.Connection, store: Store) -> None:
         {"dataset_name": name, "base_path": str(root), "file_glob": "**/*"}
         for name, root in _projects(store).values()
     ]
-    values = {"usearch_config": _SETTINGS, "audio_sources": {"audio_globs": sources}}
+    values = {
+        "usearch_config": _SETTINGS,
+        "audio_sources": {"audio_globs": sources},
+        "soundalike": store_provenance(store),
+    }
     rows = [(key, json.dumps(value)) for key, value in values.items()]
     database.executemany("INSERT INTO hoplite_metadata VALUES (?, ?)", rows)
 

@@ -22,6 +22,8 @@ from indexer.store.head import Head
 from indexer.store.reader import Store
 from indexer.store.snapshot import Snapshot
 from indexer.tags import DEFAULT_THRESHOLD, TagVocabulary
+from search.datasets.provenance import store_provenance
+from search.export.card import card_place, labels_lines, write_card
 from search.export.cells import path_cell
 from search.export.frames import Frames, RecomputedFrames, StoredFrames
 from search.export.spans import Span, frame_tags, merged, spans_of_window
@@ -34,6 +36,11 @@ _SUFFIXES: Mapping[LabelForm, str] = {
     "audacity": ".txt",
     "raven": ".selections.txt",
     "csv": ".csv",
+}
+_CONTENTS: Mapping[LabelForm, str] = {
+    "audacity": "A label track of Audacity for each recording: start and end in seconds, tag",
+    "raven": "A selection table of Raven for each recording",
+    "csv": "A table for each recording: path, start_s, end_s, tag, name, probability",
 }
 #: What a name may have on the file systems of Linux and macOS.
 _MAX_NAME_BYTES = 255
@@ -82,7 +89,8 @@ def export_labels(  # noqa: PLR0913 - each is a choice of its own
 
     A tag is heard where its probability, frame by frame and averaged over a second, is at least the
     threshold; gaps of half a second are closed. Files lie in `folder` as recordings do in their
-    library, and are called like them, with a suffix more; see `_named` for long names.
+    library, and are called like them, with a suffix more; see `_named` for long names. Beside them
+    lies a card that says what they are, `{store}.{form}.card.md`.
 
     Args:
         store: With frame embeddings, unless there is an extractor.
@@ -107,7 +115,8 @@ def export_labels(  # noqa: PLR0913 - each is a choice of its own
     wanted = range(len(TagVocabulary.audioset().tags)) if tags is None else tags
     paths = _paths(store)
     places = {one: _named(folder, one, _SUFFIXES[form]) for some in paths.values() for one in some}
-    require_free(*places.values(), force=force)
+    about = folder / f"{store.path.resolve().stem}.{form}"
+    require_free(*places.values(), card_place(about), force=force)
     make_folder(folder)
     written, failures, num_silent = [], [], 0
     found = _recordings(snapshot, store.head(), frames, wanted, threshold)
@@ -124,7 +133,37 @@ def export_labels(  # noqa: PLR0913 - each is a choice of its own
                     raise
                 failures.append(str(error))
         listen(Step("listening", done, len(paths), "recording"))
-    return LabelsExport(tuple(written), num_silent, tuple(failures))
+    report = LabelsExport(tuple(written), num_silent, tuple(failures))
+    if written:
+        provenance = _provenance(store, wanted, threshold, extractor)
+        lines = labels_lines(store, len(written), provenance, _contents(form, report))
+        write_card(about, lines, force=force)
+    return report
+
+
+def _contents(form: LabelForm, report: LabelsExport) -> str:
+    """Say what is in the files, and what has none."""
+    told = [f"{_CONTENTS[form]}; in {report.num_silent:,} others nothing is heard"]
+    if report.failures:
+        told.append(f"{len(report.failures):,} could not be written")
+    return f"{', and '.join(told)}."
+
+
+def _provenance(
+    store: Store, tags: Sequence[int], threshold: float, extractor: Extractor | None
+) -> dict[str, str]:
+    """Return what was listened for, and how."""
+    names = TagVocabulary.audioset().names
+    computed = {}
+    if extractor:
+        computed = {"precision": f"{extractor.precision} on {extractor.device_name}"}
+    is_all = len(tags) == len(names)
+    return {
+        "tags": "all" if is_all else ", ".join(names[tag] for tag in tags),
+        "threshold": f"{threshold:g}",
+        **store_provenance(store),
+        **computed,
+    }
 
 
 def _write(path: Path, text: str, *, force: bool) -> None:

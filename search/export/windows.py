@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import json
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Literal, NamedTuple, TextIO
 
@@ -18,11 +18,19 @@ from indexer.store.schema import EMBEDDING_DIM
 from indexer.store.snapshot import Snapshot
 from indexer.tags import DEFAULT_THRESHOLD, pick_heard
 from indexer.windows import Window
+from search.export.card import card_place, windows_lines, write_card
 from search.export.cells import path_cell
 from search.generation.missing import whole_snapshot
-from search.output import require_file, require_free, writing, writing_text
+from search.output import is_stream, require_file, require_free, writing, writing_text
 
 WindowsForm = Literal["csv", "jsonl", "npy"]
+_CONTENTS: Mapping[WindowsForm, str] = {
+    "csv": "A row for each window: window_id, path, start_s, end_s, and tags with probabilities.",
+    "jsonl": "An object in each line, for each window: window_id, paths, start_s, end_s, tags with "
+    "probabilities, scene (768 floats).",
+    "npy": "Scene embeddings, (n, 768) float32; which window each row is, in the table `.npy.csv` "
+    "beside them: window_id, path, start_s, end_s, and tags with probabilities.",
+}
 
 
 class _Row(NamedTuple):
@@ -48,7 +56,8 @@ def export_windows(
         path: The file. Of "csv" each row is window_id, path (see `path_cell`), start_s, end_s and
             tags, as "name probability; …". "jsonl" has all paths, the tags as objects and the scene
             embedding as well. "npy" is (n, 768) float32, and beside it `{path}.csv` says which row
-            is which window.
+            is which window. Beside each lies a card, `{path}.card.md`, unless it is a pipe or what
+            this process prints to.
         form: Of it.
         threshold: Probability from which on a tag is named.
         force: Whether files that are there are replaced.
@@ -58,9 +67,14 @@ def export_windows(
         How many windows were written.
 
     Raises:
-        OutputError: If the file is there already, or cannot be written.
+        OutputError: If one of the files is there already; then none is written. Or if one cannot be
+            written.
     """
     require_file(path, f".{form}", force=force)
+    beside = [] if is_stream(path) else [card_place(path)]
+    if form == "npy":
+        beside.append(_table_place(path))
+    require_free(path, *beside, force=force)
     snapshot = whole_snapshot(store)
     rows = _counted(_rows(store, snapshot), len(snapshot), listen)
     if form == "csv":
@@ -71,6 +85,8 @@ def export_windows(
             _write_jsonl(text, rows, threshold)
     else:
         _write_npy(path, rows, len(snapshot), threshold, force=force)
+    if not is_stream(path):
+        write_card(path, windows_lines(store, len(snapshot), _CONTENTS[form]), force=force)
     return len(snapshot)
 
 
@@ -121,14 +137,20 @@ def _write_jsonl(text: TextIO, rows: Iterator[_Row], threshold: float) -> None:
         text.write(json.dumps(document) + "\n")
 
 
+def _table_place(path: Path) -> Path:
+    """Return where the table of the rows of an array lies."""
+    return path.with_name(f"{path.name}.csv")
+
+
 def _write_npy(
     path: Path, rows: Iterator[_Row], num_rows: int, threshold: float, *, force: bool
 ) -> None:
     """Write the array row by row: a mapped one ends the process where the disk is full."""
-    table = path.with_name(f"{path.name}.csv")
-    require_free(path, table, force=force)
     header = {"descr": "<f4", "fortran_order": False, "shape": (num_rows, EMBEDDING_DIM)}
-    with writing(path, force=force) as array, writing_text(table, force=force) as text:
+    with (
+        writing(path, force=force) as array,
+        writing_text(_table_place(path), force=force) as text,
+    ):
         np.lib.format.write_array_header_1_0(array, header)
 
         def kept() -> Iterator[_Row]:

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import io
 import json
-import re
 import tarfile
 from collections.abc import Iterable, Iterator, Mapping
-from itertools import islice
+from itertools import count, islice, takewhile
 from pathlib import Path
 
 import numpy as np
@@ -58,13 +57,28 @@ def write_webdataset(
 
 def _shards(split: Split, folder: Path) -> list[Path]:
     number = -(-len(split.present) // CLIPS_PER_SHARD)
-    return [folder / f"{split.name}-{one:06}.tar" for one in range(number)]
+    return [_shard(split, folder, one) for one in range(number)]
+
+
+def _shard(split: Split, folder: Path, number: int) -> Path:
+    return folder / f"{split.name}-{number:06}.tar"
 
 
 def _stale(split: Split, folder: Path) -> list[Path]:
-    named = re.compile(re.escape(split.name) + r"-\d{6}\.tar", re.ASCII)
-    found = [path for path in folder.glob("*.tar") if named.fullmatch(path.name)]
-    return sorted(set(found) - set(_shards(split, folder)))
+    """Return what goes on counting where the new shards end, and was written by an export."""
+    beyond = (_shard(split, folder, one) for one in count(len(_shards(split, folder))))
+    return list(takewhile(_is_ours, beyond))
+
+
+def _is_ours(path: Path) -> bool:
+    """Whether a shard begins as those that are written here."""
+    try:
+        with tarfile.open(path) as shard:
+            first = shard.next()
+            text = shard.extractfile(first) if first else None
+            return text is not None and "provenance" in json.load(text)
+    except (OSError, tarfile.TarError, ValueError, TypeError):
+        return False
 
 
 def _members(

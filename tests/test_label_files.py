@@ -341,7 +341,7 @@ def test_label_files_of_several_forms_and_stores_have_a_card_each(
         export_labels(store, tmp_path, form, threshold=0, tags=[0, 1])  # type: ignore[arg-type]
         card = (tmp_path / f"{store.path.stem}.{form}.card.md").read_text()
         assert "# Labels in 2 files, of ConvNeXt embeddings" in card
-        assert f"- tags: {NAMES[0]}, {NAMES[1]}" in card
+        assert f"- tags: {NAMES[0]}; {NAMES[1]}" in card
         assert "- threshold: 0" in card
         assert "- precision: fp32 on cpu" in card
         assert "The sounds: not known here" in card

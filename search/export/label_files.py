@@ -159,7 +159,7 @@ def _provenance(
         computed = {"precision": f"{extractor.precision} on {extractor.device_name}"}
     is_all = len(tags) == len(names)
     return {
-        "tags": "all" if is_all else ", ".join(names[tag] for tag in tags),
+        "tags": "all" if is_all else "; ".join(names[tag] for tag in tags),
         "threshold": f"{threshold:g}",
         **store_provenance(store),
         **computed,

@@ -30,7 +30,7 @@ _ROLES: tuple[Role, ...] = get_args(Role)
 _APART: tuple[tuple[Role, Role], ...] = (("val", "test"), ("train", "val"), ("train", "test"))
 #: Sounds that training takes, at the least: one is told apart from nothing.
 _LEAST: Mapping[Role, int] = {"train": 2, "val": 1}
-#: Clips that are compared with all others at a time.
+#: Clips that are compared with all others at a time, and texts that are encoded.
 _BLOCK = 1024
 
 #: (m, t) float32 vectors of captions, and (m,) which sound of a split each is of.
@@ -104,6 +104,13 @@ class Joined:
     num_without_text: int
     looked_for: tuple[str, ...]
     extra: tuple[str, ...]
+
+    def without_vectors(self) -> Joined:
+        """Return what can be told of it; its vectors need not stay in memory."""
+        pairs = self.pairs
+        return replace(
+            self, pairs=pairs._replace(audio=pairs.audio[:0].copy(), text=pairs.text[:0].copy())
+        )
 
 
 def join_tables(
@@ -202,12 +209,19 @@ def _given(splits: Sequence[Split], vectors: TextVectors) -> Iterator[Texts]:
 
 
 def _encoded(split: Split, encode: Encode) -> Texts:
-    """Encode the captions of a split, each text once."""
+    """Encode the captions of a split, each text once, block by block."""
     texts = [text for one in split.present for text in one.captions]
     owners = np.repeat(np.arange(len(split.present)), [len(one.captions) for one in split.present])
-    distinct = sorted(set(texts)) or [""]  # of no text at all, the dimensions are wanted
-    row_of = {text: row for row, text in enumerate(distinct)}
-    return encode(distinct)[[row_of[text] for text in texts]], owners
+    places: dict[str, list[int]] = {}
+    for place, text in enumerate(texts):
+        places.setdefault(text, []).append(place)
+    distinct = sorted(places)
+    found = np.empty((len(texts), encode([""]).shape[1]), np.float32)
+    for first in range(0, len(distinct), _BLOCK):
+        some = distinct[first : first + _BLOCK]
+        for vector, text in zip(encode(some), some, strict=True):
+            found[places[text]] = vector
+    return found, owners
 
 
 class Divided(NamedTuple):

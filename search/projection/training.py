@@ -46,7 +46,7 @@ class Trained:
 
     Attributes:
         projection: As it was written; its provenance has the figures.
-        tables: With what is present and missing in each.
+        tables: With what is present and missing in each, without vectors.
         left_out: Role → how many sounds were left out of it, because val or test has the same, and
             an example.
         note: What a reader of figures must know of the checkpoint; None if there is nothing.
@@ -106,6 +106,7 @@ def train_projection(  # noqa: PLR0913 - each is a choice of its own
     listen(Step("encoding captions", 0, None, ""))
     joined = join_tables(store, tables, how.text_encoder, matches, is_asked_for=True)
     divided = divide(joined, how.seed)
+    joined = [one.without_vectors() for one in joined]
     from search.projection.learning import learn  # noqa: PLC0415 - it imports PyTorch
 
     learnt = learn(divided.pairs["train"], divided.pairs["val"], how, listen)

@@ -30,6 +30,7 @@ HINTS = {
         "",
     ),
     "library": ("run: soundalike index {value}", "LIBRARY"),
+    "named_encoder": ("say --text-encoder {value}", "NAME"),
     "native": ("say --native, too", ""),
     "num_workers": ("say --workers 1, or --workers 0", ""),
     "other_store": ("say --store {value}", "DIR"),

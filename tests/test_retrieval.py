@@ -149,6 +149,32 @@ def test_scores_that_are_given_are_ranked_as_those_that_are_computed(seed: int) 
         assert report.num_tied == computed.num_tied
 
 
+@pytest.mark.parametrize(
+    ("dtype", "values"),
+    [
+        ("uint8", [0, 1, 200, 255]),
+        ("int8", [-128, -1, 0, 127]),
+        ("uint64", [0, 1, 2**63, 2**64 - 1]),
+        ("int64", [-(2**63), -1, 0, 2**63 - 1]),
+    ],
+)
+def test_scores_of_any_integers_are_ranked_as_the_same_numbers(
+    dtype: str, values: list[int], tmp_path: Path
+) -> None:
+    random = np.random.default_rng(0)
+    chosen = random.integers(len(values), size=(12, 4))
+    owners = [str(number % 4) for number in range(12)]
+    scores = np.array(values, dtype)[chosen]
+    np.savez(tmp_path / "s.npz", scores=scores, text_ids=owners, audio_ids=list("0123"))
+    found = evaluate_scores(read_scores(tmp_path / "s.npz"), num_resamples=10)
+    wanted = evaluate_scores(
+        ScoreMatrix(owners, list("0123"), chosen.astype(float)), num_resamples=10
+    )
+    assert found.figures == wanted.figures
+    for direction, ranked in wanted.ranked.items():
+        np.testing.assert_array_equal(found.ranked[direction].ranks, ranked.ranks)
+
+
 def test_scores_that_differ_by_little_are_no_ties() -> None:
     scores = 1e-20 * np.array([[2.0, 1.0], [1.0, 2.0]])
     report = evaluate_scores(ScoreMatrix(["a", "b"], ["a", "b"], scores), num_resamples=10)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +17,8 @@ from synthetic import Synthetic, make_store
 
 import soundalike
 from indexer.errors import DamagedStoreError, QueryError
+from indexer.store.own import Own
+from search.generation.segments import Generation
 from search.projection.encoders import encode_as
 from search.projection.kept import names, read
 from search.projection.projecting import Projection
@@ -181,6 +185,51 @@ def test_two_stores_answer_together(
     require(both.search(text=WORDS, k=200), wanted)
 
 
+def test_stores_that_share_a_folder_leave_each_other_their_rows(
+    made: Synthetic, tmp_path: Path
+) -> None:
+    other = make_store(tmp_path / "other", frames="none")
+    other.add({"t1": 3, "t2": 2}, seed=9)
+    build(other.store)
+    own = Own(tmp_path / "mine")
+    sounds = soundalike.open(made.store.path, own=own.folder)
+    sounds.train_projection(tmp_path / "notes.csv", **QUICK)
+    folder = own.folder / "projections" / "text.rows"
+    ours = set(folder.glob("*.raw"))
+    build(other.store, own=own)
+    assert len(ours) == 3
+    assert ours < set(folder.glob("*.raw"))
+    made.add({"new": 2}, seed=5)
+    build(made.store, own=own)  # the last segment is another: its old rows go, and no others
+    found = {path.name.partition("-")[0] for path in folder.glob("*.raw")}
+    both = [Generation.current(store).segments for store in (made.store, other.store)]
+    assert found == {segment.name for segments in both for segment in segments}
+    assert verify(made.store.path, own=own) == []
+
+
+def test_clips_are_answered_while_words_are_being_projected(
+    made: Synthetic, sounds: soundalike.Sounds, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun, done = threading.Event(), threading.Event()
+    real = soundalike.kept.as_projected
+
+    def slowly(*args: Any) -> Any:
+        begun.set()
+        assert done.wait(30)
+        return real(*args)
+
+    monkeypatch.setattr("soundalike.kept.as_projected", slowly)
+    with ThreadPoolExecutor() as pool:
+        asked = pool.submit(sounds.search, text=WORDS)
+        assert begun.wait(30)
+        clip = pool.submit(sounds.search, made.windows[0].window_id)
+        try:
+            assert len(clip.result(timeout=20))
+        finally:
+            done.set()
+        assert len(asked.result(timeout=30))
+
+
 @pytest.mark.parametrize(
     ("words", "why"),
     [
@@ -192,6 +241,7 @@ def test_two_stores_answer_together(
         ({"text": WORDS, "projection": "b"}, "no projection 'b'; there are text"),
         ({"text": WORDS, "projection": "../b"}, "is no name for a projection"),
         ({"projection": "text", "tags": ["Dog"]}, "no words are given"),
+        ({"text_encoder": "hashed", "tags": ["Dog"]}, "no words are given"),
     ],
 )
 def test_words_that_cannot_ask_are_refused(

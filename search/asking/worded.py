@@ -33,14 +33,21 @@ def take_texts(text: str | Sequence[str]) -> list[str]:
     return texts
 
 
-def make_worded_question(texts: Sequence[str], projection: Projection) -> Question:
+def make_worded_question(
+    texts: Sequence[str], projection: Projection, text_encoder: str | None = None
+) -> Question:
     """Make one question of some texts: the best score over them counts.
+
+    Args:
+        texts: What is asked.
+        projection: Of the stores.
+        text_encoder: That of the projection, if the user names it himself, see `encode_as`.
 
     Raises:
         QueryError: If the projection was trained with vectors that came in a file.
         SoundalikeError: If its text encoder is not there, or is another by now.
     """
-    return Question(encode_as(projection, texts))
+    return Question(encode_as(projection, texts, text_encoder))
 
 
 def as_projected(
@@ -61,7 +68,7 @@ def as_projected(
     opened = []
     for one in index.opened:
         require_weights(projection, one.store)
-        generation = project_generation(one.generation, projection, own, listen)
+        generation = project_generation(one.store, one.generation, projection, own, listen)
         searched = VectorIndex(generation, UNMEASURED.calibration)
         opened.append(replace(one, generation=generation, index=searched))
     return SoundIndex(opened)

@@ -48,12 +48,14 @@ class Embedded(NamedTuple):
         vectors: (n, d) floats, all finite.
         leak: Why they must not be evaluated, if `export` was told to write them nevertheless.
         precision: At which they were computed, and where, if `export` says so.
+        note: What a reader of figures must know of the checkpoint, if `project` says so.
     """
 
     ids: list[str]
     vectors: npt.NDArray[np.floating]
     leak: str | None = None
     precision: str | None = None
+    note: str | None = None
 
 
 class ScoreMatrix(NamedTuple):
@@ -104,9 +106,8 @@ def read_embedded(path: Path) -> Embedded:
         row = int(np.flatnonzero(~np.isfinite(vectors).all(1))[0])
         raise SoundalikeError(f"{path}: the embedding of {str(ids[row])!r} is not finite")
     leak = provenance.get("leak", "none")
-    return Embedded(
-        _texts(ids), vectors, None if leak == "none" else leak, provenance.get("precision")
-    )
+    told = (None if leak == "none" else leak, provenance.get("precision"), provenance.get("note"))
+    return Embedded(_texts(ids), vectors, *told)
 
 
 def read_scores(path: Path) -> ScoreMatrix:

@@ -22,6 +22,8 @@ from search.generation.missing import whole_snapshot
 
 #: Clips that are read from the store at once; full frames of so many are 90 MB.
 _BLOCK = 128
+#: Share of a table from which on it is told what was looked for, and how many names are told.
+_MUCH, TOLD = 0.1, 3
 _NO_ROWS: Integers = np.empty(0, np.int64)
 
 
@@ -75,6 +77,11 @@ class Split:
         """Clips of the table that have captions."""
         return len(self.present) + len(self.missing)
 
+    @property
+    def misses_much(self) -> bool:
+        """Whether more is missing than a few videos that are no longer there."""
+        return len(self.missing) > _MUCH * self.num_wanted
+
 
 class Source:
     """A store to export from."""
@@ -113,6 +120,12 @@ class Source:
     def recordings(self, split: Split) -> Ids:
         """Return (n,) the ids of the recordings of the sounds of a split, in order."""
         return self._snapshot.windows.recording_id[split.rows]
+
+    def scenes_of(self, recordings: Ids) -> Float32:
+        """Return (m, 768) float32: the first windows of some recordings, of those that it has."""
+        rows = RecordingRows(self._snapshot)
+        found = [rows.of(one)[:1] for one in recordings.tolist()]
+        return self._snapshot.scene(np.concatenate([_NO_ROWS, *found]))
 
     def others(self, splits: Sequence[Split]) -> tuple[int, list[str]]:
         """Return how many recordings of the store are in none of the splits, and their paths."""

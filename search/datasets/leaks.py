@@ -9,9 +9,7 @@ from indexer.model.known import KNOWN_CHECKPOINTS
 from indexer.store.reader import Store
 from search.datasets.consent import Consent
 from search.datasets.provenance import known_checkpoint
-
-#: AudioCaps lies inside AudioSet's training set; its own training split may be looked at.
-_TRAINING = "train"
+from search.datasets.splits import role_of
 
 
 def leak(store: Store, dataset: str, split: str, *, is_clean: bool) -> str | None:
@@ -20,7 +18,9 @@ def leak(store: Store, dataset: str, split: str, *, is_clean: bool) -> str | Non
     Args:
         store: Made with some checkpoint.
         dataset: "AudioCaps" or "Clotho".
-        split: Its name; whatever is not called "train" is for evaluation.
+        split: Its name; what no word of it says to be for training, see `role_of`, is for
+            evaluation. AudioCaps lies inside AudioSet's training set, and its own training split
+            may be looked at.
         is_clean: Whether the user vouches for an unknown checkpoint.
 
     Returns:
@@ -31,7 +31,7 @@ def leak(store: Store, dataset: str, split: str, *, is_clean: bool) -> str | Non
         return (
             f"{known.name} was trained on {known.trained_on}, for trying the tool: not for results"
         )
-    if dataset != "AudioCaps" or split == _TRAINING:
+    if dataset != "AudioCaps" or role_of(split) == "train":
         return None
     if known is None:
         if is_clean:

@@ -20,13 +20,13 @@ import numpy.typing as npt
 
 from indexer.errors import SoundalikeError
 from search.datasets.embedded import Embedded, ScoreMatrix
-from search.evaluation.scores import Cosines, Scores
+from search.datasets.ranking import Cosines, Scores, best_first, rank_sounds
 
 RECALLS_AT = (1, 5, 10, 50)
 AP_AT = 10
 #: Share of the resamples that lie inside an interval.
 CONFIDENCE = 0.95
-#: Queries that are scored at once, against all there is.
+#: Sounds that are scored at once, against all captions.
 _BLOCK = 1024
 
 #: Weights of resamples that are held at once, 128 MB.
@@ -89,6 +89,7 @@ class RetrievalReport:
         ranked: One by one, for each direction.
         warnings: Why these figures, or some of them, must not be published.
         precisions: At which "sounds" and "captions" were computed, as far as their files say so.
+        notes: What a reader must know of the checkpoint, as far as their files say so.
     """
 
     figures: tuple[Figure, ...]
@@ -101,6 +102,7 @@ class RetrievalReport:
     ranked: Mapping[Direction, Ranked]
     warnings: tuple[str, ...] = ()
     precisions: Mapping[str, str] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
 
     @property
     def num_tied(self) -> dict[Direction, int]:
@@ -136,10 +138,12 @@ def evaluate_retrieval(
             f"they must come from one model"
         )
     leaks = dict.fromkeys(one.leak for one in (audio, text) if one.leak)
+    notes = dict.fromkeys(one.note for one in (audio, text) if one.note)
     scores = Cosines(text.vectors, audio.vectors)
     report = _evaluate(scores, text.ids, audio.ids, (*leaks,), num_resamples, seed)
     told = {"sounds": audio.precision, "captions": text.precision}
-    return replace(report, precisions={name: one for name, one in told.items() if one})
+    precisions = {name: one for name, one in told.items() if one}
+    return replace(report, precisions=precisions, notes=(*notes,))
 
 
 def evaluate_scores(
@@ -209,14 +213,7 @@ def _trivial(num_sounds: int, num_captions: int) -> Iterator[str]:
 
 def _rank_sounds(scores: Scores, captions: Ranks, owners: Ranks) -> Ranked:
     """Rank all sounds for each caption."""
-    ranks, ties = np.empty((2, len(captions)), np.int64)
-    for first in range(0, len(captions), _BLOCK):
-        some = slice(first, first + _BLOCK)
-        block = scores.of_texts(captions[some])
-        own = block[np.arange(len(block)), owners[some], None]
-        ranks[some] = (block >= own).sum(1)
-        ties[some] = (block == own).sum(1) - 1
-    return Ranked(owners, captions, ranks, ties)
+    return Ranked(owners, captions, *rank_sounds(scores, captions, owners))
 
 
 def _rank_captions(scores: Scores, captions: Ranks, owners: Ranks) -> Ranked:
@@ -228,11 +225,11 @@ def _rank_captions(scores: Scores, captions: Ranks, owners: Ranks) -> Ranked:
         some = slice(first, first + _BLOCK)
         block = scores.of_sounds(sounds[some])[:, captions]
         for group, row in zip(groups[some], block, strict=True):
-            best_first = group[np.argsort(-row[group], kind="stable")]
-            own = row[best_first, None]
+            ordered = group[best_first(row[group])]
+            own = row[ordered, None]
             others = np.delete(row, group)
-            ranks[best_first] = (others >= own).sum(1) + np.arange(1, len(group) + 1)
-            ties[best_first] = (others == own).sum(1)
+            ranks[ordered] = (others >= own).sum(1) + np.arange(1, len(group) + 1)
+            ties[ordered] = (others == own).sum(1)
     return Ranked(owners, captions, ranks, ties)
 
 

@@ -6,30 +6,24 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-import numpy.typing as npt
-
 from indexer.errors import SoundalikeError
-from indexer.library.tables import whole_number
 from indexer.progress import Listen, Step, ignore
 from indexer.store.reader import Store
 from search.datasets.captions import Captioned, read_audiocaps, read_clotho
 from search.datasets.consent import Consent
 from search.datasets.finding import Dataset
-from search.datasets.joined import Sound, Source, Split, looked_for
+from search.datasets.joined import TOLD, Sound, Source, Split, looked_for
 from search.datasets.leaks import require_no_leak
 from search.datasets.matches import matches_of
 from search.datasets.provenance import store_provenance
+from search.datasets.text_vectors import TextVectors
 from search.export.card import captioned_lines, card_place, write_card
 from search.export.forms.dcase2023 import chosen_vectors, text_vectors_place, write_text_vectors
 from search.export.forms.kinds import KINDS, Form
 from search.output import make_folder, require_free, writing_text
 
-Vectors = Mapping[str, npt.NDArray[np.floating]]
 #: The form that has room for vectors of text.
 _WITH_VECTORS: Form = "hdf5-dcase2023"
-#: Share of a table from which on it is told what was looked for, and how many names are told.
-_MUCH, _TOLD = 0.1, 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +55,7 @@ def export_captioned(  # noqa: PLR0913 - each is a choice of its own
     folder: Path,
     *,
     match: Path | None = None,
-    text_vectors: Vectors | None = None,
+    text_vectors: TextVectors | None = None,
     consent: Consent | None = None,
     force: bool = False,
     listen: Listen = ignore,
@@ -78,7 +72,7 @@ def export_captioned(  # noqa: PLR0913 - each is a choice of its own
         form: Of the files.
         folder: Where to; it is made.
         match: A table of which file is which sound, see `matches_of`; it counts before names.
-        text_vectors: Id of a caption → its vector, for "hdf5-dcase2023" alone.
+        text_vectors: Of all captions, for "hdf5-dcase2023" alone.
         consent: What is exported although it may be a leak; by default nothing is.
         force: Whether files of an earlier export of these splits are replaced.
         listen: Hears of every clip, as the step "exporting".
@@ -96,7 +90,7 @@ def export_captioned(  # noqa: PLR0913 - each is a choice of its own
     captions = {path.stem: read(path) for path in tables}
     matches = {} if match is None else matches_of(match, captions.values())
     splits = _joined(source, dataset, captions, matches)
-    vectors = None if text_vectors is None else chosen_vectors(splits, _named(text_vectors))
+    vectors = None if text_vectors is None else chosen_vectors(splits, text_vectors)
     places = _places(form, splits, folder)
     require_free(*places, *([text_vectors_place(folder)] if vectors else []), force=force)
     make_folder(folder)
@@ -105,20 +99,15 @@ def export_captioned(  # noqa: PLR0913 - each is a choice of its own
     if vectors:
         files.append(write_text_vectors(vectors, folder, force))
     num_extra, extra = source.others(splits)
-    much = [split for split in splits if len(split.missing) > _MUCH * split.num_wanted]
+    much = [split for split in splits if split.misses_much]
     return ExportReport(
         tuple(splits),
         tuple(files),
         num_extra,
         reason,
-        looked_for(much, matches, _TOLD),
-        tuple(extra[:_TOLD]),
+        looked_for(much, matches, TOLD),
+        tuple(extra[:TOLD]),
     )
-
-
-def _named(vectors: Vectors) -> Vectors:
-    """Call vectors as the captions of tables are called."""
-    return {whole_number(name): vector for name, vector in vectors.items()}
 
 
 def _names(tables: Sequence[Path]) -> list[str]:
@@ -151,8 +140,8 @@ def _joined(
     """Join the tables with the store, and make sure that something is there."""
     splits = source.join(dataset, captions, matches)
     if not any(split.present for split in splits):
-        names = ", ".join(looked_for(splits, matches, _TOLD)) or "a clip with captions"
-        paths = ", ".join(source.others(splits)[1][:_TOLD]) or "nothing"
+        names = ", ".join(looked_for(splits, matches, TOLD)) or "a clip with captions"
+        paths = ", ".join(source.others(splits)[1][:TOLD]) or "nothing"
         raise SoundalikeError(
             f"{source.store.path} has none of the sounds; looked for {names}; there is {paths}"
         )

@@ -31,13 +31,13 @@ class Table(NamedTuple):
     Attributes:
         name: Of its file, without the suffix.
         form: What it looks like.
-        role: What it is for.
+        role: What it is for; None if no word of its name says so.
         captions: By sound, in the order of the table.
     """
 
     name: str
     form: Form
-    role: Role
+    role: Role | None
     captions: list[Captioned]
 
 
@@ -45,13 +45,11 @@ def read_tables(paths: Sequence[Path], form: Form | None = None) -> list[Table]:
     """Read some tables of captions.
 
     Args:
-        paths: A CSV per split; a word of its name says which, see `role_of`. A table alone is for
-            training, whatever it is called.
+        paths: A CSV per split; a word of its name says which, see `role_of`.
         form: What they look like; None to tell by the columns of each.
 
     Raises:
-        SoundalikeError: If one cannot be read, has no such columns, or its name says no split; or
-            two have one name.
+        SoundalikeError: If one cannot be read, or has no such columns; or two have one name.
     """
     if form is not None and form not in get_args(Form):
         raise SoundalikeError(f"captions are {', '.join(get_args(Form))}, got {form!r}")
@@ -62,14 +60,30 @@ def read_tables(paths: Sequence[Path], form: Form | None = None) -> list[Table]:
     read = {"audiocaps": read_audiocaps, "clotho": read_clotho, "paths": read_paths}
     tables = []
     for path in paths:
-        role = role_of(path.stem) or ("train" if len(paths) == 1 else None)
-        if role is None:
-            raise SoundalikeError(
-                f"{path.name} does not say which split it is; call it train, val or test"
-            )
         found = form or form_of(path)
-        tables.append(Table(path.stem, found, role, read[found](path)))
+        tables.append(Table(path.stem, found, role_of(path.stem), read[found](path)))
     return tables
+
+
+def for_training(tables: Sequence[Table]) -> list[Table]:
+    """Return tables of which each is for something; one alone is for training, if nothing says so.
+
+    Raises:
+        SoundalikeError: If there are several, and the name of one says no split.
+    """
+    unsaid = [one for one in tables if one.role is None]
+    if unsaid and len(tables) > 1:
+        raise SoundalikeError(
+            f"{unsaid[0].name} does not say which split it is; call it train, val or test"
+        )
+    return [one._replace(role=one.role or "train") for one in tables]
+
+
+def measured(tables: Sequence[Table]) -> list[Table]:
+    """Return the tables, and once more for val those of which a part is held out for it."""
+    if any(one.role == "val" for one in tables):
+        return list(tables)
+    return [*tables, *(one._replace(role="val") for one in tables if one.role == "train")]
 
 
 def form_of(path: Path) -> Form:
@@ -104,7 +118,8 @@ def read_paths(path: Path) -> list[Captioned]:
         path: A CSV with the columns path (or file, or filename) and caption.
 
     Returns:
-        One entry per path, in the order of their first captions; the path is its id.
+        One entry per path, in the order of their first rows; the path is its id, and a caption is
+        called by its number among those of the path, empty ones counted.
 
     Raises:
         SoundalikeError: If it is not there, or not of that form; names column or line.
@@ -118,8 +133,8 @@ def read_paths(path: Path) -> list[Captioned]:
             raise ValueError(f"it takes the columns path and caption, and has {', '.join(names)}")
         for line, row in read_rows(content):
             where, text = row[key.strip()].strip(), row[caption.strip()].strip()
-            if not where or not text:
-                raise ValueError(f"line {line}: the {'caption' if where else 'path'} is empty")
+            if not where:
+                raise ValueError(f"line {line}: the path is empty")
             sounds.setdefault(where, []).append(text)
     except OSError as error:
         raise SoundalikeError(f"cannot read {path}: {error.strerror or error}") from error
@@ -132,8 +147,9 @@ def read_paths(path: Path) -> list[Captioned]:
             file_id=where,
             youtube_id=None,
             start_s=0.0,
-            caption_ids=tuple(f"{where}#{number}" for number in range(1, len(texts) + 1)),
-            captions=tuple(texts),
+            caption_ids=tuple(f"{where}#{at}" for at, text in enumerate(texts, start=1) if text),
+            captions=tuple(filter(None, texts)),
+            num_empty=texts.count(""),
         )
         for where, texts in sounds.items()
     ]
@@ -142,11 +158,12 @@ def read_paths(path: Path) -> list[Captioned]:
 def require_no_leaks(store: Store, tables: Sequence[Table], consent: Consent) -> str | None:
     """Stop before a checkpoint is measured on clips that it has heard: see `require_no_leak`.
 
-    Tables of one's own say nothing of where their sounds are from, and are not guarded.
+    A table that does not say what it is for counts as one that is measured on. Tables of one's own
+    say nothing of where their sounds are from, and are not guarded.
     """
     found = None
     for form, dataset in DATASETS.items():
-        roles = [one.role for one in tables if one.form == form]
+        roles = [one.role or one.name for one in tables if one.form == form]
         if roles and form != "paths":
             found = found or require_no_leak(store, dataset, roles, consent)
     return found

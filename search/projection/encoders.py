@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import functools
-from collections import defaultdict
+import os
+import re
 from collections.abc import Callable, Sequence
-from pathlib import Path
 
 import numpy as np
 
-from indexer.arrays import Float32, Integers
+from indexer.arrays import Float32
 from indexer.errors import QueryError, SoundalikeError
-from search.datasets.captions import Captioned
-from search.datasets.embedded import read_embedded
 from search.projection.config import HASHED
 from search.projection.projecting import Projection
 
@@ -23,22 +21,35 @@ _MIN_COSINE = 0.999
 #: Letters of an n-gram, within words and their edges; and dimensions that these are hashed into.
 _NGRAM_LETTERS, _HASHED_DIM = (3, 5), 2048
 _FILES = (".npz", ".parquet")
+#: How models are called on the Hugging Face hub; all else is a path.
+_HUB_NAME = re.compile(r"[\w-][\w.-]*(/[\w-][\w.-]*)?")
 
 #: Takes texts, and returns (n, t) float32.
 Encode = Callable[[Sequence[str]], Float32]
 
 
 @functools.cache
-def load_encoder(name: str) -> Encode:
+def load_encoder(name: str, *, is_asked_for: bool) -> Encode:
     """Return what encodes texts; it is loaded once.
 
     Args:
         name: "hashed", or a model of sentence-transformers by its name or folder.
+        is_asked_for: Whether the user names it himself. What only a file names, and that may be a
+            stranger's, is neither downloaded nor read from wherever a path leads.
 
     Raises:
+        QueryError: If it is a path, and not asked for.
         SoundalikeError: If that package or the model is not there.
     """
-    return _hashed() if name == HASHED else _sentence_transformer(name)
+    if name == HASHED:
+        return _hashed()
+    if not is_asked_for and (not _HUB_NAME.fullmatch(name) or os.path.lexists(name)):
+        raise QueryError(
+            f"the text encoder {name} is a folder: it is loaded only if you name it yourself",
+            about="named_encoder",
+            value=name,
+        )
+    return _sentence_transformer(name, may_download=is_asked_for)
 
 
 def _hashed() -> Encode:
@@ -56,7 +67,7 @@ def _hashed() -> Encode:
     return encode
 
 
-def _sentence_transformer(name: str) -> Encode:
+def _sentence_transformer(name: str, *, may_download: bool) -> Encode:
     try:  # an extra, which takes seconds to import
         from sentence_transformers import SentenceTransformer  # noqa: PLC0415
         from transformers.utils.logging import disable_progress_bar  # noqa: PLC0415
@@ -69,10 +80,16 @@ def _sentence_transformer(name: str) -> Encode:
         ) from error
     disable_progress_bar()  # of reading weights that are on the disk
     try:
-        model = SentenceTransformer(name, device="cpu")
+        model = SentenceTransformer(
+            name, device="cpu", local_files_only=not may_download, trust_remote_code=False
+        )
     except (OSError, ValueError, RuntimeError, LookupError) as error:
         reason = (str(error) or repr(error)).splitlines()[0]
-        raise SoundalikeError(f"cannot load the text encoder {name}: {reason}") from error
+        raise SoundalikeError(
+            f"cannot load the text encoder {name}: {reason}",
+            about=None if may_download else "named_encoder",
+            value=name,
+        ) from error
 
     def encode(texts: Sequence[str]) -> Float32:
         made = model.encode(list(texts), convert_to_numpy=True, show_progress_bar=False)
@@ -81,11 +98,20 @@ def _sentence_transformer(name: str) -> Encode:
     return encode
 
 
-def encode_as(projection: Projection, texts: Sequence[str]) -> Float32:
+def encode_as(
+    projection: Projection, texts: Sequence[str], text_encoder: str | None = None
+) -> Float32:
     """Return (n, d) float32 of length 1: texts in the common space of a projection.
 
+    Args:
+        projection: Trained with a text encoder.
+        texts: n of them.
+        text_encoder: That encoder, if the user names it himself, wherever it is now; None for what
+            the projection says, if that needs no download and is no path.
+
     Raises:
-        QueryError: If it was trained with vectors that came in a file.
+        QueryError: If it was trained with vectors that came in a file, or its encoder is a path
+            that was not named.
         SoundalikeError: If its encoder is not there, or is another by now.
     """
     if projection.encoder is None:
@@ -94,7 +120,8 @@ def encode_as(projection: Projection, texts: Sequence[str]) -> Float32:
             f"nothing says how new texts are encoded; train one with a text encoder, or encode the "
             f"texts yourself and project their vectors",
         )
-    encode = load_encoder(projection.encoder)
+    name = text_encoder or projection.encoder
+    encode = load_encoder(name, is_asked_for=text_encoder is not None)
     found = encode([PROBE, *texts])
     probe = found[0].astype(np.float64)
     if found.shape[1] != len(projection.probe):
@@ -104,7 +131,7 @@ def encode_as(projection: Projection, texts: Sequence[str]) -> Float32:
         cosine = float(probe @ projection.probe / max(lengths, np.finfo(float).tiny))
     if cosine < _MIN_COSINE:
         raise SoundalikeError(
-            f"the text encoder {projection.encoder} does not encode as it did when the projection "
+            f"the text encoder {name} does not encode as it did when the projection "
             f"{projection.name} was trained (cosine {cosine:.3f}): it is another model or version; "
             f"bring that back, or train again"
         )
@@ -114,29 +141,3 @@ def encode_as(projection: Projection, texts: Sequence[str]) -> Float32:
 def is_file(encoder: str) -> bool:
     """Whether what was given as an encoder is a file of vectors."""
     return encoder.lower().endswith(_FILES)
-
-
-class TextVectors:
-    """Vectors of captions that come in a file: by the id of a caption, or of its sound."""
-
-    def __init__(self, path: Path) -> None:
-        """Read them, as `read_embedded` does.
-
-        Raises:
-            SoundalikeError: If it cannot be read.
-        """
-        embedded = read_embedded(path)
-        self.path, self.vectors = path, embedded.vectors.astype(np.float32)
-        self._rows: dict[str, list[int]] = defaultdict(list)
-        for row, one in enumerate(embedded.ids):
-            self._rows[one].append(row)
-
-    def rows(self, captioned: Captioned) -> Integers:
-        """Return which vectors are those of a sound's captions; none if none has its id."""
-        of_captions = [row for one in captioned.caption_ids for row in self._rows.get(one, ())]
-        return np.array(of_captions or self._rows.get(captioned.file_id, []), np.int64)
-
-    @property
-    def example(self) -> str:
-        """The first of the ids."""
-        return next(iter(self._rows))

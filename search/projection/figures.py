@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 
-from indexer.arrays import Integers
+from search.datasets.ranking import Cosines, rank_sounds
 from search.projection.pairs import Pairs
 from search.projection.projecting import Tower
 
 RECALLS_AT = (1, 5, 10)
-_BLOCK = 1024
 
 
 def recalls(pairs: Pairs, audio: Tower, text: Tower) -> dict[str, float]:
@@ -17,17 +16,7 @@ def recalls(pairs: Pairs, audio: Tower, text: Tower) -> dict[str, float]:
 
     Intervals, and the other direction, are those of `search.evaluation.retrieval`.
     """
-    ranks = _ranks(pairs, audio, text)
+    scores = Cosines(text(pairs.text), audio(pairs.audio))
+    ranks, _ = rank_sounds(scores, np.arange(len(pairs.owners)), pairs.owners)
     shares = {f"R@{k}": float((ranks <= k).mean()) for k in RECALLS_AT}
     return {**shares, "median rank": float(np.median(ranks) // 1)}
-
-
-def _ranks(pairs: Pairs, audio: Tower, text: Tower) -> Integers:
-    sounds = audio(pairs.audio).astype(np.float64)
-    ranks = np.empty(len(pairs.owners), np.int64)
-    for first in range(0, len(ranks), _BLOCK):
-        block = slice(first, first + _BLOCK)
-        scores = np.round(text(pairs.text[block]).astype(np.float64) @ sounds.T, 6)
-        own = scores[np.arange(len(scores)), pairs.owners[block]]
-        ranks[block] = (scores >= own[:, None]).sum(1)
-    return ranks

@@ -35,6 +35,8 @@ _NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
 REMEDY = "bring it back from a copy, or delete it and train again"
 _METADATA_KEY = "soundalike"
 _FORMAT = 1
+#: What its document says in words, at the least: other code relies on these.
+_WORDS = ("checkpoint", "leak", "tensors", "text_encoder", "weights")
 #: A safetensors file begins with the size of its header, in so many bytes.
 _SIZE_BYTES = 8
 
@@ -125,9 +127,11 @@ def read(own: Own, name: str) -> Projection:
         text.require_shapes()
         if len(audio.bias_2) != len(text.bias_2):
             raise NotAsWrittenError("its two sides do not fit together")
-        heard = np.ascontiguousarray(tensors["heard"], np.uint8)
+        probe, heard = tensors["probe"], np.ascontiguousarray(tensors["heard"], np.uint8)
+        if probe.dtype != np.float32 or probe.shape not in ((0,), text.mean.shape):
+            raise NotAsWrittenError("its probe is not what it should be")
         ids = heard.reshape(-1, RECORDING_ID_BYTES).view(ID_DTYPE).ravel()
-        return Projection(name, audio, text, tensors["probe"], ids, provenance)
+        return Projection(name, audio, text, probe, ids, provenance)
 
 
 def stamp(own: Own, name: str) -> tuple[int, int, int]:
@@ -219,6 +223,9 @@ def _provenance(file: Path, content: bytes) -> dict[str, Any]:
         raise NotAsWrittenError("what it says of itself was changed")
     if document.get("format") != _FORMAT:
         raise StoreError(f"{file} was written by another version of soundalike; train it again")
+    for name in _WORDS:
+        if not isinstance(document.get(name), str):
+            raise NotAsWrittenError(f"it does not say its {name}")
     return document
 
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import hashlib
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
@@ -25,6 +27,10 @@ _WEIGHT_DECAY = 1e-2
 PATIENCE = 10
 #: Captions of the validation split whose loss is computed at a time.
 _VAL_CAPTIONS = 1024
+#: Vectors that are widened at a time.
+_BLOCK = 256
+
+Float64 = npt.NDArray[np.float64]
 
 
 class Learnt(NamedTuple):
@@ -65,11 +71,9 @@ class _Batches(NamedTuple):
 
 def sayings(text: Float32) -> Integers:
     """Return (m,) the same number for captions with the same vector."""
-    rows = np.ascontiguousarray(text)
-    if not rows.size:
-        return np.zeros(len(rows), np.int64)
-    as_bytes = rows.view(np.dtype((np.void, rows.strides[0]))).ravel()
-    return np.asarray(np.unique(as_bytes, return_inverse=True)[1], np.int64).ravel()
+    numbers: dict[bytes, int] = {}
+    digests = (hashlib.sha256(np.ascontiguousarray(row).data).digest() for row in text)
+    return np.array([numbers.setdefault(one, len(numbers)) for one in digests], np.int64)
 
 
 def learn(train: Pairs, val: Pairs, how: Training, listen: Listen) -> Learnt:
@@ -128,14 +132,22 @@ class _Standardised(nn.Module):
 
     def __init__(self, vectors: Float32) -> None:
         super().__init__()
-        wide = vectors.astype(np.float64)
-        deviation = wide.std(0)
+        mean = _mean(vectors, lambda block: block)
+        deviation = np.sqrt(_mean(vectors, lambda block: np.square(block - mean)))
         scale = np.where(deviation > 0, 1 / np.maximum(deviation, np.finfo(np.float32).tiny), 0)
-        self.register_buffer("mean", torch.from_numpy(wide.mean(0).astype(np.float32)))
+        self.register_buffer("mean", torch.from_numpy(mean.astype(np.float32)))
         self.register_buffer("scale", torch.from_numpy(scale.astype(np.float32)))
 
     def forward(self, vectors: Tensor) -> Tensor:
         return (vectors - self.mean) * self.scale
+
+
+def _mean(vectors: Float32, of: Callable[[Float64], Float64]) -> Float64:
+    """Return the mean of something over all vectors, which are widened block by block."""
+    blocks = (vectors[at : at + _BLOCK] for at in range(0, len(vectors), _BLOCK))
+    sums = (of(block.astype(np.float64)).sum(0) for block in blocks)
+    total: Float64 = sum(sums, np.zeros(vectors.shape[1]))
+    return total / len(vectors)
 
 
 def _network(vectors: Float32, dim: int) -> nn.Sequential:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import NamedTuple, get_args
 
 import numpy as np
@@ -12,11 +13,12 @@ import numpy as np
 from indexer.arrays import ID_DTYPE, Float32, Ids, Integers, Mask
 from indexer.errors import SoundalikeError
 from indexer.store.reader import Store
-from search.datasets.joined import Source, Split
+from search.datasets.joined import TOLD, Source, Split, looked_for
 from search.datasets.splits import Role
+from search.datasets.text_vectors import NO_VECTOR, TextVectors
 from search.generation.writing import normalise
 from search.projection.captions import DATASETS, Table
-from search.projection.encoders import TextVectors, is_file, load_encoder
+from search.projection.encoders import Encode, is_file, load_encoder
 
 #: From this cosine of two scene embeddings on, two clips are the same recording, in another
 #: encoding perhaps: that of `search.asking.terms.DuplicateTerms`.
@@ -28,8 +30,11 @@ _ROLES: tuple[Role, ...] = get_args(Role)
 _APART: tuple[tuple[Role, Role], ...] = (("val", "test"), ("train", "val"), ("train", "test"))
 #: Sounds that training takes, at the least: one is told apart from nothing.
 _LEAST: Mapping[Role, int] = {"train": 2, "val": 1}
-#: Clips that are compared with all others at a time.
+#: Clips that are compared with all others at a time, and texts that are encoded.
 _BLOCK = 1024
+
+#: (m, t) float32 vectors of captions, and (m,) which sound of a split each is of.
+Texts = tuple[Float32, Integers]
 
 
 class Pairs(NamedTuple):
@@ -51,6 +56,8 @@ class Pairs(NamedTuple):
 
     def take(self, kept: Mask) -> Pairs:
         """Return some of the sounds, by a (n,) mask, with all of their captions."""
+        if kept.all():  # the vectors of many captions are not there twice
+            return self
         is_owned = kept[self.owners]
         numbers = np.cumsum(kept) - 1
         ids = [one for one, is_kept in zip(self.ids, kept.tolist(), strict=True) if is_kept]
@@ -65,6 +72,8 @@ class Pairs(NamedTuple):
     @classmethod
     def joined(cls, several: Sequence[Pairs]) -> Pairs:
         """Return the pairs of several tables, one after the other."""
+        if len(several) == 1:
+            return several[0]
         starts = np.cumsum([0, *(len(one.ids) for one in several)])
         owners = [one.owners + start for one, start in zip(several, starts[:-1], strict=True)]
         return cls(
@@ -85,21 +94,41 @@ class Joined:
         split: With what is present and missing.
         pairs: Of what is present.
         num_without_text: Sounds of which no caption has a vector, where vectors come in a file.
+        looked_for: If more than a tenth of the table is missing, some of its names; else none.
+        extra: Then, paths of some recordings of the store that no table has.
     """
 
     table: Table
     split: Split
     pairs: Pairs
     num_without_text: int
+    looked_for: tuple[str, ...]
+    extra: tuple[str, ...]
+
+    def without_vectors(self) -> Joined:
+        """Return what can be told of it; its vectors need not stay in memory."""
+        pairs = self.pairs
+        return replace(
+            self, pairs=pairs._replace(audio=pairs.audio[:0].copy(), text=pairs.text[:0].copy())
+        )
 
 
-def join_tables(store: Store, tables: Sequence[Table], text_encoder: str) -> list[Joined]:
+def join_tables(
+    store: Store,
+    tables: Sequence[Table],
+    text_encoder: str,
+    matches: Mapping[str, str] = MappingProxyType({}),
+    *,
+    is_asked_for: bool = False,
+) -> list[Joined]:
     """Look for the sounds of some tables, and encode their captions.
 
     Args:
         store: With the sounds in it.
         tables: Of captions.
         text_encoder: See `Training`.
+        matches: What sounds are called → their paths, where somebody has said so.
+        is_asked_for: Whether the user names the encoder himself, see `load_encoder`.
 
     Raises:
         SoundalikeError: If none of the sounds is there, no vector of texts has an id of them, or
@@ -110,34 +139,42 @@ def join_tables(store: Store, tables: Sequence[Table], text_encoder: str) -> lis
     for form, dataset in DATASETS.items():
         some = {one.name: one.captions for one in tables if one.form == form}
         if some:
-            splits.update((split.name, split) for split in source.join(dataset, some, {}))
+            splits.update((split.name, split) for split in source.join(dataset, some, matches))
     if not any(split.present for split in splits.values()):
-        missing = (one for split in splits.values() for one in split.missing)
-        example = next((one.file_id for one in missing), "one with captions")
+        example = ", ".join(looked_for(splits.values(), matches, 1)) or "one with captions"
         there = next((path for path, _ in store.live_files()), "nothing")
         raise SoundalikeError(
             f"{store.path} has none of the sounds, such as {example}; it has {there}"
         )
-    vectors = TextVectors(Path(text_encoder)) if is_file(text_encoder) else None
-    found = [_joined(source, table, splits[table.name], text_encoder, vectors) for table in tables]
+    in_order = [splits[table.name] for table in tables]
+    vectors = TextVectors.read(Path(text_encoder)) if is_file(text_encoder) else None
+    if vectors is None:
+        encode = load_encoder(text_encoder, is_asked_for=is_asked_for)
+        texts: Iterator[Texts] = (_encoded(split, encode) for split in in_order)
+    else:
+        texts = _given(in_order, vectors)
+    found = [
+        _joined(source, table, split, *each, matches)
+        for table, split, each in zip(tables, in_order, texts, strict=True)
+    ]
+    found = _with_extra(source, found)
     if vectors and not any(len(one.pairs.ids) for one in found):
-        example = next(one.file_id for split in splits.values() for one in split.present)
+        example = next(one.file_id for split in in_order for one in split.present)
         raise SoundalikeError(
-            f"no text of {vectors.path} has the id of a sound or a caption: the texts begin with "
+            f"no text of {vectors.source} has the id of a sound or a caption: the texts begin with "
             f"{vectors.example!r}, the sounds with {example!r}"
         )
     return found
 
 
 def _joined(
-    source: Source, table: Table, split: Split, text_encoder: str, vectors: TextVectors | None
+    source: Source,
+    table: Table,
+    split: Split,
+    text: Float32,
+    owners: Integers,
+    matches: Mapping[str, str],
 ) -> Joined:
-    if vectors:
-        rows = [vectors.rows(one) for one in split.present]
-        owners = np.repeat(np.arange(len(rows)), [len(one) for one in rows])
-        text = vectors.vectors[np.concatenate([np.empty(0, np.int64), *rows])]
-    else:
-        text, owners = _encoded(split, text_encoder)
     pairs = Pairs(
         [one.file_id for one in split.present],
         source.recordings(split),
@@ -146,17 +183,45 @@ def _joined(
         owners,
     )
     has_text = np.bincount(owners, minlength=len(pairs.ids)) > 0
-    return Joined(table, split, pairs.take(has_text), int((~has_text).sum()))
+    names = looked_for([split] if split.misses_much else [], matches, TOLD)
+    return Joined(table, split, pairs.take(has_text), int((~has_text).sum()), names, ())
 
 
-def _encoded(split: Split, text_encoder: str) -> tuple[Float32, Integers]:
-    """Encode the captions of a split, each text once."""
-    encode = load_encoder(text_encoder)
+def _with_extra(source: Source, found: list[Joined]) -> list[Joined]:
+    """Say of tables of which much is missing what the store has instead."""
+    if not any(one.looked_for for one in found):
+        return found
+    extra = tuple(source.others([one.split for one in found])[1][:TOLD])
+    return [replace(one, extra=extra) if one.looked_for else one for one in found]
+
+
+def _given(splits: Sequence[Split], vectors: TextVectors) -> Iterator[Texts]:
+    """Take the vectors of the captions of some splits; where no caption has one, of the sound."""
+    of_captions = iter(vectors.of_captions([one for split in splits for one in split.present]))
+    for split in splits:
+        rows = []
+        for one in split.present:
+            found = next(of_captions)
+            found = found[found != NO_VECTOR]
+            rows.append(found if len(found) else vectors.of_sound(one))
+        owners = np.repeat(np.arange(len(rows)), [len(one) for one in rows])
+        yield vectors.take(np.concatenate([np.empty(0, np.int64), *rows])), owners
+
+
+def _encoded(split: Split, encode: Encode) -> Texts:
+    """Encode the captions of a split, each text once, block by block."""
     texts = [text for one in split.present for text in one.captions]
     owners = np.repeat(np.arange(len(split.present)), [len(one.captions) for one in split.present])
-    distinct = sorted(set(texts)) or [""]  # of no text at all, the dimensions are wanted
-    row_of = {text: row for row, text in enumerate(distinct)}
-    return encode(distinct)[[row_of[text] for text in texts]], owners
+    places: dict[str, list[int]] = {}
+    for place, text in enumerate(texts):
+        places.setdefault(text, []).append(place)
+    distinct = sorted(places)
+    found = np.empty((len(texts), encode([""]).shape[1]), np.float32)
+    for first in range(0, len(distinct), _BLOCK):
+        some = distinct[first : first + _BLOCK]
+        for vector, text in zip(encode(some), some, strict=True):
+            found[places[text]] = vector
+    return found, owners
 
 
 class Divided(NamedTuple):
@@ -197,7 +262,8 @@ def divide(joined: Sequence[Joined], seed: int) -> Divided:
         roles["train"] = roles["train"].take(~is_held_out)
     for role, other in _APART:
         if role in roles and other in roles:
-            is_same = same_sounds(roles[role], roles[other])
+            ours, theirs = roles[role], roles[other]
+            is_same = same_sounds(ours, theirs.recordings, theirs.audio)
             _note(left_out, role, roles[role], is_same)
             roles[role] = roles[role].take(~is_same)
     for role, least in _LEAST.items():
@@ -217,12 +283,21 @@ def _note(left_out: dict[Role, tuple[int, str]], role: Role, pairs: Pairs, is_sa
         left_out[role] = number + int(is_same.sum()), example
 
 
-def same_sounds(pairs: Pairs, others: Pairs) -> Mask:
-    """Return (n,) which sounds are also among others, as the same recording or by the ear."""
-    is_same = np.isin(pairs.recordings, others.recordings)
+def same_sounds(pairs: Pairs, recordings: Ids, audio: Float32) -> Mask:
+    """Return which sounds are also among others, as the same recording or by the ear.
+
+    Args:
+        pairs: With n sounds.
+        recordings: Ids of the others.
+        audio: (m, 768) float32 of length 1: those of the others that can be compared.
+
+    Returns:
+        (n,) booleans.
+    """
+    is_same = np.isin(pairs.recordings, recordings)
     for first in range(0, len(pairs.audio), _BLOCK):
         block = slice(first, first + _BLOCK)
-        nearest = (pairs.audio[block] @ others.audio.T).max(1)
+        nearest = (pairs.audio[block] @ audio.T).max(1, initial=-1)
         is_same[block] |= nearest >= SAME_SOUND
     return np.asarray(is_same)
 

@@ -12,6 +12,9 @@ from indexer.arrays import Float32, Ids
 from indexer.errors import NotAsWrittenError
 from search.generation.writing import normalise
 
+#: Vectors that are projected at a time, so that what lies between takes no more than they do.
+_BLOCK_ROWS = 8192
+
 
 class Tower(NamedTuple):
     """Two layers, with a ReLU between them.
@@ -34,8 +37,12 @@ class Tower(NamedTuple):
 
     def __call__(self, vectors: Float32) -> Float32:
         """Return (m, d) float32 of length 1 for (m, n) float32."""
-        hidden = ((vectors - self.mean) * self.scale) @ self.weight_1.T + self.bias_1
-        return normalise(np.maximum(hidden, 0) @ self.weight_2.T + self.bias_2)
+        found = np.empty((len(vectors), len(self.bias_2)), np.float32)
+        for first in range(0, len(vectors), _BLOCK_ROWS):
+            block = slice(first, first + _BLOCK_ROWS)
+            hidden = ((vectors[block] - self.mean) * self.scale) @ self.weight_1.T + self.bias_1
+            found[block] = normalise(np.maximum(hidden, 0) @ self.weight_2.T + self.bias_2)
+        return found
 
     def require_shapes(self, num_in: int | None = None) -> None:
         """Raise unless its arrays fit together.

@@ -1,15 +1,17 @@
 """What a projection makes of all windows that queries see: vectors to be scanned, kept as files.
 
-    samples.soundalike/own/projections/NAME.rows/SEGMENT-DIGEST.raw
+    samples.soundalike/own/projections/NAME.rows/SEGMENT-DIGEST-STORE.raw
 
 A file for each segment of the index: its rows as (n, d) float32, then the SHA-256 of these bytes.
 Its name says of which segment and of which projection it is, so that it is either right or not
-looked at. They can be computed again at any time.
+looked at; and of which store, as seen from this folder, because several may share it. They can be
+computed again at any time.
 """
 
 from __future__ import annotations
 
 import hashlib
+import os
 import re
 from collections.abc import Iterator, Set
 from dataclasses import replace
@@ -41,12 +43,12 @@ from search.projection.projecting import Projection
 #: Rows that are projected at a time.
 _BLOCK_ROWS = 8192
 _DIGEST_BYTES = hashlib.sha256().digest_size
-#: Digits of a projection's digest in the names of its rows.
+#: Digits of digests in the names of files.
 _DIGITS = 16
 #: What to do about rows that are damaged.
 _REMEDY = "delete it: it is computed again where it is missing"
 _ITEM = np.dtype("<f4")
-_FILE = re.compile(rf"([0-9a-f]{{32}})-[0-9a-f]{{{_DIGITS}}}\.raw")
+_FILE = re.compile(rf"[0-9a-f]{{32}}-[0-9a-f]{{{_DIGITS}}}-([0-9a-f]{{{_DIGITS}}})\.raw")
 
 
 def require_weights(projection: Projection, store: Store) -> None:
@@ -67,13 +69,18 @@ def require_weights(projection: Projection, store: Store) -> None:
 
 
 def project_generation(
-    generation: Generation, projection: Projection, own: Own, listen: Listen = ignore
+    store: Store,
+    generation: Generation,
+    projection: Projection,
+    own: Own,
+    listen: Listen = ignore,
 ) -> Generation:
     """Return a generation as a projection sees it: all is the same but for the vectors.
 
     Rows that are kept are mapped; others are computed, and held in memory.
 
     Args:
+        store: Whose generation it is.
         generation: What queries see.
         projection: Of the same checkpoint.
         own: Where the projection, and what it made of the rows, is kept.
@@ -82,8 +89,10 @@ def project_generation(
     Raises:
         DamagedStoreError: If a file of rows has another size than it was written with.
     """
-    folder = _folder(own, projection)
-    kept = [_map(_file(folder, one, projection), one, projection) for one in generation.segments]
+    files = [_file(store, own, one, projection) for one in generation.segments]
+    kept = [
+        _map(file, one, projection) for file, one in zip(files, generation.segments, strict=True)
+    ]
     total = sum(
         len(one) for one, rows in zip(generation.segments, kept, strict=True) if rows is None
     )
@@ -120,7 +129,7 @@ def keep_rows(store: Store, generation: Generation, own: Own, listen: Listen = i
         except StoreError as error:
             listen(f"not kept up to date: {error}")
             continue
-        _keep(generation, projection, own, listen)
+        _keep(store, generation, projection, own, listen)
 
 
 def problems(own: Own) -> Iterator[tuple[Path, StoreError]]:
@@ -146,21 +155,24 @@ def problems(own: Own) -> Iterator[tuple[Path, StoreError]]:
                     yield file, error
 
 
-def _keep(generation: Generation, projection: Projection, own: Own, listen: Listen) -> None:
+def _keep(
+    store: Store, generation: Generation, projection: Projection, own: Own, listen: Listen
+) -> None:
     folder = _folder(own, projection)
-    missing = [one for one in generation.segments if not _file(folder, one, projection).exists()]
-    total, done = sum(map(len, missing)), 0
+    files = {_file(store, own, one, projection): one for one in generation.segments}
+    missing = {file: one for file, one in files.items() if not file.exists()}
+    total, done = sum(map(len, missing.values())), 0
     with writing(folder):
         require_own_folder(folder)
         folder.mkdir(exist_ok=True)
         with locked(folder / LOCK_SUFFIX):
-            for segment in missing:
-                with replacing(_file(folder, segment, projection)) as file:
+            for file, segment in missing.items():
+                with replacing(file) as opened:
                     for block in _sealed(segment, projection):
-                        file.write(block)
+                        opened.write(block)
                         done += len(block) // (projection.dim * _ITEM.itemsize)
                         listen(Step("projecting", done, total, "window"))
-            _remove_others(folder, {_file(folder, one, projection) for one in generation.segments})
+            _remove_others(folder, _place(store, own), files.keys())
 
 
 def _sealed(segment: Segment, projection: Projection) -> Iterator[bytes]:
@@ -173,10 +185,11 @@ def _sealed(segment: Segment, projection: Projection) -> Iterator[bytes]:
     yield digest.digest()
 
 
-def _remove_others(folder: Path, kept: Set[Path]) -> None:
-    """Delete rows of segments that are no more, and what dead processes left."""
+def _remove_others(folder: Path, place: str, kept: Set[Path]) -> None:
+    """Delete rows of a store's segments that are no more, and what dead processes left."""
     for file in folder.iterdir():
-        is_old = _FILE.fullmatch(file.name) and file not in kept
+        named = _FILE.fullmatch(file.name)
+        is_old = named is not None and named[1] == place and file not in kept
         if is_old or is_temporary(file.name):
             remove_all(file)
 
@@ -185,8 +198,15 @@ def _folder(own: Own, projection: Projection) -> Path:
     return folder_of(own) / f"{projection.name}.rows"
 
 
-def _file(folder: Path, segment: Segment, projection: Projection) -> Path:
-    return folder / f"{segment.name}-{projection.digest[:_DIGITS]}.raw"
+def _file(store: Store, own: Own, segment: Segment, projection: Projection) -> Path:
+    name = f"{segment.name}-{projection.digest[:_DIGITS]}-{_place(store, own)}.raw"
+    return _folder(own, projection) / name
+
+
+def _place(store: Store, own: Own) -> str:
+    """Return which of the stores that share a folder one is: the same after both have moved."""
+    path = os.path.relpath(store.path.resolve(), own.folder.resolve())
+    return hashlib.sha256(os.fsencode(path)).hexdigest()[:_DIGITS]
 
 
 def _map(file: Path, segment: Segment, projection: Projection) -> Float32 | None:

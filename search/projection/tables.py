@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
@@ -15,10 +14,14 @@ from indexer.errors import QueryError
 from indexer.progress import Listen, Step, ignore
 from indexer.store.reader import Store
 from search.datasets.consent import Consent
+from search.datasets.joined import Source
+from search.datasets.matches import matches_of
+from search.datasets.provenance import store_provenance, training_note
+from search.generation.writing import normalise
 from search.output import make_folder, require_free, writing
 from search.projection.captions import Form, read_tables, require_no_leaks
 from search.projection.encoders import encode_as, is_file
-from search.projection.pairs import Joined, join_tables
+from search.projection.pairs import Joined, join_tables, same_sounds
 from search.projection.projecting import Projection
 from search.projection.rows import require_weights
 
@@ -53,6 +56,7 @@ def write_projected(  # noqa: PLR0913 - each is a choice of its own
     *,
     text_encoder: str | None = None,
     form: Form | None = None,
+    match: Path | None = None,
     consent: Consent | None = None,
     force: bool = False,
     listen: Listen = ignore,
@@ -64,8 +68,10 @@ def write_projected(  # noqa: PLR0913 - each is a choice of its own
         captions: See `read_tables`.
         projection: Trained on a store of the same checkpoint.
         folder: Where to; it is made.
-        text_encoder: A file of vectors, if it was trained with such; None for its own encoder.
+        text_encoder: A file of vectors, if it was trained with such; else its own encoder, which
+            has to be named if it is a path or not on this machine, see `encode_as`.
         form: What the tables look like; None to tell by their columns.
+        match: A table of which file is which sound, see `matches_of`; it counts before names.
         consent: To a checkpoint that has heard what is measured on; by default none is given.
         force: Whether files that are there are replaced.
         listen: Hears of every table.
@@ -85,14 +91,21 @@ def write_projected(  # noqa: PLR0913 - each is a choice of its own
     encoder = _encoder(projection, text_encoder)
     tables = read_tables(captions, form)
     leak = require_no_leaks(store, tables, consent or Consent())
+    matches = {} if match is None else matches_of(match, [one.captions for one in tables])
     places = places_of(captions, folder)
     require_free(*places, force=force)
-    joined = join_tables(store, tables, encoder)
+    named = text_encoder is not None
+    joined = join_tables(store, tables, encoder, matches, is_asked_for=named)
+    _require_dimensions(joined, projection, encoder)
     make_folder(folder)
-    heard = {one.table.name: _num_heard(one, projection) for one in joined}
+    scenes = normalise(Source(store).scenes_of(projection.heard))
+    heard = {
+        one.table.name: int(same_sounds(one.pairs, projection.heard, scenes).sum())
+        for one in joined
+    }
     for number, one in enumerate(joined):
         audio, text = places[2 * number : 2 * number + 2]
-        told = _provenance(projection, store, leak or _told(projection, heard[one.table.name]))
+        told = _provenance(projection, store, _leaks(leak, projection, heard[one.table.name]))
         ids, owners = np.array(one.pairs.ids, np.str_), one.pairs.owners
         _write(audio, ids, projection.audio(one.pairs.audio), told, force=force)
         _write(text, ids[owners], projection.text(one.pairs.text), told, force=force)
@@ -103,14 +116,14 @@ def write_projected(  # noqa: PLR0913 - each is a choice of its own
 def _encoder(projection: Projection, text_encoder: str | None) -> str:
     """Return what encodes captions as those were that a projection was trained with."""
     if projection.encoder is not None:
-        if text_encoder not in (None, projection.encoder):
+        if text_encoder is not None and is_file(text_encoder):
             raise QueryError(
                 f"the projection {projection.name} was trained with the text encoder "
                 f"{projection.encoder}, and captions are encoded in the same way, not by "
                 f"{text_encoder}"
             )
-        encode_as(projection, [])  # that it has changed since is an error
-        return projection.encoder
+        encode_as(projection, [], text_encoder)  # that it has changed since is an error
+        return text_encoder or projection.encoder
     if text_encoder is None or not is_file(text_encoder):
         raise QueryError(
             f"the projection {projection.name} was trained with vectors from a file; give the file "
@@ -120,26 +133,33 @@ def _encoder(projection: Projection, text_encoder: str | None) -> str:
     return text_encoder
 
 
-def _num_heard(one: Joined, projection: Projection) -> int:
-    return int(np.isin(one.pairs.recordings, projection.heard).sum())
+def _require_dimensions(joined: Sequence[Joined], projection: Projection, encoder: str) -> None:
+    wanted = len(projection.text.mean)
+    found = {one.pairs.text.shape[1] for one in joined} - {wanted}
+    if found:
+        raise QueryError(
+            f"vectors of {encoder} have {found.pop()} dimensions, and those that the projection "
+            f"{projection.name} was trained with {wanted}; encode these captions as those were"
+        )
 
 
-def _told(projection: Projection, num_heard: int) -> str | None:
+def _leaks(leak: str | None, projection: Projection, num_heard: int) -> str:
+    """Return all that is wrong with evaluating on a table; "none" if nothing is."""
     before = str(projection.provenance["leak"])
-    if num_heard:
-        return f"the projection {projection.name} was trained on {num_heard:,} of these sounds"
-    return None if before == "none" else before
+    heard = f"the projection {projection.name} was trained on {num_heard:,} of these sounds"
+    told = (leak, None if before == "none" else before, heard if num_heard else None)
+    return "; ".join(dict.fromkeys(filter(None, told))) or "none"
 
 
-def _provenance(projection: Projection, store: Store, leak: str | None) -> str:
+def _provenance(projection: Projection, store: Store, leak: str) -> str:
+    note = training_note(store)
     return json.dumps(
         {
             "projection": projection.name,
             "tensors": projection.digest,
-            "checkpoint": store.checkpoint,
-            "weights": store.identity.weights,
-            "leak": leak or "none",
-            "written_by": f"soundalike {version('soundalike')}",
+            **store_provenance(store),
+            **({"note": note} if note else {}),
+            "leak": leak,
         }
     )
 

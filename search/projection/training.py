@@ -17,11 +17,18 @@ from indexer.progress import Listen, Step, ignore
 from indexer.store.own import Own
 from indexer.store.reader import Store
 from search.datasets.consent import Consent
+from search.datasets.matches import matches_of
 from search.datasets.provenance import training_note
 from search.datasets.splits import Role
 from search.output import require_free
-from search.projection.captions import Form, read_tables, require_no_leaks
-from search.projection.config import Training
+from search.projection.captions import (
+    Form,
+    for_training,
+    measured,
+    read_tables,
+    require_no_leaks,
+)
+from search.projection.config import HASHED, Training
 from search.projection.encoders import PROBE, is_file, load_encoder
 from search.projection.figures import recalls
 from search.projection.kept import require_no_projection, write
@@ -39,7 +46,7 @@ class Trained:
 
     Attributes:
         projection: As it was written; its provenance has the figures.
-        tables: With what is present and missing in each.
+        tables: With what is present and missing in each, without vectors.
         left_out: Role → how many sounds were left out of it, because val or test has the same, and
             an example.
         note: What a reader of figures must know of the checkpoint; None if there is nothing.
@@ -61,6 +68,7 @@ def train_projection(  # noqa: PLR0913 - each is a choice of its own
     *,
     name: str = DEFAULT_NAME,
     form: Form | None = None,
+    match: Path | None = None,
     consent: Consent | None = None,
     output: Path | None = None,
     force: bool = False,
@@ -70,11 +78,13 @@ def train_projection(  # noqa: PLR0913 - each is a choice of its own
 
     Args:
         store: With the sounds in it; of each the first window counts.
-        captions: A table per split, see `read_tables`. Those of test are only kept apart.
+        captions: A table per split, see `read_tables`. Those of test are only kept apart. One alone
+            is for training, whatever it is called, and a tenth of it is held out.
         own: Where it is written to.
         how: All that shapes its numbers.
         name: What it will be called.
         form: What the tables look like; None to tell by their columns.
+        match: A table of which file is which sound, see `matches_of`; it counts before names.
         consent: To a checkpoint that has heard what is measured on; by default none is given.
         output: Folder where the sounds and captions are then projected to, see `write_projected`.
         force: Whether a projection of that name is replaced, and what is there in the folder.
@@ -90,11 +100,13 @@ def train_projection(  # noqa: PLR0913 - each is a choice of its own
     if output is not None:
         require_free(*places_of(captions, output), force=force)
     how = _settled(how)
-    tables = read_tables(captions, form)
-    leak = require_no_leaks(store, tables, consent or Consent())
+    tables = for_training(read_tables(captions, form))
+    leak = require_no_leaks(store, measured(tables), consent or Consent())
+    matches = {} if match is None else matches_of(match, [one.captions for one in tables])
     listen(Step("encoding captions", 0, None, ""))
-    joined = join_tables(store, tables, how.text_encoder)
+    joined = join_tables(store, tables, how.text_encoder, matches, is_asked_for=True)
     divided = divide(joined, how.seed)
+    joined = [one.without_vectors() for one in joined]
     from search.projection.learning import learn  # noqa: PLC0415 - it imports PyTorch
 
     learnt = learn(divided.pairs["train"], divided.pairs["val"], how, listen)
@@ -121,14 +133,14 @@ def train_projection(  # noqa: PLR0913 - each is a choice of its own
     made = write(own, projection, force=force)
     written = None
     if output is not None:
-        vectors = how.text_encoder if is_file(how.text_encoder) else None
         written = write_projected(
             store,
             captions,
             made,
             output,
-            text_encoder=vectors,
+            text_encoder=how.text_encoder,
             form=form,
+            match=match,
             consent=consent,
             force=force,
             listen=listen,
@@ -139,13 +151,14 @@ def train_projection(  # noqa: PLR0913 - each is a choice of its own
 def _settled(how: Training) -> Training:
     """Return how to train, with an encoder that is found from every folder."""
     path = Path(how.text_encoder)
-    return replace(how, text_encoder=str(path.resolve())) if path.exists() else how
+    is_path = how.text_encoder != HASHED and path.exists()
+    return replace(how, text_encoder=str(path.resolve())) if is_path else how
 
 
 def _probe(how: Training) -> Float32:
     if is_file(how.text_encoder):
         return np.empty(0, np.float32)
-    return np.ascontiguousarray(load_encoder(how.text_encoder)([PROBE])[0])
+    return np.ascontiguousarray(load_encoder(how.text_encoder, is_asked_for=True)([PROBE])[0])
 
 
 def _provenance(

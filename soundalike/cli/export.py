@@ -19,6 +19,7 @@ from soundalike.cli.options import (
     Format,
     FormatOption,
     Given,
+    MatchOption,
     Network,
     QuietOption,
     StoreArgument,
@@ -60,13 +61,6 @@ FormOption = Annotated[
         metavar=f"[{'|'.join(FORMS)}]",
         autocompletion=lambda: list(FORMS),
         help="What the files are for; docs/experiments.md describes each.",
-    ),
-]
-MatchOption = Annotated[
-    Path | None,
-    typer.Option(
-        metavar="CSV",
-        help="Which file is which sound, where names do not say: the columns path and id.",
     ),
 ]
 VectorsOption = Annotated[
@@ -314,11 +308,10 @@ def _export(
     quiet: bool,
 ) -> None:
     from indexer.store.reader import Store
-    from search.datasets.embedded import read_embedded
+    from search.datasets.text_vectors import TextVectors
     from search.export.captioned import export_captioned
     from soundalike.show.exports import export_data, export_lines
 
-    vectors = read_embedded(text_vectors) if text_vectors else None
     with Bars(quiet=quiet) as bars:
         report = export_captioned(
             Store.open(store),
@@ -327,7 +320,7 @@ def _export(
             cast("Form", form),
             folder,
             match=match,
-            text_vectors=dict(zip(vectors.ids, vectors.vectors, strict=True)) if vectors else None,
+            text_vectors=TextVectors.read(text_vectors) if text_vectors else None,
             consent=consent,
             force=force,
             listen=bars,

@@ -112,6 +112,13 @@ OwnOption = Annotated[
         metavar="DIR", help="Where what was added to the store is. Default: own in the store."
     ),
 ]
+MatchOption = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="CSV",
+        help="Which file is which sound, where names do not say: the columns path and id.",
+    ),
+]
 ProjectionOption = Annotated[
     str | None,
     typer.Option(metavar="NAME", help="Which projection of text and sound. Default: the only one."),

@@ -15,6 +15,7 @@ from soundalike.cli.options import (
     ForceOption,
     FormatOption,
     Given,
+    MatchOption,
     OwnOption,
     ProjectionOption,
     QuietOption,
@@ -48,6 +49,7 @@ def projection(
     captions: CaptionsArgument,
     *,
     form: FormOption = None,
+    match: MatchOption = None,
     name: Annotated[str, typer.Option(metavar="NAME", help="What it is called.")] = "text",
     folder: Annotated[
         Path | None,
@@ -81,6 +83,7 @@ def projection(
             *captions,
             name=name,
             form=form,
+            match=match,
             output=folder,
             allow_leak=allow_leak,
             is_clean=checkpoint_clean,
@@ -97,11 +100,13 @@ def project(
     folder: Annotated[Path, typer.Option("--output", metavar="DIR", help="Where to.")],
     projection: ProjectionOption = None,
     form: FormOption = None,
+    match: MatchOption = None,
     text_encoder: Annotated[
-        Path | None,
+        str | None,
         typer.Option(
-            metavar="FILE",
-            help="An .npz or .parquet of ids and vectors, if it was trained with such.",
+            metavar="NAME|FILE",
+            help="An .npz or .parquet of ids and vectors, if it was trained with such; else the "
+            "model it was trained with, if that is a folder or not on this machine.",
         ),
     ] = None,
     own: OwnOption = None,
@@ -129,6 +134,7 @@ def project(
             projection=projection,
             text_encoder=text_encoder,
             form=form,
+            match=match,
             allow_leak=allow_leak,
             is_clean=checkpoint_clean,
             force=force,

@@ -61,6 +61,14 @@ def search(
         ),
     ] = None,
     projection: ProjectionOption = None,
+    text_encoder: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="The model that the projection was trained with; has to be said if it is a folder "
+            "or not on this machine.",
+        ),
+    ] = None,
     own: OwnOption = None,
     terms: Given,
     explain: Annotated[
@@ -116,6 +124,7 @@ def search(
             duration=duration,
             text=text or None,
             projection=projection,
+            text_encoder=text_encoder,
             **terms,
         )
     _print_hits(answer.hits, output)
@@ -130,7 +139,7 @@ def _require_uses(context: typer.Context, queries: Sequence[str | int], terms: G
     require_use(context, ("force",), "--copy-to", is_met=context.params.get("copy_to") is not None)
     require_use(context, ("include_self",), "a QUERY", is_met=bool(queries))
     has_text = bool(context.params.get("text"))
-    require_use(context, ("projection", "own"), "--text", is_met=has_text)
+    require_use(context, ("projection", "text_encoder", "own"), "--text", is_met=has_text)
     require_tags(context, terms)
 
 

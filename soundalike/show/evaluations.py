@@ -33,6 +33,7 @@ def retrieval_lines(report: RetrievalReport) -> Iterator[str]:
         yield f"without a caption, and so never right: {count(report.num_without_text, 'sound')}"
     for name, precision in report.precisions.items():
         yield f"{name} were embedded at {precision}"
+    yield from report.notes
     yield from _tie_lines(report)
     for warning in report.warnings:
         yield f"WARNING: {warning}"
@@ -74,6 +75,7 @@ def retrieval_data(report: RetrievalReport) -> dict[str, Any]:
         "num_resamples": report.num_resamples,
         "num_tied": {name.replace(" ", "_"): tied for name, tied in report.num_tied.items()},
         "precisions": dict(report.precisions),
+        "notes": list(report.notes),
         "warnings": list(report.warnings),
         "figures": [figure._asdict() for figure in report.figures],
     }

@@ -93,9 +93,15 @@ def _table_lines(tables: Sequence[Joined]) -> Iterator[str]:
             f"{count(len(one.pairs.owners), 'caption')}; {len(split.missing):,} missing"
         )
         if split.num_empty:
-            yield f"  empty, and left out: {count(split.num_empty, 'caption')}"
+            only = count(split.num_without_words, "sound")
+            others = f"; {only} without any other" if split.num_without_words else ""
+            yield f"  empty, and left out: {count(split.num_empty, 'caption')}{others}"
         if one.num_without_text:
             yield f"  without a vector of text: {count(one.num_without_text, 'sound')}"
         if split.num_of_several_windows:
             several = count(split.num_of_several_windows, "sound")
             yield f"  longer than one window, of which the first counts: {several}"
+        if one.looked_for:
+            names = ", ".join(map(printable, one.looked_for))
+            there = ", ".join(map(printable, one.extra)) or "nothing"
+            yield f"  much is missing: looked for {names} …; in no table: {there}"

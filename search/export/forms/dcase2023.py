@@ -5,8 +5,7 @@ from __future__ import annotations
 import csv
 import pickle
 import re
-from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +13,9 @@ import numpy as np
 import numpy.typing as npt
 
 from indexer.errors import SoundalikeError
-from search.datasets.captions import Captioned
 from search.datasets.joined import Sound, Split
 from search.datasets.splits import Role, renamed
+from search.datasets.text_vectors import NO_VECTOR, TextVectors, names_of
 from search.export.forms.hdf5 import writing_hdf5
 from search.output import writing, writing_text
 
@@ -58,7 +57,7 @@ def write_dcase2023(
         writer = csv.writer(text)
         writer.writerow(["tid", "fid", "fname", "raw_text", "text", "tokens"])
         for one in split.present:
-            for tid, caption in zip(_tids(one), one.captions, strict=True):
+            for tid, caption in zip(names_of(one), one.captions, strict=True):
                 words = re.sub(r"[^\w\s']", " ", caption.lower()).split()
                 writer.writerow([tid, one.file_id, one.file_id, caption, " ".join(words), words])
     return places
@@ -70,31 +69,27 @@ def text_vectors_place(folder: Path) -> Path:
 
 
 def chosen_vectors(
-    splits: Sequence[Split], vectors: Mapping[str, npt.NDArray[np.floating]]
+    splits: Sequence[Split], vectors: TextVectors
 ) -> dict[str, npt.NDArray[np.float32]]:
     """Return the vectors of all captions that are written, by tid.
 
     Args:
         splits: With their captions.
-        vectors: Id of a caption → its vector. Ids are those of the tables (audiocap_id), or tids.
+        vectors: By the ids of the tables (audiocap_id), or tids.
 
     Raises:
-        SoundalikeError: If a caption has none; or two captions have one id, so that it cannot be
-            told whose a vector is.
+        SoundalikeError: If a caption has none, or it cannot be told whose a vector is.
     """
-    pairs = [pair for split in splits for one in split.present for pair in _named_captions(one)]
-    keys = [tid if tid in vectors else caption_id for tid, caption_id in pairs]
-    missing = [key for key in keys if key not in vectors]
-    if missing:
+    sounds = [one for split in splits for one in split.present]
+    tids = [tid for one in sounds for tid in names_of(one)]
+    rows = np.concatenate([np.empty(0, np.int64), *vectors.of_captions(sounds)])
+    missing = np.flatnonzero(rows == NO_VECTOR)
+    if len(missing):
+        called = [one for sound in sounds for one in sound.caption_ids][missing[0]]
         raise SoundalikeError(
-            f"{len(missing):,} of {len(pairs):,} captions have no vector, {missing[0]} for one"
+            f"{len(missing):,} of {len(tids):,} captions have no vector, {called} for one"
         )
-    key, times = Counter(keys).most_common(1)[0]
-    if times > 1:
-        tid = pairs[keys.index(key)][0]
-        raise SoundalikeError(f"{times} captions are called {key}; call one {tid}, and so on")
-    tids = (tid for tid, _ in pairs)
-    return {tid: np.asarray(vectors[key], "<f4") for tid, key in zip(tids, keys, strict=True)}
+    return dict(zip(tids, vectors.take(rows).astype("<f4"), strict=True))
 
 
 def write_text_vectors(
@@ -118,14 +113,3 @@ class _Pickler(pickle.Pickler):
         if isinstance(value, np.ndarray):
             return np.frombuffer, (value.tobytes(), value.dtype.str)
         return NotImplemented
-
-
-def _tids(captioned: Captioned) -> Iterator[str]:
-    """Return what captions are called: never a number, which pandas would read as one."""
-    for caption_id in captioned.caption_ids:
-        is_said = caption_id.startswith(f"{captioned.file_id}#")
-        yield caption_id if is_said else f"{captioned.file_id}#{caption_id}"
-
-
-def _named_captions(captioned: Captioned) -> Iterator[tuple[str, str]]:
-    return zip(_tids(captioned), captioned.caption_ids, strict=True)

@@ -1,4 +1,7 @@
-"""How near every text is to every sound: by the cosines of embeddings, or as somebody computed."""
+"""How near every text is to every sound, and at which rank each finds what is right.
+
+Scores are the cosines of embeddings, or what somebody computed.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +12,8 @@ import numpy.typing as npt
 
 #: Cosines that agree to so many decimals are ties: the rounding of products would break them.
 _DECIMALS = 10
+#: Texts that are scored at once, against all sounds.
+_BLOCK = 1024
 
 Values = npt.NDArray[np.float64]
 Rows = npt.NDArray[np.int64]
@@ -42,6 +47,35 @@ class Cosines:
         """Return (len(rows), num_texts) of some sounds."""
         scores: Values = np.round(self._sounds[rows] @ self._texts.T, _DECIMALS)
         return scores
+
+
+def rank_sounds(scores: Scores, captions: Rows, owners: Rows) -> tuple[Rows, Rows]:
+    """Rank all sounds for each of some captions, ties counted against us.
+
+    Args:
+        scores: Of all texts and sounds.
+        captions: (n,) rows of texts.
+        owners: (n,) the row of the sound of each.
+
+    Returns:
+        (n,) ranks, from 1; and (n,) how many wrong sounds have the very score of the right one.
+    """
+    ranks, ties = np.empty((2, len(captions)), np.int64)
+    for first in range(0, len(captions), _BLOCK):
+        some = slice(first, first + _BLOCK)
+        block = scores.of_texts(captions[some])
+        own = block[np.arange(len(block)), owners[some], None]
+        ranks[some] = (block >= own).sum(1)
+        ties[some] = (block == own).sum(1) - 1
+    return ranks, ties
+
+
+def best_first(scores: npt.NDArray[Any]) -> Rows:
+    """Return the order of (n,) scores of any type, the greatest first; equal ones stay in order.
+
+    Nothing is negated: what has no sign, and the least of all integers, have no opposite.
+    """
+    return len(scores) - 1 - np.argsort(scores[::-1], kind="stable")[::-1]
 
 
 def _normalised(vectors: npt.NDArray[np.floating]) -> Values:

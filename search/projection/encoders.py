@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from indexer.arrays import Float32, Integers
-from indexer.errors import QueryError, SoundalikeError
+from indexer.errors import QueryError, SoundalikeError, first_line
 from search.datasets.captions import Captioned
 from search.datasets.embedded import read_embedded
 from search.projection.config import HASHED
@@ -71,8 +71,9 @@ def _sentence_transformer(name: str) -> Encode:
     try:
         model = SentenceTransformer(name, device="cpu")
     except (OSError, ValueError, RuntimeError, LookupError) as error:
-        reason = (str(error) or repr(error)).splitlines()[0]
-        raise SoundalikeError(f"cannot load the text encoder {name}: {reason}") from error
+        raise SoundalikeError(
+            f"cannot load the text encoder {name}: {first_line(error)}"
+        ) from error
 
     def encode(texts: Sequence[str]) -> Float32:
         made = model.encode(list(texts), convert_to_numpy=True, show_progress_bar=False)

@@ -55,6 +55,11 @@ class AudioError(SoundalikeError):
         return self.reason
 
 
+def first_line(error: BaseException) -> str:
+    """Return the first line of what another program's error says, or its type if it is empty."""
+    return (str(error) or type(error).__name__).splitlines()[0]
+
+
 class CheckpointError(SoundalikeError):
     """A checkpoint is missing, damaged, or does not fit the network."""
 

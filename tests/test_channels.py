@@ -274,3 +274,17 @@ def test_channels_at_a_rate_at_which_nothing_can_be_held_are_averaged_and_it_is_
     assert "its channels cancel (anti-phase) in 1 of 1 window, and are too many to compare" in (
         warnings
     )
+
+
+@pytest.mark.parametrize(("rate", "num_channels"), [(32_000, 16), (96_000, 2), (96_000, 10)])
+def test_clip_is_not_silence_because_longer_ones_might_be_one_window(
+    tmp_path: Path, rate: int, num_channels: int
+) -> None:
+    """As many channels are compared at the longest limit as at one of 30 s."""
+    left = noise(rate * 2)
+    path = write(tmp_path / "a.wav", np.hstack([left, -left] * (num_channels // 2)), rate, "FLOAT")
+    for native_s in (30, 600):
+        geometry = Geometry(native=True, native_samples=native_s * 32_000)
+        (cut,), warnings = cuts_of(path, geometry)
+        assert np.abs(cut.waveform).max() > 0.05
+        assert any("the louder one was taken" in one for one in warnings)

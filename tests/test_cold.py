@@ -19,7 +19,7 @@ import soundalike
 from indexer.embedding.extractor import Extractor
 from indexer.errors import CheckpointError, IdentityError, LibraryError, QueryError
 from indexer.model.checkpoint import load_checkpoint
-from indexer.model.known import recall_weights
+from indexer.model.known import KNOWN_CHECKPOINTS, recall_weights, recognise
 from indexer.model.remembered import file_key, recall, remember
 from indexer.progress import LOADING, News, Step
 from indexer.run.config import ExtractConfig, Settings
@@ -504,6 +504,19 @@ def test_remembered_is_by_kind_and_key(tmp_path: Path, monkeypatch: pytest.Monke
     assert recall("arithmetic", "another") is None
     remember("weights", "another", "new")
     assert recall("weights", "another") == "new"
+
+
+def test_what_a_published_file_taught_outlives_a_new_version(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    checkpoint = KNOWN_CHECKPOINTS["convnext-tiny-471"]
+    monkeypatch.setattr("indexer.model.known.md5_of", lambda _: checkpoint.md5)
+    assert recognise(tmp_path / "any.pth", "d" * 64) == checkpoint
+    remember("arithmetic", "key", "value")
+    monkeypatch.setattr("indexer.model.remembered.version", lambda _: "99.0")
+    assert checkpoint.weights == "d" * 64
+    assert recall("arithmetic", "key") is None
 
 
 def test_remembered_damage_is_as_if_nothing_were_there(

@@ -529,6 +529,11 @@ def test_known_checkpoints_are_well_formed() -> None:
         ("https://zenodo.org/records/8020843/files/other.pth", None),
         ("demo.safetensors", None),  # what is called so is somebody's file
         ("cnext", None),
+        ("https://huggingface.co/topel/ConvNeXt-Tiny-AT/", "hf:topel/ConvNeXt-Tiny-AT"),
+        (
+            "https://huggingface.co/topel/ConvNeXt-Tiny-AT/resolve/main/model.safetensors",
+            "hf:topel/ConvNeXt-Tiny-AT",
+        ),
     ],
 )
 def test_known_as_of_every_name_that_others_use(asked: str, name: str | None) -> None:

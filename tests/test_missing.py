@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,7 @@ from test_verify_index import flipped, index_files
 
 from indexer.embedding.extractor import Extractor
 from indexer.errors import DamagedStoreError
+from indexer.paths import path_id
 from indexer.run.extract import extract
 from indexer.store.creation import create_store
 from indexer.store.reader import Store
@@ -135,6 +137,23 @@ def test_what_later_words_explain_is_not_lost(made: Synthetic) -> None:
     assert missing is not None
     assert missing.num_lost == 0
     assert build(made.store).num_windows == 1
+
+
+@pytest.mark.parametrize("said", ["could not be read", "a span is gone"])
+def test_word_that_does_not_say_what_became_of_a_file_explains_nothing(
+    made: Synthetic, said: str
+) -> None:
+    shutil.rmtree(parts_of(made)[0])
+    row = made.row("a.wav", made.paths["a.wav"], "failed", stage="access", reason="locked")
+    if said == "a span is gone":
+        row = made.row("a.wav", made.paths["a.wav"], "gone", span_start=0, span_samples=320_000)
+        row = replace(row, path_id=path_id(row.library_id, row.path, (0, 320_000)))
+    made.add_rows([row])
+    missing = find_missing(made.store)
+    assert missing is not None
+    assert missing.num_lost == 5
+    with pytest.raises(DamagedStoreError, match="5 of the 7 windows"):
+        build(made.store)
 
 
 def test_parts_in_whose_place_others_came_are_not_missing(made: Synthetic) -> None:

@@ -152,8 +152,15 @@ def test_pack_in_a_folder_may_be_renamed_and_vanish(tmp_path: Path, counting: Co
     (tmp_path / "away.h5").rename(root / "test.h5")
     report = run(root, store, counting)
     assert (report.num_known, counting.num_windows) == (3, 10)
-    # What is no pack any more has certainly no members; of what is damaged nobody knows.
+    # Of what is no pack any more nobody knows what was in it, nor of what is damaged.
+    content = (root / "test.h5").read_bytes()
     (root / "test.h5").write_text("notes")
+    report = run(root, store, counting)
+    assert (report.num_gone, [one[:2] for one in report.failures]) == (0, [("test.h5", "walk")])
+    assert {statuses(store)[f"test.h5!/{name.decode()}"] for name in names_of(3)} == {"ok"}
+    (root / "test.h5").write_bytes(content)
+    assert run(root, store, counting).failures == []
+    (root / "test.h5").unlink()
     assert run(root, store, counting).num_gone == 3
     content = (root / "clips.parquet").read_bytes()
     (root / "clips.parquet").write_bytes(content[:-100])
@@ -176,12 +183,14 @@ def test_files_say_what_is_in_packs_and_what_was_never_looked_at(
     run(root, store, counting, ExtractConfig(num_workers=0, include=("eval.h5!/*",)))
     pq.write_table(pa.table({"path": ["x"]}), root / "labels.parquet")
     (root / "cut.h5").write_bytes((root / "eval.h5").read_bytes()[:-100])
+    write_waveforms(root / ".more.h5", tones(1), [b"a.wav"])
     rows = {row.path: row for row in list_files(store.path)}
     assert {path: row.status for path, row in rows.items()} == {
         **{f"eval.h5!/{name.decode()}": "ok" for name in names_of(2)},
         **dict.fromkeys(("clips.parquet!/0.flac", "clips.parquet!/1.flac"), "skipped"),
-        **dict.fromkeys(("labels.parquet", "cut.h5"), "skipped"),
+        **dict.fromkeys(("labels.parquet", "cut.h5", ".more.h5!/a.wav"), "skipped"),
     }
+    assert "hidden: a name in its path" in str(rows[".more.h5!/a.wav"].reason)
     assert rows["labels.parquet"].reason == "no ending of audio"
     assert "left out by a pattern or a list" in str(rows["clips.parquet!/0.flac"].reason)
     assert rows["cut.h5"].stage == "walk"

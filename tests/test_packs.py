@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import threading
+import tracemalloc
+import unicodedata
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,14 +23,17 @@ from faults import fault
 from hypothesis import given
 from hypothesis import strategies as st
 from pack_files import Waveforms, names_of, tones, wave, write_table, write_waveforms
-from synthetic import make_store
+from synthetic import Synthetic, make_store
 
 from indexer.audio.content import exists, recording_digest, require_name, state_of
+from indexer.audio.packs import held as held_module
 from indexer.audio.packs.held import held
 from indexer.audio.packs.members import Members
+from indexer.audio.packs.pack import not_read
 from indexer.audio.stream import open_audio
 from indexer.audio.times import FileSpan, file_span
 from indexer.errors import AudioError, LibraryError
+from indexer.library.changes import Changes
 from indexer.library.files import FoundFile
 from indexer.library.walk import look_again, read_list, walk
 from indexer.paths import text_from_bytes
@@ -86,10 +93,18 @@ def test_any_names_are_distinct_are_found_again_and_lead_nowhere_else(
     assert made.row_of(b"no such name") is None
 
 
+@pytest.mark.whole
 def test_members_take_24_bytes_beside_their_names() -> None:
-    made = members([b"%08d" % row for row in range(10_000)])
-    held_arrays = (made._names, made._ends, made._order, made._sorted)
-    assert sum(memoryview(one).nbytes for one in held_arrays) == 10_000 * (8 + 24)
+    num_rows = 100_000
+    sizes = np.broadcast_to(np.int64(1), num_rows)
+    tracemalloc.start()
+    try:
+        made = Members((b"%08d" % row for row in range(num_rows)), sizes, sizes)
+        held_bytes, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert made.row_of(b"00000007") == 7
+    assert num_rows * 32 <= held_bytes < 1.2 * num_rows * 32  # arrays that grow have some room
 
 
 # --- what a member sounds like -------------------------------------------------------------------
@@ -301,9 +316,19 @@ def test_patterns_are_those_of_members(library: Path) -> None:
     assert [one.path for one in found.files] == ["a.parquet!/y.wav", "c.wav"]
 
 
-def test_pack_that_is_hidden_is_not_looked_into(library: Path) -> None:
-    write_waveforms(library / ".eval.h5", tones(1), [b"a.wav"])
-    assert [one.path for one in walk(library).files] == IN_LIBRARY
+def test_pattern_that_names_a_pack_takes_or_leaves_what_is_in_it(library: Path) -> None:
+    assert [one.path for one in walk(library, ["*.h5"]).files] == [*IN_LIBRARY[2:5], "weights.h5"]
+    assert [one.path for one in walk(library, [], ["*.h5"]).files] == [*IN_LIBRARY[:2], "c.wav"]
+    assert [one.path for one in walk(library, ["b/*"], ["*3.wav"]).files] == IN_LIBRARY[2:5]
+
+
+def test_members_of_a_pack_that_is_hidden_are_hidden(library: Path) -> None:
+    write_waveforms(library / ".eval.h5", tones(2), [b"a.wav", b"b.wav"])
+    (library / ".notes.h5").write_text("none")
+    found = walk(library)
+    assert [one.path for one in found.files] == IN_LIBRARY
+    assert [one.path for one in found.hidden] == [".eval.h5!/a.wav", ".eval.h5!/b.wav"]
+    assert found.num_skipped == 5
     assert ".eval.h5!/a.wav" in [one.path for one in walk(library, hidden=True).files]
 
 
@@ -328,6 +353,100 @@ def test_pack_is_a_library(library: Path) -> None:
     assert walk(library / "link.h5").root == library / "b" / "eval.h5!"
     pack.unlink()
     assert not found.is_there()
+
+
+def test_library_behind_a_link_to_a_file_without_an_ending_is_called_as_the_link(
+    tmp_path: Path,
+) -> None:
+    """As downloads lie in caches: the names are links to files that are called as their digests."""
+    write_table(tmp_path / "train.parquet", [(wave(tones(1)[0]), "a.wav")])
+    (tmp_path / "blobs").mkdir()
+    (tmp_path / "train.parquet").rename(tmp_path / "blobs" / "0f3c")
+    (tmp_path / "main").mkdir()
+    (tmp_path / "main" / "train.parquet").symlink_to(Path("..", "blobs", "0f3c"))
+    (tmp_path / "newest").symlink_to("main")
+    found = walk(tmp_path / "newest" / "train.parquet")
+    assert found.root == tmp_path / "main" / "train.parquet!"
+    assert [one.path for one in found.files] == ["a.wav"]
+    assert exists(next(iter(found.files)).local(found.root))
+    assert walk(found.root).root == found.root
+
+
+def test_listed_members_are_in_the_order_of_their_rows(library: Path, tmp_path: Path) -> None:
+    (tmp_path / "list.txt").write_text("\n".join([*reversed(IN_LIBRARY), "a.parquet!/none.wav"]))
+    listed = [one.path for one in read_list(library, tmp_path / "list.txt").files]
+    assert [one for one in listed if one != "a.parquet!/none.wav"] == IN_LIBRARY
+    assert sorted(IN_LIBRARY) != IN_LIBRARY
+
+
+def test_list_may_spell_members_in_another_normal_form(tmp_path: Path) -> None:
+    composed, apart = (unicodedata.normalize(form, "é") for form in ("NFC", "NFD"))
+    rows = [(wave(tones(1)[0]), f"d{apart}/{apart}.wav"), (wave(tones(1)[0]), f"{composed}.wav")]
+    write_table(tmp_path / f"p{apart}.parquet", rows)
+    asked = [f"p{composed}.parquet!/{name}.wav" for name in (f"d{composed}/{composed}", composed)]
+    (tmp_path / "list.txt").write_text("\n".join(asked))
+    found = [one.path for one in read_list(tmp_path, tmp_path / "list.txt").files]
+    assert found == [f"p{apart}.parquet!/{name}" for _, name in rows]
+    (tmp_path / "list.txt").write_text(f"{composed}.wav\nd{composed}/{composed}.wav")
+    inside = read_list(tmp_path / f"p{apart}.parquet", tmp_path / "list.txt")
+    assert [one.path for one in inside.files] == [name for _, name in rows]
+
+
+def known_members(tmp_path: Path, num_packs: int, num_clips: int) -> Synthetic:
+    """A folder of packs of which a store knows all members."""
+    library = tmp_path / "library"
+    for number in range(num_packs):
+        write_waveforms(library / f"{number}.h5", tones(num_clips, 0.01))
+    made = make_store(tmp_path / "store", frames="none", root=library)
+    made.add_rows(
+        [
+            replace(made.row(file.path, bytes(16)), size=file.size, mtime_ns=file.mtime_ns)
+            for file in walk(library).files
+        ]
+    )
+    return made
+
+
+def test_packs_of_which_nothing_is_asked_for_are_not_opened_for_each_member(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = known_members(tmp_path, 12, 10)
+    found = walk(tmp_path / "library", ["0.h5"])
+    opened: list[Path] = []
+    open_it = held_module._open
+
+    def counted(path: Path, mtime_ns: int) -> Any:
+        opened.append(path)
+        return open_it(path, mtime_ns)
+
+    monkeypatch.setattr(held_module, "_open", counted)
+    changes = Changes(made.store, made.store.ledger(), found, retry_failed=False)
+    assert list(changes.missing({}, allow_gone=False)) == []
+    assert len(opened) <= 2 * 12  # whether each still is one, and what is in it
+
+
+@pytest.mark.parametrize("left", ["nothing", "another beginning", "other arrays"])
+def test_file_that_is_no_pack_any_more_may_be_one_again(tmp_path: Path, left: str) -> None:
+    """Somebody may be copying it: what was in it is kept, and that it cannot be listed is told."""
+    made, pack = known_members(tmp_path, 2, 3), tmp_path / "library" / "1.h5"
+    content = pack.read_bytes()
+    if left == "other arrays":
+        no_pack(pack)
+    else:
+        pack.write_bytes(bytes(9) + content[9:] if left == "another beginning" else b"")
+    changes = Changes(
+        made.store, made.store.ledger(), walk(tmp_path / "library"), retry_failed=False
+    )
+    assert list(changes.missing({}, allow_gone=False)) == []
+    ((path, reason),) = changes.unreadable
+    assert path == "1.h5"
+    assert reason.startswith("the pack cannot be listed: it ")
+    pack.unlink()
+    changes = Changes(
+        made.store, made.store.ledger(), walk(tmp_path / "library"), retry_failed=False
+    )
+    gone = [row.path for rows in changes.missing({}, allow_gone=True) for row in rows]
+    assert len(gone) == 3
 
 
 def test_list_of_files_names_members(library: Path, tmp_path: Path) -> None:
@@ -551,6 +670,114 @@ def test_labels_of_a_pack_leave_out_rows_without_a_name(tmp_path: Path) -> None:
     write_waveforms(tmp_path / "eval.h5", tones(3), names)
     segments = read_segments(tmp_path / "eval.h5")
     assert [one.youtube_id for one in segments] == [name[1:12].decode() for name in names[:2]]
+
+
+@pytest.mark.parametrize("kind", ["waveforms", "table"])
+def test_row_that_the_system_did_not_give_is_read_another_time(tmp_path: Path, kind: str) -> None:
+    """A disk that fails for a while: what is damaged is another failure, and lasting."""
+    rows = [(wave(tones(1, 0.2, seed=row)[0]), f"{row}.wav") for row in range(4)]
+    if kind == "table":
+        pack: Any = held(write_table(tmp_path / "a.parquet", rows, row_group_size=2))
+    else:
+        pack = held(write_waveforms(tmp_path / "a.h5", tones(4, 0.2), chunks=(1, 6400)))
+    source = pack._source.fileno()
+    kept, unreadable = os.dup(source), os.open(tmp_path / "other", os.O_WRONLY | os.O_CREAT)
+    os.dup2(unreadable, source)
+    try:
+        with pytest.raises(AudioError, match="cannot be read: bad file descriptor") as caught:
+            b"".join(pack.content(3))
+    finally:
+        os.dup2(kept, source)
+        os.close(kept)
+        os.close(unreadable)
+    assert caught.value.stage == "access"
+    assert b"".join(pack.content(3))
+
+
+def test_want_of_memory_is_no_damage() -> None:
+    told = not_read(MemoryError(), "the row")
+    assert (told.stage, told.reason) == ("access", "cannot be read: not enough memory")
+
+
+@pytest.mark.whole
+@pytest.mark.parametrize("made", ["dictionary", "plain", "many"])
+def test_names_that_unpack_to_far_more_than_the_file_take_no_memory(
+    tmp_path: Path, made: str
+) -> None:
+    """A table of a few kB whose names would be gigabytes, and one of many names of a kilobyte."""
+    long = "x" * (1 << 23) if made != "many" else "x" * 1000
+    rows = 150_000 if made == "many" else 300 if made == "dictionary" else 20
+    sounds = pa.StructArray.from_arrays(
+        [
+            pa.array([None] * rows, pa.binary()),
+            pa.DictionaryArray.from_arrays(np.zeros(rows, np.int32), [long]),
+        ],
+        ["bytes", "path"],
+    )
+    path = tmp_path / "a.parquet"
+    pq.write_table(
+        pa.table({"audio": sounds}), path, compression="zstd", use_dictionary=made != "plain"
+    )
+    assert path.stat().st_size < 100_000
+    before = pa.default_memory_pool()
+    pool = pa.proxy_memory_pool(before)
+    pa.set_memory_pool(pool)
+    try:
+        if made == "dictionary":
+            assert [one.path for one in walk(path).files][:2] == ["row-0", "row-1"]
+        else:
+            with pytest.raises(LibraryError, match="cannot be listed: its names have more than"):
+                walk(path)
+        assert pool.max_memory() < 100 << 20
+    finally:
+        pa.set_memory_pool(before)
+
+
+def test_names_of_any_length_are_read_in_blocks(tmp_path: Path) -> None:
+    names = [b"%d-\xc3\xa9.wav" % (row * 7919 % 1500) for row in range(1500)]
+    path = write_waveforms(tmp_path / "a.h5", np.zeros((1500, 1), np.int16))
+    with h5py.File(path, "a", userblock_size=None) as file:
+        del file["audio_name"]
+        file["audio_name"] = [name.decode() for name in names]
+    calls: list[object] = []
+    read = h5py.Dataset.__getitem__
+
+    def counted(dataset: Any, *args: Any) -> Any:
+        calls.append(args)
+        return read(dataset, *args)
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(h5py.Dataset, "__getitem__", counted)
+        assert names_in(path) == [name.decode() for name in names]
+    assert len(calls) == 2
+    with h5py.File(path, "a") as file:
+        file["audio_name"][1499] = "x" * 300
+    with pytest.raises(LibraryError, match="a name in audio_name has 300 bytes"):
+        walk(path)
+
+
+def test_pack_that_gets_shorter_while_it_is_read_is_an_error(tmp_path: Path) -> None:
+    path = write_waveforms(tmp_path / "a.h5", tones(3, 0.2), compression="gzip", chunks=(1, 6400))
+    pack = held(path)
+    os.truncate(path, path.stat().st_size // 2)
+    with pytest.raises(AudioError, match="the file ends where there should be more") as caught:
+        [b"".join(pack.content(row)) for row in range(3)]
+    assert caught.value.stage == "decode"
+
+
+def test_no_room_for_a_member_is_an_error_of_the_system(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_table(tmp_path / "a.parquet", [(wave(tones(1)[0]), "a.wav")])
+    whole(tmp_path / "a.parquet!" / "a.wav")
+
+    def fail(*_: object) -> int:
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    monkeypatch.setattr(os, "memfd_create", fail)
+    with pytest.raises(AudioError, match="no room for it: too many open files") as caught:
+        open_audio(tmp_path / "a.parquet!" / "a.wav")
+    assert caught.value.stage == "access"
 
 
 def test_pack_with_too_few_labels_is_one_line(tmp_path: Path, run: Run) -> None:

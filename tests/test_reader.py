@@ -110,6 +110,8 @@ def test_open_another_format_names_both_and_the_software(made: Synthetic) -> Non
         {"identity": {**asdict(identity()), "colour": "red"}},
         {"identity": []},
         {"identity": None},
+        *({"known": known} for known in ([], {}, 0, False, "x" * 20_000)),
+        {"checkpoint": "x" * 20_000},
     ],
 )
 def test_open_sealed_document_of_another_shape_is_damage(

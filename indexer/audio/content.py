@@ -70,6 +70,17 @@ def require_name(path: Path) -> None:
         path.lstat()
 
 
+def reading_order(path: Path) -> tuple[bytes, int]:
+    """Return what files are sorted by to be read: paths, and in a pack the rows of members."""
+    try:
+        found, parts = _find(path), split(path)
+    except OSError:  # for the decoder to report
+        return os.fsencode(path), 0
+    if found is None or parts is None:
+        return os.fsencode(path), 0
+    return os.fsencode(parts[0]), found[1]
+
+
 def open_content(path: Path, max_duration_s: float) -> FileIO | Source:
     """Open a file, or a member of a pack.
 
@@ -140,8 +151,8 @@ def _find(path: Path) -> tuple[Pack, int] | None:
         return None
     try:
         pack = held(parts[0])
-    except NotAPackError as error:
-        raise FileNotFoundError(errno.ENOENT, f"no pack: {error}", os.fspath(path)) from error
+    except NotAPackError as error:  # if it was one, nobody knows what is in it
+        raise OSError(errno.EIO, f"it is no pack: {error}", os.fspath(path)) from error
     except AudioError as error:
         raise OSError(errno.EIO, f"the pack cannot be read: {error}", os.fspath(path)) from error
     row = pack.members.row_of(parts[1])

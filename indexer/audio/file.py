@@ -84,20 +84,27 @@ def unnamed_file(content: memoryview) -> FileIO:
     """Return an open file with some bytes, at its beginning, which nobody else can see.
 
     It is in memory where the system has such files, otherwise where it keeps temporary ones.
+
+    Raises:
+        AudioError: With stage "access" if the system has no room for it, or too many files open.
     """
-    if hasattr(os, "memfd_create"):
-        file = FileIO(os.memfd_create("content"), "r+b")
-    else:
-        file = tempfile.TemporaryFile(buffering=0)  # noqa: SIM115 - the caller closes it
-    rest = content.cast("B")
+    file, rest = None, content.cast("B")
     try:
+        file = _new_unnamed_file()
         while len(rest):
             rest = rest[file.write(rest) :]
         file.seek(0)
     except OSError as error:
-        file.close()
+        if file is not None:
+            file.close()
         raise AudioError("access", f"no room for it: {error.strerror}".lower()) from error
     return file
+
+
+def _new_unnamed_file() -> FileIO:
+    if hasattr(os, "memfd_create"):
+        return FileIO(os.memfd_create("content"), "r+b")
+    return tempfile.TemporaryFile(buffering=0)
 
 
 def date_of(status: os.stat_result) -> int:

@@ -25,7 +25,7 @@ from indexer.arrays import (
 from indexer.audio.content import require_name
 from indexer.errors import LibraryError
 from indexer.library.files import FileList, FoundFile
-from indexer.library.packs import is_pack, pack_at
+from indexer.library.packs import is_pack, pack_at, packs_no_more
 from indexer.library.walk import Walk
 from indexer.paths import bytes_from_text, path_id
 from indexer.store.ledger import Ledger
@@ -82,6 +82,8 @@ class Changes:
         num_unchanged: Files that are as they were when they were embedded, hidden ones too.
         num_failed_before: Files that are as they were when they failed, likewise.
         num_hidden: Hidden files that would be read if they were asked for.
+        unreadable: (path, reason) of folders and packs that could not be listed: those of the walk,
+            and files that were packs and are none.
     """
 
     def __init__(self, store: Store, ledger: Ledger, found: Walk, *, retry_failed: bool) -> None:
@@ -94,6 +96,7 @@ class Changes:
             retry_failed: Read files again that failed before and have not changed.
         """
         self._store, self._ledger, self._found = store, ledger, found
+        self.unreadable = list(found.unreadable)
         self.library_id = _library_id(store, ledger, found)
         self._path_ids = _path_ids(self.library_id, found.files)
         size, mtime_ns = found.files.sizes, found.files.mtimes_ns
@@ -221,11 +224,12 @@ class Changes:
         path_ids = self._ledger.path_id[self._missing]
         for batch in last_words(self._store.parts(), FILES_SCHEMA.names) if len(path_ids) else ():
             is_missing = contains(path_ids, batch["path_id"].to_numpy())
-            rows = (LedgerRow(**row) for row in batch.filter(pa.array(is_missing)).to_pylist())
+            rows = [LedgerRow(**row) for row in batch.filter(pa.array(is_missing)).to_pylist()]
+            is_absent = self._are_absent([row.path for row in rows])
             yield [
                 _departure(row, found_at.get(row.recording_id or b""))
-                for row in rows
-                if self._is_absent(row.path)
+                for row, absent in zip(rows, is_absent, strict=True)
+                if absent
             ]
 
     def is_missing(self, recording_id: bytes) -> bool:
@@ -265,10 +269,19 @@ class Changes:
         known_now = np.append(self._path_ids, folders)
         suspects = present[~np.isin(self._ledger.path_id[present], known_now)]
         rows = self._store.rows_at(self._ledger.path_id[suspects], ("path_id", "path", "stage"))
-        is_absent = np.fromiter((self._is_absent(one.as_py()) for one in rows["path"]), bool)
+        paths = rows["path"].to_pylist()
+        self.unreadable += packs_no_more(self._found.root, paths)
+        is_absent = self._are_absent(paths)
         is_folder = pc.is_in(rows["stage"], value_set=pa.array([_FOLDER])).to_numpy()
         missing = self._ledger.positions(rows["path_id"].to_numpy()[is_absent])
         return missing, (self._ledger.size[missing] != NO_FILE) & ~is_folder[is_absent]
+
+    def _are_absent(self, paths: Sequence[str]) -> Mask:
+        """Return which paths certainly are not files any more; one pack after the other."""
+        absent = np.zeros(len(paths), bool)
+        for at in sorted(range(len(paths)), key=paths.__getitem__):
+            absent[at] = self._is_absent(paths[at])
+        return absent
 
     def _is_absent(self, text: str) -> bool:
         """Whether a path is certainly not a file any more, not merely filtered or locked."""

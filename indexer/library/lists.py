@@ -9,7 +9,7 @@ from pathlib import Path
 import pyarrow as pa
 
 from indexer.audio.times import FOREVER_S, seconds_of
-from indexer.errors import LibraryError, QueryError
+from indexer.errors import LibraryError, QueryError, first_line
 from indexer.library.tables import (
     KEYS,
     find_column,
@@ -50,8 +50,7 @@ def read_names(path: Path) -> Iterator[tuple[str, Span | None]]:
     except OSError as error:
         raise LibraryError(f"cannot read the list {path}: {error.strerror}") from error
     except (ValueError, pa.ArrowException) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise LibraryError(f"cannot read the list {path}: {reason}") from error
+        raise LibraryError(f"cannot read the list {path}: {first_line(error)}") from error
 
 
 def _lines(content: bytes) -> Iterator[tuple[str, None]]:

@@ -13,12 +13,23 @@ from collections.abc import Iterable
 from pathlib import Path, PurePath
 from typing import Generic, TypeVar
 
+from indexer.audio.content import require_name
+from indexer.library.packs import names_in, pack_at
+
 Thing = TypeVar("Thing")
 
 
 def composed(name: str) -> str:
     """Return a name with each accented letter as one character."""
     return unicodedata.normalize("NFC", name)
+
+
+def _is_there(path: Path) -> bool:
+    try:
+        require_name(path)
+    except (OSError, ValueError):
+        return False
+    return True
 
 
 class ByName(Generic[Thing]):
@@ -45,19 +56,24 @@ class Spelling:
         self._listed: dict[Path, ByName[str]] = {}
 
     def on_disk(self, relative: str) -> str:
-        """Return a relative path as the disk has it, if it has the same letters in other bytes."""
-        if relative.isascii() or os.path.lexists(self._root / relative):
+        """Return a relative path as the disk has it, if it has the same letters in other bytes.
+
+        And as a pack has it: what a member is called there is one name, slashes included.
+        """
+        if relative.isascii() or _is_there(self._root / relative):
             return relative
-        folder = self._root
-        for part in PurePath(relative).parts:
-            alike = [part] if os.path.lexists(folder / part) else self._names(folder)[part]
-            folder /= alike[0] if len(alike) == 1 else part
+        folder, rest = self._root, list(PurePath(relative).parts)
+        while rest:
+            name = "/".join(rest) if pack_at(folder) else rest[0]
+            rest = [] if pack_at(folder) else rest[1:]
+            alike = [name] if _is_there(folder / name) else self._names(folder)[name]
+            folder /= alike[0] if len(alike) == 1 else name
         return os.fspath(folder.relative_to(self._root))
 
     def _names(self, folder: Path) -> ByName[str]:
         if folder not in self._listed:
             try:
-                names = os.listdir(folder)  # noqa: PTH208 - names, not paths
+                names = names_in(folder)
             except OSError:  # it is not there: as the list says, for the decoder to report
                 names = []
             self._listed[folder] = ByName((name, name) for name in names)

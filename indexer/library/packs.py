@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import os
+import re
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,10 +26,14 @@ def library_root(library: Path) -> Path:
 
     Args:
         library: A folder; or a pack, whose root is the folder that its members seem to lie in:
-            `eval.h5!` for `eval.h5`.
+            `eval.h5!` for `eval.h5`. Of a link that is called a pack and leads to something that
+            is not, as in caches of downloads, that is the link's.
     """
-    pack = pack_at(library)
-    return library.resolve() if pack is None else inside(pack.resolve())
+    if (pack := pack_at(library)) is None:
+        return library.resolve()
+    behind = pack.resolve()
+    is_named = is_named_as_pack(behind.name)
+    return inside(behind if is_named else pack.parent.resolve() / pack.name)
 
 
 def pack_at(library: Path) -> Path | None:
@@ -48,7 +54,7 @@ def require_pack(pack: Path) -> None:
     except NotAPackError as error:
         raise LibraryError(f"{pack} is no pack: {error}; {_NEEDS}") from error
     except (AudioError, OSError) as error:
-        raise LibraryError(f"the pack {pack} cannot be listed: {_reason(error)}") from error
+        raise LibraryError(_not_listed(error).replace("the pack", f"the pack {pack}", 1)) from error
 
 
 def is_pack(path: Path) -> bool:
@@ -57,6 +63,21 @@ def is_pack(path: Path) -> bool:
         return pack_at(path) is not None and held(path) is not None
     except (NotAPackError, AudioError, OSError):
         return False
+
+
+def names_in(folder: Path) -> list[str]:
+    """Return the names in a folder, packs as folders of their members too; or those of members.
+
+    Raises:
+        OSError: If it cannot be listed.
+    """
+    if pack := pack_at(folder):
+        try:
+            return [os.fsdecode(one.name) for one in held(pack).members]
+        except (NotAPackError, AudioError):
+            return []
+    names = os.listdir(folder)  # noqa: PTH208 - names, not paths
+    return [*names, *(inside(Path(name)).name for name in names if is_named_as_pack(name))]
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,9 +117,31 @@ def members_of(
     except NotAPackError:
         return None
     except (AudioError, OSError) as error:
-        unreadable.append((path or ".", f"the pack cannot be listed: {_reason(error)}"))
+        unreadable.append((path or ".", _not_listed(error)))
         return ()
 
 
-def _reason(error: AudioError | OSError) -> str:
-    return error.reason if isinstance(error, AudioError) else error.strerror or str(error)
+def packs_no_more(root: Path, paths: Iterable[str]) -> Iterator[tuple[str, str]]:
+    """Yield the files that were packs, since some paths lead into them, and are none; and why.
+
+    An empty file, or one that begins otherwise, may be a pack that somebody is still copying: it
+    is one that cannot be listed.
+
+    Args:
+        root: Of the library.
+        paths: As stored.
+    """
+    packs = {path[: found.start()] for path in paths for found in re.finditer("!/", path)}
+    for pack in sorted(packs):
+        try:
+            if is_named_as_pack(pack) and (file := pack_at(root / local_path(pack))):
+                held(file)
+        except NotAPackError as error:
+            yield pack, _not_listed(error)
+        except (AudioError, OSError):
+            pass
+
+
+def _not_listed(error: AudioError | NotAPackError | OSError) -> str:
+    said = error.strerror if isinstance(error, OSError) else None
+    return f"the pack cannot be listed: {said or error}"

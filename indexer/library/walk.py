@@ -14,7 +14,7 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Literal
 
-from indexer.audio.content import state_of
+from indexer.audio.content import reading_order, state_of
 from indexer.audio.file import AUDIO_EXTENSIONS
 from indexer.audio.packs.held import is_named_as_pack
 from indexer.errors import LibraryError
@@ -46,7 +46,7 @@ class Walk:
 
     Attributes:
         root: Absolute path of the library.
-        files: To look at, in the order of their paths.
+        files: To look at, in the order of their paths; members of a pack in that of its rows.
         hidden: Would be looked at if names that begin with a dot were.
         unreadable: (path, reason) of folders that could not be listed.
         unlisted: Paths of hidden folders that could not be listed, which nobody asked for.
@@ -111,13 +111,15 @@ def walk(
         if number % _FILES_PER_STEP == 0:
             listen(Step("walking", number, None, "file"))
         why = why_passed_over(path, include, exclude, hidden=hidden)
-        if why == "hidden":
+        if _may_be_wanted(path, exclude):
+            found.files.append(_found_file(found.root, path))
+        elif why == "hidden":
             found.hidden.append(_found_file(found.root, path))
-        elif why and not _may_be_wanted(path, exclude, hidden=hidden):
+        elif why:
             passed_over[why, is_hidden(path)] += 1
         else:
             found.files.append(_found_file(found.root, path))
-    found.files = _with_members(found, passed_over, (include, exclude))
+    found.files = _with_members(found, passed_over, (include, exclude), hidden=hidden)
     if found.num_unnamed:
         listen(f"rows of packs that have no name are passed over: {found.num_unnamed:,}")
     num_hidden = passed_over["ending", True]
@@ -132,35 +134,43 @@ def walk(
     return found
 
 
-def _may_be_wanted(path: str, exclude: Sequence[str], *, hidden: bool) -> bool:
+def _may_be_wanted(path: str, exclude: Sequence[str]) -> bool:
     """Whether a file may be a pack of which members are asked for."""
-    is_seen = hidden or not is_hidden(path)
-    return not path or (is_seen and is_named_as_pack(path) and not _matches(path, exclude))
+    return not path or (is_named_as_pack(path) and not _matches(path, exclude))
 
 
 def _with_members(
     found: Walk,
     passed_over: Counter[tuple[PassedOver, bool]],
     patterns: tuple[Sequence[str], Sequence[str]],
+    *,
+    hidden: bool,
 ) -> FileList:
     """Return files in the order of their paths, and in the place of each pack what is in it.
 
-    The members of a pack stay in its own order. What is no pack is passed over as other files are.
+    The members of a pack stay in its own order; those of a hidden one are hidden files. A pattern
+    that the pack matches is one that its members match. What is no pack is passed over as other
+    files are.
     """
     files, (include, exclude) = FileList(), patterns
     for file in found.files.in_order():
+        is_seen = hidden or not is_hidden(file.path)
+        taken = files if is_seen else found.hidden
         members = members_of(found.root, file.path, found.unreadable)
         if members is None and (why := why_passed_over(file.path, include, exclude, hidden=True)):
             passed_over[why, is_hidden(file.path)] += 1
         elif members is None:
-            files.append(file)
-        elif isinstance(members, PackFolder):
+            taken.append(file)
+        elif is_seen and isinstance(members, PackFolder):
             found.num_unnamed += members.members.num_unnamed
+        takes_all = _is_included(file.path, include)
         for member in members or ():
-            if _matches(member.path, exclude) or not _is_included(member.path, include):
+            if _matches(member.path, exclude) or not (
+                takes_all or _is_included(member.path, include)
+            ):
                 passed_over["pattern", False] += 1
             else:
-                files.append(member)
+                taken.append(member)
     return files
 
 
@@ -201,7 +211,7 @@ def read_list(root: Path, files_from: Path) -> Walk:
     # A list may name files by the root as it was given, which is a link on some machines.
     roots = (found.root, Path(os.path.abspath(root)))  # noqa: PTH100 - resolve() follows links
     spelled = Spelling(found.root)
-    files: set[FoundFile] = set()
+    listed: set[tuple[str, Span | None]] = set()
     for name, span in read_names(files_from):
         relative = _relative(name, roots)
         if relative is None:
@@ -210,8 +220,11 @@ def read_list(root: Path, files_from: Path) -> Walk:
                 f"name a library that holds all of the list"
             )
         text = text_from_bytes(os.fsencode(spelled.on_disk(relative)))
-        files.add(_found_file(found.root, text, span))
-    found.files = FileList(files).in_order()
+        listed.add((text, span))
+    ordered = sorted(listed, key=lambda one: (one[0].encode(), one[1] or (-1, -1)))
+    files = [_found_file(found.root, text, span) for text, span in ordered]
+    files.sort(key=lambda file: reading_order(file.local(found.root)))  # spans stay in theirs
+    found.files = FileList(files)
     if not found.files:
         raise LibraryError(f"the list {files_from} names no file")
     return found

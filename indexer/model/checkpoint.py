@@ -17,7 +17,7 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
-from indexer.errors import CheckpointError
+from indexer.errors import CheckpointError, first_line
 from indexer.model.convnext import EMBEDDING_DIM, TINY_DEPTHS, TINY_DIMS, ConvNeXt
 from indexer.model.download import MAX_BYTES
 from indexer.model.front_end import FFT_SAMPLES
@@ -158,7 +158,9 @@ def _read_safetensors(path: Path) -> object:
     try:
         return safetensors.torch.load(content)
     except Exception as error:  # damaged bytes raise whatever the parser trips over
-        raise CheckpointError(f"it is not a whole safetensors file ({_line(error)})") from error
+        raise CheckpointError(
+            f"it is not a whole safetensors file ({first_line(error)})"
+        ) from error
 
 
 def _read_pickle(path: Path) -> object:
@@ -175,7 +177,9 @@ def _read_pickle(path: Path) -> object:
                 "it is damaged, or holds objects other than weights, which could run code"
             ) from error
         except Exception as error:  # damaged bytes raise whatever the parser trips over
-            raise CheckpointError(f"it is not a whole PyTorch file ({_line(error)})") from error
+            raise CheckpointError(
+                f"it is not a whole PyTorch file ({first_line(error)})"
+            ) from error
 
 
 def _refuse_compressed(path: Path) -> None:
@@ -187,10 +191,6 @@ def _refuse_compressed(path: Path) -> None:
         unpacked = sum(entry.file_size for entry in archive.infolist())
     if unpacked > path.stat().st_size:
         raise CheckpointError(f"it is compressed: {unpacked} bytes when unpacked")
-
-
-def _line(error: Exception) -> str:
-    return (str(error) or type(error).__name__).splitlines()[0]
 
 
 def _tensors(loaded: object, num_bytes: int) -> Mapping[str, Tensor]:

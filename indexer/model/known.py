@@ -61,15 +61,19 @@ class KnownCheckpoint:
     @property
     def weights(self) -> str | None:
         """Digest of its weights; None if no file with its MD5 was ever loaded by this user."""
-        return self.own_weights or (recall(_TAUGHT, self.md5) if self.md5 else None)
+        return self.own_weights or (recall(_TAUGHT, self.md5, by_any=True) if self.md5 else None)
 
     def is_called(self, name: str) -> bool:
-        """Whether a name is one of its own: a short one, its file's, or where that is published."""
+        """Whether a name is one of its own: a short one, its file's, or where that is published.
+
+        An address may end in a slash, as browsers have it.
+        """
         record = _ZENODO.fullmatch(name)
         if record and self.url:
             published = _ZENODO.fullmatch(self.url)
             return published is not None and published.groups() == record.groups()
-        return name in (self.filename, *self.others) if self.url else name in self.others
+        plain = name.rstrip("/") if "://" in name else name
+        return plain in self.others or (self.url is not None and plain in (self.filename, self.url))
 
 
 #: An address of a file as Zenodo has written it, then and now.
@@ -188,7 +192,7 @@ def recognise(path: Path, digest: str) -> KnownCheckpoint | None:
         md5 = md5_of(path)
         found = next((one for one in KNOWN_CHECKPOINTS.values() if one.md5 == md5), None)
         if found is not None:
-            remember(_TAUGHT, md5, digest)
+            remember(_TAUGHT, md5, digest, by_any=True)
     return found
 
 

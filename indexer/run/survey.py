@@ -80,7 +80,7 @@ class Survey:
         with PartWriter(self.store, origin_now(device, precision)) as writer:
             clerk = Clerk(config, self.changes, writer, self.report)
             try:
-                clerk.record_unreadable(self.found.unreadable)
+                clerk.record_unreadable(self.changes.unreadable)
                 yield clerk
                 clerk.record_missing()
             finally:

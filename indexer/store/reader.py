@@ -34,6 +34,7 @@ from indexer.store.schema import (
     STORE_FILE,
     Identity,
     LedgerRow,
+    is_text,
 )
 from indexer.store.snapshot import Snapshot
 from indexer.store.words import last_words, ledger_schema, words_on
@@ -102,9 +103,12 @@ class Store:
             identity = Identity.from_dict(document["identity"])
             checkpoint, digest = document["checkpoint"], document["head_sha256"]
             known = document.get("known")
-            texts = (checkpoint, digest, known or "")
-            if not all(isinstance(one, str) for one in texts):
-                raise NotAsWrittenError("its checkpoint, or the digest of its head, is no text")
+            if not all(
+                is_text(one) for one in (checkpoint, digest, "" if known is None else known)
+            ):
+                raise NotAsWrittenError(
+                    "what it says of its checkpoint, or of its head, is no short text"
+                )
             return cls(path, identity, checkpoint, digest, known)
 
     def part_names(self) -> list[str]:

@@ -243,8 +243,9 @@ _WORDS: Mapping[str, tuple[str, Callable[[Any], str]]] = {
 }
 
 
-def _is_text(value: object) -> bool:
-    return isinstance(value, str) and len(value) <= MOST_TEXT_BYTES
+def is_text(value: object) -> bool:
+    """Whether a value of a document of a store is text of at most `MOST_TEXT_BYTES`."""
+    return isinstance(value, str) and len(value.encode("utf-8", "surrogatepass")) <= MOST_TEXT_BYTES
 
 
 def _is_whole(value: object, most: int) -> bool:
@@ -253,9 +254,9 @@ def _is_whole(value: object, most: int) -> bool:
 
 #: What the fields of an identity that is read may be: a stranger may have written them.
 _IS_RIGHT: Mapping[str, Callable[[Any], bool]] = {
-    "weights": _is_text,
-    "front_end": _is_text,
-    "resampler": _is_text,
+    "weights": is_text,
+    "front_end": is_text,
+    "resampler": is_text,
     "frames": lambda value: value in get_args(FramesMode),
     "hop_samples": lambda value: _is_whole(value, MAX_HOP_SAMPLES),
     "native": lambda value: isinstance(value, bool),

@@ -17,7 +17,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from indexer.arrays import Integers
-from indexer.errors import SoundalikeError
+from indexer.errors import SoundalikeError, first_line
 from indexer.library.tables import read_parquet, whole_number
 
 #: Names under which vectors are looked for, in this order.
@@ -149,8 +149,7 @@ def _explained(path: Path, forms: str) -> Iterator[None]:
     except OSError as error:
         raise SoundalikeError(f"cannot read {path}: {error.strerror or error}") from error
     except _UNREADABLE as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise SoundalikeError(f"cannot read {path}: {reason}; give {forms}") from error
+        raise SoundalikeError(f"cannot read {path}: {first_line(error)}; give {forms}") from error
 
 
 def _texts(ids: npt.NDArray[Any]) -> list[str]:

@@ -42,7 +42,11 @@ def read_targets(path: Path) -> Iterator[Target]:
     """
     if not path.is_file():  # HDF5 would wait for a pipe
         raise ValueError("not a file" if path.exists() else "no such file")
-    with reading(_NEEDS), open_hdf5(path) as file:
+    with (
+        reading(_NEEDS),
+        path.open("rb", buffering=0) as source,
+        open_hdf5(source) as file,
+    ):
         names, targets = require_dataset(file, _NAMES, 1), require_dataset(file, _TARGETS, 2)
         if targets.shape != (len(names), NUM_TAGS) or len(names) > MAX_ROWS:
             raise ValueError(
@@ -52,7 +56,7 @@ def read_targets(path: Path) -> Iterator[Target]:
         if targets.dtype.kind not in "biuf":
             raise ValueError(f"{_TARGETS} holds {targets.dtype}, not numbers or true and false")
         require_names(names, _NAMES)
-        for name, labels in zip(read_names(names, _NAMES), _labels(targets), strict=True):
+        for name, labels in zip(read_names(names, _NAMES, source), _labels(targets), strict=True):
             if name:
                 yield Target(text_from_bytes(name), labels)
 

@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 import pyarrow.csv
 
 from indexer.arrays import Integers
-from indexer.errors import QueryError
+from indexer.errors import QueryError, first_line
 from indexer.library.tables import (
     KEYS,
     Header,
@@ -185,7 +185,7 @@ def _read(path: Path) -> pa.Table:
         _ = table.column_names  # an error if one is not UTF-8
         return table
     except (OSError, ValueError, pa.ArrowException) as error:
-        reason = str(error).splitlines()[0].rstrip(".") if str(error) else type(error).__name__
+        reason = first_line(error).rstrip(".")
         raise QueryError(
             f"cannot read metadata from {path}: {reason}; it takes CSV in UTF-8 or UTF-16, or "
             f"Parquet"

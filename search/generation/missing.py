@@ -12,9 +12,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import pyarrow.compute as pc
 
 from indexer.arrays import Ids, contains, ids_from_column
 from indexer.errors import DamagedStoreError, StoreError
+from indexer.paths import path_id
 from indexer.store.disk import read_own, require_own_folder
 from indexer.store.part import Part
 from indexer.store.reader import PARTS_FOLDER, Store
@@ -181,16 +183,18 @@ def _num_lost(store: Store, generation: Generation, parts: Sequence[Part]) -> in
 
 
 def _unexplained(generation: Generation, parts: Sequence[Part], recordings: Ids) -> Ids:
-    """Return those of some sorted recordings that are at a place of which no later part speaks."""
+    """Return those of some sorted recordings that are at a place of which no later part speaks.
+
+    That a file could not be read says nothing of what became of it, nor does a word on one span of
+    it of what else it holds: an index does not tell spans apart.
+    """
     later = [one for one in parts if one.name not in generation.parts and not one.replaces]
-    batches = (batch for part in later for batch in part.ledger(("library_id", "path")))
-    spoken = {
-        place
-        for batch in batches
-        for place in zip(batch["library_id"].to_pylist(), batch["path"].to_pylist(), strict=True)
-    }
-    table = generation.recordings.table
-    ids = ids_from_column(table["recording_id"])
+    spoken = [np.empty(0, np.int64)]
+    for batch in (batch for part in later for batch in part.ledger(("path_id", "status"))):
+        is_word = pc.not_equal(batch["status"], "failed")
+        spoken.append(batch["path_id"].filter(is_word).to_numpy())
+    table = generation.recordings.table.filter(contains(recordings, generation.recordings.ids))
     places = zip(table["library_id"].to_pylist(), table["path"].to_pylist(), strict=True)
-    is_unsaid = np.array([place not in spoken for place in places], bool)
-    return np.intersect1d(recordings, ids[is_unsaid])
+    path_ids = np.fromiter((path_id(*place) for place in places), np.int64)
+    is_unsaid = ~contains(np.sort(np.concatenate(spoken)), path_ids)
+    return np.unique(ids_from_column(table["recording_id"])[is_unsaid])

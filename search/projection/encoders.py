@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from indexer.arrays import Float32
-from indexer.errors import QueryError, SoundalikeError
+from indexer.errors import QueryError, SoundalikeError, first_line
 from search.projection.config import HASHED
 from search.projection.projecting import Projection
 
@@ -84,9 +84,8 @@ def _sentence_transformer(name: str, *, may_download: bool) -> Encode:
             name, device="cpu", local_files_only=not may_download, trust_remote_code=False
         )
     except (OSError, ValueError, RuntimeError, LookupError) as error:
-        reason = (str(error) or repr(error)).splitlines()[0]
         raise SoundalikeError(
-            f"cannot load the text encoder {name}: {reason}",
+            f"cannot load the text encoder {name}: {first_line(error)}",
             about=None if may_download else "named_encoder",
             value=name,
         ) from error

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Collection, Iterator, Sequence
 from itertools import chain, islice
 from pathlib import Path
@@ -208,8 +209,10 @@ def _left_out_of(library_id: str, root: Path, known: Integers) -> Iterator[FileR
 
 
 def _why_skipped(root: Path, path: str) -> str:
-    if split(root / local_path(path)):  # in a pack names have no ending to be judged by
-        return _OTHER_REASON
+    if parts := split(root / local_path(path)):  # in a pack names have no ending to be judged by
+        is_below = parts[0].is_relative_to(root)  # and not the library itself
+        is_seen = not is_below or not is_hidden(os.fspath(parts[0].relative_to(root)))
+        return _OTHER_REASON if is_seen else _HIDDEN
     why = why_passed_over(path)
     said = _REASONS.get(why, _OTHER_REASON)
     return f"{said}; {_HIDDEN}" if why == "ending" and is_hidden(path) else said

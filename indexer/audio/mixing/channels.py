@@ -29,8 +29,12 @@ SILENT_POWER = 1e-8
 #: If more than this part of the samples are not finite, a file fails. A recorder's glitch lasts
 #: milliseconds; a file that was read in a wrong format has such samples in every second.
 MAX_BAD_SHARE = 0.001
-#: What the channels of the longest window may take to be held, 128 MiB: eighty channels at 48 kHz.
+#: What the channels of the longest window may take to be held, 128 MiB: seventy channels at 48 kHz
+#: for 10 s.
 MAX_HELD_BYTES = 2**27
+#: Windows that may be longer than 30 s may take more: what is held is what a clip has, not the
+#: limit, and no fewer channels are compared of a short clip because a long one would be allowed.
+_BOUNDED_SAMPLES = 30 * SAMPLE_RATE_HZ
 #: The longest vectors that OpenBLAS multiplies without threads of its own: each reader has a core.
 _DOT = 10_000
 #: Sums in float32 are right to this factor: what is closer to a bound is summed again in float64.
@@ -87,8 +91,9 @@ class Mixer:
         self.num_cancelled = self.num_averaged = self.num_windows = 0
 
     def hold(self, num_samples: int) -> None:
-        """Hold the channels from now on, for windows of so many samples at 32 kHz."""
-        longest = -(-num_samples * self._info.sample_rate // SAMPLE_RATE_HZ)
+        """Hold the channels from now on, for windows of up to so many samples at 32 kHz."""
+        bounded = min(num_samples, _BOUNDED_SAMPLES)
+        longest = -(-bounded * self._info.sample_rate // SAMPLE_RATE_HZ)
         self._most_channels = MAX_HELD_BYTES // (longest * np.dtype(np.float32).itemsize)
 
     def mix(self, channels: Channels) -> Samples:

@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from io import FileIO
-from pathlib import Path
 from typing import Any
 
 import h5py
 import numpy as np
+
+from indexer.audio.file import read_at
+from indexer.errors import first_line
 
 #: Bytes of a name, at most; those that are used have some 20.
 _MAX_NAME_BYTES = 256
@@ -22,6 +24,8 @@ _MOST_PACKED = 1032
 _FILTERS = frozenset({1, 2, 3, 4, 5, 6, 32000})
 #: Names that are read at once, where each has the same size.
 _BLOCK = 1000
+#: How the length of a name stands in a reference to it, and references that are read at once.
+_LENGTH, _REFERENCES = np.dtype("<u4"), 1 << 16
 #: What h5py raises when a file is not what it claims.
 _ERRORS = (OSError, KeyError, TypeError, RuntimeError, MemoryError, OverflowError)
 
@@ -39,18 +43,36 @@ def reading(needs: str) -> Iterator[None]:
     try:
         yield
     except _ERRORS as error:
-        reason = (str(error) or type(error).__name__).splitlines()[0]
-        raise ValueError(f"{reason}; {needs}") from error
+        raise ValueError(f"{first_line(error)}; {needs}") from error
 
 
-def open_hdf5(file: Path | FileIO) -> Any:
-    """Open a regular file for reading; of one that is open, HDF5 knows no name, and locks none.
+class _Whole(FileIO):
+    """A file of which all is read that is asked for: HDF5 takes for read what it asked for."""
+
+    def readinto(self, buffer: Any) -> int:
+        """Read until the buffer is full.
+
+        Raises:
+            OSError: Without a number, if the file ends before: it is shorter than it was.
+        """
+        rest = memoryview(buffer).cast("B")
+        num_bytes = len(rest)
+        while len(rest):
+            if not (num_read := super().readinto(rest)):
+                raise OSError("the file ends where there should be more")
+            rest = rest[num_read:]
+        return num_bytes
+
+
+def open_hdf5(source: FileIO) -> Any:
+    """Read an open regular file, in which nothing else moves: HDF5 knows no name, and locks none.
 
     Raises:
         OSError: If it cannot be read, or is no HDF5.
     """
     # Chunks of many rows are unpacked once, where rows are read in order.
-    return h5py.File(file, "r", rdcc_nbytes=MAX_CHUNK_BYTES)
+    whole = _Whole(source.fileno(), closefd=False)
+    return h5py.File(whole, "r", rdcc_nbytes=MAX_CHUNK_BYTES)
 
 
 def require_dataset(file: Any, name: str, num_dimensions: int) -> Any:
@@ -89,20 +111,46 @@ def require_names(names: Any, what: str) -> None:
         raise ValueError(f"{what} holds {names.dtype}, not names")
 
 
-def read_names(names: Any, what: str) -> Iterator[bytes]:
+def read_names(names: Any, what: str, source: FileIO) -> Iterator[bytes]:
     """Yield the names of a dataset that `require_names` let pass.
+
+    Args:
+        names: The dataset.
+        what: Its name.
+        source: The file that it is in.
 
     Raises:
         ValueError: If a name is too long.
     """
-    # Those of any length are read one by one: a thousand may be one of a gigabyte.
-    size = _BLOCK if names.dtype.kind == "S" else 1
+    # A thousand of any length may be one of a gigabyte: these are read one by one.
+    size = _BLOCK if names.dtype.kind == "S" or _are_short(names, source) else 1
     for first in range(0, len(names), size):
         for value in names[first : first + size].tolist():
             name = value if isinstance(value, bytes) else str(value).encode()
             if len(name) > _MAX_NAME_BYTES:
                 raise ValueError(f"a name in {what} has {len(name):,} bytes")
             yield name
+
+
+def _are_short(names: Any, source: FileIO) -> bool:
+    """Whether names of any length all are short, if that can be told without reading them.
+
+    Where their references lie in a row, each begins with the length of a name, in four bytes (file
+    format specification, VIII.B, global heap).
+    """
+    at, num_bytes = names.id.get_offset(), names.id.get_storage_size()
+    size, rest = divmod(num_bytes, max(len(names), 1))
+    if at is None or rest or size < _LENGTH.itemsize:
+        return False
+    length = np.dtype({"names": ["bytes"], "formats": [_LENGTH], "itemsize": size})
+    for first in range(0, num_bytes, size * _REFERENCES):
+        wanted = min(size * _REFERENCES, num_bytes - first)
+        references = read_at(source.fileno(), wanted, at + first)
+        if len(references) < wanted:
+            return False
+        if np.frombuffer(references, length)["bytes"].max() > _MAX_NAME_BYTES:
+            return False
+    return True
 
 
 def item_bytes(dataset: Any) -> int:

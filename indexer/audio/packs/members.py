@@ -19,7 +19,9 @@ from indexer.errors import AudioError
 #: Rows of one pack, at most: AudioSet has 2,084,320 segments.
 MAX_ROWS = 3_000_000
 #: Bytes of a member's name, at most: what is longer is none.
-_MAX_NAME_BYTES = 1024
+MAX_NAME_BYTES = 1024
+#: Bytes of all names of a pack, at most: those of AudioSet have 35 MB.
+_MAX_NAMES_BYTES = 1 << 27
 #: How a name begins that says which row it is of.
 _OF_A_ROW = re.compile(rb"row-\d+(?:/|$)")
 
@@ -62,16 +64,17 @@ class Members:
             mtimes_ns: (num_rows,) in ns since 1970.
 
         Raises:
-            AudioError: If there are other than `num_rows` names.
+            AudioError: If there are other than `num_rows` names, or they are far too long.
         """
         self._sizes, self._mtimes_ns = sizes, mtimes_ns
         self._take(_named(row, name) for row, name in enumerate(names))
         if len(self._ends) != len(sizes):
             raise AudioError("open", f"{len(self._ends):,} names, and {len(sizes):,} rows")
-        if repeated := self._repeated():
+        is_repeated = self._find_repeated()
+        if is_repeated.any():
             self._take(
-                b"row-%d/%s" % (row, self._name(row)) if row in repeated else self._name(row)
-                for row in range(len(sizes))
+                b"row-%d/%s" % (row, self._name(row)) if repeated else self._name(row)
+                for row, repeated in enumerate(is_repeated)
             )
         self.num_unnamed = sum(not self._name(row) for row in range(len(sizes)))
         hashes = np.array(self._hashes, np.uint64)
@@ -85,15 +88,16 @@ class Members:
             held += name
             ends.append(len(held))
             hashes.append(xxh3_64_intdigest(name))
+            require_short(len(held))
         self._names, self._ends, self._hashes = held, ends, hashes
 
-    def _repeated(self) -> set[int]:
-        """Return the rows whose name a row before has."""
+    def _find_repeated(self) -> npt.NDArray[np.bool_]:
+        """Return which rows have a name that a row before has."""
         _, first, which = np.unique(
             np.array(self._hashes, np.uint64), return_index=True, return_inverse=True
         )
-        later = np.flatnonzero(first[which] != np.arange(len(which)))
-        return {row for row in later.tolist() if self._name(row)}
+        is_named = np.diff(np.array(self._ends, np.int64), prepend=0) > 0
+        return np.asarray(is_named & (first[which] != np.arange(len(which))))
 
     def __iter__(self) -> Iterator[Member]:
         """Yield the members in the order of their rows, in which a pack is read best."""
@@ -115,13 +119,23 @@ class Members:
         return bytes(self._names[self._ends[row - 1] if row else 0 : self._ends[row]])
 
 
+def require_short(num_bytes: int) -> None:
+    """Raise if the names of a pack are longer, all together, than names ever are.
+
+    Raises:
+        AudioError: With stage "open".
+    """
+    if num_bytes > _MAX_NAMES_BYTES:
+        raise AudioError("open", f"its names have more than {_MAX_NAMES_BYTES:,} bytes")
+
+
 def _named(row: int, name: bytes | None) -> bytes:
     """Return a name as a relative path; nothing for what is no member."""
     if name is None:
         return b""
     parts = [part for part in name.split(b"/") if part not in (b"", b".", b"..")]
     plain = b"/".join(parts)
-    if not plain or b"\0" in plain or len(plain) > _MAX_NAME_BYTES:
+    if not plain or b"\0" in plain or len(plain) > MAX_NAME_BYTES:
         return b"row-%d" % row
     # Made-up names stay apart from given ones: those that look like them are of their row, too.
     return b"row-%d/%s" % (row, plain) if _OF_A_ROW.match(plain) else plain

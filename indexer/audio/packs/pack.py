@@ -6,6 +6,8 @@ from collections.abc import Iterator
 from io import FileIO
 from typing import TYPE_CHECKING, Protocol
 
+from indexer.errors import AudioError, first_line
+
 if TYPE_CHECKING:  # neither is for the help of a command, which loads no NumPy
     from indexer.audio.packs.members import Members
     from indexer.audio.source import Source
@@ -13,6 +15,25 @@ if TYPE_CHECKING:  # neither is for the help of a command, which loads no NumPy
 
 class NotAPackError(Exception):
     """A file that is no pack, as most are; the text is the reason."""
+
+
+def not_read(error: BaseException, damage: str) -> AudioError:
+    """Return what to say of something that was not read, and at which stage.
+
+    What the system refused may be had another time; what is damaged stays as it is.
+
+    Args:
+        error: As a reader raised it.
+        damage: What is damaged, if it was not the system.
+    """
+    if isinstance(error, MemoryError) or (isinstance(error, OSError) and error.errno):
+        return AudioError("access", f"cannot be read: {_of_the_system(error)}")
+    return AudioError("decode", f"{damage} is damaged: {first_line(error)}")
+
+
+def _of_the_system(error: OSError | MemoryError) -> str:
+    said = error.strerror if isinstance(error, OSError) else "not enough memory"
+    return (said or first_line(error)).lower()
 
 
 class Pack(Protocol):

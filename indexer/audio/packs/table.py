@@ -7,17 +7,19 @@ import threading
 import weakref
 from collections.abc import Iterator
 from io import FileIO
+from itertools import repeat
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from indexer.audio.file import open_regular, read_at, unnamed_file
-from indexer.audio.packs.members import MAX_ROWS, Members
-from indexer.audio.packs.pack import NotAPackError
-from indexer.errors import AudioError
+from indexer.audio.packs.members import MAX_NAME_BYTES, MAX_ROWS, Members, require_short
+from indexer.audio.packs.pack import NotAPackError, not_read
+from indexer.errors import AudioError, first_line
 
 _MAGIC = b"PAR1"
 #: Fields of the column (datasets.Audio, storage type), and the column itself, where there are
@@ -25,8 +27,14 @@ _MAGIC = b"PAR1"
 _BYTES, _NAME, _COLUMN = "bytes", "path", "audio"
 #: Bytes of a row group that are read at a time.
 _BUFFER_BYTES = 1 << 20
-#: Names that are unpacked at once: one long text may stand for all of them.
-_NAMES_AT_A_TIME = 128
+#: Names that are unpacked at once, 16 MiB at most.
+_NAMES_AT_A_TIME = 1 << 14
+#: What names may be; they may be packed as dictionaries, too.
+_TEXTS = (
+    *(pa.types.is_string, pa.types.is_large_string, pa.types.is_string_view),
+    *(pa.types.is_binary, pa.types.is_large_binary, pa.types.is_binary_view),
+    pa.types.is_dictionary,
+)
 
 
 class _Cursor(NamedTuple):
@@ -75,38 +83,53 @@ class AudioTable:
             dates = np.broadcast_to(np.int64(mtime_ns), len(sizes))
             self.members = Members(self._names(), sizes, dates)
         except (pa.ArrowException, OSError, MemoryError) as error:
-            raise AudioError("open", f"damaged: {_reason(error)}") from error
+            raise AudioError("open", f"damaged: {first_line(error)}") from error
 
     def _look_at_groups(self) -> tuple[Any, Any]:
         """Return where each row group ends, and of each row the mean of the sizes in its group.
 
         How large each is could only be told by unpacking all of them.
         """
-        rows, sizes = [], []
+        rows, sizes, num_name_bytes = [], [], 0
         for number in range(self._file.metadata.num_row_groups):
             group = self._file.metadata.row_group(number)
-            columns = (group.column(one) for one in range(group.num_columns))
-            wanted = f"{self._column}.{_BYTES}"
-            size = sum(
-                max(one.total_uncompressed_size, 0)
-                for one in columns
-                if one.path_in_schema == wanted
+            columns = [group.column(one) for one in range(group.num_columns)]
+            size, of_names = (
+                sum(
+                    max(one.total_uncompressed_size, 0)
+                    for one in columns
+                    if one.path_in_schema == at
+                )
+                for at in (f"{self._column}.{_BYTES}", f"{self._column}.{_NAME}")
             )
+            num_name_bytes += of_names
             rows.append(group.num_rows)
             sizes.append(size // max(group.num_rows, 1))
         if min(rows, default=0) < 0 or sum(rows) > MAX_ROWS:
             raise AudioError("open", f"{sum(rows):,} rows, {MAX_ROWS:,} at most")
+        require_short(num_name_bytes)
         return np.cumsum(rows, dtype=np.int64), np.repeat(np.array(sizes, np.int64), rows)
 
     def _names(self) -> Iterator[bytes]:
         """Yield the name of each row; an empty one where there is none."""
-        wanted = [f"{self._column}.{_NAME}"]
-        for batch in self._file.iter_batches(_NAMES_AT_A_TIME, columns=wanted, use_threads=False):
-            if not batch.num_columns:  # there is no such field
-                yield from (b"" for _ in range(batch.num_rows))
-                continue
-            names = batch.column(0).flatten()[0].cast(pa.large_binary())
-            yield from (name or b"" for name in names.to_pylist())
+        if not _holds_names(self._file.schema_arrow.field(self._column).type):
+            yield from repeat(b"", self._file.metadata.num_rows)
+            return
+        wanted = f"{self._column}.{_NAME}"
+        # A long name that stands for many rows is there once.
+        file = pq.ParquetFile(
+            self._source,
+            metadata=self._file.metadata,
+            read_dictionary=[wanted],
+            buffer_size=_BUFFER_BYTES,
+            pre_buffer=False,
+            page_checksum_verification=True,
+        )
+        for group in range(file.metadata.num_row_groups):
+            for batch in file.iter_batches(
+                _NAMES_AT_A_TIME, row_groups=[group], columns=[wanted], use_threads=False
+            ):
+                yield from _short_names(batch.column(0).flatten()[0])
 
     def content(self, row: int) -> Iterator[memoryview]:
         """Yield the bytes of a row; see `Pack`."""
@@ -146,8 +169,10 @@ class AudioTable:
             for at in range(cursor.next_row, row + 1):  # noqa: B007 - the last one is told
                 batch = next(cursor.batches)
         except (pa.ArrowException, OSError, MemoryError, StopIteration) as error:
-            self._broken[group] = at, f"the row group is damaged: {_reason(error)}"
-            raise AudioError("decode", self._broken[group][1]) from error
+            broken = not_read(error, "the row group")
+            if broken.stage != "access":  # what the system refused may be had another time
+                self._broken[group] = at, broken.reason
+            raise broken from error
         self._cursor = cursor._replace(next_row=row + 1)
         return batch.column(0).flatten()[0][0].as_buffer()
 
@@ -174,6 +199,19 @@ def _holds_files(given: pa.DataType) -> bool:
     )
 
 
+def _holds_names(given: pa.DataType) -> bool:
+    at = given.get_field_index(_NAME)
+    return at >= 0 and any(is_text(given.field(at).type) for is_text in _TEXTS)
+
+
+def _short_names(names: pa.DictionaryArray) -> Iterator[bytes]:
+    """Yield names; an empty one in the place of one that is too long, or missing."""
+    texts = names.dictionary.cast(pa.large_binary())
+    is_short = pc.less_equal(pc.binary_length(texts), MAX_NAME_BYTES)
+    short = pc.if_else(is_short, texts, pa.scalar(b"", pa.large_binary()))
+    return (name or b"" for name in short.take(names.indices).to_pylist())
+
+
 def _marked(schema: pa.Schema) -> set[str]:
     """Return the columns that `datasets` calls Audio, in what it writes beside a schema."""
     try:
@@ -181,7 +219,3 @@ def _marked(schema: pa.Schema) -> set[str]:
         return {name for name, kind in features.items() if kind["_type"] == "Audio"}
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return set()
-
-
-def _reason(error: BaseException) -> str:
-    return str(error).splitlines()[0] if str(error) else type(error).__name__

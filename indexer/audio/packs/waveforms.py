@@ -20,7 +20,7 @@ from indexer.audio.packs.hdf5 import (
     require_names,
 )
 from indexer.audio.packs.members import MAX_ROWS, Members
-from indexer.audio.packs.pack import NotAPackError
+from indexer.audio.packs.pack import NotAPackError, not_read
 from indexer.audio.source import END, AudioInfo, Channels, check_duration
 from indexer.errors import AudioError
 from indexer.windows import SAMPLE_RATE_HZ
@@ -88,7 +88,7 @@ class Waveforms:
         self.num_samples = int(self._samples.shape[1])
         size = self.num_samples * item_bytes(self._samples)
         self.members = Members(
-            (name or None for name in read_names(names, _NAMES)),
+            (name or None for name in read_names(names, _NAMES, self._source)),
             np.broadcast_to(np.int64(size), len(names)),
             np.broadcast_to(np.int64(mtime_ns), len(names)),
         )
@@ -116,8 +116,7 @@ class Waveforms:
             try:
                 block = self._samples[row, first : min(first + _BLOCK, stop)]
             except (OSError, RuntimeError, MemoryError) as error:
-                reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-                raise AudioError("decode", f"the row is damaged: {reason}") from error
+                raise not_read(error, "the row") from error
             yield first, np.ascontiguousarray(block, _KEPT)
 
 

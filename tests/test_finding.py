@@ -158,6 +158,24 @@ def test_match_that_cannot_be_used_says_why(tmp_path: Path, content: str, messag
         matches_of(tmp_path / "none.csv", [])
 
 
+def test_match_that_gives_two_sounds_one_file_is_refused(tmp_path: Path) -> None:
+    """A clip has two names, one by audiocap_id: one file for both is right."""
+    table, match = tmp_path / "train.csv", tmp_path / "match.csv"
+    table.write_text(f"{HEADER}1,kkkkkkkkkkk,30,A tone.\n2,{10 * 'k'}2,30,A tone.\n")
+    match.write_text("path,id\na.wav,1\na.wav,kkkkkkkkkkk_30\n")
+    assert len(matches_of(match, [read_audiocaps(table)])) == 2
+    match.write_text("path,id\na.wav,1\na.wav,2\n")
+    message = f"'a.wav' is said to be both 'kkkkkkkkkkk_30' and '{10 * 'k'}2_30'"
+    with pytest.raises(SoundalikeError, match=message):
+        matches_of(match, [read_audiocaps(table)])
+
+
+def test_match_of_which_no_file_is_in_the_store_is_refused(made: Synthetic) -> None:
+    made.add({"kkkkkkkkkkk_30": 1})
+    with pytest.raises(SoundalikeError, match=r"'lib/a.wav' for one, is in .*; it has 'kkkk"):
+        joined(made, "train", "1,kkkkkkkkkkk,30,B.", matches={"1": "lib/a.wav"})
+
+
 def test_match_is_read_as_other_tables_are(tmp_path: Path) -> None:
     table, match = tmp_path / "train.csv", tmp_path / "match.csv"
     table.write_text(f"{HEADER}1,kkkkkkkkkkk,30,A tone.\n")
@@ -295,7 +313,7 @@ def test_match_that_is_not_there_is_what_was_looked_for(stand_in: StandIn, tmp_p
     rows = [f"nowhere/{clip.file_id}.wav,{clip.file_id}" for clip in stand_in.present["train"]]
     match.write_text("\n".join(["path,id", *rows]))
     consent = Consent(is_clean=True)
-    with pytest.raises(SoundalikeError, match=r"looked for nowhere/.*; there is test/"):
+    with pytest.raises(SoundalikeError, match=r"none of the files .* 'nowhere/.* it has '"):
         export_captioned(
             stand_in.store,
             "AudioCaps",

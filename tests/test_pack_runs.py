@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 import sys
@@ -271,6 +272,20 @@ def test_process_that_holds_packs_ends_as_it_should(tmp_path: Path, tiny_file: P
     done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert "embedded 4 files" in done.stdout
+
+
+def test_process_that_could_not_open_a_pack_ends_as_it_should(tmp_path: Path) -> None:
+    """HDF5 would call back into what was tried, if an error that is kept held it until the end."""
+    pack = write_waveforms(tmp_path / "eval.h5", tones(2, 1.0), names_of(2))
+    os.truncate(pack, pack.stat().st_size // 2)
+    code = (
+        "import sys\nfrom pathlib import Path\nfrom indexer.audio.packs.held import held\n"
+        "try: held(Path(sys.argv[1]))\nexcept Exception as error: sys.kept = error; print(error)"
+    )
+    command = [sys.executable, "-c", code, str(pack)]
+    done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "truncated file" in done.stdout
 
 
 def test_figures_of_a_pack_are_those_of_its_audio_and_of_scikit_learn(

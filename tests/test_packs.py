@@ -534,7 +534,7 @@ def plugin(path: Path) -> None:
         (no_hdf5, "is no pack: it is no HDF5; a library is a folder of audio, or a pack: HDF5"),
         (no_pack, "is no pack: it has no audio_name and waveform; a library is"),
         (cut_off, "cannot be listed: .*truncated file"),
-        (missing_rows, "cannot be listed: 3 names and 2 waveforms"),
+        (missing_rows, "cannot be listed: 3 names for 2 waveforms"),
         (floats, "cannot be listed: waveform holds float32, not int16"),
         (flat, "cannot be listed: waveform is no array of 2 dimensions; a pack has"),
         (linked, "cannot be listed: waveform is no array of 2 dimensions"),

@@ -48,8 +48,17 @@ def finder(
         snapshot: Of it.
         dataset: Whose tables they are.
         matches: What sounds are called → a path, see `matches_of`.
+
+    Raises:
+        SoundalikeError: If none of those paths is in the store.
     """
     by_path = _by_path(store)
+    if matches and not any(map(by_path, matches.values())):
+        there = next((path for path, _ in store.live_files()), "nothing")
+        raise SoundalikeError(
+            f"none of the files that are matched with sounds, {next(iter(matches.values()))!r} for "
+            f"one, is in {store.path}; it has {there!r}"
+        )
     ways: tuple[Finder, ...] = (_by_file_name(store),)
     if dataset == "AudioCaps":
         ways = (_by_clip(store, snapshot), _by_number(store))

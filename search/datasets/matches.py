@@ -42,7 +42,21 @@ def matches_of(path: Path, tables: Iterable[Sequence[Captioned]]) -> dict[str, s
         raise SoundalikeError(
             f"none of the ids of {path}, {ids}, is in the tables, which have {sounds[0].file_id!r}"
         )
+    _require_one_sound_each(path, sounds, found)
     return found
+
+
+def _require_one_sound_each(
+    path: Path, sounds: Sequence[Captioned], found: Mapping[str, str]
+) -> None:
+    """Raise if one file is said to be two sounds: it would count as both."""
+    first: dict[str, str] = {}
+    for one in sounds:
+        file = matched(one, found)
+        if file and first.setdefault(file, one.file_id) != one.file_id:
+            raise SoundalikeError(
+                f"{path}: {file!r} is said to be both {first[file]!r} and {one.file_id!r}"
+            )
 
 
 def matched(captioned: Captioned, matches: Mapping[str, str]) -> str | None:

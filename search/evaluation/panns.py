@@ -48,11 +48,13 @@ def read_targets(path: Path) -> Iterator[Target]:
         open_hdf5(source) as file,
     ):
         names, targets = require_dataset(file, _NAMES, 1), require_dataset(file, _TARGETS, 2)
-        if targets.shape != (len(names), NUM_TAGS) or len(names) > MAX_ROWS:
+        if targets.shape != (len(names), NUM_TAGS):
             raise ValueError(
                 f"{_TARGETS} is {targets.shape}, and with {len(names)} names not "
-                f"({len(names)}, {NUM_TAGS}), {MAX_ROWS:,} rows at most"
+                f"({len(names)}, {NUM_TAGS})"
             )
+        if len(names) > MAX_ROWS:
+            raise ValueError(f"{len(names):,} rows, {MAX_ROWS:,} at most")
         if targets.dtype.kind not in "biuf":
             raise ValueError(f"{_TARGETS} holds {targets.dtype}, not numbers or true and false")
         require_names(names, _NAMES)

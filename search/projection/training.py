@@ -20,6 +20,7 @@ from search.datasets.consent import Consent
 from search.datasets.matches import matches_of
 from search.datasets.provenance import training_note
 from search.datasets.splits import Role
+from search.generation.segments import current_name
 from search.output import require_free
 from search.projection.captions import (
     Form,
@@ -51,6 +52,7 @@ class Trained:
             an example.
         note: What a reader of figures must know of the checkpoint; None if there is nothing.
         written: What of the tables was projected and written, if that was asked for.
+        has_index: Whether the store has an index, without which nothing can be asked.
     """
 
     projection: Projection
@@ -58,6 +60,7 @@ class Trained:
     left_out: Mapping[Role, tuple[int, str]]
     note: str | None
     written: Projected | None
+    has_index: bool
 
 
 def train_projection(  # noqa: PLR0913 - each is a choice of its own
@@ -145,7 +148,8 @@ def train_projection(  # noqa: PLR0913 - each is a choice of its own
             force=force,
             listen=listen,
         )
-    return Trained(made, tuple(joined), divided.left_out, training_note(store), written)
+    has_index = current_name(store) is not None
+    return Trained(made, tuple(joined), divided.left_out, training_note(store), written, has_index)
 
 
 def _settled(how: Training) -> Training:

@@ -90,7 +90,7 @@ def projection(
             force=force,
             **how,
         )
-    print_report(output, trained_data(trained), trained_lines(store, trained), quiet=quiet)
+    print_report(output, trained_data(trained), trained_lines(store, trained, own), quiet=quiet)
 
 
 def project(

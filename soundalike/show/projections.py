@@ -16,8 +16,14 @@ from search.projection.training import Trained
 from soundalike.show.words import count
 
 
-def trained_lines(store: Path, trained: Trained) -> Iterator[str]:
-    """Say what a projection was trained on, and how well captions find sounds by it."""
+def trained_lines(store: Path, trained: Trained, own: Path | None = None) -> Iterator[str]:
+    """Say what a projection was trained on, and how well captions find sounds by it.
+
+    Args:
+        store: The store.
+        trained: What was trained.
+        own: Where it is kept, if not in the store.
+    """
     projection, told = trained.projection, trained.projection.provenance
     yield from _table_lines(trained.tables)
     for role, (number, example) in trained.left_out.items():
@@ -32,18 +38,25 @@ def trained_lines(store: Path, trained: Trained) -> Iterator[str]:
         f"text encoder {told['text_encoder']}, {projection.dim} dimensions; trained for "
         f"{count(told['num_epochs'], 'epoch')}, best after {told['best_epoch']:,}"
     )
+    if told["num_epochs"] and not told["best_epoch"]:
+        yield "nothing was learned: no epoch was better than the random start, which was kept"
     for role in roles[1:]:
-        figures = told["figures"][role]
-        shares = ", ".join(f"R@{k} {figures[f'R@{k}']:.1%}" for k in RECALLS_AT)
-        yield f"{role}, text to audio: {shares}, median rank {figures['median rank']:.0f}"
+        figures, num_sounds = told["figures"][role], told["splits"][role]
+        # A recall among as many as there are is 100 % of any model.
+        known = [f"R@{k} {figures[f'R@{k}']:.1%}" for k in RECALLS_AT if k < num_sounds]
+        known.append(f"median rank {figures['median rank']:.0f} of {num_sounds:,}")
+        yield f"{role}, text to audio: {', '.join(known)}"
     if told["leak"] != "none":
         yield f"LEAK: {told['leak']}; every file of embeddings says so"
     elif trained.note:
         yield trained.note
     if trained.written:
         yield f"{count(len(trained.written.files), 'file')} in {trained.written.files[0].parent}"
-    asked = f"soundalike search {shlex.quote(printable(str(store)))} --text WORDS"
-    yield f"projection {projection.name} of {printable(str(store))}; {asked}"
+    at = shlex.quote(printable(str(store)))
+    kept = f" --own {shlex.quote(printable(str(own)))}" if own else ""
+    asked = f"soundalike search {at}{kept} --text WORDS --projection {projection.name}"
+    first = "" if trained.has_index else f"soundalike build {at}, and then "
+    yield f"projection {projection.name} of {printable(str(store))}; {first}{asked}"
 
 
 def trained_data(trained: Trained) -> dict[str, Any]:

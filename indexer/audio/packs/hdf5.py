@@ -70,9 +70,15 @@ def open_hdf5(source: FileIO) -> Any:
     Raises:
         OSError: If it cannot be read, or is no HDF5.
     """
-    # Chunks of many rows are unpacked once, where rows are read in order.
     whole = _Whole(source.fileno(), closefd=False)
-    return h5py.File(whole, "r", rdcc_nbytes=MAX_CHUNK_BYTES)
+    try:
+        # Chunks of many rows are unpacked once, where rows are read in order.
+        return h5py.File(whole, "r", rdcc_nbytes=MAX_CHUNK_BYTES)
+    except _ERRORS as error:
+        reason = type(error)(*error.args)
+    # Without a trace of the attempt: what HDF5 has of it calls back into Python when it is let go,
+    # and an error may be kept until there is no Python any more.
+    raise reason
 
 
 def require_dataset(file: Any, name: str, num_dimensions: int) -> Any:
@@ -85,6 +91,8 @@ def require_dataset(file: Any, name: str, num_dimensions: int) -> Any:
         ValueError: If its data are elsewhere, or not to be unpacked.
     """
     link = file.get(name, getlink=True)
+    if link is None:
+        raise TypeError(f"it has no {name}")
     found = file[name] if isinstance(link, h5py.HardLink) else None
     if not isinstance(found, h5py.Dataset) or found.ndim != num_dimensions:
         raise TypeError(f"{name} is no array of {num_dimensions} dimensions")

@@ -80,10 +80,10 @@ class Waveforms:
         require_names(names, _NAMES)
         if self._samples.dtype.kind != "i" or item_bytes(self._samples) != _KEPT.itemsize:
             raise ValueError(f"{_SAMPLES} holds {self._samples.dtype}, not int16")
-        if len(names) != len(self._samples) or len(names) > MAX_ROWS:
-            raise ValueError(
-                f"{len(names):,} names and {len(self._samples):,} waveforms, {MAX_ROWS:,} at most"
-            )
+        if len(names) != len(self._samples):
+            raise ValueError(f"{len(names):,} names for {len(self._samples):,} waveforms")
+        if len(names) > MAX_ROWS:
+            raise ValueError(f"{len(names):,} rows, {MAX_ROWS:,} at most")
         self.rate_hz = int(self._file.attrs.get("sample_rate", SAMPLE_RATE_HZ))
         self.num_samples = int(self._samples.shape[1])
         size = self.num_samples * item_bytes(self._samples)

@@ -324,6 +324,9 @@ def test_figures_of_a_pack_are_those_of_its_audio_and_of_scikit_learn(
     for ours, figure in zip(figures[0], (average_precision_score, roc_auc_score), strict=False):
         expected = figure(targets[:, held], scores[:, held], average="macro")
         assert ours == pytest.approx(expected, abs=1e-9)
+    holes = write_waveforms(tmp_path / "holes.h5", waveforms[:3], [*names[:2], b""])
+    report = evaluate_audioset(store, read_segments(holes))
+    assert (report.num_segments, report.num_missing, report.num_extra) == (3, 1, 25)
 
 
 def test_copy_of_a_pack_is_known(tmp_path: Path, counting: Counting) -> None:

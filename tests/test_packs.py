@@ -665,11 +665,11 @@ def test_row_of_waveforms_that_is_damaged_is_an_error_of_its_own(tmp_path: Path)
         np.testing.assert_array_equal(whole(one)[0], (waveforms[row] / 32767).astype("f4"))
 
 
-def test_labels_of_a_pack_leave_out_rows_without_a_name(tmp_path: Path) -> None:
+def test_rows_without_a_name_are_labelled_clips_that_are_missing(tmp_path: Path) -> None:
     names = [*names_of(2), b""]
     write_waveforms(tmp_path / "eval.h5", tones(3), names)
     segments = read_segments(tmp_path / "eval.h5")
-    assert [one.youtube_id for one in segments] == [name[1:12].decode() for name in names[:2]]
+    assert [one.youtube_id for one in segments] == [*(one[1:12].decode() for one in names[:2]), ""]
 
 
 @pytest.mark.parametrize("kind", ["waveforms", "table"])

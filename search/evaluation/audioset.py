@@ -42,7 +42,7 @@ class Segment(NamedTuple):
     """One row of AudioSet's lists.
 
     Attributes:
-        youtube_id: 11 characters.
+        youtube_id: 11 characters; none of a clip that whoever made the list did not have.
         start_s: Where the clip begins in the video; None if nobody says.
         labels: Indices of its tags among the 527.
     """
@@ -102,7 +102,7 @@ def read_segments(path: Path) -> list[Segment]:
         raise SoundalikeError(f"cannot read {path}: it is no table of text") from error
     except ValueError as error:
         raise SoundalikeError(f"cannot read {path}: {error}") from error
-    if not segments:
+    if not any(segment.youtube_id for segment in segments):
         raise SoundalikeError(
             f"{path} has no segments; give AudioSet's eval_segments.csv, or a pack of PANNs"
         )
@@ -133,6 +133,9 @@ def _segments(path: Path, lines: Iterator[str]) -> Iterator[Segment]:
 
 def _targets_of_panns(path: Path) -> Iterator[Segment]:
     for name, labels in read_targets(path):
+        if not name:  # it belongs to the set, and is missing
+            yield Segment("", None, labels)
+            continue
         clip = clip_of(name)
         if clip is None:
             raise SoundalikeError(

@@ -35,7 +35,7 @@ class Target(NamedTuple):
 def read_targets(path: Path) -> Iterator[Target]:
     """Yield the rows of a file with the datasets audio_name (n) and target (n, 527).
 
-    Rows without a name are left out: of clips that were not there when it was made.
+    The name of a clip that was not there when the file was made is empty.
 
     Raises:
         ValueError: If it is not there, or not of that form; the text is the reason.
@@ -59,8 +59,7 @@ def read_targets(path: Path) -> Iterator[Target]:
             raise ValueError(f"{_TARGETS} holds {targets.dtype}, not numbers or true and false")
         require_names(names, _NAMES)
         for name, labels in zip(read_names(names, _NAMES, source), _labels(targets), strict=True):
-            if name:
-                yield Target(text_from_bytes(name), labels)
+            yield Target(text_from_bytes(name), labels)
 
 
 def _labels(targets: Any) -> Iterator[tuple[int, ...]]:

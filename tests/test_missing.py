@@ -166,6 +166,14 @@ def test_parts_in_whose_place_others_came_are_not_missing(made: Synthetic) -> No
     assert verify(made.store.path) == []
 
 
+def test_list_of_parts_that_is_no_text_is_damage_of_the_index(made: Synthetic, run: Run) -> None:
+    (listed,) = (made.store.path / "index").glob("*/parts.txt")
+    listed.write_bytes(b"\x8d\n")
+    assert missing_parts(made.store) == ()
+    assert "parts.txt" in run("verify", made.store.path, code=1).out
+    assert run("build", made.store.path, "--anew").code == 0
+
+
 def test_without_an_index_nothing_can_be_known(tmp_path: Path) -> None:
     made = make_store(tmp_path / "s", frames="none")
     made.add({"a": 1})

@@ -159,7 +159,8 @@ def _newest(store: Store) -> Path | None:
 
 
 def _parts_of(generation: Path) -> list[str]:
-    with suppress(OSError):  # it is replaced meanwhile
+    # It is replaced meanwhile; or it is no text of ours, which is told where the index is read.
+    with suppress(OSError, UnicodeDecodeError):
         return read_own(generation / PARTS_FILE).decode("ascii").splitlines()
     return []
 

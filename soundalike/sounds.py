@@ -21,9 +21,9 @@ from search.asking.sound_index import SoundIndex
 from search.asking.sources import Per
 from search.asking.terms import DuplicateTerms, Terms
 from search.asking.worded import make_worded_question, take_texts
+from search.datasets.captions import Form
 from search.datasets.consent import Consent
 from search.generation.segments import Generation
-from search.projection.captions import Form
 from search.projection.config import Training
 from search.projection.rows import keep_rows
 from search.projection.tables import Projected, write_projected

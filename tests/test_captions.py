@@ -15,13 +15,12 @@ from synthetic import Synthetic, make_store
 import soundalike
 from indexer.errors import QueryError, SoundalikeError
 from indexer.store.schema import EMBEDDING_DIM
-from search.datasets.captions import read_audiocaps
+from search.datasets.captions import read_audiocaps, read_paths
 from search.datasets.consent import Consent
 from search.datasets.embedded import read_embedded
 from search.datasets.leaks import leak, require_no_leak
 from search.datasets.text_vectors import NO_VECTOR, TextVectors
 from search.evaluation.retrieval import evaluate_retrieval
-from search.projection.captions import read_paths
 from soundalike.show.evaluations import retrieval_lines
 
 QUICK: dict[str, Any] = {"epochs": 1, "dim": 8}

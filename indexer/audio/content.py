@@ -70,6 +70,15 @@ def require_name(path: Path) -> None:
         path.lstat()
 
 
+def has_name(path: Path) -> bool:
+    """Whether something has that very name, as far as anybody may know; see `require_name`."""
+    try:
+        require_name(path)
+    except (OSError, ValueError):
+        return False
+    return True
+
+
 def reading_order(path: Path) -> tuple[bytes, int]:
     """Return what files are sorted by to be read: paths, and in a pack the rows of members."""
     try:

@@ -11,7 +11,7 @@ from numbers import Real
 from pathlib import Path
 from typing import NamedTuple
 
-from indexer.audio.content import require_name
+from indexer.audio.content import has_name
 from indexer.errors import QueryError
 
 #: Seconds, or text as it is printed: "31:10", "0:31:10.5", "12.5".
@@ -124,20 +124,12 @@ def file_span(given: Path, span: Span = NO_SPAN) -> FileSpan:
 
 def _written(given: Path) -> FileSpan:
     found = _WITH_SPAN.fullmatch(os.fspath(given))
-    if found is None or _exists(given):
+    if found is None or has_name(given):
         return FileSpan(given)
     file, start, end = Path(found["file"]), found["start"], found["end"]
-    if not _exists(file) and None in (_seconds(start), _seconds(start if end is None else end)):
+    if not has_name(file) and None in (_seconds(start), _seconds(start if end is None else end)):
         return FileSpan(given)  # nothing is there, and the @ may well be a part of the name
     try:
         return FileSpan(file, *span_of((start, end, None)))
     except QueryError as error:
         raise QueryError(f"{given}: {error}") from error
-
-
-def _exists(path: Path) -> bool:
-    try:
-        require_name(path)
-    except (OSError, ValueError):
-        return False
-    return True

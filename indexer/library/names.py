@@ -13,7 +13,7 @@ from collections.abc import Iterable
 from pathlib import Path, PurePath
 from typing import Generic, TypeVar
 
-from indexer.audio.content import require_name
+from indexer.audio.content import has_name
 from indexer.library.packs import names_in, pack_at
 
 Thing = TypeVar("Thing")
@@ -22,14 +22,6 @@ Thing = TypeVar("Thing")
 def composed(name: str) -> str:
     """Return a name with each accented letter as one character."""
     return unicodedata.normalize("NFC", name)
-
-
-def _is_there(path: Path) -> bool:
-    try:
-        require_name(path)
-    except (OSError, ValueError):
-        return False
-    return True
 
 
 class ByName(Generic[Thing]):
@@ -60,13 +52,13 @@ class Spelling:
 
         And as a pack has it: what a member is called there is one name, slashes included.
         """
-        if relative.isascii() or _is_there(self._root / relative):
+        if relative.isascii() or has_name(self._root / relative):
             return relative
         folder, rest = self._root, list(PurePath(relative).parts)
         while rest:
             name = "/".join(rest) if pack_at(folder) else rest[0]
             rest = [] if pack_at(folder) else rest[1:]
-            alike = [name] if _is_there(folder / name) else self._names(folder)[name]
+            alike = [name] if has_name(folder / name) else self._names(folder)[name]
             folder /= alike[0] if len(alike) == 1 else name
         return os.fspath(folder.relative_to(self._root))
 

@@ -1,6 +1,7 @@
 """Tables that people bring along, CSV or Parquet: read within bounds, whoever wrote them.
 
-What cannot be read is a ValueError whose text is the reason; who asks knows what the file is for.
+What cannot be read is a ValueError whose text is the reason; who asks knows what the file is for,
+and `reading_table` names it.
 """
 
 from __future__ import annotations
@@ -10,12 +11,14 @@ import csv
 import io
 import re
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
 import pyarrow as pa
 import pyarrow.parquet
 
+from indexer.errors import SoundalikeError
 from indexer.progress import count
 
 #: Names of the column that says which file a row is about, in this order.
@@ -39,6 +42,21 @@ class Header(NamedTuple):
 
     names: list[str]
     delimiter: str
+
+
+@contextmanager
+def reading_table(path: Path) -> Iterator[None]:
+    """Name the file in whatever is wrong with it.
+
+    Raises:
+        SoundalikeError: In place of an OSError, or of a ValueError.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise SoundalikeError(f"cannot read {path}: {error.strerror or error}") from error
+    except ValueError as error:
+        raise SoundalikeError(f"cannot read {path}: {error}") from error
 
 
 def read_content(path: Path) -> bytes:

@@ -1,19 +1,29 @@
-"""Tables of captions as AudioCaps and Clotho publish them."""
+"""Tables of captions: as AudioCaps and Clotho publish them, or paths and captions."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 from indexer.errors import SoundalikeError
-from indexer.library.tables import read_content, read_header, read_rows, whole_number
+from indexer.library.tables import (
+    find_column,
+    read_content,
+    read_header,
+    read_rows,
+    reading_table,
+    whole_number,
+)
 from search.datasets.clips import youtube_id_of
 
 _AUDIOCAPS = ("youtube_id", "start_time")
 _CAPTION, _AUDIOCAP_ID = "caption", "audiocap_id"
 _CLOTHO_FILE, _CLOTHO_CAPTION = "file_name", "caption_"
+_CLOTHO_FIRST = f"{_CLOTHO_CAPTION}1"
+#: What tables of captions look like: AudioCaps' own, Clotho's own, or path and caption.
+Form = Literal["audiocaps", "clotho", "paths"]
 
 
 class Captioned(NamedTuple):
@@ -47,6 +57,40 @@ class _Rows:
     captions: list[str] = field(default_factory=list)
     audiocap_ids: list[str] = field(default_factory=list)
     num_empty: int = 0
+
+
+def split_names(tables: Sequence[Path]) -> list[str]:
+    """Return what the splits of some tables are called: as their files, without the suffix.
+
+    Raises:
+        SoundalikeError: If two have one name.
+    """
+    names = [path.stem for path in tables]
+    if len(set(names)) < len(names):
+        twice = max(names, key=names.count)
+        raise SoundalikeError(f"two tables of captions are called {twice}; name them by split")
+    return names
+
+
+def form_of(path: Path) -> Form:
+    """Tell by the columns of a table what it looks like.
+
+    Raises:
+        SoundalikeError: If it cannot be read, or has other columns.
+    """
+    with reading_table(path):
+        names = [name.strip() for name in read_header(read_content(path)).names]
+    if {*_AUDIOCAPS, _CAPTION} <= set(names):
+        return "audiocaps"
+    if {_CLOTHO_FILE, _CLOTHO_FIRST} <= set(names):
+        return "clotho"
+    if find_column(names) and find_column(names, (_CAPTION,)):
+        return "paths"
+    raise SoundalikeError(
+        f"{path} is no table of captions: it takes the columns of AudioCaps (youtube_id, "
+        f"start_time, caption), those of Clotho (file_name, caption_1), or path and caption; it "
+        f"has {', '.join(names) or 'none'}"
+    )
 
 
 def read_audiocaps(path: Path) -> list[Captioned]:
@@ -107,7 +151,7 @@ def read_clotho(path: Path) -> list[Captioned]:
     """
     found = []
     lines: dict[str, int] = {}
-    for line, row in _rows(path, (_CLOTHO_FILE,), f"{_CLOTHO_CAPTION}1"):
+    for line, row in _rows(path, (_CLOTHO_FILE,), _CLOTHO_FIRST):
         name = row[_CLOTHO_FILE]
         if (first := lines.setdefault(name, line)) != line:
             raise SoundalikeError(
@@ -125,11 +169,51 @@ def read_clotho(path: Path) -> list[Captioned]:
     return found
 
 
+def read_paths(path: Path) -> list[Captioned]:
+    """Read a table of paths and captions: one row per caption, several for a sound.
+
+    Args:
+        path: A CSV with the columns path (or file, or filename) and caption.
+
+    Returns:
+        One entry per path, in the order of their first rows; the path is its id, and a caption is
+        called by its number among those of the path, empty ones counted.
+
+    Raises:
+        SoundalikeError: If it is not there, or not of that form; names column or line.
+    """
+    sounds: dict[str, list[str]] = {}
+    with reading_table(path):
+        content = read_content(path)
+        names = read_header(content).names
+        key, caption = find_column(names), find_column(names, (_CAPTION,))
+        if key is None or caption is None:
+            raise ValueError(f"it takes the columns path and caption, and has {', '.join(names)}")
+        for line, row in read_rows(content):
+            where, text = row[key.strip()].strip(), row[caption.strip()].strip()
+            if not where:
+                raise ValueError(f"line {line}: the path is empty")
+            sounds.setdefault(where, []).append(text)
+    if not sounds:
+        raise SoundalikeError(f"{path} has no captions")
+    return [
+        Captioned(
+            file_id=where,
+            youtube_id=None,
+            start_s=0.0,
+            caption_ids=tuple(f"{where}#{at}" for at, text in enumerate(texts, start=1) if text),
+            captions=tuple(filter(None, texts)),
+            num_empty=texts.count(""),
+        )
+        for where, texts in sounds.items()
+    ]
+
+
 def _rows(
     path: Path, needed: tuple[str, ...], caption: str
 ) -> Iterator[tuple[int, dict[str, str]]]:
     """Yield the number of each line and its cells, none of the needed ones empty."""
-    try:
+    with reading_table(path):
         content = read_content(path)
         columns = [name.strip() for name in read_header(content).names]
         missing = [name for name in (*needed, caption) if name not in columns]
@@ -142,9 +226,5 @@ def _rows(
             if gaps:
                 raise SoundalikeError(f"{path}, line {line}: {gaps[0]} is empty")
             yield line, row
-    except OSError as error:
-        raise SoundalikeError(f"cannot read {path}: {error.strerror or error}") from error
-    except ValueError as error:
-        raise SoundalikeError(f"cannot read {path}: {error}") from error
     if is_empty:
         raise SoundalikeError(f"{path} has no captions")

@@ -73,6 +73,11 @@ class Split:
         return len(self.of_several_windows)
 
     @property
+    def num_captions(self) -> int:
+        """Of the clips that are present."""
+        return sum(len(one.captions) for one in self.present)
+
+    @property
     def num_wanted(self) -> int:
         """Clips of the table that have captions."""
         return len(self.present) + len(self.missing)

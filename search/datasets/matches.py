@@ -12,6 +12,7 @@ from indexer.library.tables import (
     read_content,
     read_header,
     read_rows,
+    reading_table,
     whole_number,
 )
 from search.datasets.captions import Captioned
@@ -68,7 +69,7 @@ def matched(captioned: Captioned, matches: Mapping[str, str]) -> str | None:
 def _read(path: Path) -> dict[str, str]:
     found: dict[str, str] = {}
     lines: dict[str, int] = {}
-    try:
+    with reading_table(path):
         content = read_content(path)
         names = [name.strip() for name in read_header(content).names]
         file, key = find_column(names, KEYS), find_column(names, (_ID,))
@@ -84,10 +85,6 @@ def _read(path: Path) -> dict[str, str]:
             if found.setdefault(name, row[file]) != row[file]:
                 what = f"{name!r} is another file already, in line {first}"
                 raise SoundalikeError(f"{path}, line {line}: {what}")
-    except OSError as error:
-        raise SoundalikeError(f"cannot read {path}: {error.strerror or error}") from error
-    except ValueError as error:
-        raise SoundalikeError(f"cannot read {path}: {error}") from error
     if not found:
         raise SoundalikeError(f"{path} has no rows")
     return found

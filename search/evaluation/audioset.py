@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 
 from indexer.errors import SoundalikeError
-from indexer.library.tables import read_content
+from indexer.library.tables import read_content, reading_table
 from indexer.store.reader import Store
 from indexer.store.schema import NUM_TAGS
 from indexer.tags import TagVocabulary
@@ -90,18 +90,15 @@ def read_segments(path: Path) -> list[Segment]:
     Raises:
         SoundalikeError: If the file is not there, or a line is not of that form; names the line.
     """
-    try:
-        if path.suffix in _HDF5:
-            segments = list(_targets_of_panns(path))
-        else:
-            text = io.StringIO(read_content(path).decode(), newline="")
-            segments = list(_segments(path, text))
-    except OSError as error:
-        raise SoundalikeError(f"cannot read {path}: {error.strerror or error}") from error
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise SoundalikeError(f"cannot read {path}: it is no table of text") from error
-    except ValueError as error:
-        raise SoundalikeError(f"cannot read {path}: {error}") from error
+    with reading_table(path):
+        try:
+            if path.suffix in _HDF5:
+                segments = list(_targets_of_panns(path))
+            else:
+                text = io.StringIO(read_content(path).decode(), newline="")
+                segments = list(_segments(path, text))
+        except (UnicodeDecodeError, csv.Error) as error:
+            raise ValueError("it is no table of text") from error
     if not any(segment.youtube_id for segment in segments):
         raise SoundalikeError(
             f"{path} has no segments; give AudioSet's eval_segments.csv, or a pack of PANNs"

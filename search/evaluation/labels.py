@@ -18,7 +18,7 @@ from sklearn.preprocessing import StandardScaler
 from indexer.arrays import ID_DTYPE, contains
 from indexer.errors import SoundalikeError
 from indexer.library.names import ByName
-from indexer.library.tables import find_column, read_content, read_header, read_rows
+from indexer.library.tables import find_column, read_content, read_header, read_rows, reading_table
 from indexer.store.reader import Store
 from indexer.store.schema import EMBEDDING_DIM
 from search.datasets.provenance import Computed, how_computed, training_note
@@ -109,7 +109,7 @@ def read_labels(path: Path) -> list[Labelled]:
     Raises:
         SoundalikeError: If it is not there, or a column or a cell is missing; says which.
     """
-    try:
+    with reading_table(path):
         content = read_content(path)
         columns = [name.strip() for name in read_header(content).names]
         key, label = (_column(path, columns, some) for some in (_PATHS, _LABELS))
@@ -118,10 +118,6 @@ def read_labels(path: Path) -> list[Labelled]:
             Labelled(row[key], row[label], row[fold] if fold else None)
             for _, row in read_rows(content)
         ]
-    except OSError as error:
-        raise SoundalikeError(f"cannot read {path}: {error.strerror or error}") from error
-    except ValueError as error:
-        raise SoundalikeError(f"cannot read {path}: {error}") from error
     for number, row in enumerate(rows, start=1):
         if not row.path or not row.label or row.fold == "":
             raise SoundalikeError(f"{path}, row {number}: an empty cell in {row}")

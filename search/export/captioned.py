@@ -9,7 +9,7 @@ from pathlib import Path
 from indexer.errors import SoundalikeError
 from indexer.progress import Listen, Step, ignore
 from indexer.store.reader import Store
-from search.datasets.captions import Captioned, read_audiocaps, read_clotho
+from search.datasets.captions import Captioned, read_audiocaps, read_clotho, split_names
 from search.datasets.consent import Consent
 from search.datasets.finding import Dataset
 from search.datasets.joined import TOLD, Sound, Source, Split, looked_for
@@ -83,7 +83,7 @@ def export_captioned(  # noqa: PLR0913 - each is a choice of its own
         OutputError: If one of the files is there already; then none is written. Or if one cannot be
             written.
     """
-    reason = require_no_leak(store, dataset, _names(tables), consent or Consent())
+    reason = require_no_leak(store, dataset, split_names(tables), consent or Consent())
     source = Source(store)
     _require_form(source, form, has_vectors=text_vectors is not None)
     read = read_audiocaps if dataset == "AudioCaps" else read_clotho
@@ -108,14 +108,6 @@ def export_captioned(  # noqa: PLR0913 - each is a choice of its own
         looked_for(much, matches, TOLD),
         tuple(extra[:TOLD]),
     )
-
-
-def _names(tables: Sequence[Path]) -> list[str]:
-    names = [path.stem for path in tables]
-    if len(set(names)) < len(names):
-        twice = max(names, key=names.count)
-        raise SoundalikeError(f"two tables of captions are called {twice}; name them by split")
-    return names
 
 
 def _require_form(source: Source, form: Form, *, has_vectors: bool) -> None:

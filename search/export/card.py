@@ -81,8 +81,7 @@ def captioned_lines(
     yield "| split | clips | missing | captions | empty captions, left out |"
     yield "|---|---|---|---|---|"
     present, missing = len(split.present), len(split.missing)
-    num_captions = sum(len(one.captions) for one in split.present)
-    row = (f"{present:,} of {present + missing:,}", missing, num_captions, split.num_empty)
+    row = (f"{present:,} of {split.num_wanted:,}", missing, split.num_captions, split.num_empty)
     yield f"| {name} | {' | '.join(map(str, row))} |"
     yield from (
         "",

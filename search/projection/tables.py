@@ -13,13 +13,14 @@ from indexer.arrays import Float32
 from indexer.errors import QueryError
 from indexer.progress import Listen, Step, ignore
 from indexer.store.reader import Store
+from search.datasets.captions import Form
 from search.datasets.consent import Consent
 from search.datasets.joined import Source
 from search.datasets.matches import matches_of
 from search.datasets.provenance import store_provenance, training_note
 from search.generation.writing import normalise
 from search.output import make_folder, require_free, writing
-from search.projection.captions import Form, read_tables, require_no_leaks
+from search.projection.captions import read_tables, require_no_leaks
 from search.projection.encoders import encode_as, is_file
 from search.projection.pairs import Joined, join_tables, same_sounds
 from search.projection.projecting import Projection

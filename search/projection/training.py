@@ -12,10 +12,11 @@ from typing import Any
 import numpy as np
 
 from indexer.arrays import Float32
-from indexer.errors import SoundalikeError
+from indexer.library.tables import reading_table
 from indexer.progress import Listen, Step, ignore
 from indexer.store.own import Own
 from indexer.store.reader import Store
+from search.datasets.captions import Form
 from search.datasets.consent import Consent
 from search.datasets.matches import matches_of
 from search.datasets.provenance import training_note
@@ -23,7 +24,6 @@ from search.datasets.splits import Role
 from search.generation.segments import current_name
 from search.output import require_free
 from search.projection.captions import (
-    Form,
     for_training,
     measured,
     read_tables,
@@ -195,8 +195,5 @@ def _provenance(
 
 def _digest(path: Path) -> str:
     """Return the SHA-256 of a table that was read just now."""
-    try:
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
-    except OSError as error:
-        raise SoundalikeError(f"cannot read {path}: {error.strerror or error}") from error
+    with reading_table(path), path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

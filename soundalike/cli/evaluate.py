@@ -10,15 +10,11 @@ import typer
 from soundalike.cli.bars import telling
 from soundalike.cli.numbers import number_option
 from soundalike.cli.options import ForceOption, FormatOption, StoreArgument
-from soundalike.cli.printing import print_report, show_help
+from soundalike.cli.printing import command_group, print_report
 from soundalike.cli.usage import require_use
 
-app = typer.Typer(
-    name="eval",
-    help="Measure embeddings and tags, with figures that can be put beside published ones.",
-    rich_markup_mode=None,
-    invoke_without_command=True,
-    callback=show_help,
+app = command_group(
+    "eval", "Measure embeddings and tags, with figures that can be put beside published ones."
 )
 
 

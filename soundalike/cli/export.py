@@ -14,6 +14,7 @@ from soundalike.cli.bars import Bars
 from soundalike.cli.numbers import number_option
 from soundalike.cli.options import (
     AllowLeakOption,
+    CaptionsArgument,
     CleanOption,
     ForceOption,
     Format,
@@ -27,7 +28,7 @@ from soundalike.cli.options import (
     complete_tag,
     takes,
 )
-from soundalike.cli.printing import print_report, say, show_help
+from soundalike.cli.printing import command_group, print_report, say
 from soundalike.cli.usage import require_use
 from soundalike.show.words import count
 
@@ -36,10 +37,6 @@ if TYPE_CHECKING:
     from indexer.store.reader import Store
     from search.export.forms.kinds import Form
 
-TablesArgument = Annotated[
-    list[Path],
-    typer.Argument(metavar="CAPTIONS…", help="A CSV per split, such as train.csv val.csv test.csv"),
-]
 FolderOption = Annotated[Path, typer.Option("--output", metavar="DIR", help="Where to.")]
 FORMS = ("parquet", "npz", "hdf5-dcase2023", "hdf5-dcase2024", "hdf5-conette", "webdataset")
 
@@ -72,19 +69,13 @@ VectorsOption = Annotated[
     ),
 ]
 
-app = typer.Typer(
-    name="export",
-    help="Write what other people's code reads.",
-    rich_markup_mode=None,
-    invoke_without_command=True,
-    callback=show_help,
-)
+app = command_group("export", "Write what other people's code reads.")
 
 
 @app.command()
 def audiocaps(
     store: StoreArgument,
-    captions: TablesArgument,
+    captions: CaptionsArgument,
     folder: FolderOption,
     form: FormOption = "parquet",
     match: MatchOption = None,
@@ -124,7 +115,7 @@ def audiocaps(
 @app.command()
 def clotho(
     store: StoreArgument,
-    captions: TablesArgument,
+    captions: CaptionsArgument,
     folder: FolderOption,
     form: FormOption = "parquet",
     match: MatchOption = None,

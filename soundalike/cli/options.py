@@ -112,6 +112,10 @@ OwnOption = Annotated[
         metavar="DIR", help="Where what was added to the store is. Default: own in the store."
     ),
 ]
+CaptionsArgument = Annotated[
+    list[Path],
+    typer.Argument(metavar="CAPTIONS…", help="A CSV per split, such as train.csv val.csv test.csv"),
+]
 MatchOption = Annotated[
     Path | None,
     typer.Option(

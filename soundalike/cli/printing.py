@@ -111,7 +111,17 @@ def say_what_is_gone(recordings: Iterable[Sequence[Path]]) -> None:
         say(line)
 
 
-def show_help(context: typer.Context) -> None:
-    """Print the help of a group of commands, if none of them was given."""
+def command_group(name: str, about: str) -> typer.Typer:
+    """Return a group of commands; without one of them it prints its help."""
+    return typer.Typer(
+        name=name,
+        help=about,
+        rich_markup_mode=None,
+        invoke_without_command=True,
+        callback=_show_help,
+    )
+
+
+def _show_help(context: typer.Context) -> None:
     if context.invoked_subcommand is None:
         typer.echo(context.get_help())

@@ -11,6 +11,7 @@ from search.projection.config import Training
 from soundalike.cli.bars import Bars
 from soundalike.cli.options import (
     AllowLeakOption,
+    CaptionsArgument,
     CleanOption,
     ForceOption,
     FormatOption,
@@ -22,24 +23,14 @@ from soundalike.cli.options import (
     StoreArgument,
     takes,
 )
-from soundalike.cli.printing import print_report, show_help
+from soundalike.cli.printing import command_group, print_report
 
-CaptionsArgument = Annotated[
-    list[Path],
-    typer.Argument(metavar="CAPTIONS…", help="A CSV per split, such as train.csv val.csv test.csv"),
-]
 FormOption = Annotated[
     Literal["audiocaps", "clotho", "paths"] | None,
     typer.Option("--as", help="What CAPTIONS are. Default: told by their columns."),
 ]
 
-app = typer.Typer(
-    name="train",
-    help="Train what asks a store in other ways.",
-    rich_markup_mode=None,
-    invoke_without_command=True,
-    callback=show_help,
-)
+app = command_group("train", "Train what asks a store in other ways.")
 
 
 @app.command()

@@ -6,26 +6,16 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from indexer.paths import printable
 from search.export.captioned import ExportReport
 from search.export.label_files import LabelsExport
+from soundalike.show.captioned import files_line, leak_line, much_missing_line, split_lines
 from soundalike.show.words import count, some_of
 
 
 def export_lines(report: ExportReport) -> Iterator[str]:
     """Say what of each split is there, and what is wrong with it."""
     for split in report.splits:
-        present, missing = len(split.present), len(split.missing)
-        num_captions = sum(len(one.captions) for one in split.present)
-        share = f" ({present / split.num_wanted:.1%})" if split.num_wanted else ""
-        yield (
-            f"{split.name}: {present:,} of {count(split.num_wanted, 'clip')}{share}, "
-            f"{count(num_captions, 'caption')}; {missing:,} missing"
-        )
-        if split.num_empty:
-            only = count(split.num_without_words, "clip")
-            others = f"; {only} without any other" if split.num_without_words else ""
-            yield f"  empty, and left out: {count(split.num_empty, 'caption')}{others}"
+        yield from split_lines(split, "clip", split.num_captions)
         if split.num_of_several_windows:
             yield (
                 f"  longer than one window, of which only the first is exported: "
@@ -34,12 +24,10 @@ def export_lines(report: ExportReport) -> Iterator[str]:
     if report.num_extra:
         yield f"in the store and in no table: {count(report.num_extra, 'recording')}"
     if report.looked_for:
-        names = ", ".join(map(printable, report.looked_for))
-        there = ", ".join(map(printable, report.extra)) or "nothing"
-        yield f"much is missing: looked for {names} …; in no table: {there}"
+        yield much_missing_line(report.looked_for, report.extra)
     if report.leak:
-        yield f"LEAK: {report.leak}; every file of embeddings says so"
-    yield f"{count(len(report.files), 'file')} in {report.files[0].parent}"
+        yield leak_line(report.leak)
+    yield files_line(report.files)
 
 
 def export_data(report: ExportReport) -> dict[str, Any]:
@@ -49,7 +37,7 @@ def export_data(report: ExportReport) -> dict[str, Any]:
             split.name: {
                 "num_present": len(split.present),
                 "num_missing": len(split.missing),
-                "num_captions": sum(len(one.captions) for one in split.present),
+                "num_captions": split.num_captions,
                 "num_empty_captions": split.num_empty,
                 "num_of_several_windows": split.num_of_several_windows,
                 "of_several_windows": list(split.of_several_windows),

@@ -13,6 +13,7 @@ from search.projection.figures import RECALLS_AT
 from search.projection.pairs import Joined
 from search.projection.tables import Projected
 from search.projection.training import Trained
+from soundalike.show.captioned import files_line, leak_line, much_missing_line, split_lines
 from soundalike.show.words import count
 
 
@@ -47,11 +48,11 @@ def trained_lines(store: Path, trained: Trained, own: Path | None = None) -> Ite
         known.append(f"median rank {figures['median rank']:.0f} of {num_sounds:,}")
         yield f"{role}, text to audio: {', '.join(known)}"
     if told["leak"] != "none":
-        yield f"LEAK: {told['leak']}; every file of embeddings says so"
+        yield leak_line(told["leak"])
     elif trained.note:
         yield trained.note
     if trained.written:
-        yield f"{count(len(trained.written.files), 'file')} in {trained.written.files[0].parent}"
+        yield files_line(trained.written.files)
     at = shlex.quote(printable(str(store)))
     kept = f" --own {shlex.quote(printable(str(own)))}" if own else ""
     asked = f"soundalike search {at}{kept} --text WORDS --projection {projection.name}"
@@ -76,8 +77,8 @@ def projected_lines(report: Projected) -> Iterator[str]:
         if number:
             yield f"{name}: the projection was trained on {number:,} of them; its files say so"
     if report.leak:
-        yield f"LEAK: {report.leak}; every file of embeddings says so"
-    yield f"{count(len(report.files), 'file')} in {report.files[0].parent}"
+        yield leak_line(report.leak)
+    yield files_line(report.files)
 
 
 def projected_data(report: Projected) -> dict[str, Any]:
@@ -99,22 +100,12 @@ def projected_data(report: Projected) -> dict[str, Any]:
 
 def _table_lines(tables: Sequence[Joined]) -> Iterator[str]:
     for one in tables:
-        split, present = one.split, len(one.split.present)
-        share = f" ({present / split.num_wanted:.1%})" if split.num_wanted else ""
-        yield (
-            f"{split.name}: {present:,} of {count(split.num_wanted, 'sound')}{share}, "
-            f"{count(len(one.pairs.owners), 'caption')}; {len(split.missing):,} missing"
-        )
-        if split.num_empty:
-            only = count(split.num_without_words, "sound")
-            others = f"; {only} without any other" if split.num_without_words else ""
-            yield f"  empty, and left out: {count(split.num_empty, 'caption')}{others}"
+        split = one.split
+        yield from split_lines(split, "sound", len(one.pairs.owners))
         if one.num_without_text:
             yield f"  without a vector of text: {count(one.num_without_text, 'sound')}"
         if split.num_of_several_windows:
             several = count(split.num_of_several_windows, "sound")
             yield f"  longer than one window, of which the first counts: {several}"
         if one.looked_for:
-            names = ", ".join(map(printable, one.looked_for))
-            there = ", ".join(map(printable, one.extra)) or "nothing"
-            yield f"  much is missing: looked for {names} …; in no table: {there}"
+            yield f"  {much_missing_line(one.looked_for, one.extra)}"

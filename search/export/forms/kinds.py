@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Literal, NamedTuple
 
 from search.datasets.joined import Sound, Split
-from search.export.forms.conette import conette_places, write_conette
+from search.export.forms.conette import CONETTE
 from search.export.forms.dcase2023 import dcase2023_places, write_dcase2023
-from search.export.forms.dcase2024 import dcase2024_places, write_dcase2024
+from search.export.forms.dcase2024 import DCASE2024
 from search.export.forms.tables import npz_places, parquet_places, write_npz, write_parquet
 from search.export.forms.webdataset import webdataset_places, write_webdataset
 
@@ -54,16 +54,16 @@ KINDS: Mapping[Form, Kind] = {
         needs_frames=True,
     ),
     "hdf5-dcase2024": Kind(
-        dcase2024_places,
-        write_dcase2024,
+        DCASE2024.places,
+        DCASE2024.write,
         "As the baseline of DCASE 2024 task 6 reads it, packed as torchoutil 0.3 does: frame_embs "
         "(768, T) float32, averaged over frequency, clipwise_output (527), captions, fname, "
         "dataset, subset, index, frame_embs_shape, captions_shape.",
         needs_frames=True,
     ),
     "hdf5-conette": Kind(
-        conette_places,
-        write_conette,
+        CONETTE.places,
+        CONETTE.write,
         "As CoNeTTE reads it, packed as torchoutil 0.3 does: audio (1, T, 768) float32, averaged "
         "over frequency, captions, fname, dataset, subset, index, audio_shape, captions_shape.",
         needs_frames=True,

@@ -8,7 +8,8 @@ harmless. Text is of variable length. 0.6 has another layout, and each refuses t
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -70,6 +71,47 @@ def described(split: Split, row: int, sound: Sound) -> dict[str, Any]:
         "subset": subset_of(split),
         "index": row,
     }
+
+
+@dataclass(frozen=True, slots=True)
+class PackedForm:
+    """A form of such files, by what differs between them.
+
+    Attributes:
+        suffix: What the name of a file ends in, see `file_name`.
+        columns: Of the embeddings, by name; those of `DESCRIBED` are added.
+        embeddings: Returns their values, of a sound that has frames.
+    """
+
+    suffix: str
+    columns: Mapping[str, Column]
+    embeddings: Callable[[Sound], Mapping[str, Any]]
+
+    def places(self, split: Split, folder: Path) -> list[Path]:
+        """Return where `write` writes."""
+        return [folder / file_name(split, self.suffix)]
+
+    def write(
+        self,
+        split: Split,
+        sounds: Iterable[Sound],
+        folder: Path,
+        provenance: Mapping[str, str],
+        force: bool = False,
+    ) -> list[Path]:
+        """Write the file of a split: an item per sound.
+
+        Returns:
+            What was written.
+        """
+        (path,) = places = self.places(split, folder)
+        items = (
+            {**self.embeddings(sound), **described(split, row, sound)}
+            for row, sound in enumerate(sounds)
+        )
+        columns = {**self.columns, **DESCRIBED}
+        write_packed(path, len(split.present), columns, items, provenance, force)
+        return places
 
 
 def write_packed(

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import tempfile
 import tracemalloc
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ from sklearn.linear_model import Ridge
 from synthetic import Synthetic, make_store, recording_id
 
 import soundalike
+from indexer.arrays import Float32
 from indexer.errors import (
     DamagedStoreError,
     IdentityError,
@@ -40,7 +42,7 @@ from search.evaluation.retrieval import evaluate_retrieval
 from search.projection import kept
 from search.projection.captions import for_training, read_tables
 from search.projection.config import Training
-from search.projection.encoders import encode_as, load_encoder
+from search.projection.encoders import Encode, encode_as, load_encoder
 from search.projection.figures import recalls
 from search.projection.learning import _Batches, _loss, _network, _tower, learn, sayings
 from search.projection.pairs import Pairs, divide, join_tables
@@ -591,6 +593,31 @@ print([hit.path.stem for hit in hits])
 
 
 # --- the commands --------------------------------------------------------------------------------
+
+
+def test_training_that_writes_encodes_captions_once_and_writes_what_project_writes(
+    made: Synthetic, tables: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    encoded: list[str] = []
+
+    def counting(name: str, *, is_asked_for: bool = False) -> Encode:
+        encode = load_encoder(name, is_asked_for=is_asked_for)
+
+        def counted(texts: Sequence[str]) -> Float32:
+            encoded.extend(filter(None, texts))
+            return encode(texts)
+
+        return counted
+
+    monkeypatch.setattr("search.projection.pairs.load_encoder", counting)
+    sounds = soundalike.open(made.store.path)
+    trained = sounds.train_projection(*tables, output=tmp_path / "out", **QUICK)
+    assert len(encoded) == len(set(encoded)) == 2 * sum(SMALL.values())
+    again = sounds.project(*tables, output=tmp_path / "again")
+    assert trained.written is not None
+    for one, other in zip(trained.written.files, again.files, strict=True):
+        assert one.name == other.name
+        assert one.read_bytes() == other.read_bytes()
 
 
 def test_commands_train_and_project_and_say_what_they_did(

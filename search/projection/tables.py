@@ -44,9 +44,9 @@ class Projected:
     leak: str | None
 
 
-def places_of(captions: Sequence[Path], folder: Path) -> list[Path]:
+def places_of(tables: Sequence[str], folder: Path) -> list[Path]:
     """Return where `write_projected` writes, table by table: first sounds, then captions."""
-    return [folder / f"{one.stem}_{side}.npz" for one in captions for side in ("audio", "text")]
+    return [folder / f"{name}_{side}.npz" for name in tables for side in ("audio", "text")]
 
 
 def write_projected(  # noqa: PLR0913 - each is a choice of its own
@@ -93,11 +93,38 @@ def write_projected(  # noqa: PLR0913 - each is a choice of its own
     tables = read_tables(captions, form)
     leak = require_no_leaks(store, tables, consent or Consent())
     matches = {} if match is None else matches_of(match, [one.captions for one in tables])
-    places = places_of(captions, folder)
-    require_free(*places, force=force)
+    require_free(*places_of([one.name for one in tables], folder), force=force)
     named = text_encoder is not None
     joined = join_tables(store, tables, encoder, matches, is_asked_for=named)
     _require_dimensions(joined, projection, encoder)
+    return write_joined(store, joined, projection, folder, leak, force=force, listen=listen)
+
+
+def write_joined(
+    store: Store,
+    joined: Sequence[Joined],
+    projection: Projection,
+    folder: Path,
+    leak: str | None,
+    *,
+    force: bool = False,
+    listen: Listen = ignore,
+) -> Projected:
+    """Write what `write_projected` does of tables that are joined already, and encoded.
+
+    Args:
+        store: With the sounds in it.
+        joined: Tables, with vectors of the projection's own encoder.
+        projection: Trained on a store of the same checkpoint.
+        folder: Where to; it is made.
+        leak: What is wrong with evaluating on these tables; None if nothing is.
+        force: Whether files that are there are replaced.
+        listen: Hears of every table.
+
+    Raises:
+        OutputError: If one of the files is there already, or cannot be written.
+    """
+    places = places_of([one.table.name for one in joined], folder)
     make_folder(folder)
     scenes = normalise(Source(store).scenes_of(projection.heard))
     heard = {

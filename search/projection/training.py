@@ -16,7 +16,7 @@ from indexer.library.tables import reading_table
 from indexer.progress import Listen, Step, ignore
 from indexer.store.own import Own
 from indexer.store.reader import Store
-from search.datasets.captions import Form
+from search.datasets.captions import Form, split_names
 from search.datasets.consent import Consent
 from search.datasets.matches import matches_of
 from search.datasets.provenance import training_note
@@ -35,7 +35,7 @@ from search.projection.figures import recalls
 from search.projection.kept import require_no_projection, write
 from search.projection.pairs import Divided, Joined, divide, join_tables
 from search.projection.projecting import Projection
-from search.projection.tables import Projected, places_of, write_projected
+from search.projection.tables import Projected, places_of, write_joined
 
 #: What a projection is called unless told otherwise.
 DEFAULT_NAME = "text"
@@ -101,15 +101,18 @@ def train_projection(  # noqa: PLR0913 - each is a choice of its own
     """
     require_no_projection(own, name, force=force)
     if output is not None:
-        require_free(*places_of(captions, output), force=force)
-    how = _settled(how)
-    tables = for_training(read_tables(captions, form))
-    leak = require_no_leaks(store, measured(tables), consent or Consent())
+        require_free(*places_of(split_names(captions), output), force=force)
+    how, consent = _settled(how), consent or Consent()
+    given = read_tables(captions, form)
+    tables = for_training(given)
+    leak = require_no_leaks(store, measured(tables), consent)
     matches = {} if match is None else matches_of(match, [one.captions for one in tables])
     listen(Step("encoding captions", 0, None, ""))
     joined = join_tables(store, tables, how.text_encoder, matches, is_asked_for=True)
     divided = divide(joined, how.seed)
-    joined = [one.without_vectors() for one in joined]
+    told = [one.without_vectors() for one in joined]
+    if output is None:
+        joined = told  # so that the vectors of all do not stay in memory
     from search.projection.learning import learn  # noqa: PLC0415 - it imports PyTorch
 
     learnt = learn(divided.pairs["train"], divided.pairs["val"], how, listen)
@@ -119,7 +122,7 @@ def train_projection(  # noqa: PLR0913 - each is a choice of its own
         if role != "train"
     }
     provenance = {
-        **_provenance(store, captions, how, joined, divided),
+        **_provenance(store, captions, how, told, divided),
         "leak": leak or "none",
         "best_epoch": learnt.best_epoch,
         "num_epochs": learnt.num_epochs,
@@ -136,20 +139,10 @@ def train_projection(  # noqa: PLR0913 - each is a choice of its own
     made = write(own, projection, force=force)
     written = None
     if output is not None:
-        written = write_projected(
-            store,
-            captions,
-            made,
-            output,
-            text_encoder=how.text_encoder,
-            form=form,
-            match=match,
-            consent=consent,
-            force=force,
-            listen=listen,
-        )
+        leak = require_no_leaks(store, given, consent)
+        written = write_joined(store, joined, made, output, leak, force=force, listen=listen)
     has_index = current_name(store) is not None
-    return Trained(made, tuple(joined), divided.left_out, training_note(store), written, has_index)
+    return Trained(made, tuple(told), divided.left_out, training_note(store), written, has_index)
 
 
 def _settled(how: Training) -> Training:

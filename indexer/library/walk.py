@@ -111,14 +111,12 @@ def walk(
         if number % _FILES_PER_STEP == 0:
             listen(Step("walking", number, None, "file"))
         why = why_passed_over(path, include, exclude, hidden=hidden)
-        if _may_be_wanted(path, exclude):
+        if why is None or _may_be_wanted(path, exclude):
             found.files.append(_found_file(found.root, path))
         elif why == "hidden":
             found.hidden.append(_found_file(found.root, path))
-        elif why:
-            passed_over[why, is_hidden(path)] += 1
         else:
-            found.files.append(_found_file(found.root, path))
+            passed_over[why, is_hidden(path)] += 1
     found.files = _with_members(found, passed_over, (include, exclude), hidden=hidden)
     if found.num_unnamed:
         listen(f"rows of packs that have no name are passed over: {found.num_unnamed:,}")

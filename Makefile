@@ -12,8 +12,9 @@ FUZZ_SECONDS ?= 300
 # A test file stays in one of two processes, so that what its tests share is made once; files go in
 # the order of their names, since the longest are not those with the most tests. What is compiled is
 # kept, whatever the shell says. A process that dies ends the tests, and names the one that it ran.
+# A test that hangs fails; where even its process does not hear that, its threads are printed instead.
 PYTEST = PYTHONDONTWRITEBYTECODE= $(BIN)/pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder \
-	--max-worker-restart 0
+	--max-worker-restart 0 --timeout 400 -o faulthandler_timeout=450 -o faulthandler_exit_on_timeout=true
 
 # The tests that start no process and no run: 90 seconds on two cores.
 BRIEF := -m "not slow and not whole"

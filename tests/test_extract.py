@@ -84,9 +84,9 @@ def reasons(store: Store) -> dict[str, tuple[str, str]]:
     return {row["path"]: (row["stage"], row["reason"]) for row in rows if row["status"] == "failed"}
 
 
-def many_files(root: Path) -> Path:
-    """Forty files of one window each."""
-    for number in range(40):
+def many_files(root: Path, count: int = 40) -> Path:
+    """Files of one window each."""
+    for number in range(count):
         write_tone(root / f"{number}.wav", 1.0, 200 + number)
     return root
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import pty
 import re
+import select
 import signal
 import subprocess
 import sys
@@ -12,13 +13,12 @@ import termios
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from fcntl import ioctl
 from pathlib import Path
-from typing import Any
 
 import pytest
-from conftest import REPOSITORY, unchanged_signals
+from conftest import REPOSITORY, on_screen, unchanged_signals
 from faults import fault
 from test_extract import many_files
 
@@ -26,9 +26,12 @@ from indexer.store.reader import Store
 from soundalike import signals
 from soundalike.signals import Ended, Ending
 
-NUM_FILES = 40
+#: More than any machine embeds between the moment when a bar shows it and the end of a run.
+NUM_FILES = 400
 #: What the bar shows when windows are embedded: how many times faster than real time.
 _EMBEDS = re.compile(r"[1-9]\d* x")
+#: Nothing that is waited for takes so long, in seconds, however slow the machine is.
+_WAIT_S = 120
 
 
 @pytest.fixture
@@ -103,18 +106,44 @@ def test_after_a_signal_threads_that_fail_print_nothing(
 # --- runs ----------------------------------------------------------------------------------------
 
 
+@contextmanager
 def begun(
-    root: Path, store: Path, workers: int, prepare: Callable[[], None] | None = None, **streams: Any
-) -> subprocess.Popen[str]:
-    words = ["index", root, "--checkpoint", "demo", "--store", store, "--batch-size", 1]
-    return subprocess.Popen(
-        [sys.executable, "-m", "soundalike", *map(str, words), "--workers", str(workers)],
+    root: Path,
+    store: Path,
+    workers: int,
+    terminal: tuple[int, int] | None = None,
+    prepare: Callable[[], None] | None = None,
+) -> Iterator[subprocess.Popen[str]]:
+    """Begin a run; one that is still there afterwards is killed, and says where it was.
+
+    Args:
+        terminal: Our end of one, and that of the run; without one, it writes into pipes.
+    """
+    words = ["index", root, "--checkpoint", "demo", "--store", store]
+    numbers = ["--batch-size", 1, "--workers", workers]
+    python = [sys.executable, "-X", "faulthandler", "-m", "soundalike"]
+    with subprocess.Popen(
+        [*python, *map(str, (*words, *numbers))],
         text=True,
         cwd=REPOSITORY,
         start_new_session=True,
         preexec_fn=prepare,
-        **({"stdout": subprocess.PIPE, "stderr": subprocess.PIPE} | streams),
-    )
+        stdin=terminal[1] if terminal else None,
+        stdout=subprocess.DEVNULL if terminal else subprocess.PIPE,
+        stderr=terminal[1] if terminal else subprocess.PIPE,
+    ) as process:
+        if terminal:
+            os.close(terminal[1])
+        try:
+            yield process
+        finally:
+            if process.poll() is None:
+                process.send_signal(signal.SIGABRT)  # which prints its threads
+                time.sleep(1.0)
+                with suppress(ProcessLookupError):
+                    os.killpg(process.pid, signal.SIGKILL)
+                said = read_until(terminal[0], None) if terminal else process.communicate()
+                pytest.fail(f"the run did not end: {said}")
 
 
 def told_to_end(
@@ -126,7 +155,7 @@ def told_to_end(
         with suppress(ProcessLookupError):
             os.killpg(process.pid, number)
         time.sleep(0.15)
-    _, said = process.communicate(timeout=60)
+    _, said = process.communicate(timeout=_WAIT_S)
     return process.returncode, said
 
 
@@ -135,6 +164,8 @@ def read_until(terminal: int, wanted: re.Pattern[str] | None) -> str:
     said = ""
     with suppress(OSError):  # nobody has it open
         while not (wanted and wanted.search(said)):
+            shows, _, _ = select.select([terminal], [], [], _WAIT_S)
+            assert shows, f"nothing for {_WAIT_S} s after {said!r}"
             said += os.read(terminal, 65536).decode()
     return said
 
@@ -142,7 +173,11 @@ def read_until(terminal: int, wanted: re.Pattern[str] | None) -> str:
 def assert_whole(store: Store) -> None:
     """What is committed is whole, and nothing else is left."""
     assert {entry.name for entry in (store.path / "parts").iterdir()} == set(store.part_names())
-    assert len(store.snapshot()) <= NUM_FILES
+
+
+def assert_cut_short(store: Store) -> None:
+    assert_whole(store)
+    assert 0 < len(store.snapshot()) < NUM_FILES
 
 
 @pytest.mark.whole
@@ -152,22 +187,34 @@ def test_run_that_is_told_to_end_again_and_again_commits_and_prints_no_trace(
 ) -> None:
     row = {"SIGINT": fault("E5"), "SIGHUP": fault("E6")}[name]
     ours, theirs = pty.openpty()
-    root = many_files(tmp_path / "library")
-    with begun(root, tmp_path / "s", 2, stdout=subprocess.DEVNULL, stderr=theirs) as process:
-        os.close(theirs)
+    root = many_files(tmp_path / "library", NUM_FILES)
+    with begun(root, tmp_path / "s", 2, (ours, theirs)) as process:
         read_until(ours, _EMBEDS)
         code, _ = told_to_end(process, getattr(signal, name), 0.0, times)
     row.require(code, read_until(ours, None))
     os.close(ours)
-    store = Store.open(tmp_path / "s")
-    assert_whole(store)
-    assert 0 < len(store.snapshot()) < NUM_FILES
+    assert_cut_short(Store.open(tmp_path / "s"))
+
+
+@pytest.mark.whole
+def test_run_that_is_terminated_commits_what_it_has_and_says_so(tmp_path: Path) -> None:
+    """The readers are not told; the frames of so few windows fill no part yet."""
+    ours, theirs = pty.openpty()
+    root = many_files(tmp_path / "library", NUM_FILES)
+    with begun(root, tmp_path / "s", 2, (ours, theirs)) as process:
+        read_until(ours, _EMBEDS)
+        process.terminate()
+        assert process.wait(_WAIT_S) == 143
+    *_, said = on_screen(read_until(ours, None))
+    os.close(ours)
+    assert said == "soundalike: stopped; what was embedded is kept, and running again continues"
+    assert_cut_short(Store.open(tmp_path / "s"))
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["SIGINT", "SIGHUP"])
 def test_run_may_be_told_to_end_at_any_moment(name: str, tmp_path: Path) -> None:
-    root, number = many_files(tmp_path / "library"), getattr(signal, name)
+    root, number = many_files(tmp_path / "library", NUM_FILES), getattr(signal, name)
     for moment in range(24):
         place = tmp_path / f"s{moment}"
         with begun(root, place, moment % 3) as process:
@@ -192,14 +239,16 @@ def test_run_whose_terminal_is_closed_commits_and_with_nohup_goes_on(
             signal.signal(signal.SIGHUP, signal.SIG_IGN)
         ioctl(2, termios.TIOCSCTTY, 0)
 
-    streams = {"stdin": theirs, "stdout": subprocess.DEVNULL, "stderr": theirs}
-    root = many_files(tmp_path / "library")
-    with begun(root, tmp_path / "s", 1, own_terminal, **streams) as process:
-        os.close(theirs)
+    num_files = 40 if is_nohup else NUM_FILES
+    root = many_files(tmp_path / "library", num_files)
+    with begun(root, tmp_path / "s", 1, (ours, theirs), own_terminal) as process:
         read_until(ours, _EMBEDS)
         os.close(ours)
-        code = process.wait(60)
+        code = process.wait(_WAIT_S)
     store = Store.open(tmp_path / "s")
-    assert_whole(store)
-    assert (code, len(store.snapshot()) == NUM_FILES) == ((0, True) if is_nohup else (129, False))
-    assert len(store.snapshot())
+    if is_nohup:
+        assert_whole(store)
+        assert (code, len(store.snapshot())) == (0, num_files)
+    else:
+        assert_cut_short(store)
+        assert code == 129

@@ -323,26 +323,6 @@ def test_undisturbed_block_ends_before_a_signal_takes_effect(number: signal.Sign
         signal.signal(number, before)
 
 
-def test_terminated_index_commits_what_it_has_and_says_so(tmp_path: Path) -> None:
-    root = many_files(tmp_path / "library")
-    command = [sys.executable, "-m", "soundalike", "index", root, "--checkpoint", "demo"]
-    words = [*map(str, command), "--store", str(tmp_path / "store"), "--batch-size", "1"]
-    with subprocess.Popen(words, stderr=subprocess.PIPE, text=True, cwd=REPOSITORY) as process:
-        assert process.stderr
-        assert process.stderr.readline() == f"a new store: {tmp_path / 'store'}\n"
-        assert "40 new" in process.stderr.readline()
-        # The frames of 8 windows fill nothing yet: what is killed here would be lost.
-        store = Store.open(tmp_path / "store")
-        with pytest.raises(subprocess.TimeoutExpired):
-            process.wait(3)
-        process.send_signal(signal.SIGTERM)
-        said = process.stderr.read()
-        assert process.wait() == 143
-    assert said == ("soundalike: stopped; what was embedded is kept, and running again continues\n")
-    assert 0 < len(store.snapshot()) < 40
-    assert entries(store) == set(store.part_names())
-
-
 # --- copies of files that fail -------------------------------------------------------------------
 
 

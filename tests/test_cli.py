@@ -364,8 +364,9 @@ def test_checkpoints_lists_all_and_demo_is_here(run: Run) -> None:
         "convnext-tiny-465-audiocaps-75",
         "hf:topel/ConvNeXt-Tiny-AT",
         "demo",
+        "demo-0.1.0",
     ]
-    assert "here" in lines[-1]
+    assert [line.split()[1] for line in lines[-2:]] == ["here", "by"]
     assert run("checkpoints", "fetch", "demo").out.strip().endswith("demo.safetensors")
 
 

@@ -205,7 +205,7 @@ def test_experiments_page_commands_and_python_run(
     shell = re.sub(rf"(soundalike (?:{learns}) .*)", r"\1 --allow-leak", shell)  # the demo has
     printed = run_here(shell, laboratory)
     assert "test: 2 of 2 clips (100.0%), 2 captions; 0 missing" in printed
-    assert "LEAK: demo was trained on 3,200 short clips" in printed
+    assert "LEAK: demo was trained on 8,865 short clips" in printed
     assert "5 of 5 segments are in the store (100.0%)" in printed
     assert "in the store and not in the list: 1 file" in printed
     assert "6 files with 2 labels" in printed

@@ -492,6 +492,7 @@ def test_known_checkpoints_are_well_formed() -> None:
         "convnext-tiny-465-audiocaps-75",
         "hf:topel/ConvNeXt-Tiny-AT",
         "demo",
+        "demo-0.1.0",
     ]
     assert DEFAULT_CHECKPOINT == "convnext-tiny-471"
     for name, known in KNOWN_CHECKPOINTS.items():
@@ -666,7 +667,7 @@ def test_fetch_demo_is_the_bundled_file() -> None:
 
 def test_demo_has_the_sha256_that_the_readme_tells() -> None:
     found = hashlib.sha256(bundled_path("checkpoints/demo.safetensors").read_bytes()).hexdigest()
-    assert found == "2be280e06354c1cb029e4cad28de58802f80f57394177ff4f80fd8ce58aeb897"
+    assert found == "a01c50cdda85703c161c3cb3d658a486c795a82436ffd3f26198a5f7fc1b1f3c"
     assert found in (REPOSITORY / "checkpoints" / "README.md").read_text("utf-8")
 
 

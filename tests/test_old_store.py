@@ -12,15 +12,18 @@ from typing import Any
 import numpy as np
 import pyarrow.compute as pc
 import pytest
+from safetensors.numpy import load_file
 from safetensors.numpy import save as save_safetensors
 
-from indexer.embedding.extractor import Extractor
+from indexer.errors import CheckpointError, IdentityError
+from indexer.paths import bundled_path
 from indexer.store.compaction import compact
 from indexer.store.disk import read_sealed, write_whole
 from indexer.store.reader import HEAD_FILE, Store
 from indexer.store.schema import FORMAT_VERSION, STORE_FILE, LedgerRow
 from indexer.store.writer import PartWriter
 from search.asking.answers import Hit
+from search.asking.embed import extractor_for
 from search.asking.find import Question, find
 from search.asking.left_out import LeftOut
 from search.asking.scope import Scope
@@ -39,13 +42,12 @@ K, THRESHOLD = 5, 0.1
 
 
 @pytest.fixture
-def old(tmp_path: Path, demo_extractor: Extractor) -> Path:
-    """The store, with the head that is left out of the repository; store.json has its digest."""
+def old(tmp_path: Path) -> Path:
+    """The store, and its head, which is kept at half the size; store.json has its digest."""
     path = tmp_path / "old.soundalike"
     shutil.copytree(GOLDEN / "store-0.1.0", path)
-    head = {
-        name: np.ascontiguousarray(one) for name, one in demo_extractor.head()._asdict().items()
-    }
+    halves = load_file(GOLDEN / "head-0.1.0.safetensors")
+    head = {name: one.astype(np.float32) for name, one in halves.items()}
     write_whole(path / HEAD_FILE, save_safetensors(head))
     return path
 
@@ -144,6 +146,26 @@ def test_old_store_with_a_new_index_answers_as_it_did(old: Path) -> None:
     assert build(Store.open(old)).num_windows == ANSWERS["info"]["num_windows"]
     assert_answers_as_before(old)
     assert verify(old) == []
+
+
+def test_old_store_says_where_its_checkpoint_is_when_audio_is_asked(
+    old: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The demo of its time is another one than that of today."""
+    monkeypatch.setenv("SOUNDALIKE_CHECKPOINTS", str(tmp_path))
+    path = tmp_path / "demo-0.1.0.safetensors"
+    with pytest.raises(CheckpointError) as caught:
+        extractor_for(Store.open(old))
+    assert str(caught.value) == (
+        "checkpoint 'demo-0.1.0' comes with no version any more; put checkpoints/demo.safetensors "
+        f"of soundalike 0.1.0 (MD5 f3e0bcb78ed6a577c52f6ba55a5e0462) at {path} yourself, or make "
+        "the store anew with another"
+    )
+    with pytest.raises(IdentityError, match=r"Use the one that it was made with \(demo-0\.1\.0\)"):
+        extractor_for(Store.open(old), "demo")
+    shutil.copy(bundled_path("checkpoints/demo.safetensors"), path)
+    with pytest.raises(CheckpointError, match=r"is not checkpoint 'demo-0\.1\.0', or damaged"):
+        extractor_for(Store.open(old))
 
 
 def test_old_store_that_is_added_to_becomes_one_of_this_version(old: Path) -> None:

@@ -31,7 +31,7 @@ class KnownCheckpoint:
     Attributes:
         name: What it is asked for by.
         filename: Of its file.
-        url: Where it is published; None if it comes with the package.
+        url: Where it is published; None if nowhere, as of those that come with the package.
         md5: Digest of the file, in hex; None if nobody tells it: known by its name only.
         trained_on: The recordings it learned from.
         saw_audiocaps: Whether it, or the network that taught it, has heard clips of AudioCaps:
@@ -39,6 +39,7 @@ class KnownCheckpoint:
         description: What it is for.
         others: What else it is called, beside the name and the address of its file.
         own_weights: Digest of its weights; None if it has to be learned from a file with the MD5.
+        former: Of a version of the package that had it: where it was there; None of all others.
     """
 
     name: str
@@ -50,11 +51,12 @@ class KnownCheckpoint:
     description: str
     others: tuple[str, ...] = ()
     own_weights: str | None = None
+    former: str | None = None
 
     @property
     def path(self) -> Path:
         """Where its file is, or will be once it is fetched."""
-        if self.url is None:
+        if self.url is None and self.former is None:
             return bundled_path(f"checkpoints/{self.filename}")
         return checkpoint_folder() / self.filename
 
@@ -128,11 +130,22 @@ _ALL = (
         name="demo",
         filename="demo.safetensors",
         url=None,
-        md5="f3e0bcb78ed6a577c52f6ba55a5e0462",
-        trained_on="3,200 short clips (1.5 h), as tagged by YAMNet",
+        md5="a00a0d65badd55d0b2a1a25c5ae44c6f",
+        trained_on="8,865 short clips (7.5 h), as heard by YAMNet",
         saw_audiocaps=True,  # AudioCaps lies inside AudioSet, which taught YAMNet
         description="trying the tool with no download; not for results",
+        own_weights="13bb83fb23894d2f22fbb0983a675c26cf27ffd96a71cc0ba3eddbd410e36e1c",
+    ),
+    KnownCheckpoint(
+        name="demo-0.1.0",
+        filename="demo-0.1.0.safetensors",
+        url=None,
+        md5="f3e0bcb78ed6a577c52f6ba55a5e0462",
+        trained_on="3,200 short clips (1.5 h), as tagged by YAMNet",
+        saw_audiocaps=True,
+        description="what `demo` was in version 0.1.0; for stores that were made with it",
         own_weights="a95432275bfb3b0ed520345a9d3bf221c583af6a0e1c5c8cce649ae8abc504f5",
+        former="checkpoints/demo.safetensors of soundalike 0.1.0",
     ),
 )
 KNOWN_CHECKPOINTS: Mapping[str, KnownCheckpoint] = MappingProxyType({k.name: k for k in _ALL})
@@ -173,6 +186,20 @@ def known_by_weights(digest: str) -> KnownCheckpoint | None:
         None if there is none, or none whose file this user has ever loaded.
     """
     return next((one for one in KNOWN_CHECKPOINTS.values() if one.weights == digest), None)
+
+
+def name_now(name: str, weights: str) -> str:
+    """Return what a store's checkpoint is called by now.
+
+    Args:
+        name: What it was called when the store was made: name or file.
+        weights: Digest of its weights.
+    """
+    known = KNOWN_CHECKPOINTS.get(name)
+    if known is None or known.own_weights in (None, weights):
+        return name
+    others = (one.name for one in KNOWN_CHECKPOINTS.values() if one.own_weights == weights)
+    return next(others, name)
 
 
 def recognise(path: Path, digest: str) -> KnownCheckpoint | None:
@@ -220,6 +247,11 @@ def fetch(name: str, *, listen: Listen = ignore, download: bool = True) -> Path:
 def _fetch(known: KnownCheckpoint, listen: Listen, *, download: bool) -> Path:
     path = known.path
     with _read_errors(path):
+        if known.former and not path.exists():
+            raise CheckpointError(
+                f"checkpoint {known.name!r} comes with no version any more; put {known.former} "
+                f"(MD5 {known.md5}) at {path} yourself, or make the store anew with another"
+            )
         if known.url is not None and not path.exists():
             if not download:
                 raise _unavailable(known, " is not there")

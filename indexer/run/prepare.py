@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from indexer.embedding.identity import identify
 from indexer.errors import QueryError, StoreError
-from indexer.model.known import DEFAULT_CHECKPOINT, known_as, recall_weights
+from indexer.model.known import DEFAULT_CHECKPOINT, known_as, name_now, recall_weights
 from indexer.progress import LOADING, Listen, ignore
 from indexer.run.config import Settings
 from indexer.store.creation import create_store, open_matching, require_matching, require_place
@@ -143,11 +143,15 @@ def _wanted(settings: Settings, existing: Store | None) -> _Wanted:
     """Return what was asked for; what was not is the store's, or the default."""
     identity = existing.identity if existing else None
     return _Wanted(
-        settings.checkpoint or (existing.checkpoint if existing else DEFAULT_CHECKPOINT),
+        settings.checkpoint or (_made_with(existing) if existing else DEFAULT_CHECKPOINT),
         settings.frames or (identity.frames if identity else "pooled"),
         _geometry(settings, identity.geometry if identity else Geometry()),
         settings.channel or (identity.channel if identity else None),
     )
+
+
+def _made_with(store: Store) -> str:
+    return name_now(store.checkpoint, store.identity.weights)
 
 
 def _geometry(settings: Settings, default: Geometry) -> Geometry:

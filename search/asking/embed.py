@@ -15,6 +15,7 @@ from indexer.audio.stream import open_audio
 from indexer.embedding.extractor import Extractor
 from indexer.errors import QueryError
 from indexer.model.checkpoint import load_checkpoint
+from indexer.model.known import name_now
 from indexer.progress import Listen, Step, ignore
 from indexer.store.reader import Store
 from indexer.store.schema import Identity
@@ -73,8 +74,9 @@ def extractor_for(
         CheckpointError: If it is not there.
         IdentityError: If it is not the one that the store was made with.
     """
+    made_with = name_now(store.checkpoint, store.identity.weights)
     extractor = Extractor(
-        load_checkpoint(checkpoint or store.checkpoint, listen=listen),
+        load_checkpoint(checkpoint or made_with, listen=listen),
         device=device,
         precision=precision,
         frames=store.identity.frames,
@@ -82,7 +84,7 @@ def extractor_for(
     store.identity.require(
         extractor.identity(store.identity.geometry, store.identity.channel),
         f"the store {store.path} was made with another checkpoint or version",
-        f"Use the one that it was made with ({store.checkpoint})",
+        f"Use the one that it was made with ({made_with})",
         about="checkpoint",
     )
     return extractor

@@ -11,6 +11,7 @@ import torch
 from indexer.arrays import Integers, id_bytes
 from indexer.embedding.extractor import Extractor
 from indexer.errors import AudioError, SoundalikeError
+from indexer.model.known import name_now
 from indexer.reading.recorded import RecordedFiles, decode_window
 from indexer.store.reader import Store
 from indexer.store.snapshot import Snapshot
@@ -56,11 +57,12 @@ class RecomputedFrames:
             SoundalikeError: If the extractor is of another checkpoint.
         """
         if extractor.checkpoint.digest != store.identity.weights:
+            made_with = name_now(store.checkpoint, store.identity.weights)
             raise SoundalikeError(
                 f"{extractor.checkpoint.name} is not the checkpoint of {store.path}, which was "
-                f"made with {store.checkpoint}",
+                f"made with {made_with}",
                 about="checkpoint",
-                value=store.checkpoint,
+                value=made_with,
             )
         self._identity, self._snapshot, self._extractor = store.identity, snapshot, extractor
         self._files = RecordedFiles(store, np.unique(snapshot.windows.recording_id))

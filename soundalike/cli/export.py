@@ -210,8 +210,10 @@ def _pooling(store: Store, network: Given, listen: Listen) -> Extractor:
     listen(LOADING)
     from indexer.embedding.extractor import Extractor
     from indexer.model.checkpoint import load_checkpoint
+    from indexer.model.known import name_now
 
-    loaded = load_checkpoint(network["checkpoint"] or store.checkpoint, listen=listen)
+    made_with = name_now(store.checkpoint, store.identity.weights)
+    loaded = load_checkpoint(network["checkpoint"] or made_with, listen=listen)
     device, precision = network["device"], network["precision"]
     return Extractor(loaded, device=device, precision=precision, frames="pooled")
 

@@ -11,7 +11,8 @@ from indexer.model.known import KnownCheckpoint
 def checkpoints_lines(known: Iterable[KnownCheckpoint]) -> Iterator[str]:
     """Say which checkpoints there are, and which of them are on this machine."""
     for one in known:
-        where = "here" if one.path.exists() else "not here yet"
+        absent = "by hand only" if one.former else "not here yet"
+        where = "here" if one.path.exists() else absent
         yield f"{one.name:<31} {where:<13} {one.description}"
 
 

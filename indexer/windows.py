@@ -8,7 +8,7 @@ import struct
 from collections import deque
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -29,6 +29,10 @@ NATIVE_SAMPLES = 1_920_000
 FORMER_NATIVE_SAMPLES = 960_000
 #: Of what it may be, the longest: 10 minutes take the network 1.3 GB of memory.
 MOST_NATIVE_SAMPLES = 19_200_000
+
+#: What follows in a window after the audio of a recording that is shorter: silence, as with the
+#: published checkpoints, or the audio once more, again and again.
+Padding = Literal["zero", "repeat"]
 
 #: Audio: (num_samples,) float32, mono.
 Samples = npt.NDArray[np.float32]
@@ -76,7 +80,7 @@ class Cut(NamedTuple):
     Attributes:
         start_sample: Offset in the recording, in samples at 32 kHz.
         num_samples: Real audio, before padding.
-        waveform: (length,) float32; zero-padded as the geometry says.
+        waveform: (length,) float32; padded as the geometry says.
     """
 
     start_sample: int
@@ -94,12 +98,14 @@ class Geometry:
             nothing beyond 0.25 s (what published AudioCaps features did).
         window_samples: Length of a window, in samples at 32 kHz.
         native_samples: Longest recording that is one window with `native`, in samples at 32 kHz.
+        padding: What follows audio that is shorter than a window.
     """
 
     hop_samples: int = WINDOW_SAMPLES
     native: bool = False
     window_samples: int = WINDOW_SAMPLES
     native_samples: int = NATIVE_SAMPLES
+    padding: Padding = "zero"
 
     def __post_init__(self) -> None:
         if min(self.hop_samples, self.window_samples, self.native_samples) < 1:
@@ -149,7 +155,7 @@ class Geometry:
         return num_samples - max(start, held) >= MIN_NEW_SAMPLES
 
     def pad(self, waveform: Samples) -> Samples:
-        """Zero-pad one window's audio to the length that the network is given.
+        """Bring one window's audio to the length that the network is given.
 
         Args:
             waveform: (num_samples,) float32, not longer than a window unless native.
@@ -159,7 +165,12 @@ class Geometry:
         """
         length = MIN_INPUT_SAMPLES if self.native else max(self.window_samples, MIN_INPUT_SAMPLES)
         missing = length - len(waveform)
-        return np.pad(waveform, (0, missing)) if missing > 0 else waveform
+        if missing <= 0:
+            return waveform
+        if self.padding == "zero":
+            return np.pad(waveform, (0, missing))
+        filled: Samples = waveform[repeated(np.arange(length), len(waveform))]
+        return filled
 
     def cut(self, blocks: Iterable[Samples]) -> Iterator[Cut]:
         """Cut a stream of samples into windows, holding one window and the blocks that it touches.
@@ -197,6 +208,16 @@ class Geometry:
             yield 0, end
         elif not deciding and self._keeps_rest(start, end):
             yield start, end - start
+
+
+def repeated(places: Any, num_samples: Any) -> Any:
+    """Return which sample is at each place of a window that repeats its audio.
+
+    Args:
+        places: Integers, counted from the start of the window; an array, or a tensor.
+        num_samples: How much audio it has, at least one; of the same kind, or a number.
+    """
+    return places % num_samples
 
 
 class Held:

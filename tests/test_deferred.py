@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import pytest
@@ -24,7 +25,7 @@ from indexer.audio.resample import StreamingResampler
 from indexer.embedding.extractor import Extractor
 from indexer.model.checkpoint import Checkpoint
 from indexer.run.config import ExtractConfig
-from indexer.windows import SAMPLE_RATE_HZ, Cut, Geometry, Samples
+from indexer.windows import SAMPLE_RATE_HZ, Cut, Geometry, Padding, Samples
 
 RATES_HZ = (8_000, 11_025, 16_000, 22_050, 24_000, 44_100, 48_000)
 
@@ -45,6 +46,7 @@ def as_windows(cuts: list[Cut], rate_hz: int, geometry: Geometry) -> SourceWindo
         torch.tensor([cut.start_sample % SAMPLE_RATE_HZ for cut in cuts]),
         torch.tensor([cut.num_samples for cut in cuts]),
         geometry.window_samples,
+        geometry.padding,
     )
 
 
@@ -56,11 +58,13 @@ def as_windows(cuts: list[Cut], rate_hz: int, geometry: Geometry) -> SourceWindo
     window_s=st.sampled_from([1.0, 2.5, 3.0]),
     hop_samples=st.sampled_from([16_000, 32_000, 37_001, 64_000, 100_000]),
     block=st.integers(1_000, 50_000),
+    padding=st.sampled_from(get_args(Padding)),
 )
 def test_deferred_windows_are_those_of_the_streaming_resampler(
-    rate_hz: int, duration_s: float, window_s: float, hop_samples: int, block: int
+    rate_hz: int, duration_s: float, window_s: float, hop_samples: int, block: int, padding: Padding
 ) -> None:
-    geometry = Geometry(hop_samples, window_samples=round(window_s * SAMPLE_RATE_HZ))
+    window_samples = round(window_s * SAMPLE_RATE_HZ)
+    geometry = Geometry(hop_samples, window_samples=window_samples, padding=padding)
     random = np.random.default_rng(block)
     samples = random.normal(0, 0.3, max(int(duration_s * rate_hz), 1)).astype(np.float32)
     expected = list(geometry.cut([resampled(samples, rate_hz)]))
@@ -112,7 +116,7 @@ def test_num_seconds_holds_windows_wherever_they_begin() -> None:
 
 def test_source_windows_split_in_order() -> None:
     windows = SourceWindows(
-        torch.arange(10.0).reshape(5, 2), 44_100, torch.arange(5), torch.arange(5) + 10, 7
+        torch.arange(10.0).reshape(5, 2), 44_100, torch.arange(5), torch.arange(5) + 10, 7, "zero"
     )
     pieces = windows.split(2)
     assert [len(piece) for piece in pieces] == [2, 2, 1]
@@ -150,13 +154,14 @@ def mixed(tmp_path: Path) -> Path:
 
 
 @pytest.mark.whole
-@pytest.mark.parametrize("num_workers", [0, 2])
+@pytest.mark.parametrize(("num_workers", "padding"), [(0, "zero"), (2, "repeat")])
 def test_extract_with_deferred_resampling_gives_the_same_store(
-    mixed: Path, tmp_path: Path, tiny_checkpoint: Checkpoint, num_workers: int
+    mixed: Path, tmp_path: Path, tiny_checkpoint: Checkpoint, num_workers: int, padding: Padding
 ) -> None:
     plain = Extractor(tiny_checkpoint, device="cpu", precision="fp32")
     deferring = Resampling(tiny_checkpoint)
-    stores = [new_store(tmp_path / name, plain, Geometry(112_000)) for name in ("plain", "later")]
+    geometry = Geometry(112_000, padding=padding)
+    stores = [new_store(tmp_path / name, plain, geometry) for name in ("plain", "later")]
     config = ExtractConfig(num_workers=num_workers, batch_size=3)
     reports = [
         run(mixed, store, extractor, config)

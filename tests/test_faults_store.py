@@ -292,6 +292,7 @@ def test_part_whose_manifest_names_other_files_is_refused(store: Path, run: Run)
         *(("window_samples", one) for one in (0, 2 * 10**8, 1e5, None)),
         *(("channel", one) for one in ("x", 0, 129)),
         *(("weights", 5), ("frames", "half"), ("native", 1), ("resampler", None)),
+        ("padding", "noise"),
     ],
 )
 def test_identity_of_a_stranger_is_refused_in_one_line(

@@ -127,6 +127,7 @@ def test_old_store_holds_what_it_did(old: Path) -> None:
     failures = {" ".join(key): number for key, number in held.failures.items()}
     assert failures == expected.pop("failures")
     assert {name: getattr(held, name) for name in expected} == expected
+    assert held.identity.padding == "zero"  # of which it knew nothing
     assert (held.num_indexed, held.num_new_parts, held.index_kind) == (5, 0, "exact")
 
 

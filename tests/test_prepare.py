@@ -20,7 +20,7 @@ from indexer.windows import Geometry
 def test_prepare_new_store_has_the_defaults_and_the_head(tmp_path: Path) -> None:
     store, extractor = prepare(tmp_path / "store", Settings(checkpoint="demo"))
     assert (store.checkpoint, store.known) == ("demo", "demo")
-    assert store.identity == extractor.identity(Geometry())
+    assert store.identity == extractor.identity(Geometry(padding="repeat"))
     assert (store.identity.frames, store.identity.hop_samples) == ("pooled", 320_000)
     assert store.head().weight.shape == (527, 768)
     weight = extractor.checkpoint.model.head_audioset.weight.detach().numpy()
@@ -67,8 +67,28 @@ def test_prepare_limit_of_native_keeps_no_padded_stores_apart(tmp_path: Path) ->
     """What was stored before there was a limit has 30 s there, which means nothing."""
     store, extractor = prepare(tmp_path / "store", Settings(checkpoint="demo"))
     for limit in (1_000, 960_000, 1_920_000):
-        assert extractor.identity(Geometry(native_samples=limit)) == store.identity
+        geometry = Geometry(native_samples=limit, padding="repeat")
+        assert extractor.identity(geometry) == store.identity
     assert store.identity.native_samples == 960_000
+
+
+@pytest.mark.parametrize(
+    ("settings", "padding"),
+    [
+        (Settings(checkpoint="demo"), "repeat"),
+        (Settings(checkpoint="demo", padding="zero"), "zero"),
+        (Settings(checkpoint="demo", native=True), "zero"),  # as published features have it
+        (Settings(checkpoint="demo", native=True, padding="repeat"), "repeat"),
+    ],
+)
+def test_prepare_new_stores_repeat_short_audio_unless_windows_are_native(
+    tmp_path: Path, settings: Settings, padding: str
+) -> None:
+    store, _ = prepare(tmp_path / "store", settings)
+    assert store.identity.padding == store.identity.geometry.padding == padding
+    assert (
+        prepare(tmp_path / "store", Settings())[0] == store
+    )  # where nothing is asked
 
 
 @pytest.mark.parametrize(
@@ -77,6 +97,7 @@ def test_prepare_limit_of_native_keeps_no_padded_stores_apart(tmp_path: Path) ->
         (Settings(frames="none"), "frames is 'pooled' there and 'none' here"),
         (Settings(hop_s=5), "the hop is 10 s there and 5 s here"),
         (Settings(native=True), "native is no there and yes here"),
+        (Settings(padding="zero"), "padding is repeat there and zero here"),
     ],
 )
 def test_prepare_other_options_than_the_stores_are_named(

@@ -274,4 +274,8 @@ def test_eval_audioset_of_a_published_checkpoint_shows_its_row(evaluated: Path) 
     assert weights
     demo = replace(store, checkpoint="demo", identity=replace(store.identity, weights=weights))
     *_, last = audioset_lines(evaluate_audioset(demo, read_segments(evaluated / "segments.csv")))
-    assert last.startswith("demo was trained on 3,200 short clips")
+    assert last.startswith("demo was trained on 8,865 short clips")
+    assert report.padding_note is None
+    repeating = replace(store, identity=replace(store.identity, padding="repeat"))
+    report = evaluate_audioset(repeating, read_segments(evaluated / "segments.csv"))
+    assert "(padding repeat); published figures are of" in " ".join(audioset_lines(report))

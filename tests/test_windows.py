@@ -5,13 +5,14 @@ from __future__ import annotations
 import tracemalloc
 from collections.abc import Iterator
 from itertools import cycle, pairwise
+from typing import get_args
 
 import numpy as np
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from indexer.windows import Geometry, Samples, Window, window_id
+from indexer.windows import Geometry, Padding, Samples, Window, window_id
 
 SECOND = 32_000
 WINDOW = 10 * SECOND
@@ -45,7 +46,8 @@ def geometries(draw: st.DrawFn) -> Geometry:
         )
     )
     longest = draw(st.sampled_from([SECOND, 30 * SECOND, NATIVE_LIMIT]))
-    return Geometry(hop, draw(st.booleans()), window, longest)
+    padding = draw(st.sampled_from(get_args(Padding)))
+    return Geometry(hop, draw(st.booleans()), window, longest, padding)
 
 
 @st.composite
@@ -144,9 +146,11 @@ def blocks_of(recording: Samples, sizes: list[int]) -> Iterator[Samples]:
 @example(case=(Geometry(), WINDOW + SECOND), sizes=[WINDOW + SECOND])
 @example(case=(Geometry(SECOND), 2_000_000), sizes=[1_200_000, 0])
 @example(case=(Geometry(3 * WINDOW), 2_000_000), sizes=[99_999])
+@example(case=(Geometry(padding="repeat"), WINDOW + 3 * SECOND + 1), sizes=[WINDOW, 5])
+@example(case=(Geometry(padding="repeat"), 1), sizes=[1])
 @example(case=(Geometry(native=True), NATIVE_LIMIT), sizes=[NATIVE_LIMIT])
 @example(case=(Geometry(native=True), NATIVE_LIMIT + 1), sizes=[NATIVE_LIMIT, 1])
-def test_cut_any_blocks_give_the_planned_samples_zero_padded(
+def test_cut_any_blocks_give_the_planned_samples_padded(
     case: tuple[Geometry, int], sizes: list[int]
 ) -> None:
     geometry, num_samples = case
@@ -160,7 +164,10 @@ def test_cut_any_blocks_give_the_planned_samples_zero_padded(
         assert waveform.dtype == np.float32
         assert len(waveform) == max(length, shortest)
         np.testing.assert_array_equal(waveform[:length], recording[start : start + length])
-        assert not waveform[length:].any()
+        if geometry.padding == "zero":
+            assert not waveform[length:].any()
+        else:
+            np.testing.assert_array_equal(waveform, np.resize(waveform[:length], len(waveform)))
 
 
 @pytest.mark.parametrize("blocks", [[], [0], [0, 0]])

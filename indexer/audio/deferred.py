@@ -22,7 +22,7 @@ from indexer.audio.resample import (
     output_length,
 )
 from indexer.audio.stream import AudioStream
-from indexer.windows import SAMPLE_RATE_HZ, Cut, Geometry, Held, Samples
+from indexer.windows import SAMPLE_RATE_HZ, Cut, Geometry, Held, Padding, Samples, repeated
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,8 +33,9 @@ class SourceWindows:
         samples: (B, context + num_seconds * source_rate_hz + context) float32, mono.
         source_rate_hz: Of them.
         offsets: (B,) int64, where each window begins in those seconds, in samples at 32 kHz.
-        lengths: (B,) int64, how much of each is audio, in samples at 32 kHz; silence follows.
+        lengths: (B,) int64, how much of each is audio, in samples at 32 kHz.
         window_samples: Length of all of them, at 32 kHz.
+        padding: What follows the audio.
     """
 
     samples: Tensor
@@ -42,6 +43,7 @@ class SourceWindows:
     offsets: Tensor
     lengths: Tensor
     window_samples: int
+    padding: Padding
 
     def __len__(self) -> int:
         return len(self.samples)
@@ -167,12 +169,15 @@ class DeferredResampler:
         self._starts = torch.from_numpy(starts).to(device)
 
     def __call__(self, windows: SourceWindows) -> Tensor:
-        """Return (B, window_samples) float32 at 32 kHz, silent beyond each window's length."""
+        """Return (B, window_samples) float32 at 32 kHz, padded beyond each window's length."""
         block = self._rate + 2 * self._context
         seconds = windows.samples.unfold(1, block, self._rate)  # (B, num_seconds, block)
         inputs = seconds.unfold(2, self._taps.shape[1], 1)[:, :, self._starts]
         # (B, num_seconds, groups, periods, num_taps) @ (groups, num_taps, outputs of a group)
         resampled = (inputs @ self._taps).transpose(2, 3).flatten(1)
         places = torch.arange(windows.window_samples, device=resampled.device)
+        lengths = windows.lengths[:, None]
+        if windows.padding == "repeat":
+            places = repeated(places, lengths)
         waveforms = resampled.gather(1, windows.offsets[:, None] + places)
-        return torch.where(places < windows.lengths[:, None], waveforms, 0.0)
+        return torch.where(places < lengths, waveforms, 0.0)

@@ -28,4 +28,5 @@ def identify(weights: str, frames: FramesMode, geometry: Geometry, channel: int 
         channel=channel,
         # Where it says nothing, it must keep no stores apart.
         native_samples=geometry.native_samples if geometry.native else FORMER_NATIVE_SAMPLES,
+        padding=geometry.padding,
     )

@@ -29,6 +29,8 @@ class Settings:
         hop_s: From one window's start to the next, in seconds; for a new store 10.
         native: Embed recordings of up to `native_max_s` as one window of their own length.
         native_max_s: The longest that are, in seconds; for a new store 60.
+        padding: What follows audio that is shorter than a window: "repeat" or "zero"; for a new
+            store "repeat", with `native` "zero".
         channel: Which channel of each recording, counted from 1; for a new store the mean of all.
         device: "auto", "cpu", "cuda" or "cuda:N".
         precision: "auto", "fp32" or "bf16", see `Extractor`.
@@ -65,6 +67,14 @@ class Settings:
             "unit": "S",
             "least": 0.25,
             "most": 600,
+        },
+    )
+    padding: Literal["repeat", "zero"] | None = field(
+        default=None,
+        metadata={
+            "help": "What fills a window after a shorter recording: itself, again and again, or "
+            "silence (zero), as published figures have it. Default: the store's, or repeat; with "
+            "--native, zero."
         },
     )
     channel: int | None = field(

@@ -26,7 +26,7 @@ from indexer.run.clerk import Clerk
 from indexer.run.config import ExtractConfig
 from indexer.run.outlook import Outlook
 from indexer.run.report import ExtractReport
-from indexer.windows import SAMPLE_RATE_HZ
+from indexer.windows import SAMPLE_RATE_HZ, Geometry
 
 #: What gives the windows of a work list; takes what `load_windows` takes.
 Read = Callable[..., Iterator[Batch]]
@@ -86,7 +86,7 @@ class Embedder:
         with Lanes(self._extractor) as lanes:
             self._report.num_lanes, self._report.num_devices = lanes.count, lanes.num_devices
             for batch in self._batches(work):
-                ahead.append(self._submit(batch, lanes, work.geometry.window_samples))
+                ahead.append(self._submit(batch, lanes, work.geometry))
                 while ahead and (len(ahead) >= lanes.depth or ahead[0].is_ready):
                     self._hand_on(ahead.popleft())
                     self._tell(num_files)
@@ -111,7 +111,7 @@ class Embedder:
             self._report.seconds["decode"] += batch.read_s
             yield batch
 
-    def _submit(self, batch: Batch, lanes: Lanes, window_samples: int) -> _Ahead:
+    def _submit(self, batch: Batch, lanes: Lanes, geometry: Geometry) -> _Ahead:
         """Hand to the lanes what of a batch is to be embedded, and no copy of something else."""
         rows = [row for row, key in enumerate(batch.keys) if self._clerk.wants(key)]
         keys = [batch.keys[row] for row in rows]
@@ -119,7 +119,7 @@ class Embedder:
         if not rows:
             return _Ahead(told, keys, None)
         waveforms = batch.waveforms if len(rows) == len(batch.keys) else batch.waveforms[rows]
-        windows = _windows(waveforms, batch.rate_hz, keys, window_samples)
+        windows = _windows(waveforms, batch.rate_hz, keys, geometry)
         return _Ahead(told, keys, lanes.submit(windows))
 
     def _hand_on(self, ahead: _Ahead) -> None:
@@ -173,11 +173,13 @@ class Embedder:
 
 
 def _windows(
-    waveforms: Tensor, rate_hz: int, keys: Sequence[WindowKey], window_samples: int
+    waveforms: Tensor, rate_hz: int, keys: Sequence[WindowKey], geometry: Geometry
 ) -> Tensor | SourceWindows:
     """Return a batch's windows as an extractor takes them."""
     if rate_hz == SAMPLE_RATE_HZ:
         return waveforms
     places = [(key.start_sample % SAMPLE_RATE_HZ, key.num_samples) for key in keys]
     offsets, lengths = torch.tensor(places).unbind(1)
-    return SourceWindows(waveforms, rate_hz, offsets, lengths, window_samples)
+    return SourceWindows(
+        waveforms, rate_hz, offsets, lengths, geometry.window_samples, geometry.padding
+    )

@@ -145,9 +145,14 @@ def _wanted(settings: Settings, existing: Store | None) -> _Wanted:
     return _Wanted(
         settings.checkpoint or (_made_with(existing) if existing else DEFAULT_CHECKPOINT),
         settings.frames or (identity.frames if identity else "pooled"),
-        _geometry(settings, identity.geometry if identity else Geometry()),
+        _geometry(settings, identity.geometry if identity else _default_geometry(settings)),
         settings.channel or (identity.channel if identity else None),
     )
+
+
+def _default_geometry(settings: Settings) -> Geometry:
+    """Return how a new store is cut: native windows have the length of what is published."""
+    return Geometry(padding="zero" if settings.native else "repeat")
 
 
 def _made_with(store: Store) -> str:
@@ -162,6 +167,8 @@ def _geometry(settings: Settings, default: Geometry) -> Geometry:
         given["native"] = settings.native
     if settings.native_max_s is not None:
         given["native_samples"] = round(settings.native_max_s * SAMPLE_RATE_HZ)
+    if settings.padding is not None:
+        given["padding"] = settings.padding
     geometry = replace(default, **given)
     if settings.native_max_s is not None and not geometry.native:
         raise QueryError(

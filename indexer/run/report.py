@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+from indexer.windows import Padding
+
 _STAGES = ("decode", "to_device", "network", "to_host", "write", "embed", "total")
 
 
@@ -38,6 +40,7 @@ class ExtractReport:
         num_warnings: Files that were embedded but have something a listener should know.
         device: Where the network ran; None if nothing had to be read.
         precision: At which precision; None likewise.
+        padding: What follows audio that is shorter than a window.
         num_workers: Processes that read; 0 if it was done by the run itself.
         num_lanes: Threads that embedded side by side.
         num_devices: GPUs that they shared, or 1.
@@ -66,6 +69,7 @@ class ExtractReport:
     num_warnings: int = 0
     device: str | None = "cpu"
     precision: str | None = "fp32"
+    padding: Padding = "zero"
     num_workers: int = 0
     num_lanes: int = 1
     num_devices: int = 1

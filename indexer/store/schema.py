@@ -17,6 +17,7 @@ from indexer.windows import (
     SAMPLE_RATE_HZ,
     WINDOW_SAMPLES,
     Geometry,
+    Padding,
 )
 
 #: What says of a folder that it is a store.
@@ -168,6 +169,8 @@ class Identity:
         channel: Which channel of each recording, counted from 1; None for the mean of all.
         native_samples: Longest recording that is one window where native is; without it 30 s, as in
             stores from before it could be told.
+        padding: What follows audio that is shorter than a window; without it silence, as in stores
+            from before it could be told.
     """
 
     weights: str
@@ -180,11 +183,14 @@ class Identity:
     sample_rate_hz: int = SAMPLE_RATE_HZ
     channel: int | None = None
     native_samples: int = FORMER_NATIVE_SAMPLES
+    padding: Padding = "zero"
 
     @property
     def geometry(self) -> Geometry:
         """How recordings are cut into windows."""
-        return Geometry(self.hop_samples, self.native, self.window_samples, self.native_samples)
+        return Geometry(
+            self.hop_samples, self.native, self.window_samples, self.native_samples, self.padding
+        )
 
     def require(self, other: Identity, message: str, advice: str, about: str | None = None) -> None:
         """Raise unless `other` is the same.
@@ -240,6 +246,7 @@ _WORDS: Mapping[str, tuple[str, Callable[[Any], str]]] = {
     "sample_rate_hz": ("the sample rate", lambda value: f"{value} Hz"),
     "channel": ("channel", lambda value: "the mean of all" if value is None else str(value)),
     "native_samples": ("the longest native window", _seconds),
+    "padding": ("padding", str),
 }
 
 
@@ -264,6 +271,7 @@ _IS_RIGHT: Mapping[str, Callable[[Any], bool]] = {
     "sample_rate_hz": lambda value: _is_whole(value, SAMPLE_RATE_HZ),
     "channel": lambda value: value is None or _is_whole(value, MAX_CHANNELS),
     "native_samples": lambda value: _is_whole(value, MOST_NATIVE_SAMPLES),
+    "padding": lambda value: value in get_args(Padding),
 }
 
 

@@ -88,8 +88,19 @@ def store_provenance(store: Store) -> dict[str, str]:
         "trained_on": known.trained_on if known else "unknown",
         "precision": precision_of(store),
         "native": str(store.identity.native).lower(),
+        "padding": store.identity.padding,
         "written_by": f"soundalike {version('soundalike')}",
     }
+
+
+def padding_note(store: Store) -> str | None:
+    """Return how windows differ from those of published figures; nothing if they do not."""
+    if store.identity.padding == "zero":
+        return None
+    return (
+        "windows repeat audio that is shorter than they are (padding repeat); published figures "
+        "are of such audio with silence after it (padding zero)"
+    )
 
 
 def training_note(store: Store) -> str | None:

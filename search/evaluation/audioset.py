@@ -16,8 +16,15 @@ from indexer.library.tables import read_content, reading_table
 from indexer.store.reader import Store
 from indexer.store.schema import NUM_TAGS
 from indexer.tags import TagVocabulary
+from indexer.windows import Padding
 from search.datasets.clips import Clip, StoredClips, clip_of, youtube_id_of
-from search.datasets.provenance import Computed, how_computed, known_checkpoint, training_note
+from search.datasets.provenance import (
+    Computed,
+    how_computed,
+    known_checkpoint,
+    padding_note,
+    training_note,
+)
 from search.evaluation.panns import read_targets
 from search.evaluation.tagging import Mask, TaggingReport, evaluate_tagging
 from search.generation.missing import whole_snapshot
@@ -61,6 +68,8 @@ class AudioSetReport:
         checkpoint: What the store was made with.
         training_note: What a reader must know of it; None of a published one.
         computed: At which precisions, and where.
+        padding: What follows audio that is shorter than a window.
+        padding_note: How windows differ from those of published figures; None if they do not.
         published: The paper's row for that checkpoint, if it has one.
         num_segments: In the list.
         num_missing: Of those, not in the store.
@@ -72,6 +81,8 @@ class AudioSetReport:
     checkpoint: str
     training_note: str | None
     computed: tuple[Computed, ...]
+    padding: Padding
+    padding_note: str | None
     published: Published | None
     num_segments: int
     num_missing: int
@@ -185,6 +196,8 @@ def evaluate_audioset(store: Store, segments: list[Segment]) -> AudioSetReport:
         checkpoint=store.checkpoint,
         training_note=training_note(store),
         computed=how_computed(store),
+        padding=store.identity.padding,
+        padding_note=padding_note(store),
         published=PUBLISHED.get(known.name) if known else None,
         num_segments=len(segments),
         num_missing=len(segments) - len(kept),

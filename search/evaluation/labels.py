@@ -21,6 +21,7 @@ from indexer.library.names import ByName
 from indexer.library.tables import find_column, read_content, read_header, read_rows, reading_table
 from indexer.store.reader import Store
 from indexer.store.schema import EMBEDDING_DIM
+from indexer.windows import Padding
 from search.datasets.provenance import Computed, how_computed, training_note
 from search.generation.missing import whole_snapshot
 
@@ -82,6 +83,7 @@ class LabelsReport:
         checkpoint: What the store was made with.
         training_note: What a reader must know of it; None of a published one.
         computed: At which precisions, and where.
+        padding: What follows audio that is shorter than a window.
     """
 
     precisions: dict[int, float]
@@ -96,6 +98,7 @@ class LabelsReport:
     checkpoint: str
     training_note: str | None
     computed: tuple[Computed, ...]
+    padding: Padding
 
 
 def read_labels(path: Path) -> list[Labelled]:
@@ -186,6 +189,7 @@ def evaluate_labels(store: Store, labels: Sequence[Labelled]) -> LabelsReport:
         checkpoint=store.checkpoint,
         training_note=training_note(store),
         computed=how_computed(store),
+        padding=store.identity.padding,
     )
 
 

@@ -15,7 +15,7 @@ from search.datasets.finding import Dataset
 from search.datasets.joined import TOLD, Sound, Source, Split, looked_for
 from search.datasets.leaks import require_no_leak
 from search.datasets.matches import matches_of
-from search.datasets.provenance import store_provenance
+from search.datasets.provenance import padding_note, store_provenance
 from search.datasets.text_vectors import TextVectors
 from search.export.card import captioned_lines, card_place, write_card
 from search.export.forms.dcase2023 import chosen_vectors, text_vectors_place, write_text_vectors
@@ -37,6 +37,7 @@ class ExportReport:
         leak: What is wrong with evaluating on this; None if nothing is.
         looked_for: If more than a tenth of a table is missing, some of its names; else none.
         extra: Paths of some of the recordings that no table has.
+        padding_note: How windows differ from those of published features; None if they do not.
     """
 
     splits: tuple[Split, ...]
@@ -45,6 +46,7 @@ class ExportReport:
     leak: str | None
     looked_for: tuple[str, ...]
     extra: tuple[str, ...]
+    padding_note: str | None
 
 
 def export_captioned(  # noqa: PLR0913 - each is a choice of its own
@@ -107,6 +109,7 @@ def export_captioned(  # noqa: PLR0913 - each is a choice of its own
         reason,
         looked_for(much, matches, TOLD),
         tuple(extra[:TOLD]),
+        padding_note(store),
     )
 
 

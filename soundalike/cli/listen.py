@@ -91,7 +91,7 @@ def tag(
         model = soundalike.load_model(**network, listen=bars)
     heard, failures = [], []
     if output == "text":
-        how = f"{model.precision} on {model.device_name}"
+        how = f"{model.precision} on {model.device_name}, padding zero"
         print_lines([f"what {model.checkpoint.name} hears, at {how}"])
     for file in files:
         try:
@@ -114,6 +114,7 @@ def tag(
         if output == "json":
             document = {"file": str(file), "checkpoint": model.checkpoint.name}
             document |= {"precision": model.precision, "device": model.device_name}
+            document["padding"] = "zero"
             told = tagged_data(windows, frames, by_index=by_index)
             heard.append({**document, "windows": told})
             continue

@@ -113,7 +113,7 @@ def audioset_lines(report: AudioSetReport) -> Iterator[str]:
         several = count(len(report.of_several_windows), "clip")
         named = some_of(report.of_several_windows)
         yield f"longer than one window, of which the first counts: {several}: {named}"
-    yield _computed_line(report.computed)
+    yield _computed_line(report.computed, report.padding)
     yield f"means over the {tagging.num_classes} classes that have a clip"
     if tagging.num_perfect:
         yield f"classes without a finite d', left out of the mean of d': {tagging.num_perfect:,}"
@@ -126,14 +126,14 @@ def audioset_lines(report: AudioSetReport) -> Iterator[str]:
     yield _row(f"this store ({report.checkpoint})", *ours)
     if report.published:
         yield _row("published, whole evaluation set", *report.published)
-    if note := report.training_note:
-        yield note
+    yield from filter(None, (report.padding_note, report.training_note))
 
 
-def _computed_line(computed: Sequence[Computed]) -> str:
-    """Say at which precision, and where; published figures are of float32."""
+def _computed_line(computed: Sequence[Computed], padding: str) -> str:
+    """Say at which precision, where and how padded; published figures are of float32."""
     is_exact = all(one.precision == "fp32" for one in computed)
-    return f"embedded at {in_words(computed)}{'' if is_exact else '; for papers, embed at fp32'}"
+    advice = "" if is_exact else "; for papers, embed at fp32"
+    return f"embedded at {in_words(computed)}, padding {padding}{advice}"
 
 
 def _row(name: str, mean_ap: float, auc: float, *d_primes: float) -> str:
@@ -149,6 +149,8 @@ def audioset_data(report: AudioSetReport) -> dict[str, Any]:
         "checkpoint": report.checkpoint,
         "training_note": report.training_note,
         "computed": [one._asdict() for one in report.computed],
+        "padding": report.padding,
+        "padding_note": report.padding_note,
         "num_segments": report.num_segments,
         "num_missing": report.num_missing,
         "num_extra": report.num_extra,
@@ -187,7 +189,7 @@ def labels_lines(report: LabelsReport) -> Iterator[str]:
     yield f"{count(report.num_files, 'file')} with {report.num_labels} labels{missing}"
     if report.num_alone:
         yield f"the only ones with their label, and not asked: {count(report.num_alone, 'file')}"
-    yield _computed_line(report.computed)
+    yield _computed_line(report.computed, report.padding)
     yield "neighbours, by cosine similarity:"
     for k, precision in report.precisions.items():
         yield f"  {f'precision at {k}':<22}{precision:6.1%}"

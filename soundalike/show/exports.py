@@ -25,6 +25,8 @@ def export_lines(report: ExportReport) -> Iterator[str]:
         yield f"in the store and in no table: {count(report.num_extra, 'recording')}"
     if report.looked_for:
         yield much_missing_line(report.looked_for, report.extra)
+    if report.padding_note:
+        yield report.padding_note
     if report.leak:
         yield leak_line(report.leak)
     yield files_line(report.files)
@@ -47,6 +49,7 @@ def export_data(report: ExportReport) -> dict[str, Any]:
         "num_extra": report.num_extra,
         "looked_for": list(report.looked_for),
         "extra": list(report.extra),
+        "padding_note": report.padding_note,
         "leak": report.leak,
         "files": [str(path) for path in report.files],
     }

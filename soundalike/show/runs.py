@@ -31,7 +31,7 @@ def report_lines(report: ExtractReport) -> Iterator[str]:
     embedded = f"{count(report.num_embedded, 'file')}: {count(report.num_windows, 'window')}"
     yield (
         f"embedded {embedded}, {hours(report.audio_s)} of audio in {total:.1f} s on "
-        f"{_devices(report)} ({report.precision}){speed}"
+        f"{_devices(report)} ({report.precision}, padding {report.padding}){speed}"
         if report.device
         else f"nothing to embed; looking took {total:.1f} s"
     )

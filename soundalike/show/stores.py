@@ -34,7 +34,8 @@ def overview_lines(store: Overview) -> Iterator[str]:
     yield f"checkpoint  {name} (weights {identity.weights[:12]})"
     channel = f", channel {identity.channel}" if identity.channel else ""
     hop = f"hop {geometry.hop_s:g} s"
-    yield f"windows     {window}, {hop}, frames {identity.frames}{channel}"
+    padding = f"padding {identity.padding}"
+    yield f"windows     {window}, {hop}, {padding}, frames {identity.frames}{channel}"
     yield (
         f"holds       {count(store.num_windows, 'window')} of "
         f"{count(store.num_recordings, 'recording')}, {hours(store.audio_s)} of audio"

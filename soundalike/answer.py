@@ -14,7 +14,7 @@ from indexer.paths import as_path, printable
 from indexer.progress import count
 from indexer.tags import Tag
 from search.asking.answers import Hit, Step
-from search.asking.find import Question, find
+from search.asking.find import Question, find, take_apart
 from search.asking.scope import Scope
 from search.asking.sound_index import SoundIndex
 from search.filters.metadata import Coverage
@@ -152,8 +152,10 @@ def answer_all(
     for _, failures in asked:
         for failure in failures:
             warnings.warn(SoundalikeWarning(f"asked without it: {failure}"), stacklevel=3)
-    found, num_new = find(index, [question for question, _ in asked], scope), index.num_new_parts()
-    each = zip(index.hits(found), found.num_left_out.tolist(), asked, strict=True)
+    questions = [question for question, _ in asked]
+    found, num_new = find(index, questions, scope), index.num_new_parts()
+    parts = take_apart(index, questions, found, scope.terms)
+    each = zip(index.hits(found, parts), found.num_left_out.tolist(), asked, strict=True)
     return [
         Answer(tuple(hits), num_new, found.steps, scope.coverage, number, tuple(failures))
         for hits, number, (_, failures) in each

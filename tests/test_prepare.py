@@ -86,9 +86,7 @@ def test_prepare_new_stores_repeat_short_audio_unless_windows_are_native(
 ) -> None:
     store, _ = prepare(tmp_path / "store", settings)
     assert store.identity.padding == store.identity.geometry.padding == padding
-    assert (
-        prepare(tmp_path / "store", Settings())[0] == store
-    )  # where nothing is asked
+    assert prepare(tmp_path / "store", Settings())[0] == store  # where nothing is asked
 
 
 @pytest.mark.parametrize(

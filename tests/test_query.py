@@ -289,9 +289,9 @@ def test_query_min_score_stops_looking_where_it_is_reached(
     asked: list[int] = []
     search = VectorIndex.search
 
-    def counting(self: VectorIndex, vectors: Array, k: int, allowed: Any, *, exact: bool) -> Any:
+    def counting(self: VectorIndex, vectors: Array, k: int, *others: Any, **how: Any) -> Any:
         asked.append(k)
-        return search(self, vectors, k, allowed, exact=exact)
+        return search(self, vectors, k, *others, **how)
 
     monkeypatch.setattr(VectorIndex, "search", counting)
     vectors = unit32(np.random.default_rng(99).normal(0, 1, 768))

@@ -11,12 +11,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from indexer.audio.decode import open_source
 from indexer.audio.ffmpeg import FFmpegSource
 from indexer.audio.file import open_regular
+from indexer.audio.riff import _SYNC_WORDS
 from indexer.audio.source import END, Channels, Source
 from indexer.audio.wav import WavSource
 from indexer.errors import AudioError
@@ -57,6 +58,8 @@ def test_plain_wav_gives_ffmpegs_samples_to_the_bit(
 ) -> None:
     path = tmp_path_factory.mktemp("wav") / "some.wav"
     write(path, subtype, num_samples, channels, kind)
+    content = path.read_bytes()
+    assume(not any(word in content for word in _SYNC_WORDS))  # noise may have one, too
     ours, theirs = open_source(path, FOREVER_S), FFmpegSource(open_regular(path), FOREVER_S)
     assert isinstance(ours, WavSource)
     for field in ("sample_rate", "channels", "codec", "container"):

@@ -18,7 +18,8 @@ class Hit:
     """One window that answers a query.
 
     Attributes:
-        score: Cosine similarity to the query, or without a clip how well the tags fit, 0 to 1.
+        score: How like the query it is, see `search.nearest.blend`; without a clip, how well the
+            tags fit, 0 to 1.
         window_id: 63-bit id, the same in every store that has the window.
         recording_id: 16-byte digest of the file's content.
         paths: All places of the recording on this machine, if their libraries still are where they
@@ -26,6 +27,8 @@ class Hit:
         start_s: Start of the window, in seconds.
         end_s: End of the window, in seconds.
         tags: The most probable tags.
+        scene_score: Cosine similarity of its scene to that of the query; None without a clip.
+        tag_score: How like those of the query its tags are; None if that has no part in the score.
     """
 
     score: float
@@ -35,6 +38,8 @@ class Hit:
     start_s: float
     end_s: float
     tags: tuple[HeardTag, ...]
+    scene_score: float | None = None
+    tag_score: float | None = None
 
     @property
     def path(self) -> Path | None:

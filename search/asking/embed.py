@@ -51,7 +51,7 @@ class Clip(NamedTuple):
     @property
     def example(self) -> Example:
         """What a question needs of it."""
-        return Example(self.vectors, self.recording_id, self.windows)
+        return Example(self.vectors, self.recording_id, self.windows, self.tags)
 
 
 def extractor_for(

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from indexer.arrays import Float32
+from indexer.arrays import Float16, Float32
 from indexer.audio.content import recording_digest
 from indexer.audio.file import asked_with
 from indexer.errors import QueryError
@@ -48,11 +48,13 @@ class Example(NamedTuple):
         vectors: (n, 768) float32 of length 1, one for each of its windows.
         recording_id: Digest of the file's bytes, so that the same recording can be left out.
         windows: Where each of them is in the file.
+        tags: (n, 527) probabilities of what is heard in each.
     """
 
     vectors: Float32
     recording_id: bytes
     windows: list[Window]
+    tags: Float16 | Float32
 
 
 def find_stored(index: SoundIndex, recording_id: bytes) -> Example | None:
@@ -63,4 +65,4 @@ def find_stored(index: SoundIndex, recording_id: bytes) -> Example | None:
         recording_id: Of the recording.
     """
     stored = index.whole_recording(recording_id)
-    return None if stored is None else Example(stored[0], recording_id, stored[1])
+    return None if stored is None else Example(stored[0], recording_id, *stored[1:])

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from indexer.arrays import Float32, Integers
+from indexer.arrays import Float16, Float32, Integers
 from indexer.errors import QueryError
 from search.asking.answers import Found
 from search.asking.diversity import choose_diverse
@@ -15,6 +15,8 @@ from search.asking.left_out import AllLeftOut
 from search.asking.looking import LookForMany, LookForOne
 from search.asking.scope import Scope
 from search.asking.sound_index import SoundIndex
+from search.asking.terms import Terms
+from search.nearest.blend import Parts, blended, parts_of
 from search.nearest.enough import Near, find_enough
 
 
@@ -25,10 +27,18 @@ class Question(NamedTuple):
         vectors: (q, 768) float32 of length 1; a window's score is its best over them. None asks for
             the windows that fit the terms best.
         own: What asks: nothing that overlaps it is a hit, unless the terms include it.
+        tags: (q, 527) probabilities of what is heard in the same; None asks with scenes alone.
     """
 
     vectors: Float32 | None = None
     own: AllLeftOut = frozenset()
+    tags: Float16 | Float32 | None = None
+
+    def weighted(self, tag_weight: float) -> Question:
+        """Return it as rows are scored for it: with vectors of `blended`, if anything is heard."""
+        if self.vectors is None or self.tags is None or not tag_weight:
+            return self._replace(tags=None)
+        return self._replace(vectors=blended(self.vectors, self.tags, tag_weight), tags=None)
 
 
 def find(index: SoundIndex, questions: Sequence[Question], scope: Scope) -> Found:
@@ -50,7 +60,10 @@ def find(index: SoundIndex, questions: Sequence[Question], scope: Scope) -> Foun
     for one in questions:
         if one.vectors is None and not scope.is_filtered:
             raise QueryError("nothing to look for: give a clip, a window id or a tag")
-    questions = [one._replace(own=index.with_aliases(one.own)) for one in questions]
+    questions = [
+        one.weighted(scope.terms.tag_weight)._replace(own=index.with_aliases(one.own))
+        for one in questions
+    ]
     near, num_left_out, alone = _look(index, questions, scope)
     near = near.take(np.argsort(near.asked, kind="stable"))
     near = near.take(near.ranks < scope.terms.num_candidates)
@@ -67,6 +80,28 @@ def find(index: SoundIndex, questions: Sequence[Question], scope: Scope) -> Foun
     )
 
 
+def take_apart(
+    index: SoundIndex, questions: Sequence[Question], found: Found, terms: Terms
+) -> Parts:
+    """Return of what the scores of some answers are made; NaN where none was asked with a clip.
+
+    Args:
+        index: What was asked.
+        questions: What it was asked.
+        found: What `find` has found for them.
+        terms: With which it was asked.
+    """
+    scene, heard = np.full((2, len(found.rows)), np.nan, np.float32)
+    parts = Parts(scene, heard, np.zeros(len(found.rows), np.int64))
+    for number, one in enumerate(questions):
+        vectors, at = one.weighted(terms.tag_weight).vectors, np.flatnonzero(found.asked == number)
+        if vectors is not None and len(at):
+            parts.scene[at], parts.heard[at], parts.best[at] = parts_of(
+                index, vectors, found.rows[at]
+            )
+    return parts
+
+
 def _look(
     index: SoundIndex, questions: Sequence[Question], scope: Scope
 ) -> tuple[Near, Integers, LookForOne | None]:
@@ -77,7 +112,9 @@ def _look(
     Those of a single vector are searched together. Several vectors are another matter: the score of
     a row is its best over all of them, also over those that did not lead to it.
     """
-    is_plain = [one.vectors is not None and len(one.vectors) == 1 for one in questions]
+    shapes = [None if one.vectors is None else one.vectors.shape for one in questions]
+    width = max((shape[1] for shape in shapes if shape), default=0)
+    is_plain = [shape == (1, width) for shape in shapes]
     together = np.flatnonzero(is_plain) if len(questions) > 1 else np.empty(0, np.int64)
     near: list[Near] = []
     num_left_out, alone = np.zeros(len(questions), np.int64), None
@@ -89,7 +126,7 @@ def _look(
         near.append(found._replace(asked=together[found.asked]))
         num_left_out[together] = many.num_left_out
     for number in np.setdiff1d(np.arange(len(questions)), together).tolist():
-        alone = LookForOne(index, scope, *questions[number])
+        alone = LookForOne(index, scope, questions[number].vectors, questions[number].own)
         found = Near.joined(list(find_enough(alone, 1, alone.first_k, alone.num_allowed)))
         near.append(found._replace(asked=found.asked + number))
         num_left_out[number] = alone.num_left_out

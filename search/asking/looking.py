@@ -8,6 +8,7 @@ searched as one matrix, with what each leaves out dropped from what was found. E
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,7 @@ from search.asking.browse import best_fits
 from search.asking.left_out import AllLeftOut, LeftOut, is_left_out
 from search.asking.scope import Scope
 from search.asking.sound_index import SoundIndex
+from search.nearest.blend import is_blend
 from search.nearest.enough import Near, near_of
 from search.nearest.index import Neighbours, count_rows
 
@@ -31,6 +33,7 @@ class LookForOne:
     def __init__(
         self, index: SoundIndex, scope: Scope, vectors: Float32 | None, own: AllLeftOut
     ) -> None:
+        scope, self._least = _judged(index, scope, vectors)
         self._index, self._scope, self._vectors = index, scope, vectors
         left_out: AllLeftOut = frozenset() if scope.terms.include_self else own
         self._allowed = [
@@ -55,7 +58,8 @@ class LookForOne:
     def _nearest(self, number: int, k: int) -> Neighbours:
         one, masks = self._index.opened[number], self._allowed[number]
         if self._vectors is not None:
-            return one.index.search(self._vectors, k, masks, exact=self._scope.terms.exact)
+            is_exact = self._scope.terms.exact
+            return one.index.search(self._vectors, k, masks, exact=is_exact, least=self._least)
         condition = self._scope.conditions[number]
         assert condition is not None  # a question has vectors or a condition
         return best_fits(one.generation, condition, k, masks)
@@ -84,6 +88,7 @@ class LookForMany:
         self, index: SoundIndex, scope: Scope, vectors: Float32, own: Sequence[AllLeftOut]
     ) -> None:
         left_out = [frozenset[LeftOut]()] * len(own) if scope.terms.include_self else own
+        scope, self._least = _judged(index, scope, vectors)
         self._index, self._scope, self._vectors, self._own = index, scope, vectors, left_out
         self._num_recordings = scope.count_recordings(left_out)
         self.first_k = scope.terms.num_candidates + (_SPARE if any(left_out) else 0)
@@ -106,10 +111,21 @@ class LookForMany:
     def _nearest(self, number: int, asked: Integers, k: int) -> Near:
         masks, is_exact = self._scope.allowed[number], self._scope.terms.exact
         found = self._index.opened[number].index.search_many(
-            self._vectors[asked], k, masks, exact=is_exact
+            self._vectors[asked], k, masks, exact=is_exact, least=self._least
         )
         near = near_of(asked, *found)
         return near._replace(rows=near.rows + self._index.first_rows[number])
+
+
+def _judged(index: SoundIndex, scope: Scope, vectors: Float32 | None) -> tuple[Scope, float | None]:
+    """Return a scope as scores are held against it, and the least cosine of scenes of a blend.
+
+    Of all others, that is the score.
+    """
+    num_columns = index.vectors(np.empty(0, np.int64)).shape[1]
+    if vectors is None or not is_blend(vectors, num_columns):
+        return scope, None
+    return replace(scope, terms=replace(scope.terms, min_score=None)), scope.terms.min_score
 
 
 def _hits(

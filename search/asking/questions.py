@@ -70,7 +70,10 @@ def make_question(
     vectors = np.concatenate([stored, *given, *(one.vectors for one in heard)])
     if not len(vectors):
         raise nothing_heard(failures)
-    return Question(vectors, frozenset(own)), failures
+    tags = None  # vectors of a user have none
+    if not given:
+        tags = np.concatenate([index.tags(index.rows_of(ids)), *(one.tags for one in heard)])
+    return Question(vectors, frozenset(own), tags), failures
 
 
 def unit_vectors(given: Any) -> Float32:

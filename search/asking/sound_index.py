@@ -10,7 +10,7 @@ from typing import Self
 import numpy as np
 import pyarrow as pa
 
-from indexer.arrays import ID_DTYPE, Float32, Integers, contains
+from indexer.arrays import ID_DTYPE, Float16, Float32, Integers, contains
 from indexer.errors import QueryError
 from indexer.store.reader import Store
 from indexer.store.schema import Identity
@@ -20,6 +20,7 @@ from search.asking.answers import Found, Hit
 from search.asking.left_out import AllLeftOut
 from search.asking.opened import OpenedStore
 from search.generation.segments import Rows
+from search.nearest.blend import Parts
 
 #: Tags shown with a hit, and how probable each must be to be shown.
 NUM_TOP_TAGS = 5
@@ -114,12 +115,13 @@ class SoundIndex(Rows):
         table = self.windows(rows)
         return self.vectors(rows), [table.window(at) for at in range(len(rows))]
 
-    def whole_recording(self, recording_id: bytes) -> tuple[Float32, list[Window]] | None:
+    def whole_recording(self, recording_id: bytes) -> tuple[Float32, list[Window], Float16] | None:
         """Return all windows of a recording, if a store holds the whole of it.
 
         Returns:
-            (n, 768) float32 vectors of length 1, and the windows, in order of time; None if no
-            store knows it, or only spans of it, or cannot say how long it is.
+            (n, 768) float32 vectors of length 1, the windows, in order of time, and (n, 527)
+            probabilities; None if no store knows it, or only spans of it, or cannot say how long it
+            is.
         """
         for one in self.opened:
             rows = one.generation.rows_of_recording(recording_id)
@@ -135,7 +137,8 @@ class SoundIndex(Rows):
             if planned and all(place in at for place in planned):
                 chosen = [at[place] for place in planned]
                 windows = [table.window(row) for row in chosen]
-                return one.generation.vectors(rows[chosen]), windows
+                mine = rows[chosen]
+                return one.generation.vectors(mine), windows, one.generation.tags(mine)
         return None
 
     def recording_of(self, digest: bytes) -> bytes:
@@ -194,8 +197,13 @@ class SoundIndex(Rows):
         ]
         return pa.concat_arrays(each).take(pa.array(np.argsort(np.concatenate(at))))
 
-    def hits(self, found: Found) -> list[list[Hit]]:
-        """Return everything that is known about what was found, question by question."""
+    def hits(self, found: Found, parts: Parts | None = None) -> list[list[Hit]]:
+        """Return everything that is known about what was found, question by question.
+
+        Args:
+            found: Rows, as `find` gives them.
+            parts: Of what their scores are made, if that is to be known.
+        """
         table, tags = self.windows(found.rows), self.tags(found.rows)
         answers: list[list[Hit]] = [[] for _ in range(found.num_questions)]
         for at, asked in enumerate(found.asked.tolist()):
@@ -208,6 +216,12 @@ class SoundIndex(Rows):
                 start_s=window.start_s,
                 end_s=window.end_s,
                 tags=tuple(pick_heard(tags[at], threshold=MIN_TOP_PROBABILITY, top=NUM_TOP_TAGS)),
+                scene_score=_number(parts.scene[at]) if parts else None,
+                tag_score=_number(parts.heard[at]) if parts else None,
             )
             answers[asked].append(hit)
         return answers
+
+
+def _number(value: np.float32) -> float | None:
+    return None if np.isnan(value) else float(value)

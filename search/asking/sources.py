@@ -138,11 +138,15 @@ def _grouped(opened: OpenedStore, per: Per) -> tuple[Integers, Integers]:
 
 def _of_rows(opened: OpenedStore, rows: Integers, ends: Integers, per: Per) -> Asking:
     generation = opened.generation
-    vectors, windows = generation.vectors(rows), generation.windows(rows)
+    vectors, windows, tags = (
+        generation.vectors(rows),
+        generation.windows(rows),
+        generation.tags(rows),
+    )
     starts = np.append(0, ends[:-1])
     recordings = windows.recording_id[starts]
     questions = [
-        Question(vectors[start:end], frozenset((LeftOut(id_bytes(recording)),)))
+        Question(vectors[start:end], frozenset((LeftOut(id_bytes(recording)),)), tags[start:end])
         for start, end, recording in zip(starts.tolist(), ends.tolist(), recordings, strict=True)
     ]
     stops = windows.start_sample + windows.num_samples
@@ -193,7 +197,11 @@ def _of_examples(heard: Sequence[tuple[FileSpan, Example]], per: Per) -> Asking:
     ]
     return Asking(
         questions=[
-            Question(one.vectors[part], frozenset((LeftOut.of_file(one.recording_id, file),)))
+            Question(
+                one.vectors[part],
+                frozenset((LeftOut.of_file(one.recording_id, file),)),
+                one.tags[part],
+            )
             for file, one, part in parts
         ],
         window_ids=pa.nulls(len(parts), pa.int64()),

@@ -14,6 +14,8 @@ from indexer.tags import DEFAULT_THRESHOLD
 
 #: More hits than this, or matches, nobody asks for.
 MAX_NUMBER = 1_000_000_000
+#: How much of a score is how alike the tags are, unless told otherwise.
+DEFAULT_TAG_WEIGHT = 0.35
 #: What a diversity that is merely wanted means.
 DEFAULT_DIVERSITY = 0.3
 #: Hits of a diverse answer, at most: its cost grows with the square of them.
@@ -47,7 +49,9 @@ class Terms:
         group_by: "file" gives the best window of each recording only.
         include_self: Whether what asks may be a hit, and what overlaps it: a file asks with all of
             its recording, a part of one or a window with that.
-        min_score: Hits below it are left out.
+        tag_weight: How much of a score is how alike the tags are, see `search.nearest.blend`; at 0
+            scenes alone count. Questions of vectors and in words have no tags.
+        min_score: Hits below it are left out; the cosine of scenes is held against it.
         diverse: How much hits that are like earlier ones are put back, from 0 to 1, see
             `choose_diverse`; True is 0.3.
         exact: Whether only an exact answer will do, however long it takes.
@@ -101,10 +105,19 @@ class Terms:
     include_self: bool = field(
         default=False, metadata={"help": "Let what asks, and what overlaps it, be hits as well."}
     )
+    tag_weight: float = field(
+        default=DEFAULT_TAG_WEIGHT,
+        metadata={
+            "help": "Share of the score that is how alike the tags are; 0 for scenes alone.",
+            "unit": "W",
+            "least": 0,
+            "most": 0.9,
+        },
+    )
     min_score: float | None = field(
         default=None,
         metadata={
-            "help": "Leave out hits below this score.",
+            "help": "Leave out hits whose scenes are less alike than this.",
             "unit": "S",
             "least": -1,
             "most": 1,

@@ -9,12 +9,15 @@ import faiss
 import numpy as np
 
 from indexer.arrays import Float32, Integers, Mask
-from indexer.store.schema import EMBEDDING_DIM
+from indexer.store.schema import EMBEDDING_DIM, NUM_TAGS
 from search.generation.segments import Generation, Segment
+from search.nearest.blend import is_blend, rows_to_score, unit_roots
 
 #: How far the float32 product of two vectors of length 1 may be from the true one, in whatever
-#: order it is summed: 768 roundings of 2^-24.
-_ROUNDING = EMBEDDING_DIM * 2.0**-24
+#: order it is summed: a rounding of 2^-24 for each of their numbers, of blends the most.
+_ROUNDING = (EMBEDDING_DIM + NUM_TAGS) * 2.0**-24
+#: Rows that are scored by the blend before any is passed over, the nearest by scene.
+_FIRST_BLENDED = 1024
 #: Rows fetched beyond k, so that the boundary can be seen.
 _MARGIN = 16
 #: Rows whose products are held at a time: 25 MB in float64.
@@ -38,7 +41,7 @@ def score_rows(generation: Generation, vectors: Float32, rows: Integers) -> Floa
 
     Args:
         generation: The rows.
-        vectors: (q, 768) float32 of length 1.
+        vectors: (q, 768) float32 of length 1, or (q, 1295) of `blended`.
         rows: (n,) positions in the generation.
 
     Returns:
@@ -47,7 +50,7 @@ def score_rows(generation: Generation, vectors: Float32, rows: Integers) -> Floa
     best = np.full(len(rows), -np.inf)
     for first in range(0, len(rows), _BLOCK_ROWS):
         block = slice(first, first + _BLOCK_ROWS)
-        stored = generation.vectors(rows[block]).astype(np.float64)
+        stored = rows_to_score(generation, rows[block], vectors.shape[1]).astype(np.float64)
         for vector in vectors:
             np.fmax(best[block], _multiply(stored, vector), out=best[block])
     return np.asarray(np.where(np.isneginf(best), best, np.clip(best, -1, 1)), np.float32)
@@ -59,32 +62,105 @@ def score_pairs(generation: Generation, vectors: Float32, rows: Integers) -> Flo
     step = max(1, _BLOCK_ROWS // rows.shape[1])
     for first in range(0, len(rows), step):
         block = rows[first : first + step]
-        stored = generation.vectors(np.maximum(block, 0).ravel()).astype(np.float64)
+        some = np.maximum(block, 0).ravel()
+        stored = rows_to_score(generation, some, vectors.shape[1]).astype(np.float64)
         shaped = stored.reshape(*block.shape, -1)
         products = _multiply(shaped, vectors[first : first + step, None])
         scores[first : first + step] = np.where(block < 0, -np.inf, np.minimum(products, 1))
     return np.where(np.isnan(scores), -np.inf, scores)
 
 
-def find_near(generation: Generation, vectors: Float32, k: int, masks: Sequence[Mask]) -> Integers:
+def find_near(
+    generation: Generation,
+    vectors: Float32,
+    k: int,
+    masks: Sequence[Mask],
+    least: float | None = None,
+) -> Integers:
     """Return all rows that may be among the k nearest to any vector, by the products of all rows.
 
     Args:
         generation: The rows.
-        vectors: (q, 768) float32 of length 1.
+        vectors: (q, 768) float32 of length 1, or (q, 1295) of `blended`.
         k: How many rows are wanted.
         masks: A (num_rows,) mask for each segment: which rows may be found.
+        least: Of a blend, the least cosine of scenes; None for any.
     """
     rows, near = [np.empty(0, np.int64)], [np.empty(0, np.float32)]
     for start, segment, mask in _segments(generation, masks):
         at = np.flatnonzero(mask)
         rows.append(start + at)
-        near.append(_nearness(vectors, segment.vectors, at))
+        scenes = np.ascontiguousarray(vectors[:, : segment.vectors.shape[1]])
+        near.append(_nearness(scenes, segment.vectors, at))
     all_rows, all_near = np.concatenate(rows), np.concatenate(near)
     all_near[np.isnan(all_near)] = -np.inf
+    if len(all_rows) and is_blend(vectors, scenes.shape[1]):
+        scene_weight = float(np.linalg.norm(scenes[0]))
+        if least is not None:
+            is_near = all_near >= scene_weight * least - 2 * _ROUNDING
+            all_rows, all_near = all_rows[is_near], all_near[is_near]
+        return _find_blended(generation, vectors, k, all_rows, all_near, 1 - scene_weight)
     # The k-th score may be one rounding below the k-th of these, and so may each that beats it.
     bound = np.partition(all_near, -k)[-k] - 2 * _ROUNDING if len(all_near) > k else -np.inf
     return all_rows[(all_near >= bound) & (all_near > -np.inf)]
+
+
+def _find_blended(
+    generation: Generation,
+    vectors: Float32,
+    k: int,
+    rows: Integers,
+    near: Float32,
+    most: float,
+) -> Integers:
+    """Return those of some rows that may be among the k best by the blend.
+
+    What is heard is compared only where it may decide: a row whose scene is so far away that even
+    the same tags would not bring it among the best so far is passed over.
+
+    Args:
+        generation: The rows.
+        vectors: (q, 1295) float32, of `blended`.
+        k: How many rows are wanted.
+        rows: (n,) what is ranked.
+        near: (n,) the best product of their scenes with any of the vectors; -inf for none.
+        most: What tags may add to it.
+    """
+    num_first = max(_FIRST_BLENDED, 4 * k)
+    is_open = near > -np.inf
+    first = np.argpartition(near, -num_first)[-num_first:] if len(near) > num_first else slice(None)
+    is_open[first] = False
+    found, scores = rows[first], _blend_products(generation, vectors, rows[first])
+    bound = _kth_best(scores, k)
+    left = np.flatnonzero(is_open & (near >= bound - most - 2 * _ROUNDING))
+    left = left[np.argsort(-near[left], kind="stable")]
+    for begin in range(0, len(left), _BLOCK_ROWS):
+        block = left[begin : begin + _BLOCK_ROWS]
+        if near[block[0]] + most < bound - 2 * _ROUNDING:
+            break
+        found = np.append(found, rows[block])
+        scores = np.append(scores, _blend_products(generation, vectors, rows[block]))
+        is_best = scores >= _kth_best(scores, k) - 2 * _ROUNDING
+        found, scores = found[is_best], scores[is_best]
+        bound = _kth_best(scores, k)
+    return found[(scores >= bound - 2 * _ROUNDING) & (scores > -np.inf)]
+
+
+def _blend_products(generation: Generation, vectors: Float32, rows: Integers) -> Float32:
+    """Return (n,) float32 the best product of some rows with any of the vectors; -inf for none."""
+    products = np.empty(len(rows), np.float32)
+    for first in range(0, len(rows), _BLOCK_ROWS):
+        block = slice(first, first + _BLOCK_ROWS)
+        stored = rows_to_score(generation, rows[block], vectors.shape[1])
+        with np.errstate(invalid="ignore", over="ignore"):
+            products[block] = (stored @ vectors.T).max(1)
+    products[np.isnan(products)] = -np.inf
+    return products
+
+
+def _kth_best(scores: Float32, k: int) -> float:
+    """Return the k-th highest score; -inf if there are fewer."""
+    return float(np.partition(scores, -k)[-k]) if len(scores) >= k else -np.inf
 
 
 def find_near_each(
@@ -120,8 +196,7 @@ def _multiply_all(
         at = np.flatnonzero(mask)
         for first in range(0, len(at), _KNN_ROWS):
             block = at[first : first + _KNN_ROWS]
-            is_run = block[-1] - block[0] == len(block) - 1
-            stored = segment.vectors[block[0] : block[-1] + 1] if is_run else segment.vectors[block]
+            stored = _stored(segment, block, vectors.shape[1])
             near, found = faiss.knn(
                 vectors, stored, min(k, len(block)), metric=faiss.METRIC_INNER_PRODUCT
             )
@@ -129,6 +204,15 @@ def _multiply_all(
             both = np.concatenate([best, near], 1), np.concatenate([rows, found], 1)
             best, rows = keep_best(*both, k)
     return best, rows
+
+
+def _stored(segment: Segment, rows: Integers, num_columns: int) -> Float32:
+    """Return (n, num_columns) of some rows of a segment, in order; where they lie, if they can."""
+    is_run = rows[-1] - rows[0] == len(rows) - 1
+    some = slice(rows[0], rows[-1] + 1) if is_run else rows
+    if segment.vectors.shape[1] == num_columns:
+        return segment.vectors[some]
+    return np.concatenate([segment.vectors[some], unit_roots(segment.tags[some])], axis=1)
 
 
 def _segments(generation: Generation, masks: Sequence[Mask]) -> Iterator[tuple[int, Segment, Mask]]:

@@ -11,10 +11,14 @@ import numpy as np
 from indexer.arrays import Float32, Integers, Mask
 from search.generation.manifest import Calibration
 from search.generation.segments import Generation
+from search.nearest.blend import is_blend, scenes_of
 from search.nearest.exact import find_near, find_near_each, score_pairs, score_rows
 from search.nearest.planner import EXACT, Plan, choose
 from search.nearest.scan import Lists
 
+#: Of what lists propose by scene, so many are scored by the blend: on 10^5 windows, more found no
+#: more of the best ten (benchmarks/answers.py).
+NUM_BLENDED = 400
 #: Vectors answered at a time by `search_many`.
 _BATCH_VECTORS = 1024
 
@@ -74,38 +78,52 @@ class VectorIndex:
         allowed: Sequence[Mask] | None = None,
         *,
         exact: bool = False,
+        least: float | None = None,
     ) -> Neighbours:
         """Return the k rows that are nearest to any of the vectors.
 
         Args:
-            vectors: (q, 768) float32 of length 1; a row's score is its best over them.
+            vectors: (q, 768) float32 of length 1, or (q, 1295) of `blended`; a row's score is its
+                best over them.
             k: How many rows, at least 1.
             allowed: A (num_rows,) mask for each segment; None allows all live rows.
             exact: Whether only an exact answer will do.
+            least: Of a blend, the least cosine of scenes; None for any.
 
         Returns:
-            min(k, allowed rows) rows. If the plan is exact, ties at k are decided by window id.
-            Damaged rows that are not numbers are never among them.
+            min(k, allowed rows) rows, of those that reach the least cosine. If the plan is exact,
+            ties at k are decided by window id. Damaged rows that are not numbers are never among
+            them.
         """
         masks = self._masks(allowed)
         num_allowed = count_rows(masks)
         plan = self.plan(num_allowed, k, exact=exact)
-        return self.run(plan, vectors, k, masks)._replace(num_allowed=num_allowed)
+        return self.run(plan, vectors, k, masks, least)._replace(num_allowed=num_allowed)
 
-    def run(self, plan: Plan, vectors: Float32, k: int, masks: Sequence[Mask]) -> Neighbours:
+    def run(
+        self,
+        plan: Plan,
+        vectors: Float32,
+        k: int,
+        masks: Sequence[Mask],
+        least: float | None = None,
+    ) -> Neighbours:
         """Search by a plan; lists that hold too few rows which match give way to all rows."""
         began = perf_counter()
         vectors = np.ascontiguousarray(vectors, np.float32)
         rows = None
         if plan.name == "lists":
             assert self.lists is not None  # without lists, no plan says so
-            rows, effort = self.lists.propose(plan.reach, vectors, k, masks)
+            asked, num_fetched = self._for_lists(vectors)
+            rows, effort = self.lists.propose(plan.reach, asked, k, masks, num_fetched)
             plan = plan._replace(effort=effort)
         if rows is None:
-            rows = find_near(self.generation, vectors, k, masks)
+            rows = find_near(self.generation, vectors, k, masks, least)
             plan = EXACT._replace(expected_ms=plan.expected_ms)
         scanned = perf_counter()
         scores = self.score(vectors, rows)
+        if least is not None:
+            scores[self._scene_scores(vectors, rows) < least] = -np.inf
         order = np.lexsort((self.generation.window_ids(rows), -scores))[:k]
         order = order[scores[order] > -np.inf]
         scan_ms, rescore_ms = (scanned - began) * 1e3, (perf_counter() - scanned) * 1e3
@@ -118,14 +136,16 @@ class VectorIndex:
         allowed: Sequence[Mask] | None = None,
         *,
         exact: bool = False,
+        least: float | None = None,
     ) -> tuple[Float32, Integers]:
         """Return the k rows that are nearest to each of many vectors.
 
         Args:
-            vectors: (n, 768) float32 of length 1.
+            vectors: (n, 768) float32 of length 1, or (n, 1295) of `blended`.
             k: How many rows for each, at least 1.
             allowed: A (num_rows,) mask for each segment; None allows all live rows.
             exact: Whether only exact answers will do.
+            least: As of `search`.
 
         Returns:
             (n, k) float32 scores, the highest first, and (n, k) rows; -inf and -1 where there are
@@ -141,29 +161,49 @@ class VectorIndex:
         for first in range(0, len(vectors) if width else 0, _BATCH_VECTORS):
             block = slice(first, first + _BATCH_VECTORS)
             scores[block, :width], rows[block, :width] = self._search_block(
-                plan, vectors[block], width, masks
+                plan, vectors[block], width, masks, least
             )
         return scores, rows
 
     def _search_block(
-        self, plan: Plan, vectors: Float32, k: int, masks: Sequence[Mask]
+        self, plan: Plan, vectors: Float32, k: int, masks: Sequence[Mask], least: float | None
     ) -> tuple[Float32, Integers]:
         if plan.name == "lists":
             assert self.lists is not None
-            _, found, _ = self.lists.visit(plan.reach, vectors, k, masks)
+            asked, num_fetched = self._for_lists(vectors)
+            _, found, _ = self.lists.visit(plan.reach, asked, k, masks, num_fetched)
         else:
             found, is_open = find_near_each(self.generation, vectors, k, masks)
         found = np.pad(found, ((0, 0), (0, max(0, k - found.shape[1]))), constant_values=-1)
         scores = score_pairs(self.generation, vectors, found)
+        if plan.name == "lists":
+            is_open = np.asarray((scores > -np.inf).sum(1) < k)  # too few in those lists
+        if least is not None:
+            scenes = scenes_of(vectors, self._num_columns)
+            scores[score_pairs(self.generation, scenes, found) < least] = -np.inf
+            if plan.is_exact:  # what is less like it may have a scene that is more so
+                is_open |= (scores > -np.inf).sum(1) < k
         order = np.lexsort((self._ids_of(found), -scores))[:, :k]
         scores, rows = np.take_along_axis(scores, order, 1), np.take_along_axis(found, order, 1)
         rows[np.isneginf(scores)] = -1
-        if plan.name == "lists":
-            is_open = np.asarray((rows < 0).any(1))  # too few in those lists
         for at in np.flatnonzero(is_open):
-            one = self.search(vectors[at : at + 1], k, masks, exact=True)
+            one = self.search(vectors[at : at + 1], k, masks, exact=True, least=least)
+            scores[at], rows[at] = -np.inf, -1
             scores[at, : len(one.rows)], rows[at, : len(one.rows)] = one[:2]
         return scores, rows
+
+    @property
+    def _num_columns(self) -> int:
+        """How many numbers a stored vector has: 768, or those of a projection."""
+        return int(self.generation.vectors(np.empty(0, np.int64)).shape[1])
+
+    def _for_lists(self, vectors: Float32) -> tuple[Float32, int]:
+        """Return what lists are asked with, and how many rows they are to propose, at least."""
+        num_blended = NUM_BLENDED if is_blend(vectors, self._num_columns) else 0
+        return scenes_of(vectors, self._num_columns), num_blended
+
+    def _scene_scores(self, vectors: Float32, rows: Integers) -> Float32:
+        return self.score(scenes_of(vectors, self._num_columns), rows)
 
     def score(self, vectors: Float32, rows: Integers) -> Float32:
         """Return the score of some rows: `score_rows`, which makes every score that is shown."""

@@ -35,7 +35,7 @@ class Lists(NamedTuple):
     fetch: float
 
     def propose(
-        self, reach: float, vectors: Float32, k: int, masks: Sequence[Mask]
+        self, reach: float, vectors: Float32, k: int, masks: Sequence[Mask], num_fetched: int = 0
     ) -> tuple[Integers | None, int]:
         """Propose rows from the lists near the vectors.
 
@@ -44,19 +44,21 @@ class Lists(NamedTuple):
             vectors: (q, 768) float32 of length 1.
             k: How many rows are wanted.
             masks: A (num_rows,) mask for each segment: which rows may be found.
+            num_fetched: How many rows to propose, at least, as far as these lists hold them.
 
         Returns:
             (n,) rows of the generation, None if these lists hold too few that match; and how many
             lists were visited for the vector that took most.
         """
-        near, rows, num_visited = self.visit(reach, vectors, k, masks)
+        near, rows, num_visited = self.visit(reach, vectors, k, masks, num_fetched)
         distinct, best = _best_of_each(rows, near)
         if len(distinct) < k:
             return None, num_visited
-        return distinct[np.argsort(-best, kind="stable")[: self._num_fetched(k)]], num_visited
+        num_fetched = max(num_fetched, self._num_fetched(k))
+        return distinct[np.argsort(-best, kind="stable")[:num_fetched]], num_visited
 
     def visit(
-        self, reach: float, vectors: Float32, k: int, masks: Sequence[Mask]
+        self, reach: float, vectors: Float32, k: int, masks: Sequence[Mask], num_fetched: int = 0
     ) -> tuple[Float32, Integers, int]:
         """Scan lists, the nearest first, until no further one can be expected to hold a hit.
 
@@ -67,7 +69,8 @@ class Lists(NamedTuple):
             (q, m) approximate scores and rows, -1 where there is none; and the most lists visited.
         """
         trained, num_lists = self.trained, self.trained.num_lists
-        allowed, num_fetched = [pack(mask) for mask in masks], self._num_fetched(k)
+        allowed = [pack(mask) for mask in masks]
+        num_fetched = max(num_fetched, self._num_fetched(k))
         probes = trained.nearest(vectors, _FIRST_RANKED)
         visited, last = 0, min(_FIRST_LISTS, num_lists)
         near, rows = self._scan(probes.between(0, last), vectors, num_fetched, allowed)

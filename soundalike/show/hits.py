@@ -97,6 +97,8 @@ def _hit_data(rank: int, hit: Hit) -> dict[str, Any]:
     return {
         "rank": rank,
         "score": round(hit.score, 6),
+        "scene_score": _rounded(hit.scene_score),
+        "tag_score": _rounded(hit.tag_score),
         "window_id": hit.window_id,
         "recording_id": hit.recording_id.hex(),
         "paths": [str(path) for path in hit.paths],
@@ -105,6 +107,10 @@ def _hit_data(rank: int, hit: Hit) -> dict[str, Any]:
         "end_s": hit.end_s,
         "tags": tags_data(hit.tags),
     }
+
+
+def _rounded(score: float | None) -> float | None:
+    return None if score is None else round(score, 6)
 
 
 def hits_csv(hits: Sequence[Hit]) -> str:

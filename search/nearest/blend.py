@@ -1,0 +1,102 @@
+"""The blend: how alike two windows are by their scenes, and by what is heard in them.
+
+A window is asked with by one vector of 1,295 numbers: its scene, of length 1 - w, and after it the
+square roots of its 527 probabilities, of length w. Its product with the same two of a stored row,
+each of length 1, is (1 - w) cos(scene) + w cos(√p). The latter is the Hellinger affinity of what is
+heard: where everything has the same tags it is the same for all, and has no say. Nothing of the
+library is in it, so that two windows have the same score in every store.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+
+from indexer.arrays import Float16, Float32, Integers
+from indexer.store.schema import NUM_TAGS
+from search.generation.segments import Rows
+
+
+def unit_roots(tags: Float16 | Float32) -> Float32:
+    """Return (n, 527) float32 of length 1: the square roots of probabilities; 0 where all are."""
+    with np.errstate(invalid="ignore"):  # damaged ones
+        roots = np.sqrt(tags, dtype=np.float32)
+        lengths = np.sqrt(np.einsum("ij,ij->i", roots, roots))
+    roots /= np.where(lengths > 0, lengths, 1)[:, None]
+    return roots
+
+
+def blended(scenes: Float32, tags: Float16 | Float32, tag_weight: float) -> Float32:
+    """Return (n, 1295) float32 vectors to ask with.
+
+    Args:
+        scenes: (n, 768) float32 of length 1.
+        tags: (n, 527) probabilities of the same windows.
+        tag_weight: w, from 0 to below 1.
+    """
+    both = ((1 - tag_weight) * scenes, tag_weight * unit_roots(tags))
+    return np.concatenate(both, axis=1, dtype=np.float32)
+
+
+def rows_to_score(rows: Rows, at: Integers, num_columns: int) -> Float32:
+    """Return (n, num_columns) of some rows, as vectors of so many columns score them."""
+    scenes = rows.vectors(at)
+    if scenes.shape[1] == num_columns:
+        return scenes
+    return np.concatenate([scenes, unit_roots(rows.tags(at))], axis=1)
+
+
+def scenes_of(vectors: Float32, num_columns: int) -> Float32:
+    """Return (q, num_columns) float32 of length 1: the scenes of vectors that may be blended."""
+    if vectors.shape[1] == num_columns:
+        return vectors
+    scenes = vectors[:, :num_columns]
+    lengths = np.linalg.norm(scenes, axis=1, keepdims=True)
+    return np.ascontiguousarray(scenes / np.where(lengths > 0, lengths, 1))
+
+
+def is_blend(vectors: Float32, num_columns: int) -> bool:
+    """Whether vectors ask with what was heard as well, of a store with so many columns."""
+    return bool(vectors.shape[1] == num_columns + NUM_TAGS)
+
+
+class Parts(NamedTuple):
+    """Of what a score is made.
+
+    Attributes:
+        scene: (n,) float32 cosines of scenes.
+        heard: (n,) float32 cosines of the square roots of probabilities; NaN of scenes alone.
+        best: (n,) which of the vectors that asked is nearest.
+    """
+
+    scene: Float32
+    heard: Float32
+    best: Integers
+
+
+def parts_of(rows: Rows, vectors: Float32, at: Integers) -> Parts:
+    """Take the scores of some rows apart.
+
+    Args:
+        rows: What was asked.
+        vectors: (q, 768) float32 of length 1, or (q, 1295) of `blended`.
+        at: (n,) rows.
+    """
+    stored = rows_to_score(rows, at, vectors.shape[1]).astype(np.float64)
+    num_columns = rows.vectors(at[:0]).shape[1]
+    products = [
+        (stored[:, None, some] * vectors[None, :, some]).sum(2)
+        for some in (slice(num_columns), slice(num_columns, None))
+    ]
+    best = (products[0] + products[1]).argmax(1)
+    lengths = [
+        np.linalg.norm(vectors[:, some], axis=1)[best]
+        for some in (slice(num_columns), slice(num_columns, None))
+    ]
+    with np.errstate(invalid="ignore", divide="ignore"):
+        scene, heard = (
+            np.clip(one[np.arange(len(at)), best] / length, -1, 1).astype(np.float32)
+            for one, length in zip(products, lengths, strict=True)
+        )
+    return Parts(scene, heard, best)

@@ -154,8 +154,8 @@ def answer_all(
             warnings.warn(SoundalikeWarning(f"asked without it: {failure}"), stacklevel=3)
     questions = [question for question, _ in asked]
     found, num_new = find(index, questions, scope), index.num_new_parts()
-    parts = take_apart(index, questions, found, scope.terms)
-    each = zip(index.hits(found, parts), found.num_left_out.tolist(), asked, strict=True)
+    why = take_apart(index, questions, found, scope.terms)
+    each = zip(index.hits(found, why), found.num_left_out.tolist(), asked, strict=True)
     return [
         Answer(tuple(hits), num_new, found.steps, scope.coverage, number, tuple(failures))
         for hits, number, (_, failures) in each

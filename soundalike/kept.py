@@ -117,17 +117,20 @@ class Kept:
         """Listen to a file, or a span of it, as the store's recordings were listened to."""
         return self._listen_to(store, asked, recording_of(asked.file), self.listen)
 
-    def hear(self, index: SoundIndex, asked: FileSpan, listen: Listen = ignore) -> Example:
+    def hear(
+        self, index: SoundIndex, asked: FileSpan, listen: Listen = ignore, *, level: bool = False
+    ) -> Example:
         """Make an example of a file, or a span of it; a listener hears how far that is.
 
         Of a whole file that is stored, what is stored is taken, and the network is not loaded.
+        With `level`, any other that is quiet asks at full scale as well.
         """
         recording_id = index.recording_of(recording_of(asked.file))
         if asked.is_whole and self._asks_with_own(index):
             stored = find_stored(index, recording_id)
             if stored is not None:
                 return stored
-        heard = self._listen_to(index.stores[0], asked, recording_id, listen)
+        heard = self._listen_to(index.stores[0], asked, recording_id, listen, level=level)
         recording_id = index.recording_with(recording_id, heard.audio_id)
         return heard.example._replace(recording_id=recording_id)
 
@@ -148,14 +151,18 @@ class Kept:
         return embed_silence(extractor, store.identity.geometry)
 
     def _listen_to(
-        self, store: Store, asked: FileSpan, recording_id: bytes, listen: Listen
+        self,
+        store: Store,
+        asked: FileSpan,
+        recording_id: bytes,
+        listen: Listen,
+        *,
+        level: bool = False,
     ) -> Clip:
         extractor = self.load(store)
         from search.asking.embed import embed_clip  # noqa: PLC0415 - it imports PyTorch
 
-        file, start_s, duration_s = asked
-        identity = store.identity
-        return embed_clip(file, extractor, identity, start_s, duration_s, recording_id, listen)
+        return embed_clip(asked, extractor, store.identity, recording_id, listen, level=level)
 
     def _asks_with_own(self, index: SoundIndex) -> bool:
         """Whether the checkpoint that was asked for is, by all that is known, the stores'."""

@@ -112,7 +112,8 @@ class Sounds(Stores):
         if texts:
             index, asked = self._in_words(index, texts, projection, _given(text_encoder))
         else:
-            hear = partial(self._kept.hear, index, listen=self._kept.listen)
+            level = resolved.terms.level
+            hear = partial(self._kept.hear, index, listen=self._kept.listen, level=level)
             asked = make_question(queries, index, hear, span)
         return answer_all(index, [asked], Scope.over(resolved, index.opened))[0]
 
@@ -168,7 +169,7 @@ class Sounds(Stores):
             raise QueryError("per and force go with an output, and none is given")
         resolved, index = resolve(take_fields(Terms, terms)), self._kept.open_newest()
         scope = Scope.over(resolved, index.opened)
-        hear = partial(self._kept.hear, index)
+        hear = partial(self._kept.hear, index, level=resolved.terms.level)
         if output is not None:
             return write_answers(
                 index,

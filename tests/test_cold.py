@@ -16,6 +16,7 @@ from conftest import REPOSITORY, Run
 from synthetic import write_tone
 
 import soundalike
+from indexer.audio.times import FileSpan
 from indexer.embedding.extractor import Extractor
 from indexer.errors import CheckpointError, IdentityError, LibraryError, QueryError
 from indexer.model.checkpoint import load_checkpoint
@@ -258,7 +259,7 @@ def test_stored_example_is_that_of_embedding_the_file(
     build(store)
     for file in files:
         stored = stored_of(store.path, file)
-        clip = embed_clip(file, tiny_extractor, store.identity)
+        clip = embed_clip(FileSpan(file), tiny_extractor, store.identity)
         assert stored is not None
         assert stored.windows == clip.windows
         assert stored.recording_id == clip.recording_id
@@ -302,7 +303,7 @@ def test_rows_of_deleted_recordings_are_nobodys(
     for name in "bd":
         stored = stored_of(store.path, files[name])
         assert stored is not None
-        expected = embed_clip(files[name], tiny_extractor, store.identity).vectors
+        expected = embed_clip(FileSpan(files[name]), tiny_extractor, store.identity).vectors
         np.testing.assert_allclose(stored.vectors, expected, atol=1e-5)
 
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 
 from indexer.arrays import Float32, Integers
 from indexer.audio.content import exists
@@ -29,6 +31,7 @@ class Hit:
         tags: The most probable tags.
         scene_score: Cosine similarity of its scene to that of the query; None without a clip.
         tag_score: How like those of the query its tags are; None if that has no part in the score.
+        query_start_s: Where in its file the window begins that asked and is nearest, in seconds.
     """
 
     score: float
@@ -40,6 +43,7 @@ class Hit:
     tags: tuple[HeardTag, ...]
     scene_score: float | None = None
     tag_score: float | None = None
+    query_start_s: float | None = None
 
     @property
     def path(self) -> Path | None:
@@ -51,6 +55,21 @@ class Hit:
     def is_there(self) -> bool:
         """Whether the recording is at one of its paths now; they are looked at each time."""
         return any(exists(Path(path)) for path in self.paths)
+
+
+class Why(NamedTuple):
+    """Of what the scores of some answers are made, and what of the question they answer.
+
+    Attributes:
+        scene: (n,) float32 cosines of scenes; NaN where no clip asked.
+        heard: (n,) float32 cosines of the square roots of probabilities; NaN of scenes alone.
+        starts_s: (n,) where in its file the window begins that each is nearest to; NaN if that
+            cannot be said.
+    """
+
+    scene: Float32
+    heard: Float32
+    starts_s: npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True)

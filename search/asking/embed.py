@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import math
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 import torch
 
-from indexer.arrays import Float16, Float32
+from indexer.arrays import Float16, Float32, Mask
 from indexer.audio.file import asked_with
 from indexer.audio.stream import open_audio
+from indexer.audio.times import FileSpan
 from indexer.embedding.extractor import Extractor
 from indexer.errors import QueryError
 from indexer.model.checkpoint import load_checkpoint
@@ -20,7 +20,8 @@ from indexer.progress import Listen, Step, ignore
 from indexer.store.reader import Store
 from indexer.store.schema import Identity
 from indexer.windows import MIN_INPUT_SAMPLES, Geometry, Window, samples_of
-from search.asking.example import Example, recording_of
+from search.asking.example import Example, Louder, recording_of
+from search.asking.levels import QUIET_DBFS, decibels, rms, which_ask
 from search.generation.writing import normalise
 
 
@@ -34,6 +35,9 @@ class Clip(NamedTuple):
         recording_id: Digest of the file's bytes, so that the same recording can be left out.
         windows: Where each of them is in the file.
         audio_id: Digest of the samples of a whole file, see `AudioStream`; None of a part.
+        asks: (n,) which of its windows ask, see `which_ask`.
+        peak_db: Of all of it, the highest peak, in dBFS.
+        louder: The same at full scale, if it is quiet and that was asked for.
     """
 
     scene: Float32
@@ -42,6 +46,9 @@ class Clip(NamedTuple):
     recording_id: bytes
     windows: list[Window]
     audio_id: bytes | None = None
+    asks: Mask | None = None
+    peak_db: float = 0.0
+    louder: Clip | None = None
 
     @property
     def vectors(self) -> Float32:
@@ -51,7 +58,9 @@ class Clip(NamedTuple):
     @property
     def example(self) -> Example:
         """What a question needs of it."""
-        return Example(self.vectors, self.recording_id, self.windows, self.tags)
+        louder = self.louder and Louder(self.louder.vectors, self.louder.tags, -self.peak_db)
+        asks = np.ones(len(self.windows), bool) if self.asks is None else self.asks
+        return Example(self.vectors, self.recording_id, self.windows, self.tags, asks, louder)
 
 
 def extractor_for(
@@ -103,32 +112,34 @@ def embed_silence(extractor: Extractor, geometry: Geometry) -> Float32:
 
 
 def embed_clip(
-    path: Path,
+    asked: FileSpan,
     extractor: Extractor,
     identity: Identity,
-    start_s: float = 0.0,
-    duration_s: float | None = None,
     recording_id: bytes | None = None,
     listen: Listen = ignore,
+    *,
+    level: bool = False,
+    gain: float = 1.0,
 ) -> Clip:
     """Embed a clip with a store's own geometry and channel.
 
     Args:
-        path: Audio file.
+        asked: Audio file, or a part of one.
         extractor: Of the store's checkpoint.
         identity: Of the store.
-        start_s: Where the clip begins in the file, in seconds.
-        duration_s: Its length, in seconds; None for the rest of the file.
         recording_id: `recording_of` the file, if it is known.
         listen: Hears how many windows are done.
+        level: Whether a quiet clip is embedded at full scale as well.
+        gain: What all samples are multiplied with.
 
     Raises:
-        QueryError: If the file is not there, cannot be read, has no audio at `start_s`, or an
+        QueryError: If the file is not there, cannot be read, has no audio there, or an
             embedding is not finite.
     """
+    path, start_s, duration_s = asked
     start_sample, num_samples = samples_of(start_s, duration_s)
     recording_id = recording_id or recording_of(path)
-    embedded, windows = [], []
+    embedded, windows, loud, peak = [], [], [], 0.0
     listen(Step("listening", 0, None, "window"))
     with (
         asked_with(path),
@@ -142,7 +153,10 @@ def embed_clip(
         if not start_sample and num_samples is None:
             audio.identify()
         for cut in audio.windows(identity.geometry):
-            embedded.append(extractor(torch.from_numpy(cut.waveform)[None]))
+            heard = cut.waveform[: cut.num_samples]
+            loud.append(rms(heard))
+            peak = max(peak, float(np.abs(heard).max()))
+            embedded.append(extractor(torch.from_numpy(gain * cut.waveform)[None]))
             embedded[-1].require_finite(audio.peak)
             place = audio.start_sample + cut.start_sample
             windows.append(Window(recording_id, place, cut.num_samples))
@@ -150,6 +164,9 @@ def embed_clip(
     if not embedded:
         why = audio.absence()
         raise QueryError(f"{path} has no audio at {start_s:g} s; {why}", about="start_s")
+    louder = None
+    if level and 0 < peak < 10 ** (QUIET_DBFS / 20):
+        louder = embed_clip(asked, extractor, identity, recording_id, listen, gain=1 / peak)
     has_frames = embedded[0].frames is not None
     return Clip(
         scene=np.concatenate([one.scene for one in embedded]),
@@ -160,4 +177,7 @@ def embed_clip(
         recording_id=recording_id,
         windows=windows,
         audio_id=audio.audio_id,
+        asks=which_ask(windows, decibels(loud), identity.geometry),
+        peak_db=float(decibels(peak)),
+        louder=louder,
     )

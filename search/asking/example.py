@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from indexer.arrays import Float16, Float32
+import numpy as np
+import numpy.typing as npt
+
+from indexer.arrays import Float16, Float32, Mask
 from indexer.audio.content import recording_digest
 from indexer.audio.file import asked_with
 from indexer.errors import QueryError
 from indexer.windows import Window
+from search.asking.levels import SILENT_BELOW_DB, which_ask
 from search.asking.sound_index import SoundIndex
 
 #: What cannot be read is told of so many files.
@@ -41,6 +45,34 @@ def nothing_heard(failures: Sequence[str]) -> QueryError:
     )
 
 
+class Louder(NamedTuple):
+    """What a quiet clip asks with at full scale.
+
+    Attributes:
+        vectors: (n, 768) float32 of length 1, one for each of its windows.
+        tags: (n, 527) probabilities of what is heard in each.
+        by_db: How much louder that is, in dB.
+    """
+
+    vectors: Float32
+    tags: Float32
+    by_db: float
+
+
+class Asking(NamedTuple):
+    """What asks, a line for each vector.
+
+    Attributes:
+        vectors: (q, 768) float32 of length 1.
+        tags: (q, 527) float32 probabilities.
+        starts_s: (q,) where its window begins in its file, in seconds.
+    """
+
+    vectors: Float32
+    tags: Float32
+    starts_s: npt.NDArray[np.float64]
+
+
 class Example(NamedTuple):
     """What an audio file asks with.
 
@@ -49,12 +81,47 @@ class Example(NamedTuple):
         recording_id: Digest of the file's bytes, so that the same recording can be left out.
         windows: Where each of them is in the file.
         tags: (n, 527) probabilities of what is heard in each.
+        asks: (n,) which of them ask, see `which_ask`.
+        louder: The same at full scale, if it is quiet and asks so, too.
     """
 
     vectors: Float32
     recording_id: bytes
     windows: list[Window]
     tags: Float16 | Float32
+    asks: Mask
+    louder: Louder | None = None
+
+    def asking(self, which: Mask | slice) -> Asking:
+        """Return what asks: some windows, and the same louder, if it asks so, too."""
+        at = np.arange(len(self.windows))[which]
+        starts_s = np.array([self.windows[one].start_s for one in at])
+        vectors, tags = self.vectors[at], self.tags[at].astype(np.float32)
+        if self.louder is not None:
+            vectors = np.concatenate([vectors, self.louder.vectors[at]])
+            tags = np.concatenate([tags, self.louder.tags[at]])
+            starts_s = np.tile(starts_s, 2)
+        return Asking(vectors, tags, starts_s)
+
+    def notes(self, name: str) -> Iterator[str]:
+        """Say what of it asks, if that is not all of it as it is."""
+        if self.louder is not None:
+            yield (
+                f"{name} is quiet, its peak is {self.louder.by_db:.0f} dB below full scale: asked "
+                f"as it is, and louder by so much; the better counts"
+            )
+        num_silent = int((~self.asks[:-1]).sum())
+        if num_silent:
+            yield (
+                f"{num_silent:,} of {len(self.asks):,} windows of {name} are {SILENT_BELOW_DB:g} "
+                f"dB below its loudest or more, and do not ask"
+            )
+        if not self.asks[-1]:
+            rest = self.windows[-1]
+            yield (
+                f"the last {rest.end_s - rest.start_s:.1f} s of {name} do not ask: less than a "
+                f"window, or silence beside the rest"
+            )
 
 
 def find_stored(index: SoundIndex, recording_id: bytes) -> Example | None:
@@ -65,4 +132,8 @@ def find_stored(index: SoundIndex, recording_id: bytes) -> Example | None:
         recording_id: Of the recording.
     """
     stored = index.whole_recording(recording_id)
-    return None if stored is None else Example(stored[0], recording_id, *stored[1:])
+    if stored is None:
+        return None
+    vectors, windows, tags = stored
+    asks = which_ask(windows, None, index.identity.geometry)  # how loud they were is not stored
+    return Example(vectors, recording_id, windows, tags, asks)

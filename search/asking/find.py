@@ -6,17 +6,18 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 
 from indexer.arrays import Float16, Float32, Integers
 from indexer.errors import QueryError
-from search.asking.answers import Found
+from search.asking.answers import Found, Why
 from search.asking.diversity import choose_diverse
 from search.asking.left_out import AllLeftOut
 from search.asking.looking import LookForMany, LookForOne
 from search.asking.scope import Scope
 from search.asking.sound_index import SoundIndex
 from search.asking.terms import Terms
-from search.nearest.blend import Parts, blended, parts_of
+from search.nearest.blend import blended, parts_of
 from search.nearest.enough import Near, find_enough
 
 
@@ -28,11 +29,14 @@ class Question(NamedTuple):
             the windows that fit the terms best.
         own: What asks: nothing that overlaps it is a hit, unless the terms include it.
         tags: (q, 527) probabilities of what is heard in the same; None asks with scenes alone.
+        starts_s: (q,) where each vector's window begins in its file, in seconds; NaN of vectors of
+            a user. None if nobody wants to know.
     """
 
     vectors: Float32 | None = None
     own: AllLeftOut = frozenset()
     tags: Float16 | Float32 | None = None
+    starts_s: npt.NDArray[np.float64] | None = None
 
     def weighted(self, tag_weight: float) -> Question:
         """Return it as rows are scored for it: with vectors of `blended`, if anything is heard."""
@@ -80,10 +84,8 @@ def find(index: SoundIndex, questions: Sequence[Question], scope: Scope) -> Foun
     )
 
 
-def take_apart(
-    index: SoundIndex, questions: Sequence[Question], found: Found, terms: Terms
-) -> Parts:
-    """Return of what the scores of some answers are made; NaN where none was asked with a clip.
+def take_apart(index: SoundIndex, questions: Sequence[Question], found: Found, terms: Terms) -> Why:
+    """Return why some windows are hits.
 
     Args:
         index: What was asked.
@@ -92,14 +94,14 @@ def take_apart(
         terms: With which it was asked.
     """
     scene, heard = np.full((2, len(found.rows)), np.nan, np.float32)
-    parts = Parts(scene, heard, np.zeros(len(found.rows), np.int64))
+    starts_s = np.full(len(found.rows), np.nan)
     for number, one in enumerate(questions):
         vectors, at = one.weighted(terms.tag_weight).vectors, np.flatnonzero(found.asked == number)
         if vectors is not None and len(at):
-            parts.scene[at], parts.heard[at], parts.best[at] = parts_of(
-                index, vectors, found.rows[at]
-            )
-    return parts
+            scene[at], heard[at], best = parts_of(index, vectors, found.rows[at])
+            if one.starts_s is not None:
+                starts_s[at] = one.starts_s[best]
+    return Why(scene, heard, starts_s)
 
 
 def _look(

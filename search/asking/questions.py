@@ -5,6 +5,7 @@ from __future__ import annotations
 import operator
 import os
 import reprlib
+import warnings
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, SupportsIndex
 
@@ -14,7 +15,7 @@ import numpy.typing as npt
 from indexer.arrays import Float32
 from indexer.audio.content import state_of
 from indexer.audio.times import NO_SPAN, FileSpan, Span, file_span
-from indexer.errors import QueryError
+from indexer.errors import QueryError, SoundalikeWarning
 from indexer.paths import as_path
 from indexer.store.schema import EMBEDDING_DIM
 from search.asking.example import Example, nothing_heard
@@ -63,17 +64,25 @@ def make_question(
         try:
             heard.append(hear(file))
             own.add(LeftOut.of_file(heard[-1].recording_id, file))
+            for note in heard[-1].notes(file.file.name):
+                warnings.warn(SoundalikeWarning(note), stacklevel=2)
         except QueryError as error:
             if len(queries) == 1:
                 raise
             failures.append(str(error))
-    vectors = np.concatenate([stored, *given, *(one.vectors for one in heard)])
+    asking = [one.asking(one.asks) for one in heard]
+    vectors = np.concatenate([stored, *given, *(one.vectors for one in asking)])
     if not len(vectors):
         raise nothing_heard(failures)
     tags = None  # vectors of a user have none
     if not given:
-        tags = np.concatenate([index.tags(index.rows_of(ids)), *(one.tags for one in heard)])
-    return Question(vectors, frozenset(own), tags), failures
+        tags = np.concatenate([index.tags(index.rows_of(ids)), *(one.tags for one in asking)])
+    starts_s = [
+        np.array([one.start_s for one in windows]),
+        np.full(sum(map(len, given)), np.nan),
+        *(one.starts_s for one in asking),
+    ]
+    return Question(vectors, frozenset(own), tags, np.concatenate(starts_s)), failures
 
 
 def unit_vectors(given: Any) -> Float32:

@@ -16,11 +16,10 @@ from indexer.store.reader import Store
 from indexer.store.schema import Identity
 from indexer.tags import pick_heard
 from indexer.windows import Window
-from search.asking.answers import Found, Hit
+from search.asking.answers import Found, Hit, Why
 from search.asking.left_out import AllLeftOut
 from search.asking.opened import OpenedStore
 from search.generation.segments import Rows
-from search.nearest.blend import Parts
 
 #: Tags shown with a hit, and how probable each must be to be shown.
 NUM_TOP_TAGS = 5
@@ -197,12 +196,12 @@ class SoundIndex(Rows):
         ]
         return pa.concat_arrays(each).take(pa.array(np.argsort(np.concatenate(at))))
 
-    def hits(self, found: Found, parts: Parts | None = None) -> list[list[Hit]]:
+    def hits(self, found: Found, why: Why | None = None) -> list[list[Hit]]:
         """Return everything that is known about what was found, question by question.
 
         Args:
             found: Rows, as `find` gives them.
-            parts: Of what their scores are made, if that is to be known.
+            why: Of what their scores are made, if that is to be known.
         """
         table, tags = self.windows(found.rows), self.tags(found.rows)
         answers: list[list[Hit]] = [[] for _ in range(found.num_questions)]
@@ -216,12 +215,13 @@ class SoundIndex(Rows):
                 start_s=window.start_s,
                 end_s=window.end_s,
                 tags=tuple(pick_heard(tags[at], threshold=MIN_TOP_PROBABILITY, top=NUM_TOP_TAGS)),
-                scene_score=_number(parts.scene[at]) if parts else None,
-                tag_score=_number(parts.heard[at]) if parts else None,
+                scene_score=_number(why.scene[at]) if why else None,
+                tag_score=_number(why.heard[at]) if why else None,
+                query_start_s=_number(why.starts_s[at]) if why else None,
             )
             answers[asked].append(hit)
         return answers
 
 
-def _number(value: np.float32) -> float | None:
+def _number(value: np.floating) -> float | None:
     return None if np.isnan(value) else float(value)

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from indexer.arrays import Integers, id_bytes
+from indexer.arrays import Integers, Mask, id_bytes
 from indexer.audio.content import exists
 from indexer.audio.times import FileSpan, file_span
 from indexer.errors import QueryError
@@ -197,15 +197,16 @@ def _of_examples(heard: Sequence[tuple[FileSpan, Example]], per: Per) -> Asking:
     ]
     return Asking(
         questions=[
-            Question(
-                one.vectors[part],
-                frozenset((LeftOut.of_file(one.recording_id, file),)),
-                one.tags[part],
-            )
-            for file, one, part in parts
+            _question(file, one, one.asks if per == "clip" else part) for file, one, part in parts
         ],
         window_ids=pa.nulls(len(parts), pa.int64()),
         paths=pa.array([path_text(file.file) for file, _, _ in parts], pa.string()),
         start_s=np.array([one.windows[part][0].start_s for _, one, part in parts]),
         end_s=np.array([one.windows[part][-1].end_s for _, one, part in parts]),
     )
+
+
+def _question(file: FileSpan, example: Example, which: Mask | slice) -> Question:
+    asking = example.asking(which)
+    own = frozenset((LeftOut.of_file(example.recording_id, file),))
+    return Question(asking.vectors, own, asking.tags)

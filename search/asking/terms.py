@@ -51,6 +51,7 @@ class Terms:
             its recording, a part of one or a window with that.
         tag_weight: How much of a score is how alike the tags are, see `search.nearest.blend`; at 0
             scenes alone count. Questions of vectors and in words have no tags.
+        level: Whether an audio file whose peak is below -6 dBFS asks at full scale as well.
         min_score: Hits below it are left out; the cosine of scenes is held against it.
         diverse: How much hits that are like earlier ones are put back, from 0 to 1, see
             `choose_diverse`; True is 0.3.
@@ -112,6 +113,13 @@ class Terms:
             "unit": "W",
             "least": 0,
             "most": 0.9,
+        },
+    )
+    level: bool = field(
+        default=True,
+        metadata={
+            "help": "Ask with a quiet clip at full scale, too; the better counts.",
+            "opposite": "Ask with a quiet clip as it is, and no louder.",
         },
     )
     min_score: float | None = field(

@@ -99,6 +99,7 @@ def _hit_data(rank: int, hit: Hit) -> dict[str, Any]:
         "score": round(hit.score, 6),
         "scene_score": _rounded(hit.scene_score),
         "tag_score": _rounded(hit.tag_score),
+        "query_start_s": _rounded(hit.query_start_s),
         "window_id": hit.window_id,
         "recording_id": hit.recording_id.hex(),
         "paths": [str(path) for path in hit.paths],

@@ -17,6 +17,7 @@ from pathlib import Path
 import av
 import numpy as np
 import numpy.typing as npt
+import soundfile
 import torch
 
 from indexer.audio.stream import open_audio
@@ -25,11 +26,11 @@ from indexer.library.walk import walk
 from indexer.model.checkpoint import load_checkpoint
 from indexer.windows import Geometry
 
-#: What is told → encoder, container, bits per second.
+#: What is told → encoder, container, bits per second; libsndfile chooses these itself.
 WAYS = {
     "MP3 at 128 kbit/s": ("libmp3lame", "mp3", 128_000),
     "MP3 at 48 kbit/s": ("libmp3lame", "mp3", 48_000),
-    "Ogg Vorbis": ("libvorbis", "ogg", 96_000),
+    "Ogg Vorbis": ("libsndfile", "ogg", 0),
     "Opus at 64 kbit/s": ("libopus", "ogg", 64_000),
 }
 THRESHOLDS = (0.95, 0.96, 0.97, 0.98, 0.99)
@@ -39,6 +40,10 @@ def encoded(file: Path, way: tuple[str, str, int]) -> bytes:
     """Decode a file, and encode it anew."""
     codec, container, bits_per_s = way
     target = io.BytesIO()
+    if codec == "libsndfile":
+        samples, rate = soundfile.read(file)
+        soundfile.write(target, samples, rate, subtype="VORBIS", format="OGG")
+        return target.getvalue()
     with av.open(str(file)) as source, av.open(target, "w", format=container) as written:
         rate = 48_000 if codec == "libopus" else 44_100
         stream = written.add_stream(codec, rate=rate, layout="mono")

@@ -116,7 +116,7 @@ def test_report_says_how_many_devices_and_that_memory_was_short() -> None:
     assert not any("memory" in line for line in report_lines(report))
     report.num_devices, report.batch_size, report.most_windows = 2, 64, 16
     lines = list(report_lines(report))
-    assert "on 2 x GPU of a kind (fp32)" in lines[0]
+    assert "on 2 x GPU of a kind (fp32, padding zero)" in lines[0]
     assert lines[-1] == (
         "there was no memory for batches of 64: 16 windows at a time were embedded"
     )

@@ -34,6 +34,7 @@ OTHER = {
     "sample_rate_hz": 16_000,
     "channel": 2,
     "native_samples": 1_920_000,
+    "padding": "repeat",
 }
 
 

@@ -261,7 +261,7 @@ def test_overview_lines_are_plain_and_say_all_counts() -> None:
     assert all("\n" not in line for line in lines)
     for said in (
         "1,234 windows of 1 recording, 3.4 h",
-        "10 s, hop 10 s, frames pooled",
+        "10 s, hop 10 s, padding zero, frames pooled",
         "5.6 MB in 2 parts, 3 dead windows, 2 unfinished windows",
         "1,234 windows, sq8; 1 new part: run 'soundalike build'",
         "on cpu at fp32 (2 parts)",

@@ -73,8 +73,8 @@ class Settings:
         default=None,
         metadata={
             "help": "What fills a window after a shorter recording: itself, again and again, or "
-            "silence (zero), as published figures have it. Default: the store's, or repeat; with "
-            "--native, zero."
+            "silence (zero), as published figures have it. Default: the store's, or repeat; zero "
+            "if windows are native."
         },
     )
     channel: int | None = field(

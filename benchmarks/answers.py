@@ -24,6 +24,7 @@ from tqdm import tqdm
 
 from indexer.audio.stream import open_audio
 from indexer.embedding.extractor import Extractor
+from indexer.errors import AudioError
 from indexer.library.walk import walk
 from indexer.model.checkpoint import load_checkpoint
 from indexer.windows import Geometry, Padding
@@ -59,8 +60,12 @@ def hear(folder: Path, extractor: Extractor, padding: Padding) -> Heard:
     """Embed the first window of each clip of a set."""
     scenes, tags, labels = [], [], []
     for file in tqdm(walk(folder).files, f"{folder.name} {padding}", disable=None):
-        with open_audio(folder / file.path) as audio:
-            cut = next(iter(audio.windows(Geometry(padding=padding))))
+        try:
+            with open_audio(folder / file.path) as audio:
+                cut = next(iter(audio.windows(Geometry(padding=padding))))
+        except AudioError as error:
+            print(f"left out: {file.path}: {error}", file=sys.stderr)
+            continue
         embedded = extractor(torch.from_numpy(cut.waveform)[None])
         scenes.append(embedded.scene[0])
         tags.append(embedded.tags[0])

@@ -16,8 +16,8 @@ from search.nearest.exact import find_near, find_near_each, score_pairs, score_r
 from search.nearest.planner import EXACT, Plan, choose
 from search.nearest.scan import Lists
 
-#: Of what lists propose by scene, so many are scored by the blend: on 10^5 windows, more found no
-#: more of the best ten (benchmarks/answers.py).
+#: Of what lists propose by scene, so many are scored by the blend. Of 10^5 windows that were made
+#: of 870 real ones, the 200 nearest by scene held all of the best ten of 500 questions.
 NUM_BLENDED = 400
 #: Vectors answered at a time by `search_many`.
 _BATCH_VECTORS = 1024

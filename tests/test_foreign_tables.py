@@ -302,7 +302,8 @@ def test_tables_that_cannot_be_read_say_why(tmp_path: Path, kind: str) -> None:
         (f"{head}\n\xff,1,1".encode("latin-1"), "line 2 is not UTF-8"),
         (f"{head}\n{'x' * 200_000},1,1".encode(), "after line 1: field larger than"),
         (b"\xff\xfea", "begins as UTF-16, and is not"),
-        (b"", "has no column"),
+        (b"", "it is empty"),
+        (b"\xef\xbb\xbf \n\n", "it is empty"),
         (b"\0\0\0\n\0", "it is no text"),
     ):
         file.write_bytes(content)

@@ -39,6 +39,7 @@ from indexer.store.own import Own
 from indexer.store.schema import EMBEDDING_DIM
 from search.datasets.embedded import Embedded, read_embedded
 from search.evaluation.retrieval import evaluate_retrieval
+from search.generation.manifest import GENERATION_FILE
 from search.projection import kept
 from search.projection.captions import for_training, read_tables
 from search.projection.config import Training
@@ -299,6 +300,22 @@ def test_sounds_of_val_and_test_are_not_trained_on_be_they_the_same_or_alike(
     assert divided.left_out == {"val": (1, "s11.wav"), "train": (3, "s5.wav")}
     for pairs in divided.pairs.values():
         assert pairs.owners.tolist() == list(range(len(pairs.ids)))
+
+
+def test_what_was_trained_is_told_by_the_error_though_no_window_can_be_projected(
+    tmp_path: Path,
+) -> None:
+    made = make_captioned(tmp_path, {"train": 24, "val": 6})
+    build(made.store)
+    sounds = soundalike.open(made.store.path)
+    index = made.store.path / "index"
+    (index / (index / "CURRENT").read_text() / GENERATION_FILE).write_text("nothing")
+    with pytest.raises(DamagedStoreError) as caught:
+        sounds.train_projection(tmp_path / "train.csv", tmp_path / "val.csv", epochs=1, dim=8)
+    assert "the projection text was trained and written, which is kept" in caught.value.__notes__[0]
+    assert caught.value.report.projection.name == "text"
+    sounds.build(anew=True)
+    assert sounds.search(text="train-1 said in way 0", k=1).hits
 
 
 @pytest.mark.parametrize(

@@ -111,6 +111,7 @@ def train_projection(  # noqa: PLR0913 - each is a choice of its own
     require_no_projection(own, name, force=force)
     if output is not None:
         require_free(*places_of(split_names(captions), output), force=force)
+    has_index = current_name(store) is not None  # a damaged one is told before the long work
     how, consent = _settled(how), consent or Consent()
     given = read_tables(captions, form)
     tables = for_training(given)
@@ -158,7 +159,7 @@ def train_projection(  # noqa: PLR0913 - each is a choice of its own
         left_out=divided.left_out,
         note=training_note(store),
         written=written,
-        has_index=current_name(store) is not None,
+        has_index=has_index,
         unused=to_no_avail,
     )
 

@@ -104,6 +104,7 @@ def test_files_say_all_that_is_wrong_with_them_and_how_they_were_made(tmp_path: 
     with np.load(tmp_path / "out" / "train_audio.npz") as file:
         told = json.loads(str(file["provenance"]))
     assert {"precision", "trained_on", "native", "weights", "checkpoint"} <= set(told)
+    assert (audio.precision, audio.note) == (told["precision"], told["note"])
     shown = list(retrieval_lines(evaluate_retrieval(audio, text, num_resamples=10)))
     assert audio.note in shown
     assert any(audio.precision in line for line in shown)

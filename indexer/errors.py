@@ -20,6 +20,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 
 class SoundalikeError(Exception):
@@ -29,7 +30,10 @@ class SoundalikeError(Exception):
         about: What helps, in a word: an argument, such as "strict", or a method, such as "build".
             The text does not say how it is given; the command, which knows, adds that.
         value: What to give it, or what to call the method on; None if that is open.
+        report: Of what was done before in the same call, and is kept; None if there is nothing.
     """
+
+    report: Any = None
 
     def __init__(self, *args: object, about: str | None = None, value: object = None) -> None:
         super().__init__(*args)

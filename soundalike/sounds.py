@@ -31,7 +31,7 @@ from search.projection.training import DEFAULT_NAME, Trained, train_projection
 from search.upkeep.build import has_index
 from soundalike.answer import Answer, TagCount, answer_all
 from soundalike.arguments import as_several, show_fields, take_fields
-from soundalike.stores import StorePath, Stores
+from soundalike.stores import StorePath, Stores, keeping
 
 if TYPE_CHECKING:  # torch takes seconds to import; what is stored is asked without it
     from indexer.embedding.tagging import TaggedWindow
@@ -254,7 +254,8 @@ class Sounds(Stores):
             listen=self._kept.listen,
         )
         if has_index(store):
-            keep_rows(store, Generation.current(store), self.own, self._kept.listen)
+            with keeping(trained, f"the projection {name} was trained and written"):
+                keep_rows(store, Generation.current(store), self.own, self._kept.listen)
         return trained
 
     def project(  # noqa: PLR0913 - each is a choice of its own

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from indexer.errors import SoundalikeError
 from indexer.paths import as_path
-from indexer.progress import Listen
+from indexer.progress import Listen, count
 from indexer.run.config import ExtractConfig, Settings
 from indexer.run.forget import Forgotten, forget
 from indexer.run.survey import find_files, survey
@@ -31,6 +32,22 @@ if TYPE_CHECKING:  # torch takes seconds to import; what is stored is asked with
     from soundalike.arrays import StoredWindows
 
 StorePath = str | os.PathLike[str]
+
+
+@contextmanager
+def keeping(report: object, told: str) -> Iterator[None]:
+    """Let no error in the last step of long work lose what was done before.
+
+    Args:
+        report: Of that; the error has it as its `report`.
+        told: The same in words, for a note of the error.
+    """
+    try:
+        yield
+    except SoundalikeError as error:
+        error.report = report
+        error.add_note(f"before that, {told}, which is kept; build() takes it from there")
+        raise
 
 
 class Stores:
@@ -59,10 +76,17 @@ class Stores:
         recall: float | None = None,
         **settings: Any,
     ) -> ExtractReport:
-        """Make a folder of audio searchable: `extract`, then `build`; it raises what these do."""
+        """Make a folder of audio searchable: `extract`, then `build`; it raises what these do.
+
+        If no index can be built, what was embedded is kept, and `build` can be called again: the
+        error says so in a note, and has the report of what was embedded as its `report`.
+        """
         config = IndexConfig(memory_bytes, recall)  # a wrong one is told before the long work
         report = self.extract(library, **settings)
-        build(self._kept.store(), config=config, listen=self._kept.listen, own=self.own)
+        files, windows = count(report.num_embedded, "file"), count(report.num_windows, "window")
+        failed = f", {count(len(report.failures), 'failure')}" if report.failures else ""
+        with keeping(report, f"{files} and {windows} were embedded{failed}"):
+            build(self._kept.store(), config=config, listen=self._kept.listen, own=self.own)
         return report
 
     def extract(self, library: StorePath, **settings: Any) -> ExtractReport:

@@ -18,6 +18,8 @@ from indexer.store.schema import EMBEDDING_DIM
 from search.datasets.captions import read_audiocaps, read_paths
 from search.datasets.consent import Consent
 from search.datasets.embedded import read_embedded
+from search.datasets.finding import Unused
+from search.datasets.joined import Shared
 from search.datasets.leaks import leak, require_no_leak
 from search.datasets.text_vectors import NO_VECTOR, TextVectors
 from search.evaluation.retrieval import evaluate_retrieval
@@ -102,6 +104,7 @@ def test_files_say_all_that_is_wrong_with_them_and_how_they_were_made(tmp_path: 
     with np.load(tmp_path / "out" / "train_audio.npz") as file:
         told = json.loads(str(file["provenance"]))
     assert {"precision", "trained_on", "native", "weights", "checkpoint"} <= set(told)
+    assert (audio.precision, audio.note) == (told["precision"], told["note"])
     shown = list(retrieval_lines(evaluate_retrieval(audio, text, num_resamples=10)))
     assert audio.note in shown
     assert any(audio.precision in line for line in shown)
@@ -244,3 +247,37 @@ def test_matches_say_which_file_is_which_sound_and_what_was_looked_for_is_told(
     told = run("project", store, train, *words, "--output", tmp_path / "out")
     assert looked in told.out
     assert len(read_embedded(tmp_path / "out" / "train_audio.npz").ids) == 8
+
+
+@pytest.mark.whole
+def test_what_matches_say_to_no_avail_and_tables_share_is_told_of_projections_too(
+    tmp_path: Path, run: Run
+) -> None:
+    made = make_store(tmp_path / "store", frames="none")
+    made.add({f"rec{number}": 1 for number in range(16)})
+    train = audiocaps(tmp_path / "train.csv", "abcdefghijkl")
+    val = audiocaps(tmp_path / "val.csv", "klmn")
+    lines = [f"rec{at}.wav,abcdefghij{letter}_30" for at, letter in enumerate("abcdefghijklmn")]
+    match = tmp_path / "match.csv"
+    match.write_text("\n".join(["path,id", *lines, "lost.wav,zzz"]))
+    given = (made.store.path, train, val, "--match", match, "--checkpoint-clean")
+    lines = [
+        "matches, of no file in the store: 1 path: lost.wav; looked for as the store has it",
+        "matches, of no sound in a table: 1 id: zzz",
+        "in both train and val: 2 sounds, such as abcdefghijk_30",
+    ]
+    told = run("train", "projection", *given, "--epochs", 1, "--dim", 8)
+    assert all(line in told.out for line in lines)
+    told = run("project", *given, "--output", tmp_path / "out")
+    assert all(line in told.out for line in lines)
+    sounds = soundalike.open(made.store.path)
+    more: dict[str, Any] = {"match": match, "is_clean": True, "force": True}
+    trained = sounds.train_projection(train, val, output=tmp_path / "out", **more, **QUICK)
+    written = sounds.project(train, val, output=tmp_path / "out", **more)
+    assert trained.unused == written.unused == Unused(("lost.wav",), ("zzz",))
+    assert trained.written is not None
+    for shared in (trained.shared, written.shared, trained.written.shared):
+        assert shared == (Shared(("train", "val"), 2, "abcdefghijk_30"),)
+    told = run("project", *given, "--output", tmp_path / "out", "--force", "--format", "json")
+    assert told.data["unused_ids"] == ["zzz"]
+    assert told.data["shared"][0]["number"] == 2

@@ -588,6 +588,28 @@ def test_hostile_file_name_is_escaped_wherever_it_is_printed(run: Run, tmp_path:
     assert len(run("search", store, "--not-tag", "Dog", "--format", "json").data) == 2
 
 
+@pytest.mark.whole
+def test_index_of_which_nothing_could_be_read_invites_to_no_search(
+    run: Run, tmp_path: Path
+) -> None:
+    library, path = tmp_path / "library", tmp_path / "my sounds"
+    library.mkdir()
+    (library / "bad.wav").write_text("no")
+    words = ("index", library, "--store", path, "--workers", "0", "--checkpoint", "demo")
+    nothing = "no window is in it, so nothing can be searched; "
+    failed = f"{path}: {nothing}what failed: soundalike files '{path}' --failed\n"
+    assert run(*words, code=3).out.endswith(f"\n{failed}")
+    assert run(*words).out.endswith(f"\n{failed}")  # it is not tried again
+    assert "bad.wav" in run("files", path, "--failed").out
+    write_tone(library / "good.wav", 1.0)
+    told = run(*words).out
+    assert told.endswith(f"{path}: 1 window; soundalike search '{path}' CLIP\n")
+    (library / "good.wav").unlink()
+    (library / "bad.wav").unlink()
+    told = run(*words, "--allow-gone").out
+    assert told.endswith(f"{nothing}what became of each file: soundalike files '{path}'\n")
+
+
 def test_index_of_an_empty_library_makes_no_store(run: Run, tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     store = tmp_path / "empty.soundalike"

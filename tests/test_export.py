@@ -32,6 +32,7 @@ from indexer.store.reader import Store
 from indexer.windows import Geometry
 from search.datasets.captions import Captioned, read_audiocaps, read_clotho
 from search.datasets.consent import Consent
+from search.datasets.finding import Unused
 from search.datasets.joined import _split
 from search.datasets.leaks import leak
 from search.datasets.provenance import how_computed, known_checkpoint, precision_of
@@ -355,7 +356,7 @@ def test_clips_that_are_longer_than_a_window_are_named() -> None:
     split = _split("AudioCaps", "test", captions, lambda one, _: one.file_id, rows_of)
     assert split.of_several_windows == ("c_0", "f_0")
     assert [one.file_id for one in split.missing] == ["a_0", "d_0"]
-    report = ExportReport((split,), (Path("out/test.npz"),), 0, None, (), (), None)
+    report = ExportReport((split,), (Path("out/test.npz"),), 0, None, (), (), None, Unused(), ())
     assert any("only the first is exported: c_0, f_0 (see" in one for one in export_lines(report))
     assert export_data(report)["splits"]["test"]["of_several_windows"] == ["c_0", "f_0"]
 

@@ -13,10 +13,11 @@ from faults import Fault, fault
 from synthetic import Synthetic, make_store, recording_id
 
 from indexer.errors import SoundalikeError
-from search.datasets.captions import read_audiocaps, read_clotho
+from search.datasets.captions import read_audiocaps, read_clotho, read_paths
 from search.datasets.consent import Consent
 from search.datasets.embedded import read_embedded
-from search.datasets.joined import Source, Split
+from search.datasets.finding import Unused, unused
+from search.datasets.joined import Shared, Source, Split
 from search.datasets.matches import matches_of
 from search.datasets.splits import role_of, role_of_folder
 from search.export.captioned import export_captioned
@@ -132,6 +133,56 @@ def test_match_counts_before_names_and_takes_every_way_to_write_a_path(made: Syn
     assert [one.file_id for one in found.missing] == [f"{10 * 'k'}3_30"]
 
 
+def test_path_that_is_typed_from_the_current_folder_is_found_below_a_library(
+    made: Synthetic, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Only if it is there, and only what is no path of the library itself."""
+    made.add({"sub/a": 1, "a": 1, "b": 1})
+    root = next(iter(made.store.libraries().values()))
+    for name in ("sub/a.wav", "a.wav", "b.wav", "other.wav"):
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).touch()
+    outside, link = tmp_path / "outside", tmp_path / "link"
+    outside.mkdir()
+    (outside / "b.wav").touch()
+    link.symlink_to(root)
+
+    def found(*paths: str) -> list[int]:
+        table = tmp_path / "train.csv"
+        table.write_text("\n".join(["path,caption", *(f"{path},A tone." for path in paths)]))
+        (split,) = Source(made.store).join("paths", {"train": read_paths(table)}, {})
+        return split.rows.tolist()
+
+    monkeypatch.chdir(root / "sub")
+    assert found("a.wav", "../b.wav") == rows_named(made, "a", "b")  # of the library comes first
+    monkeypatch.chdir(root.parent)
+    paths = [f"{root.name}/sub/a.wav", f"./{root.name}/sub/../a.wav"]
+    assert found(*paths) == rows_named(made, "sub/a", "a")
+    assert found(f"{link}/b.wav") == rows_named(made, "b")
+    assert found(f"{root.name}/other.wav", f"{outside}/b.wav", f"{outside}/a.wav") == []
+    (root / "b.wav").unlink()
+    assert found(f"{root.name}/b.wav") == []
+    match = {f"{10 * 'k'}1_30": f"{root.name}/a.wav"}
+    split = joined(made, "train", f"1,{10 * 'k'}1,30,A.", matches=match)
+    assert split.rows.tolist() == rows_named(made, "a")
+
+
+@pytest.mark.whole
+def test_how_paths_are_looked_for_is_told_where_much_is_missing(tmp_path: Path, run: Run) -> None:
+    made = make_store(tmp_path / "store", frames="none")
+    made.add({f"s{number}": 1 for number in range(12)})
+    table = tmp_path / "train.csv"
+    lines = [f"s{number}.wav,caption of {number}" for number in range(10)]
+    table.write_text("\n".join(["path,caption", *lines, "x/1.wav,one", "x/2.wav,two"]))
+    told = run("train", "projection", made.store.path, table, "--epochs", 1, "--dim", 8)
+    assert (
+        "looked for x/1.wav, x/2.wav …, each as the store has it, below a library, or " in told.out
+    )
+    table.write_text("path,caption\nx/1.wav,one\n")
+    told = run("train", "projection", made.store.path, table, "--force", code=1)
+    assert "none of the sounds; looked for x/1.wav, each as the store has it, below" in told.err
+
+
 @pytest.mark.parametrize(
     ("content", "message"),
     [
@@ -142,6 +193,8 @@ def test_match_counts_before_names_and_takes_every_way_to_write_a_path(made: Syn
         ("path,id\na.wav,1\nb.wav,1\n", "line 3: '1' is another file already, in line 2"),
         ("path,id\na.wav,1,2\n", "line 2 has more than 2 cells"),
         ("path,id\n", "has no rows"),
+        ("", r"cannot read .*match\.csv: it is empty$"),
+        ("path,id\na.wav,1\nb.wav,kkkkkkkkkkk_30\n", "'kkkkkkkkkkk_30' is said to be both 'b.wav'"),
         (
             "path,id\na.wav,5\n",
             r"none of the ids of .*, '5' for one, .* which have 'kkkkkkkkkkk_30'",
@@ -173,7 +226,75 @@ def test_match_that_gives_two_sounds_one_file_is_refused(tmp_path: Path) -> None
 def test_match_of_which_no_file_is_in_the_store_is_refused(made: Synthetic) -> None:
     made.add({"kkkkkkkkkkk_30": 1})
     with pytest.raises(SoundalikeError, match=r"'lib/a.wav' for one, is in .*; it has 'kkkk"):
-        joined(made, "train", "1,kkkkkkkkkkk,30,B.", matches={"1": "lib/a.wav"})
+        unused(made.store, {"1": "lib/a.wav"}, [])
+
+
+def test_what_a_match_says_to_no_avail_is_counted_and_named(
+    made: Synthetic, tmp_path: Path, run: Run
+) -> None:
+    """Three of many are named; each path once, however many sounds it is said to be."""
+    made.add({f"{10 * 'k'}{number}_30": 1 for number in range(4)})
+    table, match = tmp_path / "train.csv", tmp_path / "match.csv"
+    rows = [f"{number},{10 * 'k'}{number},30,A tone." for number in range(4)]
+    table.write_text(HEADER + "\n".join(rows))
+    right = [f"{10 * 'k'}1_30.wav,1", f"{10 * 'k'}0_30.wav,zzz"]
+    absent = [f"gone {number % 4}.wav,9{number}" for number in range(5)]
+    match.write_text("\n".join(["path,id", *right, "lost.wav,2", *absent]))
+    consent = Consent(is_clean=True)
+    out = tmp_path / "out"
+    report = export_captioned(
+        made.store, "AudioCaps", [table], "npz", out, match=match, consent=consent
+    )
+    paths = ("lost.wav", *(f"gone {number}.wav" for number in range(4)))
+    ids = ("zzz", *(f"9{number}" for number in range(5)))
+    assert report.unused == Unused(paths, ids)
+    command = ["export", "audiocaps", made.store.path, table, "--match", match, "--output", out]
+    told = run(*command, "--as", "npz", "--force")
+    told_paths = "of no file in the store: 5 paths: lost.wav, gone 0.wav, gone 1.wav and 2 more;"
+    assert told_paths in told.out
+    assert "of no sound in a table: 6 ids: zzz, 90, 91 and 3 more\n" in told.out
+    data = run(*command, "--as", "npz", "--force", "--format", "json").data
+    assert (data["unused_paths"], data["unused_ids"]) == (list(paths), list(ids))
+    match.write_text(f"path,id\n{right[0]}\n")
+    assert "matches" not in run(*command, "--as", "npz", "--force").out
+
+
+def test_clips_of_two_tables_are_counted_by_name_or_recording(
+    made: Synthetic, tmp_path: Path, run: Run
+) -> None:
+    """Of the five of val one has the name of one of train, and two are recordings of it."""
+    made.add({f"{10 * 'k'}{letter}": 1 for letter in "abcdefgh"})
+    made.add({"train/17": 1, "val/17": 1})
+    rows = {
+        "train": ["1,kkkkkkkkkka,30,A.", "2,kkkkkkkkkkb,30,A.", "17,kkkkkkkkkkx,30,A."],
+        "val": [
+            *("3,kkkkkkkkkka,60,A.", "4,kkkkkkkkkkb,70,A.", "17,kkkkkkkkkkx,30,A."),
+            *("5,kkkkkkkkkkg,30,A.", "6,kkkkkkkkkkh,30,A."),
+        ],
+        "test": ["7,kkkkkkkkkkc,30,A.", "8,kkkkkkkkkkh,30,A."],
+    }
+    tables = []
+    for split, some in rows.items():
+        tables.append(tmp_path / f"{split}.csv")
+        tables[-1].write_text(HEADER + "\n".join(some))
+    expected = (
+        Shared(("train", "val"), 3, "kkkkkkkkkka_30"),
+        Shared(("val", "test"), 1, "kkkkkkkkkkh_30"),
+    )
+    out, consent = tmp_path / "out", Consent(is_clean=True)
+    report = export_captioned(made.store, "AudioCaps", tables, "npz", out, consent=consent)
+    assert report.shared == expected
+    command = ["export", "audiocaps", made.store.path, *tables, "--output", out, "--as", "npz"]
+    command += ["--checkpoint-clean", "--force"]
+    told = run(*command)
+    assert "in both train and val: 3 clips, such as kkkkkkkkkka_30\n" in told.out
+    assert "in both val and test: 1 clip, such as kkkkkkkkkkh_30\n" in told.out
+    assert run(*command, "--format", "json").data["shared"][0] == {
+        "tables": ["train", "val"],
+        "number": 3,
+        "example": "kkkkkkkkkka_30",
+    }
+    assert "in both" not in run(*command[:3], *tables[::2], *command[6:]).out
 
 
 def test_match_is_read_as_other_tables_are(tmp_path: Path) -> None:

@@ -22,6 +22,7 @@ from synthetic import Synthetic, make_store
 from indexer.errors import SoundalikeError
 from indexer.library.lists import read_names
 from indexer.library.tables import read_rows
+from search.datasets import embedded
 from search.datasets.captions import read_audiocaps
 from search.datasets.embedded import read_embedded
 from search.evaluation.audioset import read_segments
@@ -192,6 +193,29 @@ def put_array(path: Path, **headers: tuple[str, tuple[int, ...]]) -> None:
                 member.write(bytes(8))
 
 
+def test_embeddings_of_as_many_bytes_as_may_be_are_read_and_not_one_more(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Headers count, and what is not asked for does not."""
+    file = tmp_path / "x.npz"
+    np.savez(file, ids=["a", "b"], embeddings=np.ones((2, 50)), others=np.ones(1000))
+    with zipfile.ZipFile(file) as opened:
+        size = sum(opened.getinfo(f"{name}.npy").file_size for name in ("ids", "embeddings"))
+    monkeypatch.setattr(embedded, "MAX_BYTES", size)
+    assert len(read_embedded(file).ids) == 2
+    monkeypatch.setattr(embedded, "MAX_BYTES", size - 1)
+    with pytest.raises(SoundalikeError, match=f"more than {size - 1:,} bytes unpacked"):
+        read_embedded(file)
+
+
+def test_embeddings_that_are_cut_off_are_told_by_bytes_not_by_numbers(tmp_path: Path) -> None:
+    """As many numbers as there are bytes, of eight bytes each."""
+    file = tmp_path / "x.npz"
+    put_array(file, ids=("<i8", (1,)), embeddings=("<f8", (1, 100)))
+    with pytest.raises(SoundalikeError, match=r"to be \(1, 100\) of float64, and is cut off"):
+        read_embedded(file)
+
+
 @pytest.mark.usefixtures("bounded")
 def test_embeddings_that_claim_more_than_there_is_are_one_line(tmp_path: Path, run: Run) -> None:
     file = tmp_path / "x.npz"
@@ -302,7 +326,8 @@ def test_tables_that_cannot_be_read_say_why(tmp_path: Path, kind: str) -> None:
         (f"{head}\n\xff,1,1".encode("latin-1"), "line 2 is not UTF-8"),
         (f"{head}\n{'x' * 200_000},1,1".encode(), "after line 1: field larger than"),
         (b"\xff\xfea", "begins as UTF-16, and is not"),
-        (b"", "has no column"),
+        (b"", "it is empty"),
+        (b"\xef\xbb\xbf \n\n", "it is empty"),
         (b"\0\0\0\n\0", "it is no text"),
     ):
         file.write_bytes(content)

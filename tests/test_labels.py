@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from conftest import SHARED_AUDIO, Run
+from sklearn.linear_model import LogisticRegression
 from sklearn.neighbors import KNeighborsClassifier
 from synthetic import make_store, write_tone
 from test_extract import new_store
@@ -93,6 +94,103 @@ def test_votes_of_equal_number_go_to_the_nearer(
     ]
     report = evaluate_labels(store_of(tmp_path / "store", vectors), labels)
     assert report.probes[0].accuracies[report.folds.index("b")] == 1
+
+
+@pytest.mark.parametrize(
+    ("names", "message"),
+    [("aaa", "3 of 3 labelled files are in .* with 1 labels"), ("abc", "no two files have the")],
+)
+def test_labels_that_leave_nothing_to_be_told_apart_are_refused(
+    names: str, message: str, tmp_path: Path
+) -> None:
+    labels = [Labelled(f"{at}.wav", name, None) for at, name in enumerate(names)]
+    with pytest.raises(SoundalikeError, match=message):
+        evaluate_labels(store_of(tmp_path / "store", np.eye(3)), labels)
+
+
+def test_votes_of_more_files_count_more_than_nearer_ones(tmp_path: Path) -> None:
+    """Three far ones outvote two near ones."""
+    vectors = np.array([[1, 0.1], [1, 0.2], [0.3, 1], [0.2, 1], [0.1, 1], [1, 0]])
+    names = ["near", "near", "far", "far", "far", "far"]
+    labels = [Labelled(f"{at}.wav", name, "ab"[at == 5]) for at, name in enumerate(names)]
+    report = evaluate_labels(store_of(tmp_path / "store", vectors), labels)
+    assert report.probes[0].accuracies[report.folds.index("b")] == 1
+
+
+def test_scores_that_agree_to_ten_decimals_are_equal(tmp_path: Path) -> None:
+    """And of equal ones the wrong one comes first: the right one is nearer by 5e-13 alone."""
+    vectors = np.array([[1, 0], [1, 0], [1, 1e-6]])
+    labels = [Labelled(f"{at}.wav", name, "1") for at, name in enumerate("aab")]
+    report = evaluate_labels(store_of(tmp_path / "store", vectors), labels)
+    assert (report.precisions[1], report.mean_ap) == (0, 0.5)
+
+
+def test_file_is_the_mean_direction_of_its_windows(tmp_path: Path) -> None:
+    """However loud each of them is, and however many there are."""
+    random = np.random.default_rng(4)
+    counts = random.integers(1, 4, 24)
+    scene = random.normal(size=(counts.sum(), 768)).astype(np.float32)
+    scene[:, 5:] *= 0.01
+    scene *= 10 ** random.uniform(-2, 2, (len(scene), 1)).astype(np.float32)
+    made = make_store(tmp_path / "store", frames="none")
+    made.add({str(at): int(count) for at, count in enumerate(counts)}, scene=scene)
+    classes = random.integers(0, 3, 24)
+    labels = [Labelled(f"{at}.wav", str(one), "1") for at, one in enumerate(classes)]
+    report = evaluate_labels(made.store, [*labels, Labelled("gone.wav", "0", "1")])
+    of_each = np.split(unit(scene.astype(np.float64)), np.cumsum(counts)[:-1])
+    files = unit(np.array([one.sum(0) for one in of_each]))
+    cosines = files @ files.T
+    np.fill_diagonal(cosines, -np.inf)
+    nearest = np.argsort(-cosines, axis=1)[:, :5]
+    expected = (classes[nearest] == classes[:, None]).mean()
+    assert report.precisions[5] == pytest.approx(expected)
+    assert (report.num_files, report.num_missing) == (24, 1)
+
+
+@pytest.mark.parametrize(
+    ("each", "folds"), [(1, ("1",)), (2, ("1", "2")), (4, tuple("1234")), (7, tuple("12345"))]
+)
+def test_folds_that_are_made_up_are_as_many_as_each_label_can_be_in(
+    tmp_path: Path, each: int, folds: tuple[str, ...]
+) -> None:
+    names = [*("a" * 8), *("b" * each)]
+    vectors = np.random.default_rng(0).normal(size=(len(names), 5))
+    labels = [Labelled(f"{at}.wav", name, None) for at, name in enumerate(names)]
+    report = evaluate_labels(store_of(tmp_path / "store", vectors), labels)
+    assert (report.folds, report.are_folds_given) == (folds, False)
+    assert len(report.probes) == (2 if len(folds) > 1 else 0)
+
+
+def test_logistic_regression_is_of_standardised_vectors(tmp_path: Path) -> None:
+    """What tells the labels apart is small beside what does not."""
+    random = np.random.default_rng(5)
+    classes = np.tile([0, 1], 30)
+    vectors = random.normal((3, 0, 0), size=(60, 3))
+    vectors[:, 2] = 0.02 * (classes - 0.5) + 0.004 * random.normal(size=60)
+    folds = np.repeat(["a", "b"], 30)
+    labels = [
+        Labelled(f"{at}.wav", "xy"[one], fold)
+        for at, (one, fold) in enumerate(zip(classes, folds, strict=True))
+    ]
+    report = evaluate_labels(store_of(tmp_path / "store", vectors), labels)
+    expected, plain = [], []
+    wide = unit(vectors.astype(np.float32).astype(np.float64))
+    for fold in "ab":
+        train, truth = wide[folds != fold], classes[folds != fold]
+        test, right = wide[folds == fold], classes[folds == fold]
+        model = LogisticRegression(max_iter=2000)
+        scaled = [(one - train.mean(0)) / train.std(0) for one in (train, test)]
+        expected.append((model.fit(scaled[0], truth).predict(scaled[1]) == right).mean())
+        plain.append((model.fit(train, truth).predict(test) == right).mean())
+    assert report.probes[1].accuracies == tuple(expected)
+    assert min(expected) > 0.8 > max(plain)
+
+
+def test_probe_that_has_learned_one_label_gives_that_one(tmp_path: Path) -> None:
+    vectors = np.random.default_rng(6).normal(size=(8, 3))
+    labels = [Labelled(f"{at}.wav", "x" if at < 6 else "y", "ab"[at > 3]) for at in range(8)]
+    report = evaluate_labels(store_of(tmp_path / "store", vectors), labels)
+    assert report.probes[1].accuracies[report.folds.index("b")] == 0.5
 
 
 @pytest.fixture(scope="module")

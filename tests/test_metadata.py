@@ -361,7 +361,7 @@ def test_rows_relative_and_absolute_for_one_place_are_an_error(
         ('path,site\na.wav,"pond\nb.wav,hill\n', "quote before 'pond' is never closed"),
         ('path,site\na.wav,"pond\nb.wav,""hill""', "quote before 'pond' is never closed"),
         ('path,"site\na.wav,pond\n', "cannot read metadata .*Empty CSV"),
-        (b"", "cannot read metadata .*Empty CSV"),
+        (b"", "cannot read metadata .*: it is empty; "),
         ("path,n\na.wav,1,2,3\n", "cannot read metadata .*Expected 2 columns, got 4"),
         (b"PAR1 and no more", "cannot read metadata"),
     ],

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import hashlib
 import os
+import re
 import threading
 import tracemalloc
 import unicodedata
@@ -25,20 +26,23 @@ from hypothesis import strategies as st
 from pack_files import Waveforms, names_of, tones, wave, write_table, write_waveforms
 from synthetic import Synthetic, make_store
 
-from indexer.audio.content import exists, recording_digest, require_name, state_of
+from indexer.audio import content
+from indexer.audio.content import exists, in_its_place, recording_digest, require_name, state_of
 from indexer.audio.packs import held as held_module
 from indexer.audio.packs.held import held
 from indexer.audio.packs.members import Members
 from indexer.audio.packs.pack import not_read
 from indexer.audio.stream import open_audio
 from indexer.audio.times import FileSpan, file_span
-from indexer.errors import AudioError, LibraryError
+from indexer.errors import AudioError, LibraryError, QueryError
 from indexer.library.changes import Changes
 from indexer.library.files import FoundFile
 from indexer.library.walk import look_again, read_list, walk
 from indexer.paths import text_from_bytes
 from indexer.reading.dataset import _require_unchanged
+from search.asking.example import recording_of
 from search.evaluation.audioset import read_segments
+from search.upkeep.build import build
 
 #: Counts by itself; what is read with it outlives the test.
 POOL = pa.proxy_memory_pool(pa.default_memory_pool())
@@ -248,6 +252,47 @@ def test_member_that_is_not_there_is_an_error_in_words(tmp_path: Path) -> None:
     with pytest.raises(AudioError, match="no such member of the pack") as caught:
         open_audio(path)
     assert caught.value.stage == "access"
+
+
+def test_pack_that_asks_says_how_a_sound_in_it_is_named(tmp_path: Path, run: Run) -> None:
+    """And a member that is none says which there are, the likest first: Y, endings and starts."""
+    made = make_store(tmp_path / "store", frames="none")
+    made.add({"a": 1})
+    build(made.store)
+    names = [b"other.wav", b"Yabc_30.wav", b"Yxyz.wav", b"deep/in/it.wav", b"zzz.wav"]
+    pack = write_waveforms(tmp_path / "eval.h5", tones(5), names)
+    table = write_table(tmp_path / "t.parquet", [(None, None), (wave(tones(1)[0]), "b.wav")])
+    named = {
+        pack: "it is a pack; a sound in it is named as in eval.h5!/other.wav",
+        table: "it is a pack; a sound in it is named as in t.parquet!/row-0",
+    }
+    for path, told in named.items():
+        assert run("search", made.store.path, path, code=1).err.endswith(f"{path}: {told}\n")
+    meant = {
+        tmp_path / "eval.h5!/abc_30.flac": "eval.h5 has Yabc_30.wav, other.wav, Yxyz.wav",
+        tmp_path / "eval.h5!/Yx.wav": "eval.h5 has Yxyz.wav, Yabc_30.wav, other.wav",
+        tmp_path / "eval.h5!/deep/at/it.wav": "eval.h5 has deep/in/it.wav, other.wav, Yabc_30.wav",
+        tmp_path / "eval.h5!": "eval.h5 has other.wav, Yabc_30.wav, Yxyz.wav",
+    }
+    for path, told in meant.items():
+        assert run("search", made.store.path, path, code=1).err.endswith(f"{path}; {told}\n")
+        with pytest.raises(QueryError, match=rf"no such member of the pack; {re.escape(told)}$"):
+            recording_of(path)
+    for name in ("none.h5!/a.wav", "none.wav"):
+        with pytest.raises(QueryError, match=r"cannot listen to .*: no such file$"):
+            recording_of(tmp_path / name)
+    with pytest.raises(AudioError, match=r"^it is a pack; "):
+        open_audio(pack)
+
+
+def test_of_a_large_pack_some_names_are_told_without_looking_at_all(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(content, "_COMPARED", 2)
+    write_waveforms(tmp_path / "eval.h5", tones(3), [b"a.wav", b"b.wav", b"cc.wav"])
+    assert in_its_place(tmp_path / "eval.h5!" / "c.wav") == "eval.h5 has a.wav, b.wav"
+    assert in_its_place(tmp_path / "eval.h5!" / "a.wav") is None
+    assert in_its_place(tmp_path / "eval.h5") is None
 
 
 def test_span_of_a_member_is_written_as_that_of_a_file(tmp_path: Path) -> None:
@@ -616,11 +661,14 @@ def test_column_of_another_name_is_read_where_it_is_marked(tmp_path: Path) -> No
 
 def test_row_that_only_names_a_file_opens_nothing(tmp_path: Path) -> None:
     (tmp_path / "secret.wav").write_bytes(wave(tones(1)[0]))
-    rows = [(None, str(tmp_path / "secret.wav")), (b"", "empty.wav")]
+    rows = [(None, str(tmp_path / "secret.wav")), (b"", "empty.wav"), (None, None), (None, "")]
     write_table(tmp_path / "clips.parquet", rows)
-    first, second = (one.local(tmp_path) for one in walk(tmp_path).files if "!" in one.path)
-    with pytest.raises(AudioError, match="the pack only names a file, which is not followed"):
+    first, second, *null = (one.local(tmp_path) for one in walk(tmp_path).files if "!" in one.path)
+    with pytest.raises(AudioError, match="null: the pack only names a file, which is not followed"):
         recording_digest(first)
+    for path in null:
+        with pytest.raises(AudioError, match=r"^bytes is null, and the row names no file either$"):
+            recording_digest(path)
     with pytest.raises(AudioError, match=r"empty file \(0 bytes\)"):
         open_audio(second)
 

@@ -39,6 +39,7 @@ from indexer.store.own import Own
 from indexer.store.schema import EMBEDDING_DIM
 from search.datasets.embedded import Embedded, read_embedded
 from search.evaluation.retrieval import evaluate_retrieval
+from search.generation.manifest import GENERATION_FILE
 from search.projection import kept
 from search.projection.captions import for_training, read_tables
 from search.projection.config import Training
@@ -299,6 +300,86 @@ def test_sounds_of_val_and_test_are_not_trained_on_be_they_the_same_or_alike(
     assert divided.left_out == {"val": (1, "s11.wav"), "train": (3, "s5.wav")}
     for pairs in divided.pairs.values():
         assert pairs.owners.tolist() == list(range(len(pairs.ids)))
+
+
+def test_what_was_trained_is_told_by_the_error_though_no_window_can_be_projected(
+    tmp_path: Path,
+) -> None:
+    made = make_captioned(tmp_path, {"train": 24, "val": 6})
+    build(made.store)
+    sounds = soundalike.open(made.store.path)
+    index = made.store.path / "index"
+    (index / (index / "CURRENT").read_text() / GENERATION_FILE).write_text("nothing")
+    with pytest.raises(DamagedStoreError) as caught:
+        sounds.train_projection(tmp_path / "train.csv", tmp_path / "val.csv", epochs=1, dim=8)
+    assert "the projection text was trained and written, which is kept" in caught.value.__notes__[0]
+    assert caught.value.report.projection.name == "text"
+    sounds.build(anew=True)
+    assert sounds.search(text="train-1 said in way 0", k=1).hits
+
+
+@pytest.mark.parametrize(
+    ("rows", "message"),
+    [
+        (
+            {"train": [1, 2, 3, 5], "val": [1, 2], "test": [3, 4, 5]},
+            "0 sounds left for train, and 2 needed at least; left out: 2 sounds that val has as "
+            "well, or that sound the same, such as s1.wav; 2 sounds that test has as well, or "
+            "that sound the same, such as s3.wav; give captions of more sounds that are in no",
+        ),
+        (
+            {"train": [1, 2, 3], "val": [4, 5], "test": [4, 5]},
+            "0 sounds left for val, and 1 needed at least; left out: 2 sounds that test has as",
+        ),
+        (
+            {"train": [1, 77, 78], "val": [4]},
+            "1 sound left for train, and 2 needed at least; left out: 2 sounds that the store does "
+            "not have; give",
+        ),
+        ({"train": [1, 2]}, "1 sound left for train, and 2 .* left out: 1 sound held out for val;"),
+        (
+            {"val": [1, 2], "test": [3]},
+            "no table of captions is for train: val is for val, test is for test; give one",
+        ),
+    ],
+)
+def test_too_few_sounds_to_train_on_are_told_with_where_the_others_went(
+    tmp_path: Path, rows: dict[str, list[int]], message: str
+) -> None:
+    made = make_store(tmp_path / "store", frames="none")
+    made.add({f"s{number}": 1 for number in range(6)})
+    for split, numbers in rows.items():
+        lines = [f"s{number}.wav,caption of {number}" for number in numbers]
+        (tmp_path / f"{split}.csv").write_text("\n".join(["path,caption", *lines]))
+    sounds = soundalike.open(made.store.path)
+    with pytest.raises(SoundalikeError, match=message):
+        sounds.train_projection(*(tmp_path / f"{split}.csv" for split in rows))
+
+
+def test_captions_that_are_all_empty_are_told_as_such(
+    tmp_path: Path, made: Synthetic, run: Run
+) -> None:
+    """Of a table: its sounds are there, and nothing is said of them."""
+    train, val = tmp_path / "train.csv", tmp_path / "val.csv"
+    train.write_text("path,caption\ntrain-0.wav,\ntrain-1.wav, \ntrain-1.wav,\n")
+    val.write_text("path,caption\nval-0.wav,\n")
+    told = run("train", "projection", made.store.path, train, val, code=1)
+    assert told.err.endswith(
+        "all 3 captions of train are empty; the only caption of val is empty\n"
+    )
+    val.write_text("path,caption\nval-0.wav,a sound\n")
+    told = run("train", "projection", made.store.path, train, val, code=1)
+    assert "0 sounds left for train, and 2 needed at least; left out: 2 sounds with emp" in told.err
+    val.write_text("path,caption\nnowhere.wav,a sound\n")
+    told = run("train", "projection", made.store.path, train, val, code=1)
+    assert "has none of the sounds; looked for nowhere.wav, " in told.err
+    assert told.err.endswith("; all 3 captions of train are empty\n")
+    train.write_text("file_name,caption_1,caption_2\ntrain-0.wav,, \n")
+    told = run(
+        *("export", "clotho", made.store.path, train, "--as", "npz", "--output", tmp_path / "x"),
+        code=1,
+    )
+    assert told.err.endswith("all 2 captions of train are empty\n")
 
 
 def test_table_alone_holds_out_a_tenth_of_its_recordings(tmp_path: Path) -> None:

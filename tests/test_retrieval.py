@@ -287,6 +287,7 @@ def test_eval_retrieval_of_neither_embeddings_nor_scores_is_refused(run: Run) ->
             r"are \(3, 2\) of float64, and with 2 text_ids and 3 audio_",
         ),
         ({"scores": np.array([[0, 1, 2], [0, np.nan, 1]])}, "a score in row 1 is not finite"),
+        ({"scores": np.array([[0, 1, np.inf], [0, np.nan, 1]])}, "a score in row 0 is not finite"),
         ({"scores": np.zeros((2, 3), complex)}, "of complex128, and with"),
         ({"scores": np.zeros((0, 0)), "text_ids": [], "audio_ids": []}, r"are \(0, 0\)"),
         ({"text_ids": [["a"], ["b"]]}, "not"),

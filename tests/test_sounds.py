@@ -640,6 +640,30 @@ def test_index_extract_build_compact_and_verify_are_the_commands(tmp_path: Path)
 
 
 @pytest.mark.whole
+def test_what_was_embedded_is_told_by_the_error_though_no_index_can_be_built(
+    tmp_path: Path,
+) -> None:
+    write_tone(tmp_path / "library" / "a.wav", 3.0, 400)
+    (tmp_path / "library" / "bad.wav").write_text("no")
+    sounds = soundalike.open(tmp_path / "new.soundalike", checkpoint="demo", device="cpu")
+    index = tmp_path / "new.soundalike" / "index"
+    sounds.extract(tmp_path / "library", num_workers=0)
+    write_tone(tmp_path / "library" / "b.wav", 3.0, 500)
+    index.mkdir(exist_ok=True)
+    (index / "CURRENT").mkdir()
+    with pytest.raises(StoreError, match="no regular file") as caught:
+        sounds.index(tmp_path / "library", num_workers=0, retry_failed=True)
+    told = "before that, 1 file and 1 window were embedded, 1 failure, which is kept; build() takes"
+    assert caught.value.__notes__[0].startswith(told)
+    assert (caught.value.report.num_windows, len(caught.value.report.failures)) == (1, 1)
+    (index / "CURRENT").rmdir()
+    assert sounds.build().num_windows == 2
+    with pytest.raises(QueryError) as asked:
+        sounds.search("nothing.wav")
+    assert asked.value.report is None
+
+
+@pytest.mark.whole
 def test_listener_hears_of_long_work(tmp_path: Path) -> None:
     write_tone(tmp_path / "library" / "a.wav", 3.0, 400)
     heard: list[News] = []

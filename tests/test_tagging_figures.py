@@ -15,7 +15,7 @@ from conftest import Run
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import average_precision_score, roc_auc_score
-from synthetic import write_tone
+from synthetic import head, make_store, write_tone
 from test_extract import new_store
 from test_extract import run as embed
 
@@ -24,6 +24,7 @@ from indexer.errors import SoundalikeError
 from indexer.model.known import KNOWN_CHECKPOINTS
 from indexer.store.reader import Store
 from indexer.tags import TagVocabulary
+from search.evaluation import panns
 from search.evaluation.audioset import Segment, evaluate_audioset, read_segments
 from search.evaluation.tagging import evaluate_tagging
 from soundalike.show.evaluations import audioset_lines
@@ -89,6 +90,7 @@ def test_tagging_has_the_d_prime_of_papers_and_that_of_panns() -> None:
     assert report.num_perfect == 1
     always_wrong = evaluate_tagging(targets[:, :1], -targets[:, :1].astype(float))
     assert always_wrong.d_prime.tolist() == [-math.inf]
+    assert always_wrong.num_perfect == 1
 
 
 def test_tagging_of_other_shapes_is_an_error() -> None:
@@ -120,6 +122,8 @@ def test_read_segments_as_published(tmp_path: Path) -> None:
         ('abcdefghijk, 0, 10, "/m/nothing"', "line 4: '/m/nothing' is none of the 527 labels"),
         ('abcdefghijk, 0, 10, ""', "line 4: no labels"),
         (f'abcdefghijk, soon, 10, "{TAGS[0].mid}"', "line 4: the start 'soon' is no number"),
+        (f'abcdefghijk, inf, 10, "{TAGS[0].mid}"', "line 4: the start 'inf' is no number"),
+        (f'abcdefghijk, nan, 10, "{TAGS[0].mid}"', "line 4: the start 'nan' is no number"),
         ("", "has no segments; give AudioSet's eval_segments.csv, or a pack of PANNs"),
     ],
 )
@@ -128,6 +132,63 @@ def test_read_segments_that_are_wrong_says_where(tmp_path: Path, line: str, mess
     path.write_text(HEADER + line)
     with pytest.raises(SoundalikeError, match=message):
         read_segments(path)
+
+
+def test_read_segments_of_panns_may_have_starts_in_their_names(tmp_path: Path) -> None:
+    targets = np.zeros((3, 527), bool)
+    targets[[0, 1, 1, 2], [5, 0, 526, 7]] = True
+    with h5py.File(tmp_path / "eval.h5", "w") as file:
+        file["target"] = targets
+        file["audio_name"] = [b"Yabcdefghijk_30.wav", b"Yabcdefghijk.wav", b""]
+    assert read_segments(tmp_path / "eval.h5") == [
+        Segment("abcdefghijk", 30.0, (5,)),
+        Segment("abcdefghijk", None, (0, 526)),
+        Segment("", None, (7,)),
+    ]
+
+
+def test_targets_of_panns_are_as_many_as_a_pack_may_have(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with h5py.File(tmp_path / "eval.h5", "w") as file:
+        file["target"], file["audio_name"] = np.ones((3, 527), bool), [b"Yabcdefghijk.wav"] * 3
+    monkeypatch.setattr(panns, "MAX_ROWS", 3)
+    assert len(read_segments(tmp_path / "eval.h5")) == 3
+    monkeypatch.setattr(panns, "MAX_ROWS", 2)
+    with pytest.raises(SoundalikeError, match="3 rows, 2 at most"):
+        read_segments(tmp_path / "eval.h5")
+
+
+def test_audioset_counts_each_clip_once_and_hears_its_first_window_in_full_precision(
+    tmp_path: Path,
+) -> None:
+    """Two segments of one file; clips of one, two and three windows; tags of which many are 1."""
+    made = make_store(tmp_path / "store", frames="none")
+    counts = {f"Y{10 * 'k'}{at}": 1 + at % 3 for at in range(8)}
+    counts |= {"no clip": 1, "neither is this": 1, f"Y{10 * 'x'}0": 2}
+    scene = np.random.default_rng(1).normal(0, 1, (sum(counts.values()), 768)) * 5
+    made.add(counts, scene=scene.astype(np.float32))
+    targets = np.random.default_rng(2).random((10, 527)) < 0.3
+    targets[:, 20:] = False
+    segments = [
+        Segment(f"{10 * 'k'}{at}", float(at), tuple(np.flatnonzero(targets[at]).tolist()))
+        for at in range(8)
+    ]
+    segments.append(Segment(f"{10 * 'k'}6", 60.0, tuple(np.flatnonzero(targets[8]).tolist())))
+    segments.append(Segment(f"{10 * 'z'}0", 0.0, (1,)))
+    report = evaluate_audioset(made.store, segments)
+    assert (report.num_segments, report.num_missing, report.num_extra) == (10, 1, 3)
+    assert report.of_several_windows == tuple(f"{10 * 'k'}{at}" for at in (1, 2, 4, 5, 7))
+    firsts = np.cumsum([0, *counts.values()])[[*range(8), 6]]
+    logits = np.array(made.scene)[firsts] @ head().weight.T + head().bias
+    scores = 1 / (1 + np.exp(-logits))
+    held = targets[:9].any(0)
+    expected = average_precision_score(targets[:9, held], scores[:, held], average="macro")
+    rounded = average_precision_score(
+        targets[:9, held], scores[:, held].astype(np.float16), average="macro"
+    )
+    assert abs(rounded - expected) > 1e-3
+    assert report.tagging.mean_ap == pytest.approx(expected, abs=1e-6)
 
 
 def test_read_segments_of_panns_are_those_of_the_list(evaluated: Path, tmp_path: Path) -> None:

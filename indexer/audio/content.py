@@ -9,19 +9,25 @@ import errno
 import hashlib
 import os
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from heapq import nlargest
 from io import FileIO
+from itertools import accumulate, islice
+from operator import and_, eq
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from indexer.audio.file import date_of, open_regular
-from indexer.audio.packs.held import held, split
+from indexer.audio.packs.held import held, inside, is_named_as_pack, split
 from indexer.audio.packs.pack import NotAPackError, Pack
-from indexer.errors import AudioError
+from indexer.errors import AudioError, QueryError
 
 if TYPE_CHECKING:  # it is not for the help of a command, which loads no NumPy
     from indexer.audio.source import Source
 
 _HASH_BLOCK_BYTES = 1 << 20
+#: Members of a pack that are looked at for one that may have been meant, and how many are told.
+_COMPARED, _SHOWN = 100_000, 3
 
 
 class State(NamedTuple):
@@ -127,6 +133,44 @@ def recording_digest(path: Path, beat: Callable[[], None] | None = None) -> byte
     return digest.digest()
 
 
+@contextmanager
+def asked_with(path: Path) -> Iterator[None]:
+    """Name the file that a user asked with in whatever is wrong with it.
+
+    Raises:
+        QueryError: In place of an AudioError.
+    """
+    try:
+        yield
+    except AudioError as error:
+        there = in_its_place(path)
+        told = f"{error.reason}; {there}" if there else error.reason
+        raise QueryError(f"cannot listen to {path}: {told}") from error
+
+
+def in_its_place(path: Path) -> str | None:
+    """Say some names that a pack has, where a path leads to none of them.
+
+    Returns:
+        None for a path that leads into no pack, or to one of its members.
+    """
+    try:
+        parts = split(path)
+        members = held(parts[0]).members if parts else ()
+    except (NotAPackError, AudioError, OSError, ValueError):
+        return None
+    if parts is None or exists(path):
+        return None
+    wanted = parts[1]
+    stem = os.path.splitext(wanted)[0]  # noqa: PTH122 - it is bytes
+
+    def likeness(name: bytes) -> tuple[bool, int]:
+        return stem in name, sum(accumulate(map(eq, name, wanted), and_))  # of their beginning
+
+    names = nlargest(_SHOWN, (one.name for one in islice(members, _COMPARED)), likeness)
+    return f"{parts[0].name} has {', '.join(map(os.fsdecode, names)) or 'nothing in it'}"
+
+
 def _blocks(path: Path) -> Iterator[bytes]:
     with open_regular(path) as file:
         try:
@@ -140,14 +184,29 @@ def _require(path: Path) -> tuple[Pack, int] | None:
     """Return the pack and the row that a path means; None for a path that is no member's.
 
     Raises:
-        AudioError: If there is no such member, or the pack cannot be read.
+        AudioError: If there is no such member, or the pack cannot be read; or if a pack is meant,
+            and none of its members.
     """
+    _require_no_pack(path)
     try:
         return _find(path)
     except FileNotFoundError as error:
         raise AudioError("access", "no such member of the pack") from error
     except OSError as error:
         raise AudioError("access", error.strerror or str(error)) from error
+
+
+def _require_no_pack(path: Path) -> None:
+    """Raise if a path is that of a pack, in which there is something."""
+    if not is_named_as_pack(path.name):
+        return
+    try:
+        members = held(path).members
+    except (NotAPackError, AudioError, OSError, ValueError):
+        return  # for whoever reads it as a file to report
+    if one := next(iter(members), None):
+        name = inside(Path(path.name)) / os.fsdecode(one.name)
+        raise AudioError("open", f"it is a pack; a sound in it is named as in {name}")
 
 
 def _find(path: Path) -> tuple[Pack, int] | None:

@@ -5,12 +5,10 @@ from __future__ import annotations
 import os
 import stat
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from io import FileIO
 from pathlib import Path
 
-from indexer.errors import AudioError, QueryError
+from indexer.errors import AudioError
 
 #: Suffixes of the files that are taken for audio, lower-case. `.ts` is missing on purpose: in most
 #: folders that is a program.
@@ -65,19 +63,6 @@ def _reason(path: Path, error: OSError) -> str:
     if isinstance(error, FileNotFoundError):
         return "broken link" if path.is_symlink() else "no such file"
     return (error.strerror or str(error)).lower()
-
-
-@contextmanager
-def asked_with(path: Path) -> Iterator[None]:
-    """Name the file that a user asked with in whatever is wrong with it.
-
-    Raises:
-        QueryError: In place of an AudioError.
-    """
-    try:
-        yield
-    except AudioError as error:
-        raise QueryError(f"cannot listen to {path}: {error.reason}") from error
 
 
 def unnamed_file(content: memoryview) -> FileIO:

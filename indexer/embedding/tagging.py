@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 
 from indexer.arrays import Float32
-from indexer.audio.file import asked_with
+from indexer.audio.content import asked_with
 from indexer.audio.stream import as_channel, open_audio
 from indexer.audio.times import FileSpan
 from indexer.embedding.extractor import Extractor

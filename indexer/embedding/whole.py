@@ -22,7 +22,7 @@ import torch
 from torch import Tensor
 
 from indexer.arrays import Float32
-from indexer.audio.file import asked_with
+from indexer.audio.content import asked_with
 from indexer.audio.stream import as_channel, open_audio
 from indexer.audio.times import Time, file_span
 from indexer.embedding.extractor import Extractor

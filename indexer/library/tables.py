@@ -95,7 +95,7 @@ def read_header(content: bytes) -> Header:
     """Return the names of the columns of a CSV file, and what stands between its values.
 
     Raises:
-        ValueError: If it is no text, or a name is not UTF-8.
+        ValueError: If it is empty, or no text, or a name is not UTF-8.
     """
     if is_parquet(content):
         raise ValueError("it is Parquet, and CSV is wanted")
@@ -103,7 +103,9 @@ def read_header(content: bytes) -> Header:
         content[:_MAX_HEADER_BYTES]
     )
     lines = text.lstrip("\r\n")
-    first = lines.splitlines()[0] if lines else ""
+    if not lines.strip():
+        raise ValueError("it is empty")
+    first = lines.splitlines()[0]
     if "\0" in first:
         raise ValueError("it is no text: it begins with zero bytes; save it as CSV in UTF-8")
     delimiter = max(_DELIMITERS, key=first.count)

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from indexer.arrays import Float16, Float32, Mask
-from indexer.audio.file import asked_with
+from indexer.audio.content import asked_with
 from indexer.audio.stream import open_audio
 from indexer.audio.times import FileSpan
 from indexer.embedding.extractor import Extractor

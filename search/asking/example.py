@@ -10,8 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from indexer.arrays import Float16, Float32, Mask
-from indexer.audio.content import recording_digest
-from indexer.audio.file import asked_with
+from indexer.audio.content import asked_with, recording_digest
 from indexer.errors import QueryError
 from indexer.windows import Window
 from search.asking.levels import SILENT_BELOW_DB, which_ask

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from indexer.arrays import Float32
-from indexer.audio.content import state_of
+from indexer.audio.content import in_its_place, state_of
 from indexer.audio.times import NO_SPAN, FileSpan, Span, file_span
 from indexer.errors import QueryError, SoundalikeWarning
 from indexer.paths import as_path
@@ -134,9 +134,8 @@ def _file(query: Query, span: Span) -> FileSpan:
     try:
         state_of(asked.file)
     except FileNotFoundError as error:
-        raise QueryError(
-            f"no such file: {asked.file}; a query is an audio file or a window id"
-        ) from error
+        told = in_its_place(asked.file) or "a query is an audio file or a window id"
+        raise QueryError(f"no such file: {asked.file}; {told}") from error
     except (OSError, ValueError) as error:
         raise QueryError(f"cannot open {asked.file}: {error}") from error
     return asked

@@ -48,6 +48,11 @@ class Captioned(NamedTuple):
     audiocap_ids: tuple[str, ...] = ()
     num_empty: int = 0
 
+    @property
+    def names(self) -> tuple[str, ...]:
+        """What it may be called in a list of which file is which sound."""
+        return self.file_id, *self.audiocap_ids
+
 
 @dataclass(slots=True)
 class _Rows:

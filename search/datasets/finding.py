@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path, PurePosixPath
-from typing import Literal, Protocol
+from typing import Literal, NamedTuple, Protocol
 
+from indexer.audio.content import exists
 from indexer.errors import SoundalikeError
 from indexer.library.names import ByName
 from indexer.store.reader import Store
@@ -18,6 +20,22 @@ from search.datasets.splits import Role, role_of, role_of_folder
 
 #: Whose tables they are; "paths" are those of somebody's own, which say where each file is.
 Dataset = Literal["AudioCaps", "Clotho", "paths"]
+
+
+#: In which ways a path is looked for, in this order.
+PATHS_ARE = "as the store has it, below a library, or from the current folder"
+
+
+class Unused(NamedTuple):
+    """What a list of which file is which sound says to no avail.
+
+    Attributes:
+        paths: Those that no file of the store has.
+        ids: Those that no table has.
+    """
+
+    paths: tuple[str, ...] = ()
+    ids: tuple[str, ...] = ()
 
 
 class Finder(Protocol):
@@ -48,22 +66,16 @@ def finder(
         snapshot: Of it.
         dataset: Whose tables they are.
         matches: What sounds are called → a path, see `matches_of`.
-
-    Raises:
-        SoundalikeError: If none of those paths is in the store.
     """
-    by_path = _by_path(store)
-    if matches and not any(map(by_path, matches.values())):
-        there = next((path for path, _ in store.live_files()), "nothing")
-        raise SoundalikeError(
-            f"none of the files that are matched with sounds, {next(iter(matches.values()))!r} for "
-            f"one, is in {store.path}; it has {there!r}"
-        )
+    at_path = _at_path(store)
     ways: tuple[Finder, ...] = (_by_file_name(store),)
     if dataset == "AudioCaps":
         ways = (_by_clip(store, snapshot), _by_number(store))
     elif dataset == "paths":
         ways = (lambda captioned, _: by_path(captioned.file_id), *ways)
+
+    def by_path(path: str) -> bytes | None:
+        return _only_one(at_path(path), path)
 
     def find(captioned: Captioned, split: str) -> bytes | None:
         if path := matched(captioned, matches):
@@ -73,16 +85,50 @@ def finder(
     return find
 
 
-def _by_path(store: Store) -> Callable[[str], bytes | None]:
+def unused(
+    store: Store, matches: Mapping[str, str], tables: Iterable[Sequence[Captioned]]
+) -> Unused:
+    """Return what of a list of which file is which sound finds nothing.
+
+    Args:
+        store: With the sounds in it.
+        matches: What sounds are called → a path, see `matches_of`.
+        tables: Of captions, all that are looked at.
+
+    Raises:
+        SoundalikeError: If none of the paths is in the store.
+    """
+    if not matches:
+        return Unused()
+    at_path = _at_path(store)
+    paths = list(dict.fromkeys(matches.values()))
+    absent = tuple(path for path in paths if not at_path(path))
+    if len(absent) == len(paths):
+        there = next((path for path, _ in store.live_files()), "nothing")
+        raise SoundalikeError(
+            f"none of the files that are matched with sounds, {paths[0]!r} for one, is in "
+            f"{store.path}; it has {there!r}; a path is looked for {PATHS_ARE}"
+        )
+    names = {name for table in tables for one in table for name in one.names}
+    return Unused(absent, tuple(one for one in matches if one not in names))
+
+
+def _at_path(store: Store) -> Callable[[str], set[bytes]]:
+    """Return what finds the recordings at a path, of which two libraries may have one each."""
     recordings = ByName(store.live_files())
     roots = tuple(store.libraries().values())
 
-    def find(given: str) -> bytes | None:
+    def below(path: Path) -> set[bytes]:
+        names = [path.relative_to(root) for root in roots if path.is_relative_to(root)]
+        return {one for name in names for one in recordings[name.as_posix()]}
+
+    def find(given: str) -> set[bytes]:
         path = Path(given)  # which leaves out ./
-        below = [path.relative_to(root) for root in roots if path.is_relative_to(root)]
-        return _only_one(
-            {one for name in (path, *below) for one in recordings[name.as_posix()]}, given
-        )
+        if found := {*recordings[path.as_posix()], *below(path)}:
+            return found
+        # A folder on the way may be a link, by which the library was not named.
+        here = (Path(os.path.abspath(path)), path.parent.resolve() / path.name)  # noqa: PTH100
+        return {one for way in here for one in below(way)} if exists(path) else set()
 
     return find
 

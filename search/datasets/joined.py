@@ -4,19 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import islice
+from itertools import combinations, islice
 from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from indexer.arrays import Float32, Ids, Integers, id_bytes
+from indexer.errors import SoundalikeError
 from indexer.store.head import Head
 from indexer.store.reader import Store
 from indexer.store.snapshot import Snapshot
 from search.datasets.captions import Captioned
 from search.datasets.clips import RecordingRows
-from search.datasets.finding import Dataset, Finder, finder
+from search.datasets.finding import PATHS_ARE, Dataset, Finder, finder
 from search.datasets.matches import matched
 from search.generation.missing import whole_snapshot
 
@@ -71,6 +72,11 @@ class Split:
     def num_of_several_windows(self) -> int:
         """How many of those present are longer than a window."""
         return len(self.of_several_windows)
+
+    @property
+    def names(self) -> list[str]:
+        """What those present are called."""
+        return [one.file_id for one in self.present]
 
     @property
     def num_captions(self) -> int:
@@ -151,6 +157,59 @@ class Source:
                 frames = [pooled(one) for one in self._snapshot.frames(rows)]
             some = split.present[first : first + _BLOCK]
             yield from map(Sound, some, scenes, tags, frames)
+
+
+class Shared(NamedTuple):
+    """Sounds that are in two tables.
+
+    Attributes:
+        tables: Names of the two.
+        number: Of the sounds: those of one name, and those that are the same recording.
+        example: Name of one, in the first.
+    """
+
+    tables: tuple[str, str]
+    number: int
+    example: str
+
+
+def shared(tables: Sequence[tuple[str, Sequence[str], Ids]]) -> tuple[Shared, ...]:
+    """Return which tables have sounds in common: a model would be measured on what it knows.
+
+    Args:
+        tables: Of each its name, and n ids and recordings of its sounds.
+    """
+    found = []
+    for (first, ids, recordings), (second, names, others) in combinations(tables, 2):
+        is_shared = np.isin(recordings, others) | np.isin(ids, names)
+        if is_shared.any():
+            example = ids[int(is_shared.argmax())]
+            found.append(Shared((first, second), int(is_shared.sum()), example))
+    return tuple(found)
+
+
+def require_sounds(source: Source, splits: Sequence[Split], matches: Mapping[str, str]) -> None:
+    """Make sure that a sound of some table is there.
+
+    Raises:
+        SoundalikeError: If none is; says what was looked for, and what there is.
+    """
+    if any(split.present for split in splits):
+        return
+    empty = [
+        f"all {split.num_empty:,} captions of {split.name} are empty"
+        if split.num_empty > 1
+        else f"the only caption of {split.name} is empty"
+        for split in splits
+        if not split.num_wanted
+    ]
+    if names := ", ".join(looked_for(splits, matches, TOLD)):
+        there = ", ".join(source.others(splits)[1][:TOLD]) or "nothing"
+        are_paths = any(split.missing and split.dataset == "paths" for split in splits)
+        how = f", each {PATHS_ARE}" if are_paths else ""
+        told = f"{source.store.path} has none of the sounds; looked for {names}{how}"
+        empty = [told, f"there is {there}", *empty]
+    raise SoundalikeError("; ".join(empty))
 
 
 def looked_for(splits: Iterable[Split], matches: Mapping[str, str], most: int) -> tuple[str, ...]:

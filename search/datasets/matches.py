@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from indexer.errors import SoundalikeError
@@ -33,8 +33,8 @@ def matches_of(path: Path, tables: Iterable[Sequence[Captioned]]) -> dict[str, s
         id → path.
 
     Raises:
-        SoundalikeError: If it is not there, or not of that form, or about none of the sounds; names
-            column, line or id.
+        SoundalikeError: If it is not there, or not of that form, or about none of the sounds, or
+            gives one of them two files, or two of them one; names column, line or id.
     """
     found = _read(path)
     sounds = [one for table in tables for one in table]
@@ -43,27 +43,37 @@ def matches_of(path: Path, tables: Iterable[Sequence[Captioned]]) -> dict[str, s
         raise SoundalikeError(
             f"none of the ids of {path}, {ids}, is in the tables, which have {sounds[0].file_id!r}"
         )
-    _require_one_sound_each(path, sounds, found)
+    _require_one_of_each(path, sounds, found)
     return found
 
 
-def _require_one_sound_each(
-    path: Path, sounds: Sequence[Captioned], found: Mapping[str, str]
-) -> None:
-    """Raise if one file is said to be two sounds: it would count as both."""
+def _require_one_of_each(path: Path, sounds: Sequence[Captioned], found: Mapping[str, str]) -> None:
+    """Raise if one file is said to be two sounds, as both of which it would count; or a sound two.
+
+    A sound may have several names, all of them with one file.
+    """
     first: dict[str, str] = {}
     for one in sounds:
-        file = matched(one, found)
-        if file and first.setdefault(file, one.file_id) != one.file_id:
+        files = list(dict.fromkeys(_said(one, found)))
+        if len(files) > 1:
             raise SoundalikeError(
-                f"{path}: {file!r} is said to be both {first[file]!r} and {one.file_id!r}"
+                f"{path}: {one.file_id!r} is said to be both {files[0]!r} and {files[1]!r}"
             )
+        for file in files:
+            if first.setdefault(file, one.file_id) != one.file_id:
+                raise SoundalikeError(
+                    f"{path}: {file!r} is said to be both {first[file]!r} and {one.file_id!r}"
+                )
 
 
 def matched(captioned: Captioned, matches: Mapping[str, str]) -> str | None:
     """Return the path that somebody gave for a sound."""
-    names = (captioned.file_id, *captioned.audiocap_ids)
-    return next((matches[name] for name in names if name in matches), None)
+    return next(_said(captioned, matches), None)
+
+
+def _said(captioned: Captioned, matches: Mapping[str, str]) -> Iterator[str]:
+    """Yield the path that somebody gave for each of a sound's names."""
+    return (matches[name] for name in captioned.names if name in matches)
 
 
 def _read(path: Path) -> dict[str, str]:

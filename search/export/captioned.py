@@ -9,10 +9,19 @@ from pathlib import Path
 from indexer.errors import SoundalikeError
 from indexer.progress import Listen, Step, ignore
 from indexer.store.reader import Store
-from search.datasets.captions import Captioned, read_audiocaps, read_clotho, split_names
+from search.datasets.captions import read_audiocaps, read_clotho, split_names
 from search.datasets.consent import Consent
-from search.datasets.finding import Dataset
-from search.datasets.joined import TOLD, Sound, Source, Split, looked_for
+from search.datasets.finding import Dataset, Unused, unused
+from search.datasets.joined import (
+    TOLD,
+    Shared,
+    Sound,
+    Source,
+    Split,
+    looked_for,
+    require_sounds,
+    shared,
+)
 from search.datasets.leaks import require_no_leak
 from search.datasets.matches import matches_of
 from search.datasets.provenance import padding_note, store_provenance
@@ -38,6 +47,8 @@ class ExportReport:
         looked_for: If more than a tenth of a table is missing, some of its names; else none.
         extra: Paths of some of the recordings that no table has.
         padding_note: How windows differ from those of published features; None if they do not.
+        unused: What the list of which file is which sound says to no avail.
+        shared: Tables that have clips in common.
     """
 
     splits: tuple[Split, ...]
@@ -47,6 +58,8 @@ class ExportReport:
     looked_for: tuple[str, ...]
     extra: tuple[str, ...]
     padding_note: str | None
+    unused: Unused
+    shared: tuple[Shared, ...]
 
 
 def export_captioned(  # noqa: PLR0913 - each is a choice of its own
@@ -91,7 +104,9 @@ def export_captioned(  # noqa: PLR0913 - each is a choice of its own
     read = read_audiocaps if dataset == "AudioCaps" else read_clotho
     captions = {path.stem: read(path) for path in tables}
     matches = {} if match is None else matches_of(match, captions.values())
-    splits = _joined(source, dataset, captions, matches)
+    to_no_avail = unused(store, matches, captions.values())
+    splits = source.join(dataset, captions, matches)
+    require_sounds(source, splits, matches)
     vectors = None if text_vectors is None else chosen_vectors(splits, text_vectors)
     places = _places(form, splits, folder)
     require_free(*places, *([text_vectors_place(folder)] if vectors else []), force=force)
@@ -110,6 +125,8 @@ def export_captioned(  # noqa: PLR0913 - each is a choice of its own
         looked_for(much, matches, TOLD),
         tuple(extra[:TOLD]),
         padding_note(store),
+        to_no_avail,
+        shared([(one.name, one.names, source.recordings(one)) for one in splits]),
     )
 
 
@@ -124,23 +141,6 @@ def _require_form(source: Source, form: Form, *, has_vectors: bool) -> None:
             about="frames",
             value="pooled",
         )
-
-
-def _joined(
-    source: Source,
-    dataset: Dataset,
-    captions: Mapping[str, Sequence[Captioned]],
-    matches: Mapping[str, str],
-) -> list[Split]:
-    """Join the tables with the store, and make sure that something is there."""
-    splits = source.join(dataset, captions, matches)
-    if not any(split.present for split in splits):
-        names = ", ".join(looked_for(splits, matches, TOLD)) or "a clip with captions"
-        paths = ", ".join(source.others(splits)[1][:TOLD]) or "nothing"
-        raise SoundalikeError(
-            f"{source.store.path} has none of the sounds; looked for {names}; there is {paths}"
-        )
-    return splits
 
 
 def _places(form: Form, splits: Sequence[Split], folder: Path) -> list[Path]:

@@ -18,8 +18,9 @@ from search.datasets.captions import (
     split_names,
 )
 from search.datasets.consent import Consent
-from search.datasets.finding import Dataset
+from search.datasets.finding import Dataset, Unused, unused
 from search.datasets.leaks import require_no_leak
+from search.datasets.matches import matches_of
 from search.datasets.splits import Role, role_of
 
 #: Whose sounds the tables of each form are about.
@@ -60,6 +61,24 @@ def read_tables(paths: Sequence[Path], form: Form | None = None) -> list[Table]:
         found = form or form_of(path)
         tables.append(Table(name, found, role_of(name), read[found](path)))
     return tables
+
+
+def read_matches(
+    store: Store, match: Path | None, tables: Sequence[Table]
+) -> tuple[dict[str, str], Unused]:
+    """Read which file is which sound, and what of that is to no avail.
+
+    Args:
+        store: With the sounds in it.
+        match: See `matches_of`; None if nobody says it.
+        tables: Of captions.
+
+    Raises:
+        SoundalikeError: If it cannot be read, or none of its files or sounds is there.
+    """
+    captions = [one.captions for one in tables]
+    matches = {} if match is None else matches_of(match, captions)
+    return matches, unused(store, matches, captions)
 
 
 def for_training(tables: Sequence[Table]) -> list[Table]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -12,8 +13,9 @@ import numpy as np
 
 from indexer.arrays import ID_DTYPE, Float32, Ids, Integers, Mask
 from indexer.errors import SoundalikeError
+from indexer.progress import count
 from indexer.store.reader import Store
-from search.datasets.joined import TOLD, Source, Split, looked_for
+from search.datasets.joined import TOLD, Shared, Source, Split, looked_for, require_sounds, shared
 from search.datasets.splits import Role
 from search.datasets.text_vectors import NO_VECTOR, TextVectors
 from search.generation.writing import normalise
@@ -113,6 +115,11 @@ class Joined:
         )
 
 
+def shared_sounds(joined: Sequence[Joined]) -> tuple[Shared, ...]:
+    """Return which tables have sounds in common, see `shared`."""
+    return shared([(one.table.name, one.pairs.ids, one.pairs.recordings) for one in joined])
+
+
 def join_tables(
     store: Store,
     tables: Sequence[Table],
@@ -140,13 +147,8 @@ def join_tables(
         some = {one.name: one.captions for one in tables if one.form == form}
         if some:
             splits.update((split.name, split) for split in source.join(dataset, some, matches))
-    if not any(split.present for split in splits.values()):
-        example = ", ".join(looked_for(splits.values(), matches, 1)) or "one with captions"
-        there = next((path for path, _ in store.live_files()), "nothing")
-        raise SoundalikeError(
-            f"{store.path} has none of the sounds, such as {example}; it has {there}"
-        )
     in_order = [splits[table.name] for table in tables]
+    require_sounds(source, in_order, matches)
     vectors = TextVectors.read(Path(text_encoder)) if is_file(text_encoder) else None
     if vectors is None:
         encode = load_encoder(text_encoder, is_asked_for=is_asked_for)
@@ -176,7 +178,7 @@ def _joined(
     matches: Mapping[str, str],
 ) -> Joined:
     pairs = Pairs(
-        [one.file_id for one in split.present],
+        split.names,
         source.recordings(split),
         normalise(source.scenes(split)),
         text,
@@ -256,31 +258,45 @@ def divide(joined: Sequence[Joined], seed: int) -> Divided:
         if some:
             roles[role] = Pairs.joined(some)
     left_out: dict[Role, tuple[int, str]] = {}
+    gone: dict[Role, list[str]] = defaultdict(list)
     if "train" in roles and "val" not in roles:
         is_held_out = _held_out(roles["train"].recordings, seed)
         roles["val"] = roles["train"].take(is_held_out)
         roles["train"] = roles["train"].take(~is_held_out)
+        gone["train"].append(f"{count(len(roles['val'].ids), 'sound')} held out for val")
     for role, other in _APART:
         if role in roles and other in roles:
             ours, theirs = roles[role], roles[other]
             is_same = same_sounds(ours, theirs.recordings, theirs.audio)
-            _note(left_out, role, roles[role], is_same)
-            roles[role] = roles[role].take(~is_same)
+            roles[role] = ours.take(~is_same)
+            if is_same.any():
+                number, example = int(is_same.sum()), ours.ids[int(is_same.argmax())]
+                before, first = left_out.get(role, (0, example))
+                left_out[role] = before + number, first
+                same = f"{count(number, 'sound')} that {other} has as well, or that sound the same"
+                gone[role].append(f"{same}, such as {example}")
     for role, least in _LEAST.items():
         number = len(roles[role].ids) if role in roles else 0
         if number < least:
-            told = "; those that are the same as in val or test are left out" if left_out else ""
-            raise SoundalikeError(
-                f"there are {number} sounds of this store in the tables of captions for {role}, "
-                f"and at least {least} are needed{told}"
-            )
+            raise SoundalikeError(_too_few(role, number, joined, gone[role]))
     return Divided(roles, left_out)
 
 
-def _note(left_out: dict[Role, tuple[int, str]], role: Role, pairs: Pairs, is_same: Mask) -> None:
-    if is_same.any():
-        number, example = left_out.get(role, (0, pairs.ids[int(is_same.argmax())]))
-        left_out[role] = number + int(is_same.sum()), example
+def _too_few(role: Role, number: int, joined: Sequence[Joined], gone: Sequence[str]) -> str:
+    """Say that too few sounds are for something, where others went, and what to do."""
+    tables = [one for one in joined if one.table.role == role]
+    if not tables and role == "train":
+        others = ", ".join(f"{one.table.name} is for {one.table.role}" for one in joined)
+        return f"no table of captions is for train: {others}; give one that is called train"
+    if missing := sum(len(one.split.missing) for one in tables):
+        gone = [*gone, f"{count(missing, 'sound')} that the store does not have"]
+    if without := sum(one.num_without_text for one in tables):
+        gone = [*gone, f"{count(without, 'sound')} without a vector of text"]
+    if wordless := sum(one.split.num_without_words for one in tables):
+        gone = [*gone, f"{count(wordless, 'sound')} with empty captions only"]
+    told = f"{count(number, 'sound')} left for {role}, and {_LEAST[role]} needed at least"
+    where = f"; left out: {'; '.join(gone)}" if gone else ""
+    return f"{told}{where}; give captions of more sounds that are in no other table"
 
 
 def same_sounds(pairs: Pairs, recordings: Ids, audio: Float32) -> Mask:

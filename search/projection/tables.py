@@ -15,14 +15,14 @@ from indexer.progress import Listen, Step, ignore
 from indexer.store.reader import Store
 from search.datasets.captions import Form
 from search.datasets.consent import Consent
-from search.datasets.joined import Source
-from search.datasets.matches import matches_of
+from search.datasets.finding import Unused
+from search.datasets.joined import Shared, Source
 from search.datasets.provenance import store_provenance, training_note
 from search.generation.writing import normalise
 from search.output import make_folder, require_free, writing
-from search.projection.captions import read_tables, require_no_leaks
+from search.projection.captions import read_matches, read_tables, require_no_leaks
 from search.projection.encoders import encode_as, is_file
-from search.projection.pairs import Joined, join_tables, same_sounds
+from search.projection.pairs import Joined, join_tables, same_sounds, shared_sounds
 from search.projection.projecting import Projection
 from search.projection.rows import require_weights
 
@@ -36,12 +36,19 @@ class Projected:
         num_heard: Table → how many of its sounds the projection was trained on.
         files: Of all tables.
         leak: What is wrong with evaluating on this; None if nothing is.
+        unused: What the list of which file is which sound says to no avail.
     """
 
     tables: tuple[Joined, ...]
     num_heard: Mapping[str, int]
     files: tuple[Path, ...]
     leak: str | None
+    unused: Unused
+
+    @property
+    def shared(self) -> tuple[Shared, ...]:
+        """Tables that have sounds in common."""
+        return shared_sounds(self.tables)
 
 
 def places_of(tables: Sequence[str], folder: Path) -> list[Path]:
@@ -92,20 +99,23 @@ def write_projected(  # noqa: PLR0913 - each is a choice of its own
     encoder = _encoder(projection, text_encoder)
     tables = read_tables(captions, form)
     leak = require_no_leaks(store, tables, consent or Consent())
-    matches = {} if match is None else matches_of(match, [one.captions for one in tables])
+    matches, to_no_avail = read_matches(store, match, tables)
     require_free(*places_of([one.name for one in tables], folder), force=force)
     named = text_encoder is not None
     joined = join_tables(store, tables, encoder, matches, is_asked_for=named)
     _require_dimensions(joined, projection, encoder)
-    return write_joined(store, joined, projection, folder, leak, force=force, listen=listen)
+    return write_joined(
+        store, joined, projection, folder, leak, to_no_avail, force=force, listen=listen
+    )
 
 
-def write_joined(
+def write_joined(  # noqa: PLR0913 - each is a choice of its own
     store: Store,
     joined: Sequence[Joined],
     projection: Projection,
     folder: Path,
     leak: str | None,
+    unused: Unused,
     *,
     force: bool = False,
     listen: Listen = ignore,
@@ -118,6 +128,7 @@ def write_joined(
         projection: Trained on a store of the same checkpoint.
         folder: Where to; it is made.
         leak: What is wrong with evaluating on these tables; None if nothing is.
+        unused: What the list of which file is which sound says to no avail.
         force: Whether files that are there are replaced.
         listen: Hears of every table.
 
@@ -138,7 +149,7 @@ def write_joined(
         _write(audio, ids, projection.audio(one.pairs.audio), told, force=force)
         _write(text, ids[owners], projection.text(one.pairs.text), told, force=force)
         listen(Step("writing", number + 1, len(joined), "table"))
-    return Projected(tuple(joined), heard, tuple(places), leak)
+    return Projected(tuple(joined), heard, tuple(places), leak, unused)
 
 
 def _encoder(projection: Projection, text_encoder: str | None) -> str:

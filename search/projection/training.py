@@ -18,7 +18,8 @@ from indexer.store.own import Own
 from indexer.store.reader import Store
 from search.datasets.captions import Form, split_names
 from search.datasets.consent import Consent
-from search.datasets.matches import matches_of
+from search.datasets.finding import Unused
+from search.datasets.joined import Shared
 from search.datasets.provenance import training_note
 from search.datasets.splits import Role
 from search.generation.segments import current_name
@@ -26,6 +27,7 @@ from search.output import require_free
 from search.projection.captions import (
     for_training,
     measured,
+    read_matches,
     read_tables,
     require_no_leaks,
 )
@@ -33,7 +35,7 @@ from search.projection.config import HASHED, Training
 from search.projection.encoders import PROBE, is_file, load_encoder
 from search.projection.figures import recalls
 from search.projection.kept import require_no_projection, write
-from search.projection.pairs import Divided, Joined, divide, join_tables
+from search.projection.pairs import Divided, Joined, divide, join_tables, shared_sounds
 from search.projection.projecting import Projection
 from search.projection.tables import Projected, places_of, write_joined
 
@@ -53,6 +55,7 @@ class Trained:
         note: What a reader of figures must know of the checkpoint; None if there is nothing.
         written: What of the tables was projected and written, if that was asked for.
         has_index: Whether the store has an index, without which nothing can be asked.
+        unused: What the list of which file is which sound says to no avail.
     """
 
     projection: Projection
@@ -61,6 +64,12 @@ class Trained:
     note: str | None
     written: Projected | None
     has_index: bool
+    unused: Unused
+
+    @property
+    def shared(self) -> tuple[Shared, ...]:
+        """Tables that have sounds in common."""
+        return shared_sounds(self.tables)
 
 
 def train_projection(  # noqa: PLR0913 - each is a choice of its own
@@ -102,11 +111,12 @@ def train_projection(  # noqa: PLR0913 - each is a choice of its own
     require_no_projection(own, name, force=force)
     if output is not None:
         require_free(*places_of(split_names(captions), output), force=force)
+    has_index = current_name(store) is not None  # a damaged one is told before the long work
     how, consent = _settled(how), consent or Consent()
     given = read_tables(captions, form)
     tables = for_training(given)
     leak = require_no_leaks(store, measured(tables), consent)
-    matches = {} if match is None else matches_of(match, [one.captions for one in tables])
+    matches, to_no_avail = read_matches(store, match, tables)
     listen(Step("encoding captions", 0, None, ""))
     joined = join_tables(store, tables, how.text_encoder, matches, is_asked_for=True)
     divided = divide(joined, how.seed)
@@ -140,9 +150,18 @@ def train_projection(  # noqa: PLR0913 - each is a choice of its own
     written = None
     if output is not None:
         leak = require_no_leaks(store, given, consent)
-        written = write_joined(store, joined, made, output, leak, force=force, listen=listen)
-    has_index = current_name(store) is not None
-    return Trained(made, tuple(told), divided.left_out, training_note(store), written, has_index)
+        written = write_joined(
+            store, joined, made, output, leak, to_no_avail, force=force, listen=listen
+        )
+    return Trained(
+        projection=made,
+        tables=tuple(told),
+        left_out=divided.left_out,
+        note=training_note(store),
+        written=written,
+        has_index=has_index,
+        unused=to_no_avail,
+    )
 
 
 def _settled(how: Training) -> Training:

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from indexer.paths import printable
 from indexer.run.config import ExtractConfig, Settings
 from soundalike.cli.bars import Bars
 from soundalike.cli.options import (
@@ -25,7 +23,6 @@ from soundalike.cli.options import (
     takes,
 )
 from soundalike.cli.printing import print_report
-from soundalike.show.words import count
 
 if TYPE_CHECKING:
     from indexer.run.report import ExtractReport
@@ -58,6 +55,7 @@ def index(
     import soundalike
     from indexer.run.prepare import default_store
     from search.nearest.structure import IndexConfig
+    from soundalike.show.runs import searchable_line
 
     path = store or default_store(library)
     how = IndexConfig(_num_bytes(memory), recall)  # a wrong one is told before the long work
@@ -69,9 +67,7 @@ def index(
     with bars:
         sounds.build(memory_bytes=how.memory_bytes, recall=how.recall)
     if output == "text" and not quiet:
-        name = printable(str(path))
-        held = count(sounds.num_windows, "window")
-        typer.echo(f"{name}: {held}; soundalike search {shlex.quote(name)} CLIP")
+        typer.echo(searchable_line(path, sounds.num_windows, report))
     raise typer.Exit(3 if report.failures else 0)
 
 

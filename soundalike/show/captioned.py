@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 from indexer.paths import printable
-from search.datasets.joined import Split
-from soundalike.show.words import count
+from search.datasets.finding import PATHS_ARE, Unused
+from search.datasets.joined import Shared, Split
+from soundalike.show.words import count, some_of
 
 
 def split_lines(split: Split, what: str, num_captions: int) -> Iterator[str]:
@@ -30,11 +32,57 @@ def split_lines(split: Split, what: str, num_captions: int) -> Iterator[str]:
         yield f"  empty, and left out: {count(split.num_empty, 'caption')}{others}"
 
 
-def much_missing_line(looked_for: Sequence[str], extra: Sequence[str]) -> str:
-    """Say some names of what is missing, and some of what is there instead."""
+def much_missing_line(
+    looked_for: Sequence[str], extra: Sequence[str], *, are_paths: bool = False
+) -> str:
+    """Say some names of what is missing, and some of what is there instead.
+
+    Args:
+        looked_for: What is missing.
+        extra: What no table has.
+        are_paths: Whether a table says where its sounds are.
+    """
     names = ", ".join(map(printable, looked_for))
     there = ", ".join(map(printable, extra)) or "nothing"
-    return f"much is missing: looked for {names} …; in no table: {there}"
+    how = f", each {PATHS_ARE}" if are_paths else ""
+    return f"much is missing: looked for {names} …{how}; in no table: {there}"
+
+
+def unused_lines(unused: Unused) -> Iterator[str]:
+    """Say what of a list of which file is which sound finds nothing."""
+    if unused.paths:
+        paths, names = count(len(unused.paths), "path"), _some_of(unused.paths)
+        yield f"matches, of no file in the store: {paths}: {names}; looked for {PATHS_ARE}"
+    if unused.ids:
+        yield f"matches, of no sound in a table: {count(len(unused.ids), 'id')}: " + _some_of(
+            unused.ids
+        )
+
+
+def shared_lines(shared: Sequence[Shared], what: str) -> Iterator[str]:
+    """Say which tables have sounds in common.
+
+    Args:
+        shared: See `Source.shared`.
+        what: "clip" or "sound": what their sounds are called.
+    """
+    for (first, second), number, example in shared:
+        sounds = count(number, what)
+        yield f"in both {first} and {second}: {sounds}, such as {printable(example)}"
+
+
+def unused_data(unused: Unused) -> dict[str, list[str]]:
+    """Return the same as plain data."""
+    return {"unused_paths": list(unused.paths), "unused_ids": list(unused.ids)}
+
+
+def shared_data(shared: Sequence[Shared]) -> list[dict[str, Any]]:
+    """Return the same as plain data."""
+    return [{**one._asdict(), "tables": list(one.tables)} for one in shared]
+
+
+def _some_of(names: Sequence[str]) -> str:
+    return printable(some_of(names))
 
 
 def leak_line(leak: str) -> str:

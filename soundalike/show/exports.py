@@ -8,7 +8,16 @@ from typing import Any
 
 from search.export.captioned import ExportReport
 from search.export.label_files import LabelsExport
-from soundalike.show.captioned import files_line, leak_line, much_missing_line, split_lines
+from soundalike.show.captioned import (
+    files_line,
+    leak_line,
+    much_missing_line,
+    shared_data,
+    shared_lines,
+    split_lines,
+    unused_data,
+    unused_lines,
+)
 from soundalike.show.words import count, some_of
 
 
@@ -27,6 +36,8 @@ def export_lines(report: ExportReport) -> Iterator[str]:
         yield much_missing_line(report.looked_for, report.extra)
     if report.padding_note:
         yield report.padding_note
+    yield from unused_lines(report.unused)
+    yield from shared_lines(report.shared, "clip")
     if report.leak:
         yield leak_line(report.leak)
     yield files_line(report.files)
@@ -50,6 +61,8 @@ def export_data(report: ExportReport) -> dict[str, Any]:
         "looked_for": list(report.looked_for),
         "extra": list(report.extra),
         "padding_note": report.padding_note,
+        **unused_data(report.unused),
+        "shared": shared_data(report.shared),
         "leak": report.leak,
         "files": [str(path) for path in report.files],
     }

@@ -13,7 +13,16 @@ from search.projection.figures import RECALLS_AT
 from search.projection.pairs import Joined
 from search.projection.tables import Projected
 from search.projection.training import Trained
-from soundalike.show.captioned import files_line, leak_line, much_missing_line, split_lines
+from soundalike.show.captioned import (
+    files_line,
+    leak_line,
+    much_missing_line,
+    shared_data,
+    shared_lines,
+    split_lines,
+    unused_data,
+    unused_lines,
+)
 from soundalike.show.words import count
 
 
@@ -27,6 +36,8 @@ def trained_lines(store: Path, trained: Trained, own: Path | None = None) -> Ite
     """
     projection, told = trained.projection, trained.projection.provenance
     yield from _table_lines(trained.tables)
+    yield from unused_lines(trained.unused)
+    yield from shared_lines(trained.shared, "sound")
     for role, (number, example) in trained.left_out.items():
         yield (
             f"left out of {role}: {count(number, 'sound')} that val or test has as well, or that "
@@ -66,6 +77,8 @@ def trained_data(trained: Trained) -> dict[str, Any]:
         "name": trained.projection.name,
         **trained.projection.provenance,
         "training_note": trained.note,
+        **unused_data(trained.unused),
+        "shared": shared_data(trained.shared),
         "files": [str(path) for path in trained.written.files] if trained.written else [],
     }
 
@@ -73,6 +86,8 @@ def trained_data(trained: Trained) -> dict[str, Any]:
 def projected_lines(report: Projected) -> Iterator[str]:
     """Say what of each table is there, and what is wrong with it."""
     yield from _table_lines(report.tables)
+    yield from unused_lines(report.unused)
+    yield from shared_lines(report.shared, "sound")
     for name, number in report.num_heard.items():
         if number:
             yield f"{name}: the projection was trained on {number:,} of them; its files say so"
@@ -93,6 +108,8 @@ def projected_data(report: Projected) -> dict[str, Any]:
             }
             for one in report.tables
         },
+        **unused_data(report.unused),
+        "shared": shared_data(report.shared),
         "leak": report.leak,
         "files": [str(path) for path in report.files],
     }
@@ -108,4 +125,5 @@ def _table_lines(tables: Sequence[Joined]) -> Iterator[str]:
             several = count(split.num_of_several_windows, "sound")
             yield f"  longer than one window, of which the first counts: {several}"
         if one.looked_for:
-            yield f"  {much_missing_line(one.looked_for, one.extra)}"
+            are_paths = one.table.form == "paths"
+            yield f"  {much_missing_line(one.looked_for, one.extra, are_paths=are_paths)}"

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import shlex
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from indexer.paths import printable
 from indexer.run.report import ExtractReport, FailedFile
 from indexer.tags import HeardTag
 from soundalike.show.tags import tags_data
-from soundalike.show.words import clock, count, hours
+from soundalike.show.words import clock, count, files_command, hours
 
 if TYPE_CHECKING:  # it imports torch, which a report does not need
     from indexer.embedding.tagging import TaggedWindow
@@ -61,6 +63,23 @@ def report_lines(report: ExtractReport) -> Iterator[str]:
     if report.failures:
         yield f"{count(len(report.failures), 'failure')}, recorded in the store:"
         yield from _failure_lines(report.failures)
+
+
+def searchable_line(store: Path, num_windows: int, report: ExtractReport) -> str:
+    """Say how a store is searched after a run; if nothing is in it, what became of the files.
+
+    Args:
+        store: Its folder.
+        num_windows: That are in its index.
+        report: Of the run.
+    """
+    name = printable(str(store))
+    if num_windows:
+        return f"{name}: {count(num_windows, 'window')}; soundalike search {shlex.quote(name)} CLIP"
+    has_failed = report.failures or report.num_failed_before
+    listed = files_command(store, "failed" if has_failed else None)
+    what = "what failed" if has_failed else "what became of each file"
+    return f"{name}: no window is in it, so nothing can be searched; {what}: {printable(listed)}"
 
 
 def _devices(report: ExtractReport) -> str:

@@ -58,6 +58,6 @@ def missing_line(recordings: Iterable[Sequence[Path]]) -> str | None:
     )
 
 
-def files_command(store: Path, kind: str) -> str:
-    """Return the command that names the files of a store of a kind, such as "failed"."""
-    return f"soundalike files {shlex.quote(str(store))} --{kind}"
+def files_command(store: Path, kind: str | None = None) -> str:
+    """Return the command that names the files of a store, all or of a kind, such as "failed"."""
+    return f"soundalike files {shlex.quote(str(store))}" + (f" --{kind}" if kind else "")

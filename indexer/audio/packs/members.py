@@ -129,6 +129,11 @@ def require_short(num_bytes: int) -> None:
         raise AudioError("open", f"its names have more than {_MAX_NAMES_BYTES:,} bytes")
 
 
+def made_up_name(row: int) -> bytes:
+    """Return what a row is called that has no name of its own."""
+    return b"row-%d" % row
+
+
 def _named(row: int, name: bytes | None) -> bytes:
     """Return a name as a relative path; nothing for what is no member."""
     if name is None:
@@ -136,6 +141,6 @@ def _named(row: int, name: bytes | None) -> bytes:
     parts = [part for part in name.split(b"/") if part not in (b"", b".", b"..")]
     plain = b"/".join(parts)
     if not plain or b"\0" in plain or len(plain) > MAX_NAME_BYTES:
-        return b"row-%d" % row
+        return made_up_name(row)
     # Made-up names stay apart from given ones: those that look like them are of their row, too.
     return b"row-%d/%s" % (row, plain) if _OF_A_ROW.match(plain) else plain

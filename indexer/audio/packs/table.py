@@ -17,7 +17,13 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from indexer.audio.file import open_regular, read_at, unnamed_file
-from indexer.audio.packs.members import MAX_NAME_BYTES, MAX_ROWS, Members, require_short
+from indexer.audio.packs.members import (
+    MAX_NAME_BYTES,
+    MAX_ROWS,
+    Members,
+    made_up_name,
+    require_short,
+)
 from indexer.audio.packs.pack import NotAPackError, not_read
 from indexer.errors import AudioError, first_line
 
@@ -136,7 +142,7 @@ class AudioTable:
         with self._lock:
             content = self._content(row)
         if content is None:
-            raise AudioError("open", "no bytes: the pack only names a file, which is not followed")
+            raise AudioError("open", self._without_bytes(row))
         if not len(content):
             raise AudioError("open", "empty file (0 bytes)")
         yield memoryview(content)
@@ -144,6 +150,12 @@ class AudioTable:
     def open(self, row: int, max_duration_s: float) -> FileIO:
         """Open a row; see `Pack`."""
         return unnamed_file(*self.content(row))
+
+    def _without_bytes(self, row: int) -> str:
+        """Say what a row has that has no bytes."""
+        if self.members[row].name == made_up_name(row):
+            return f"{_BYTES} is null, and the row names no file either"
+        return f"{_BYTES} is null: the pack only names a file, which is not followed"
 
     def _content(self, row: int) -> Any:
         """Return the bytes of a row; None if there are none."""

@@ -1,9 +1,10 @@
 """Precision at 10, by class, on a folder of recordings whose subfolders are the classes.
 
-    soundalike index esc10_heldout --checkpoint demo
-    python benchmarks/precision_at_10.py esc10_heldout.soundalike
+    soundalike index esc10_heldout --checkpoint demo --padding zero
+    python benchmarks/precision_at_10.py esc10_heldout.soundalike 0
 
-Every recording is a query, itself left out; a hit is right if it lies in the same folder.
+Every recording is a query, itself left out; a hit is right if it lies in the same folder. The
+number is the weight of tags, if it is to be another than by default.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from indexer.store.reader import Store
 K = 10
 
 
-def precision_by_class(path: Path) -> dict[str, float]:
+def precision_by_class(path: Path, **terms: float) -> dict[str, float]:
     """Return class → mean precision at 10 over its recordings."""
     store = Store.open(path)
     sounds = soundalike.open(path)
@@ -30,7 +31,7 @@ def precision_by_class(path: Path) -> dict[str, float]:
     }
     precision: dict[str, list[float]] = defaultdict(list)
     windows = store.snapshot().windows
-    answers = sounds.search_many(windows.window_id.tolist(), k=K)
+    answers = sounds.search_many(windows.window_id.tolist(), k=K, **terms)
     for number, hits in enumerate(answers):
         own = label[windows.window(number).recording_id]
         precision[own].append(float(np.mean([label[hit.recording_id] == own for hit in hits])))
@@ -38,7 +39,8 @@ def precision_by_class(path: Path) -> dict[str, float]:
 
 
 if __name__ == "__main__":
-    by_class = precision_by_class(Path(sys.argv[1]))
+    weight = {"tag_weight": float(sys.argv[2])} if sys.argv[2:] else {}
+    by_class = precision_by_class(Path(sys.argv[1]), **weight)
     for name, value in by_class.items():
         print(f"{name:<16} {value:.2f}")
     print(f"{'mean':<16} {np.mean(list(by_class.values())):.3f}")

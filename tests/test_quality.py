@@ -23,11 +23,11 @@ from search.upkeep.build import build
 
 HELDOUT = SHARED_AUDIO / "esc10_heldout"
 #: Of the training script, which measured it without this code: mean and by class.
-EXPECTED_MEAN = 0.665
+EXPECTED_MEAN = 0.745
 EXPECTED = {
-    "baby_cry": 0.65, "chainsaw": 0.58, "clock_tick": 0.53, "dog_bark": 0.49,
-    "fire_crackling": 0.57, "helicopter": 0.76, "person_sneeze": 0.71, "rain": 0.78,
-    "rooster": 0.96, "sea_waves": 0.61,
+    "baby_cry": 0.86, "chainsaw": 0.71, "clock_tick": 0.64, "dog_bark": 0.60,
+    "fire_crackling": 0.64, "helicopter": 0.75, "person_sneeze": 0.81, "rain": 0.79,
+    "rooster": 0.85, "sea_waves": 0.81,
 }  # fmt: skip
 
 pytestmark = [
@@ -39,7 +39,7 @@ pytestmark = [
 @pytest.fixture(scope="module")
 def heldout(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("store") / "esc10_heldout.soundalike"
-    store, extractor = prepare(path, Settings(checkpoint="demo"))
+    store, extractor = prepare(path, Settings(checkpoint="demo", padding="zero"))
     report = extract(HELDOUT, store, extractor, ExtractConfig(num_workers=1))
     assert (report.num_windows, report.failures) == (160, [])
     assert build(store).num_windows == 160
@@ -47,10 +47,11 @@ def heldout(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_precision_at_10_is_that_of_the_checkpoint(heldout: Path) -> None:
-    by_class = precision_by_class(heldout)
+    by_class = precision_by_class(heldout, tag_weight=0)
     assert np.mean(list(by_class.values())) == pytest.approx(EXPECTED_MEAN, abs=0.02)
     for name, expected in EXPECTED.items():
         assert by_class[name] == pytest.approx(expected, abs=0.05), name
+    assert np.mean(list(precision_by_class(heldout).values())) >= EXPECTED_MEAN + 0.03
 
 
 def probability(tags: Float16, name: str) -> np.ndarray:

@@ -11,7 +11,7 @@ from search.asking.terms import DuplicateTerms, Terms
 from soundalike.cli.bars import Bars
 from soundalike.cli.options import ForceOption, Given, Network, QuietOption, StoreArgument, takes
 from soundalike.cli.printing import say, say_what_is_gone, say_what_is_left_out, say_what_is_missing
-from soundalike.cli.usage import require_tags
+from soundalike.cli.usage import require_terms
 from soundalike.show.words import count
 
 
@@ -58,7 +58,7 @@ def batch(
     """
     import soundalike
 
-    require_tags(context, terms)
+    require_terms(context, terms)
     with Bars(quiet=quiet) as bars:
         sounds = soundalike.open(store, *(also or ()), **network, listen=bars)
         report = sounds.search_many(queries, output, per=per, force=force, **terms)

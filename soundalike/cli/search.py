@@ -25,7 +25,7 @@ from soundalike.cli.options import (
     takes,
 )
 from soundalike.cli.printing import say, say_what_is_gone, say_what_is_left_out, say_what_is_missing
-from soundalike.cli.usage import require_tags, require_use
+from soundalike.cli.usage import require_terms, require_use
 from soundalike.show.words import count
 
 if TYPE_CHECKING:
@@ -140,7 +140,7 @@ def _require_uses(context: typer.Context, queries: Sequence[str | int], terms: G
     require_use(context, ("include_self",), "a QUERY", is_met=bool(queries))
     has_text = bool(context.params.get("text"))
     require_use(context, ("projection", "text_encoder", "own"), "--text", is_met=has_text)
-    require_tags(context, terms)
+    require_terms(context, terms)
 
 
 def split_stores(words: Sequence[str]) -> tuple[list[Path], list[str | int]]:

@@ -50,7 +50,8 @@ def batch(
     Every window of every QUERY is asked about on its own, and FILE gets a row for each of its hits.
     With --per clip the windows of a recording ask together, and the best counts. A file that cannot
     be read stops nothing: it is named at the end, and the exit code is 3. Hits are those that
-    'search' would give; of a whole file or a store, the recordings that ask are left out.
+    'search --all-windows' would give; of a whole file or a store, the recordings that ask are left
+    out.
 
     Example: soundalike batch recordings.soundalike clips --output hits.parquet
 

@@ -93,9 +93,10 @@ def search(
 ) -> None:
     """Find what sounds like a clip.
 
-    A hit is a window of 10 s; its score is the cosine similarity, 1 at best. What is asked with is
-    no hit, nor what overlaps it. A tag stands for those below it: --tag Animal finds dogs.
-    'soundalike tags' lists all of them. Where nothing matches, the exit code is 0.
+    A hit is a window of 10 s, the best of those that overlap it by half or more; its score is the
+    cosine similarity, 1 at best. What is asked with is no hit, nor what overlaps it. A tag stands
+    for those below it: --tag Animal finds dogs. 'soundalike tags' lists all of them. Where nothing
+    matches, the exit code is 0.
 
     Example: soundalike search recordings.soundalike bark.wav --tag Dog
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -89,14 +90,7 @@ def stores(tmp_path_factory: pytest.TempPathFactory) -> list[Synthetic]:
 
 def expected(stores: list[Synthetic], query: Query) -> list[int]:
     """Window ids: the plain answer of many, worked out, then chosen by hand."""
-    plain = Query(
-        query.vectors,
-        query.terms.num_candidates,
-        query.filter,
-        query.exclude,
-        query.group_by,
-        query.min_score,
-    )
+    plain = replace(query, k=query.terms.num_candidates, diversity=0.0)
     best = oracle.answer(stores, plain)
     scene = {row.window_id: row.scene for row in oracle.live_rows(*stores)}
     vectors = unit(np.array([scene[window_id] for _, window_id in best]).reshape(-1, 768))
@@ -112,6 +106,7 @@ def expected(stores: list[Synthetic], query: Query) -> list[int]:
     diversity=st.sampled_from([0.1, DEFAULT_DIVERSITY, 0.5, 0.9]),
     tagged=st.booleans(),
     grouped=st.booleans(),
+    unique_at=st.sampled_from([None, 0.93]),
     min_score=st.sampled_from([None, 0.0, 0.5]),
 )
 def test_diverse_query_equals_the_oracle(
@@ -121,6 +116,7 @@ def test_diverse_query_equals_the_oracle(
     diversity: float,
     tagged: bool,
     grouped: bool,
+    unique_at: float | None,
     min_score: float | None,
 ) -> None:
     rng = np.random.default_rng(seed)
@@ -130,6 +126,7 @@ def test_diverse_query_equals_the_oracle(
         k=k,
         filter=TagFilter(("Dog",)) if tagged else None,
         group_by="file" if grouped else None,
+        unique_at=unique_at,
         min_score=min_score,
         diversity=diversity,
     )

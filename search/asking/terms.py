@@ -140,8 +140,8 @@ class Terms:
     all_windows: bool | None = field(
         default=None,
         metadata={
-            "help": "Let windows that overlap by half or more be hits side by side, as 'batch' "
-            "does; or, as 'search' does, the best of each place alone.",
+            "help": "Let windows that overlap by half or more be hits side by side; or only the "
+            "best of each place, which is usual but for tables of many questions.",
             "otherwise": "places",
         },
     )
@@ -152,7 +152,7 @@ class Terms:
     unique_at: float = field(
         default=DEFAULT_UNIQUE_AT,
         metadata={
-            "help": "With --unique: cosine similarity that makes a near-copy.",
+            "help": "From which cosine similarity on unique hits are near-copies.",
             "unit": "S",
             "least": 0,
             "most": 1,

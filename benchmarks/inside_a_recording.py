@@ -55,17 +55,16 @@ def main(folder: Path, work: Path) -> None:
             right = []
             for start_s, vectors in zip(starts_s, clips, strict=True):
                 hits = sounds.search(vectors, k=sounds.num_windows)
-                right.append(
-                    next(
-                        (rank, hit.score)
-                        for rank, hit in enumerate(hits, start=1)
-                        if min(hit.end_s, start_s + length_s) - max(hit.start_s, start_s)
-                        >= 0.5 * length_s
-                    )
+                found = (
+                    (rank, hit.score)
+                    for rank, hit in enumerate(hits, start=1)
+                    if min(hit.end_s, start_s + length_s) - max(hit.start_s, start_s)
+                    >= 0.5 * length_s
                 )
+                right.append(next(found, (np.inf, np.nan)))  # a better place may lie just beside
             ranks, scores = np.array(right).T
             first, ten = np.mean(ranks == 1), np.mean(ranks <= 10)
-            print(f"{length_s:7} {hop_s:7} {first:6.0%} {ten:10.0%} {np.median(scores):7.2f}")
+            print(f"{length_s:7} {hop_s:7} {first:6.0%} {ten:10.0%} {np.nanmedian(scores):7.2f}")
 
 
 if __name__ == "__main__":

@@ -106,9 +106,10 @@ class Answer(Sequence[Hit]):
         return copy_spans(self.hits, as_path("a folder", folder), force=force)
 
     def to_pandas(self) -> pandas.DataFrame:
-        """Return a table with a row for each hit: rank, score, path, start_s, end_s, ids and tags.
+        """Return a table with a row for each hit: rank, score, path, start_s, end_s, ids and so on.
 
-        `tags` holds the names of the most probable tags, the most probable first.
+        `tags` holds the names of the most probable tags, the most probable first; `stands_for` is
+        as in `Hit`.
 
         Raises:
             SoundalikeError: If pandas is not installed.
@@ -119,7 +120,10 @@ class Answer(Sequence[Hit]):
             raise SoundalikeError(
                 "to_pandas() needs pandas, which is not installed: 'pip install pandas' brings it"
             ) from error
-        columns = ("rank", "score", "path", "start_s", "end_s", "window_id", "recording_id", "tags")
+        columns = (
+            *("rank", "score", "path", "start_s", "end_s", "window_id", "recording_id", "tags"),
+            "stands_for",
+        )
         rows: list[tuple[Any, ...]] = [
             (
                 rank,
@@ -130,6 +134,7 @@ class Answer(Sequence[Hit]):
                 hit.window_id,
                 hit.recording_id.hex(),
                 [one.tag.name for one in hit.tags],
+                hit.stands_for,
             )
             for rank, hit in enumerate(self.hits, start=1)
         ]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, overload
 
@@ -150,7 +151,8 @@ class Sounds(Stores):
             per: With an output: whether each "window" is a question, as by default, or each "clip"
                 with all its windows.
             force: With an output: whether a table that is there is replaced.
-            terms: What counts as a hit, and how many for each question: the fields of `Terms`.
+            terms: What counts as a hit, and how many for each question: the fields of `Terms`. With
+                an output all windows may be hits unless `all_windows` is False.
 
         Returns:
             The answers, in the order of the questions; or what was written.
@@ -167,7 +169,10 @@ class Sounds(Stores):
         questions = as_several(questions)
         if output is None and (per is not None or force):
             raise QueryError("per and force go with an output, and none is given")
-        resolved, index = resolve(take_fields(Terms, terms)), self._kept.open_newest()
+        taken = take_fields(Terms, terms)
+        if output is not None and taken.all_windows is None and not taken.group_by:
+            taken = replace(taken, all_windows=True)
+        resolved, index = resolve(taken), self._kept.open_newest()
         scope = Scope.over(resolved, index.opened)
         hear = partial(self._kept.hear, index, level=resolved.terms.level)
         if output is not None:

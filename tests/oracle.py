@@ -34,6 +34,8 @@ class Query:
     min_score: float | None = None
     exact: bool = False
     diversity: float = 0.0
+    all_windows: bool | None = None
+    unique_at: float | None = None
     where: str | None = None
     metadata: Path | None = None
 
@@ -56,6 +58,8 @@ class Query:
             group_by=self.group_by,
             min_score=self.min_score,
             diverse=self.diversity,
+            all_windows=self.all_windows,
+            **({} if self.unique_at is None else {"unique": True, "unique_at": self.unique_at}),
             exact=self.exact,
         )
 
@@ -72,8 +76,8 @@ def find_among_others(index: SoundIndex, query: Query) -> Found:
     found = find(index, [other, query.question, other], scope)
     mine = found.asked == 1
     assert found.ranks[mine].tolist() == list(range(1, int(mine.sum()) + 1))
-    asked, scores, ids, rows = found.asked, found.scores, found.window_ids, found.rows
-    return Found(1, asked[mine] - 1, scores[mine], ids[mine], rows[mine], found.num_left_out[1:2])
+    columns = (found.scores, found.window_ids, found.rows, found.stands_for)
+    return Found(1, found.asked[mine] - 1, *(one[mine] for one in columns), found.num_left_out[1:2])
 
 
 def ask(index: SoundIndex, query: Query) -> list[Hit]:
@@ -88,6 +92,8 @@ class Row(NamedTuple):
     recording_id: bytes
     scene: Array
     tags: Array
+    start: int
+    end: int
 
 
 def live_rows(*stores: Synthetic) -> list[Row]:
@@ -97,6 +103,8 @@ def live_rows(*stores: Synthetic) -> list[Row]:
             store.windows[at].recording_id,
             store.scene[at],
             store.tags[at],
+            store.windows[at].start_sample,
+            store.windows[at].start_sample + store.windows[at].num_samples,
         )
         for store in stores
         for at in store.live()
@@ -163,8 +171,21 @@ def scores(rows: Sequence[Row], query: Query) -> Array:
     return np.asarray(np.clip(best, -1, 1), np.float32)
 
 
+def share_a_place(one: Row, other: Row) -> bool:
+    """Whether two windows overlap by at least half of the shorter of them."""
+    if one.recording_id != other.recording_id:
+        return False
+    overlap = min(one.end, other.end) - max(one.start, other.start)
+    return overlap >= min(one.end - one.start, other.end - other.start) / 2
+
+
 def answer(stores: Sequence[Synthetic], query: Query) -> list[tuple[float, int]]:
     """(score, window id) of every hit in order: all rows, filtered, sorted, one by one."""
+    return [(score, window_id) for score, window_id, _ in answer_with_counts(stores, query)]
+
+
+def answer_with_counts(stores: Sequence[Synthetic], query: Query) -> list[tuple[float, int, int]]:
+    """The same, each with how many hits it stands for."""
     rows = live_rows(*stores)
     if not rows:
         return []
@@ -172,14 +193,33 @@ def answer(stores: Sequence[Synthetic], query: Query) -> list[tuple[float, int]]
     if query.filter:
         matching = matches(np.array([row.tags for row in rows]), query.filter)
     ranked = sorted(
-        (-float(score), row.window_id, row.recording_id)
-        for score, row, may in zip(scores(rows, query), rows, matching, strict=True)
+        (-float(score), row.window_id, at)
+        for at, (score, row, may) in enumerate(
+            zip(scores(rows, query), rows, matching, strict=True)
+        )
         if may
         and row.recording_id not in query.exclude
         and (query.min_score is None or score >= np.float32(query.min_score))
     )
-    best: dict[object, tuple[float, int]] = {}
-    for negative_score, window_id, recording_id in ranked:
-        key = recording_id if query.group_by else window_id
-        best.setdefault(key, (-negative_score, window_id))
-    return list(best.values())[: query.k]
+    hits: list[tuple[float, int]] = []
+    for negative_score, _, at in ranked:
+        if not any(is_one_hit(rows[at], rows[other], query) for _, other in hits):
+            hits.append((-negative_score, at))
+    vectors = unit(np.array([row.scene for row in rows]))
+    copies: dict[int, int] = {}  # the hits that are shown, and how many each stands for
+    for _, at in hits:
+        least = 2.0 if query.unique_at is None else query.unique_at - 1e-6
+        first = next((one for one in copies if vectors[one] @ vectors[at] >= least), at)
+        if first == at and len(copies) == query.k:
+            break  # copies that come later are not counted
+        copies[first] = copies.get(first, 0) + 1
+    shown = {at: score for score, at in hits}
+    return [(shown[at], rows[at].window_id, number) for at, number in copies.items()]
+
+
+def is_one_hit(one: Row, better: Row, query: Query) -> bool:
+    if query.group_by:
+        return one.recording_id == better.recording_id
+    if query.all_windows:
+        return one.window_id == better.window_id
+    return share_a_place(one, better)

@@ -30,8 +30,16 @@ ORIGIN = Origin("cpu", "fp32", {"torch": "2.12.1"}, "2026-01-01T00:00:00+00:00")
 NUM_FRAMES = 31
 
 
-def identity(frames: FramesMode = "pooled", weights: str = "a" * 64) -> Identity:
-    return Identity(weights=weights, front_end="logmel-test", resampler="none-test", frames=frames)
+def identity(
+    frames: FramesMode = "pooled", weights: str = "a" * 64, hop_samples: int = WINDOW_SAMPLES
+) -> Identity:
+    return Identity(
+        weights=weights,
+        front_end="logmel-test",
+        resampler="none-test",
+        frames=frames,
+        hop_samples=hop_samples,
+    )
 
 
 @cache
@@ -80,13 +88,14 @@ class Synthetic:
         num_frames: int = NUM_FRAMES,
         last_samples: int = WINDOW_SAMPLES,
         replaces: Sequence[str] = (),
+        windows: Sequence[Window] | None = None,
     ) -> None:
         """Commit one part: recording name → number of windows; the path is `<name>.wav`."""
         rng = np.random.default_rng(seed)
-        windows = [
+        windows = windows or [
             Window(
                 recording_id(name),
-                number * WINDOW_SAMPLES,
+                number * self.store.identity.hop_samples,
                 last_samples if number == count - 1 else WINDOW_SAMPLES,
             )
             for name, count in recordings.items()
@@ -193,11 +202,11 @@ def make_store(
     frames: FramesMode = "pooled",
     root: Path | None = None,
     weights: str = "a" * 64,
+    hop_samples: int = WINDOW_SAMPLES,
 ) -> Synthetic:
     """Create an empty store with one library."""
-    store = create_store(
-        path, identity(frames, weights), head(), checkpoint="test", written_by="tests"
-    )
+    made = identity(frames, weights, hop_samples)
+    store = create_store(path, made, head(), checkpoint="test", written_by="tests")
     return Synthetic(store, library_at(store, root or path.parent / "library"))
 
 

@@ -156,7 +156,7 @@ def choose_by_hand(
     index = SoundIndex.open(*(store.store.path for store in stores))
     vectors = index.windows_of(window_id for _, window_id in best)[0].astype(np.float64)
     scores = np.array([score for score, _ in best])
-    return [best[at] for at in chosen_by_hand(vectors, scores, k, 1 - diversity)]
+    return [best[at] for at in chosen_by_hand(vectors, scores, k, diversity)]
 
 
 @pytest.mark.whole
@@ -212,7 +212,7 @@ def test_batch_with_all_terms_over_two_stores_equals_the_oracle(
         "k": 4,
         "where": "start < 20",
         "group_by": "file",
-        "diverse": 0.3,
+        "diverse": 0.5,
         "tags": "Dog",
         "not_tags": "Rain",
     }

@@ -205,7 +205,7 @@ def test_search_formats_agree(run: Run, animals: Path, store: Path) -> None:
     hits = run(*words, "json").data
     rows = run(*words, "csv").out.splitlines()
     playlist = run(*words, "m3u").out.splitlines()
-    assert rows[0] == "rank,score,path,start_s,end_s,window_id,tags"
+    assert rows[0] == "rank,score,path,start_s,end_s,window_id,tags,stands_for"
     assert [row.split(",")[2] for row in rows[1:]] == [hit["paths"][0] for hit in hits]
     assert playlist[0] == "#EXTM3U"
     assert [line for line in playlist if line.startswith("file:")] == [

@@ -75,6 +75,7 @@ def test_all_numeric_options_are_found() -> None:
         "--workers",
         "--batch-size",
         "--hop",
+        "--unique-at",
         "--native-max",
         "--channel",
         "--timeout",

@@ -31,6 +31,7 @@ class Some:
     descendants: bool = field(default=True, metadata={**HELP, "opposite": "What it means."})
     strict: bool = field(default=False, metadata=HELP)
     native: bool | None = field(default=None, metadata=HELP)
+    all_windows: bool | None = field(default=None, metadata={**HELP, "otherwise": "places"})
     diverse: bool | float = field(default=False, metadata=HELP)
     hop_s: float | None = field(default=None, metadata={**HELP, **LIMITS, "unit": "S"})
     num_workers: int | None = field(default=None, metadata={**HELP, **LIMITS})
@@ -51,6 +52,7 @@ DEFAULTS = {
     "descendants": True,
     "strict": False,
     "native": None,
+    "all_windows": None,
     "diverse": False,
     "hop_s": None,
     "num_workers": None,
@@ -86,6 +88,8 @@ def test_without_options_a_command_is_given_the_defaults() -> None:
         (["--no-descendants"], "descendants", False),
         (["--strict"], "strict", True),
         (["--native"], "native", True),
+        (["--all-windows"], "all_windows", True),
+        (["--places"], "all_windows", False),
         (["--diverse"], "diverse", True),
         (["--hop", "2.5"], "hop_s", 2.5),
         (["--workers", "0"], "num_workers", 0),

@@ -401,7 +401,7 @@ def test_terms_that_cannot_be_are_errors(terms: dict[str, Any], message: str) ->
 def test_terms_take_one_tag_for_several_and_text_for_a_path() -> None:
     terms = Terms(tags="Dog", any_tags=["Cat"], metadata="sheet.csv", where="a = 1")
     assert (terms.tags, terms.any_tags, terms.metadata) == (("Dog",), ("Cat",), Path("sheet.csv"))
-    assert Terms(diverse=True).diversity == 0.3
+    assert Terms(diverse=True).diversity == 0.5
     assert Terms().diversity == 0
 
 

@@ -111,6 +111,17 @@ def test_words_take_every_term_that_clips_take(made: Synthetic, sounds: soundali
     require(tagged, everything[:5])
 
 
+def test_words_take_for_copies_what_sounds_alike_and_not_what_is_said_alike(
+    made: Synthetic, sounds: soundalike.Sounds
+) -> None:
+    """A projection brings sounds together that are nothing alike: these stay apart."""
+    everything = expected(made, projection_of(sounds), [WORDS])
+    at = {made.windows[at].window_id: made.scene[at] for at in made.live()}
+    projected = projection_of(sounds).audio(np.array([at[one] for one, _ in everything]))
+    assert np.triu(projected[:60] @ projected[:60].T, 1).max() > 0.3
+    require(sounds.search(text=WORDS, k=60, unique=True, unique_at=0.3), everything[:60])
+
+
 def rows_of(made: Synthetic) -> list[Path]:
     return sorted((made.store.path / "own" / "projections" / "text.rows").glob("*.raw"))
 

@@ -32,6 +32,8 @@ class Hit:
         scene_score: Cosine similarity of its scene to that of the query; None without a clip.
         tag_score: How like those of the query its tags are; None if that has no part in the score.
         query_start_s: Where in its file the window begins that asked and is nearest, in seconds.
+        stands_for: How many hits it is shown for, itself among them: more than 1 if near-copies
+            were collapsed into it.
     """
 
     score: float
@@ -44,6 +46,7 @@ class Hit:
     scene_score: float | None = None
     tag_score: float | None = None
     query_start_s: float | None = None
+    stands_for: int = 1
 
     @property
     def path(self) -> Path | None:
@@ -107,6 +110,7 @@ class Found:
         scores: (n,) float32.
         window_ids: (n,) int64.
         rows: (n,) positions in the `SoundIndex`.
+        stands_for: (n,) how many hits each is returned for, see `Hit`.
         num_left_out: (num_questions,) windows that the terms allow and that are left out of each
             answer because they are what was asked with, or overlap it.
         steps: How each store was searched, if there was one question.
@@ -117,6 +121,7 @@ class Found:
     scores: Float32
     window_ids: Integers
     rows: Integers
+    stands_for: Integers
     num_left_out: Integers
     steps: tuple[Step, ...] = ()
 

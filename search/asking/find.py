@@ -54,9 +54,11 @@ def find(index: SoundIndex, questions: Sequence[Question], scope: Scope) -> Foun
         scope: What counts as a hit in these stores.
 
     Returns:
-        For each question min(k, matching windows) windows, the best first; of equal scores, the
-        lower window id first. Grouped by file, min(k, matching recordings); fewer with a least
-        score. A diverse answer is in the order of choice.
+        For each question min(k, matching places) windows, the best of each place, the best first;
+        of equal scores, the lower window id first. It is min(k, matching windows) if all windows
+        may be hits, and grouped by file min(k, matching recordings); fewer with a least score.
+        Unique hits are min(k, those of them that are like no better one). A diverse answer is in
+        the order of choice.
 
     Raises:
         QueryError: If there is nothing to look for.
@@ -79,6 +81,7 @@ def find(index: SoundIndex, questions: Sequence[Question], scope: Scope) -> Foun
         scores=near.scores,
         window_ids=index.window_ids(near.rows),
         rows=near.rows,
+        stands_for=near.stands_for,
         steps=alone.steps() if alone else (),
         num_left_out=num_left_out,
     )
@@ -140,5 +143,5 @@ def _choose(index: SoundIndex, near: Near, scope: Scope) -> Integers:
     terms, kept = scope.terms, [np.empty(0, np.int64)]
     for at in np.split(np.arange(len(near.rows)), np.flatnonzero(np.diff(near.asked)) + 1):
         vectors = index.vectors(near.rows[at])
-        kept.append(at[choose_diverse(vectors, near.scores[at], terms.k, 1 - terms.diversity)])
+        kept.append(at[choose_diverse(vectors, near.scores[at], terms.k, terms.diversity)])
     return np.concatenate(kept)

@@ -16,7 +16,9 @@ import numpy as np
 from indexer.arrays import Float32, Integers, Mask
 from search.asking.answers import Step
 from search.asking.browse import best_fits
+from search.asking.copies import collapse
 from search.asking.left_out import AllLeftOut, LeftOut, is_left_out
+from search.asking.places import best_of_places, windows_at_once
 from search.asking.scope import Scope
 from search.asking.sound_index import SoundIndex
 from search.nearest.blend import is_blend
@@ -42,7 +44,7 @@ class LookForOne:
         ]
         self._rounds: list[list[Neighbours]] = []
         self._num_recordings = scope.count_recordings([left_out])
-        self.first_k = scope.terms.num_candidates
+        self.first_k = _first_k(index, scope)
         self.num_allowed = sum(map(count_rows, self._allowed))
         self.num_left_out = sum(map(count_rows, scope.allowed)) - self.num_allowed
 
@@ -52,7 +54,7 @@ class LookForOne:
         self._rounds.append(each)
         rows = [one.rows + self._index.first_rows[number] for number, one in enumerate(each)]
         scores = np.concatenate([one.scores for one in each])
-        near = Near(np.zeros(len(scores), np.int64), scores, np.concatenate(rows))
+        near = Near.each(np.zeros(len(scores), np.int64), scores, np.concatenate(rows))
         return _hits(self._index, self._scope, near, at, k, self._num_recordings, {})
 
     def _nearest(self, number: int, k: int) -> Neighbours:
@@ -91,7 +93,7 @@ class LookForMany:
         scope, self._least = _judged(index, scope, vectors)
         self._index, self._scope, self._vectors, self._own = index, scope, vectors, left_out
         self._num_recordings = scope.count_recordings(left_out)
-        self.first_k = scope.terms.num_candidates + (_SPARE if any(left_out) else 0)
+        self.first_k = _first_k(index, scope) + (_SPARE if any(left_out) else 0)
         self.num_allowed = sum(map(count_rows, scope.allowed))
         self.num_left_out = np.sum(
             [
@@ -126,6 +128,12 @@ def _judged(index: SoundIndex, scope: Scope, vectors: Float32 | None) -> tuple[S
     if vectors is None or not is_blend(vectors, num_columns):
         return scope, None
     return replace(scope, terms=replace(scope.terms, min_score=None)), scope.terms.min_score
+
+
+def _first_k(index: SoundIndex, scope: Scope) -> int:
+    """Return how many rows are looked at for each question at first."""
+    at_once = windows_at_once(index.identity.geometry) if scope.terms.by_place else 1
+    return scope.terms.num_wanted * at_once
 
 
 def _hits(
@@ -166,9 +174,13 @@ def _hits(
         recordings = np.unique(index.recording_ids(near.rows), return_inverse=True)[1]
         near = near.take(_first_of_each(near.asked, recordings))
         is_enough |= _counts(near, at) >= num_recordings  # there are no more
+    elif terms.by_place:
+        near = near.take(best_of_places(index, near))
     elif len(index.opened) > 1:  # a store has each window once
         near = near.take(_first_of_each(near.asked, index.window_ids(near.rows)))
-    return near, is_enough | (_counts(near, at) >= terms.num_candidates)
+    if terms.unique:
+        near = collapse(index, near, terms.unique_at, terms.num_wanted)
+    return near, is_enough | (_counts(near, at) >= terms.num_wanted)
 
 
 def _counts(near: Near, at: Integers) -> Integers:

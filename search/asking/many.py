@@ -49,6 +49,7 @@ SCHEMA = pa.schema(
         pa.field("path", pa.string(), nullable=False),
         pa.field("start_s", pa.float64(), nullable=False),
         pa.field("end_s", pa.float64(), nullable=False),
+        pa.field("stands_for", pa.int32(), nullable=False),
     ]
 )
 
@@ -165,5 +166,6 @@ def _table(asking: Asking, index: SoundIndex, found: Found) -> pa.RecordBatch:
         "path": index.first_paths(found.rows),
         "start_s": windows.start_sample / SAMPLE_RATE_HZ,
         "end_s": (windows.start_sample + windows.num_samples) / SAMPLE_RATE_HZ,
+        "stands_for": found.stands_for.astype(np.int32),
     }
     return pa.RecordBatch.from_pydict(columns, SCHEMA)

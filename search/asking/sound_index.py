@@ -38,7 +38,14 @@ class SoundIndex(Rows):
         first_rows: (num_stores,) first row of each store.
     """
 
-    def __init__(self, opened: Sequence[OpenedStore]) -> None:
+    def __init__(self, opened: Sequence[OpenedStore], heard: SoundIndex | None = None) -> None:
+        """Put stores together.
+
+        Args:
+            opened: The stores.
+            heard: The same with scene embeddings as vectors, if these are projected.
+        """
+        self._heard = heard or self
         self.opened: tuple[OpenedStore, ...] = tuple(opened)
         self.stores: tuple[Store, ...] = tuple(one.store for one in opened)
         self.segments = tuple(one for each in opened for one in each.generation.segments)
@@ -78,6 +85,10 @@ class SoundIndex(Rows):
     def is_newest(self) -> bool:
         """Whether no store has published another generation since, and no library has moved."""
         return all(one.is_newest for one in self.opened)
+
+    def scenes(self, rows: Integers) -> Float32:
+        """Return (n, 768) float32 scene embeddings of length 1, whatever is searched by."""
+        return self._heard.vectors(rows)
 
     def num_new_parts(self) -> int:
         """Return how many parts were committed since the generations were built."""
@@ -218,6 +229,7 @@ class SoundIndex(Rows):
                 scene_score=_number(why.scene[at]) if why else None,
                 tag_score=_number(why.heard[at]) if why else None,
                 query_start_s=_number(why.starts_s[at]) if why else None,
+                stands_for=int(found.stands_for[at]),
             )
             answers[asked].append(hit)
         return answers

@@ -16,9 +16,11 @@ from indexer.tags import DEFAULT_THRESHOLD
 MAX_NUMBER = 1_000_000_000
 #: How much of a score is how alike the tags are, unless told otherwise.
 DEFAULT_TAG_WEIGHT = 0.35
-#: What a diversity that is merely wanted means.
-DEFAULT_DIVERSITY = 0.3
-#: Hits of a diverse answer, at most: its cost grows with the square of them.
+#: What a diversity that is merely wanted means: chosen on esc10_seen, see docs/decisions/0028.
+DEFAULT_DIVERSITY = 0.5
+#: From which cosine similarity on hits are near-copies: see docs/decisions/0028.
+DEFAULT_UNIQUE_AT = 0.95
+#: Hits of a diverse or unique answer, at most: its cost grows with the square of them.
 MAX_DIVERSE = 1000
 #: A diverse answer of k hits is chosen from this many times k of the best hits …
 _CANDIDATES_PER_HIT = 10
@@ -53,8 +55,12 @@ class Terms:
             scenes alone count. Questions of vectors and in words have no tags.
         level: Whether an audio file whose peak is below -6 dBFS asks at full scale as well.
         min_score: Hits below it are left out; the cosine of scenes is held against it.
+        all_windows: Whether several windows of one place may be hits, see `best_of_places`. None is
+            False, but True for tables of many questions.
+        unique: Whether hits that are nearly the same as better ones are collapsed into these.
+        unique_at: From which cosine similarity of their scene embeddings on they are.
         diverse: How much hits that are like earlier ones are put back, from 0 to 1, see
-            `choose_diverse`; True is 0.3.
+            `choose_diverse`; True is 0.5.
         exact: Whether only an exact answer will do, however long it takes.
     """
 
@@ -131,6 +137,27 @@ class Terms:
             "most": 1,
         },
     )
+    all_windows: bool | None = field(
+        default=None,
+        metadata={
+            "help": "Let windows that overlap by half or more be hits side by side; or only the "
+            "best of each place, which is usual but for tables of many questions.",
+            "otherwise": "places",
+        },
+    )
+    unique: bool = field(
+        default=False,
+        metadata={"help": "Show near-copies once, as the best of them, and say how many."},
+    )
+    unique_at: float = field(
+        default=DEFAULT_UNIQUE_AT,
+        metadata={
+            "help": "From which cosine similarity on unique hits are near-copies.",
+            "unit": "S",
+            "least": 0,
+            "most": 1,
+        },
+    )
     diverse: bool | float = field(
         default=False, metadata={"help": "Put hits back that are like those before them."}
     )
@@ -144,6 +171,12 @@ class Terms:
             raise QueryError(f"diversity is a number from 0 to 1, got {self.diverse}")
         if self.diversity and self.k > MAX_DIVERSE:
             raise QueryError(f"a diverse answer has at most {MAX_DIVERSE:,} hits, got k = {self.k}")
+        if self.unique and self.k > MAX_DIVERSE:
+            raise QueryError(f"there are at most {MAX_DIVERSE:,} unique hits, got k = {self.k}")
+        if self.all_windows and self.group_by:
+            raise QueryError(
+                "grouped by file, a recording has one hit: all of its windows cannot be hits"
+            )
         if self.metadata and self.where is None:
             raise QueryError(
                 f"nothing is asked of {self.metadata}: name its columns in a filter expression",
@@ -154,6 +187,16 @@ class Terms:
     def diversity(self) -> float:
         """From 0 to 1: at 0 only the score counts."""
         return DEFAULT_DIVERSITY if self.diverse is True else float(self.diverse)
+
+    @property
+    def by_place(self) -> bool:
+        """Whether the best window of a place stands for all of them."""
+        return not self.all_windows and not self.group_by
+
+    @property
+    def num_wanted(self) -> int:
+        """How many hits are looked for: of unique ones another, up to which copies are counted."""
+        return self.num_candidates + self.unique
 
     @property
     def num_candidates(self) -> int:

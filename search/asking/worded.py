@@ -71,4 +71,4 @@ def as_projected(
         generation = project_generation(one.store, one.generation, projection, own, listen)
         searched = VectorIndex(generation, UNMEASURED.calibration)
         opened.append(replace(one, generation=generation, index=searched))
-    return SoundIndex(opened)
+    return SoundIndex(opened, heard=index)

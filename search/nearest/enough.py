@@ -24,11 +24,13 @@ class Near(NamedTuple):
         asked: (n,) which question each row answers.
         scores: (n,) float32.
         rows: (n,) positions: in a generation, or in several one after the other.
+        stands_for: (n,) how many rows each is returned for: one, unless others were dropped for it.
     """
 
     asked: Integers
     scores: Float32
     rows: Integers
+    stands_for: Integers
 
     def take(self, at: Any) -> Near:
         """Return some of the rows."""
@@ -42,8 +44,13 @@ class Near(NamedTuple):
     @classmethod
     def joined(cls, parts: list[Near]) -> Near:
         """Return the rows of several answers, one after the other."""
-        none = cls(np.empty(0, np.int64), np.empty(0, np.float32), np.empty(0, np.int64))
+        none = cls.each(np.empty(0, np.int64), np.empty(0, np.float32), np.empty(0, np.int64))
         return cls(*(np.concatenate(column) for column in zip(none, *parts, strict=True)))
+
+    @classmethod
+    def each(cls, asked: Integers, scores: Float32, rows: Integers) -> Near:
+        """Return rows that stand for nothing but themselves."""
+        return cls(asked, scores, rows, np.ones(len(rows), np.int64))
 
 
 def block_size(k: int) -> int:
@@ -92,4 +99,4 @@ def near_of(asked: Integers, scores: Float32, rows: Integers) -> Near:
         rows: (n, m) rows; -1 where there is none.
     """
     line, column = np.nonzero(rows >= 0)
-    return Near(asked[line], scores[line, column], rows[line, column])
+    return Near.each(asked[line], scores[line, column], rows[line, column])

@@ -11,7 +11,7 @@ from search.asking.terms import DuplicateTerms, Terms
 from soundalike.cli.bars import Bars
 from soundalike.cli.options import ForceOption, Given, Network, QuietOption, StoreArgument, takes
 from soundalike.cli.printing import say, say_what_is_gone, say_what_is_left_out, say_what_is_missing
-from soundalike.cli.usage import require_tags
+from soundalike.cli.usage import require_terms
 from soundalike.show.words import count
 
 
@@ -50,7 +50,8 @@ def batch(
     Every window of every QUERY is asked about on its own, and FILE gets a row for each of its hits.
     With --per clip the windows of a recording ask together, and the best counts. A file that cannot
     be read stops nothing: it is named at the end, and the exit code is 3. Hits are those that
-    'search' would give; of a whole file or a store, the recordings that ask are left out.
+    'search --all-windows' would give; of a whole file or a store, the recordings that ask are left
+    out.
 
     Example: soundalike batch recordings.soundalike clips --output hits.parquet
 
@@ -58,7 +59,7 @@ def batch(
     """
     import soundalike
 
-    require_tags(context, terms)
+    require_terms(context, terms)
     with Bars(quiet=quiet) as bars:
         sounds = soundalike.open(store, *(also or ()), **network, listen=bars)
         report = sounds.search_many(queries, output, per=per, force=force, **terms)

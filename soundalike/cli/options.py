@@ -173,7 +173,8 @@ def takes(**groups: tuple[type, ...]) -> Callable[[Callable[..., None]], Callabl
     - `hop_s` is --hop, `num_workers` is --workers, `files_from` is --files-from, `k` is -k.
     - A tuple is an option that may be repeated, in the singular: `any_tags` is --any-tag.
     - A bool is a flag. One that is True unless told otherwise says no: --no-descendants, which its
-      `opposite` explains.
+      `opposite` explains. One that is None unless told otherwise may have a word for False, its
+      `otherwise`: --all-windows or --places.
 
     Args:
         **groups: The dataclasses whose fields each parameter is given.
@@ -228,6 +229,8 @@ def _option(one: Field[Any], kind: Any) -> _Option:
         flag, default, value = f"--no-{name}", False, _opposite
     elif get_args(kind) == (bool, float):
         kind = bool
+    if "otherwise" in one.metadata:
+        flag += f"/--{one.metadata['otherwise']}"
     text = one.metadata["opposite" if one.default is True else "help"]
     unit: Any = one.metadata.get("unit")
     number = next((some for some in (int, float) if some in (kind, *get_args(kind))), None)

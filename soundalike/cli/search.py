@@ -25,7 +25,7 @@ from soundalike.cli.options import (
     takes,
 )
 from soundalike.cli.printing import say, say_what_is_gone, say_what_is_left_out, say_what_is_missing
-from soundalike.cli.usage import require_tags, require_use
+from soundalike.cli.usage import require_terms, require_use
 from soundalike.show.words import count
 
 if TYPE_CHECKING:
@@ -93,9 +93,10 @@ def search(
 ) -> None:
     """Find what sounds like a clip.
 
-    A hit is a window of 10 s; its score is the cosine similarity, 1 at best. What is asked with is
-    no hit, nor what overlaps it. A tag stands for those below it: --tag Animal finds dogs.
-    'soundalike tags' lists all of them. Where nothing matches, the exit code is 0.
+    A hit is a window of 10 s, the best of those that overlap it by half or more; its score is the
+    cosine similarity, 1 at best. What is asked with is no hit, nor what overlaps it. A tag stands
+    for those below it: --tag Animal finds dogs. 'soundalike tags' lists all of them. Where nothing
+    matches, the exit code is 0.
 
     Example: soundalike search recordings.soundalike bark.wav --tag Dog
 
@@ -140,7 +141,7 @@ def _require_uses(context: typer.Context, queries: Sequence[str | int], terms: G
     require_use(context, ("include_self",), "a QUERY", is_met=bool(queries))
     has_text = bool(context.params.get("text"))
     require_use(context, ("projection", "text_encoder", "own"), "--text", is_met=has_text)
-    require_tags(context, terms)
+    require_terms(context, terms)
 
 
 def split_stores(words: Sequence[str]) -> tuple[list[Path], list[str | int]]:

@@ -28,8 +28,9 @@ def require_use(context: typer.Context, names: Iterable[str], needs: str, *, is_
             raise typer.BadParameter(f"{one.opts[0]} goes with {needs}")
 
 
-def require_tags(context: typer.Context, terms: Mapping[str, Any]) -> None:
-    """Refuse what is about tags where no tag is asked for."""
+def require_terms(context: typer.Context, terms: Mapping[str, Any]) -> None:
+    """Refuse what is about tags where no tag is asked for, and about copies where they stay."""
+    require_use(context, ("unique_at",), "--unique", is_met=terms["unique"])
     is_met = any(terms[name] for name in ("tags", "any_tags", "not_tags", "where"))
     needs = "--tag, --any-tag, --not-tag or --where"
     require_use(context, ("threshold", "descendants"), needs, is_met=is_met)

@@ -14,7 +14,7 @@ from indexer.paths import num_columns, printable
 from search.asking.answers import Hit
 from soundalike.show.fitting import fit_path, padded, start_of
 from soundalike.show.tags import tags_data
-from soundalike.show.words import clock, shown_path
+from soundalike.show.words import clock, count, shown_path
 
 #: Tags in one line of the table.
 _TABLE_TAGS = 3
@@ -26,6 +26,8 @@ _NARROW = 50
 
 def hits_table(hits: Sequence[Hit], width: int | None = None) -> str:
     """Return hits as lines: rank, score, file, time range, top tags; copies below their file.
+
+    Below a hit that stands for others it says for how many.
 
     Args:
         hits: The best first.
@@ -40,6 +42,8 @@ def hits_table(hits: Sequence[Hit], width: int | None = None) -> str:
         first, *others = [shown_path(path) for path in hit.paths] or ["(no path)"]
         rows.append(_Row(str(rank), f"{hit.score:.3f}", first, span, heard))
         rows.extend(_Row("", "", f"= {other}", "", []) for other in others)
+        if hit.stands_for > 1:
+            rows.append(_Row("", "", f"and {count(hit.stands_for - 1, 'hit')} like it", "", []))
     if width is not None and width < _NARROW:
         return "\n".join(line for row in rows for line in _below(row, width))
     rows.insert(0, _Row("rank", "score", "file", "time", ["heard"]))
@@ -107,6 +111,7 @@ def _hit_data(rank: int, hit: Hit) -> dict[str, Any]:
         "start_s": hit.start_s,
         "end_s": hit.end_s,
         "tags": tags_data(hit.tags),
+        "stands_for": hit.stands_for,
     }
 
 
@@ -118,12 +123,16 @@ def hits_csv(hits: Sequence[Hit]) -> str:
     """Return hits as CSV, one line each, tags as "name probability; …"."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(("rank", "score", "path", "start_s", "end_s", "window_id", "tags"))
+    writer.writerow(
+        ("rank", "score", "path", "start_s", "end_s", "window_id", "tags", "stands_for")
+    )
     for rank, hit in enumerate(hits, start=1):
         path = printable(str(hit.path)) if hit.path else ""
         tags = "; ".join(f"{one.tag.name} {one.probability:.3f}" for one in hit.tags)
         span = (f"{hit.start_s:.3f}", f"{hit.end_s:.3f}")
-        writer.writerow((rank, f"{hit.score:.6f}", path, *span, hit.window_id, tags))
+        writer.writerow(
+            (rank, f"{hit.score:.6f}", path, *span, hit.window_id, tags, hit.stands_for)
+        )
     return text.getvalue().rstrip("\n")
 
 

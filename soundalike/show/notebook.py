@@ -65,6 +65,8 @@ def _row(rank: int, hit: Hit) -> str:
     tags = ", ".join(f"{one.tag.name} {one.probability:.2f}" for one in hit.tags[:_MAX_TAGS])
     span = f"{clock(hit.start_s)} to {clock(hit.end_s)}"
     said = f'<b title="{title}">{name}</b><br>{span}<br><small>{html.escape(tags)}</small>'
+    if hit.stands_for > 1:
+        said += f"<br><small>and {count(hit.stands_for - 1, 'hit')} like it</small>"
     return (
         f"<tr><td {_CELL}>{rank}</td><td {_CELL}>{hit.score:.3f}</td>"
         f"<td {_CELL}>{_sound(hit)}</td><td {_CELL}>{said}</td></tr>"

@@ -46,6 +46,7 @@ class Answer(Sequence[Hit]):
         num_left_out: Windows that are no hits because they are what was asked with, or overlap it:
             `include_self` takes them in.
         failures: A line for each file that could not be read, where others asked all the same.
+        notes: What of a clip asked, if that is not all of it as it is, in sentences.
     """
 
     hits: tuple[Hit, ...]
@@ -54,6 +55,7 @@ class Answer(Sequence[Hit]):
     coverage: Coverage | None = None
     num_left_out: int = field(default=0, compare=False)
     failures: tuple[str, ...] = ()
+    notes: tuple[str, ...] = field(default=(), compare=False)
 
     @overload
     def __getitem__(self, at: int) -> Hit: ...
@@ -162,8 +164,16 @@ def answer_all(
     why = take_apart(index, questions, found, scope.terms)
     each = zip(index.hits(found, why), found.num_left_out.tolist(), asked, strict=True)
     return [
-        Answer(tuple(hits), num_new, found.steps, scope.coverage, number, tuple(failures))
-        for hits, number, (_, failures) in each
+        Answer(
+            tuple(hits),
+            num_new,
+            found.steps,
+            scope.coverage,
+            number,
+            tuple(failures),
+            question.notes,
+        )
+        for hits, number, (question, failures) in each
     ]
 
 

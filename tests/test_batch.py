@@ -192,7 +192,7 @@ def test_batch_of_a_store_equals_a_query_for_each_question(
     sounds = soundalike.open(*(stores[number].store.path for number in asked))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("search.nearest.enough.BLOCK_VECTORS", block)
-        report = sounds.search_many(stores[who].store.path, output, per=per, **terms)
+        report = sounds.search_many(stores[who].store.path, output, per=per, tag_weight=0, **terms)
     names = ("query_window_id", "query_path", "query_start_s", "rank", "score", "window_id")
     found = [tuple(row[name] for name in names) for row in rows_of(output)]
     wanted = expected([stores[number] for number in asked], stores[who], per, terms)
@@ -215,11 +215,13 @@ def test_batch_with_all_terms_over_two_stores_equals_the_oracle(
         "diverse": 0.5,
         "tags": "Dog",
         "not_tags": "Rain",
+        "tag_weight": 0,
     }
     one, two = (store.store.path for store in stores)
     soundalike.open(one, two).search_many(two, tmp_path / "hits.parquet", per=per, **terms)
     words = ["--where", "start < 20", "--group-by", "file", "--diverse", "--tag", "Dog"]
     words += ["--not-tag", "Rain", "-k", "4", "--per", per, "--output", tmp_path / "by.parquet"]
+    words += ["--tag-weight", "0"]
     run("batch", one, two, "--also", two, *words)
     assert rows_of(tmp_path / "by.parquet") == rows_of(tmp_path / "hits.parquet")
     names = ("query_window_id", "query_path", "query_start_s", "rank", "score", "window_id")

@@ -31,12 +31,14 @@ class Question(NamedTuple):
         tags: (q, 527) probabilities of what is heard in the same; None asks with scenes alone.
         starts_s: (q,) where each vector's window begins in its file, in seconds; NaN of vectors of
             a user. None if nobody wants to know.
+        notes: What of a clip asks, if that is not all of it as it is, in sentences.
     """
 
     vectors: Float32 | None = None
     own: AllLeftOut = frozenset()
     tags: Float16 | Float32 | None = None
     starts_s: npt.NDArray[np.float64] | None = None
+    notes: tuple[str, ...] = ()
 
     def weighted(self, tag_weight: float) -> Question:
         """Return it as rows are scored for it: with vectors of `blended`, if anything is heard."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 import operator
 import os
 import reprlib
-import warnings
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, SupportsIndex
 
@@ -15,7 +14,7 @@ import numpy.typing as npt
 from indexer.arrays import Float32
 from indexer.audio.content import in_its_place, state_of
 from indexer.audio.times import NO_SPAN, FileSpan, Span, file_span
-from indexer.errors import QueryError, SoundalikeWarning
+from indexer.errors import QueryError
 from indexer.paths import as_path
 from indexer.store.schema import EMBEDDING_DIM
 from search.asking.example import Example, nothing_heard
@@ -60,12 +59,12 @@ def make_question(
     given = [unit_vectors(one) for one in queries if _is_array(one)]
     heard: list[Example] = []
     own, failures = {LeftOut.of_window(window) for window in windows}, []
+    notes: list[str] = []
     for file in files:
         try:
             heard.append(hear(file))
             own.add(LeftOut.of_file(heard[-1].recording_id, file))
-            for note in heard[-1].notes(file.file.name):
-                warnings.warn(SoundalikeWarning(note), stacklevel=2)
+            notes += heard[-1].notes(file.file.name)
         except QueryError as error:
             if len(queries) == 1:
                 raise
@@ -82,7 +81,8 @@ def make_question(
         np.full(sum(map(len, given)), np.nan),
         *(one.starts_s for one in asking),
     ]
-    return Question(vectors, frozenset(own), tags, np.concatenate(starts_s)), failures
+    starts = np.concatenate(starts_s)
+    return Question(vectors, frozenset(own), tags, starts, tuple(notes)), failures
 
 
 def unit_vectors(given: Any) -> Float32:

@@ -194,6 +194,8 @@ def _say_how(answer: Answer, *, explain: bool, quiet: bool) -> None:
         for line in steps_lines(answer.steps):
             say(line)
     if not quiet:
+        for note in answer.notes:
+            say(note)
         say_what_is_left_out(answer.num_left_out, "the question")
         say_what_is_missing(answer.coverage, answer.num_new_parts)
         say_what_is_gone(hit.paths for hit in answer)

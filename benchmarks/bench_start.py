@@ -80,7 +80,7 @@ def a_window_of(store: Path) -> str:
     """Return the id of some window, as the command prints it."""
     asked = [*_soundalike(), "search", str(store), "--tag", "Bird", "--format", "json"]
     said = subprocess.run(asked, capture_output=True, check=True).stdout
-    return str(json.loads(said)[0]["window_id"])
+    return str(json.loads(said)["hits"][0]["window_id"])
 
 
 def _soundalike() -> list[str]:

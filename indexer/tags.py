@@ -15,7 +15,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import SequenceMatcher
 from functools import cache
-from typing import TYPE_CHECKING, NamedTuple
+from numbers import Real
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 from indexer.errors import UnknownTagError
 from indexer.paths import bundled_path
@@ -26,6 +27,11 @@ if TYPE_CHECKING:
 
 #: From this probability on, a tag is heard: that of the published demo (audioset-convnext-inf).
 DEFAULT_THRESHOLD = 0.25
+#: Share that is right of what is heard at a threshold that was measured, unless told otherwise.
+DEFAULT_PRECISION = 0.8
+#: From which probability on a tag is heard: one for all, or (527,) float32, one for each. In words:
+#: naming tags should not import NumPy.
+Threshold: TypeAlias = "float | npt.NDArray[np.float32]"
 #: Most tags that an error message proposes.
 _MAX_PROPOSED = 3
 #: A proposed name must be this like what was asked for, in itself and compared with the best.
@@ -303,21 +309,31 @@ class HeardTag(NamedTuple):
     probability: float
 
 
-def reaches(probabilities: npt.NDArray[np.floating], threshold: float) -> npt.NDArray[np.bool_]:
-    """Return which probabilities reach a threshold; both are compared as float32."""
-    wide = probabilities.astype("float32")  # in words: naming tags should not import NumPy
+def reaches(probabilities: npt.NDArray[np.floating], threshold: Threshold) -> npt.NDArray[np.bool_]:
+    """Return which probabilities reach a threshold; both are compared as float32.
+
+    Args:
+        probabilities: (…, n), of any floating type.
+        threshold: One for all, or (n,).
+    """
+    wide = probabilities.astype("float32")
     reached: npt.NDArray[np.bool_] = wide >= wide.dtype.type(threshold)
     return reached
 
 
+def threshold_of(threshold: Any, outputs: Any) -> Any:
+    """Return the threshold of an output, or of several, be it one for all or one for each."""
+    return threshold if isinstance(threshold, Real) else threshold[outputs]
+
+
 def pick_heard(
-    probabilities: npt.NDArray[np.floating], *, threshold: float, top: int | None = None
+    probabilities: npt.NDArray[np.floating], *, threshold: Threshold, top: int | None = None
 ) -> list[HeardTag]:
     """Return the tags of one window that reach a threshold.
 
     Args:
         probabilities: (527,), of any floating type.
-        threshold: Probability from which on a tag counts.
+        threshold: Probability from which on a tag counts; one for all, or (527,).
         top: At most this many; None for all.
 
     Returns:
@@ -325,5 +341,5 @@ def pick_heard(
     """
     vocabulary = TagVocabulary.audioset().tags
     order = (-probabilities.astype("float32")).argsort(kind="stable")[:top]
-    reached = order[reaches(probabilities[order], threshold)]
+    reached = order[reaches(probabilities[order], threshold_of(threshold, order))]
     return [HeardTag(vocabulary[index], float(probabilities[index])) for index in reached]

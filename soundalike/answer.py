@@ -13,7 +13,9 @@ from indexer.errors import SoundalikeError, SoundalikeWarning
 from indexer.paths import as_path, printable
 from indexer.progress import count
 from indexer.tags import Tag
+from search.asking.almost import almost_heard
 from search.asking.answers import Hit, Step
+from search.asking.background import Background, backgrounds
 from search.asking.find import Question, find, take_apart
 from search.asking.scope import Scope
 from search.asking.sound_index import SoundIndex
@@ -47,6 +49,10 @@ class Answer(Sequence[Hit]):
             `include_self` takes them in.
         failures: A line for each file that could not be read, where others asked all the same.
         notes: What of a clip asked, if that is not all of it as it is, in sentences.
+        background: How windows drawn at random score beside the hits, see `Background`; None where
+            nothing but the terms asked.
+        almost: Where no window has the tags that were asked for, the three that come nearest; their
+            score is how probable these are there.
     """
 
     hits: tuple[Hit, ...]
@@ -56,6 +62,8 @@ class Answer(Sequence[Hit]):
     num_left_out: int = field(default=0, compare=False)
     failures: tuple[str, ...] = ()
     notes: tuple[str, ...] = field(default=(), compare=False)
+    background: Background | None = field(default=None, compare=False)
+    almost: tuple[Hit, ...] = field(default=(), compare=False)
 
     @overload
     def __getitem__(self, at: int) -> Hit: ...
@@ -162,18 +170,28 @@ def answer_all(
     questions = [question for question, _ in asked]
     found, num_new = find(index, questions, scope), index.num_new_parts()
     why = take_apart(index, questions, found, scope.terms)
-    each = zip(index.hits(found, why), found.num_left_out.tolist(), asked, strict=True)
+    near = almost_heard(index, scope)
+    almost = tuple(index.hits(near)[0]) if near else ()
+    own = [
+        frozenset(one.recording_id for one in index.with_aliases(question.own))
+        for question in questions
+    ]
+    asking = [question.weighted(scope.terms.tag_weight).vectors for question in questions]
+    seen = backgrounds(lambda: index.drawn, asking, own)
+    each = zip(index.hits(found, why), found.num_left_out.tolist(), asked, seen, strict=True)
     return [
         Answer(
-            tuple(hits),
-            num_new,
-            found.steps,
-            scope.coverage,
-            number,
-            tuple(failures),
-            question.notes,
+            hits=tuple(hits),
+            num_new_parts=num_new,
+            steps=found.steps,
+            coverage=scope.coverage,
+            num_left_out=number,
+            failures=tuple(failures),
+            notes=question.notes,
+            background=background,
+            almost=almost,
         )
-        for hits, number, (question, failures) in each
+        for hits, number, (question, failures), background in each
     ]
 
 

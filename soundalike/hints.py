@@ -46,6 +46,7 @@ HINTS = {
     "strict": ("without --strict this is recorded and the run goes on", ""),
     "tag": ("'soundalike tag' listens to single files", ""),
     "tags": ("'soundalike tags' lists all of them", ""),
+    "thresholds": ("run: soundalike thresholds {value} --labels FILE", "STORE"),
     "verify": ("run: soundalike verify {value}", "STORE"),
     "text_encoder": ("say --text-encoder FILE", ""),
     "where": ("say --where EXPR", ""),

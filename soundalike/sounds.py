@@ -6,18 +6,20 @@ import os
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, overload
 
-from indexer.audio.times import NO_SPAN, Time, file_span, span_of
+import numpy as np
+
+from indexer.audio.times import NO_SPAN, Time, span_of
 from indexer.errors import QueryError
 from indexer.paths import as_path
 from indexer.store.reader import Store
-from indexer.tags import DEFAULT_THRESHOLD, TagVocabulary
 from search.asking.duplicates import Duplicates, find_duplicates
 from search.asking.find import Question
 from search.asking.many import ManyReport, write_answers
 from search.asking.questions import Query, make_question
-from search.asking.scope import Scope, resolve
+from search.asking.scope import Resolved, Scope, resolve
 from search.asking.sound_index import SoundIndex
 from search.asking.sources import Per
 from search.asking.terms import DuplicateTerms, Terms
@@ -30,13 +32,12 @@ from search.projection.rows import keep_rows
 from search.projection.tables import Projected, write_projected
 from search.projection.training import DEFAULT_NAME, Trained, train_projection
 from search.upkeep.build import has_index
-from soundalike.answer import Answer, TagCount, answer_all
+from soundalike.answer import Answer, answer_all
 from soundalike.arguments import as_several, show_fields, take_fields
 from soundalike.stores import StorePath, Stores, keeping
 
 if TYPE_CHECKING:  # torch takes seconds to import; what is stored is asked without it
-    from indexer.embedding.tagging import TaggedWindow
-    from search.asking.embed import Clip
+    from search.evaluation.robust import RobustReport
 
 #: What `search` takes beside the terms.
 _BESIDE_TERMS = ("start", "end", "duration", "text", "projection", "text_encoder")
@@ -101,7 +102,7 @@ class Sounds(Stores):
             IdentityError: If the projection was trained on another checkpoint.
         """
         span_of(span := (start, end, duration))  # a wrong one is told before anything is opened
-        resolved = resolve(take_fields(Terms, terms, _BESIDE_TERMS))
+        resolved = self._resolve(take_fields(Terms, terms, _BESIDE_TERMS))
         texts = None if text is None else take_texts(text)
         if texts and (queries or span != NO_SPAN):
             raise QueryError("either clips ask or words: both at once have no common score")
@@ -117,6 +118,10 @@ class Sounds(Stores):
             hear = partial(self._kept.hear, index, listen=self._kept.listen, level=level)
             asked = make_question(queries, index, hear, span)
         return answer_all(index, [asked], Scope.over(resolved, index.opened))[0]
+
+    def _resolve(self, terms: Terms) -> Resolved:
+        threshold = self._threshold(terms.threshold)
+        return resolve(terms, threshold if isinstance(threshold, np.ndarray) else None)
 
     def _in_words(
         self, index: SoundIndex, texts: Sequence[str], name: str | None, text_encoder: str | None
@@ -172,7 +177,7 @@ class Sounds(Stores):
         taken = take_fields(Terms, terms)
         if output is not None and taken.all_windows is None and not taken.group_by:
             taken = replace(taken, all_windows=True)
-        resolved, index = resolve(taken), self._kept.open_newest()
+        resolved, index = self._resolve(taken), self._kept.open_newest()
         scope = Scope.over(resolved, index.opened)
         hear = partial(self._kept.hear, index, level=resolved.terms.level)
         if output is not None:
@@ -309,62 +314,47 @@ class Sounds(Stores):
             listen=self._kept.listen,
         )
 
-    # --- listening -------------------------------------------------------------------------------
+    # --- judging ---------------------------------------------------------------------------------
 
-    def embed(
+    def robust(
         self,
-        file: StorePath,
+        labels: StorePath | None = None,
         *,
-        start: Time | None = None,
-        end: Time | None = None,
-        duration: Time | None = None,
-    ) -> Clip:
-        """Embed a file as the store's recordings were: scenes, frames and tags of its windows.
+        max_clips: int = 100,
+        seed: int = 0,
+        num_resamples: int = 1000,
+    ) -> RobustReport:
+        """Ask with changed copies of the store's own clips, and count what is found.
+
+        See `search.evaluation.robust.evaluate_robustness`.
+
+        Args:
+            labels: A table of files and their labels, see `read_labels`.
+            max_clips: How many clips are drawn, at most.
+            seed: Of the drawing, the noise and the intervals.
+            num_resamples: Of which the intervals are made.
 
         Raises:
-            QueryError: If it is not there, cannot be read, or has no audio there.
+            SoundalikeError: If none of the clips can be read.
+            StoreError: If the store is not there, or has no index yet.
             CheckpointError: If the checkpoint is not there.
         """
-        asked = file_span(as_path("a file", file), (start, end, duration))
-        return self._kept.embed(self._kept.store(), asked)
+        from search.evaluation.labels import read_labels  # noqa: PLC0415 - scikit-learn takes long
+        from search.evaluation.robust import evaluate_robustness  # noqa: PLC0415
 
-    def tag(
-        self,
-        file: StorePath,
-        *,
-        threshold: float = DEFAULT_THRESHOLD,
-        top: int | None = None,
-        start: Time | None = None,
-        end: Time | None = None,
-        duration: Time | None = None,
-    ) -> list[TaggedWindow]:
-        """Say what is heard in a file, window by window: see `soundalike.Model.tag`.
+        def ask(files: Sequence[Path]) -> list[list[bytes]]:
+            answers = self.search_many(files, group_by="file", include_self=True)
+            return [[hit.recording_id for hit in answer] for answer in answers]
 
-        Raises:
-            QueryError: If the file cannot be read, or a number is none that can be.
-            CheckpointError: If the checkpoint is not there.
-        """
-        asked = file_span(as_path("a file", file), (start, end, duration))
-        store = self._kept.store()
-        extractor = self._kept.load(store)
-        from indexer.embedding.tagging import listen_to  # noqa: PLC0415 - it imports PyTorch
-
-        how, listen = store.identity, self._kept.listen
-        return listen_to(asked, extractor, threshold, top, how.geometry, how.channel, listen)
-
-    def tags(self, threshold: float = DEFAULT_THRESHOLD) -> list[TagCount]:
-        """Count in how many windows each of the 527 tags is heard, the most frequent first.
-
-        Raises:
-            QueryError: If the threshold is no probability.
-            StoreError: If a store is not there, or cannot be read.
-        """
-        threshold = Terms(threshold=threshold).threshold  # that is no probability is an error
-        each = [Store.open(path).count_tags(threshold) for path in self.paths]
-        counts = sum(each[1:], each[0]).tolist()
-        vocabulary = TagVocabulary.audioset().tags
-        found = [TagCount(tag, counts[tag.index]) for tag in vocabulary if tag.index is not None]
-        return sorted(found, key=lambda one: -one.num_windows)
+        return evaluate_robustness(
+            Store.open(self._require_one("clips are drawn from")),
+            ask,
+            read_labels(as_path("labels", labels)) if labels is not None else (),
+            max_clips=max_clips,
+            seed=seed,
+            num_resamples=num_resamples,
+            listen=self._kept.listen,
+        )
 
 
 def _given(text_encoder: StorePath | None) -> str | None:

@@ -1,4 +1,4 @@
-"""Some stores that belong together: filling them, building their index, checking them."""
+"""Some stores that belong together: filling them, listening with their network, checking them."""
 
 from __future__ import annotations
 
@@ -7,8 +7,9 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
+from indexer.audio.times import Time, file_span
 from indexer.errors import SoundalikeError
 from indexer.paths import as_path
 from indexer.progress import Listen, count
@@ -17,17 +18,27 @@ from indexer.run.forget import Forgotten, forget
 from indexer.run.survey import find_files, survey
 from indexer.store.own import Own
 from indexer.store.reader import Store
+from indexer.tags import DEFAULT_PRECISION, DEFAULT_THRESHOLD, TagVocabulary, Threshold
+from search.asking.terms import Terms
+from search.filters.thresholds import (
+    Thresholds,
+    keep,
+    read,
+    require_none,
+)
 from search.nearest.structure import IndexConfig
 from search.upkeep.build import build
 from search.upkeep.files import FileRow, Kind, list_files
 from search.upkeep.overview import Overview, overview
-from soundalike.answer import Verified
+from soundalike.answer import TagCount, Verified
 from soundalike.arguments import show_fields, split_fields
 from soundalike.kept import Kept
 
 if TYPE_CHECKING:  # torch takes seconds to import; what is stored is asked without it
+    from indexer.embedding.tagging import TaggedWindow
     from indexer.run.report import ExtractReport
     from indexer.store.compaction import CompactReport
+    from search.asking.embed import Clip
     from search.generation.segments import Generation
     from soundalike.arrays import StoredWindows
 
@@ -189,6 +200,100 @@ class Stores:
 
         report = recompute(store, extractor, num_windows=num_windows, listen=listen)
         return Verified(report.problems, report)
+
+    def thresholds(
+        self,
+        labels: StorePath | None = None,
+        *,
+        precision: float = DEFAULT_PRECISION,
+        force: bool = False,
+    ) -> Thresholds:
+        """Measure from which probability on each tag is heard, and keep that for "auto".
+
+        See `search.evaluation.thresholds.measure_thresholds`.
+
+        Args:
+            labels: A table of files and their tags; None for what is kept already.
+            precision: Share that has to be right of the files in which a tag is heard.
+            force: Whether thresholds that are kept are replaced.
+
+        Raises:
+            QueryError: If the precision is none; or without labels if nothing is kept.
+            OutputError: If there are thresholds already.
+            SoundalikeError: If the labels cannot be read, or name nothing that is in the store.
+            StoreError: If the store cannot be read, or the thresholds not be written.
+        """
+        store = Store.open(self._require_one("thresholds are measured in"))
+        if labels is None:
+            return read(self.own, store)
+        require_none(self.own, force=force)
+        from search.evaluation.thresholds import measure_thresholds  # noqa: PLC0415 - scikit-learn
+
+        measured = measure_thresholds(store, as_path("labels", labels), precision)
+        keep(self.own, measured, force=force)
+        return measured
+
+    def _threshold(self, threshold: float | Literal["auto"]) -> Threshold:
+        """Return a threshold as it is, or for "auto" those that are kept with the first store."""
+        if threshold == "auto":
+            return read(self.own, Store.open(self.paths[0])).of_outputs()
+        return threshold
+
+    def embed(
+        self,
+        file: StorePath,
+        *,
+        start: Time | None = None,
+        end: Time | None = None,
+        duration: Time | None = None,
+    ) -> Clip:
+        """Embed a file as the store's recordings were: scenes, frames and tags of its windows.
+
+        Raises:
+            QueryError: If it is not there, cannot be read, or has no audio there.
+            CheckpointError: If the checkpoint is not there.
+        """
+        asked = file_span(as_path("a file", file), (start, end, duration))
+        return self._kept.embed(self._kept.store(), asked)
+
+    def tag(
+        self,
+        file: StorePath,
+        *,
+        threshold: float | Literal["auto"] = DEFAULT_THRESHOLD,
+        top: int | None = None,
+        start: Time | None = None,
+        end: Time | None = None,
+        duration: Time | None = None,
+    ) -> list[TaggedWindow]:
+        """Say what is heard in a file, window by window: see `soundalike.Model.tag`.
+
+        Raises:
+            QueryError: If the file cannot be read, a number is none that can be, or thresholds are
+                to be "auto" and none are kept.
+            CheckpointError: If the checkpoint is not there.
+        """
+        asked = file_span(as_path("a file", file), (start, end, duration))
+        bound, store = self._threshold(threshold), self._kept.store()
+        extractor = self._kept.load(store)
+        from indexer.embedding.tagging import listen_to  # noqa: PLC0415 - it imports PyTorch
+
+        how, listen = store.identity, self._kept.listen
+        return listen_to(asked, extractor, bound, top, how.geometry, how.channel, listen)
+
+    def tags(self, threshold: float | Literal["auto"] = DEFAULT_THRESHOLD) -> list[TagCount]:
+        """Count in how many windows each of the 527 tags is heard, the most frequent first.
+
+        Raises:
+            QueryError: If the threshold is no probability, or to be "auto" and none are kept.
+            StoreError: If a store is not there, or cannot be read.
+        """
+        bound = self._threshold(Terms(threshold=threshold).threshold)  # or it is an error
+        each = [Store.open(path).count_tags(bound) for path in self.paths]
+        counts = sum(each[1:], each[0]).tolist()
+        vocabulary = TagVocabulary.audioset().tags
+        found = [TagCount(tag, counts[tag.index]) for tag in vocabulary if tag.index is not None]
+        return sorted(found, key=lambda one: -one.num_windows)
 
     def compact(self) -> CompactReport:
         """Remove what is dead from the store, and make few parts of many.

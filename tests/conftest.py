@@ -156,6 +156,11 @@ class Outcome(NamedTuple):
         """What it printed as JSON."""
         return json.loads(self.out)
 
+    @property
+    def hits(self) -> Any:
+        """The hits of an answer that it printed as JSON."""
+        return self.data["hits"]
+
 
 Run = Callable[..., Outcome]
 

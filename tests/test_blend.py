@@ -207,9 +207,9 @@ def test_command_says_of_what_a_score_is_made(made: Made, run: Run) -> None:
     store, _ = made["flat"]
     window = str(store.windows[0].window_id)
     words = ("search", store.store.path, window, "-k", "3", "--format", "json")
-    for hit in run(*words).data:
+    for hit in run(*words).hits:
         assert hit["score"] == pytest.approx(0.65 * hit["scene_score"] + 0.35 * hit["tag_score"])
-    for hit in run(*words, "--tag-weight", "0").data:
+    for hit in run(*words, "--tag-weight", "0").hits:
         assert (hit["score"], hit["tag_score"]) == (hit["scene_score"], None)
     told = run(*words, "--tag-weight", "1", code=2).err
     assert "--tag-weight" in told

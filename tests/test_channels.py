@@ -256,10 +256,8 @@ def test_index_of_a_channel_is_asked_with_that_channel(run: Run, tmp_path: Path)
     fault("C5c").require(outcome.code, outcome.out + outcome.err)
     copy = write(tmp_path / "b.wav", samples[:, ::-1], 32_000)  # not the same bytes
     twice = write(tmp_path / "c.wav", samples[:, [0, 1, 1]], 32_000)
-    found = [run("search", path, clip, "--format", "json").data for clip in (copy, twice)]
-    scores = [
-        hits[0]["score"] if isinstance(hits, list) else hits["hits"][0]["score"] for hits in found
-    ]
+    found = [run("search", path, clip, "--format", "json").hits for clip in (copy, twice)]
+    scores = [hits[0]["score"] for hits in found]
     assert scores[1] == pytest.approx(1, abs=1e-5)
     assert scores[0] < 0.99999
     assert run("verify", path, "--deep").code == 0

@@ -170,7 +170,7 @@ def test_search_by_file_leaves_the_query_out_and_shows_both_copies(
 
 def test_search_include_self_finds_the_query_first(run: Run, animals: Path, store: Path) -> None:
     words = ("-k", "1", "--include-self", "--format", "json")
-    (hit,) = run("search", store, animals / "goat.ogg", *words).data
+    (hit,) = run("search", store, animals / "goat.ogg", *words).hits
     assert hit["paths"] == [str(animals / "goat.ogg")]
     assert hit["score"] == pytest.approx(1.0, abs=1e-4)
 
@@ -179,15 +179,15 @@ def test_search_by_window_id_equals_search_by_its_file(
     run: Run, animals: Path, store: Path
 ) -> None:
     words = ("-k", "1", "--include-self", "--format", "json")
-    window_id = run("search", store, animals / "goat.ogg", *words).data[0]["window_id"]
-    by_id = run("search", store, window_id, "--format", "json").data
-    by_file = run("search", store, animals / "goat.ogg", "--format", "json").data
+    window_id = run("search", store, animals / "goat.ogg", *words).hits[0]["window_id"]
+    by_id = run("search", store, window_id, "--format", "json").hits
+    by_file = run("search", store, animals / "goat.ogg", "--format", "json").hits
     assert [hit["window_id"] for hit in by_id] == [hit["window_id"] for hit in by_file]
 
 
 def test_search_filtered_by_tag_gives_only_windows_that_have_it(run: Run, store: Path) -> None:
     words = ("--tag", "dog", "--not-tag", "Howl", "-k", "50", "--format", "json")
-    hits = run("search", store, *words).data
+    hits = run("search", store, *words).hits
     assert hits
     snapshot = Store.open(store).snapshot()
     tags = dict(zip(snapshot.windows.window_id.tolist(), snapshot.tags(np.arange(19)), strict=True))
@@ -202,7 +202,7 @@ def test_search_filtered_by_tag_gives_only_windows_that_have_it(run: Run, store:
 
 def test_search_formats_agree(run: Run, animals: Path, store: Path) -> None:
     words = ("search", store, animals / "goat.ogg", "-k", "3", "--format")
-    hits = run(*words, "json").data
+    hits = run(*words, "json").hits
     rows = run(*words, "csv").out.splitlines()
     playlist = run(*words, "m3u").out.splitlines()
     assert rows[0] == "rank,score,path,start_s,end_s,window_id,tags,stands_for"
@@ -221,8 +221,8 @@ def test_search_of_a_span_by_clock_or_by_seconds_is_the_same(
         ("--start", "0.5", "--duration", "1"),
         ("--start", "0:00.5", "--end", "0:01.5"),
     ]
-    one, other = (run("search", store, *clip, *span).data for span in spans)
-    assert one == other != run("search", store, *clip).data
+    one, other = (run("search", store, *clip, *span).hits for span in spans)
+    assert one == other != run("search", store, *clip).hits
 
 
 def test_batch_answers_as_search_does_with_the_same_terms(
@@ -231,9 +231,9 @@ def test_batch_answers_as_search_does_with_the_same_terms(
     copy = shutil.copytree(store, tmp_path / "copy.soundalike")
     terms = ("-k", "4", "--where", "Animal and duration > 1", "--group-by", "file", "--diverse")
     output = tmp_path / "hits.jsonl"
-    (query,) = run("search", store, "--tag", "Animal", "-k", "1", "--format", "json").data
+    (query,) = run("search", store, "--tag", "Animal", "-k", "1", "--format", "json").hits
     for also, others in (((), ()), (("--also", copy), (copy,))):
-        hits = run("search", store, *others, query["window_id"], *terms, "--format", "json").data
+        hits = run("search", store, *others, query["window_id"], *terms, "--format", "json").hits
         assert len(hits) == 4
         for per in ("window", "clip"):  # each recording has one window
             how = ("--per", per, *terms, "--output", output, "--force")
@@ -257,7 +257,14 @@ def test_search_copy_to_collects_the_spans(
 
 def test_search_nothing_matches_says_so_and_is_no_error(run: Run, store: Path) -> None:
     outcome = run("search", store, "--tag", "Bagpipes", "--threshold", "0.99")
-    assert (outcome.code, outcome.out, outcome.err) == (0, "", "no window matches\n")
+    assert (outcome.code, outcome.out) == (0, "")
+    first, almost = outcome.err.splitlines()
+    assert first == "no window matches"
+    assert almost.startswith("nothing reaches the threshold: the most probable is at 0.")
+    assert (
+        run("search", store, "--tag", "Bagpipes", "--threshold", "0.99", "--quiet").err
+        == f"{first}\n"
+    )
 
 
 def test_tag_prints_what_is_heard(run: Run, animals: Path) -> None:
@@ -585,7 +592,7 @@ def test_hostile_file_name_is_escaped_wherever_it_is_printed(run: Run, tmp_path:
             assert not {"\x1b", "\x07", "\u202e"} & set(text)
     assert r"evil\x1b[31m\x0a\u202egpj.wav" in outputs[1].out
     assert r"caf\xe9.wav" in outputs[1].out
-    assert len(run("search", store, "--not-tag", "Dog", "--format", "json").data) == 2
+    assert len(run("search", store, "--not-tag", "Dog", "--format", "json").hits) == 2
 
 
 @pytest.mark.whole

@@ -191,7 +191,7 @@ def test_search_diverse_is_the_default_strength(stores: list[Synthetic], run: Ru
     window = store.windows[0]
     words = ("search", store.store.path, window.window_id, "--format", "json", "--diverse")
     words += ("--tag-weight", 0)  # as vectors ask
-    printed = [hit["window_id"] for hit in run(*words).data]
+    printed = [hit["window_id"] for hit in run(*words).hits]
     index = SoundIndex.open(Path(store.store.path))
     vectors, _ = index.windows_of([window.window_id])
     exclude = frozenset({window.recording_id})

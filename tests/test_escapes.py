@@ -134,7 +134,7 @@ def test_names_are_printed_whatever_the_encoding(
         return result.returncode, result.stdout or result.stderr
 
     browsed = ("search", "store", "--tag", "Dog", "--threshold", "0", "--format")
-    found = json.loads(printed(*browsed, "json")[1])
+    found = json.loads(printed(*browsed, "json")[1])["hits"]
     names = {Path(path).name for hit in found for path in hit["paths"]}
     assert names == {"犬の声.wav", "krava 🐄.wav"}
     for form in ("table", "csv", "m3u"):

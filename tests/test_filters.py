@@ -237,7 +237,7 @@ def test_filter_without_conditions_is_false_and_matches_all(segments: list[Segme
 def test_resolve_animal_is_one_column_the_maximum_of_its_65_outputs(
     segments: list[Segment],
 ) -> None:
-    [term] = TagFilter(all_of=("Animal",)).resolve().all_of
+    [(term, _)] = TagFilter(all_of=("Animal",)).resolve().all_of
     assert len(term.indices) == 65
     assert term.column >= 527
     for segment in segments:
@@ -248,7 +248,7 @@ def test_resolve_animal_is_one_column_the_maximum_of_its_65_outputs(
 
 
 def test_resolve_animal_without_descendants_is_its_own_output() -> None:
-    [term] = TagFilter(all_of=("Animal",), descendants=False).resolve().all_of
+    [(term, _)] = TagFilter(all_of=("Animal",), descendants=False).resolve().all_of
     index = VOCABULARY.resolve("Animal").index
     assert term == Term((index,), index)
 
@@ -260,7 +260,7 @@ def test_resolve_name_without_own_output_stands_for_those_below_or_is_an_error()
     for name in silent:
         below = tuple(sorted(oracle.outputs_below(name)))
         if below:
-            [term] = TagFilter(all_of=(name,)).resolve().all_of
+            [(term, _)] = TagFilter(all_of=(name,)).resolve().all_of
             assert term.indices == below
         with pytest.raises(UnknownTagError, match=r"no output"):
             TagFilter(all_of=(name,), descendants=bool(not below)).resolve()
@@ -277,7 +277,7 @@ def test_resolve_every_output_and_group_finds_its_column() -> None:
     columns = set()
     for node in VOCABULARY.nodes:
         if outputs := oracle.outputs_below(node.name):
-            [term] = TagFilter(any_of=(node.mid,)).resolve().any_of
+            [(term, _)] = TagFilter(any_of=(node.mid,)).resolve().any_of
             assert term.indices == tuple(sorted(outputs))
             assert term.column < 527 + len(VOCABULARY.groups)
             columns.add(term.column)

@@ -6,15 +6,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import scipy.stats
 from conftest import SHARED_AUDIO, Run
 from sklearn.linear_model import LogisticRegression
 from sklearn.neighbors import KNeighborsClassifier
-from synthetic import make_store, write_tone
+from synthetic import make_store, recording_id, write_tone
 from test_extract import new_store
 from test_extract import run as embed
 
 from indexer.embedding.extractor import Extractor
-from indexer.errors import SoundalikeError
+from indexer.errors import QueryError, SoundalikeError
 from indexer.run.config import ExtractConfig
 from indexer.store.reader import Store
 from search.evaluation.labels import (
@@ -44,7 +45,8 @@ def test_neighbours_equal_a_plain_computation_with_ties(seed: int, tmp_path: Pat
     vectors = directions[random.integers(0, 6, 25)]
     classes = random.integers(0, 5, 25)
     labels = [Labelled(f"{row}.wav", str(one), "the only one") for row, one in enumerate(classes)]
-    report = evaluate_labels(store_of(tmp_path / "store", vectors), labels)
+    made = store_of(tmp_path / "store", vectors)
+    report = evaluate_labels(made, labels, tag_weights=(0,), num_resamples=10)
     vectors = unit(vectors.astype(np.float64))
     at_k: dict[int, list[float]] = {1: [], 5: [], 10: []}
     precisions = []
@@ -59,9 +61,94 @@ def test_neighbours_equal_a_plain_computation_with_ties(seed: int, tmp_path: Pat
             values.append(float(np.mean(ranked[:k])))
         hits = [sum(ranked[: place + 1]) / (place + 1) for place in range(24) if ranked[place]]
         precisions.append(float(np.mean(hits)))
-    assert report.precisions == pytest.approx({k: np.mean(values) for k, values in at_k.items()})
-    assert report.mean_ap == pytest.approx(np.mean(precisions))
+    (found,) = report.neighbours
+    assert {k: one.value for k, one in found.precisions.items()} == pytest.approx(
+        {k: np.mean(values) for k, values in at_k.items()}
+    )
+    assert found.mean_ap.value == pytest.approx(np.mean(precisions))
     assert report.num_alone == 25 - len(precisions)
+
+
+def test_blend_ranks_by_scenes_and_by_the_roots_of_tags(tmp_path: Path) -> None:
+    """Against a plain loop over pairs, for a file of two windows as well."""
+    random = np.random.default_rng(5)
+    made = make_store(tmp_path / "store", frames="none")
+    sizes = {str(number): 1 + (number == 3) for number in range(12)}
+    scene = random.normal(size=(13, 768)).astype(np.float32)
+    tags = (random.random((13, 527)) ** 8).astype(np.float16)
+    made.add(sizes, scene=scene, tags=tags)
+    classes = random.integers(0, 2, 12)
+    labels = [Labelled(f"{row}.wav", str(one), None) for row, one in enumerate(classes)]
+    report = evaluate_labels(made.store, labels, tag_weights=(0, 0.35, 1), num_resamples=10)
+    windows = np.repeat(np.arange(12), list(sizes.values()))
+    scenes = unit(np.stack([unit(scene.astype(float))[windows == n].sum(0) for n in range(12)]))
+    roots = unit(np.sqrt(tags.astype(float)))
+    heard = unit(np.stack([roots[windows == number].sum(0) for number in range(12)]))
+    assert [one.tag_weight for one in report.neighbours] == [0, 0.35, 1]
+    for one in report.neighbours:
+        weight = one.tag_weight
+        scores = (1 - weight) * scenes @ scenes.T + weight * heard @ heard.T
+        np.fill_diagonal(scores, -2)
+        nearest = scores.argmax(1)
+        assert one.precisions[1].value == pytest.approx((classes[nearest] == classes).mean())
+        near = np.argsort(-scores, axis=1)[:, :10]  # all but one
+        counts = np.bincount(near.ravel(), minlength=12)
+        assert one.largest_hub == counts.max()
+        assert one.hub_skew == pytest.approx(scipy.stats.skew(counts))
+
+
+def test_hubs_are_files_that_are_near_to_many(tmp_path: Path) -> None:
+    """Thirty files in pairs of opposite directions, and one that lies in the middle of all."""
+    directions = np.eye(15)
+    middle = directions.sum(0, keepdims=True)
+    vectors = np.concatenate([directions, directions + 1e-3, middle])
+    labels = [Labelled(f"{row}.wav", str(row % 2), None) for row in range(31)]
+    report = evaluate_labels(
+        store_of(tmp_path / "store", vectors), labels, tag_weights=(0,), num_resamples=10
+    )
+    assert report.neighbours[0].largest_hub == 30  # of each other's ten nearest
+    assert report.neighbours[0].hub_skew is not None
+    few = store_of(tmp_path / "few", np.eye(4))
+    some = [Labelled(f"{row}.wav", str(row % 2), None) for row in range(4)]
+    found = evaluate_labels(few, some, tag_weights=(0,), num_resamples=10).neighbours[0]
+    assert (found.largest_hub, found.hub_skew) == (3, None)
+
+
+def test_intervals_draw_recordings_with_all_their_files(tmp_path: Path) -> None:
+    """Two paths of one recording are one witness: drawn by hand, with the same generator."""
+    random = np.random.default_rng(2)
+    made = make_store(tmp_path / "store", frames="none")
+    made.add({str(number): 1 for number in range(8)}, seed=3)
+    made.add({str(number): 1 for number in range(3)}, path_prefix="again/")
+    classes = random.integers(0, 2, 8)
+    paths = [f"{n}.wav" for n in range(8)] + [f"again/{n}.wav" for n in range(3)]
+    owners = [*range(8), *range(3)]
+    labels = [
+        Labelled(path, str(classes[one]), None) for path, one in zip(paths, owners, strict=True)
+    ]
+    report = evaluate_labels(made.store, labels, tag_weights=(0,), num_resamples=50, seed=9)
+    scenes = unit(np.array(made.scene, float)[:8])[owners]
+    scores = np.round(scenes @ scenes.T, 10)
+    right = []
+    for row in range(11):
+        others = [one for one in range(11) if one != row]
+        best = max(scores[row, others])
+        tied = [one for one in others if scores[row, one] == best]
+        right.append(all(classes[owners[one]] == classes[owners[row]] for one in tied))
+    # Recordings are numbered in the order of their ids.
+    rank = np.argsort(np.argsort([recording_id(str(one)) for one in range(8)]))
+    drawn = np.random.default_rng(9).multinomial(8, np.full(8, 1 / 8), 50)[:, rank[owners]]
+    means = drawn @ np.array(right, float) / drawn.sum(1)
+    found = report.neighbours[0].precisions[1]
+    assert found.value == pytest.approx(np.mean(right))
+    assert found[1:] == pytest.approx(np.quantile(means, [0.025, 0.975]))
+
+
+@pytest.mark.parametrize("weight", [-0.1, 1.01, float("nan")])
+def test_weight_of_tags_is_a_share(weight: float, tmp_path: Path) -> None:
+    labels = [Labelled("0.wav", "x", None)]
+    with pytest.raises(QueryError, match="weight of tags is from 0 to 1"):
+        evaluate_labels(store_of(tmp_path / "store", np.eye(2)), labels, tag_weights=(weight,))
 
 
 def test_votes_are_those_of_scikit_learn(tmp_path: Path) -> None:
@@ -217,7 +304,7 @@ def store(
 def test_evaluate_labels_of_folders(store: Store) -> None:
     report = evaluate_labels(store, labels_of_folders(store))
     assert (report.num_files, report.num_labels, report.num_alone) == (22, 4, 2)
-    assert report.precisions[1] > 0.9
+    assert report.neighbours[0].precisions[1].value > 0.9
     assert report.probes == ()  # a label with one file cannot be in two folds
     assert not report.are_folds_given
 
@@ -290,7 +377,14 @@ def test_eval_labels_prints_what_it_found(store: Store, run: Run) -> None:
     assert "the only ones with their label, and not asked: 2 files" in told
     data = run("eval", "labels", store.path, "--format", "json").data
     assert data["num_files"] == 22
-    assert f"{data['mean_ap']:6.1%}" in told
+    by_scenes, blended = data["neighbours"]
+    assert (by_scenes["tag_weight"], blended["tag_weight"]) == (0, 0.35)
+    for one in data["neighbours"]:
+        found = one["mean_ap"]
+        assert found["low"] <= found["value"] <= found["high"]
+        value, low, high = (f"{100 * found[end]:.1f}" for end in ("value", "low", "high"))
+        assert f"  {'mAP':<22}{value:>5}  [{low}, {high}]\n" in told
+        assert f"skew {one['hub_skew']:.2f}, largest {one['largest_hub']}" in told
 
 
 @pytest.mark.whole
@@ -306,5 +400,6 @@ def test_eval_labels_of_real_recordings_is_far_above_chance(
     ]  # a file's name begins with its fold
     report = evaluate_labels(made, labels)
     assert (report.num_files, report.num_labels, report.folds) == (64, 4, ("4", "5"))
-    assert report.precisions[1] > 0.6  # by chance 0.24
+    for one in report.neighbours:
+        assert one.precisions[1].low > 0.5  # by chance 0.24
     assert all(np.mean(probe.accuracies) > 0.6 for probe in report.probes)

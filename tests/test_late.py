@@ -154,7 +154,7 @@ def test_hits_of_late_sound_are_where_a_player_shows_them(
     assert rows["other.wav"]["first_sample"] is None
 
     clip = ("--start", SHOWN_S - 1, "--duration", 10)  # the first window, to the sample
-    hits = run("search", store, late, *clip, "--include-self", "--format", "json").data
+    hits = run("search", store, late, *clip, "--include-self", "--format", "json").hits
     assert (hits[0]["start_s"], hits[0]["end_s"]) == (DELAY_S, DELAY_S + 10)
     assert hits[0]["score"] == pytest.approx(1, abs=1e-5)
     assert [one["start_s"] for one in sorted(hits, key=lambda one: one["start_s"])][-1] > 21
@@ -211,7 +211,7 @@ def test_store_that_was_made_before_keeps_its_times_and_is_whole(
     again = run("index", library, "--store", store, "--checkpoint", tiny_file)
     assert "embedded 0 files" in again.out
     assert run("verify", store, "--deep", "--checkpoint", tiny_file).code == 0
-    hits = run("search", store, library / "moved.mkv", "--include-self", "--format", "json").data
+    hits = run("search", store, library / "moved.mkv", "--include-self", "--format", "json").hits
     assert {hit["start_s"] for hit in hits} == {0.0, 10.0, 20.0}
 
 

@@ -148,7 +148,7 @@ def hour(whole: None, tiny_file: Path, tmp_path: Path) -> Path:
 
 
 def starts(run: Run, *words: Any) -> list[float]:
-    return sorted(hit["start_s"] for hit in run("search", *words, "--format", "json").data)
+    return sorted(hit["start_s"] for hit in run("search", *words, "--format", "json").hits)
 
 
 def test_part_of_a_recording_leaves_out_what_overlaps_it_and_says_so(run: Run, hour: Path) -> None:
@@ -279,5 +279,5 @@ def test_search_without_hits_exits_with_4_if_asked_to(made: Synthetic, run: Run)
     assert (outcome.code, outcome.err) == (0, "no window matches\n")
     failed = run(*words, "--fail-if-none", code=None)
     fault("D5d").require(failed.code, failed.err)
-    assert run(*words, "--fail-if-none", "--format", "json", code=4).data == []
+    assert run(*words, "--fail-if-none", "--format", "json", code=4).hits == []
     run("search", made.store.path, "--where", "duration > 5", "--fail-if-none")

@@ -42,7 +42,7 @@ def test_search_in_a_library_that_has_moved_says_so(
     assert told.err.startswith(f"4 of 4 files are not where the library was last seen: {tmp_path}")
     assert run(*words, "-q").err == ""
     if form == "json":
-        assert [hit["is_there"] for hit in told.data] == 5 * [False]
+        assert [hit["is_there"] for hit in told.hits] == 5 * [False]
 
 
 def test_hits_say_which_of_them_are_there(stored: Synthetic, tmp_path: Path, run: Run) -> None:

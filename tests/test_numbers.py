@@ -53,6 +53,9 @@ ARGUMENTS = {
     "duplicates": ["STORE"],
     "tag": ["CLIP", "--checkpoint", "demo"],
     "tags": ["STORE"],
+    "thresholds": ["STORE", "--labels", "CLIP"],
+    "eval labels": ["STORE"],
+    "eval robust": ["STORE"],
     "index": ["EMPTY", "--checkpoint", "demo"],
     "extract": ["EMPTY", "STORE"],
     "build": ["STORE"],
@@ -84,7 +87,8 @@ def test_all_numeric_options_are_found() -> None:
         "--learning-rate",
         "--seed",
     }
-    assert found == wanted | {"--max-hours", "--max-matches", "--sample", "--resamples"}
+    wanted |= {"--max-hours", "--max-matches", "--sample", "--resamples", "--max", "--precision"}
+    assert found == wanted
     assert {" ".join(one.command) for one in OPTIONS} == set(ARGUMENTS)
 
 

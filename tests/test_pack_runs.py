@@ -240,7 +240,7 @@ def test_store_of_a_pack_is_asked_copied_checked_and_forgotten(
     rows = command("files", store, "--format", "json").data
     assert [f"{row['library']}/{row['path']}" for row in rows] == [f"{pack}!/{n}" for n in names]
     assert f"{pack}!" in command("info", store).out
-    found = command("search", store, member, "--format", "json").data
+    found = command("search", store, member, "--format", "json").hits
     expected = [f"{pack}!/{name}" for name in names if name != names[3]]
     assert sorted(hit["paths"][0] for hit in found) == sorted(expected)
     assert all(hit["is_there"] for hit in found)

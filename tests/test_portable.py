@@ -94,9 +94,9 @@ def test_search_by_window_prints_the_exact_hits_without_what_only_posix_has(
     build(Store.open(put.store.path), config=IndexConfig(kind=kind))
     window = str(put.store.snapshot().windows.window_id[7])
     words = ["search", str(put.store.path), window, "-k", "8", "--format", "json"]
-    expected = run(*words, "--exact").data
+    expected = run(*words, "--exact").hits
     code = "import sys; from soundalike.__main__ import main; main()"
-    found = json.loads(without_posix(code, *words))
+    found = json.loads(without_posix(code, *words))["hits"]
     assert len(found) > 0
     assert found == expected
 

@@ -337,7 +337,7 @@ def test_commands_know_a_file_that_was_given_tags(run: Run, tmp_path: Path) -> N
     vorbis_comment(library / "a.flac", "a title")
     told = run(*words, code=None)
     fault("F1").require(told.code, told.out + told.err)
-    hits = run("search", path, library / "a.flac", "--format", "json").data
+    hits = run("search", path, library / "a.flac", "--format", "json").hits
     assert "a.flac" not in str(hits)  # its own recording is left out
     assert "b.flac" in str(hits)
     assert run("verify", path, "--deep").out.startswith("2 windows embedded again")

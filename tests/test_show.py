@@ -20,7 +20,8 @@ from indexer.tags import HeardTag, TagVocabulary
 from search.asking.answers import Hit
 from search.upkeep.build import build
 from search.upkeep.overview import Overview
-from soundalike.show.hits import hits_csv, hits_json, hits_m3u, hits_table
+from soundalike.show.answers import answer_json
+from soundalike.show.hits import hits_csv, hits_m3u, hits_table
 from soundalike.show.stores import overview_data, overview_lines
 from soundalike.show.words import shown_path
 
@@ -138,9 +139,9 @@ def test_csv_of_a_hit_without_path_or_tags_has_empty_fields() -> None:
 
 
 def test_json_of_odd_names_gives_the_very_paths(odd_hits: list[Hit]) -> None:
-    text = hits_json(odd_hits)
+    text = answer_json(odd_hits)
     assert text.isascii()
-    for row, one, name in zip(json.loads(text), odd_hits, ODD_NAMES, strict=True):
+    for row, one, name in zip(json.loads(text)["hits"], odd_hits, ODD_NAMES, strict=True):
         assert [os.fsencode(path) for path in row["paths"]] == [b"/music/" + name]
         assert row["window_id"] == one.window_id
         assert bytes.fromhex(row["recording_id"]) == one.recording_id
@@ -156,10 +157,10 @@ def test_json_of_odd_names_gives_the_very_paths(odd_hits: list[Hit]) -> None:
 
 def test_json_keeps_all_paths_of_a_hit_and_all_digits_of_its_id() -> None:
     one = Hit(0.5, 2**63 - 1, b"\0" * 16, (Path("/a"), Path("/b")), 0, 10, ())
-    [row] = json.loads(hits_json([one]))
+    [row] = json.loads(answer_json([one]))["hits"]
     assert row["paths"] == ["/a", "/b"]
     assert row["window_id"] == 2**63 - 1
-    assert json.loads(hits_json([])) == []
+    assert json.loads(answer_json([])) == {"hits": [], "background": None, "almost": None}
 
 
 # --- m3u -----------------------------------------------------------------------------------------

@@ -693,7 +693,7 @@ def test_listener_hears_of_long_work(tmp_path: Path) -> None:
         (lambda s: s.index("x", num_workers="2"), "num_workers is a whole number, got '2'"),
         (lambda s: s.index("x", batch_size=0), "batch_size must be at least 1, got 0"),
         (lambda s: s.index("x", strict="no"), "strict is True or False, got 'no'"),
-        (lambda s: s.tags(threshold="x"), "threshold is a number, got 'x'"),
+        (lambda s: s.tags(threshold="x"), "threshold is a number or 'auto', got 'x'"),
         (lambda s: s.search_many(5), "no window 5 in"),
         (lambda s: s.search_many([3.5]), "or vectors, got 3.5"),
         (lambda s: s.search(["a", "b"]), "got ['a', 'b']; several are given one after the other"),

@@ -266,7 +266,7 @@ def test_command_asks_in_words_and_refuses_what_goes_with_clips(
     made: Synthetic, sounds: soundalike.Sounds, tmp_path: Path, run: Run
 ) -> None:
     store = made.store.path
-    shown = run("search", store, "--text", WORDS, "-k", 3, "--format", "json").data
+    shown = run("search", store, "--text", WORDS, "-k", 3, "--format", "json").hits
     assert [one["window_id"] for one in shown] == [
         hit.window_id for hit in sounds.search(text=WORDS, k=3)
     ]

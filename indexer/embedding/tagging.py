@@ -5,7 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from numbers import Integral, Real
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import torch
 
 from indexer.arrays import Float32
@@ -16,7 +18,7 @@ from indexer.embedding.extractor import Extractor
 from indexer.errors import QueryError
 from indexer.progress import Listen, Step, ignore
 from indexer.store.schema import EMBEDDING_DIM, FRAME_BANDS
-from indexer.tags import DEFAULT_THRESHOLD, HeardTag, pick_heard
+from indexer.tags import DEFAULT_THRESHOLD, HeardTag, Threshold, pick_heard
 from indexer.windows import SAMPLE_RATE_HZ, Geometry, samples_of
 
 
@@ -48,7 +50,7 @@ def tag_file(  # noqa: PLR0913 - each is one thing that a caller may want otherw
     path: Path,
     extractor: Extractor,
     *,
-    threshold: float = DEFAULT_THRESHOLD,
+    threshold: Threshold = DEFAULT_THRESHOLD,
     top: int | None = None,
     geometry: Geometry | None = None,
     span: tuple[int, int | None] = (0, None),
@@ -60,7 +62,7 @@ def tag_file(  # noqa: PLR0913 - each is one thing that a caller may want otherw
     Args:
         path: Audio file.
         extractor: Model and device.
-        threshold: Probability from which on a tag is heard.
+        threshold: Probability from which on a tag is heard; one for all, or (527,).
         top: At most this many tags per window; None for all.
         geometry: How the file is cut; 10-s windows unless told otherwise.
         span: Where to begin in the file and how much to hear, in samples at 32 kHz; None for all
@@ -107,7 +109,7 @@ def tag_file(  # noqa: PLR0913 - each is one thing that a caller may want otherw
 def listen_to(
     asked: FileSpan,
     extractor: Extractor,
-    threshold: float,
+    threshold: Threshold,
     top: int | None,
     geometry: Geometry | None = None,
     channel: int | None = None,
@@ -119,11 +121,17 @@ def listen_to(
         QueryError: If the file cannot be read or embedded, or has no audio there, the threshold is
             no probability, or `top` or `channel` below 1.
     """
-    if not isinstance(threshold, Real) or not 0 <= threshold <= 1:
+    is_one = not isinstance(threshold, np.ndarray)  # those of each tag were read as such
+    if is_one and not (isinstance(threshold, Real) and 0 <= threshold <= 1):
         raise QueryError(f"the threshold is a probability from 0 to 1, got {threshold!r}")
     if top is not None and (not isinstance(top, Integral) or top < 1):
         raise QueryError(f"the most tags of a window are a whole number from 1 on, got {top!r}")
-    how = {"threshold": threshold, "top": top, "geometry": geometry, "listen": listen}
+    how: dict[str, Any] = {
+        "threshold": threshold,
+        "top": top,
+        "geometry": geometry,
+        "listen": listen,
+    }
     file, start_s, duration_s = asked
     with asked_with(file):
         span, number = samples_of(start_s, duration_s), as_channel(channel)

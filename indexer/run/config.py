@@ -203,7 +203,7 @@ def check_fields(given: Any) -> None:
             object.__setattr__(given, name, as_path(name, value))
         elif not _fits(kind, value):
             raise QueryError(f"{name} is {_in_words(kind)}, got {reprlib.repr(value)}")
-        if value is None or isinstance(value, bool):
+        if value is None or isinstance(value, (bool, str)):
             continue
         least, most = metadata.get("least"), metadata.get("most")
         if least is not None and not value >= least:

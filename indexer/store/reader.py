@@ -38,6 +38,7 @@ from indexer.store.schema import (
 )
 from indexer.store.snapshot import Snapshot
 from indexer.store.words import last_words, ledger_schema, words_on
+from indexer.tags import Threshold
 
 LIBRARIES_FILE = "libraries.json"
 HEAD_FILE = "head.safetensors"
@@ -169,7 +170,7 @@ class Store:
             return self.from_parts(self.ledger)
         return Ledger(batch for part in parts for batch in part.ledger(LEDGER_COLUMNS))
 
-    def count_tags(self, threshold: float) -> Integers:
+    def count_tags(self, threshold: Threshold) -> Integers:
         """Return in how many live windows each tag's probability reaches a threshold: (527,)."""
         return self.snapshot().count_tags(threshold)
 

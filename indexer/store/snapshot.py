@@ -24,7 +24,7 @@ from indexer.store.lock import Hold
 from indexer.store.parquet import FRAMES_FILE
 from indexer.store.part import Part
 from indexer.store.schema import EMBEDDING_DIM, NUM_TAGS, FramesMode
-from indexer.tags import DEFAULT_THRESHOLD, reaches
+from indexer.tags import DEFAULT_THRESHOLD, Threshold, reaches
 from indexer.windows import SAMPLE_RATE_HZ, Window
 
 
@@ -168,7 +168,7 @@ class Snapshot:
         found: Float16 = self._gather(rows, "tags", np.dtype(np.float16), NUM_TAGS)
         return found
 
-    def count_tags(self, threshold: float = DEFAULT_THRESHOLD) -> Integers:
+    def count_tags(self, threshold: Threshold = DEFAULT_THRESHOLD) -> Integers:
         """Return in how many windows each tag's probability reaches a threshold: (527,) int64."""
         counts = np.zeros(NUM_TAGS, np.int64)
         for block in self.blocks():

@@ -9,7 +9,9 @@ from typing import NamedTuple, Self
 
 import numpy as np
 
-from indexer.arrays import ID_DTYPE, Ids, Integers, Mask, contains
+from indexer.arrays import ID_DTYPE, Float32, Ids, Integers, Mask, contains
+from indexer.errors import QueryError
+from indexer.tags import Threshold
 from search.asking.left_out import AllLeftOut
 from search.asking.opened import OpenedStore
 from search.asking.terms import Terms
@@ -32,19 +34,25 @@ class Resolved(NamedTuple):
     where: Where | None
 
 
-def resolve(terms: Terms) -> Resolved:
+def resolve(terms: Terms, measured: Float32 | None = None) -> Resolved:
     """Understand terms: what is misspelt in them is found before anything is opened.
+
+    Args:
+        terms: What was asked for.
+        measured: (527,) from which probability on each tag is heard, if the terms leave it to what
+            was measured.
 
     Raises:
         UnknownTagError: If they name a tag that cannot be filtered by.
         ExpressionError: If the expression cannot be understood.
         QueryError: If the metadata cannot be read.
     """
+    threshold = _threshold(terms, measured)
     tags = TagFilter(
         terms.tags,
         terms.any_tags,
         terms.not_tags,
-        terms.threshold,
+        threshold,
         descendants=terms.descendants,
     )
     where = None
@@ -52,10 +60,18 @@ def resolve(terms: Terms) -> Resolved:
         where = Where.parse(
             terms.where,
             Metadata.read(terms.metadata) if terms.metadata else None,
-            threshold=terms.threshold,
+            threshold=threshold,
             descendants=terms.descendants,
         )
     return Resolved(terms, tags.resolve() if tags else None, where)
+
+
+def _threshold(terms: Terms, measured: Float32 | None) -> Threshold:
+    if not isinstance(terms.threshold, str):
+        return terms.threshold
+    if measured is None:
+        raise QueryError(f"threshold is {terms.threshold!r}, and no measured ones are given")
+    return measured
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +85,7 @@ class Scope:
         coverage: How the metadata and the stores fit together; None without metadata.
         recordings: Sorted ids of the recordings with such rows; None unless these are grouped.
         filter_ms: Milliseconds that it took.
+        resolved: The terms, understood.
     """
 
     terms: Terms
@@ -77,6 +94,7 @@ class Scope:
     coverage: Coverage | None
     recordings: Ids | None
     filter_ms: float
+    resolved: Resolved
 
     @classmethod
     def of(cls, terms: Terms, stores: Sequence[OpenedStore]) -> Self:
@@ -108,7 +126,7 @@ class Scope:
             each = [one.recordings_of(m) for one, m in zip(stores, allowed, strict=True)]
             recordings = np.unique(np.concatenate(each))
         filter_ms = (perf_counter() - began) * 1e3
-        return cls(terms, conditions, allowed, coverage, recordings, filter_ms)
+        return cls(terms, conditions, allowed, coverage, recordings, filter_ms, resolved)
 
     def count_recordings(self, own: Sequence[AllLeftOut]) -> Integers:
         """Return (n,) how many recordings questions may find at most, if these are grouped.

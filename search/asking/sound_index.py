@@ -17,6 +17,7 @@ from indexer.store.schema import Identity
 from indexer.tags import pick_heard
 from indexer.windows import Window
 from search.asking.answers import Found, Hit, Why
+from search.asking.background import Drawn, draw
 from search.asking.left_out import AllLeftOut
 from search.asking.opened import OpenedStore
 from search.generation.segments import Rows
@@ -182,6 +183,11 @@ class SoundIndex(Rows):
             for other in self._aliases.get(one.recording_id, ())
         )
         return own.union(others)
+
+    @cached_property
+    def drawn(self) -> Drawn:
+        """Windows drawn at random, kept for all questions: some 10 MB."""
+        return draw(self)
 
     @cached_property
     def _aliases(self) -> dict[bytes, set[bytes]]:

@@ -44,7 +44,8 @@ class Terms:
             `TagVocabulary.resolve`.
         any_tags: Tags of which one must be heard; no condition if empty.
         not_tags: Tags that must not be heard.
-        threshold: Probability from which on a tag is heard.
+        threshold: Probability from which on a tag is heard; "auto" is what was measured for each
+            and is kept with the store, and for others the usual.
         descendants: Whether a tag stands for those below it in the ontology too.
         where: A filter expression that must hold as well: docs/filters.md explains.
         metadata: File whose columns `where` may name, see `Metadata.read`.
@@ -82,9 +83,15 @@ class Terms:
     not_tags: tuple[str, ...] = field(
         default=(), metadata={"help": "Must not be heard.", "unit": "T"}
     )
-    threshold: float = field(
+    threshold: float | Literal["auto"] = field(
         default=DEFAULT_THRESHOLD,
-        metadata={"help": "Probability that counts as heard.", "unit": "P", "least": 0, "most": 1},
+        metadata={
+            "help": "Probability that counts as heard; auto: for each tag what 'thresholds' "
+            "measured, or else 0.25.",
+            "unit": "P",
+            "least": 0,
+            "most": 1,
+        },
     )
     descendants: bool = field(
         default=True,

@@ -117,6 +117,16 @@ def read_segments(path: Path) -> list[Segment]:
     return segments
 
 
+def is_segments(path: Path) -> bool:
+    """Whether a file is what `read_segments` takes, and no table with a header.
+
+    Raises:
+        ValueError: If it cannot be read; the text is the reason.
+        OSError: Likewise.
+    """
+    return path.suffix in _HDF5 or read_content(path).lstrip().startswith(b"#")
+
+
 def _segments(path: Path, lines: Iterator[str]) -> Iterator[Segment]:
     index_of = {tag.mid: index for index, tag in enumerate(TagVocabulary.audioset().tags)}
     rows = csv.reader(lines, skipinitialspace=True)

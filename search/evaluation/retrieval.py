@@ -21,16 +21,12 @@ import numpy.typing as npt
 from indexer.errors import SoundalikeError
 from search.datasets.embedded import Embedded, ScoreMatrix
 from search.datasets.ranking import Cosines, Scores, best_first, rank_sounds
+from search.evaluation.bootstrap import interval, resamples
 
 RECALLS_AT = (1, 5, 10, 50)
 AP_AT = 10
-#: Share of the resamples that lie inside an interval.
-CONFIDENCE = 0.95
 #: Sounds that are scored at once, against all captions.
 _BLOCK = 1024
-
-#: Weights of resamples that are held at once, 128 MB.
-_WEIGHTS = 2**24
 
 Direction = Literal["text to audio", "audio to text"]
 Values = npt.NDArray[np.float64]
@@ -285,35 +281,18 @@ def _figures(counted: Iterator[_Counted], num_resamples: int, seed: int) -> Iter
     for one in counted:
         names, columns = list(one.columns), np.column_stack(list(one.columns.values()))
         means, medians = [], []
-        for weights in _resamples(one.sounds, num_resamples, seed):
+        for weights in resamples(one.sounds, num_resamples, seed):
             means.append(weights @ columns / weights.sum(1, keepdims=True))
             if one.ranks is not None:
                 medians.append(_medians(one.ranks, weights))
         resampled = np.concatenate(means)
         for place, name in enumerate(names):
             value = float(columns[:, place].mean())
-            yield Figure(
-                one.direction, one.definition, name, value, *_interval(resampled[:, place])
-            )
+            yield Figure(one.direction, one.definition, name, value, *interval(resampled[:, place]))
         if one.ranks is not None:
             value = float(np.median(one.ranks) // 1)
-            interval = _interval(np.concatenate(medians))
-            yield Figure(one.direction, one.definition, "median rank", value, *interval)
-
-
-def _resamples(sounds: Ranks, num_resamples: int, seed: int) -> Iterator[Ranks]:
-    """Yield how often each query counts, (resamples, num_queries) at a time.
-
-    Sounds are drawn, with all their queries: captions of one sound are no independent witnesses.
-    The same seed draws the same sounds in every direction, so that the intervals compare.
-    """
-    random = np.random.default_rng(seed)
-    num_sounds = int(sounds.max()) + 1
-    at_once = max(_WEIGHTS // len(sounds), 1)
-    for first in range(0, num_resamples, at_once):
-        num_rows = min(at_once, num_resamples - first)
-        drawn = random.multinomial(num_sounds, np.full(num_sounds, 1 / num_sounds), num_rows)
-        yield drawn[:, sounds]
+            ends = interval(np.concatenate(medians))
+            yield Figure(one.direction, one.definition, "median rank", value, *ends)
 
 
 def _medians(ranks: Ranks, weights: Ranks) -> Values:
@@ -325,9 +304,3 @@ def _medians(ranks: Ranks, weights: Ranks) -> Values:
     upper = (upto >= total // 2 + 1).argmax(1)
     middle: Values = (ranks[order][lower] + ranks[order][upper]) // 2
     return middle
-
-
-def _interval(resampled: Values) -> tuple[float, float]:
-    tail = (1 - CONFIDENCE) / 2
-    low, high = np.quantile(resampled, [tail, 1 - tail])
-    return float(low), float(high)

@@ -21,7 +21,7 @@ from indexer.progress import Listen, Step, ignore
 from indexer.store.head import Head
 from indexer.store.reader import Store
 from indexer.store.snapshot import Snapshot
-from indexer.tags import DEFAULT_THRESHOLD, TagVocabulary
+from indexer.tags import DEFAULT_THRESHOLD, TagVocabulary, Threshold
 from search.datasets.provenance import store_provenance
 from search.export.card import card_place, labels_lines, write_card
 from search.export.cells import path_cell
@@ -80,7 +80,7 @@ def export_labels(  # noqa: PLR0913 - each is a choice of its own
     form: LabelForm,
     *,
     tags: Sequence[int] | None = None,
-    threshold: float = DEFAULT_THRESHOLD,
+    threshold: Threshold = DEFAULT_THRESHOLD,
     extractor: Extractor | None = None,
     force: bool = False,
     listen: Listen = ignore,
@@ -97,7 +97,7 @@ def export_labels(  # noqa: PLR0913 - each is a choice of its own
         folder: Where to; it is made.
         form: "audacity" (start, end, name), "raven" (a selection table) or "csv".
         tags: Indices among the 527; None for all.
-        threshold: Probability that counts as heard.
+        threshold: Probability that counts as heard; one for all tags, or (527,).
         extractor: Computes frames again from the audio: of the store's checkpoint, with
             frames="pooled". None reads the stored ones.
         force: Whether files that are there are replaced.
@@ -150,7 +150,7 @@ def _contents(form: LabelForm, report: LabelsExport) -> str:
 
 
 def _provenance(
-    store: Store, tags: Sequence[int], threshold: float, extractor: Extractor | None
+    store: Store, tags: Sequence[int], threshold: Threshold, extractor: Extractor | None
 ) -> dict[str, str]:
     """Return what was listened for, and how."""
     names = TagVocabulary.audioset().names
@@ -160,7 +160,7 @@ def _provenance(
     is_all = len(tags) == len(names)
     return {
         "tags": "all" if is_all else "; ".join(names[tag] for tag in tags),
-        "threshold": f"{threshold:g}",
+        "threshold": "of each tag its own" if np.ndim(threshold) else f"{threshold:g}",
         **store_provenance(store),
         **computed,
     }
@@ -220,7 +220,7 @@ def _recordings(
     head: Head,
     frames: Callable[[Integers], Sequence[Frames]],
     tags: Sequence[int],
-    threshold: float,
+    threshold: Threshold,
 ) -> Iterator[tuple[bytes, list[Span]]]:
     """Yield each recording with its spans, once all of its windows were read.
 

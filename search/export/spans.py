@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from indexer.store.head import Head
+from indexer.tags import Threshold, reaches, threshold_of
 
 #: Frame i of a window covers 0.32 s, from 0.04 s before 0.32 i on. Source: the network's strides,
 #: four steps of the spectrogram in the stem and a half in each of three stages.
@@ -54,7 +55,11 @@ def frame_tags(frames: npt.NDArray[np.floating], head: Head) -> Float32:
 
 
 def spans_of_window(
-    probabilities: Float32, start_s: float, duration_s: float, tags: Sequence[int], threshold: float
+    probabilities: Float32,
+    start_s: float,
+    duration_s: float,
+    tags: Sequence[int],
+    threshold: Threshold,
 ) -> Iterator[Span]:
     """Yield the spans of one window, tag by tag.
 
@@ -63,11 +68,11 @@ def spans_of_window(
         start_s: Where the window begins in the recording, in seconds.
         duration_s: Audio in it, in seconds; frames beyond are padding.
         tags: Indices of those that are wanted.
-        threshold: Probability that counts as heard.
+        threshold: Probability that counts as heard; one for all tags, or (527,).
     """
     num_frames = min(len(probabilities), int(np.ceil((duration_s + FRAME_LEAD_S) / FRAME_S)))
     smooth = _smoothed(probabilities[:num_frames, list(tags)])
-    heard = smooth >= np.float32(threshold)
+    heard = reaches(smooth, threshold_of(threshold, list(tags)))
     for column in np.flatnonzero(heard.any(0)).tolist():  # hardly any of 527
         changes = np.diff(heard[:, column], prepend=False, append=False)
         for first, last in np.flatnonzero(changes).reshape(-1, 2):

@@ -16,7 +16,7 @@ from indexer.progress import Listen, Step, ignore
 from indexer.store.reader import Store
 from indexer.store.schema import EMBEDDING_DIM
 from indexer.store.snapshot import Snapshot
-from indexer.tags import DEFAULT_THRESHOLD, pick_heard
+from indexer.tags import DEFAULT_THRESHOLD, Threshold, pick_heard
 from indexer.windows import Window
 from search.export.card import card_place, windows_lines, write_card
 from search.export.cells import path_cell
@@ -45,7 +45,7 @@ def export_windows(
     path: Path,
     form: WindowsForm,
     *,
-    threshold: float = DEFAULT_THRESHOLD,
+    threshold: Threshold = DEFAULT_THRESHOLD,
     force: bool = False,
     listen: Listen = ignore,
 ) -> int:
@@ -59,7 +59,7 @@ def export_windows(
             is which window. Beside each lies a card, `{path}.card.md`, unless it is a pipe or what
             this process prints to.
         form: Of it.
-        threshold: Probability from which on a tag is named.
+        threshold: Probability from which on a tag is named; one for all, or (527,).
         force: Whether files that are there are replaced.
         listen: Hears of every window, as the step "exporting".
 
@@ -106,14 +106,14 @@ def _counted(rows: Iterator[_Row], total: int, listen: Listen) -> Iterator[_Row]
         listen(Step("exporting", number, total, "window"))
 
 
-def _write_csv(text: TextIO, rows: Iterator[_Row], threshold: float) -> None:
+def _write_csv(text: TextIO, rows: Iterator[_Row], threshold: Threshold) -> None:
     writer = csv.writer(text)
     writer.writerow(["window_id", "path", "start_s", "end_s", "tags"])
     for row in rows:
         writer.writerow(_cells(row, threshold))
 
 
-def _cells(row: _Row, threshold: float) -> list[object]:
+def _cells(row: _Row, threshold: Threshold) -> list[object]:
     window = row.window
     tags = pick_heard(row.tags, threshold=threshold)
     named = "; ".join(f"{one.tag.name} {one.probability:.3f}" for one in tags)
@@ -121,7 +121,7 @@ def _cells(row: _Row, threshold: float) -> list[object]:
     return [window.window_id, path, repr(window.start_s), repr(window.end_s), named]
 
 
-def _write_jsonl(text: TextIO, rows: Iterator[_Row], threshold: float) -> None:
+def _write_jsonl(text: TextIO, rows: Iterator[_Row], threshold: Threshold) -> None:
     for row in rows:
         document = {
             "window_id": row.window.window_id,
@@ -143,7 +143,7 @@ def _table_place(path: Path) -> Path:
 
 
 def _write_npy(
-    path: Path, rows: Iterator[_Row], num_rows: int, threshold: float, *, force: bool
+    path: Path, rows: Iterator[_Row], num_rows: int, threshold: Threshold, *, force: bool
 ) -> None:
     """Write the array row by row: a mapped one ends the process where the disk is full."""
     header = {"descr": "<f4", "fortran_order": False, "shape": (num_rows, EMBEDDING_DIM)}

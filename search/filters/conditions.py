@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from indexer.arrays import Float32, Integers, Mask
-from indexer.tags import DEFAULT_THRESHOLD
+from indexer.tags import DEFAULT_THRESHOLD, Threshold
 from indexer.windows import SAMPLE_RATE_HZ
 from search.filters.metadata import Metadata
 from search.filters.nodes import Compared, Either, Every, Heard, Negation, Node, Operand
@@ -86,7 +86,7 @@ class Where:
         text: str,
         metadata: Metadata | None = None,
         *,
-        threshold: float = DEFAULT_THRESHOLD,
+        threshold: Threshold = DEFAULT_THRESHOLD,
         descendants: bool = True,
     ) -> Self:
         """Read a filter expression.
@@ -94,7 +94,8 @@ class Where:
         Args:
             text: The expression: docs/filters.md explains.
             metadata: Gives more columns that it may name.
-            threshold: Probability from which on a tag without a comparison counts as heard.
+            threshold: Probability from which on a tag without a comparison counts as heard; one
+                for all, or (527,).
             descendants: Whether a tag stands for those below it in the ontology too.
 
         Raises:

@@ -14,12 +14,19 @@ from typing import NoReturn
 
 from lark import Lark, Token, Tree, UnexpectedInput
 
-from indexer.errors import QueryError, UnknownTagError
-from indexer.tags import DEFAULT_THRESHOLD, TagVocabulary
+from indexer.errors import UnknownTagError
+from indexer.tags import DEFAULT_THRESHOLD, TagVocabulary, Threshold
 from search.filters.columns import BUILT_IN, Column, Kind, find_column, proposal
 from search.filters.nodes import Compared, Either, Every, Heard, Negation, Node, Operand
 from search.filters.pointing import pointing_at, shortened, syntax_error
-from search.filters.tags import Term, float16_above, float16_at_least, tag_term
+from search.filters.tags import (
+    Term,
+    float16_above,
+    float16_at_least,
+    require_probability,
+    tag_term,
+    threshold_of_tag,
+)
 
 _GRAMMAR = r"""
 start: either
@@ -76,7 +83,7 @@ def parse(
     text: str,
     metadata: Sequence[Column] = (),
     *,
-    threshold: float = DEFAULT_THRESHOLD,
+    threshold: Threshold = DEFAULT_THRESHOLD,
     descendants: bool = True,
 ) -> Node:
     """Read a filter expression.
@@ -84,19 +91,19 @@ def parse(
     Args:
         text: The expression.
         metadata: Columns that it may name beside those built in.
-        threshold: Probability from which on a tag without a comparison counts as heard.
+        threshold: Probability from which on a tag without a comparison counts as heard; one for
+            all, or (527,).
         descendants: Whether a tag stands for those below it in the ontology too.
 
     Raises:
         ExpressionError: If it cannot be understood; the message points at the spot.
         QueryError: If the threshold is not a probability.
     """
-    if not 0 <= threshold <= 1:
-        raise QueryError(f"the threshold is a probability from 0 to 1, got {threshold}")
+    require_probability(threshold)
     tree = _parsed(text)
     _require_shallow(tree, text)
     columns = (*BUILT_IN, *metadata)
-    node = _Reading(text, columns, float(threshold), descendants).node(tree)
+    node = _Reading(text, columns, threshold, descendants).node(tree)
     if (number := _count(node)) > _MAX_COMPARISONS:
         problem = f"this makes {number:,} comparisons, and {_MAX_COMPARISONS:,} are the most"
         raise pointing_at(text, 0, f"{problem}; 'in (…)' takes any number of values as one")
@@ -140,7 +147,7 @@ class _Reading:
 
     text: str
     columns: tuple[Column, ...]
-    threshold: float
+    threshold: Threshold
     descendants: bool
 
     def node(self, tree: Tree[Token]) -> Node:
@@ -161,7 +168,7 @@ class _Reading:
         operator = _SAME_OPERATOR.get(operator, operator)
         meant = self._meant(name)
         if isinstance(meant, Term):
-            return self._heard(meant, operator, words, values)
+            return self._heard(meant, operator, name, words, values)
         return self._compared(meant, operator, name, words, values)
 
     def _meant(self, name: Token) -> Column | Term:
@@ -187,9 +194,11 @@ class _Reading:
             problem = str(error).replace(repr(spelt)[1:-1], shortened(spelt))
             raise pointing_at(self.text, _start(name), f"{problem}{columns}") from error
 
-    def _heard(self, term: Term, operator: str, words: list[Token], values: list[Token]) -> Node:
+    def _heard(
+        self, term: Term, operator: str, name: Token, words: list[Token], values: list[Token]
+    ) -> Node:
         if not operator:
-            return _bounded(term, ">=", self.threshold)
+            return _bounded(term, ">=", threshold_of_tag(self.threshold, _unquoted(name)))
         if operator not in _ORDERING:
             self._fail(words[0], "a tag has a probability: compare it with <, <=, > or >=")
         bounds = [self._probability(value) for value in values]

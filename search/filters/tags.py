@@ -12,7 +12,7 @@ import numpy as np
 from indexer.arrays import Float16, Float32, Integers, Mask
 from indexer.errors import QueryError
 from indexer.store.schema import NUM_TAGS
-from indexer.tags import DEFAULT_THRESHOLD, TagVocabulary
+from indexer.tags import DEFAULT_THRESHOLD, TagVocabulary, Threshold, threshold_of
 from search.generation.segments import CODE_SHIFT, Segment
 
 #: The least and the greatest probability of each code.
@@ -89,14 +89,14 @@ class TagFilter:
         all_of: Tags that must all match; names, mids or indices, as `TagVocabulary.resolve` takes.
         any_of: Tags of which one must match; no condition if empty.
         none_of: Tags that must not match.
-        threshold: Probability from which on a tag matches.
+        threshold: Probability from which on a tag matches; one for all, or (527,).
         descendants: Whether a tag stands for those below it in the ontology too.
     """
 
     all_of: tuple[str, ...] = ()
     any_of: tuple[str, ...] = ()
     none_of: tuple[str, ...] = ()
-    threshold: float = DEFAULT_THRESHOLD
+    threshold: Threshold = DEFAULT_THRESHOLD
     descendants: bool = True
 
     def __bool__(self) -> bool:
@@ -109,13 +109,27 @@ class TagFilter:
             UnknownTagError: If AudioSet has no such tag, or the model no output at or below it.
             QueryError: If the threshold is not a probability.
         """
-        if not 0 <= self.threshold <= 1:
-            raise QueryError(f"the threshold is a probability from 0 to 1, got {self.threshold}")
+        require_probability(self.threshold)
         all_of, any_of, none_of = (
-            tuple(tag_term(name, descendants=self.descendants) for name in names)
+            tuple(self._asked(name) for name in names)
             for names in (self.all_of, self.any_of, self.none_of)
         )
-        return ResolvedFilter(all_of, any_of, none_of, float16_at_least(self.threshold))
+        return ResolvedFilter(all_of, any_of, none_of)
+
+    def _asked(self, name: str) -> Asked:
+        term = tag_term(name, descendants=self.descendants)
+        return Asked(term, float16_at_least(threshold_of_tag(self.threshold, name)))
+
+
+class Asked(NamedTuple):
+    """A term, and the least float16 that reaches its threshold."""
+
+    term: Term
+    bound: np.float16
+
+    def reaches(self, segment: Segment) -> Mask:
+        """Return (num_rows,) in which rows it is heard, dead rows too."""
+        return self.term.reaches(segment, self.bound)
 
 
 class ResolvedFilter(NamedTuple):
@@ -125,26 +139,24 @@ class ResolvedFilter(NamedTuple):
         all_of: Terms that must all match.
         any_of: Terms of which one must match.
         none_of: Terms that must not match.
-        bound: The least float16 that reaches the threshold.
     """
 
-    all_of: tuple[Term, ...]
-    any_of: tuple[Term, ...]
-    none_of: tuple[Term, ...]
-    bound: np.float16
+    all_of: tuple[Asked, ...]
+    any_of: tuple[Asked, ...]
+    none_of: tuple[Asked, ...]
 
     def matches(self, segment: Segment) -> Mask:
         """Return (num_rows,) which rows of a segment match; dead rows never do."""
         matching = segment.alive.copy()
-        for term in self.all_of:
-            matching &= term.reaches(segment, self.bound)
+        for one in self.all_of:
+            matching &= one.reaches(segment)
         if self.any_of:
             any_matches = np.zeros(len(segment), bool)
-            for term in self.any_of:
-                any_matches |= term.reaches(segment, self.bound)
+            for one in self.any_of:
+                any_matches |= one.reaches(segment)
             matching &= any_matches
-        for term in self.none_of:
-            matching &= ~term.reaches(segment, self.bound)
+        for one in self.none_of:
+            matching &= ~one.reaches(segment)
         return matching
 
     def relevance(self, segment: Segment, rows: Integers) -> Float32:
@@ -166,11 +178,25 @@ class ResolvedFilter(NamedTuple):
         self, segment: Segment, rows: Integers, wanted: Probability, unwanted: Probability
     ) -> Float32:
         fits: list[Float32] = [np.ones(len(rows), np.float32)]
-        fits += [wanted(term, segment, rows) for term in self.all_of]
+        fits += [wanted(one.term, segment, rows) for one in self.all_of]
         if self.any_of:
-            fits.append(np.stack([wanted(term, segment, rows) for term in self.any_of]).max(0))
-        fits += [1 - unwanted(term, segment, rows) for term in self.none_of]
+            fits.append(np.stack([wanted(one.term, segment, rows) for one in self.any_of]).max(0))
+        fits += [1 - unwanted(one.term, segment, rows) for one in self.none_of]
         return np.asarray(np.min(fits, axis=0))
+
+
+def require_probability(threshold: Threshold) -> None:
+    """Raise a QueryError unless a threshold is one, or all are."""
+    if not np.all((np.asarray(threshold) >= 0) & (np.asarray(threshold) <= 1)):
+        raise QueryError(f"the threshold is a probability from 0 to 1, got {threshold}")
+
+
+def threshold_of_tag(threshold: Threshold, name: str) -> float:
+    """Return from which probability on a tag is heard: one without an output has the usual."""
+    if not np.ndim(threshold):
+        return float(threshold)
+    index = TagVocabulary.audioset().resolve(name).index
+    return DEFAULT_THRESHOLD if index is None else float(threshold_of(threshold, index))
 
 
 def float16_at_least(threshold: float) -> np.float16:

@@ -12,6 +12,7 @@ from indexer.store.disk import require_own_folder
 from indexer.store.own import Own
 from indexer.store.reader import Store
 from indexer.store.verify import Problem, digest_problems, verify_parts
+from search.filters import thresholds
 from search.generation.manifest import GENERATION_FILE, Manifest, digests
 from search.generation.missing import GET_BACK, find_missing
 from search.generation.segments import (
@@ -43,7 +44,12 @@ def verify(path: Path, listen: Listen = ignore, own: Own | None = None) -> list[
     """
     store = Store.open(path)
     own = own or Own.of(path)
-    each = (own.problems(), kept.problems(own), rows.problems(own))
+    each = (
+        own.problems(),
+        thresholds.problems(own),
+        kept.problems(own),
+        rows.problems(own),
+    )
     added = [Problem.of(*problem) for problems in each for problem in problems]
     of_parts = [*verify_parts(store, listen), *_missing_parts(store)]
     of_index = [one.mended_by(_MENDED, about="anew", value=path) for one in _index_problems(store)]

@@ -78,6 +78,7 @@ for command in (
     project.project,
     listen.tag,
     listen.tags,
+    listen.thresholds,
     checkpoints.checkpoints,
 ):
     app.command()(command)

@@ -7,11 +7,23 @@ from typing import Annotated
 
 import typer
 
-from soundalike.cli.bars import telling
+from soundalike.cli.bars import Bars, telling
 from soundalike.cli.numbers import number_option
-from soundalike.cli.options import ForceOption, FormatOption, StoreArgument
-from soundalike.cli.printing import command_group, print_report
+from soundalike.cli.options import (
+    ForceOption,
+    FormatOption,
+    Given,
+    Network,
+    QuietOption,
+    StoreArgument,
+    takes,
+)
+from soundalike.cli.printing import command_group, print_report, say
 from soundalike.cli.usage import require_use
+
+ResamplesOption = Annotated[
+    int, number_option(int, 10, 1_000_000, "N", "Bootstrap resamples for the intervals.")
+]
 
 app = command_group(
     "eval", "Measure embeddings and tags, with figures that can be put beside published ones."
@@ -70,12 +82,14 @@ def labels(
             "folds, fold. Default: the label is the folder that a file lies in.",
         ),
     ] = None,
+    resamples: ResamplesOption = 1000,
     output: FormatOption = "text",
 ) -> None:
     """Judge a checkpoint by labels of your own: neighbours, k-NN and logistic regression.
 
-    For each file: how many of the nearest others have its label. And two probes, trained on all
-    folds but one and tested on that. ESC-50's esc50.csv is read as it is.
+    For each file: how many of the nearest others have its label, by the cosine of scenes and by its
+    blend with tags; and whether a few files are near to many. And two probes, trained on all folds
+    but one and tested on that. ESC-50's esc50.csv is read as it is.
 
     Example: soundalike eval labels esc50.soundalike --labels esc50.csv
     """
@@ -85,7 +99,7 @@ def labels(
 
         opened = Store.open(store)
         asked = read_labels(labels) if labels else labels_of_folders(opened)
-        report = evaluate_labels(opened, asked)
+        report = evaluate_labels(opened, asked, num_resamples=resamples)
     from soundalike.show.evaluations import labels_data, labels_lines
 
     print_report(output, labels_data(report), labels_lines(report))
@@ -112,10 +126,7 @@ def retrieval(
     ranks: Annotated[
         Path | None, typer.Option(metavar="CSV", help="Write the rank of every query.")
     ] = None,
-    resamples: Annotated[
-        int,
-        number_option(int, 10, 1_000_000, "N", "Bootstrap resamples for the intervals."),
-    ] = 1000,
+    resamples: ResamplesOption = 1000,
     force: ForceOption = False,
     output: FormatOption = "text",
 ) -> None:
@@ -147,3 +158,58 @@ def retrieval(
     if ranks:
         write_ranks(report, ranks, force=force)
     print_report(output, retrieval_data(report), retrieval_lines(report))
+
+
+@app.command()
+@takes(network=(Network,))
+def robust(
+    context: typer.Context,
+    store: StoreArgument,
+    *,
+    labels: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="CSV", help="Columns path (or filename) and label: is what comes next alike?"
+        ),
+    ] = None,
+    most: Annotated[
+        int, number_option(int, 1, 1_000_000, "N", "Clips that are drawn, at most.", "--max")
+    ] = 100,
+    seed: Annotated[
+        int, number_option(int, 0, 2**31, "N", "Of the drawing, the noise and the intervals.")
+    ] = 0,
+    resamples: ResamplesOption = 1000,
+    ranks: Annotated[
+        Path | None, typer.Option(metavar="CSV", help="Write what became of every copy.")
+    ] = None,
+    network: Given,
+    force: ForceOption = False,
+    output: FormatOption = "text",
+    quiet: QuietOption = False,
+) -> None:
+    """Judge a checkpoint by changed copies of the store's own clips: are they found again?
+
+    Clips are drawn from the audio and asked with as files: 20 dB quieter, in noise 20 dB below
+    them, as MP3 of 64 kbit/s, cut to 1 and 3 s, moved by half a window, 5 % faster and slower. For
+    each change: how often the own recording is found first and among ten, and how often the first
+    other one has the same label. The audio has to be where it was.
+
+    Example: soundalike eval robust recordings.soundalike --labels labels.csv
+    """
+    require_use(context, ("force",), "--ranks", is_met=ranks is not None)
+    import soundalike
+    from search.output import require_file
+    from soundalike.show.evaluations import robust_data, robust_lines, write_asked
+
+    if ranks:  # before the long work
+        require_file(ranks, ".csv", force=force)
+    with Bars(quiet=quiet) as bars:
+        report = soundalike.open(store, **network, listen=bars).robust(
+            labels, max_clips=most, seed=seed, num_resamples=resamples
+        )
+    if ranks:
+        write_asked(report, ranks, force=force)
+    print_report(output, robust_data(report), robust_lines(report))
+    for failure in report.failures:
+        say(failure)
+    raise typer.Exit(3 if report.failures or report.num_absent else 0)

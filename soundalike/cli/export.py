@@ -11,7 +11,6 @@ from indexer.progress import LOADING, Listen
 from indexer.tags import DEFAULT_THRESHOLD
 from search.datasets.consent import Consent
 from soundalike.cli.bars import Bars
-from soundalike.cli.numbers import number_option
 from soundalike.cli.options import (
     AllowLeakOption,
     CaptionsArgument,
@@ -21,10 +20,11 @@ from soundalike.cli.options import (
     FormatOption,
     Given,
     MatchOption,
+    MeasuredOption,
     Network,
+    OwnOption,
     QuietOption,
     StoreArgument,
-    ThresholdOption,
     complete_tag,
     takes,
 )
@@ -35,6 +35,7 @@ from soundalike.show.words import count
 if TYPE_CHECKING:
     from indexer.embedding.extractor import Extractor
     from indexer.store.reader import Store
+    from indexer.tags import Threshold
     from search.export.forms.kinds import Form
 
 FolderOption = Annotated[Path, typer.Option("--output", metavar="DIR", help="Where to.")]
@@ -165,7 +166,8 @@ def labels(
             metavar="T", help="Only this one. May be repeated.", autocompletion=complete_tag
         ),
     ] = None,
-    threshold: ThresholdOption = DEFAULT_THRESHOLD,
+    threshold: MeasuredOption = DEFAULT_THRESHOLD,
+    own: OwnOption = None,
     recompute: Annotated[
         bool, typer.Option("--recompute", help="Embed the audio again: the store has no frames.")
     ] = False,
@@ -194,7 +196,7 @@ def labels(
             folder,
             form,
             tags=outputs_of(tag) if tag else None,
-            threshold=threshold,
+            threshold=_threshold(context, threshold, opened, own),
             extractor=_pooling(opened, network, bars) if recompute else None,
             force=force,
             listen=bars,
@@ -203,6 +205,19 @@ def labels(
     for failure in report.failures:
         say(failure)
     raise typer.Exit(3 if report.failures else 0)
+
+
+def _threshold(
+    context: typer.Context, threshold: float | str, store: Store, own: Path | None
+) -> Threshold:
+    """Return a threshold, or for "auto" those that are kept with a store."""
+    require_use(context, ("own",), "--threshold auto", is_met=threshold == "auto")
+    if not isinstance(threshold, str):
+        return threshold
+    from indexer.store.own import Own
+    from search.filters.thresholds import read
+
+    return read(Own.of(store.path, own), store).of_outputs()
 
 
 def _pooling(store: Store, network: Given, listen: Listen) -> Extractor:
@@ -222,11 +237,11 @@ def _windows_command(form: Literal["csv", "jsonl", "npy"], summary: str) -> None
     """Register `export csv` and its like: one function, three names."""
 
     def command(
+        context: typer.Context,
         store: StoreArgument,
         file: Annotated[Path, typer.Option("--output", metavar="FILE", help="What to write.")],
-        threshold: Annotated[
-            float, number_option(float, 0, 1, "P", "From which on a tag is named.")
-        ] = DEFAULT_THRESHOLD,
+        threshold: MeasuredOption = DEFAULT_THRESHOLD,
+        own: OwnOption = None,
         force: ForceOption = False,
         quiet: QuietOption = False,
     ) -> None:
@@ -234,9 +249,11 @@ def _windows_command(form: Literal["csv", "jsonl", "npy"], summary: str) -> None
         from search.export.windows import export_windows
         from search.output import is_printed
 
+        opened = Store.open(store)
+        bound = _threshold(context, threshold, opened, own)
         with Bars(quiet=quiet) as bars:
             num_windows = export_windows(
-                Store.open(store), file, form, threshold=threshold, force=force, listen=bars
+                opened, file, form, threshold=bound, force=force, listen=bars
             )
         told = f"{file}: {count(num_windows, 'window')}"
         if not is_printed(file):

@@ -1,4 +1,4 @@
-"""The commands about what is heard: `tag` and `tags`."""
+"""The commands about what is heard: `tag`, `tags` and `thresholds`."""
 
 from __future__ import annotations
 
@@ -11,17 +11,21 @@ import typer
 from indexer import MAX_CHANNELS
 from indexer.paths import printable
 from indexer.progress import LOADING
-from indexer.tags import DEFAULT_THRESHOLD
+from indexer.tags import DEFAULT_PRECISION, DEFAULT_THRESHOLD
 from soundalike.cli.bars import Bars, telling
 from soundalike.cli.numbers import number_option
 from soundalike.cli.options import (
     DurationOption,
     EndOption,
+    ForceOption,
     FormatOption,
     Given,
+    MeasuredOption,
     Network,
+    OwnOption,
     QuietOption,
     StartOption,
+    StoreArgument,
     ThresholdOption,
     takes,
 )
@@ -133,7 +137,8 @@ def tags(
     store: Annotated[
         Path | None, typer.Argument(help="Count in how many windows of STORE each was heard.")
     ] = None,
-    threshold: ThresholdOption = DEFAULT_THRESHOLD,
+    threshold: MeasuredOption = DEFAULT_THRESHOLD,
+    own: OwnOption = None,
     output: FormatOption = "text",
 ) -> None:
     """List the 527 tags.
@@ -147,6 +152,7 @@ def tags(
     from soundalike.show.tags import counted_data, counted_lines, vocabulary_data, vocabulary_lines
 
     require_use(context, ("threshold",), "a STORE", is_met=store is not None)
+    require_use(context, ("own",), "--threshold auto", is_met=str(threshold) == "auto")
     if store is None:
         vocabulary = TagVocabulary.audioset().tags
         print_report(output, vocabulary_data(vocabulary), vocabulary_lines(vocabulary))
@@ -154,5 +160,42 @@ def tags(
     import soundalike
 
     with telling("counting"):
-        counted = soundalike.open(store).tags(threshold)
+        counted = soundalike.open(store, own=own).tags(threshold)
     print_report(output, counted_data(counted), counted_lines(counted))
+
+
+def thresholds(
+    context: typer.Context,
+    store: StoreArgument,
+    labels: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="A CSV with the columns path (or filename) and tag (or label): several with ; "
+            "between or in rows of their own. Or AudioSet's list of segments, or PANNs' eval.h5. "
+            "Default: print what is kept.",
+        ),
+    ] = None,
+    precision: Annotated[
+        float,
+        number_option(float, 0.01, 0.99, "P", "Share that has to be right of what is heard."),
+    ] = DEFAULT_PRECISION,
+    own: OwnOption = None,
+    force: ForceOption = False,
+    output: FormatOption = "text",
+) -> None:
+    """Measure from which probability on each tag is heard, for '--threshold auto'.
+
+    One threshold is wrong for 527 tags. For each tag that the labels name, this takes the lowest
+    one that is right often enough on the labelled files, as far as so few can tell, and keeps it
+    with the store. A tag that fewer than 5 files have gets none.
+
+    Example: soundalike thresholds recordings.soundalike --labels heard.csv
+    """
+    require_use(context, ("precision", "force"), "--labels", is_met=labels is not None)
+    import soundalike
+    from soundalike.show.tags import thresholds_data, thresholds_lines
+
+    with telling("comparing tags with labels"):
+        found = soundalike.open(store, own=own).thresholds(labels, precision=precision, force=force)
+    print_report(output, thresholds_data(found), thresholds_lines(found))

@@ -9,9 +9,17 @@ import typer
 
 from search.asking.terms import DuplicateTerms, Terms
 from soundalike.cli.bars import Bars
-from soundalike.cli.options import ForceOption, Given, Network, QuietOption, StoreArgument, takes
+from soundalike.cli.options import (
+    ForceOption,
+    Given,
+    Network,
+    OwnOption,
+    QuietOption,
+    StoreArgument,
+    takes,
+)
 from soundalike.cli.printing import say, say_what_is_gone, say_what_is_left_out, say_what_is_missing
-from soundalike.cli.usage import require_terms
+from soundalike.cli.usage import require_terms, require_use
 from soundalike.show.words import count
 
 
@@ -41,6 +49,7 @@ def batch(
         typer.Option(metavar="STORE", help="Look in this store as well. May be repeated."),
     ] = None,
     terms: Given,
+    own: OwnOption = None,
     network: Given,
     force: ForceOption = False,
     quiet: QuietOption = False,
@@ -60,8 +69,9 @@ def batch(
     import soundalike
 
     require_terms(context, terms)
+    require_use(context, ("own",), "--threshold auto", is_met=terms["threshold"] == "auto")
     with Bars(quiet=quiet) as bars:
-        sounds = soundalike.open(store, *(also or ()), **network, listen=bars)
+        sounds = soundalike.open(store, *(also or ()), own=own, **network, listen=bars)
         report = sounds.search_many(queries, output, per=per, force=force, **terms)
     if not quiet:
         asked, hits = count(report.num_queries, per), count(report.num_hits, "hit")

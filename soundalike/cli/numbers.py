@@ -16,7 +16,13 @@ _MAX_SHOWN = 30
 
 
 def number_option(
-    kind: type[int] | type[float], least: float, most: float, unit: str, text: str, *flags: str
+    kind: type[int] | type[float],
+    least: float,
+    most: float,
+    unit: str,
+    text: str,
+    *flags: str,
+    words: tuple[str, ...] = (),
 ) -> Any:
     """Return an option that is a number.
 
@@ -27,19 +33,25 @@ def number_option(
         unit: What stands for it in the help.
         text: What it means.
         *flags: How it is spelt; by default after its parameter.
+        words: What may stand in the place of a number.
     """
-    parser = _reader(kind, least, most)
+    parser = _reader(kind, least, most, words)
     return typer.Option(*flags, parser=parser, metavar=unit, min=least, max=most, help=text)
 
 
-def _reader(kind: type[int] | type[float], least: float, most: float) -> Callable[[str], float]:
+def _reader(
+    kind: type[int] | type[float], least: float, most: float, words: tuple[str, ...]
+) -> Callable[[str], float | str]:
     what = "a whole number" if kind is int else "a number"
+    otherwise = "".join(f", or {one}" for one in words)
 
-    def read(word: str) -> float:
+    def read(word: str) -> float | str:
+        if word in words:
+            return word
         number = _number(kind, str(word).strip())  # a default is read as well, and is a number
         if number is None or not least <= number <= most:
             shown = word if len(str(word)) <= _MAX_SHOWN else f"{word[:_MAX_SHOWN]}…"
-            raise typer.BadParameter(f"{what} from {least:,} to {most:,}, got {shown!r}")
+            raise typer.BadParameter(f"{what} from {least:,} to {most:,}{otherwise}, got {shown!r}")
         return number
 
     return read

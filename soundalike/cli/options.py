@@ -48,6 +48,18 @@ FormatOption = Annotated[Format, typer.Option("--format", help="json is for prog
 ThresholdOption = Annotated[
     float, number_option(float, 0, 1, "P", "Probability that counts as heard.")
 ]
+MeasuredOption = Annotated[
+    float,
+    number_option(
+        float,
+        0,
+        1,
+        "P",
+        "Probability that counts as heard; auto: for each tag what 'thresholds' measured, or else "
+        "0.25.",
+        words=("auto",),
+    ),
+]
 MemoryOption = Annotated[
     float | None,
     number_option(
@@ -236,7 +248,9 @@ def _option(one: Field[Any], kind: Any) -> _Option:
     number = next((some for some in (int, float) if some in (kind, *get_args(kind))), None)
     if number:
         least, most = one.metadata["least"], one.metadata["most"]
-        option = number_option(number, least, most, unit, text, flag)
+        words = tuple(word for one in get_args(kind) for word in get_args(one))
+        option = number_option(number, least, most, unit, text, flag, words=words)
+        kind = number if words else kind
     else:
         completed = complete_tag if unit == "T" else None
         option = typer.Option(flag, metavar=unit, help=text, autocompletion=completed)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -29,7 +30,6 @@ from soundalike.cli.usage import require_terms, require_use
 from soundalike.show.words import count
 
 if TYPE_CHECKING:
-    from search.asking.answers import Hit
     from soundalike.answer import Answer
 
 #: 63 bits have 19 digits at most.
@@ -128,7 +128,7 @@ def search(
             text_encoder=text_encoder,
             **terms,
         )
-    _print_hits(answer.hits, output)
+    _print_answer(answer, output, quiet=quiet)
     _say_how(answer, explain=explain, quiet=quiet)
     failures = _copy(answer, copy_to, force=force, quiet=quiet) if copy_to else []
     raise typer.Exit(3 if failures or answer.failures else 4 if fail_if_none and not answer else 0)
@@ -140,7 +140,9 @@ def _require_uses(context: typer.Context, queries: Sequence[str | int], terms: G
     require_use(context, ("force",), "--copy-to", is_met=context.params.get("copy_to") is not None)
     require_use(context, ("include_self",), "a QUERY", is_met=bool(queries))
     has_text = bool(context.params.get("text"))
-    require_use(context, ("projection", "text_encoder", "own"), "--text", is_met=has_text)
+    require_use(context, ("projection", "text_encoder"), "--text", is_met=has_text)
+    uses_own = has_text or terms["threshold"] == "auto"
+    require_use(context, ("own",), "--text or --threshold auto", is_met=uses_own)
     require_terms(context, terms)
 
 
@@ -173,18 +175,23 @@ def _is_window_id(word: str) -> bool:
     return _WINDOW_ID.fullmatch(word) is not None and not Path(word).exists()
 
 
-def _print_hits(hits: Sequence[Hit], output: str) -> None:
+def _print_answer(answer: Answer, output: str, *, quiet: bool) -> None:
     from soundalike.show import hits as show
+    from soundalike.show.answers import almost_line, answer_json, background_line
     from soundalike.show.fitting import terminal_width
 
-    if output == "table" and not hits:
+    if answer.background and output == "table" and not quiet:
+        say(background_line(answer.background))
+    if output == "json":
+        typer.echo(answer_json(answer.hits, answer.background, answer.almost))
+    elif output == "table" and not answer:
         say("no window matches")
-        return
-    if output == "table":
-        typer.echo(show.hits_table(hits, terminal_width()))
-        return
-    shown = {"json": show.hits_json, "csv": show.hits_csv, "m3u": show.hits_m3u}
-    typer.echo(shown[output](hits))
+    else:
+        shown = {"csv": show.hits_csv, "m3u": show.hits_m3u}
+        table = partial(show.hits_table, width=terminal_width())
+        typer.echo(shown.get(output, table)(answer.hits))
+    if answer.almost and output != "json" and not quiet:
+        say(almost_line(answer.almost))
 
 
 def _say_how(answer: Answer, *, explain: bool, quiet: bool) -> None:

@@ -11,11 +11,14 @@ from typing import Any
 
 import numpy as np
 
+from indexer.paths import printable
 from indexer.tags import TagVocabulary
 from search.datasets.provenance import Computed, in_words
 from search.evaluation.audioset import AudioSetReport
+from search.evaluation.bootstrap import Estimate
 from search.evaluation.labels import LabelsReport
 from search.evaluation.retrieval import Figure, RetrievalReport
+from search.evaluation.robust import RobustReport
 from search.output import writing_text
 from soundalike.show.words import count, some_of
 
@@ -190,10 +193,14 @@ def labels_lines(report: LabelsReport) -> Iterator[str]:
     if report.num_alone:
         yield f"the only ones with their label, and not asked: {count(report.num_alone, 'file')}"
     yield _computed_line(report.computed, report.padding)
-    yield "neighbours, by cosine similarity:"
-    for k, precision in report.precisions.items():
-        yield f"  {f'precision at {k}':<22}{precision:6.1%}"
-    yield f"  {'mAP':<22}{report.mean_ap:6.1%}"
+    yield f"in percent, with 95 % intervals of {report.num_resamples:,} resamples of recordings"
+    for one in report.neighbours:
+        yield f"neighbours, by {_score_in_words(one.tag_weight)}:"
+        for k, precision in one.precisions.items():
+            yield f"  {f'precision at {k}':<22}{_percent(precision)}"
+        yield f"  {'mAP':<22}{_percent(one.mean_ap)}"
+        skew = "the same for all" if one.hub_skew is None else f"skew {one.hub_skew:.2f}"
+        yield f"  {'hubs (N10)':<22}{skew}, largest {one.largest_hub:,}"
     if report.probes:
         whose = "given" if report.are_folds_given else "drawn at random"
         folds = f"{len(report.folds)} {whose}"
@@ -210,8 +217,87 @@ def labels_data(report: LabelsReport) -> dict[str, Any]:
     """Return a report as plain data."""
     document = asdict(report)
     document["computed"] = [one._asdict() for one in report.computed]
+    document["neighbours"] = [
+        {
+            **one._asdict(),
+            "precisions": {k: value._asdict() for k, value in one.precisions.items()},
+            "mean_ap": one.mean_ap._asdict(),
+        }
+        for one in report.neighbours
+    ]
     document["probes"] = {probe.name: list(probe.accuracies) for probe in report.probes}
     return document
+
+
+def _score_in_words(tag_weight: float) -> str:
+    if not tag_weight:
+        return "the cosine of scenes"
+    return f"{1 - tag_weight:g} cos(scenes) + {tag_weight:g} cos(roots of tags)"
+
+
+def _percent(one: Estimate) -> str:
+    return f"{100 * one.value:5.1f}  [{100 * one.low:.1f}, {100 * one.high:.1f}]"
+
+
+def robust_lines(report: RobustReport) -> Iterator[str]:
+    """Say how clips that come back changed find themselves, a line for each change."""
+    yield (
+        f"{count(report.num_clips, 'clip')} of {count(report.num_recordings, 'recording')}; in "
+        f"percent, with 95 % intervals of {report.num_resamples:,} resamples of clips"
+    )
+    if report.num_absent:
+        yield f"not asked, as the audio is not where or what it was: {report.num_absent:,}"
+    if report.failures:
+        yield f"not asked, as they cannot be read: {len(report.failures):,}"
+    yield _computed_line(report.computed, report.padding)
+    has_labels = any(one.num_labelled for one in report.changes)
+    heads = [f"{'own one first':<24}", f"{'own one among ten':<24}"]
+    heads += ["first other has its label"] if has_labels else []
+    yield f"{'':<24}{'clips':>6}  {''.join(heads)}"
+    for one in report.changes:
+        cells = [_cell(one.own_first), _cell(one.own_among_ten)]
+        cells += [_cell(one.same_label)] if has_labels else []
+        yield f"{one.change:<24}{one.num_clips:>6,}  {''.join(cells)}".rstrip()
+    if note := report.training_note:
+        yield note
+
+
+def _cell(one: Estimate | None) -> str:
+    return f"{'-' if one is None else _percent(one):<24}"
+
+
+def robust_data(report: RobustReport) -> dict[str, Any]:
+    """Return a report as plain data; shares are from 0 to 1."""
+    document = asdict(report)
+    del document["asked"]
+    document["computed"] = [one._asdict() for one in report.computed]
+    document["changes"] = [
+        {
+            name: value._asdict() if isinstance(value, Estimate) else value
+            for name, value in one._asdict().items()
+        }
+        for one in report.changes
+    ]
+    return document
+
+
+def write_asked(report: RobustReport, path: Path, *, force: bool = False) -> None:
+    """Write a CSV of what became of every copy: a row for each clip and change.
+
+    Its columns are path, start_s, change, rank (of its own recording, from 1; empty if that is not
+    among ten) and same_label (1 if the first other recording with a label has the clip's; empty if
+    that cannot be told).
+
+    Raises:
+        OutputError: If it is there already, unless by `force`, or cannot be written.
+    """
+    with writing_text(path, force=force) as text:
+        writer = csv.writer(text)
+        writer.writerow(["path", "start_s", "change", "rank", "same_label"])
+        for one in report.asked:
+            same = "" if one.has_same_label is None else int(one.has_same_label)
+            rank = "" if one.rank is None else one.rank
+            writer.writerow([printable(one.path), repr(one.start_s), one.change, rank, same])
 
 
 def _number(value: float) -> float | None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import io
-import json
 import sys
 from collections.abc import Iterator, Sequence
 from itertools import islice
@@ -92,12 +91,8 @@ def _told(tags: Sequence[str], columns: int) -> str:
     return start_of(tags[0], columns) if tags else ""
 
 
-def hits_json(hits: Sequence[Hit]) -> str:
-    """Return hits as a JSON list; odd bytes in paths are lone surrogates, as Python reads them."""
-    return json.dumps([_hit_data(rank, hit) for rank, hit in enumerate(hits, start=1)], indent=1)
-
-
-def _hit_data(rank: int, hit: Hit) -> dict[str, Any]:
+def hit_data(rank: int, hit: Hit) -> dict[str, Any]:
+    """Return a hit as plain data."""
     return {
         "rank": rank,
         "score": round(hit.score, 6),

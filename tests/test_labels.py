@@ -209,7 +209,8 @@ def test_scores_that_agree_to_ten_decimals_are_equal(tmp_path: Path) -> None:
     vectors = np.array([[1, 0], [1, 0], [1, 1e-6]])
     labels = [Labelled(f"{at}.wav", name, "1") for at, name in enumerate("aab")]
     report = evaluate_labels(store_of(tmp_path / "store", vectors), labels)
-    assert (report.precisions[1], report.mean_ap) == (0, 0.5)
+    found = report.neighbours[0]
+    assert (found.precisions[1].value, found.mean_ap.value) == (0, 0.5)
 
 
 def test_file_is_the_mean_direction_of_its_windows(tmp_path: Path) -> None:
@@ -230,7 +231,7 @@ def test_file_is_the_mean_direction_of_its_windows(tmp_path: Path) -> None:
     np.fill_diagonal(cosines, -np.inf)
     nearest = np.argsort(-cosines, axis=1)[:, :5]
     expected = (classes[nearest] == classes[:, None]).mean()
-    assert report.precisions[5] == pytest.approx(expected)
+    assert report.neighbours[0].precisions[5].value == pytest.approx(expected)
     assert (report.num_files, report.num_missing) == (24, 1)
 
 

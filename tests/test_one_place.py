@@ -223,13 +223,13 @@ def test_index_and_search_at_a_hop_of_one_second(run: Run, tmp_path: Path, tiny_
     how = ("--store", store, "--checkpoint", tiny_file, "--hop", "1", "--workers", "0", "-q")
     run("index", library, *how)
     words = ("search", store, library / "0.wav", "--include-self", "--format", "json")
-    places = run(*words).data
+    places = run(*words).hits
     assert len(places) == 10
     for one, other in combinations(places, 2):
         if one["recording_id"] == other["recording_id"]:
             assert abs(one["start_s"] - other["start_s"]) > 5
-    assert run(*words, "--places").data == places
-    every = run(*words, "--all-windows").data
+    assert run(*words, "--places").hits == places
+    every = run(*words, "--all-windows").hits
     assert len(every) == 10
     assert every != places
 
@@ -321,7 +321,7 @@ def test_nine_variants_of_a_bark_are_one_unique_hit(run: Run, tmp_path: Path) ->
     words = ("search", store, BARK, "--format", "json")
 
     def barks(*more: str) -> list[dict[str, Any]]:
-        hits = run(*words, *more).data
+        hits = run(*words, *more).hits
         assert len(hits) == 10
         return [hit for hit in hits if "bark, " in hit["paths"][0]]
 

@@ -58,6 +58,7 @@ def almost_heard(index: SoundIndex, scope: Scope) -> Found | None:
         scores=all_scores[order],
         window_ids=ids[order],
         rows=all_rows[order],
+        stands_for=np.ones(len(order), np.int64),
         num_left_out=np.zeros(1, np.int64),
     )
 

@@ -206,9 +206,11 @@ def own(whole: None, tmp_path: Path, tiny_file: Path) -> Kept:
 def test_known_clip_is_answered_as_if_it_had_been_embedded(own: Kept, name: str) -> None:
     file = own.library / f"{name}.wav"
     asked = soundalike.open(own.store, device="cpu")
-    embedded = asked.search(asked.embed(file).vectors, include_self=True)
+    clip = asked.embed(file)
+    assert clip.asks is not None
+    embedded = asked.search(clip.vectors[clip.asks], include_self=True)
     sounds = without_checkpoint(own)
-    answer = sounds.search(file, include_self=True)
+    answer = sounds.search(file, include_self=True, tag_weight=0)  # vectors have no tags
     assert [hit.window_id for hit in answer] == [hit.window_id for hit in embedded]
     np.testing.assert_allclose(
         [hit.score for hit in answer], [hit.score for hit in embedded], atol=1e-6
@@ -226,7 +228,8 @@ def test_span_of_a_known_clip_is_embedded(own: Kept) -> None:
     sounds = soundalike.open(own.store, device="cpu")
     file = own.library / "middle.wav"
     expected = sounds.search(sounds.embed(file, start=3, duration=4).vectors, include_self=True)
-    found = sounds.search(file, start=3, duration=4, include_self=True)
+    terms = {"include_self": True, "tag_weight": 0, "level": False}  # as vectors ask
+    found = sounds.search(file, start=3, duration=4, **terms)
     assert [hit.score for hit in found] == pytest.approx([hit.score for hit in expected], abs=1e-6)
     assert found[0].score < 1 - 1e-4  # what is stored of it are other windows
 
@@ -356,7 +359,7 @@ def test_long_clip_tells_how_far_it_is_heard(own: Kept, tmp_path: Path) -> None:
     heard: list[News] = []
     sounds = soundalike.open(own.store, device="cpu", listen=heard.append)
     listening = [Step("listening", number, None, "window") for number in range(4)]
-    sounds.search(clip)
+    sounds.search(clip, level=False)
     assert heard == [LOADING, *listening]
     heard.clear()
     assert len(sounds.tag(clip)) == 3

@@ -291,7 +291,7 @@ def test_the_command_says_in_one_line_that_a_gpu_cannot_be_used() -> None:
         torch.cuda.init = init
         torch.backends.cuda.is_built = lambda: True
         devices.has_gpu = lambda: True
-        sys.argv[1:] = ["tag", "--checkpoint", "demo", "--top", "1", "--device", DEVICE, CLIP]
+        sys.argv[1:] = ["tag", "--checkpoint", "demo", "--top", "2", "--device", DEVICE, CLIP]
         main()
         """
     clip = REPOSITORY / "data" / "samples" / "animals" / "dog.ogg"

@@ -296,7 +296,7 @@ def made_with(store: Store, checkpoint: str) -> Store:
         ("/models/mine.pth", "AudioCaps", "test", True, None),
         ("/models/mine.pth", "AudioCaps", "train", False, None),
         ("demo", "AudioCaps", "train", True, "for trying the tool: not for results"),
-        ("demo", "Clotho", "evaluation", False, "trained on 3,200 short clips"),
+        ("demo", "Clotho", "evaluation", False, "trained on 8,865 short clips"),
     ],
 )
 def test_leak_of_every_checkpoint_on_every_split(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import numpy as np
@@ -19,10 +20,13 @@ from indexer.model.known import name_now
 from indexer.progress import Listen, Step, ignore
 from indexer.store.reader import Store
 from indexer.store.schema import Identity
-from indexer.windows import MIN_INPUT_SAMPLES, Geometry, Window, samples_of
+from indexer.windows import MIN_INPUT_SAMPLES, SAMPLE_RATE_HZ, Geometry, Window, samples_of
 from search.asking.example import Example, Louder, recording_of
 from search.asking.levels import QUIET_DBFS, decibels, rms, which_ask
 from search.generation.writing import normalise
+
+#: Noise that counts as silence, by its root mean square: from what rounding to 16 bits leaves on.
+_HISS_DBFS = (-98.0, -94.0, -90.0, -86.0, -82.0)
 
 
 class Clip(NamedTuple):
@@ -102,13 +106,27 @@ def extractor_for(
 def embed_silence(extractor: Extractor, geometry: Geometry) -> Float32:
     """Return (n, 768) vectors of length 1: what the network makes of silence in a store's windows.
 
-    Padded ones are all alike. Of others, lengths are taken that lie a fifth apart.
+    That is nothing, and noise that nobody hears: `_HISS_DBFS`, as it is and as 16 bits hold it.
+    Padded windows are all alike. Of others, lengths are taken that lie a fifth apart.
     """
     longest = geometry.longest_samples
     shortest = MIN_INPUT_SAMPLES if geometry.native else longest
     num_lengths = 1 + round(math.log(longest / shortest) / math.log(1.2))
     lengths = np.geomspace(shortest, longest, num_lengths).round().astype(int).tolist()
-    return normalise(np.concatenate([extractor(torch.zeros(1, one)).scene for one in lengths]))
+    scenes = [extractor(some).scene for one in lengths for some in _silences(one, geometry)]
+    return normalise(np.concatenate(scenes))
+
+
+def _silences(num_samples: int, geometry: Geometry) -> Iterator[torch.Tensor]:
+    """Yield (1, num_samples) waveforms in which nobody hears anything."""
+    yield torch.zeros(1, num_samples)
+    noise = np.random.default_rng(0).standard_normal(num_samples).astype(np.float32)
+    for level_db in _HISS_DBFS:
+        hiss = noise * np.float32(10 ** (level_db / 20))
+        for one in (hiss, np.round(hiss * 2**15) / 2**15):
+            yield torch.from_numpy(one)[None]
+            if not geometry.native:
+                yield torch.from_numpy(geometry.pad(one[:SAMPLE_RATE_HZ]))[None]
 
 
 def embed_clip(

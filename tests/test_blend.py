@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 from conftest import Run
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from synthetic import Synthetic, make_store
 from test_plans import fill, unit32, with_lists_preferred
@@ -83,6 +83,7 @@ def ask(index: SoundIndex, question: Question, terms: Terms, others: int) -> tup
     others=st.integers(0, 2),
     seed=st.integers(0, 50),
 )
+@example(weight=0.9, k=100, num_vectors=2, least=0.6, others=0, seed=0)  # one is just below
 def test_exact_blend_is_that_of_all_rows(
     made: Made,
     weight: float,

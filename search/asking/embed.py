@@ -123,7 +123,7 @@ def _silences(num_samples: int, geometry: Geometry) -> Iterator[torch.Tensor]:
     noise = np.random.default_rng(0).standard_normal(num_samples).astype(np.float32)
     for level_db in _HISS_DBFS:
         hiss = noise * np.float32(10 ** (level_db / 20))
-        for one in (hiss, np.round(hiss * 2**15) / 2**15):
+        for one in (hiss, np.round(hiss * 2**15).astype(np.float32) / np.float32(2**15)):
             yield torch.from_numpy(one)[None]
             if not geometry.native:
                 yield torch.from_numpy(geometry.pad(one[:SAMPLE_RATE_HZ]))[None]

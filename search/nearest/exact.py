@@ -11,7 +11,7 @@ import numpy as np
 from indexer.arrays import Float32, Integers, Mask
 from indexer.store.schema import EMBEDDING_DIM, NUM_TAGS
 from search.generation.segments import Generation, Segment
-from search.nearest.blend import is_blend, rows_to_score, unit_roots
+from search.nearest.blend import is_blend, rows_to_score, scenes_of, unit_roots
 
 #: How far the float32 product of two vectors of length 1 may be from the true one, in whatever
 #: order it is summed: a rounding of 2^-24 for each of their numbers, of blends the most.
@@ -98,6 +98,9 @@ def find_near(
         scene_weight = float(np.linalg.norm(scenes[0]))
         if least is not None:
             is_near = all_near >= scene_weight * least - 2 * _ROUNDING
+            is_open = is_near & (all_near <= scene_weight * least + 2 * _ROUNDING)
+            alone = scenes_of(vectors, scenes.shape[1])
+            is_near[is_open] = score_rows(generation, alone, all_rows[is_open]) >= least
             all_rows, all_near = all_rows[is_near], all_near[is_near]
         return _find_blended(generation, vectors, k, all_rows, all_near, 1 - scene_weight)
     # The k-th score may be one rounding below the k-th of these, and so may each that beats it.

@@ -85,15 +85,10 @@ def parts_of(rows: Rows, vectors: Float32, at: Integers) -> Parts:
     """
     stored = rows_to_score(rows, at, vectors.shape[1]).astype(np.float64)
     num_columns = rows.vectors(at[:0]).shape[1]
-    products = [
-        (stored[:, None, some] * vectors[None, :, some]).sum(2)
-        for some in (slice(num_columns), slice(num_columns, None))
-    ]
+    both = slice(num_columns), slice(num_columns, None)
+    products = [stored[:, some] @ vectors[:, some].T.astype(np.float64) for some in both]
     best = (products[0] + products[1]).argmax(1)
-    lengths = [
-        np.linalg.norm(vectors[:, some], axis=1)[best]
-        for some in (slice(num_columns), slice(num_columns, None))
-    ]
+    lengths = [np.linalg.norm(vectors[:, some], axis=1)[best] for some in both]
     with np.errstate(invalid="ignore", divide="ignore"):
         scene, heard = (
             np.clip(one[np.arange(len(at)), best] / length, -1, 1).astype(np.float32)

@@ -209,7 +209,7 @@ def test_retrieval_of_thousands_equals_brute_force() -> None:
 def test_retrieval_resampled_a_few_at_a_time_is_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
     audio, text = random_case(7)
     whole = evaluate_retrieval(audio, text, num_resamples=50)
-    monkeypatch.setattr("search.evaluation.retrieval._WEIGHTS", 100)
+    monkeypatch.setattr("search.evaluation.bootstrap._WEIGHTS", 100)
     for one, other in zip(
         evaluate_retrieval(audio, text, num_resamples=50).figures, whole.figures, strict=True
     ):

@@ -148,7 +148,7 @@ def test_diverse_answer_has_more_kinds_and_every_hit_its_own_score(
         hits = ask(index, Query(vectors, k=8, diversity=diversity))
         plain = {hit.window_id: hit.score for hit in ask(index, Query(vectors, k=200))}
         assert [hit.score for hit in hits] == [plain[hit.window_id] for hit in hits]
-        found, _ = index.windows_of(hit.window_id for hit in hits)
+        found, *_ = index.windows_of(hit.window_id for hit in hits)
         return float((found @ found.T).mean())
 
     assert likeness(0.9) < likeness(0.3) < likeness(0.0)
@@ -193,7 +193,7 @@ def test_search_diverse_is_the_default_strength(stores: list[Synthetic], run: Ru
     words += ("--tag-weight", 0)  # as vectors ask
     printed = [hit["window_id"] for hit in run(*words).hits]
     index = SoundIndex.open(Path(store.store.path))
-    vectors, _ = index.windows_of([window.window_id])
+    vectors, *_ = index.windows_of([window.window_id])
     exclude = frozenset({window.recording_id})
     hits = ask(index, Query(vectors, exclude=exclude, diversity=DEFAULT_DIVERSITY))
     assert printed == [hit.window_id for hit in hits]

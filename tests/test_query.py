@@ -492,14 +492,14 @@ def test_query_unknown_tag_is_an_error(sets: list[Opened]) -> None:
 def test_windows_of_ids_are_their_vectors(sets: list[Opened]) -> None:
     stores, index = sets[4]
     chosen = [stores[1].windows[20], stores[0].windows[3], stores[1].windows[20]]
-    vectors, windows = index.windows_of(window.window_id for window in chosen)
+    vectors, windows, _ = index.windows_of(window.window_id for window in chosen)
     assert windows == chosen
     scenes = [stores[1].scene[20], stores[0].scene[3], stores[1].scene[20]]
     assert np.abs(vectors - unit(np.array(scenes))).max() < 1e-7
 
 
 def test_windows_of_no_ids_are_none(sets: list[Opened]) -> None:
-    vectors, windows = sets[0][1].windows_of([])
+    vectors, windows, _ = sets[0][1].windows_of([])
     assert vectors.shape == (0, 768)
     assert windows == []
 

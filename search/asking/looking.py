@@ -21,7 +21,7 @@ from search.asking.left_out import AllLeftOut, LeftOut, is_left_out
 from search.asking.places import best_of_places, windows_at_once
 from search.asking.scope import Scope
 from search.asking.sound_index import SoundIndex
-from search.nearest.blend import is_blend
+from search.nearest.blend import columns_of, is_blend
 from search.nearest.enough import Near, near_of
 from search.nearest.index import Neighbours, count_rows
 
@@ -124,8 +124,7 @@ def _judged(index: SoundIndex, scope: Scope, vectors: Float32 | None) -> tuple[S
 
     Of all others, that is the score.
     """
-    num_columns = index.vectors(np.empty(0, np.int64)).shape[1]
-    if vectors is None or not is_blend(vectors, num_columns):
+    if vectors is None or not is_blend(vectors, columns_of(index)):
         return scope, None
     return replace(scope, terms=replace(scope.terms, min_score=None)), scope.terms.min_score
 

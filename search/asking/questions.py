@@ -55,7 +55,7 @@ def make_question(
     files = [_file(one, span) for one in queries if _window_id(one) is None and not _is_array(one)]
     if not files and span != NO_SPAN:
         raise QueryError("a start, an end and a duration are those of a file, and none asks")
-    stored, windows = index.windows_of(ids)
+    stored, windows, stored_tags = index.windows_of(ids)
     given = [unit_vectors(one) for one in queries if _is_array(one)]
     heard: list[Example] = []
     own, failures = {LeftOut.of_window(window) for window in windows}, []
@@ -75,7 +75,7 @@ def make_question(
         raise nothing_heard(failures)
     tags = None  # vectors of a user have none
     if not given:
-        tags = np.concatenate([index.tags(index.rows_of(ids)), *(one.tags for one in asking)])
+        tags = np.concatenate([stored_tags, *(one.tags for one in asking)])
     starts_s = [
         np.array([one.start_s for one in windows]),
         np.full(sum(map(len, given)), np.nan),

@@ -113,18 +113,19 @@ class SoundIndex(Rows):
                 raise QueryError(f"no window {window_id} in {names}", about="window_id")
         return np.array([found[window_id] for window_id in wanted], np.int64)
 
-    def windows_of(self, window_ids: Iterable[int]) -> tuple[Float32, list[Window]]:
-        """Return the vectors of windows that are in the stores, to ask for what is like them.
+    def windows_of(self, window_ids: Iterable[int]) -> tuple[Float32, list[Window], Float16]:
+        """Return what windows that are in the stores ask with, to find what is like them.
 
         Returns:
-            (n, 768) float32 vectors of length 1, and the windows.
+            (n, 768) float32 vectors of length 1, the windows, and (n, 527) probabilities.
 
         Raises:
             QueryError: If an id is in none of the stores.
         """
         rows = self.rows_of(window_ids)
         table = self.windows(rows)
-        return self.vectors(rows), [table.window(at) for at in range(len(rows))]
+        windows = [table.window(at) for at in range(len(rows))]
+        return self.vectors(rows), windows, self.tags(rows)
 
     def whole_recording(self, recording_id: bytes) -> tuple[Float32, list[Window], Float16] | None:
         """Return all windows of a recording, if a store holds the whole of it.

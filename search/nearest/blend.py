@@ -42,9 +42,17 @@ def blended(scenes: Float32, tags: Float16 | Float32, tag_weight: float) -> Floa
 def rows_to_score(rows: Rows, at: Integers, num_columns: int) -> Float32:
     """Return (n, num_columns) of some rows, as vectors of so many columns score them."""
     scenes = rows.vectors(at)
-    if scenes.shape[1] == num_columns:
-        return scenes
-    return np.concatenate([scenes, unit_roots(rows.tags(at))], axis=1)
+    return scenes if scenes.shape[1] == num_columns else with_roots(scenes, rows.tags(at))
+
+
+def with_roots(scenes: Float32, tags: Float16 | Float32) -> Float32:
+    """Return (n, 1295) float32: rows, from their (n, 768) scenes and (n, 527) probabilities."""
+    return np.concatenate([scenes, unit_roots(tags)], axis=1)
+
+
+def columns_of(rows: Rows) -> int:
+    """Return how many numbers a stored vector has: 768, or those of a projection."""
+    return int(rows.vectors(np.empty(0, np.int64)).shape[1])
 
 
 def scenes_of(vectors: Float32, num_columns: int) -> Float32:
@@ -84,7 +92,7 @@ def parts_of(rows: Rows, vectors: Float32, at: Integers) -> Parts:
         at: (n,) rows.
     """
     stored = rows_to_score(rows, at, vectors.shape[1]).astype(np.float64)
-    num_columns = rows.vectors(at[:0]).shape[1]
+    num_columns = columns_of(rows)
     both = slice(num_columns), slice(num_columns, None)
     products = [stored[:, some] @ vectors[:, some].T.astype(np.float64) for some in both]
     best = (products[0] + products[1]).argmax(1)

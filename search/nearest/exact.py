@@ -11,7 +11,7 @@ import numpy as np
 from indexer.arrays import Float32, Integers, Mask
 from indexer.store.schema import EMBEDDING_DIM, NUM_TAGS
 from search.generation.segments import Generation, Segment
-from search.nearest.blend import is_blend, rows_to_score, scenes_of, unit_roots
+from search.nearest.blend import columns_of, is_blend, rows_to_score, scenes_of, with_roots
 
 #: How far the float32 product of two vectors of length 1 may be from the true one, in whatever
 #: order it is summed: a rounding of 2^-24 for each of their numbers, of blends the most.
@@ -87,19 +87,20 @@ def find_near(
         least: Of a blend, the least cosine of scenes; None for any.
     """
     rows, near = [np.empty(0, np.int64)], [np.empty(0, np.float32)]
+    num_columns = columns_of(generation)
+    scenes = np.ascontiguousarray(vectors[:, :num_columns])
     for start, segment, mask in _segments(generation, masks):
         at = np.flatnonzero(mask)
         rows.append(start + at)
-        scenes = np.ascontiguousarray(vectors[:, : segment.vectors.shape[1]])
         near.append(_nearness(scenes, segment.vectors, at))
     all_rows, all_near = np.concatenate(rows), np.concatenate(near)
     all_near[np.isnan(all_near)] = -np.inf
-    if len(all_rows) and is_blend(vectors, scenes.shape[1]):
+    if len(all_rows) and is_blend(vectors, num_columns):
         scene_weight = float(np.linalg.norm(scenes[0]))
         if least is not None:
             is_near = all_near >= scene_weight * least - 2 * _ROUNDING
             is_open = is_near & (all_near <= scene_weight * least + 2 * _ROUNDING)
-            alone = scenes_of(vectors, scenes.shape[1])
+            alone = scenes_of(vectors, num_columns)
             is_near[is_open] = score_rows(generation, alone, all_rows[is_open]) >= least
             all_rows, all_near = all_rows[is_near], all_near[is_near]
         return _find_blended(generation, vectors, k, all_rows, all_near, 1 - scene_weight)
@@ -215,7 +216,7 @@ def _stored(segment: Segment, rows: Integers, num_columns: int) -> Float32:
     some = slice(rows[0], rows[-1] + 1) if is_run else rows
     if segment.vectors.shape[1] == num_columns:
         return segment.vectors[some]
-    return np.concatenate([segment.vectors[some], unit_roots(segment.tags[some])], axis=1)
+    return with_roots(segment.vectors[some], segment.tags[some])
 
 
 def _segments(generation: Generation, masks: Sequence[Mask]) -> Iterator[tuple[int, Segment, Mask]]:

@@ -11,7 +11,7 @@ import numpy as np
 from indexer.arrays import Float32, Integers, Mask
 from search.generation.manifest import Calibration
 from search.generation.segments import Generation
-from search.nearest.blend import is_blend, scenes_of
+from search.nearest.blend import columns_of, is_blend, scenes_of
 from search.nearest.exact import find_near, find_near_each, score_pairs, score_rows
 from search.nearest.planner import EXACT, Plan, choose
 from search.nearest.scan import Lists
@@ -194,8 +194,8 @@ class VectorIndex:
 
     @property
     def _num_columns(self) -> int:
-        """How many numbers a stored vector has: 768, or those of a projection."""
-        return int(self.generation.vectors(np.empty(0, np.int64)).shape[1])
+        """See `columns_of`."""
+        return columns_of(self.generation)
 
     def _for_lists(self, vectors: Float32) -> tuple[Float32, int]:
         """Return what lists are asked with, and how many rows they are to propose, at least."""

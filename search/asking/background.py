@@ -8,9 +8,8 @@ from typing import NamedTuple
 import numpy as np
 
 from indexer.arrays import ID_DTYPE, Float32, Ids, Integers, contains
-from indexer.store.schema import NUM_TAGS
 from search.generation.segments import Rows
-from search.nearest.blend import rows_to_score
+from search.nearest.blend import with_roots
 
 #: Windows that are drawn: of so many, a quartile is right within two hundredths of all.
 NUM_DRAWN = 2000
@@ -54,8 +53,8 @@ def draw(rows: Rows) -> Drawn:
     total = int(rows.starts[-1])
     random = np.random.default_rng(_SEED)
     chosen = np.sort(random.permutation(_live(rows, random, total))[:NUM_DRAWN])
-    num_columns = rows.vectors(chosen[:0]).shape[1] + NUM_TAGS
-    return Drawn(rows_to_score(rows, chosen, num_columns), rows.recording_ids(chosen))
+    vectors = with_roots(rows.vectors(chosen), rows.tags(chosen))
+    return Drawn(vectors, rows.recording_ids(chosen))
 
 
 def _live(rows: Rows, random: np.random.Generator, total: int) -> Integers:

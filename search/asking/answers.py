@@ -34,6 +34,10 @@ class Hit:
         query_start_s: Where in its file the window begins that asked and is nearest, in seconds.
         stands_for: How many hits it is shown for, itself among them: more than 1 if near-copies
             were collapsed into it.
+        match_start_s: Where in it what asked is, if that is shorter, in seconds from the start of
+            the recording; None if that was not looked for, or cannot be said.
+        match_end_s: Where that ends, in seconds.
+        match_score: How like what asked that span is, see `search.asking.locate`.
     """
 
     score: float
@@ -47,6 +51,16 @@ class Hit:
     tag_score: float | None = None
     query_start_s: float | None = None
     stands_for: int = 1
+    match_start_s: float | None = None
+    match_end_s: float | None = None
+    match_score: float | None = None
+
+    @property
+    def span(self) -> tuple[float, float]:
+        """What to listen to, from when to when, in seconds: the match, or all of the window."""
+        if self.match_start_s is None or self.match_end_s is None:
+            return self.start_s, self.end_s
+        return self.match_start_s, self.match_end_s
 
     @property
     def path(self) -> Path | None:

@@ -105,6 +105,9 @@ def hit_data(rank: int, hit: Hit) -> dict[str, Any]:
         "is_there": hit.is_there,
         "start_s": hit.start_s,
         "end_s": hit.end_s,
+        "match_start_s": _rounded(hit.match_start_s),
+        "match_end_s": _rounded(hit.match_end_s),
+        "match_score": _rounded(hit.match_score),
         "tags": tags_data(hit.tags),
         "stands_for": hit.stands_for,
     }

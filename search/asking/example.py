@@ -147,5 +147,5 @@ def find_stored(index: SoundIndex, recording_id: bytes) -> Example | None:
     vectors, windows, tags, rows = stored
     geometry = index.identity.geometry
     asks = which_ask(windows, None, geometry)  # how loud they were is not stored
-    patterns = stored_patterns(index, rows, windows)
+    patterns = stored_patterns(index, rows)
     return Example(vectors, recording_id, windows, tags, asks, patterns=patterns)

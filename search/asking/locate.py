@@ -20,8 +20,9 @@ import numpy as np
 
 from indexer.arrays import Float32, Integers
 from indexer.store.head import Head
-from indexer.windows import SAMPLE_RATE_HZ, Window, num_frames
+from indexer.windows import SAMPLE_RATE_HZ, num_frames
 from search.asking.answers import Match
+from search.asking.opened import OpenedStore
 from search.asking.sound_index import SoundIndex
 from search.generation.frames import StoredFrames
 
@@ -71,22 +72,33 @@ class Pattern(NamedTuple):
         return frames[: num_frames(self.num_samples)]
 
 
-def stored_patterns(
-    index: SoundIndex, rows: Integers, windows: Sequence[Window]
-) -> tuple[Pattern | None, ...]:
+def stored_patterns(index: SoundIndex, rows: Integers) -> tuple[Pattern | None, ...]:
     """Return what is looked for of each of some stored windows; None of one as long as any is.
 
     Args:
         index: The stores.
         rows: (n,) where the windows are.
-        windows: n of them.
     """
-    longest = index.identity.geometry.longest_samples
+    found: list[Pattern | None] = [None] * len(rows)
+    store_of = index.store_of(rows)
+    for number in np.unique(store_of).tolist():
+        at = np.flatnonzero(store_of == number)
+        some = patterns_of(index.opened[number], rows[at] - index.first_rows[number])
+        for place, pattern in zip(at.tolist(), some, strict=True):
+            found[place] = pattern
+    return tuple(found)
+
+
+def patterns_of(opened: OpenedStore, rows: Integers) -> tuple[Pattern | None, ...]:
+    """Return the same of rows of one store."""
+    longest = opened.store.identity.geometry.longest_samples
+    lengths = opened.generation.column("num_samples", rows).tolist()
+    frames = opened.frames
     return tuple(
-        Pattern(window.num_samples, stored=index.stored_frames(row))
-        if window.num_samples < longest
+        Pattern(length, stored=(frames, row) if frames.are_kept else None)
+        if length < longest
         else None
-        for row, window in zip(rows.tolist(), windows, strict=True)
+        for row, length in zip(rows.tolist(), lengths, strict=True)
     )
 
 

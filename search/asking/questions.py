@@ -83,7 +83,7 @@ def make_question(
         *(one.starts_s for one in asking),
     ]
     patterns = (
-        *stored_patterns(index, rows, windows),
+        *stored_patterns(index, rows),
         *(None for _ in range(sum(map(len, given)))),
         *(pattern for one in asking for pattern in one.patterns),
     )

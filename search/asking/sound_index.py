@@ -21,7 +21,6 @@ from search.asking.answers import Found, Hit, Why
 from search.asking.background import Drawn, draw
 from search.asking.left_out import AllLeftOut
 from search.asking.opened import OpenedStore
-from search.generation.frames import StoredFrames
 from search.generation.segments import Rows
 
 #: Tags shown with a hit, and how probable each must be to be shown.
@@ -111,12 +110,6 @@ class SoundIndex(Rows):
     def head(self) -> Head:
         """The last layers of the network that all the stores were made with."""
         return self.stores[0].head()
-
-    def stored_frames(self, row: int) -> tuple[StoredFrames, int] | None:
-        """Return which store keeps the frames of a row, and in which of its rows; None if none."""
-        number = int(self.store_of(np.array([row]))[0])
-        frames = self.opened[number].frames
-        return (frames, row - int(self.first_rows[number])) if frames.are_kept else None
 
     def num_new_parts(self) -> int:
         """Return how many parts were committed since the generations were built."""

@@ -5,8 +5,9 @@
 Of each clip of the first folder its loudest 2 s are an event; it is mixed into 10 s of sounds of
 other classes from the second, 10 or 0 dB above them. Beside these windows the library has others,
 which are made of the second folder alone: there is nothing in them that asks, but all its classes
-are. Each event asks for the window that it is in (the same sound), and for where it is in the
-windows of other events of its class (its kind). All that is asked goes through `soundalike.open`.
+are. Each event asks for the window that it is in (the same sound), and where its like is in the
+window of another event of its class (its kind). The events are in the library as files of their
+own, so that nothing is embedded to ask, and are no hits.
 """
 
 from __future__ import annotations
@@ -35,6 +36,8 @@ EVENT, WINDOW = EVENT_S * SAMPLE_RATE_HZ, WINDOW_S * SAMPLE_RATE_HZ
 LEAST_RMS = 1e-4
 K = 10
 SEED, NUM_RESAMPLES = 0, 2000
+#: What may be a hit.
+WINDOWS = "path like 'windows/%'"
 
 
 class Clip(NamedTuple):
@@ -88,7 +91,7 @@ class Library:
     def make(self, num_windows: int, snr_db: float) -> None:
         """Write one window for each event, and others up to a number."""
         for name in ("windows", "events"):
-            (self.folder / name).mkdir(exist_ok=True)
+            (self.folder / "sounds" / name).mkdir(parents=True, exist_ok=True)
         for number, clip in enumerate(self.events):
             event = loudest(clip.samples)
             mixed = self._background(clip.kind)
@@ -101,6 +104,10 @@ class Library:
         for number in tqdm(range(len(self.events), num_windows), "windows", disable=None):
             self._write(f"windows/{number:05d}", self._background(None))
 
+    def event(self, number: int) -> Path:
+        """Return the file of an event."""
+        return self.folder / f"sounds/events/{number:05d}.flac"
+
     def _background(self, unlike: str | None) -> Samples:
         clips = [clip for clip in self._others if clip.kind != unlike]
         while True:
@@ -112,7 +119,7 @@ class Library:
 
     def _write(self, name: str, samples: Samples) -> None:
         samples = samples / max(1.0, float(np.abs(samples).max()))
-        soundfile.write(self.folder / f"{name}.flac", samples, SAMPLE_RATE_HZ)
+        soundfile.write(self.folder / f"sounds/{name}.flac", samples, SAMPLE_RATE_HZ)
 
 
 def share(is_so: npt.NDArray[np.bool_]) -> Estimate:
@@ -142,7 +149,7 @@ def ask(sounds: soundalike.Sounds, library: Library, **terms: object) -> Found:
     ranks, cpu_s = [], []
     for number in tqdm(range(len(library.events)), str(terms), disable=None):
         began = time.process_time()
-        answer = sounds.search(library.folder / f"events/{number:05d}.flac", k=K, **terms)
+        answer = sounds.search(library.event(number), k=K, where=WINDOWS, **terms)
         cpu_s.append(time.process_time() - began)
         names = [hit.path.stem for hit in answer if hit.path]
         own = f"{number:05d}"
@@ -159,7 +166,7 @@ def share_of_candidates(sounds: soundalike.Sounds, library: Library, most: int) 
 def ask_names(sounds: soundalike.Sounds, library: Library, k: int) -> Iterator[set[str]]:
     """Yield the names of the best windows by scene for each event."""
     for number in range(len(library.events)):
-        answer = sounds.search(library.folder / f"events/{number:05d}.flac", k=k, locate=False)
+        answer = sounds.search(library.event(number), k=k, where=WINDOWS, locate=False)
         yield {hit.path.stem for hit in answer if hit.path}
 
 
@@ -174,10 +181,9 @@ def places(sounds: soundalike.Sounds, library: Library, *, same: bool) -> str:
         ]
         asks = mixture.event if same else int(rng.choice(alike))
         (hit,) = sounds.search(
-            library.folder / f"events/{asks:05d}.flac",
+            library.event(asks),
             k=1,
-            where=f"path = '{mixture.event:05d}.flac'",
-            min_score=-1.0,
+            where=f"path = 'windows/{mixture.event:05d}.flac'",
         )
         assert hit.match_start_s is not None
         assert hit.match_end_s is not None
@@ -204,7 +210,7 @@ def main() -> None:
         library = Library(folder, read(given.events), read(given.others))
         library.make(given.windows, given.snr_db)
         sounds = soundalike.open(folder / "store", checkpoint=given.checkpoint)
-        sounds.index(folder / "windows")
+        sounds.index(folder / "sounds")
         print(f"{len(library.events)} events at {given.snr_db:g} dB, {given.windows:,} windows\n")
         print("| ranked by | own window among ten | first | ms CPU |\n|---|---|---|---|")
         print(ask(sounds, library).line("scene"))

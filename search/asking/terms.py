@@ -181,8 +181,8 @@ class Terms:
     by: Literal["scene", "place"] = field(
         default="scene",
         metadata={
-            "help": "place: rank the best 200 windows by the place in them that is most like a "
-            "clip that is shorter; with --exact, all windows."
+            "help": "place: rank the best 200 windows, or of an exact answer all, by the place in "
+            "them that is most like a shorter clip."
         },
     )
     locate: bool | None = field(

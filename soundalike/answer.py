@@ -118,8 +118,8 @@ class Answer(Sequence[Hit]):
     def to_pandas(self) -> pandas.DataFrame:
         """Return a table with a row for each hit: rank, score, path, start_s, end_s, ids and so on.
 
-        `tags` holds the names of the most probable tags, the most probable first; `stands_for` is
-        as in `Hit`.
+        `tags` holds the names of the most probable tags, the most probable first; `stands_for` and
+        `match_start_s`, `match_end_s` and `match_score` are as in `Hit`.
 
         Raises:
             SoundalikeError: If pandas is not installed.
@@ -132,7 +132,7 @@ class Answer(Sequence[Hit]):
             ) from error
         columns = (
             *("rank", "score", "path", "start_s", "end_s", "window_id", "recording_id", "tags"),
-            "stands_for",
+            *("stands_for", "match_start_s", "match_end_s", "match_score"),
         )
         rows: list[tuple[Any, ...]] = [
             (
@@ -145,6 +145,9 @@ class Answer(Sequence[Hit]):
                 hit.recording_id.hex(),
                 [one.tag.name for one in hit.tags],
                 hit.stands_for,
+                hit.match_start_s,
+                hit.match_end_s,
+                hit.match_score,
             )
             for rank, hit in enumerate(self.hits, start=1)
         ]

@@ -56,6 +56,11 @@ class Hit:
     match_score: float | None = None
 
     @property
+    def has_match(self) -> bool:
+        """Whether it is known where in it what asked is."""
+        return self.match_start_s is not None and self.match_end_s is not None
+
+    @property
     def span(self) -> tuple[float, float]:
         """What to listen to, from when to when, in seconds: the match, or all of the window."""
         if self.match_start_s is None or self.match_end_s is None:

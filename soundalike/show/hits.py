@@ -26,7 +26,8 @@ _NARROW = 50
 def hits_table(hits: Sequence[Hit], width: int | None = None) -> str:
     """Return hits as lines: rank, score, file, time range, top tags; copies below their file.
 
-    Below a hit that stands for others it says for how many.
+    Below a hit it says where in it what asked is, and how like that span is; and of one that stands
+    for others, for how many.
 
     Args:
         hits: The best first.
@@ -36,10 +37,12 @@ def hits_table(hits: Sequence[Hit], width: int | None = None) -> str:
     """
     rows = []
     for rank, hit in enumerate(hits, start=1):
-        span = f"{clock(hit.start_s)}-{clock(hit.end_s)}"
         heard = [f"{one.tag.name} {one.probability:.2f}" for one in hit.tags[:_TABLE_TAGS]]
         first, *others = [shown_path(path) for path in hit.paths] or ["(no path)"]
-        rows.append(_Row(str(rank), f"{hit.score:.3f}", first, span, heard))
+        window = _times(hit.start_s, hit.end_s)
+        rows.append(_Row(str(rank), f"{hit.score:.3f}", first, window, heard))
+        if hit.has_match:
+            rows.append(_Row("", _shown_score(hit.match_score), "match", _times(*hit.span), []))
         rows.extend(_Row("", "", f"= {other}", "", []) for other in others)
         if hit.stands_for > 1:
             rows.append(_Row("", "", f"and {count(hit.stands_for - 1, 'hit')} like it", "", []))
@@ -61,6 +64,14 @@ def hits_table(hits: Sequence[Hit], width: int | None = None) -> str:
         for row in rows
     ]
     return "\n".join(line.rstrip() for line in lines)
+
+
+def _times(start_s: float, end_s: float) -> str:
+    return f"{clock(start_s)}-{clock(end_s)}"
+
+
+def _shown_score(score: float | None) -> str:
+    return "" if score is None else f"{score:.3f}"
 
 
 class _Row(NamedTuple):
@@ -122,20 +133,31 @@ def hits_csv(hits: Sequence[Hit]) -> str:
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(
-        ("rank", "score", "path", "start_s", "end_s", "window_id", "tags", "stands_for")
+        (
+            *("rank", "score", "path", "start_s", "end_s", "window_id", "tags", "stands_for"),
+            *("match_start_s", "match_end_s", "match_score"),
+        )
     )
     for rank, hit in enumerate(hits, start=1):
         path = printable(str(hit.path)) if hit.path else ""
         tags = "; ".join(f"{one.tag.name} {one.probability:.3f}" for one in hit.tags)
-        span = (f"{hit.start_s:.3f}", f"{hit.end_s:.3f}")
+        window = (f"{hit.start_s:.3f}", f"{hit.end_s:.3f}")
+        match = (_cell(hit.match_start_s, 3), _cell(hit.match_end_s, 3), _cell(hit.match_score, 6))
         writer.writerow(
-            (rank, f"{hit.score:.6f}", path, *span, hit.window_id, tags, hit.stands_for)
+            (
+                *(rank, f"{hit.score:.6f}", path, *window, hit.window_id, tags, hit.stands_for),
+                *match,
+            )
         )
     return text.getvalue().rstrip("\n")
 
 
+def _cell(number: float | None, digits: int) -> str:
+    return "" if number is None else f"{number:.{digits}f}"
+
+
 def hits_m3u(hits: Sequence[Hit]) -> str:
-    """Return hits as a playlist; players that know VLC's options play the window and stop.
+    """Return hits as a playlist; players that know VLC's options play the span and stop.
 
     A hit whose library is not known on this machine has no address, and is left out.
     """
@@ -144,8 +166,10 @@ def hits_m3u(hits: Sequence[Hit]) -> str:
         addresses = (path for path in (hit.path, *hit.paths) if path and path.is_absolute())
         for path in islice(addresses, 1):
             title = f"{hit.score:.3f} {printable(path.name)}"
-            lines.append(f"#EXTINF:{hit.end_s - hit.start_s:.0f},{title}")
-            lines.append(f"#EXTVLCOPT:start-time={round(hit.start_s, 3)}")
-            lines.append(f"#EXTVLCOPT:stop-time={round(hit.end_s, 3)}")
+            start_s, end_s = hit.span
+            # Whole seconds; players take 0 for a stream without an end.
+            lines.append(f"#EXTINF:{max(1, round(end_s - start_s))},{title}")
+            lines.append(f"#EXTVLCOPT:start-time={round(start_s, 3)}")
+            lines.append(f"#EXTVLCOPT:stop-time={round(end_s, 3)}")
             lines.append(path.as_uri())
     return "\n".join(lines)

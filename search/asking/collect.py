@@ -70,9 +70,7 @@ def _copy(rank: int, hit: Hit, folder: Path, *, force: bool) -> Path:
     return target
 
 
-def read_hit(
-    hit: Hit, *, whole_window: bool = False
-) -> tuple[Path, npt.NDArray[np.float32], int]:
+def read_hit(hit: Hit, *, whole_window: bool = False) -> tuple[Path, npt.NDArray[np.float32], int]:
     """Decode a hit's span from the first of its paths where that is possible.
 
     Args:

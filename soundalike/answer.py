@@ -118,8 +118,9 @@ class Answer(Sequence[Hit]):
     def to_pandas(self) -> pandas.DataFrame:
         """Return a table with a row for each hit: rank, score, path, start_s, end_s, ids and so on.
 
-        `tags` holds the names of the most probable tags, the most probable first; `stands_for` and
-        `match_start_s`, `match_end_s` and `match_score` are as in `Hit`.
+        `tags` holds the names of the most probable tags, the most probable first; `stands_for`,
+        `match_start_s`, `match_end_s`, `match_score` and `clock` are as in `Hit`. After them come
+        the columns of the metadata, with `metadata_` before a name that is taken.
 
         Raises:
             SoundalikeError: If pandas is not installed.
@@ -130,10 +131,13 @@ class Answer(Sequence[Hit]):
             raise SoundalikeError(
                 "to_pandas() needs pandas, which is not installed: 'pip install pandas' brings it"
             ) from error
-        columns = (
+        from soundalike.show.hits import metadata_columns  # noqa: PLC0415 - text, and seldom wanted
+
+        own = (
             *("rank", "score", "path", "start_s", "end_s", "window_id", "recording_id", "tags"),
-            *("stands_for", "match_start_s", "match_end_s", "match_score"),
+            *("stands_for", "match_start_s", "match_end_s", "match_score", "clock"),
         )
+        more = metadata_columns(self.hits, own)
         rows: list[tuple[Any, ...]] = [
             (
                 rank,
@@ -148,10 +152,12 @@ class Answer(Sequence[Hit]):
                 hit.match_start_s,
                 hit.match_end_s,
                 hit.match_score,
+                hit.clock,
+                *(hit.metadata.get(name) for name in more.values()),
             )
             for rank, hit in enumerate(self.hits, start=1)
         ]
-        return pandas.DataFrame(rows, columns=list(columns))
+        return pandas.DataFrame(rows, columns=[*own, *more])
 
 
 def answer_all(
@@ -173,15 +179,17 @@ def answer_all(
     questions = [question for question, _ in asked]
     found, num_new = find(index, questions, scope), index.num_new_parts()
     why = take_apart(index, questions, found, scope.terms)
-    near = almost_heard(index, scope)
-    almost = tuple(index.hits(near)[0]) if near else ()
+    near, metadata = almost_heard(index, scope), scope.resolved.metadata
+    almost = tuple(index.hits(near, metadata=metadata)[0]) if near else ()
     own = [
         frozenset(one.recording_id for one in index.with_aliases(question.own))
         for question in questions
     ]
     asking = [question.weighted(scope.terms.tag_weight).vectors for question in questions]
     seen = backgrounds(lambda: index.drawn, asking, own)
-    each = zip(index.hits(found, why), found.num_left_out.tolist(), asked, seen, strict=True)
+    each = zip(
+        index.hits(found, why, metadata), found.num_left_out.tolist(), asked, seen, strict=True
+    )
     return [
         Answer(
             hits=tuple(hits),

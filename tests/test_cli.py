@@ -406,6 +406,16 @@ def test_checkpoints_lists_all_and_demo_is_here(run: Run) -> None:
         (("search", "STORE", "12345"), 1, "; 'soundalike search --format json' shows the ids of"),
         (
             ("search", "STORE", "--tag", "Dog", "--metadata", "x.csv"),
+            2,
+            "--metadata goes with --where, --clock, --format json or --format csv",
+        ),
+        (
+            ("search", "STORE", "--tag", "Dog", "--metadata", "x.csv", "--format", "csv"),
+            1,
+            "cannot read metadata from x.csv: ",
+        ),
+        (
+            ("batch", "STORE", "STORE", "--output", "x.parquet", "--metadata", "x.csv"),
             1,
             "x.csv: name its columns in a filter expression; say --where EXPR",
         ),

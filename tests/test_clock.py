@@ -64,7 +64,7 @@ NO_TIMES = [
     "5E90A4D.WAV",
     "5E90A4D41.WAV",
     "x5E90A4D4.WAV",
-    "２０１９０５０９_０６３８００.wav",  # digits of another kind
+    "\uff12\uff10\uff11\uff19\uff10\uff15\uff10\uff19_063800.wav",  # digits of another kind
     "dawn.wav",
     "",
 ]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -77,6 +76,14 @@ def search(
             "--explain", help="Say on stderr how the hits were found, and how long it took."
         ),
     ] = False,
+    clock: Annotated[
+        bool,
+        typer.Option(
+            "--clock",
+            help="Say date and time of each hit, by the names that recorders give their files, or "
+            "by a column 'recorded_at' of --metadata.",
+        ),
+    ] = False,
     fail_if_none: Annotated[
         bool, typer.Option("--fail-if-none", help="Exit with 4 if nothing matches; otherwise 0.")
     ] = False,
@@ -104,6 +111,8 @@ def search(
 
     Example: soundalike search recordings.soundalike --tag Rain --format m3u > rain.m3u
 
+    Example: soundalike search recordings.soundalike owl.wav --format json --metadata sheet.csv
+
     Example: soundalike search recordings.soundalike --text "a dog barks in the rain"
 
     Example: soundalike search recordings.soundalike --where "Dog > 0.4 and not (Speech or Music)"
@@ -111,7 +120,7 @@ def search(
     import soundalike
 
     stores, queries = split_stores(stores_and_queries)
-    _require_uses(context, queries, terms)
+    _require_uses(context, queries, terms, output, clock=clock)
     if copy_to:
         from search.output import require_folder
 
@@ -128,19 +137,24 @@ def search(
             text_encoder=text_encoder,
             **terms,
         )
-    _print_answer(answer, output, quiet=quiet)
+    _print_answer(answer, output, clock=clock, quiet=quiet)
     _say_how(answer, explain=explain, quiet=quiet)
     failures = _copy(answer, copy_to, force=force, quiet=quiet) if copy_to else []
     raise typer.Exit(3 if failures or answer.failures else 4 if fail_if_none and not answer else 0)
 
 
-def _require_uses(context: typer.Context, queries: Sequence[str | int], terms: Given) -> None:
+def _require_uses(
+    context: typer.Context, queries: Sequence[str | int], terms: Given, output: str, *, clock: bool
+) -> None:
     has_file = any(isinstance(one, str) for one in queries)
     require_use(context, ("start", "end", "duration"), "an audio file as QUERY", is_met=has_file)
     require_use(context, ("force",), "--copy-to", is_met=context.params.get("copy_to") is not None)
     require_use(context, ("include_self",), "a QUERY", is_met=bool(queries))
     has_text = bool(context.params.get("text"))
     require_use(context, ("projection", "text_encoder"), "--text", is_met=has_text)
+    shows_metadata = bool(terms["where"]) or clock or output in ("json", "csv")
+    needs = "--where, --clock, --format json or --format csv"
+    require_use(context, ("metadata",), needs, is_met=shows_metadata)
     uses_own = has_text or terms["threshold"] == "auto"
     require_use(context, ("own",), "--text or --threshold auto", is_met=uses_own)
     require_terms(context, terms)
@@ -175,23 +189,33 @@ def _is_window_id(word: str) -> bool:
     return _WINDOW_ID.fullmatch(word) is not None and not Path(word).exists()
 
 
-def _print_answer(answer: Answer, output: str, *, quiet: bool) -> None:
-    from soundalike.show import hits as show
-    from soundalike.show.answers import almost_line, answer_json, background_line
-    from soundalike.show.fitting import terminal_width
+def _print_answer(answer: Answer, output: str, *, clock: bool, quiet: bool) -> None:
+    from soundalike.show.answers import almost_line, background_line, clockless_line
 
     if answer.background and output == "table" and not quiet:
         say(background_line(answer.background))
-    if output == "json":
-        typer.echo(answer_json(answer.hits, answer.background, answer.almost))
-    elif output == "table" and not answer:
+    if output == "table" and not answer:
         say("no window matches")
     else:
-        shown = {"csv": show.hits_csv, "m3u": show.hits_m3u}
-        table = partial(show.hits_table, width=terminal_width())
-        typer.echo(shown.get(output, table)(answer.hits))
+        typer.echo(_text_of(answer, output, clock=clock))
+    if clock and not quiet and (line := clockless_line(answer.hits)):
+        say(line)
     if answer.almost and output != "json" and not quiet:
         say(almost_line(answer.almost))
+
+
+def _text_of(answer: Answer, output: str, *, clock: bool) -> str:
+    from soundalike.show import hits as show
+    from soundalike.show.answers import answer_json
+    from soundalike.show.fitting import terminal_width
+
+    if output == "json":
+        return answer_json(answer.hits, answer.background, answer.almost)
+    if output == "csv":
+        return show.hits_csv(answer.hits)
+    if output == "m3u":
+        return show.hits_m3u(answer.hits, with_clock=clock)
+    return show.hits_table(answer.hits, terminal_width(), with_clock=clock)
 
 
 def _say_how(answer: Answer, *, explain: bool, quiet: bool) -> None:

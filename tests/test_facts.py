@@ -198,7 +198,7 @@ def test_csv_and_pandas_have_columns_of_their_own(
     of_dawn = table[table["path"].str.endswith("dawn.wav") & (table["start_s"] == 10)].iloc[0]
     assert (of_dawn["metadata_score"], of_dawn["depth"], of_dawn["end"]) == ("a", 1.5, 7)
     assert of_dawn["clock"] == datetime(2024, 5, 1, 6, 30, 10, tzinfo=timezone(timedelta(hours=2)))
-    assert asked(store, tmp_path / "sheet.csv", threshold=1).to_pandas().shape == (0, 14)
+    assert asked(store, tmp_path / "sheet.csv", threshold=1).to_pandas().shape == (0, 13)
 
 
 def test_table_has_a_clock_if_asked_for_and_says_what_has_none(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple, Self
 
@@ -136,9 +136,10 @@ class Metadata:
 
     def _find(self, paths: pa.Array) -> Integers:
         """Return (n,) the row with each path, as stored or as it is on disk; -1 for none."""
-        plain = pc.replace_substring(paths, r"\x5c", "\\")
+        plain = _plain(paths)
+        ways = (paths,) if plain.equals(paths) else (paths, plain)
         found = pc.coalesce(
-            *(pc.index_in(one, value_set=self.keys, skip_nulls=True) for one in (paths, plain))
+            *(pc.index_in(one, value_set=self.keys, skip_nulls=True) for one in ways)
         )
         if not pc.all(pc.string_is_ascii(self.keys)).as_py():
             found = pc.coalesce(found, self._find_letters(plain, pc.is_null(found)))
@@ -173,15 +174,28 @@ class Metadata:
             (num_recordings,) the row of the first place of each that has one; None throughout where
             none has.
         """
-        rows, starts = self.rows(places), places.columns.starts
-        of_each = [some[some >= 0] for some in np.split(rows, starts[1:])] if len(starts) else []
-        first = np.array([some[0] if len(some) else -1 for some in of_each], np.int64)
+        some = self._of(places)
+        rows, starts = some.rows(places), places.columns.starts
+        of_each = [one[one >= 0] for one in np.split(rows, starts[1:])] if len(starts) else []
+        first = np.array([one[0] if len(one) else -1 for one in of_each], np.int64)
         chosen = pa.array(first, mask=first < 0)
         values = {
-            name: self.shown[name].combine_chunks().take(chosen).to_pylist()
-            for name in self.shown.column_names
+            name: column.combine_chunks().take(chosen).to_pylist()
+            for name, column in zip(some.shown.column_names, some.shown.columns, strict=True)
         }
         return [{name: values[name][at] for name in values} for at in range(len(first))]
+
+    def _of(self, places: Places) -> Self:
+        """Return the rows that may belong to some places: these few are then looked up quickly."""
+        columns = places.columns
+        ways = (columns.paths, _plain(columns.paths), columns.absolute_paths())
+        texts = pc.utf8_normalize(pa.concat_arrays([*ways, _plain(ways[-1])]), "NFC")
+        is_ascii = pc.all(pc.string_is_ascii(self.keys)).as_py()
+        keys = self.keys if is_ascii else pc.utf8_normalize(self.keys, "NFC")
+        mask = pc.is_in(keys, value_set=texts.drop_null())
+        # Nothing but what is shown is asked of them; and what has no columns cannot be filtered.
+        shown = self.shown.filter(mask) if self.shown.column_names else self.shown
+        return replace(self, keys=self.keys.filter(mask), table=pa.table({}), shown=shown)
 
     def coverage(self, stores: Sequence[Places]) -> Coverage:
         """Say how much of the file and of the stores belong together.
@@ -204,6 +218,11 @@ class Metadata:
             )
         num_unused = int(np.count_nonzero(~used))
         return Coverage(self.path, num_unused, num_bare, self.hidden, self.unusable)
+
+
+def _plain(paths: pa.Array) -> pa.Array:
+    """Return stored paths with the backslash as it is on disk."""
+    return pc.replace_substring(paths, r"\x5c", "\\")
 
 
 def _read(path: Path) -> tuple[pa.Table, dict[str, pa.ChunkedArray]]:

@@ -27,6 +27,7 @@ if TYPE_CHECKING:  # torch takes seconds to import
 
     from indexer.run.recompute import DeepReport
     from indexer.store.verify import Problem
+    from soundalike.show.labels import HitForm
 
 #: Hits that the short form of an answer shows.
 _SHOWN = 3
@@ -114,6 +115,21 @@ class Answer(Sequence[Hit]):
         from search.asking.collect import copy_spans  # noqa: PLC0415 - it imports decoders
 
         return copy_spans(self.hits, as_path("a folder", folder), force=force)
+
+    def labels(self, form: HitForm, *, clock: bool = False) -> str:
+        """Return the spans of the hits as labels, see `soundalike.show.labels.hits_labels`.
+
+        Args:
+            form: "audacity" for a label track, which knows no files; "raven" for a sound selection
+                table.
+            clock: Whether each says the time of day, too.
+
+        Raises:
+            QueryError: If there is no such form.
+        """
+        from soundalike.show.labels import hits_labels  # noqa: PLC0415 - text, and seldom wanted
+
+        return hits_labels(self.hits, form, with_clock=clock)
 
     def to_pandas(self) -> pandas.DataFrame:
         """Return a table with a row for each hit: rank, score, path, start_s, end_s, ids and so on.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -33,6 +33,8 @@ if TYPE_CHECKING:
 
 #: 63 bits have 19 digits at most.
 _WINDOW_ID = re.compile("[0-9]{1,19}")
+
+Output = Literal["table", "json", "csv", "m3u", "audacity", "raven"]
 
 
 @takes(terms=(Terms,), network=(Network,))
@@ -93,8 +95,11 @@ def search(
     force: ForceOption = False,
     network: Given,
     output: Annotated[
-        Literal["table", "json", "csv", "m3u"],
-        typer.Option("--format", help="How to print the hits."),
+        Output,
+        typer.Option(
+            "--format",
+            help="How to print the hits; audacity: as a label track, raven: as a selection table.",
+        ),
     ] = "table",
     quiet: QuietOption = False,
 ) -> None:
@@ -113,6 +118,8 @@ def search(
 
     Example: soundalike search recordings.soundalike owl.wav --format json --metadata sheet.csv
 
+    Example: soundalike search recordings.soundalike owl.wav --format raven --clock > hits.txt
+
     Example: soundalike search recordings.soundalike --text "a dog barks in the rain"
 
     Example: soundalike search recordings.soundalike --where "Dog > 0.4 and not (Speech or Music)"
@@ -120,7 +127,7 @@ def search(
     import soundalike
 
     stores, queries = split_stores(stores_and_queries)
-    _require_uses(context, queries, terms, output, clock=clock)
+    _require_uses(context, queries, terms)
     if copy_to:
         from search.output import require_folder
 
@@ -143,18 +150,16 @@ def search(
     raise typer.Exit(3 if failures or answer.failures else 4 if fail_if_none and not answer else 0)
 
 
-def _require_uses(
-    context: typer.Context, queries: Sequence[str | int], terms: Given, output: str, *, clock: bool
-) -> None:
+def _require_uses(context: typer.Context, queries: Sequence[str | int], terms: Given) -> None:
     has_file = any(isinstance(one, str) for one in queries)
     require_use(context, ("start", "end", "duration"), "an audio file as QUERY", is_met=has_file)
     require_use(context, ("force",), "--copy-to", is_met=context.params.get("copy_to") is not None)
     require_use(context, ("include_self",), "a QUERY", is_met=bool(queries))
     has_text = bool(context.params.get("text"))
     require_use(context, ("projection", "text_encoder"), "--text", is_met=has_text)
-    shows_metadata = bool(terms["where"]) or clock or output in ("json", "csv")
+    is_shown = context.params.get("clock") or context.params.get("output") in ("json", "csv")
     needs = "--where, --clock, --format json or --format csv"
-    require_use(context, ("metadata",), needs, is_met=shows_metadata)
+    require_use(context, ("metadata",), needs, is_met=bool(terms["where"] or is_shown))
     uses_own = has_text or terms["threshold"] == "auto"
     require_use(context, ("own",), "--text or --threshold auto", is_met=uses_own)
     require_terms(context, terms)
@@ -189,33 +194,47 @@ def _is_window_id(word: str) -> bool:
     return _WINDOW_ID.fullmatch(word) is not None and not Path(word).exists()
 
 
-def _print_answer(answer: Answer, output: str, *, clock: bool, quiet: bool) -> None:
-    from soundalike.show.answers import almost_line, background_line, clockless_line
+def _print_answer(answer: Answer, output: Output, *, clock: bool, quiet: bool) -> None:
+    from soundalike.show.answers import background_line
 
     if answer.background and output == "table" and not quiet:
         say(background_line(answer.background))
     if output == "table" and not answer:
         say("no window matches")
-    else:
-        typer.echo(_text_of(answer, output, clock=clock))
-    if clock and not quiet and (line := clockless_line(answer.hits)):
+    elif text := _text_of(answer, output, clock=clock):
+        typer.echo(text)
+    for line in () if quiet else _said_below(answer, output, clock=clock):
         say(line)
-    if answer.almost and output != "json" and not quiet:
-        say(almost_line(answer.almost))
 
 
-def _text_of(answer: Answer, output: str, *, clock: bool) -> str:
+def _text_of(answer: Answer, output: Output, *, clock: bool) -> str:
     from soundalike.show import hits as show
     from soundalike.show.answers import answer_json
     from soundalike.show.fitting import terminal_width
 
-    if output == "json":
-        return answer_json(answer.hits, answer.background, answer.almost)
-    if output == "csv":
-        return show.hits_csv(answer.hits)
-    if output == "m3u":
-        return show.hits_m3u(answer.hits, with_clock=clock)
-    return show.hits_table(answer.hits, terminal_width(), with_clock=clock)
+    match output:
+        case "json":
+            return answer_json(answer.hits, answer.background, answer.almost)
+        case "csv":
+            return show.hits_csv(answer.hits)
+        case "m3u":
+            return show.hits_m3u(answer.hits, with_clock=clock)
+        case "audacity" | "raven":
+            return answer.labels(output, clock=clock).rstrip("\n")
+        case "table":
+            return show.hits_table(answer.hits, terminal_width(), with_clock=clock)
+
+
+def _said_below(answer: Answer, output: Output, *, clock: bool) -> Iterator[str]:
+    from soundalike.show.answers import almost_line, clockless_line
+    from soundalike.show.labels import labels_lines
+
+    if clock and (line := clockless_line(answer.hits)):
+        yield line
+    if output in ("audacity", "raven"):
+        yield from labels_lines(answer.hits, output)
+    if answer.almost and output != "json":
+        yield almost_line(answer.almost)
 
 
 def _say_how(answer: Answer, *, explain: bool, quiet: bool) -> None:

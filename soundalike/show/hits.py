@@ -7,7 +7,7 @@ import io
 import sys
 from collections.abc import Iterator, Sequence
 from datetime import date, datetime
-from itertools import islice
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from indexer.paths import num_columns, printable
@@ -196,6 +196,11 @@ def _cell(number: float | None, digits: int) -> str:
     return "" if number is None else f"{number:.{digits}f}"
 
 
+def address_of(hit: Hit) -> Path | None:
+    """Return where its file is, or was; None if its library is not known on this machine."""
+    return next((one for one in (hit.path, *hit.paths) if one and one.is_absolute()), None)
+
+
 def _text(value: Value) -> str:
     """Return a value as a cell: one line, and as a filter expression has it where it is a truth."""
     if isinstance(value, bool):
@@ -215,8 +220,7 @@ def hits_m3u(hits: Sequence[Hit], *, with_clock: bool = False) -> str:
     """
     lines = ["#EXTM3U"]
     for hit in hits:
-        addresses = (path for path in (hit.path, *hit.paths) if path and path.is_absolute())
-        for path in islice(addresses, 1):
+        if path := address_of(hit):
             told = time_of_day(hit.clock) if with_clock else ""
             title = f"{hit.score:.3f} {printable(path.name)} {told}".rstrip()
             start_s, end_s = hit.span

@@ -114,6 +114,26 @@ class Why(NamedTuple):
     starts_s: npt.NDArray[np.float64]
 
 
+class Match(NamedTuple):
+    """Where in some windows what asked is.
+
+    Attributes:
+        start_s: (n,) from the start of the recording, in seconds; NaN if that is not known.
+        end_s: (n,) likewise.
+        scores: (n,) float32: how like what asked that is, -1 to 1; NaN likewise.
+    """
+
+    start_s: npt.NDArray[np.float64]
+    end_s: npt.NDArray[np.float64]
+    scores: Float32
+
+    @classmethod
+    def unknown(cls, number: int) -> Match:
+        """Return what is known of windows in which nothing was looked for."""
+        nowhere = np.full(number, np.nan)
+        return cls(nowhere, nowhere.copy(), nowhere.astype(np.float32))
+
+
 @dataclass(frozen=True, slots=True)
 class Step:
     """How one store was searched.
@@ -153,6 +173,7 @@ class Found:
         num_left_out: (num_questions,) windows that the terms allow and that are left out of each
             answer because they are what was asked with, or overlap it.
         steps: How each store was searched, if there was one question.
+        match: Where in the windows what asked is; None if that was not looked for.
     """
 
     num_questions: int
@@ -163,6 +184,7 @@ class Found:
     stands_for: Integers
     num_left_out: Integers
     steps: tuple[Step, ...] = ()
+    match: Match | None = None
 
     @property
     def ranks(self) -> Integers:

@@ -20,9 +20,18 @@ from indexer.model.known import name_now
 from indexer.progress import Listen, Step, ignore
 from indexer.store.reader import Store
 from indexer.store.schema import Identity
-from indexer.windows import MIN_INPUT_SAMPLES, SAMPLE_RATE_HZ, Geometry, Window, samples_of
+from indexer.windows import (
+    MIN_INPUT_SAMPLES,
+    SAMPLE_RATE_HZ,
+    WINDOW_SAMPLES,
+    Geometry,
+    Window,
+    samples_of,
+)
 from search.asking.example import Example, Louder, recording_of
 from search.asking.levels import QUIET_DBFS, decibels, rms, which_ask
+from search.asking.locate import Pattern
+from search.generation.frames import pooled
 from search.generation.writing import normalise
 
 #: Noise that counts as silence, by its root mean square: from what rounding to 16 bits leaves on.
@@ -42,6 +51,7 @@ class Clip(NamedTuple):
         asks: (n,) which of its windows ask, see `which_ask`.
         peak_db: Of all of it, the highest peak, in dBFS.
         louder: The same at full scale, if it is quiet and that was asked for.
+        longest_samples: Of the windows of the store, the longest, at 32 kHz.
     """
 
     scene: Float32
@@ -53,6 +63,7 @@ class Clip(NamedTuple):
     asks: Mask | None = None
     peak_db: float = 0.0
     louder: Clip | None = None
+    longest_samples: int = WINDOW_SAMPLES
 
     @property
     def vectors(self) -> Float32:
@@ -62,9 +73,23 @@ class Clip(NamedTuple):
     @property
     def example(self) -> Example:
         """What a question needs of it."""
-        louder = self.louder and Louder(self.louder.vectors, self.louder.tags, -self.peak_db)
+        louder = self.louder and Louder(
+            self.louder.vectors, self.louder.tags, -self.peak_db, self.louder.patterns
+        )
         asks = np.ones(len(self.windows), bool) if self.asks is None else self.asks
-        return Example(self.vectors, self.recording_id, self.windows, self.tags, asks, louder)
+        return Example(
+            self.vectors, self.recording_id, self.windows, self.tags, asks, louder, self.patterns
+        )
+
+    @property
+    def patterns(self) -> tuple[Pattern | None, ...]:
+        """What is looked for inside windows; None of a window that is as long as they can be."""
+        return tuple(
+            Pattern(window.num_samples, None if self.frames is None else pooled(self.frames[at]))
+            if window.num_samples < self.longest_samples
+            else None
+            for at, window in enumerate(self.windows)
+        )
 
 
 def extractor_for(
@@ -198,4 +223,5 @@ def embed_clip(
         asks=which_ask(windows, decibels(loud), identity.geometry),
         peak_db=float(decibels(peak)),
         louder=louder,
+        longest_samples=identity.geometry.longest_samples,
     )

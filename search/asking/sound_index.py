@@ -12,6 +12,7 @@ import pyarrow as pa
 
 from indexer.arrays import ID_DTYPE, Float16, Float32, Integers, contains, id_bytes
 from indexer.errors import QueryError
+from indexer.store.head import Head
 from indexer.store.reader import Store
 from indexer.store.schema import Identity
 from indexer.tags import pick_heard
@@ -22,6 +23,7 @@ from search.asking.left_out import AllLeftOut
 from search.asking.opened import OpenedStore
 from search.filters.columns import Value
 from search.filters.metadata import Metadata
+from search.generation.frames import StoredFrames
 from search.generation.segments import Rows
 
 #: Tags shown with a hit, and how probable each must be to be shown.
@@ -93,6 +95,31 @@ class SoundIndex(Rows):
         """Return (n, 768) float32 scene embeddings of length 1, whatever is searched by."""
         return self._heard.vectors(rows)
 
+    def frames(self, rows: Integers) -> list[Float32]:
+        """Return (T, 768) float32 frame embeddings of each row, in the order asked for.
+
+        Raises:
+            DamagedStoreError: If they are not what was written, or not there any more.
+        """
+        found: dict[int, Float32] = {}
+        store_of = self.store_of(rows)
+        for number in np.unique(store_of).tolist():
+            at = np.flatnonzero(store_of == number)
+            some = self.opened[number].frames.read(rows[at] - self.first_rows[number])
+            found.update(zip(at.tolist(), some, strict=True))
+        return [found[at] for at in range(len(rows))]
+
+    @cached_property
+    def head(self) -> Head:
+        """The last layers of the network that all the stores were made with."""
+        return self.stores[0].head()
+
+    def stored_frames(self, row: int) -> tuple[StoredFrames, int] | None:
+        """Return which store keeps the frames of a row, and in which of its rows; None if none."""
+        number = int(self.store_of(np.array([row]))[0])
+        frames = self.opened[number].frames
+        return (frames, row - int(self.first_rows[number])) if frames.are_kept else None
+
     def num_new_parts(self) -> int:
         """Return how many parts were committed since the generations were built."""
         return sum(one.num_new_parts() for one in self.opened)
@@ -115,11 +142,13 @@ class SoundIndex(Rows):
                 raise QueryError(f"no window {window_id} in {names}", about="window_id")
         return np.array([found[window_id] for window_id in wanted], np.int64)
 
-    def windows_of(self, window_ids: Iterable[int]) -> tuple[Float32, list[Window], Float16]:
+    def windows_of(
+        self, window_ids: Iterable[int]
+    ) -> tuple[Float32, list[Window], Float16, Integers]:
         """Return what windows that are in the stores ask with, to find what is like them.
 
         Returns:
-            (n, 768) float32 vectors of length 1, the windows, and (n, 527) probabilities.
+            (n, 768) float32 vectors of length 1, the windows, (n, 527) probabilities and (n,) rows.
 
         Raises:
             QueryError: If an id is in none of the stores.
@@ -127,17 +156,19 @@ class SoundIndex(Rows):
         rows = self.rows_of(window_ids)
         table = self.windows(rows)
         windows = [table.window(at) for at in range(len(rows))]
-        return self.vectors(rows), windows, self.tags(rows)
+        return self.vectors(rows), windows, self.tags(rows), rows
 
-    def whole_recording(self, recording_id: bytes) -> tuple[Float32, list[Window], Float16] | None:
+    def whole_recording(
+        self, recording_id: bytes
+    ) -> tuple[Float32, list[Window], Float16, Integers] | None:
         """Return all windows of a recording, if a store holds the whole of it.
 
         Returns:
-            (n, 768) float32 vectors of length 1, the windows, in order of time, and (n, 527)
-            probabilities; None if no store knows it, or only spans of it, or cannot say how long it
-            is.
+            (n, 768) float32 vectors of length 1, the windows, in order of time, (n, 527)
+            probabilities and (n,) rows; None if no store knows it, or only spans of it, or cannot
+            say how long it is.
         """
-        for one in self.opened:
+        for first_row, one in zip(self.first_rows.tolist(), self.opened, strict=True):
             rows = one.generation.rows_of_recording(recording_id)
             if not len(rows):
                 continue
@@ -152,7 +183,8 @@ class SoundIndex(Rows):
                 chosen = [at[place] for place in planned]
                 windows = [table.window(row) for row in chosen]
                 mine = rows[chosen]
-                return one.generation.vectors(mine), windows, one.generation.tags(mine)
+                vectors, tags = one.generation.vectors(mine), one.generation.tags(mine)
+                return vectors, windows, tags, first_row + mine
         return None
 
     def recording_of(self, digest: bytes) -> bytes:
@@ -247,6 +279,9 @@ class SoundIndex(Rows):
                 query_start_s=_number(why.starts_s[at]) if why else None,
                 stands_for=int(found.stands_for[at]),
                 metadata=facts.get(window.recording_id, {}),
+                match_start_s=_number(found.match.start_s[at]) if found.match else None,
+                match_end_s=_number(found.match.end_s[at]) if found.match else None,
+                match_score=_number(found.match.scores[at]) if found.match else None,
             )
             answers[asked].append(hit)
         return answers

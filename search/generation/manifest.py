@@ -14,7 +14,7 @@ from indexer.store.part import reading
 
 GENERATION_FILE = "manifest.json"
 #: Of a generation; the store's own parts have another.
-FORMAT = 3
+FORMAT = 4
 
 #: How a vector is kept in a list: "sq8" has a byte per dimension, "pq" a byte per 8 dimensions.
 Kind = Literal["sq8", "pq"]

@@ -138,6 +138,10 @@ def test_table_says_the_window_and_below_it_what_matched(width: int | None) -> N
     assert words.count("match") == 1  # the other has none
 
 
+def test_table_says_no_match_that_is_all_of_the_window() -> None:
+    assert "match" not in hits_table([matched(hit(b"a.wav", rank=7), 70.01, 80)])
+
+
 def test_table_columns_stand_below_each_other_with_a_match() -> None:
     lines = hits_table([matched(hit(b"a.wav", rank=7), 71.25, 72)], 80).split("\n")
     assert lines[1].index("1:10.0") == lines[2].index("1:11.2") == lines[0].index("time")

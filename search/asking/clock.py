@@ -1,11 +1,11 @@
 """When a recording was made: from what a user says of it, or from the name that a recorder gave it.
 
 AudioMoth writes 20190509_063800.WAV, with a T behind it if a level started the recording, and the
-serial number of the device before it if so set: in UTC, unless it was set to another zone. Before
-firmware 1.2 it wrote the seconds since 1970, in hex: 5E90A4D4.WAV is 2020-04-10 16:54:44 in UTC.
-Song Meters write PREFIX_20240601_140505.wav in their own time, with channels before the date
-(PREFIX_0+1_20161023_195550.wav), and $ for the second _ if GPS has set the clock. Sensors of
-Frontier Labs write 20190315T161500+1000, with the zone.
+serial number of the device before it if so set: in UTC, unless it was set to another zone. Until
+2019 it wrote the seconds since 1970, in hex: 5E90A4D4.WAV is 2020-04-10 16:54:44 in UTC. Song
+Meters write PREFIX_20240601_140505.wav on their own clock, with channels before the date
+(PREFIX_0+1_20161023_195550.wav), and $ for the last _ if GPS has set the clock. Others add the zone
+to either: 20190315T161500+1000.flac, PREFIX_20210510_180000Z.flac.
 """
 
 from __future__ import annotations

@@ -41,11 +41,11 @@ def clockless_line(hits: Sequence[Hit]) -> str | None:
     if not without:
         return None
     said = next((one for hit in without if (one := hit.metadata.get(BEGIN_COLUMN))), None)
-    wrong = f" ({str(said)!r} is no date with a time)" if said is not None else ""
+    wrong = f", not as {str(said)!r} there" if said is not None else ""
     return (
-        f"{len(without):,} of {count(len(hits), 'hit')} without a time of day: the file's name has "
-        f"none, nor has a column {BEGIN_COLUMN!r} of metadata{wrong}; it is written as in "
-        f"20240601_140505.wav or 2024-06-01T14:05:05+02:00"
+        f"no time of day for {len(without):,} of {count(len(hits), 'hit')}: it is read from names "
+        f"such as 20240601_140505.wav, or from a column {BEGIN_COLUMN!r} of --metadata, written "
+        f"as 2024-06-01T14:05:05+02:00{wrong}"
     )
 
 

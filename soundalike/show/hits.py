@@ -30,8 +30,8 @@ _NARROW_WITH_CLOCK = 100
 def hits_table(hits: Sequence[Hit], width: int | None = None, *, with_clock: bool = False) -> str:
     """Return hits as lines: rank, score, file, time range, top tags; copies below their file.
 
-    Below a hit it says where in it what asked is, and how like that span is; and of one that stands
-    for others, for how many.
+    Below a hit it says where in it what asked is, if not all over, and how like that span is; and
+    of one that stands for others, for how many.
 
     Args:
         hits: The best first.
@@ -47,8 +47,8 @@ def hits_table(hits: Sequence[Hit], width: int | None = None, *, with_clock: boo
         window = _times(hit.start_s, hit.end_s)
         told = time_of_day(hit.clock) if with_clock else ""
         rows.append(_Row(str(rank), f"{hit.score:.3f}", first, window, heard, told))
-        if hit.has_match:
-            rows.append(_Row("", _shown_score(hit.match_score), "match", _times(*hit.span), []))
+        if (match := _times(*hit.span)) != window:
+            rows.append(_Row("", _shown_score(hit.match_score), "match", match, []))
         rows.extend(_Row("", "", f"= {other}", "", []) for other in others)
         if hit.stands_for > 1:
             rows.append(_Row("", "", f"and {count(hit.stands_for - 1, 'hit')} like it", "", []))

@@ -79,6 +79,16 @@ def test_hits_without_metadata_say_nothing_and_are_alike(store: Synthetic, tmp_p
     assert len({*told, *told}) == len(told)  # they can still be members of sets
 
 
+def test_many_questions_have_it_too(store: Synthetic, tmp_path: Path) -> None:
+    sounds, sheet = soundalike.open(store.store.path), tmp_path / "sheet.csv"
+    ids = [hit.window_id for hit in asked(store, None)]
+    answers = sounds.search_many(ids, metadata=sheet, k=20)
+    expected = {hit.recording_id: hit.metadata for hit in asked(store, sheet)}
+    hits = [hit for answer in answers for hit in answer]
+    assert len(hits) > len(ids)
+    assert all(hit.metadata == expected[hit.recording_id] for hit in hits)
+
+
 def test_first_copy_with_a_row_counts(store: Synthetic, tmp_path: Path) -> None:
     store.add_rows([store.row("copies/bare.wav", recording_id("bare"))])
     build(store.store)

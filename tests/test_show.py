@@ -134,7 +134,7 @@ def test_table_says_the_window_and_below_it_what_matched(width: int | None) -> N
     at = words.index("match")
     beside = {words[at - 1], words[at + 1]}
     assert "0.875" in beside
-    assert words.index("1:10.0-1:20.0") < words.index("1:11.2-1:12.0") < words.index("=")
+    assert words.index("1:10.0-1:20.0") < words.index("=") < words.index("1:11.2-1:12.0")
     assert words.count("match") == 1  # the other has none
 
 

@@ -556,7 +556,8 @@ def test_answer_in_a_notebook_shows_the_window_and_plays_what_matched(embedded: 
 def test_answer_to_pandas_has_what_matched(embedded: Embedded) -> None:
     answer = asked(embedded, embedded.library / "low.wav", k=2)
     one = replace(answer[0], match_start_s=1.5, match_end_s=2.0, match_score=0.75)
-    table = replace(answer, hits=(one, answer[1])).to_pandas()
+    other = replace(answer[1], match_start_s=None, match_end_s=None, match_score=None)
+    table = replace(answer, hits=(one, other)).to_pandas()
     for name, value in (("match_start_s", 1.5), ("match_end_s", 2.0), ("match_score", 0.75)):
         assert table[name][0] == value
         assert np.isnan(table[name][1])

@@ -47,9 +47,9 @@ def hits_table(hits: Sequence[Hit], width: int | None = None, *, with_clock: boo
         window = _times(hit.start_s, hit.end_s)
         told = time_of_day(hit.clock) if with_clock else ""
         rows.append(_Row(str(rank), f"{hit.score:.3f}", first, window, heard, told))
+        rows.extend(_Row("", "", f"= {other}", "", []) for other in others)
         if (match := _times(*hit.span)) != window:
             rows.append(_Row("", _shown_score(hit.match_score), "match", match, []))
-        rows.extend(_Row("", "", f"= {other}", "", []) for other in others)
         if hit.stands_for > 1:
             rows.append(_Row("", "", f"and {count(hit.stands_for - 1, 'hit')} like it", "", []))
     if width is not None and width < (_NARROW_WITH_CLOCK if with_clock else _NARROW):

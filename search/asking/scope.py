@@ -27,11 +27,13 @@ class Resolved(NamedTuple):
         terms: What was asked for.
         tags: The condition on tags; None if there is none.
         where: The expression, with the metadata that it may name; None if there is none.
+        metadata: What is known of recordings beside the stores; None if nothing is.
     """
 
     terms: Terms
     tags: ResolvedFilter | None
     where: Where | None
+    metadata: Metadata | None
 
 
 def resolve(terms: Terms, measured: Float32 | None = None) -> Resolved:
@@ -55,15 +57,16 @@ def resolve(terms: Terms, measured: Float32 | None = None) -> Resolved:
         threshold,
         descendants=terms.descendants,
     )
+    metadata = Metadata.read(terms.metadata) if terms.metadata else None
     where = None
     if terms.where is not None:
         where = Where.parse(
             terms.where,
-            Metadata.read(terms.metadata) if terms.metadata else None,
+            metadata,
             threshold=threshold,
             descendants=terms.descendants,
         )
-    return Resolved(terms, tags.resolve() if tags else None, where)
+    return Resolved(terms, tags.resolve() if tags else None, where, metadata)
 
 
 def _threshold(terms: Terms, measured: Float32 | None) -> Threshold:
@@ -113,14 +116,14 @@ class Scope:
             QueryError: If the metadata is about other recordings.
         """
         began = perf_counter()
-        terms, tags, where = resolved
+        terms, tags, where, metadata = resolved
         conditions = tuple(one.condition(tags, where) for one in stores)
         allowed = tuple(
             one.allowed(condition) for one, condition in zip(stores, conditions, strict=True)
         )
         coverage = None
-        if where and where.metadata:
-            coverage = where.metadata.coverage([one.places for one in stores])
+        if metadata:
+            coverage = metadata.coverage([one.places for one in stores])
         recordings = None
         if terms.group_by:
             each = [one.recordings_of(m) for one, m in zip(stores, allowed, strict=True)]

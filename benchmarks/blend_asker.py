@@ -2,7 +2,7 @@
 
 Each line of the input is JSON: a window that asks, whether exactly, and the weight of tags; None
 for code that has no such weight. Each line of the output: seconds of the whole answer as a user
-gets it, of the vector index alone, and the plan that was taken.
+gets it, of the vector index alone, the plan that was taken, and the windows that were found.
 """
 
 from __future__ import annotations
@@ -46,7 +46,8 @@ def main(path: Path) -> None:
         opened.index.search(vectors, K, exact=exact)
         plan_s = process_time() - began
         plan = answer.steps[0].plan
-        print(json.dumps([whole_s, plan_s, plan.name]), flush=True)
+        found = [hit.window_id for hit in answer]
+        print(json.dumps([whole_s, plan_s, plan.name, found]), flush=True)
 
 
 if __name__ == "__main__":

@@ -125,12 +125,12 @@ class Asker:
             text=True,
         )
 
-    def ask(self, window_id: int, exact: bool, weight: float | None) -> tuple[float, float, str]:
+    def ask(self, window_id: int, exact: bool, weight: float | None) -> Any:
+        """Return what a line of the output says, see `blend_asker`."""
         assert self._process.stdin and self._process.stdout
         self._process.stdin.write(json.dumps([window_id, exact, weight]) + "\n")
         self._process.stdin.flush()
-        whole_s, plan_s, plan = json.loads(self._process.stdout.readline())
-        return whole_s, plan_s, plan
+        return json.loads(self._process.stdout.readline())
 
     def close(self) -> None:
         assert self._process.stdin
@@ -147,15 +147,19 @@ def compare(store: Path, ids: Any, before: Path) -> None:
         f"now, w = {DEFAULT_WEIGHT}": (now, DEFAULT_WEIGHT),
     }
     asking = np.random.default_rng(0).choice(ids, WARM_UP + NUM_QUESTIONS, replace=False).tolist()
-    print("| plan | code | whole answer, ms | to before | vector index, ms | to before |")
-    print("|---|---|--:|--:|--:|--:|")
+    print("| plan | code | whole answer, ms | to before | vector index, ms | to before | recall |")
+    print("|---|---|--:|--:|--:|--:|--:|")
+    true: dict[tuple[str, int], set[int]] = {}
     for exact in (True, False):
         took: dict[str, list[tuple[float, float]]] = {name: [] for name in ways}
+        shares: dict[str, list[float]] = {name: [] for name in ways}
         plans = set()
         for window_id in asking:
             for name, (asker, weight) in ways.items():
-                whole_s, plan_s, plan = asker.ask(window_id, exact, weight)
+                whole_s, plan_s, plan, found = asker.ask(window_id, exact, weight)
+                best = true.setdefault((name, window_id), set(found))
                 took[name].append((whole_s, plan_s))
+                shares[name].append(len(best & set(found)) / len(best))
                 plans.add(plan)
         kept = {name: np.array(values[WARM_UP:]) * 1e3 for name, values in took.items()}
         for name, values in kept.items():
@@ -163,7 +167,7 @@ def compare(store: Path, ids: Any, before: Path) -> None:
             whole, plan_ms = np.median(values, axis=0)
             print(
                 f"| {'/'.join(sorted(plans))} | {name} | {whole:.1f} | {ratios[0]:.2f} "
-                f"| {plan_ms:.1f} | {ratios[1]:.2f} |",
+                f"| {plan_ms:.1f} | {ratios[1]:.2f} | {np.mean(shares[name]):.3f} |",
                 flush=True,
             )
     former.close()

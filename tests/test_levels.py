@@ -13,9 +13,10 @@ from conftest import REPOSITORY, Run
 import soundalike
 from indexer.audio.times import FileSpan
 from indexer.embedding.extractor import Extractor
+from indexer.level import decibels
 from indexer.windows import SAMPLE_RATE_HZ, Geometry, Window
 from search.asking.embed import embed_clip
-from search.asking.levels import decibels, which_ask
+from search.asking.levels import which_ask
 
 Array = np.ndarray[Any, Any]
 

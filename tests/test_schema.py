@@ -128,6 +128,7 @@ def test_schemas_are_the_documented_format() -> None:
         "num_samples": "int32",
         "scene": "fixed_size_list<item: float>[768]",
         "tags": "fixed_size_list<item: halffloat>[527]",
+        "level_db": "float",
     }
     assert {field.name: str(field.type) for field in FRAMES_SCHEMA} == {
         "window_id": "int64",

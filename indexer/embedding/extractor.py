@@ -17,8 +17,10 @@ from indexer.arrays import Mask
 from indexer.audio.deferred import DeferredResampler, SourceWindows
 from indexer.embedding.devices import choose_device, other_gpus
 from indexer.embedding.identity import identify
+from indexer.embedding.levelling import peaks_of
 from indexer.embedding.stopwatch import Stopwatch
 from indexer.errors import AudioError, SoundalikeError, SoundalikeWarning
+from indexer.level import Decibels, decibels
 from indexer.model.checkpoint import Checkpoint
 from indexer.model.convnext import Output
 from indexer.model.inference import InferenceNetwork, PlainMlp
@@ -41,16 +43,18 @@ class Embeddings(NamedTuple):
         frames: (B, T, 768) float16 averaged over frequency ("pooled"), (B, T, 7, 768) float16
             ("full"), or None.
         tags: (B, 527) float32 probabilities.
+        level_db: (B,) float32, the highest peak of each, in dBFS; -inf of digital silence.
     """
 
     scene: npt.NDArray[np.float32]
     frames: npt.NDArray[np.float16] | None
     tags: npt.NDArray[np.float32]
+    level_db: Decibels
 
     @property
     def are_finite(self) -> Mask:
         """(B,): which windows have nothing but finite numbers."""
-        arrays = [array for array in self if array is not None]
+        arrays = [array for array in self[:3] if array is not None]
         finite: Mask = np.all(
             [np.isfinite(array.reshape(len(array), -1)).all(1) for array in arrays], axis=0
         )
@@ -188,15 +192,20 @@ class Extractor:
         watch.lap()
         with torch.inference_mode():
             waveforms = self._resample(moved) if isinstance(moved, SourceWindows) else moved
+            peaks = peaks_of(waveforms)
             output = self._network(waveforms)
             frames = self._frames(output.frames)
         watch.lap()
         scene, tags = self._to_host(output.scene), self._to_host(output.tags)
+        levels = self._to_host(peaks)
         on_host = None if frames is None else self._to_host(frames)
         watch.lap()
         seconds = watch.seconds()  # before it, nothing need have arrived
         embeddings = Embeddings(
-            scene.numpy(), None if on_host is None else on_host.numpy(), tags.numpy()
+            scene.numpy(),
+            None if on_host is None else on_host.numpy(),
+            tags.numpy(),
+            decibels(levels.numpy()),
         )
         return Timed(embeddings, *seconds)
 
@@ -294,11 +303,12 @@ def _join(pieces: Sequence[Timed]) -> Timed:
     """Return as one what was embedded in pieces."""
     if len(pieces) == 1:
         return pieces[0]
-    scene, frames, tags = zip(*(piece.embeddings for piece in pieces), strict=True)
+    scene, frames, tags, levels = zip(*(piece.embeddings for piece in pieces), strict=True)
     embeddings = Embeddings(
         np.concatenate(scene),
         None if frames[0] is None else np.concatenate(frames),
         np.concatenate(tags),
+        np.concatenate(levels),
     )
     return Timed(embeddings, *np.sum([piece[1:] for piece in pieces], axis=0).tolist())
 

@@ -85,7 +85,7 @@ def tag_file(  # noqa: PLR0913 - each is one thing that a caller may want otherw
             start = audio.start_sample + cut.start_sample
             embeddings = extractor(torch.from_numpy(cut.waveform)[None])
             embeddings.require_finite(audio.peak)
-            scene, frames, tags = embeddings
+            scene, frames, tags, _ = embeddings
             tagged.append(
                 TaggedWindow(
                     start_s=start / SAMPLE_RATE_HZ,

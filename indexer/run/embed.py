@@ -146,8 +146,7 @@ class Embedder:
         if finite.all():
             return keys, embeddings
         self._spoiled.update(keys[row].item for row in np.flatnonzero(~finite))
-        scene, frames, tags = embeddings
-        kept = Embeddings(scene[finite], None if frames is None else frames[finite], tags[finite])
+        kept = Embeddings(*(None if one is None else one[finite] for one in embeddings))
         return [keys[row] for row in np.flatnonzero(finite)], kept if finite.any() else None
 
     def _judge(self, event: Done | Failure) -> Done | Failure:

@@ -15,6 +15,7 @@ from indexer.audio.stream import open_audio
 from indexer.audio.times import FileSpan
 from indexer.embedding.extractor import Extractor
 from indexer.errors import QueryError
+from indexer.level import decibels
 from indexer.model.checkpoint import load_checkpoint
 from indexer.model.known import name_now
 from indexer.progress import Listen, Step, ignore
@@ -22,7 +23,7 @@ from indexer.store.reader import Store
 from indexer.store.schema import Identity
 from indexer.windows import MIN_INPUT_SAMPLES, SAMPLE_RATE_HZ, Geometry, Window, samples_of
 from search.asking.example import Example, Louder, recording_of
-from search.asking.levels import QUIET_DBFS, decibels, rms, which_ask
+from search.asking.levels import QUIET_DBFS, rms, which_ask
 from search.generation.writing import normalise
 
 #: Noise that counts as silence, by its root mean square: from what rounding to 16 bits leaves on.

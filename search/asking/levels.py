@@ -6,6 +6,7 @@ import numpy as np
 import numpy.typing as npt
 
 from indexer.arrays import Mask
+from indexer.level import Decibels
 from indexer.windows import Geometry, Window
 
 #: A clip whose highest peak is below is asked at full scale as well, in dBFS: with the network of
@@ -14,15 +15,6 @@ QUIET_DBFS = -6.0
 #: What is so much below the loudest window of a clip does not ask, in dB. A guess: room tone is
 #: some 50 dB below speech.
 SILENT_BELOW_DB = 50.0
-
-#: Levels in dB relative to full scale; -inf of digital silence.
-Decibels = npt.NDArray[np.float64]
-
-
-def decibels(amplitude: npt.ArrayLike) -> Decibels:
-    """Return amplitudes, 1 at full scale, in dBFS."""
-    with np.errstate(divide="ignore"):
-        return np.asarray(20 * np.log10(np.asarray(amplitude, np.float64)))
 
 
 def rms(samples: npt.NDArray[np.float32]) -> float:

@@ -34,8 +34,19 @@ MOST_NATIVE_SAMPLES = 19_200_000
 #: published checkpoints, or the audio once more, again and again.
 Padding = Literal["zero", "repeat"]
 
+#: A window whose highest peak is below is silent, in dBFS: 16 bits hold three steps below it.
+SILENT_DBFS = -80.0
+
 #: Audio: (num_samples,) float32, mono.
 Samples = npt.NDArray[np.float32]
+#: Levels in dB relative to full scale: -inf of digital silence, NaN where they are not known.
+Decibels = npt.NDArray[np.float32]
+
+
+def decibels(amplitude: npt.ArrayLike) -> Decibels:
+    """Return amplitudes, 1 at full scale, in dBFS, float32; -inf of 0."""
+    with np.errstate(divide="ignore"):
+        return np.asarray(20 * np.log10(np.asarray(amplitude, np.float64)), np.float32)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""A store of format 2 is opened, asked, verified, added to and compacted; its levels are unknown."""
+"""A store of format 2 is opened, asked, verified, added to and compacted, its levels unknown."""
 
 from __future__ import annotations
 

@@ -56,7 +56,7 @@ def old(tmp_path: Path) -> Path:
 def ask(index: SoundIndex, terms: Terms, window_id: int | None = None) -> list[Hit]:
     question = Question()
     if window_id is not None:
-        vectors, windows, _ = index.windows_of([window_id])
+        vectors, windows, *_ = index.windows_of([window_id])
         question = Question(vectors, frozenset(LeftOut(window.recording_id) for window in windows))
     [hits] = index.hits(find(index, [question], Scope.of(terms, index.opened)))
     return hits

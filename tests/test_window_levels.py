@@ -103,4 +103,3 @@ def test_level_is_null_where_nobody_knows_it(tmp_path: Path) -> None:
     assert part is not None
     column = pq.read_table(part.path / SCENE_FILE)["level_db"]
     assert column.to_pylist() == [-np.inf, None, -6.5, None]
-

@@ -20,14 +20,13 @@ from indexer.embedding.identity import identify
 from indexer.embedding.levelling import peaks_of
 from indexer.embedding.stopwatch import Stopwatch
 from indexer.errors import AudioError, SoundalikeError, SoundalikeWarning
-from indexer.level import Decibels, decibels
 from indexer.model.checkpoint import Checkpoint
 from indexer.model.convnext import Output
 from indexer.model.inference import InferenceNetwork, PlainMlp
 from indexer.model.tuning import Arithmetic, quickest
 from indexer.store.head import Head
 from indexer.store.schema import FramesMode, Identity
-from indexer.windows import Geometry
+from indexer.windows import Decibels, Geometry, decibels
 
 Precision = Literal["fp32", "bf16"]
 _DTYPES: dict[str, torch.dtype] = {"fp32": torch.float32, "bf16": torch.bfloat16}
@@ -59,6 +58,11 @@ class Embeddings(NamedTuple):
             [np.isfinite(array.reshape(len(array), -1)).all(1) for array in arrays], axis=0
         )
         return finite
+
+    def take(self, which: Mask) -> Embeddings:
+        """Return those of some windows."""
+        frames = None if self.frames is None else self.frames[which]
+        return Embeddings(self.scene[which], frames, self.tags[which], self.level_db[which])
 
     def require_finite(self, peak: float) -> None:
         """Raise unless they are.

@@ -146,8 +146,8 @@ class Embedder:
         if finite.all():
             return keys, embeddings
         self._spoiled.update(keys[row].item for row in np.flatnonzero(~finite))
-        kept = Embeddings(*(None if one is None else one[finite] for one in embeddings))
-        return [keys[row] for row in np.flatnonzero(finite)], kept if finite.any() else None
+        kept = embeddings.take(finite) if finite.any() else None
+        return [keys[row] for row in np.flatnonzero(finite)], kept
 
     def _judge(self, event: Done | Failure) -> Done | Failure:
         """Return what became of a file, now that all of it is embedded."""

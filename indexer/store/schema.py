@@ -91,7 +91,7 @@ FILES_SCHEMA = pa.schema(
         pa.field("first_sample", pa.int64()),
     ]
 )
-#: Columns that parts of older versions lack, null there: of version 1 those of files.parquet, and of
+#: Columns that parts of older versions lack, null there: of version 1 those of files.parquet, of
 #: version 1 and 2 that of scene.parquet.
 _NEWER_COLUMNS = ("audio_id", "file_digest", "first_sample", "level_db")
 SCHEMAS: Mapping[str, pa.Schema] = {

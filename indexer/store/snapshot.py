@@ -20,13 +20,12 @@ from indexer.arrays import (
     ids_from_column,
 )
 from indexer.errors import StoreError
-from indexer.level import Decibels
 from indexer.store.lock import Hold
 from indexer.store.parquet import FRAMES_FILE
 from indexer.store.part import Part
 from indexer.store.schema import EMBEDDING_DIM, NUM_TAGS, FramesMode
 from indexer.tags import DEFAULT_THRESHOLD, Threshold, reaches
-from indexer.windows import SAMPLE_RATE_HZ, Window
+from indexer.windows import SAMPLE_RATE_HZ, Decibels, Window
 
 
 class WindowTable(NamedTuple):
@@ -87,7 +86,9 @@ class Block(NamedTuple):
     @property
     def levels(self) -> Decibels:
         """(n,) `level_db`, be it known or not."""
-        return np.full(len(self.scene), np.nan, np.float32) if self.level_db is None else self.level_db
+        return (
+            np.full(len(self.scene), np.nan, np.float32) if self.level_db is None else self.level_db
+        )
 
 
 class Snapshot:

@@ -15,15 +15,21 @@ from indexer.audio.stream import open_audio
 from indexer.audio.times import FileSpan
 from indexer.embedding.extractor import Extractor
 from indexer.errors import QueryError
-from indexer.level import decibels
 from indexer.model.checkpoint import load_checkpoint
 from indexer.model.known import name_now
 from indexer.progress import Listen, Step, ignore
 from indexer.store.reader import Store
 from indexer.store.schema import Identity
-from indexer.windows import MIN_INPUT_SAMPLES, SAMPLE_RATE_HZ, Geometry, Window, samples_of
+from indexer.windows import (
+    MIN_INPUT_SAMPLES,
+    SAMPLE_RATE_HZ,
+    Decibels,
+    Geometry,
+    Window,
+    samples_of,
+)
 from search.asking.example import Example, Louder, recording_of
-from search.asking.levels import QUIET_DBFS, rms, which_ask
+from search.asking.levels import is_quiet, which_ask
 from search.generation.writing import normalise
 
 #: Noise that counts as silence, by its root mean square: from what rounding to 16 bits leaves on.
@@ -41,7 +47,7 @@ class Clip(NamedTuple):
         windows: Where each of them is in the file.
         audio_id: Digest of the samples of a whole file, see `AudioStream`; None of a part.
         asks: (n,) which of its windows ask, see `which_ask`.
-        peak_db: Of all of it, the highest peak, in dBFS.
+        levels_db: (n,) the highest peak of each window, in dBFS.
         louder: The same at full scale, if it is quiet and that was asked for.
     """
 
@@ -52,7 +58,7 @@ class Clip(NamedTuple):
     windows: list[Window]
     audio_id: bytes | None = None
     asks: Mask | None = None
-    peak_db: float = 0.0
+    levels_db: Decibels | None = None
     louder: Clip | None = None
 
     @property
@@ -63,9 +69,12 @@ class Clip(NamedTuple):
     @property
     def example(self) -> Example:
         """What a question needs of it."""
-        louder = self.louder and Louder(self.louder.vectors, self.louder.tags, -self.peak_db)
+        levels = np.full(len(self.windows), np.nan, np.float32)
+        levels = levels if self.levels_db is None else self.levels_db
+        louder = self.louder and Louder(self.louder.vectors, self.louder.tags, -float(levels.max()))
         asks = np.ones(len(self.windows), bool) if self.asks is None else self.asks
-        return Example(self.vectors, self.recording_id, self.windows, self.tags, asks, louder)
+        own = self.vectors, self.recording_id, self.windows, self.tags, asks, levels
+        return Example(*own, louder)
 
 
 def extractor_for(
@@ -158,7 +167,7 @@ def embed_clip(
     path, start_s, duration_s = asked
     start_sample, num_samples = samples_of(start_s, duration_s)
     recording_id = recording_id or recording_of(path)
-    embedded, windows, loud, peak = [], [], [], 0.0
+    embedded, windows = [], []
     listen(Step("listening", 0, None, "window"))
     with (
         asked_with(path),
@@ -172,9 +181,6 @@ def embed_clip(
         if not start_sample and num_samples is None:
             audio.identify()
         for cut in audio.windows(identity.geometry):
-            heard = cut.waveform[: cut.num_samples]
-            loud.append(rms(heard))
-            peak = max(peak, float(np.abs(heard).max()))
             embedded.append(extractor(torch.from_numpy(gain * cut.waveform)[None]))
             embedded[-1].require_finite(audio.peak)
             place = audio.start_sample + cut.start_sample
@@ -183,9 +189,11 @@ def embed_clip(
     if not embedded:
         why = audio.absence()
         raise QueryError(f"{path} has no audio at {start_s:g} s; {why}", about="start_s")
+    levels = np.concatenate([one.level_db for one in embedded])
     louder = None
-    if level and 0 < peak < 10 ** (QUIET_DBFS / 20):
-        louder = embed_clip(asked, extractor, identity, recording_id, listen, gain=1 / peak)
+    if level and is_quiet(levels):
+        to_full_scale = 10 ** (-float(levels.max()) / 20)
+        louder = embed_clip(asked, extractor, identity, recording_id, listen, gain=to_full_scale)
     has_frames = embedded[0].frames is not None
     return Clip(
         scene=np.concatenate([one.scene for one in embedded]),
@@ -196,7 +204,7 @@ def embed_clip(
         recording_id=recording_id,
         windows=windows,
         audio_id=audio.audio_id,
-        asks=which_ask(windows, decibels(loud), identity.geometry),
-        peak_db=float(decibels(peak)),
+        asks=which_ask(windows, levels, identity.geometry),
+        levels_db=levels,
         louder=louder,
     )

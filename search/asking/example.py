@@ -12,8 +12,8 @@ import numpy.typing as npt
 from indexer.arrays import Float16, Float32, Mask
 from indexer.audio.content import asked_with, recording_digest
 from indexer.errors import QueryError
-from indexer.windows import Window
-from search.asking.levels import SILENT_BELOW_DB, which_ask
+from indexer.windows import Decibels, Window
+from search.asking.levels import SILENT_BELOW_DB, is_silent, which_ask
 from search.asking.sound_index import SoundIndex
 
 #: What cannot be read is told of so many files.
@@ -65,11 +65,13 @@ class Asking(NamedTuple):
         vectors: (q, 768) float32 of length 1.
         tags: (q, 527) float32 probabilities.
         starts_s: (q,) where its window begins in its file, in seconds.
+        is_silent: Whether nothing is heard in any of these windows.
     """
 
     vectors: Float32
     tags: Float32
     starts_s: npt.NDArray[np.float64]
+    is_silent: bool
 
 
 class Example(NamedTuple):
@@ -81,6 +83,7 @@ class Example(NamedTuple):
         windows: Where each of them is in the file.
         tags: (n, 527) probabilities of what is heard in each.
         asks: (n,) which of them ask, see `which_ask`.
+        levels_db: (n,) the highest peak of each, in dBFS; NaN where it is not known.
         louder: The same at full scale, if it is quiet and asks so, too.
     """
 
@@ -89,6 +92,7 @@ class Example(NamedTuple):
     windows: list[Window]
     tags: Float16 | Float32
     asks: Mask
+    levels_db: Decibels
     louder: Louder | None = None
 
     def asking(self, which: Mask | slice) -> Asking:
@@ -100,7 +104,7 @@ class Example(NamedTuple):
             vectors = np.concatenate([vectors, self.louder.vectors[at]])
             tags = np.concatenate([tags, self.louder.tags[at]])
             starts_s = np.tile(starts_s, 2)
-        return Asking(vectors, tags, starts_s)
+        return Asking(vectors, tags, starts_s, is_silent(self.levels_db[at]))
 
     def notes(self, name: str) -> Iterator[str]:
         """Say what of it asks, if that is not all of it as it is."""
@@ -133,6 +137,6 @@ def find_stored(index: SoundIndex, recording_id: bytes) -> Example | None:
     stored = index.whole_recording(recording_id)
     if stored is None:
         return None
-    vectors, windows, tags = stored
-    asks = which_ask(windows, None, index.identity.geometry)  # how loud they were is not stored
-    return Example(vectors, recording_id, windows, tags, asks)
+    vectors, windows, tags, levels = stored
+    asks = which_ask(windows, levels, index.identity.geometry)
+    return Example(vectors, recording_id, windows, tags, asks, levels)

@@ -20,6 +20,7 @@ from indexer.store.schema import EMBEDDING_DIM
 from search.asking.example import Example, nothing_heard
 from search.asking.find import Question
 from search.asking.left_out import LeftOut
+from search.asking.levels import is_silent
 from search.asking.sound_index import SoundIndex
 
 #: An audio file or a part of it, "FILE@31:10-31:13"; the id of a window; vectors, (768,) or
@@ -55,7 +56,7 @@ def make_question(
     files = [_file(one, span) for one in queries if _window_id(one) is None and not _is_array(one)]
     if not files and span != NO_SPAN:
         raise QueryError("a start, an end and a duration are those of a file, and none asks")
-    stored, windows, stored_tags = index.windows_of(ids)
+    stored, windows, stored_tags, levels = index.windows_of(ids)
     given = [unit_vectors(one) for one in queries if _is_array(one)]
     heard: list[Example] = []
     own, failures = {LeftOut.of_window(window) for window in windows}, []
@@ -82,7 +83,9 @@ def make_question(
         *(one.starts_s for one in asking),
     ]
     starts = np.concatenate(starts_s)
-    return Question(vectors, frozenset(own), tags, starts, tuple(notes)), failures
+    silent = (is_silent(levels), *(one.is_silent for one in asking), not given)
+    question = Question(vectors, frozenset(own), tags, starts, tuple(notes), all(silent))
+    return question, failures
 
 
 def unit_vectors(given: Any) -> Float32:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Self
+from typing import NamedTuple, Self
 
 import numpy as np
 import pyarrow as pa
@@ -15,7 +15,7 @@ from indexer.errors import QueryError
 from indexer.store.reader import Store
 from indexer.store.schema import Identity
 from indexer.tags import pick_heard
-from indexer.windows import Window
+from indexer.windows import Decibels, Window
 from search.asking.answers import Found, Hit, Why
 from search.asking.background import Drawn, draw
 from search.asking.left_out import AllLeftOut
@@ -25,6 +25,22 @@ from search.generation.segments import Rows
 #: Tags shown with a hit, and how probable each must be to be shown.
 NUM_TOP_TAGS = 5
 MIN_TOP_PROBABILITY = 0.1
+
+
+class StoredWindows(NamedTuple):
+    """What windows that are in the stores ask with.
+
+    Attributes:
+        vectors: (n, 768) float32 of length 1.
+        windows: Where each of them is.
+        tags: (n, 527) float16 probabilities.
+        levels_db: (n,) the highest peak of each, in dBFS; NaN where it is not known.
+    """
+
+    vectors: Float32
+    windows: list[Window]
+    tags: Float16
+    levels_db: Decibels
 
 
 class SoundIndex(Rows):
@@ -113,11 +129,8 @@ class SoundIndex(Rows):
                 raise QueryError(f"no window {window_id} in {names}", about="window_id")
         return np.array([found[window_id] for window_id in wanted], np.int64)
 
-    def windows_of(self, window_ids: Iterable[int]) -> tuple[Float32, list[Window], Float16]:
+    def windows_of(self, window_ids: Iterable[int]) -> StoredWindows:
         """Return what windows that are in the stores ask with, to find what is like them.
-
-        Returns:
-            (n, 768) float32 vectors of length 1, the windows, and (n, 527) probabilities.
 
         Raises:
             QueryError: If an id is in none of the stores.
@@ -125,15 +138,15 @@ class SoundIndex(Rows):
         rows = self.rows_of(window_ids)
         table = self.windows(rows)
         windows = [table.window(at) for at in range(len(rows))]
-        return self.vectors(rows), windows, self.tags(rows)
+        return StoredWindows(
+            self.vectors(rows), windows, self.tags(rows), self.column("level_db", rows)
+        )
 
-    def whole_recording(self, recording_id: bytes) -> tuple[Float32, list[Window], Float16] | None:
-        """Return all windows of a recording, if a store holds the whole of it.
+    def whole_recording(self, recording_id: bytes) -> StoredWindows | None:
+        """Return all windows of a recording, in order of time, if a store holds the whole of it.
 
         Returns:
-            (n, 768) float32 vectors of length 1, the windows, in order of time, and (n, 527)
-            probabilities; None if no store knows it, or only spans of it, or cannot say how long it
-            is.
+            None if no store knows it, or only spans of it, or cannot say how long it is.
         """
         for one in self.opened:
             rows = one.generation.rows_of_recording(recording_id)
@@ -149,8 +162,10 @@ class SoundIndex(Rows):
             if planned and all(place in at for place in planned):
                 chosen = [at[place] for place in planned]
                 windows = [table.window(row) for row in chosen]
-                mine = rows[chosen]
-                return one.generation.vectors(mine), windows, one.generation.tags(mine)
+                held, mine = one.generation, rows[chosen]
+                return StoredWindows(
+                    held.vectors(mine), windows, held.tags(mine), held.column("level_db", mine)
+                )
         return None
 
     def recording_of(self, digest: bytes) -> bytes:

@@ -213,11 +213,13 @@ def make_store(
     return Synthetic(store, library_at(store, root or path.parent / "library"))
 
 
-def write_tone(path: Path, seconds: float, hz: float = 440.0, rate: int = 32_000) -> Path:
-    """Write a quiet tone with a little noise, always the same for the same arguments."""
+def write_tone(
+    path: Path, seconds: float, hz: float = 440.0, rate: int = 32_000, peak: float = 0.3
+) -> Path:
+    """Write a tone, quiet unless told otherwise, with a little noise, always the same."""
     path.parent.mkdir(parents=True, exist_ok=True)
     num_samples = max(1, round(seconds * rate))
     noise = np.random.default_rng(int(hz)).normal(0, 0.01, num_samples)
-    tone = 0.3 * np.sin(2 * np.pi * hz * np.arange(num_samples) / rate) + noise
+    tone = peak * np.sin(2 * np.pi * hz * np.arange(num_samples) / rate) + noise
     soundfile.write(path, tone.astype(np.float32), rate, subtype="PCM_16")
     return path

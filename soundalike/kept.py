@@ -124,9 +124,11 @@ class Kept:
         """Make an example of a file, or a span of it; a listener hears how far that is.
 
         Of a whole file that is stored, what is stored is taken, and the network is not loaded.
-        With `level`, one that is quiet asks at full scale as well, and that takes the network; if
-        it is stored and the network is not there, it asks as it is, and there is a warning.
+        With `level`, one that is quiet asks at full scale as well, unless the stores bring all to
+        one loudness; that takes the network. If it is stored and the network is not there, it asks
+        as it is, and there is a warning.
         """
+        level &= index.identity.level == "off"
         recording_id = index.recording_of(recording_of(asked.file))
         if asked.is_whole and self._asks_with_own(index):
             stored = find_stored(index, recording_id)

@@ -17,6 +17,7 @@ from indexer.windows import (
     SAMPLE_RATE_HZ,
     WINDOW_SAMPLES,
     Geometry,
+    Level,
     Padding,
 )
 
@@ -177,6 +178,7 @@ class Identity:
             stores from before it could be told.
         padding: What follows audio that is shorter than a window; without it silence, as in stores
             from before it could be told.
+        level: What was done to the loudness of each window; without it nothing, likewise.
     """
 
     weights: str
@@ -190,6 +192,7 @@ class Identity:
     channel: int | None = None
     native_samples: int = FORMER_NATIVE_SAMPLES
     padding: Padding = "zero"
+    level: Level = "off"
 
     @property
     def geometry(self) -> Geometry:
@@ -253,6 +256,7 @@ _WORDS: Mapping[str, tuple[str, Callable[[Any], str]]] = {
     "channel": ("channel", lambda value: "the mean of all" if value is None else str(value)),
     "native_samples": ("the longest native window", _seconds),
     "padding": ("padding", str),
+    "level": ("level", str),
 }
 
 
@@ -278,6 +282,7 @@ _IS_RIGHT: Mapping[str, Callable[[Any], bool]] = {
     "channel": lambda value: value is None or _is_whole(value, MAX_CHANNELS),
     "native_samples": lambda value: _is_whole(value, MOST_NATIVE_SAMPLES),
     "padding": lambda value: value in get_args(Padding),
+    "level": lambda value: value in get_args(Level),
 }
 
 

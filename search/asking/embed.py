@@ -103,6 +103,7 @@ def extractor_for(
         device=device,
         precision=precision,
         frames=store.identity.frames,
+        level=store.identity.level,
     )
     store.identity.require(
         extractor.identity(store.identity.geometry, store.identity.channel),
@@ -157,7 +158,7 @@ def embed_clip(
         identity: Of the store.
         recording_id: `recording_of` the file, if it is known.
         listen: Hears how many windows are done.
-        level: Whether a quiet clip is embedded at full scale as well.
+        level: Whether a quiet clip is embedded at full scale as well, where levels count.
         gain: What all samples are multiplied with.
 
     Raises:
@@ -181,7 +182,7 @@ def embed_clip(
         if not start_sample and num_samples is None:
             audio.identify()
         for cut in audio.windows(identity.geometry):
-            embedded.append(extractor(torch.from_numpy(gain * cut.waveform)[None]))
+            embedded.append(extractor.embed_cut(cut, gain))
             embedded[-1].require_finite(audio.peak)
             place = audio.start_sample + cut.start_sample
             windows.append(Window(recording_id, place, cut.num_samples))
@@ -191,7 +192,7 @@ def embed_clip(
         raise QueryError(f"{path} has no audio at {start_s:g} s; {why}", about="start_s")
     levels = np.concatenate([one.level_db for one in embedded])
     louder = None
-    if level and is_quiet(levels):
+    if level and identity.level == "off" and is_quiet(levels):
         to_full_scale = 10 ** (-float(levels.max()) / 20)
         louder = embed_clip(asked, extractor, identity, recording_id, listen, gain=to_full_scale)
     has_frames = embedded[0].frames is not None

@@ -90,6 +90,16 @@ def window_id(recording_id: bytes, start_sample: int, num_samples: int) -> int:
     return int.from_bytes(hashlib.blake2b(key, digest_size=8).digest(), "little") >> 1
 
 
+def num_frames(num_samples: int) -> int:
+    """Return how many frames the network gives for so much audio, at 32 kHz.
+
+    Source: its spectrogram has a frame for each 320 samples, and one more; the stem pads four to
+    either side and takes every fourth; three stages halve what is left.
+    """
+    spectrogram = max(num_samples, MIN_INPUT_SAMPLES) // 320 + 1
+    return ((spectrogram + 2 * 4) // 4) // 8
+
+
 class Cut(NamedTuple):
     """One window's audio.
 

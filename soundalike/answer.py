@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, Any, NamedTuple, overload
 
 from indexer.errors import SoundalikeError, SoundalikeWarning
 from indexer.paths import as_path, printable
-from indexer.progress import count
+from indexer.progress import Listen, count, ignore
 from indexer.tags import Tag
 from search.asking.almost import almost_heard
 from search.asking.answers import Hit, Step
 from search.asking.background import Background, backgrounds
-from search.asking.find import Question, find, take_apart
+from search.asking.find import Question, find, take_apart, unlocated
 from search.asking.scope import Scope
 from search.asking.sound_index import SoundIndex
 from search.filters.metadata import Coverage
@@ -155,7 +155,10 @@ class Answer(Sequence[Hit]):
 
 
 def answer_all(
-    index: SoundIndex, asked: Sequence[tuple[Question, list[str]]], scope: Scope
+    index: SoundIndex,
+    asked: Sequence[tuple[Question, list[str]]],
+    scope: Scope,
+    listen: Listen = ignore,
 ) -> list[Answer]:
     """Ask some questions, and warn of what cannot be read, where others ask without it.
 
@@ -163,6 +166,7 @@ def answer_all(
         index: The stores.
         asked: The questions, as `make_question` gives them.
         scope: What counts as a hit in these stores.
+        listen: As for `find`.
 
     Returns:
         The answers, in the order of the questions.
@@ -171,7 +175,7 @@ def answer_all(
         for failure in failures:
             warnings.warn(SoundalikeWarning(f"asked without it: {failure}"), stacklevel=3)
     questions = [question for question, _ in asked]
-    found, num_new = find(index, questions, scope), index.num_new_parts()
+    found, num_new = find(index, questions, scope, listen), index.num_new_parts()
     why = take_apart(index, questions, found, scope.terms)
     near = almost_heard(index, scope)
     almost = tuple(index.hits(near)[0]) if near else ()
@@ -180,6 +184,8 @@ def answer_all(
         for question in questions
     ]
     asking = [question.weighted(scope.terms.tag_weight).vectors for question in questions]
+    if scope.terms.by == "place":  # their scores are no scores of places
+        asking = [None] * len(asking)
     seen = backgrounds(lambda: index.drawn, asking, own)
     counts = zip(found.num_left_out.tolist(), found.num_silent.tolist(), strict=True)
     each = zip(index.hits(found, why), counts, asked, seen, strict=True)
@@ -192,7 +198,7 @@ def answer_all(
             num_left_out=num_left_out,
             num_silent=num_silent,
             failures=tuple(failures),
-            notes=question.notes,
+            notes=(*question.notes, *unlocated(question, index, scope.terms)),
             background=background,
             almost=almost,
         )

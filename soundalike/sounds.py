@@ -102,7 +102,7 @@ class Sounds(Stores):
             IdentityError: If the projection was trained on another checkpoint.
         """
         span_of(span := (start, end, duration))  # a wrong one is told before anything is opened
-        resolved = self._resolve(take_fields(Terms, terms, _BESIDE_TERMS))
+        resolved = self._resolve(_located(take_fields(Terms, terms, _BESIDE_TERMS)))
         texts = None if text is None else take_texts(text)
         if texts and (queries or span != NO_SPAN):
             raise QueryError("either clips ask or words: both at once have no common score")
@@ -117,7 +117,8 @@ class Sounds(Stores):
             level = resolved.terms.level
             hear = partial(self._kept.hear, index, listen=self._kept.listen, level=level)
             asked = make_question(queries, index, hear, span)
-        return answer_all(index, [asked], Scope.over(resolved, index.opened))[0]
+        scope = Scope.over(resolved, index.opened)
+        return answer_all(index, [asked], scope, self._kept.listen)[0]
 
     def _resolve(self, terms: Terms) -> Resolved:
         threshold = self._threshold(terms.threshold)
@@ -157,7 +158,8 @@ class Sounds(Stores):
                 with all its windows.
             force: With an output: whether a table that is there is replaced.
             terms: What counts as a hit, and how many for each question: the fields of `Terms`. With
-                an output all windows may be hits unless `all_windows` is False.
+                an output all windows may be hits unless `all_windows` is False, and where in them
+                what asks is is not looked for unless `locate` is True.
 
         Returns:
             The answers, in the order of the questions; or what was written.
@@ -177,6 +179,8 @@ class Sounds(Stores):
         taken = take_fields(Terms, terms)
         if output is not None and taken.all_windows is None and not taken.group_by:
             taken = replace(taken, all_windows=True)
+        if output is None:
+            taken = _located(taken)
         resolved, index = self._resolve(taken), self._kept.open_newest()
         scope = Scope.over(resolved, index.opened)
         hear = partial(self._kept.hear, index, level=resolved.terms.level)
@@ -195,7 +199,7 @@ class Sounds(Stores):
             make_question(one if isinstance(one, (list, tuple)) else [one], index, hear)
             for one in questions
         ]
-        return answer_all(index, each, scope)
+        return answer_all(index, each, scope, self._kept.listen)
 
     def duplicates(self, against: StorePath | None = None, **terms: Any) -> Duplicates:
         """Find recordings that hold the same sound, see `find_duplicates`.
@@ -343,7 +347,7 @@ class Sounds(Stores):
         from search.evaluation.robust import evaluate_robustness  # noqa: PLC0415
 
         def ask(files: Sequence[Path]) -> list[list[bytes]]:
-            answers = self.search_many(files, group_by="file", include_self=True)
+            answers = self.search_many(files, group_by="file", include_self=True, locate=False)
             return [[hit.recording_id for hit in answer] for answer in answers]
 
         return evaluate_robustness(
@@ -355,6 +359,11 @@ class Sounds(Stores):
             num_resamples=num_resamples,
             listen=self._kept.listen,
         )
+
+
+def _located(terms: Terms) -> Terms:
+    """Return terms that look for the place in hits, unless they say that they do not."""
+    return replace(terms, locate=True) if terms.locate is None else terms
 
 
 def _given(text_encoder: StorePath | None) -> str | None:

@@ -35,6 +35,7 @@ OTHER = {
     "channel": 2,
     "native_samples": 1_920_000,
     "padding": "repeat",
+    "level": "rms",
 }
 
 

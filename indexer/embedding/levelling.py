@@ -49,7 +49,7 @@ def peaks_of(waveforms: Tensor) -> Tensor:
     Args:
         waveforms: (B, num_samples) float32, mono, 32 kHz, filled with zeros or their own audio.
     """
-    peaks: Tensor = torch.linalg.vector_norm(waveforms, float("inf"), dim=1)
+    peaks: Tensor = torch.linalg.vector_norm(waveforms, float("inf"), dim=-1)
     return peaks
 
 

@@ -255,10 +255,25 @@ class Part:
         with self.open_file(SCENE_FILE) as file:
             return _floats(_rows_of(file, rows, [column])[column])
 
-    def frames(self, rows: Integers, mode: FramesMode) -> list[npt.NDArray[np.float16]]:
-        """Return the frame embeddings of some rows, as stored, in the order of `rows`."""
+    def frames(
+        self, rows: Integers, mode: FramesMode, window_ids: Integers | None = None
+    ) -> list[npt.NDArray[np.float16]]:
+        """Return the frame embeddings of some rows, as stored, in the order of `rows`.
+
+        Args:
+            rows: Positions in the file.
+            mode: How the store keeps them.
+            window_ids: Of the windows that are at these rows, if that is to be checked.
+
+        Raises:
+            DamagedStoreError: If they are not as this format says, or of other windows.
+        """
         with self.open_file(FRAMES_FILE) as file:
-            table = _rows_of(file, rows, ["num_frames", "frames"])
+            if len(rows) and not 0 <= rows.min() <= rows.max() < file.metadata.num_rows:
+                raise NotAsWrittenError(f"it has {file.metadata.num_rows:,} rows, too few")
+            table = _rows_of(file, rows, ["window_id", "num_frames", "frames"])
+            if window_ids is not None and table["window_id"].to_pylist() != window_ids.tolist():
+                raise NotAsWrittenError("its rows are of other windows")
             return [
                 np.frombuffer(blob.as_buffer(), "<f2").reshape(frame_shape(mode, count.as_py()))
                 for count, blob in zip(table["num_frames"], table["frames"], strict=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from functools import cached_property
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -164,6 +165,28 @@ class Snapshot:
             rows = rows if wanted is None else rows[wanted[low:high]]
             if len(rows):
                 yield part, rows
+
+    def places(self, window_ids: Integers) -> tuple[Integers, Integers]:
+        """Return where some windows are stored.
+
+        Args:
+            window_ids: (n,) of any windows.
+
+        Returns:
+            (n,) numbers of their parts, in the order of `parts`, and (n,) rows in these; -1 for
+            what is not live.
+        """
+        order = self._in_order_of_ids
+        at = np.searchsorted(self.windows.window_id, window_ids, sorter=order)
+        rows = order[np.minimum(at, len(self) - 1)] if len(self) else np.zeros(len(at), np.int64)
+        is_live = contains(self.windows.window_id[order], window_ids)
+        parts = np.searchsorted(self._bounds, rows, side="right") - 1
+        in_part = self._row_in_part[rows] if len(self) else rows
+        return np.where(is_live, parts, -1), np.where(is_live, in_part, -1)
+
+    @cached_property
+    def _in_order_of_ids(self) -> Integers:
+        return np.argsort(self.windows.window_id)
 
     def part_of(self, row: int) -> Part:
         """Return the part that holds a row."""

@@ -89,6 +89,26 @@ class Why(NamedTuple):
     starts_s: npt.NDArray[np.float64]
 
 
+class Match(NamedTuple):
+    """Where in some windows what asked is.
+
+    Attributes:
+        start_s: (n,) from the start of the recording, in seconds; NaN if that is not known.
+        end_s: (n,) likewise.
+        scores: (n,) float32: how like what asked that is, -1 to 1; NaN likewise.
+    """
+
+    start_s: npt.NDArray[np.float64]
+    end_s: npt.NDArray[np.float64]
+    scores: Float32
+
+    @classmethod
+    def unknown(cls, number: int) -> Match:
+        """Return what is known of windows in which nothing was looked for."""
+        nowhere = np.full(number, np.nan)
+        return cls(nowhere, nowhere.copy(), nowhere.astype(np.float32))
+
+
 @dataclass(frozen=True, slots=True)
 class Step:
     """How one store was searched.
@@ -130,6 +150,7 @@ class Found:
         num_silent: (num_questions,) windows that the terms allow and that are left out of each
             answer because nothing is heard in them.
         steps: How each store was searched, if there was one question.
+        match: Where in the windows what asked is; None if that was not looked for.
     """
 
     num_questions: int
@@ -141,6 +162,7 @@ class Found:
     num_left_out: Integers
     num_silent: Integers
     steps: tuple[Step, ...] = ()
+    match: Match | None = None
 
     @property
     def ranks(self) -> Integers:

@@ -23,6 +23,7 @@ from indexer.store.schema import Identity
 from indexer.windows import (
     MIN_INPUT_SAMPLES,
     SAMPLE_RATE_HZ,
+    WINDOW_SAMPLES,
     Decibels,
     Geometry,
     Window,
@@ -30,6 +31,8 @@ from indexer.windows import (
 )
 from search.asking.example import Example, Louder, recording_of
 from search.asking.levels import is_quiet, which_ask
+from search.asking.locate import Pattern
+from search.generation.frames import pooled
 from search.generation.writing import normalise
 
 #: Noise that counts as silence, by its root mean square: from what rounding to 16 bits leaves on.
@@ -49,6 +52,7 @@ class Clip(NamedTuple):
         asks: (n,) which of its windows ask, see `which_ask`.
         levels_db: (n,) the highest peak of each window, in dBFS.
         louder: The same at full scale, if it is quiet and that was asked for.
+        longest_samples: Of the windows of the store, the longest, at 32 kHz.
     """
 
     scene: Float32
@@ -60,6 +64,7 @@ class Clip(NamedTuple):
     asks: Mask | None = None
     levels_db: Decibels | None = None
     louder: Clip | None = None
+    longest_samples: int = WINDOW_SAMPLES
 
     @property
     def vectors(self) -> Float32:
@@ -69,12 +74,24 @@ class Clip(NamedTuple):
     @property
     def example(self) -> Example:
         """What a question needs of it."""
-        levels = np.full(len(self.windows), np.nan, np.float32)
-        levels = levels if self.levels_db is None else self.levels_db
-        louder = self.louder and Louder(self.louder.vectors, self.louder.tags, -float(levels.max()))
+        unknown = np.full(len(self.windows), np.nan, np.float32)
+        levels = unknown if self.levels_db is None else self.levels_db
+        louder = self.louder and Louder(
+            self.louder.vectors, self.louder.tags, -float(levels.max()), self.louder.patterns
+        )
         asks = np.ones(len(self.windows), bool) if self.asks is None else self.asks
         own = self.vectors, self.recording_id, self.windows, self.tags, asks, levels
-        return Example(*own, louder)
+        return Example(*own, louder, self.patterns)
+
+    @property
+    def patterns(self) -> tuple[Pattern | None, ...]:
+        """What is looked for inside windows; None of a window that is as long as they can be."""
+        return tuple(
+            Pattern(window.num_samples, None if self.frames is None else pooled(self.frames[at]))
+            if window.num_samples < self.longest_samples
+            else None
+            for at, window in enumerate(self.windows)
+        )
 
 
 def extractor_for(
@@ -208,4 +225,5 @@ def embed_clip(
         asks=which_ask(windows, levels, identity.geometry),
         levels_db=levels,
         louder=louder,
+        longest_samples=identity.geometry.longest_samples,
     )

@@ -14,7 +14,10 @@ from indexer.audio.content import asked_with, recording_digest
 from indexer.errors import QueryError
 from indexer.windows import Decibels, Window
 from search.asking.levels import SILENT_BELOW_DB, is_silent, which_ask
+from search.asking.locate import Pattern, stored_patterns
 from search.asking.sound_index import SoundIndex
+
+Patterns = tuple[Pattern | None, ...]
 
 #: What cannot be read is told of so many files.
 _SHOWN = 3
@@ -51,11 +54,13 @@ class Louder(NamedTuple):
         vectors: (n, 768) float32 of length 1, one for each of its windows.
         tags: (n, 527) probabilities of what is heard in each.
         by_db: How much louder that is, in dB.
+        patterns: n of them: what is looked for inside windows.
     """
 
     vectors: Float32
     tags: Float32
     by_db: float
+    patterns: Patterns = ()
 
 
 class Asking(NamedTuple):
@@ -65,12 +70,14 @@ class Asking(NamedTuple):
         vectors: (q, 768) float32 of length 1.
         tags: (q, 527) float32 probabilities.
         starts_s: (q,) where its window begins in its file, in seconds.
+        patterns: q of them: what is looked for inside windows; None of a window as long as they.
         is_silent: Whether nothing is heard in any of these windows.
     """
 
     vectors: Float32
     tags: Float32
     starts_s: npt.NDArray[np.float64]
+    patterns: Patterns
     is_silent: bool
 
 
@@ -85,6 +92,7 @@ class Example(NamedTuple):
         asks: (n,) which of them ask, see `which_ask`.
         levels_db: (n,) the highest peak of each, in dBFS; NaN where it is not known.
         louder: The same at full scale, if it is quiet and asks so, too.
+        patterns: n of them: what is looked for inside windows, of windows that are shorter.
     """
 
     vectors: Float32
@@ -94,6 +102,7 @@ class Example(NamedTuple):
     asks: Mask
     levels_db: Decibels
     louder: Louder | None = None
+    patterns: Patterns = ()
 
     def asking(self, which: Mask | slice) -> Asking:
         """Return what asks: some windows, and the same louder, if it asks so, too."""
@@ -104,7 +113,9 @@ class Example(NamedTuple):
             vectors = np.concatenate([vectors, self.louder.vectors[at]])
             tags = np.concatenate([tags, self.louder.tags[at]])
             starts_s = np.tile(starts_s, 2)
-        return Asking(vectors, tags, starts_s, is_silent(self.levels_db[at]))
+        each = [self.patterns, *([self.louder.patterns] if self.louder else [])]
+        patterns = tuple(some[one] for some in each for one in at)
+        return Asking(vectors, tags, starts_s, patterns, is_silent(self.levels_db[at]))
 
     def notes(self, name: str) -> Iterator[str]:
         """Say what of it asks, if that is not all of it as it is."""
@@ -137,6 +148,8 @@ def find_stored(index: SoundIndex, recording_id: bytes) -> Example | None:
     stored = index.whole_recording(recording_id)
     if stored is None:
         return None
-    vectors, windows, tags, levels = stored
+    vectors, windows, tags, rows = stored
+    levels = index.column("level_db", rows)
     asks = which_ask(windows, levels, index.identity.geometry)
-    return Example(vectors, recording_id, windows, tags, asks, levels)
+    patterns = stored_patterns(index, rows)
+    return Example(vectors, recording_id, windows, tags, asks, levels, patterns=patterns)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
@@ -10,15 +11,21 @@ import numpy.typing as npt
 
 from indexer.arrays import Float16, Float32, Integers
 from indexer.errors import QueryError
-from search.asking.answers import Found, Why
+from indexer.progress import Listen, Step, ignore
+from search.asking.answers import Found, Match, Why
+from search.asking.copies import collapse
 from search.asking.diversity import choose_diverse
 from search.asking.left_out import AllLeftOut
-from search.asking.looking import LookForMany, LookForOne
+from search.asking.locate import Pattern, locate
+from search.asking.looking import LookForMany, LookForOne, one_of_each
 from search.asking.scope import Scope
 from search.asking.sound_index import SoundIndex
-from search.asking.terms import Terms
+from search.asking.terms import MAX_DIVERSE, Terms
 from search.nearest.blend import blended, parts_of
 from search.nearest.enough import Near, find_enough
+
+#: Rows that are looked into between two reports.
+_BLOCK = 256
 
 
 class Question(NamedTuple):
@@ -31,6 +38,8 @@ class Question(NamedTuple):
         tags: (q, 527) probabilities of what is heard in the same; None asks with scenes alone.
         starts_s: (q,) where each vector's window begins in its file, in seconds; NaN of vectors of
             a user. None if nobody wants to know.
+        patterns: q of them: what is looked for inside windows, see `locate`; None of a vector that
+            is of no window, or of one as long as they are.
         notes: What of a clip asks, if that is not all of it as it is, in sentences.
         is_silent: Whether nothing is heard in what asks; silent windows are hits of no other clip.
     """
@@ -39,6 +48,7 @@ class Question(NamedTuple):
     own: AllLeftOut = frozenset()
     tags: Float16 | Float32 | None = None
     starts_s: npt.NDArray[np.float64] | None = None
+    patterns: tuple[Pattern | None, ...] = ()
     notes: tuple[str, ...] = ()
     is_silent: bool = False
 
@@ -49,38 +59,48 @@ class Question(NamedTuple):
         return self._replace(vectors=blended(self.vectors, self.tags, tag_weight), tags=None)
 
 
-def find(index: SoundIndex, questions: Sequence[Question], scope: Scope) -> Found:
+def find(
+    index: SoundIndex, questions: Sequence[Question], scope: Scope, listen: Listen = ignore
+) -> Found:
     """Find the windows that answer some questions.
 
     Args:
         index: The stores.
         questions: Any number; those without vectors ask by the terms.
         scope: What counts as a hit in these stores.
+        listen: Hears how many windows are looked into, if hits are ranked by the place in them.
 
     Returns:
         For each question min(k, matching places) windows, the best of each place, the best first;
         of equal scores, the lower window id first. It is min(k, matching windows) if all windows
         may be hits, and grouped by file min(k, matching recordings); fewer with a least score.
         Unique hits are min(k, those of them that are like no better one). A diverse answer is in
-        the order of choice.
+        the order of choice. Ranked by place, the score is that of the match.
 
     Raises:
-        QueryError: If there is nothing to look for.
+        QueryError: If there is nothing to look for, or no frames to look into.
+        DamagedStoreError: If frames are not what was written.
     """
+    terms = scope.terms
+    if terms.by == "place":
+        _require_frames(index)
     for one in questions:
         if one.vectors is None and not scope.is_filtered:
             raise QueryError("nothing to look for: give a clip, a window id or a tag")
     questions = [
-        one.weighted(scope.terms.tag_weight)._replace(own=index.with_aliases(one.own))
+        one.weighted(terms.tag_weight)._replace(own=index.with_aliases(one.own))
         for one in questions
     ]
-    heard = scope.without_silence(index.opened)
-    scopes = [scope if one.is_silent or one.vectors is None else heard for one in questions]
+    every = _for_candidates(scope)
+    heard = every.without_silence(index.opened)
+    scopes = [every if one.is_silent or one.vectors is None else heard for one in questions]
     near, num_left_out, alone = _look(index, questions, scopes)
     near = near.take(np.argsort(near.asked, kind="stable"))
-    near = near.take(near.ranks < scope.terms.num_candidates)
-    if scope.terms.diversity:
-        near = near.take(_choose(index, near, scope))
+    near = near.take(near.ranks < terms.num_candidates)
+    if terms.by == "place":
+        near = _rank_by_place(index, questions, near, terms, listen)
+    near = near.take(_choose(index, near, scope) if terms.diversity else near.ranks < terms.k)
+    match = _match(index, questions, near) if terms.locates else None
     return Found(
         num_questions=len(questions),
         asked=near.asked,
@@ -91,6 +111,7 @@ def find(index: SoundIndex, questions: Sequence[Question], scope: Scope) -> Foun
         steps=alone.steps() if alone else (),
         num_left_out=num_left_out,
         num_silent=np.array([scope.num_allowed - one.num_allowed for one in scopes], np.int64),
+        match=match,
     )
 
 
@@ -112,6 +133,22 @@ def take_apart(index: SoundIndex, questions: Sequence[Question], found: Found, t
             if one.starts_s is not None:
                 starts_s[at] = one.starts_s[best]
     return Why(scene, heard, starts_s)
+
+
+def unlocated(question: Question, index: SoundIndex, terms: Terms) -> Iterator[str]:
+    """Say why it is not known where in hits what asks is, if somebody wants to know.
+
+    Args:
+        question: What was asked.
+        index: What was asked.
+        terms: With which it was asked.
+    """
+    if question.vectors is None or not terms.locates:
+        return
+    if any(question.patterns) and index.identity.frames == "none":
+        yield "where in a hit it is cannot be said: the store keeps no frame embeddings"
+    elif terms.by == "place" and not any(question.patterns):
+        yield "ranked by whole windows: nothing that asks is shorter than a window"
 
 
 def _look(
@@ -146,6 +183,68 @@ def _look(
         near.append(found._replace(asked=found.asked + number))
         num_left_out[number] = alone.num_left_out
     return Near.joined(near), num_left_out, alone if len(questions) == 1 else None
+
+
+def _require_frames(index: SoundIndex) -> None:
+    if index.identity.frames == "none":
+        raise QueryError(
+            f"hits cannot be ranked by the place in them: {index.stores[0].path} keeps no frame "
+            f"embeddings, for it was made without; embed the library again to have them",
+            about="frames",
+            value="pooled",
+        )
+
+
+def _for_candidates(scope: Scope) -> Scope:
+    """Return the scope in which windows are found that are looked into.
+
+    If these are all, which of them stands for a place or a recording is not known before.
+    """
+    if scope.terms.by == "scene" or not scope.terms.exact:
+        return scope
+    every = replace(scope.terms, all_windows=True, group_by=None, unique=False)
+    return replace(scope, terms=every, recordings=None)
+
+
+def _rank_by_place(
+    index: SoundIndex, questions: Sequence[Question], near: Near, terms: Terms, listen: Listen
+) -> Near:
+    """Return rows in the order of how like what asks the place in them is that is most like it.
+
+    Those of a question of which nothing is shorter than a window stay as they are.
+    """
+    scores = _match(index, questions, near, listen).scores
+    near = near._replace(scores=np.where(np.isnan(scores), near.scores, scores))
+    near = near.take(np.lexsort((index.window_ids(near.rows), -near.scores, near.asked)))
+    if terms.exact:
+        near = one_of_each(index, terms, near)
+        near = near.take(near.ranks < (MAX_DIVERSE if terms.unique or terms.diversity else terms.k))
+        if terms.unique:
+            near = collapse(index, near, terms.unique_at, terms.num_wanted)
+    return near
+
+
+def _match(
+    index: SoundIndex, questions: Sequence[Question], near: Near, listen: Listen = ignore
+) -> Match:
+    """Return where in rows what asks is; of a question with several vectors, what is nearest.
+
+    Nothing is known where a question has nothing that is shorter than a window.
+    """
+    found, num_done = Match.unknown(len(near.rows)), 0
+    bounds = np.searchsorted(near.asked, np.arange(len(questions) + 1))
+    for one, low, high in zip(questions, bounds[:-1], bounds[1:], strict=True):
+        known = [at for at, some in enumerate(one.patterns) if some is not None and some.is_known]
+        if one.vectors is None or not known:
+            continue
+        patterns = [one.patterns[at] for at in known]
+        for at in np.split(np.arange(low, high), range(_BLOCK, high - low, _BLOCK)):
+            which = parts_of(index, one.vectors[known], near.rows[at]).best
+            some = locate(index, patterns, which, near.rows[at])
+            found.start_s[at], found.end_s[at], found.scores[at] = some
+            num_done += len(at)
+            listen(Step("looking into", num_done, len(near.rows), "window"))
+    return found
 
 
 def _choose(index: SoundIndex, near: Near, scope: Scope) -> Integers:

@@ -21,6 +21,7 @@ from search.asking.left_out import AllLeftOut, LeftOut, is_left_out
 from search.asking.places import best_of_places, windows_at_once
 from search.asking.scope import Scope
 from search.asking.sound_index import SoundIndex
+from search.asking.terms import Terms
 from search.nearest.blend import columns_of, is_blend
 from search.nearest.enough import Near, near_of
 from search.nearest.index import Neighbours, count_rows
@@ -131,7 +132,7 @@ def _judged(index: SoundIndex, scope: Scope, vectors: Float32 | None) -> tuple[S
 
 def _first_k(index: SoundIndex, scope: Scope) -> int:
     """Return how many rows are looked at for each question at first."""
-    at_once = windows_at_once(index.identity.geometry) if scope.terms.by_place else 1
+    at_once = windows_at_once(index.identity.geometry) if scope.terms.one_per_place else 1
     return scope.terms.num_wanted * at_once
 
 
@@ -169,17 +170,30 @@ def _hits(
         near = near.take(~is_low)
     if own:
         near = near.take(~is_left_out(index, near.asked, near.rows, own))
+    near = one_of_each(index, terms, near)
     if terms.group_by:
-        recordings = np.unique(index.recording_ids(near.rows), return_inverse=True)[1]
-        near = near.take(_first_of_each(near.asked, recordings))
         is_enough |= _counts(near, at) >= num_recordings  # there are no more
-    elif terms.by_place:
-        near = near.take(best_of_places(index, near))
-    elif len(index.opened) > 1:  # a store has each window once
-        near = near.take(_first_of_each(near.asked, index.window_ids(near.rows)))
     if terms.unique:
         near = collapse(index, near, terms.unique_at, terms.num_wanted)
     return near, is_enough | (_counts(near, at) >= terms.num_wanted)
+
+
+def one_of_each(index: SoundIndex, terms: Terms, near: Near) -> Near:
+    """Return the best row of each recording or place, or each window once, as terms say.
+
+    Args:
+        index: The stores.
+        terms: What counts as a hit.
+        near: The rows of some questions; those of each in order, the best first.
+    """
+    if terms.group_by:
+        recordings = np.unique(index.recording_ids(near.rows), return_inverse=True)[1]
+        return near.take(_first_of_each(near.asked, recordings))
+    if terms.one_per_place:
+        return near.take(best_of_places(index, near))
+    if len(index.opened) > 1:  # a store has each window once
+        return near.take(_first_of_each(near.asked, index.window_ids(near.rows)))
+    return near
 
 
 def _counts(near: Near, at: Integers) -> Integers:

@@ -14,7 +14,7 @@ from indexer.audio.times import FileSpan
 from indexer.errors import QueryError
 from indexer.progress import Listen, Step, ignore
 from indexer.windows import SAMPLE_RATE_HZ
-from search.asking.answers import Found
+from search.asking.answers import Found, Match
 from search.asking.example import nothing_heard
 from search.asking.find import find
 from search.asking.scope import Scope
@@ -50,6 +50,9 @@ SCHEMA = pa.schema(
         pa.field("start_s", pa.float64(), nullable=False),
         pa.field("end_s", pa.float64(), nullable=False),
         pa.field("stands_for", pa.int32(), nullable=False),
+        pa.field("match_start_s", pa.float64()),
+        pa.field("match_end_s", pa.float64()),
+        pa.field("match_score", pa.float32()),
     ]
 )
 
@@ -170,5 +173,16 @@ def _table(asking: Asking, index: SoundIndex, found: Found) -> pa.RecordBatch:
         "start_s": windows.start_sample / SAMPLE_RATE_HZ,
         "end_s": (windows.start_sample + windows.num_samples) / SAMPLE_RATE_HZ,
         "stands_for": found.stands_for.astype(np.int32),
+        **_match_columns(found),
     }
     return pa.RecordBatch.from_pydict(columns, SCHEMA)
+
+
+def _match_columns(found: Found) -> dict[str, pa.Array]:
+    """Return where in each hit what asked is; null where that is not known."""
+    match = found.match or Match.unknown(len(found.rows))
+    names = ("match_start_s", "match_end_s", "match_score")
+    return {
+        name: pa.array(values, mask=np.isnan(values))
+        for name, values in zip(names, match, strict=True)
+    }

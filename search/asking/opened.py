@@ -19,6 +19,7 @@ from indexer.windows import SILENT_DBFS
 from search.asking.left_out import AllLeftOut, LeftOut
 from search.filters.conditions import Together, Where
 from search.filters.tags import Condition, ResolvedFilter
+from search.generation.frames import StoredFrames
 from search.generation.recordings import Places
 from search.generation.segments import Generation, current_name, open_newest
 from search.nearest.index import VectorIndex
@@ -103,6 +104,11 @@ class OpenedStore:
             if place < len(audio_ids) and id_bytes(audio_ids[place]) == audio_id:
                 return id_bytes(recordings[place])
         return None
+
+    @cached_property
+    def frames(self) -> StoredFrames:
+        """The frame embeddings of its rows."""
+        return StoredFrames(self.store, self.generation)
 
     @cached_property
     def _audio_ids(self) -> tuple[Ids, Ids]:

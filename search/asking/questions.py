@@ -21,6 +21,7 @@ from search.asking.example import Example, nothing_heard
 from search.asking.find import Question
 from search.asking.left_out import LeftOut
 from search.asking.levels import is_silent
+from search.asking.locate import stored_patterns
 from search.asking.sound_index import SoundIndex
 
 #: An audio file or a part of it, "FILE@31:10-31:13"; the id of a window; vectors, (768,) or
@@ -56,7 +57,7 @@ def make_question(
     files = [_file(one, span) for one in queries if _window_id(one) is None and not _is_array(one)]
     if not files and span != NO_SPAN:
         raise QueryError("a start, an end and a duration are those of a file, and none asks")
-    stored, windows, stored_tags, levels = index.windows_of(ids)
+    stored, windows, stored_tags, rows = index.windows_of(ids)
     given = [unit_vectors(one) for one in queries if _is_array(one)]
     heard: list[Example] = []
     own, failures = {LeftOut.of_window(window) for window in windows}, []
@@ -82,9 +83,19 @@ def make_question(
         np.full(sum(map(len, given)), np.nan),
         *(one.starts_s for one in asking),
     ]
+    patterns = (
+        *stored_patterns(index, rows),
+        *(None for _ in range(sum(map(len, given)))),
+        *(pattern for one in asking for pattern in one.patterns),
+    )
     starts = np.concatenate(starts_s)
-    silent = (is_silent(levels), *(one.is_silent for one in asking), not given)
-    question = Question(vectors, frozenset(own), tags, starts, tuple(notes), all(silent))
+    silent = (
+        is_silent(index.column("level_db", rows)),
+        *(one.is_silent for one in asking),
+        not given,
+    )
+    own_spans, told = frozenset(own), tuple(notes)
+    question = Question(vectors, own_spans, tags, starts, patterns, told, all(silent))
     return question, failures
 
 

@@ -5,17 +5,18 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import NamedTuple, Self
+from typing import Self
 
 import numpy as np
 import pyarrow as pa
 
 from indexer.arrays import ID_DTYPE, Float16, Float32, Integers, contains
 from indexer.errors import QueryError
+from indexer.store.head import Head
 from indexer.store.reader import Store
 from indexer.store.schema import Identity
 from indexer.tags import pick_heard
-from indexer.windows import Decibels, Window
+from indexer.windows import Window
 from search.asking.answers import Found, Hit, Why
 from search.asking.background import Drawn, draw
 from search.asking.left_out import AllLeftOut
@@ -25,22 +26,6 @@ from search.generation.segments import Rows
 #: Tags shown with a hit, and how probable each must be to be shown.
 NUM_TOP_TAGS = 5
 MIN_TOP_PROBABILITY = 0.1
-
-
-class StoredWindows(NamedTuple):
-    """What windows that are in the stores ask with.
-
-    Attributes:
-        vectors: (n, 768) float32 of length 1.
-        windows: Where each of them is.
-        tags: (n, 527) float16 probabilities.
-        levels_db: (n,) the highest peak of each, in dBFS; NaN where it is not known.
-    """
-
-    vectors: Float32
-    windows: list[Window]
-    tags: Float16
-    levels_db: Decibels
 
 
 class SoundIndex(Rows):
@@ -107,6 +92,25 @@ class SoundIndex(Rows):
         """Return (n, 768) float32 scene embeddings of length 1, whatever is searched by."""
         return self._heard.vectors(rows)
 
+    def frames(self, rows: Integers) -> list[Float32]:
+        """Return (T, 768) float32 frame embeddings of each row, in the order asked for.
+
+        Raises:
+            DamagedStoreError: If they are not what was written, or not there any more.
+        """
+        found: dict[int, Float32] = {}
+        store_of = self.store_of(rows)
+        for number in np.unique(store_of).tolist():
+            at = np.flatnonzero(store_of == number)
+            some = self.opened[number].frames.read(rows[at] - self.first_rows[number])
+            found.update(zip(at.tolist(), some, strict=True))
+        return [found[at] for at in range(len(rows))]
+
+    @cached_property
+    def head(self) -> Head:
+        """The last layers of the network that all the stores were made with."""
+        return self.stores[0].head()
+
     def num_new_parts(self) -> int:
         """Return how many parts were committed since the generations were built."""
         return sum(one.num_new_parts() for one in self.opened)
@@ -129,8 +133,13 @@ class SoundIndex(Rows):
                 raise QueryError(f"no window {window_id} in {names}", about="window_id")
         return np.array([found[window_id] for window_id in wanted], np.int64)
 
-    def windows_of(self, window_ids: Iterable[int]) -> StoredWindows:
+    def windows_of(
+        self, window_ids: Iterable[int]
+    ) -> tuple[Float32, list[Window], Float16, Integers]:
         """Return what windows that are in the stores ask with, to find what is like them.
+
+        Returns:
+            (n, 768) float32 vectors of length 1, the windows, (n, 527) probabilities and (n,) rows.
 
         Raises:
             QueryError: If an id is in none of the stores.
@@ -138,17 +147,19 @@ class SoundIndex(Rows):
         rows = self.rows_of(window_ids)
         table = self.windows(rows)
         windows = [table.window(at) for at in range(len(rows))]
-        return StoredWindows(
-            self.vectors(rows), windows, self.tags(rows), self.column("level_db", rows)
-        )
+        return self.vectors(rows), windows, self.tags(rows), rows
 
-    def whole_recording(self, recording_id: bytes) -> StoredWindows | None:
-        """Return all windows of a recording, in order of time, if a store holds the whole of it.
+    def whole_recording(
+        self, recording_id: bytes
+    ) -> tuple[Float32, list[Window], Float16, Integers] | None:
+        """Return all windows of a recording, if a store holds the whole of it.
 
         Returns:
-            None if no store knows it, or only spans of it, or cannot say how long it is.
+            (n, 768) float32 vectors of length 1, the windows, in order of time, (n, 527)
+            probabilities and (n,) rows; None if no store knows it, or only spans of it, or cannot
+            say how long it is.
         """
-        for one in self.opened:
+        for first_row, one in zip(self.first_rows.tolist(), self.opened, strict=True):
             rows = one.generation.rows_of_recording(recording_id)
             if not len(rows):
                 continue
@@ -162,10 +173,9 @@ class SoundIndex(Rows):
             if planned and all(place in at for place in planned):
                 chosen = [at[place] for place in planned]
                 windows = [table.window(row) for row in chosen]
-                held, mine = one.generation, rows[chosen]
-                return StoredWindows(
-                    held.vectors(mine), windows, held.tags(mine), held.column("level_db", mine)
-                )
+                mine = rows[chosen]
+                vectors, tags = one.generation.vectors(mine), one.generation.tags(mine)
+                return vectors, windows, tags, first_row + mine
         return None
 
     def recording_of(self, digest: bytes) -> bytes:
@@ -252,6 +262,9 @@ class SoundIndex(Rows):
                 tag_score=_number(why.heard[at]) if why else None,
                 query_start_s=_number(why.starts_s[at]) if why else None,
                 stands_for=int(found.stands_for[at]),
+                match_start_s=_number(found.match.start_s[at]) if found.match else None,
+                match_end_s=_number(found.match.end_s[at]) if found.match else None,
+                match_score=_number(found.match.scores[at]) if found.match else None,
             )
             answers[asked].append(hit)
         return answers

@@ -24,6 +24,7 @@ from search.asking.example import Example
 from search.asking.find import Question
 from search.asking.left_out import LeftOut
 from search.asking.levels import is_silent
+from search.asking.locate import patterns_of
 from search.asking.opened import OpenedStore
 from search.generation.recordings import path_text
 
@@ -145,13 +146,14 @@ def _of_rows(opened: OpenedStore, rows: Integers, ends: Integers, per: Per) -> A
         generation.tags(rows),
     )
     starts = np.append(0, ends[:-1])
-    recordings = windows.recording_id[starts]
+    recordings, patterns = windows.recording_id[starts], patterns_of(opened, rows)
     levels = generation.column("level_db", rows)
     questions = [
         Question(
             vectors[start:end],
             frozenset((LeftOut(id_bytes(recording)),)),
             tags[start:end],
+            patterns=patterns[start:end],
             is_silent=is_silent(levels[start:end]),
         )
         for start, end, recording in zip(starts.tolist(), ends.tolist(), recordings, strict=True)
@@ -216,4 +218,10 @@ def _of_examples(heard: Sequence[tuple[FileSpan, Example]], per: Per) -> Asking:
 def _question(file: FileSpan, example: Example, which: Mask | slice) -> Question:
     asking = example.asking(which)
     own = frozenset((LeftOut.of_file(example.recording_id, file),))
-    return Question(asking.vectors, own, asking.tags, is_silent=asking.is_silent)
+    return Question(
+        asking.vectors,
+        own,
+        asking.tags,
+        patterns=asking.patterns,
+        is_silent=asking.is_silent,
+    )

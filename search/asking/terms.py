@@ -26,6 +26,8 @@ MAX_DIVERSE = 1000
 _CANDIDATES_PER_HIT = 10
 #: … or this many, if that is more.
 _MIN_CANDIDATES = 100
+#: Windows that are looked into if hits are ranked by the place in them: the best by their scenes.
+LOOKED_INTO = 200
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,6 +65,11 @@ class Terms:
         diverse: How much hits that are like earlier ones are put back, from 0 to 1, see
             `choose_diverse`; True is 0.5.
         exact: Whether only an exact answer will do, however long it takes.
+        by: What hits are ranked by: how like what asks the whole window is, its "scene"; or the
+            "place" in it that is most like it. Of windows, the best 200 by their scenes are looked
+            into; exact is to look into all.
+        locate: Whether it is found out where in each hit what asks is, see `search.asking.locate`.
+            None is True, but False for tables of many questions.
     """
 
     k: int = field(
@@ -171,9 +178,26 @@ class Terms:
     exact: bool = field(
         default=False, metadata={"help": "Overlook nothing, however long it takes."}
     )
+    by: Literal["scene", "place"] = field(
+        default="scene",
+        metadata={
+            "help": "place: rank the best 200 windows, or of an exact answer all, by the place in "
+            "them that is most like a shorter clip."
+        },
+    )
+    locate: bool | None = field(
+        default=None,
+        metadata={
+            "help": "Find out where in a hit a shorter clip is; or do not, which is usual for "
+            "tables of many questions.",
+            "otherwise": "no-locate",
+        },
+    )
 
     def __post_init__(self) -> None:
         check_fields(self)
+        if self.by == "place" and self.locate is False:
+            raise QueryError("hits are ranked by a place in them that is not to be looked for")
         if not 0 <= self.diverse <= 1:
             raise QueryError(f"diversity is a number from 0 to 1, got {self.diverse}")
         if self.diversity and self.k > MAX_DIVERSE:
@@ -196,7 +220,12 @@ class Terms:
         return DEFAULT_DIVERSITY if self.diverse is True else float(self.diverse)
 
     @property
-    def by_place(self) -> bool:
+    def locates(self) -> bool:
+        """Whether it is found out where in hits what asks is."""
+        return self.by == "place" or bool(self.locate)
+
+    @property
+    def one_per_place(self) -> bool:
         """Whether the best window of a place stands for all of them."""
         return not self.all_windows and not self.group_by
 
@@ -208,6 +237,8 @@ class Terms:
     @property
     def num_candidates(self) -> int:
         """How many of the best hits it takes to choose k."""
+        if self.by == "place":
+            return MAX_NUMBER if self.exact else max(self.k, LOOKED_INTO)
         if not self.diversity:
             return self.k
         return max(_CANDIDATES_PER_HIT * self.k, _MIN_CANDIDATES)

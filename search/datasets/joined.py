@@ -19,6 +19,7 @@ from search.datasets.captions import Captioned
 from search.datasets.clips import RecordingRows
 from search.datasets.finding import PATHS_ARE, Dataset, Finder, finder
 from search.datasets.matches import matched
+from search.generation.frames import pooled
 from search.generation.missing import whole_snapshot
 
 #: Clips that are read from the store at once; full frames of so many are 90 MB.
@@ -247,9 +248,3 @@ def _split(
         num_empty=sum(one.num_empty for one in sounds),
         num_without_words=len(sounds) - len(described),
     )
-
-
-def pooled(frames: npt.NDArray[np.float16]) -> Float32:
-    """Return (T, 768) for (T, 768) or (T, 7, 768): averaged over frequency."""
-    wide = frames.astype(np.float32)
-    return wide if wide.ndim == 2 else wide.mean(1)

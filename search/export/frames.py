@@ -14,7 +14,7 @@ from indexer.model.known import name_now
 from indexer.reading.recorded import RecordedFiles, decode_window
 from indexer.store.reader import Store
 from indexer.store.snapshot import Snapshot
-from search.datasets.joined import pooled
+from search.generation.frames import pooled
 
 Frames = npt.NDArray[np.floating]
 

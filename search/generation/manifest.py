@@ -13,7 +13,7 @@ from indexer.store.disk import read_sealed, seal, sha256_of, write_whole
 from indexer.store.part import reading
 
 GENERATION_FILE = "manifest.json"
-#: Of a generation; the store's own parts have another. Since 4, segments know how loud windows are.
+#: Of a generation; the store's own parts have another.
 FORMAT = 4
 
 #: How a vector is kept in a list: "sq8" has a byte per dimension, "pq" a byte per 8 dimensions.

@@ -30,6 +30,7 @@ from indexer.store.part import Part
 from indexer.store.reader import Store
 from indexer.store.snapshot import Snapshot, WindowTable
 from indexer.store.verify import digest_problems
+from search.generation.frames import write_places
 from search.generation.manifest import (
     GENERATION_FILE,
     UNMEASURED,
@@ -185,6 +186,8 @@ def _build(store: Store, index: Path, parts: Sequence[Part], how: _How) -> Gener
     live = np.unique(snapshot.windows.recording_id)
     Recordings.of_parts(store, parts, live).write(folder / RECORDINGS_FILE)
     _write_rows_of_all(folder, kept, written)
+    if store.identity.frames != "none":
+        _write_frame_places(folder, kept, written, snapshot)
     segments = (*(_entry_of(segment, previous) for segment, _ in kept), *written)
     manifest = Manifest(len(snapshot), segments, UNMEASURED, describe_files(folder.iterdir()))
     structure = make_structure(
@@ -267,6 +270,22 @@ def _write_rows_of_all(
         file = array_file(folder.parent / SEGMENTS_FOLDER / entry.name, "recording_id")
         ids = map_array(file, ID_DTYPE, (entry.num_rows,))
         _write_rows(folder, entry.name, np.ones(entry.num_rows, bool), ids, recordings)
+
+
+def _write_frame_places(
+    folder: Path,
+    kept: Sequence[tuple[Segment, Mask]],
+    written: Sequence[SegmentEntry],
+    snapshot: Snapshot,
+) -> None:
+    """Write where the frames of all rows are, segment by segment."""
+    sizes = {
+        **{segment.name: len(segment) for segment, _ in kept},
+        **{entry.name: entry.num_rows for entry in written},
+    }
+    for name, num_rows in sizes.items():
+        file = array_file(folder.parent / SEGMENTS_FOLDER / name, "window_id")
+        write_places(folder, name, map_array(file, np.dtype("<i8"), (num_rows,)), snapshot)
 
 
 def _write_rows(

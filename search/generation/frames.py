@@ -1,0 +1,100 @@
+"""Where the frame embeddings of rows are, in which part of a store and which row of it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from indexer.arrays import Float16, Float32, Integers
+from indexer.errors import DamagedStoreError
+from indexer.store.disk import sync_file
+from indexer.store.part import Part
+from indexer.store.reader import PARTS_FOLDER, Store
+from indexer.store.snapshot import Snapshot
+from search.generation.segments import Generation, map_array
+
+#: Number of the part among those of the generation, and row in it; -1 for a row that is dead.
+PLACE_DTYPE = np.dtype([("part", "<i4"), ("row", "<i4")])
+
+
+def write_places(folder: Path, segment: str, window_ids: Integers, snapshot: Snapshot) -> None:
+    """Write where the frames of a segment's rows are, into the folder of a generation.
+
+    Parts are replaced by others while segments stay: this belongs to the generation.
+
+    Args:
+        folder: Of the generation.
+        segment: Name of the segment.
+        window_ids: (num_rows,) of its rows, dead ones too.
+        snapshot: Of the parts of the generation.
+    """
+    places = np.empty(len(window_ids), PLACE_DTYPE)
+    places["part"], places["row"] = snapshot.places(window_ids)
+    path = _places_file(folder, segment)
+    path.write_bytes(places.tobytes())
+    sync_file(path)
+
+
+class StoredFrames:
+    """The frame embeddings of a store, by the rows of a generation; threads may share them."""
+
+    def __init__(self, store: Store, generation: Generation) -> None:
+        """Prepare; nothing is read yet."""
+        self._generation, self._mode = generation, store.identity.frames
+        self._folder = store.path / PARTS_FOLDER
+        self._parts: dict[int, Part] = {}
+
+    @property
+    def are_kept(self) -> bool:
+        """Whether the store keeps any."""
+        return self._mode != "none"
+
+    def read(self, rows: Integers) -> list[Float32]:
+        """Return (T, 768) float32 of each row, averaged over frequency, in the order asked for.
+
+        They are not held against their digest, which takes seconds: who verifies the store does.
+
+        Raises:
+            DamagedStoreError: If they are not what was written, or not there any more.
+        """
+        found: dict[int, Float32] = {}
+        for segment, local, at in self._generation.locate(rows):
+            places, ids = self._places[segment.name][local], segment.arrays["window_id"][local]
+            for number in np.unique(places["part"]).tolist():
+                here = np.flatnonzero(places["part"] == number)
+                part = self._part(number)
+                some = part.frames(places["row"][here], self._mode, ids[here])
+                found.update(zip(at[here].tolist(), map(pooled, some), strict=True))
+        return [found[number] for number in range(len(rows))]
+
+    @cached_property
+    def _places(self) -> Mapping[str, npt.NDArray[np.void]]:
+        """Of each segment where the frames of its rows are."""
+        return {
+            one.name: map_array(
+                _places_file(self._generation.path, one.name), PLACE_DTYPE, (len(one),)
+            )
+            for one in self._generation.segments
+        }
+
+    def _part(self, number: int) -> Part:
+        if number not in self._parts:
+            names = self._generation.parts
+            if not 0 <= number < len(names):
+                raise DamagedStoreError(self._generation.path, "it has frames in an unknown part")
+            self._parts[number] = Part.from_manifest(self._folder / names[number])
+        return self._parts[number]
+
+
+def pooled(frames: Float16) -> Float32:
+    """Return (T, 768) float32 for (T, 768) or (T, 7, 768): averaged over frequency."""
+    wide = frames.astype(np.float32)
+    return wide if wide.ndim == 2 else wide.mean(1)
+
+
+def _places_file(folder: Path, segment: str) -> Path:
+    return folder / f"frames-{segment}.raw"

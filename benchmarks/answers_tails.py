@@ -110,6 +110,8 @@ def tail_lines(folder: Path, _: Path) -> Iterator[str]:
             )
         measured["shifted less repeated"] = measured["shifted"] - measured["repeated"]
         for how, values in measured.items():
-            cells = " | ".join(told(one, np.unique(sources, return_inverse=True)[1]) for one in values)
+            cells = " | ".join(
+                told(one, np.unique(sources, return_inverse=True)[1]) for one in values
+            )
             yield f"| {length_s} s | {make} | {how} | {cells} |"
     yield f"({said(DEFAULT_TAG_WEIGHT)})"

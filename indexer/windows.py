@@ -33,9 +33,25 @@ MOST_NATIVE_SAMPLES = 19_200_000
 #: What follows in a window after the audio of a recording that is shorter: silence, as with the
 #: published checkpoints, or the audio once more, again and again.
 Padding = Literal["zero", "repeat"]
+#: What is done to the loudness of a window before it is embedded: nothing, or its own audio is
+#: brought to a root mean square of `LEVEL_DBFS`.
+Level = Literal["off", "rms"]
+#: That of loud masters is some 10 dB higher; arXiv:2306.00830 says nothing of levels. In dBFS.
+LEVEL_DBFS = -20.0
+
+#: A window whose highest peak is below is silent, in dBFS: 16 bits hold three steps below it.
+SILENT_DBFS = -80.0
 
 #: Audio: (num_samples,) float32, mono.
 Samples = npt.NDArray[np.float32]
+#: Levels in dB relative to full scale: -inf of digital silence, NaN where they are not known.
+Decibels = npt.NDArray[np.float32]
+
+
+def decibels(amplitude: npt.ArrayLike) -> Decibels:
+    """Return amplitudes, 1 at full scale, in dBFS, float32; -inf of 0."""
+    with np.errstate(divide="ignore"):
+        return np.asarray(20 * np.log10(np.asarray(amplitude, np.float64)), np.float32)
 
 
 @dataclass(frozen=True, slots=True)

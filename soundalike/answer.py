@@ -48,6 +48,8 @@ class Answer(Sequence[Hit]):
         coverage: How the metadata and the stores fit together; None without metadata.
         num_left_out: Windows that are no hits because they are what was asked with, or overlap it:
             `include_self` takes them in.
+        num_silent: Windows that are no hits because nothing is heard in them: a silent clip has
+            them among its hits, and terms alone find them.
         failures: A line for each file that could not be read, where others asked all the same.
         notes: What of a clip asked, if that is not all of it as it is, in sentences.
         background: How windows drawn at random score beside the hits, see `Background`; None where
@@ -61,6 +63,7 @@ class Answer(Sequence[Hit]):
     steps: tuple[Step, ...] = field(default=(), compare=False)  # times differ
     coverage: Coverage | None = None
     num_left_out: int = field(default=0, compare=False)
+    num_silent: int = field(default=0, compare=False)
     failures: tuple[str, ...] = ()
     notes: tuple[str, ...] = field(default=(), compare=False)
     background: Background | None = field(default=None, compare=False)
@@ -209,22 +212,22 @@ def answer_all(
     if scope.terms.by == "place":  # their scores are no scores of places
         asking = [None] * len(asking)
     seen = backgrounds(lambda: index.drawn, asking, own)
-    each = zip(
-        index.hits(found, why, metadata), found.num_left_out.tolist(), asked, seen, strict=True
-    )
+    counts = zip(found.num_left_out.tolist(), found.num_silent.tolist(), strict=True)
+    each = zip(index.hits(found, why, metadata), counts, asked, seen, strict=True)
     return [
         Answer(
             hits=tuple(hits),
             num_new_parts=num_new,
             steps=found.steps,
             coverage=scope.coverage,
-            num_left_out=number,
+            num_left_out=num_left_out,
+            num_silent=num_silent,
             failures=tuple(failures),
             notes=(*question.notes, *unlocated(question, index, scope.terms)),
             background=background,
             almost=almost,
         )
-        for hits, number, (question, failures), background in each
+        for hits, (num_left_out, num_silent), (question, failures), background in each
     ]
 
 

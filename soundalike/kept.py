@@ -12,7 +12,7 @@ import numpy as np
 
 from indexer.arrays import Float32
 from indexer.audio.times import FileSpan
-from indexer.errors import SoundalikeError, SoundalikeWarning
+from indexer.errors import CheckpointError, SoundalikeError, SoundalikeWarning
 from indexer.model.known import recall_weights
 from indexer.progress import LOADING, Listen, ignore
 from indexer.run.config import Settings
@@ -21,6 +21,7 @@ from indexer.store.own import Own
 from indexer.store.reader import Store
 from indexer.store.schema import EMBEDDING_DIM
 from search.asking.example import Example, find_stored, recording_of
+from search.asking.levels import is_quiet
 from search.asking.sound_index import SoundIndex
 from search.asking.worded import as_projected
 from search.projection.kept import choose, read, stamp
@@ -123,16 +124,29 @@ class Kept:
         """Make an example of a file, or a span of it; a listener hears how far that is.
 
         Of a whole file that is stored, what is stored is taken, and the network is not loaded.
-        With `level`, any other that is quiet asks at full scale as well.
+        With `level`, one that is quiet asks at full scale as well, unless the stores bring all to
+        one loudness; that takes the network. If it is stored and the network is not there, it asks
+        as it is, and there is a warning.
         """
+        level &= index.identity.level == "off"
         recording_id = index.recording_of(recording_of(asked.file))
         if asked.is_whole and self._asks_with_own(index):
             stored = find_stored(index, recording_id)
-            if stored is not None:
+            if stored and not (level and is_quiet(stored.levels_db) and self._can_listen(asked)):
                 return stored
         heard = self._listen_to(index.stores[0], asked, recording_id, listen, level=level)
         recording_id = index.recording_with(recording_id, heard.audio_id)
         return heard.example._replace(recording_id=recording_id)
+
+    def _can_listen(self, asked: FileSpan) -> bool:
+        """Whether the stores' network is there; if not, a warning says what goes without it."""
+        try:
+            self.load(self.store())
+        except CheckpointError as error:
+            told = f"{asked.file.name} is quiet, and asked no louder: {error}"
+            warnings.warn(SoundalikeWarning(told, error.about, error.value), stacklevel=2)
+            return False
+        return True
 
     def silence(self) -> Float32:
         """Return (n, 768) vectors of length 1: what the network makes of silence.

@@ -38,10 +38,12 @@ class Query:
     unique_at: float | None = None
     where: str | None = None
     metadata: Path | None = None
+    is_silent: bool = False
 
     @property
     def question(self) -> Question:
-        return Question(self.vectors, frozenset(map(LeftOut, self.exclude)))
+        own = frozenset(map(LeftOut, self.exclude))
+        return Question(self.vectors, own, is_silent=self.is_silent)
 
     @property
     def terms(self) -> Terms:
@@ -77,7 +79,8 @@ def find_among_others(index: SoundIndex, query: Query) -> Found:
     mine = found.asked == 1
     assert found.ranks[mine].tolist() == list(range(1, int(mine.sum()) + 1))
     columns = (found.scores, found.window_ids, found.rows, found.stands_for)
-    return Found(1, found.asked[mine] - 1, *(one[mine] for one in columns), found.num_left_out[1:2])
+    counts = found.num_left_out[1:2], found.num_silent[1:2]
+    return Found(1, found.asked[mine] - 1, *(one[mine] for one in columns), *counts)
 
 
 def ask(index: SoundIndex, query: Query) -> list[Hit]:
@@ -94,6 +97,7 @@ class Row(NamedTuple):
     tags: Array
     start: int
     end: int
+    level_db: float
 
 
 def live_rows(*stores: Synthetic) -> list[Row]:
@@ -105,6 +109,7 @@ def live_rows(*stores: Synthetic) -> list[Row]:
             store.tags[at],
             store.windows[at].start_sample,
             store.windows[at].start_sample + store.windows[at].num_samples,
+            store.levels_db[at],
         )
         for store in stores
         for at in store.live()
@@ -198,6 +203,7 @@ def answer_with_counts(stores: Sequence[Synthetic], query: Query) -> list[tuple[
             zip(scores(rows, query), rows, matching, strict=True)
         )
         if may
+        and (query.vectors is None or query.is_silent or not row.level_db < -80)
         and row.recording_id not in query.exclude
         and (query.min_score is None or score >= np.float32(query.min_score))
     )

@@ -65,8 +65,8 @@ def recording_id(name: str) -> bytes:
 class Synthetic:
     """A store, and everything that was put into it.
 
-    `windows`, `scene` and `tags` list all windows in the order of writing; `paths` says which
-    recording each path named last.
+    `windows`, `scene`, `tags` and `levels_db` list all windows in the order of writing; `paths`
+    says which recording each path named last.
     """
 
     store: Store
@@ -75,6 +75,7 @@ class Synthetic:
     scene: list[np.ndarray[Any, Any]] = field(default_factory=list)
     tags: list[np.ndarray[Any, Any]] = field(default_factory=list)
     frames: list[np.ndarray[Any, Any]] = field(default_factory=list)
+    levels_db: list[float] = field(default_factory=list)
     paths: dict[str, bytes] = field(default_factory=dict)
 
     def add(
@@ -89,6 +90,7 @@ class Synthetic:
         last_samples: int = WINDOW_SAMPLES,
         replaces: Sequence[str] = (),
         windows: Sequence[Window] | None = None,
+        levels_db: np.ndarray[Any, Any] | None = None,
     ) -> None:
         """Commit one part: recording name → number of windows; the path is `<name>.wav`."""
         rng = np.random.default_rng(seed)
@@ -113,7 +115,7 @@ class Synthetic:
             frames = rng.normal(0, 1, shape).astype(np.float16)
         with PartWriter(self.store, ORIGIN) as writer:
             if windows:
-                writer.add_windows(Block(table(windows), scene, tags), frames)
+                writer.add_windows(Block(table(windows), scene, tags, levels_db), frames)
             writer.add_ledger(
                 [self.row(f"{path_prefix}{name}.wav", recording_id(name)) for name in recordings]
             )
@@ -121,6 +123,7 @@ class Synthetic:
         self.windows += windows
         self.scene += list(scene)
         self.tags += list(tags)
+        self.levels_db += [np.nan] * len(windows) if levels_db is None else levels_db.tolist()
         self.frames += [] if frames is None else list(frames)
         self.paths.update({f"{path_prefix}{name}.wav": recording_id(name) for name in recordings})
 
@@ -210,11 +213,13 @@ def make_store(
     return Synthetic(store, library_at(store, root or path.parent / "library"))
 
 
-def write_tone(path: Path, seconds: float, hz: float = 440.0, rate: int = 32_000) -> Path:
-    """Write a quiet tone with a little noise, always the same for the same arguments."""
+def write_tone(
+    path: Path, seconds: float, hz: float = 440.0, rate: int = 32_000, peak: float = 0.3
+) -> Path:
+    """Write a tone, quiet unless told otherwise, with a little noise, always the same."""
     path.parent.mkdir(parents=True, exist_ok=True)
     num_samples = max(1, round(seconds * rate))
     noise = np.random.default_rng(int(hz)).normal(0, 0.01, num_samples)
-    tone = 0.3 * np.sin(2 * np.pi * hz * np.arange(num_samples) / rate) + noise
+    tone = peak * np.sin(2 * np.pi * hz * np.arange(num_samples) / rate) + noise
     soundfile.write(path, tone.astype(np.float32), rate, subtype="PCM_16")
     return path

@@ -146,7 +146,11 @@ def without_long(store: Synthetic) -> Any:
     """A store less what `start < 20` leaves out."""
     live = [at for at in store.live() if store.windows[at].start_s < 20]
     return SimpleNamespace(
-        windows=store.windows, scene=store.scene, tags=store.tags, live=lambda: live
+        windows=store.windows,
+        scene=store.scene,
+        tags=store.tags,
+        levels_db=store.levels_db,
+        live=lambda: live,
     )
 
 

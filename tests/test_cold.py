@@ -73,7 +73,8 @@ class Kept:
 def _make(folder: Path, extractor: Extractor, checkpoint: Path) -> Kept:
     library = folder / "library"
     for name, seconds in {"low": 4.0, "middle": 25.0, "high": 10.0}.items():
-        write_tone(library / f"{name}.wav", seconds, 200 + 10 * seconds)
+        # Loud enough to be asked as it is: what is quiet takes the network to be asked louder.
+        write_tone(library / f"{name}.wav", seconds, 200 + 10 * seconds, peak=0.7)
     store = _create(folder / "store", extractor, checkpoint)
     extract(library, store, extractor, IN_PROCESS)
     build(store)

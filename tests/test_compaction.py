@@ -126,7 +126,7 @@ class Library:
         found = {}
         for name in set(self.files.values()) - {BROKEN}:
             for number in range(LENGTHS[name]):
-                (windows, scene, tags), frames = window_of(name, number)
+                (windows, scene, tags, _), frames = window_of(name, number)
                 content = (scene.tobytes(), tags.tobytes())
                 kept = () if self.has_no_frames else (frames.tobytes(),)
                 found[windows.window(0)] = (*content, *kept)

@@ -13,9 +13,9 @@ from conftest import REPOSITORY, Run
 import soundalike
 from indexer.audio.times import FileSpan
 from indexer.embedding.extractor import Extractor
-from indexer.windows import SAMPLE_RATE_HZ, Geometry, Window
+from indexer.windows import SAMPLE_RATE_HZ, Geometry, Window, decibels
 from search.asking.embed import embed_clip
-from search.asking.levels import decibels, which_ask
+from search.asking.levels import which_ask
 
 Array = np.ndarray[Any, Any]
 
@@ -58,7 +58,8 @@ def test_quiet_clip_asks_as_it_is_and_at_full_scale(
     quiet = write(tmp_path / "quiet.wav", 0.1 * samples)  # 20 dB
     identity = soundalike.open(store)._kept.store().identity
     clip = embed_clip(FileSpan(quiet), demo_extractor, identity, level=True)
-    assert clip.peak_db == pytest.approx(-20, abs=0.01)
+    assert clip.levels_db is not None
+    assert clip.levels_db.tolist() == [pytest.approx(-20, abs=0.01)]
     assert clip.louder is not None
     np.testing.assert_allclose(
         clip.louder.vectors, vectors_of(loud, store, demo_extractor), atol=1e-3
@@ -146,6 +147,7 @@ def windows(*lengths_s: float) -> list[Window]:
         ((10, 3), (-20, -20), (True, False)),
         ((3,), (-20,), (True,)),
         ((10, 3), (-90, -20), (False, True)),  # the tail is all there is
+        ((10, 10), (-20, np.nan), (True, True)),
         ((10, 3), None, (True, False)),
         ((10, 10), None, (True, True)),
     ],
@@ -153,7 +155,7 @@ def windows(*lengths_s: float) -> list[Window]:
 def test_which_windows_ask(
     lengths_s: tuple[float, ...], levels_db: tuple[float, ...] | None, expected: tuple[bool, ...]
 ) -> None:
-    levels = None if levels_db is None else np.array(levels_db, float)
+    levels = np.full(len(lengths_s), np.nan) if levels_db is None else np.array(levels_db, float)
     assert tuple(which_ask(windows(*lengths_s), levels, Geometry())) == expected
 
 

@@ -15,7 +15,7 @@ import pytest
 from safetensors.numpy import load_file
 from safetensors.numpy import save as save_safetensors
 
-from indexer.errors import CheckpointError, IdentityError
+from indexer.errors import CheckpointError, IdentityError, StoreError
 from indexer.paths import bundled_path
 from indexer.store.compaction import compact
 from indexer.store.disk import read_sealed, write_whole
@@ -33,6 +33,7 @@ from search.generation.segments import INDEX_FOLDER, Generation
 from search.upkeep.build import build
 from search.upkeep.overview import overview
 from search.upkeep.verify import verify
+from soundalike.hints import with_hint
 
 GOLDEN = Path(__file__).parent / "golden"
 #: What 0.1.0 answered: by window id, by tag and by expression.
@@ -55,7 +56,7 @@ def old(tmp_path: Path) -> Path:
 def ask(index: SoundIndex, terms: Terms, window_id: int | None = None) -> list[Hit]:
     question = Question()
     if window_id is not None:
-        vectors, windows, _ = index.windows_of([window_id])
+        vectors, windows, *_ = index.windows_of([window_id])
         question = Question(vectors, frozenset(LeftOut(window.recording_id) for window in windows))
     [hits] = index.hits(find(index, [question], Scope.of(terms, index.opened)))
     return hits
@@ -117,11 +118,22 @@ def files_below(folder: Path) -> dict[str, bytes]:
     }
 
 
+def test_old_index_is_to_be_built_anew_and_one_line_says_so(old: Path) -> None:
+    with pytest.raises(StoreError) as caught:
+        SoundIndex.open(old)
+    told = with_hint(caught.value)
+    assert told.endswith(f"it has to be built anew; run: soundalike build {old}")
+    assert "\n" not in told
+    assert [(one.about, one.value) for one in verify(old)] == [("anew", old)]
+
+
 def test_old_store_answers_as_it_did(old: Path) -> None:
+    build(Store.open(old))
     assert_answers_as_before(old)
 
 
 def test_old_store_holds_what_it_did(old: Path) -> None:
+    build(Store.open(old))
     held = overview(old)
     expected = dict(ANSWERS["info"])
     failures = {" ".join(key): number for key, number in held.failures.items()}
@@ -131,15 +143,16 @@ def test_old_store_holds_what_it_did(old: Path) -> None:
     assert (held.num_indexed, held.num_new_parts, held.index_kind) == (5, 0, "exact")
 
 
-def test_old_store_is_as_it_was_written(old: Path) -> None:
-    assert verify(old) == []
-
-
-def test_old_store_is_up_to_date(old: Path) -> None:
+def test_old_store_is_as_it_was_written_and_building_changes_its_index_alone(old: Path) -> None:
     before = files_below(old)
     store = Store.open(old)
     assert build(store).path == Generation.current(store).path
-    assert files_below(old) == before
+    after = files_below(old)
+    changed = {name for name in before.keys() | after.keys() if before.get(name) != after.get(name)}
+    assert {Path(name).parts[0] for name in changed} == {INDEX_FOLDER}
+    assert verify(old) == []
+    assert build(store).path == Generation.current(store).path
+    assert files_below(old) == after
 
 
 def test_old_store_with_a_new_index_answers_as_it_did(old: Path) -> None:

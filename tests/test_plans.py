@@ -46,7 +46,8 @@ def fill(store: Synthetic, recordings: dict[str, int], seed: int) -> None:
     tags = rng.beta(0.2, 60, (num_rows, 527))
     tags[np.arange(num_rows), cluster * 7] = rng.choice([0.2, 0.25, 0.6, 0.9], num_rows)
     tags[rng.permutation(num_rows)[:5], 400] = 0.8  # rare, and everywhere
-    store.add(recordings, scene=scene, tags=tags.astype(np.float16))
+    levels = rng.choice([-1.0, -60.0, np.nan, -90.0, -np.inf], num_rows).astype(np.float32)
+    store.add(recordings, scene=scene, tags=tags.astype(np.float16), levels_db=levels)
 
 
 def with_lists_preferred(index: SoundIndex, reach: float) -> SoundIndex:
@@ -103,6 +104,10 @@ def assert_holds(stores: list[Synthetic], found: Found, query: Query, *, is_exac
     rows = {row.window_id: row for row in oracle.live_rows(*stores)}
     assert len(np.unique(found.window_ids)) == len(found.window_ids)
     hits = [rows[int(window_id)] for window_id in found.window_ids]  # live, all of them
+    is_left_out = [row.level_db < -80 and not query.is_silent for row in rows.values()]
+    assert not any(row.level_db < -80 and not query.is_silent for row in hits)
+    if not query.filter:
+        assert found.num_silent.tolist() == [sum(is_left_out)]
     assert not {row.recording_id for row in hits} & query.exclude
     if hits:
         assert found.scores == pytest.approx(oracle.scores(hits, query), abs=ROUNDING)
@@ -153,6 +158,7 @@ tags = st.lists(st.sampled_from(["0", "7", "14", "21", "400", "Speech", "Animal"
     unique_at=st.sampled_from([None, None, 0.93]),
     min_score=st.sampled_from([None, None, 0.0, 0.5, 0.9]),
     excluding=st.integers(0, 2),
+    is_silent=st.booleans(),
     exact=st.booleans(),
 )
 def test_any_plan_on_any_kind_of_index_keeps_its_word(
@@ -167,6 +173,7 @@ def test_any_plan_on_any_kind_of_index_keeps_its_word(
     unique_at: float | None,
     min_score: float | None,
     excluding: int,
+    is_silent: bool,
     exact: bool,
 ) -> None:
     rng = np.random.default_rng(seed)
@@ -183,6 +190,7 @@ def test_any_plan_on_any_kind_of_index_keeps_its_word(
         unique_at=unique_at if k <= MAX_DIVERSE else None,
         min_score=min_score,
         exact=exact,
+        is_silent=is_silent,
     )
     found = find_one(with_lists_preferred(index, reach), query)
     is_exact = all(step.plan.is_exact for step in found.steps)
@@ -194,7 +202,7 @@ def test_any_plan_on_any_kind_of_index_keeps_its_word(
 @pytest.mark.parametrize("kind", ["sq8", "pq"])
 def test_lists_are_used_where_the_planner_says_so(sets: dict[str, list[Opened]], kind: str) -> None:
     stores, index = sets[kind][0]
-    query = Query(vectors=unit32(stores[0].scene[0]))
+    query = Query(vectors=unit32(stores[0].scene[0]), is_silent=True)  # so that all rows match
     (step,) = find_one(with_lists_preferred(index, -2), query).steps
     assert (step.plan.name, step.plan.effort) == ("lists", 10)
     assert step.num_matching == step.num_windows == len(oracle.live_rows(*stores))

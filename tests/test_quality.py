@@ -79,7 +79,7 @@ def test_every_hit_of_every_filtered_query_has_the_stored_probability(
     matching = set(snapshot.windows.window_id[matches].tolist())
     index = SoundIndex.open(heldout)
     for row, window_id in enumerate(snapshot.windows.window_id.tolist()):
-        vectors, (window,), _ = index.windows_of([window_id])
+        vectors, (window,), *_ = index.windows_of([window_id])
         own = frozenset({window.recording_id})
         hits = ask(index, Query(vectors, k=20, filter=tag_filter, exclude=own))
         assert {hit.window_id for hit in hits} <= matching

@@ -52,11 +52,18 @@ def tags_of(name: str, number: int) -> Array:
     return np.where(rng.random(527) < 0.1, loud, rng.beta(0.2, 60, 527)).astype(np.float16)
 
 
+def level_of(name: str, number: int) -> float:
+    """The highest peak of a window: one in three is silent, or not known to be."""
+    rng = np.random.default_rng([*name.encode(), number, 2])
+    return float(rng.choice([-3.0, -40.0, -79.9, np.nan, -80.1, -np.inf]))
+
+
 def fill(store: Synthetic, recordings: dict[str, int], kinds: int = 4) -> None:
     windows = [(name, number) for name, count in recordings.items() for number in range(count)]
     scene = np.array([scene_of(*window, kinds) for window in windows]).reshape(-1, 768)
     tags = np.array([tags_of(*window) for window in windows]).reshape(-1, 527)
-    store.add(recordings, scene=scene, tags=tags)
+    levels = np.array([level_of(*window) for window in windows], np.float32)
+    store.add(recordings, scene=scene, tags=tags, levels_db=levels)
 
 
 Opened = tuple[list[Synthetic], SoundIndex]
@@ -145,6 +152,7 @@ filters = st.builds(
     grouped=st.booleans(),
     min_score=st.one_of(st.none(), st.sampled_from([-1.0, 0.0, 0.03, 0.25, 0.9999999, 1.0])),
     excluding=st.integers(0, 3),
+    is_silent=st.booleans(),
 )
 def test_query_of_any_kind_equals_brute_force(
     sets: list[Opened],
@@ -156,6 +164,7 @@ def test_query_of_any_kind_equals_brute_force(
     grouped: bool,
     min_score: float | None,
     excluding: int,
+    is_silent: bool,
 ) -> None:
     rng = np.random.default_rng(seed)
     stores, _ = sets[which]
@@ -167,6 +176,7 @@ def test_query_of_any_kind_equals_brute_force(
         exclude=frozenset(recordings[rng.integers(len(recordings))] for _ in range(excluding)),
         group_by="file" if grouped else None,
         min_score=min_score,
+        is_silent=is_silent,
     )
     assert_answers(sets[which], query)
 
@@ -210,7 +220,8 @@ def test_query_filter_that_matches_nothing_has_no_hits(sets: list[Opened]) -> No
 
 def test_query_k_beyond_all_rows_gives_each_once(sets: list[Opened]) -> None:
     stores, index = sets[2]
-    hits = ask(index, Query(vectors=np.eye(1, 768, dtype=np.float32), k=10**6))
+    query = Query(vectors=np.eye(1, 768, dtype=np.float32), k=10**6, is_silent=True)
+    hits = ask(index, query)
     ids = [hit.window_id for hit in hits]
     assert len(ids) == index.num_windows == len(oracle.live_rows(*stores))
     assert len(set(ids)) == len(ids)
@@ -270,7 +281,7 @@ def test_query_same_recording_in_two_stores_comes_once_with_all_its_paths(tmp_pa
         fill(store, {"shared": 3, store.store.path.name: 2})
     stores[1].add_rows([stores[1].row("a copy.wav", recording_id("shared"))])
     _, index = opened(*stores)
-    query = Query(vectors=unit32(stores[0].scene[0]), k=20)
+    query = Query(vectors=unit32(stores[0].scene[0]), k=20, is_silent=True)
     hits = [hit for hit in ask(index, query) if hit.recording_id == recording_id("shared")]
     assert len(hits) == 3
     for hit in hits:
@@ -491,7 +502,7 @@ def test_query_unknown_tag_is_an_error(sets: list[Opened]) -> None:
 def test_windows_of_ids_are_their_vectors(sets: list[Opened]) -> None:
     stores, index = sets[4]
     chosen = [stores[1].windows[20], stores[0].windows[3], stores[1].windows[20]]
-    vectors, windows, _, rows = index.windows_of(window.window_id for window in chosen)
+    vectors, windows, *_, rows = index.windows_of(window.window_id for window in chosen)
     assert windows == chosen
     assert index.window_ids(rows).tolist() == [window.window_id for window in chosen]
     scenes = [stores[1].scene[20], stores[0].scene[3], stores[1].scene[20]]
@@ -499,7 +510,7 @@ def test_windows_of_ids_are_their_vectors(sets: list[Opened]) -> None:
 
 
 def test_windows_of_no_ids_are_none(sets: list[Opened]) -> None:
-    vectors, windows, _, _ = sets[0][1].windows_of([])
+    vectors, windows, *_ = sets[0][1].windows_of([])
     assert vectors.shape == (0, 768)
     assert windows == []
 
@@ -583,7 +594,7 @@ def test_index_holds_its_generation_while_others_are_built(tmp_path: Path) -> No
     store = make_store(tmp_path / "store", frames="none")
     fill(store, {"a": 4})
     _, index = opened(store)
-    query = Query(vectors=unit32(store.scene[2]), k=10)
+    query = Query(vectors=unit32(store.scene[2]), k=10, is_silent=True)
     before = ask(index, query)
     for number in range(2):
         store.remove(*list(store.paths))

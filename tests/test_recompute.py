@@ -172,7 +172,7 @@ class Deaf(Extractor):
 
     def __call__(self, waveforms: torch.Tensor) -> Embeddings:
         ones = np.ones((len(waveforms), EMBEDDING_DIM), np.float32)
-        return Embeddings(ones, None, ones[:, :NUM_TAGS])
+        return Embeddings(ones, None, ones[:, :NUM_TAGS], ones[:, 0])
 
 
 def test_recompute_chooses_by_its_seed_and_spread_over_recordings(

@@ -35,6 +35,7 @@ OTHER = {
     "channel": 2,
     "native_samples": 1_920_000,
     "padding": "repeat",
+    "level": "rms",
 }
 
 
@@ -128,6 +129,7 @@ def test_schemas_are_the_documented_format() -> None:
         "num_samples": "int32",
         "scene": "fixed_size_list<item: float>[768]",
         "tags": "fixed_size_list<item: halffloat>[527]",
+        "level_db": "float",
     }
     assert {field.name: str(field.type) for field in FRAMES_SCHEMA} == {
         "window_id": "int64",

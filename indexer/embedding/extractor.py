@@ -17,6 +17,7 @@ from indexer.arrays import Mask
 from indexer.audio.deferred import DeferredResampler, SourceWindows
 from indexer.embedding.devices import choose_device, other_gpus
 from indexer.embedding.identity import identify
+from indexer.embedding.levelling import CutWindows, levelled, peaks_of
 from indexer.embedding.stopwatch import Stopwatch
 from indexer.errors import AudioError, SoundalikeError, SoundalikeWarning
 from indexer.model.checkpoint import Checkpoint
@@ -25,12 +26,12 @@ from indexer.model.inference import InferenceNetwork, PlainMlp
 from indexer.model.tuning import Arithmetic, quickest
 from indexer.store.head import Head
 from indexer.store.schema import FramesMode, Identity
-from indexer.windows import Geometry
+from indexer.windows import Cut, Decibels, Geometry, Level, decibels
 
 Precision = Literal["fp32", "bf16"]
 _DTYPES: dict[str, torch.dtype] = {"fp32": torch.float32, "bf16": torch.bfloat16}
-#: At 32 kHz, or at the rate of their files, to be resampled on the device.
-Windows = Tensor | SourceWindows
+#: At 32 kHz, all of it audio or with their lengths; or at the rate of their files, to be resampled.
+Windows = Tensor | CutWindows | SourceWindows
 
 
 class Embeddings(NamedTuple):
@@ -41,20 +42,28 @@ class Embeddings(NamedTuple):
         frames: (B, T, 768) float16 averaged over frequency ("pooled"), (B, T, 7, 768) float16
             ("full"), or None.
         tags: (B, 527) float32 probabilities.
+        level_db: (B,) float32, the highest peak of each as it came, in dBFS; -inf of digital
+            silence.
     """
 
     scene: npt.NDArray[np.float32]
     frames: npt.NDArray[np.float16] | None
     tags: npt.NDArray[np.float32]
+    level_db: Decibels
 
     @property
     def are_finite(self) -> Mask:
         """(B,): which windows have nothing but finite numbers."""
-        arrays = [array for array in self if array is not None]
+        arrays = [array for array in self[:3] if array is not None]
         finite: Mask = np.all(
             [np.isfinite(array.reshape(len(array), -1)).all(1) for array in arrays], axis=0
         )
         return finite
+
+    def take(self, which: Mask) -> Embeddings:
+        """Return those of some windows."""
+        frames = None if self.frames is None else self.frames[which]
+        return Embeddings(self.scene[which], frames, self.tags[which], self.level_db[which])
 
     def require_finite(self, peak: float) -> None:
         """Raise unless they are.
@@ -86,6 +95,7 @@ class Extractor:
         device: Where; a GPU always with its number.
         precision: "fp32" or "bf16"; the log-mel front end and the classifier are always fp32.
         frames: Which frame embeddings it returns.
+        level: What it does to the loudness of windows first.
         most_windows: How many windows are embedded at once, at most. It starts without a limit, and
             falls to half a batch whenever the device has no memory for one.
     """
@@ -97,6 +107,7 @@ class Extractor:
         device: str = "auto",
         precision: str = "auto",
         frames: FramesMode = "pooled",
+        level: Level = "off",
     ) -> None:
         """Move the model to its device.
 
@@ -108,6 +119,7 @@ class Extractor:
             precision: "auto" (bf16 on a GPU; on a CPU fp32, unless a short measurement finds bf16
                 much faster), "fp32" or "bf16".
             frames: "pooled", "full" or "none".
+            level: "off", or "rms" to bring each window to one loudness.
 
         Raises:
             SoundalikeError: If the device cannot be used, or the precision is not known.
@@ -120,6 +132,7 @@ class Extractor:
         arithmetic = _arithmetic(precision, self.device)
         self.precision: Precision = "fp32" if arithmetic.dtype is torch.float32 else "bf16"
         self.frames: FramesMode = frames
+        self.level: Level = level
         self.most_windows = sys.maxsize
         is_gpu = self.device.type == "cuda"
         self._pins = is_gpu  # while the system gives page-locked memory
@@ -136,16 +149,21 @@ class Extractor:
             torch.backends.cudnn.allow_tf32 = False
             torch.cuda.synchronize(self.device)  # other streams do not wait for what was prepared
 
-    def __call__(self, waveforms: Tensor) -> Embeddings:
+    def __call__(self, windows: Windows) -> Embeddings:
         """Embed windows of one length.
 
         Args:
-            waveforms: (B, num_samples) float32, mono, 32 kHz, on the host.
+            windows: (B, num_samples) float32, mono, 32 kHz, on the host; or with their lengths.
 
         Returns:
             Scene, frames and tags of each, from one forward pass.
         """
-        return self.embed_and_time(waveforms).embeddings
+        return self.embed_and_time(windows).embeddings
+
+    def embed_cut(self, cut: Cut, gain: float = 1.0) -> Embeddings:
+        """Embed a window as it was cut, all of it multiplied with a gain."""
+        waveform = torch.from_numpy(gain * cut.waveform)[None]
+        return self(CutWindows(waveform, torch.tensor([cut.num_samples])))
 
     def run_network(self, waveforms: Tensor) -> Output:
         """Return what the network gives, on the device, at its precision, unchanged.
@@ -187,16 +205,23 @@ class Extractor:
         moved = self._pin(windows).to(self.device, non_blocking=True)
         watch.lap()
         with torch.inference_mode():
-            waveforms = self._resample(moved) if isinstance(moved, SourceWindows) else moved
+            waveforms = self._waveforms(moved)
+            peaks = peaks_of(waveforms)
+            if self.level == "rms":
+                waveforms = levelled(waveforms, _lengths(moved), peaks)
             output = self._network(waveforms)
             frames = self._frames(output.frames)
         watch.lap()
         scene, tags = self._to_host(output.scene), self._to_host(output.tags)
+        levels = self._to_host(peaks)
         on_host = None if frames is None else self._to_host(frames)
         watch.lap()
         seconds = watch.seconds()  # before it, nothing need have arrived
         embeddings = Embeddings(
-            scene.numpy(), None if on_host is None else on_host.numpy(), tags.numpy()
+            scene.numpy(),
+            None if on_host is None else on_host.numpy(),
+            tags.numpy(),
+            decibels(levels.numpy()),
         )
         return Timed(embeddings, *seconds)
 
@@ -232,6 +257,12 @@ class Extractor:
                 stacklevel=2,
             )
 
+    def _waveforms(self, windows: Windows) -> Tensor:
+        """Return (B, num_samples) at 32 kHz, padded."""
+        if isinstance(windows, CutWindows):
+            return windows.waveforms
+        return self._resample(windows) if isinstance(windows, SourceWindows) else windows
+
     def _resample(self, windows: SourceWindows) -> Tensor:
         rate_hz = windows.source_rate_hz
         if rate_hz not in self._resamplers:
@@ -247,7 +278,11 @@ class Extractor:
 
     def _like_this(self, device: str) -> Extractor:
         return Extractor(
-            self.checkpoint, device=device, precision=self.precision, frames=self.frames
+            self.checkpoint,
+            device=device,
+            precision=self.precision,
+            frames=self.frames,
+            level=self.level,
         )
 
     def _frames(self, frame_map: Tensor) -> Tensor | None:
@@ -260,7 +295,7 @@ class Extractor:
 
     def identity(self, geometry: Geometry, channel: int | None = None) -> Identity:
         """Return what a store of these embeddings is: everything that shapes the numbers."""
-        return identify(self.checkpoint.digest, self.frames, geometry, channel)
+        return identify(self.checkpoint.digest, self.frames, geometry, channel, self.level)
 
     def head(self) -> Head:
         """Return the classifier and the final LayerNorm, for the store to keep."""
@@ -290,15 +325,23 @@ def why_not_finite(peak: float) -> str:
     return f"an embedding is not finite: {cause}"
 
 
+def _lengths(windows: Windows) -> Tensor:
+    """Return (B,) how many samples of each are audio, at 32 kHz."""
+    if isinstance(windows, Tensor):
+        return torch.full((len(windows),), windows.shape[1], device=windows.device)
+    return windows.lengths
+
+
 def _join(pieces: Sequence[Timed]) -> Timed:
     """Return as one what was embedded in pieces."""
     if len(pieces) == 1:
         return pieces[0]
-    scene, frames, tags = zip(*(piece.embeddings for piece in pieces), strict=True)
+    scene, frames, tags, levels = zip(*(piece.embeddings for piece in pieces), strict=True)
     embeddings = Embeddings(
         np.concatenate(scene),
         None if frames[0] is None else np.concatenate(frames),
         np.concatenate(tags),
+        np.concatenate(levels),
     )
     return Timed(embeddings, *np.sum([piece[1:] for piece in pieces], axis=0).tolist())
 

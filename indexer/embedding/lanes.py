@@ -7,11 +7,9 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from queue import SimpleQueue
 
 import torch
-from torch import Tensor
 
-from indexer.audio.deferred import SourceWindows
 from indexer.embedding.cores import default_num_lanes
-from indexer.embedding.extractor import Extractor, Timed
+from indexer.embedding.extractor import Extractor, Timed, Windows
 
 
 class Lanes:
@@ -53,11 +51,11 @@ class Lanes:
         """How many windows fit into every device at once, as far as is known."""
         return min(extractor.most_windows for extractor in self._extractors)
 
-    def submit(self, windows: Tensor | SourceWindows) -> Future[Timed]:
+    def submit(self, windows: Windows) -> Future[Timed]:
         """Embed a batch as soon as a lane is free; see `Extractor.embed_and_time`."""
         return self._pool.submit(self._embed, windows)
 
-    def _embed(self, windows: Tensor | SourceWindows) -> Timed:
+    def _embed(self, windows: Windows) -> Timed:
         extractor: Extractor = self._own.extractor
         return extractor.embed_and_time(windows)
 

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
 from indexer.arrays import Float32
 from indexer.audio.content import asked_with
@@ -83,9 +82,9 @@ def tag_file(  # noqa: PLR0913 - each is one thing that a caller may want otherw
     ) as audio:
         for cut in audio.windows(geometry or Geometry()):
             start = audio.start_sample + cut.start_sample
-            embeddings = extractor(torch.from_numpy(cut.waveform)[None])
+            embeddings = extractor.embed_cut(cut)
             embeddings.require_finite(audio.peak)
-            scene, frames, tags = embeddings
+            scene, frames, tags, _ = embeddings
             tagged.append(
                 TaggedWindow(
                     start_s=start / SAMPLE_RATE_HZ,

@@ -15,7 +15,7 @@ from indexer.errors import AudioError
 from indexer.paths import local_path
 from indexer.store.reader import Store
 from indexer.store.schema import Identity
-from indexer.windows import Samples, Window
+from indexer.windows import Cut, Window
 
 
 class Found(NamedTuple):
@@ -95,8 +95,8 @@ def _live_files(store: Store, recordings: Ids) -> dict[bytes, list[_Place]]:
 
 def decode_window(
     path: Path, window: Window, identity: Identity, first_sample: int
-) -> tuple[Samples, str]:
-    """Return a window's waveform as the network was given it, and the codec of its file.
+) -> tuple[Cut, str]:
+    """Return a window as it was cut, and the codec of its file.
 
     Args:
         path: A file that holds the window's recording.
@@ -122,4 +122,4 @@ def decode_window(
         raise AudioError(
             "decode", f"{audio.num_samples} samples at 32 kHz, not {window.num_samples}"
         )
-    return cuts[0].waveform, audio.info.codec
+    return cuts[0], audio.info.codec

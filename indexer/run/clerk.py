@@ -134,9 +134,9 @@ class Clerk:
         return content_id(recording_id, self._items[item].span)
 
     def _add_windows(self, keys: Sequence[WindowKey], embeddings: Embeddings) -> None:
-        scene, frames, tags = embeddings
+        scene, frames, tags, levels = embeddings
         windows = _window_table(keys)
-        self._writer.add_windows(Block(windows, scene, tags.astype(np.float16)), frames)
+        self._writer.add_windows(Block(windows, scene, tags.astype(np.float16), levels), frames)
         self._report.num_windows += len(keys)
         self._report.bytes_written += sum(
             array.nbytes for array in (scene, tags, frames) if array is not None

@@ -31,6 +31,7 @@ class Settings:
         native_max_s: The longest that are, in seconds; for a new store 60.
         padding: What follows audio that is shorter than a window: "repeat" or "zero"; for a new
             store "repeat", with `native` "zero".
+        level: What is done to the loudness of each window: "off" or "rms"; for a new store "off".
         channel: Which channel of each recording, counted from 1; for a new store the mean of all.
         device: "auto", "cpu", "cuda" or "cuda:N".
         precision: "auto", "fp32" or "bf16", see `Extractor`.
@@ -75,6 +76,13 @@ class Settings:
             "help": "What fills a window after a shorter recording: itself, again and again, or "
             "silence (zero), as published figures have it. Default: the store's, or repeat; zero "
             "if windows are native."
+        },
+    )
+    level: Literal["off", "rms"] | None = field(
+        default=None,
+        metadata={
+            "help": "Bring all windows to one loudness, -20 dBFS (rms), where how loud a sound is "
+            "means nothing; or leave it (off). Default: the store's, or off."
         },
     )
     channel: int | None = field(

@@ -17,6 +17,7 @@ from indexer.audio.deferred import SourceWindows
 from indexer.embedding.cores import default_num_workers
 from indexer.embedding.extractor import Embeddings, Extractor, Timed, why_not_finite
 from indexer.embedding.lanes import Lanes
+from indexer.embedding.levelling import CutWindows
 from indexer.progress import Listen, Step
 from indexer.reading.batches import Batch
 from indexer.reading.dataset import Work
@@ -146,9 +147,8 @@ class Embedder:
         if finite.all():
             return keys, embeddings
         self._spoiled.update(keys[row].item for row in np.flatnonzero(~finite))
-        scene, frames, tags = embeddings
-        kept = Embeddings(scene[finite], None if frames is None else frames[finite], tags[finite])
-        return [keys[row] for row in np.flatnonzero(finite)], kept if finite.any() else None
+        kept = embeddings.take(finite) if finite.any() else None
+        return [keys[row] for row in np.flatnonzero(finite)], kept
 
     def _judge(self, event: Done | Failure) -> Done | Failure:
         """Return what became of a file, now that all of it is embedded."""
@@ -174,10 +174,10 @@ class Embedder:
 
 def _windows(
     waveforms: Tensor, rate_hz: int, keys: Sequence[WindowKey], geometry: Geometry
-) -> Tensor | SourceWindows:
+) -> CutWindows | SourceWindows:
     """Return a batch's windows as an extractor takes them."""
     if rate_hz == SAMPLE_RATE_HZ:
-        return waveforms
+        return CutWindows(waveforms, torch.tensor([key.num_samples for key in keys]))
     places = [(key.start_sample % SAMPLE_RATE_HZ, key.num_samples) for key in keys]
     offsets, lengths = torch.tensor(places).unbind(1)
     return SourceWindows(

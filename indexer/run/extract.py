@@ -90,7 +90,7 @@ def embed_new(
     report, store, known = surveyed.report, surveyed.store, surveyed.ledger.known
     former = surveyed.changes.former()
     report.device, report.precision = extractor.device_name, extractor.precision
-    report.padding = store.identity.padding
+    report.padding, report.level = store.identity.padding, store.identity.level
     report.num_cores = num_cores()
     with surveyed.keep_books(config, extractor.device_name, extractor.precision) as clerk:
         Embedder(extractor, config, clerk, report, listen, read).embed(

@@ -15,7 +15,7 @@ from indexer.run.config import Settings
 from indexer.store.creation import create_store, open_matching, require_matching, require_place
 from indexer.store.reader import Store
 from indexer.store.schema import STORE_FILE, FramesMode
-from indexer.windows import SAMPLE_RATE_HZ, Geometry
+from indexer.windows import SAMPLE_RATE_HZ, Geometry, Level
 
 if TYPE_CHECKING:  # it imports PyTorch, which takes seconds
     from indexer.embedding.extractor import Extractor
@@ -84,6 +84,7 @@ def prepare(
         device=settings.device,
         precision=settings.precision,
         frames=wanted.frames,
+        level=wanted.level,
     )
     identity = extractor.identity(wanted.geometry, wanted.channel)
     if existing:
@@ -133,6 +134,7 @@ class _Wanted(NamedTuple):
     frames: FramesMode
     geometry: Geometry
     channel: int | None
+    level: Level
 
 
 def _open_if_there(path: Path) -> Store | None:
@@ -147,6 +149,7 @@ def _wanted(settings: Settings, existing: Store | None) -> _Wanted:
         settings.frames or (identity.frames if identity else "pooled"),
         _geometry(settings, identity.geometry if identity else _default_geometry(settings)),
         settings.channel or (identity.channel if identity else None),
+        settings.level or (identity.level if identity else "off"),
     )
 
 

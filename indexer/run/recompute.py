@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import torch
 
 from indexer.arrays import Ids, Integers, id_bytes
 from indexer.embedding.extractor import Extractor
@@ -129,12 +128,12 @@ def _problems(
     assert found.path is not None  # it is there
     where = f"{found.path} at {window.start_s:.2f} s"
     try:
-        waveform, codec = decode_window(found.path, window, store.identity, found.first_sample)
+        cut, codec = decode_window(found.path, window, store.identity, found.first_sample)
     except AudioError as error:
         reason = f"{where}: its audio cannot be decoded again: {error}"
         yield Problem(scene_file, reason, "bring the audio back from a copy, or index it again")
         return
-    embeddings = extractor(torch.from_numpy(waveform)[None])
+    embeddings = extractor.embed_cut(cut)
     tolerance = _tolerance(part.origin, extractor, codec)
     at = np.array([row])
     pairs: dict[str, tuple[Values, Values]] = {

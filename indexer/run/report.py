@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from indexer.windows import Padding
+from indexer.windows import Level, Padding
 
 _STAGES = ("decode", "to_device", "network", "to_host", "write", "embed", "total")
 
@@ -41,6 +41,7 @@ class ExtractReport:
         device: Where the network ran; None if nothing had to be read.
         precision: At which precision; None likewise.
         padding: What follows audio that is shorter than a window.
+        level: What was done to the loudness of windows.
         num_workers: Processes that read; 0 if it was done by the run itself.
         num_lanes: Threads that embedded side by side.
         num_devices: GPUs that they shared, or 1.
@@ -70,6 +71,7 @@ class ExtractReport:
     device: str | None = "cpu"
     precision: str | None = "fp32"
     padding: Padding = "zero"
+    level: Level = "off"
     num_workers: int = 0
     num_lanes: int = 1
     num_devices: int = 1

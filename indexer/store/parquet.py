@@ -18,7 +18,7 @@ from indexer.store.schema import (
     FILES_SCHEMA,
     MOST_TEXT_BYTES,
     NUM_TAGS,
-    OLD_FILES_SCHEMA,
+    OLD_SCHEMAS,
     SCHEMAS,
 )
 
@@ -59,8 +59,7 @@ def open_parquet(path: Path, *, mapped: bool) -> Iterator[pq.ParquetFile]:
     how = {"buffer_size": _BUFFER_BYTES, "pre_buffer": False} if is_ledger else {}
     texts = _TEXTS if is_ledger else None
     with pq.ParquetFile(path, memory_map=mapped, read_dictionary=texts, **how) as file:
-        schemas = [SCHEMAS[path.name], *([OLD_FILES_SCHEMA] if is_ledger else [])]
-        if _plain(file.schema_arrow) not in schemas:
+        if _plain(file.schema_arrow) not in (SCHEMAS[path.name], OLD_SCHEMAS[path.name]):
             raise NotAsWrittenError("its columns are not those of this format")
         if is_ledger:
             _require_proportion(file)
@@ -71,13 +70,19 @@ def open_parquet(path: Path, *, mapped: bool) -> Iterator[pq.ParquetFile]:
         yield file
 
 
-def with_columns(rows: _Rows, columns: Sequence[str]) -> _Rows:
-    """Return rows of a ledger with some columns, null where one of an older version lacks them.
+def with_columns(rows: _Rows, name: str, columns: Sequence[str] | None = None) -> _Rows:
+    """Return rows of a part's file with some columns, null where an older version lacks them.
+
+    Args:
+        rows: As they were read.
+        name: Of the file.
+        columns: Which; None for all that this format has.
 
     Raises:
         NotAsWrittenError: If a text is longer than `MOST_TEXT_BYTES`.
     """
-    fields = [FILES_SCHEMA.field(name) for name in columns]
+    schema = SCHEMAS[name]
+    fields = [schema.field(one) for one in (schema.names if columns is None else columns)]
     arrays = [
         _column(rows, field) if field.name in rows.schema.names else pa.nulls(len(rows), field.type)
         for field in fields

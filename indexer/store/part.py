@@ -33,7 +33,6 @@ from indexer.store.parquet import (
     with_columns,
 )
 from indexer.store.schema import (
-    FILES_SCHEMA,
     SCENE_SCHEMA,
     SCHEMAS,
     STORE_FILE,
@@ -198,7 +197,7 @@ class Part:
         with self.open_file(FILES_FILE) as file:
             # Threads would have memory of their own, and save a tenth of a second in 10^6 rows.
             for batch in file.iter_batches(_LEDGER_BATCH, columns=list(columns), use_threads=False):
-                yield with_columns(batch, columns)
+                yield with_columns(batch, FILES_FILE, columns)
 
     def require_intact(self, *names: str) -> None:
         """Hold some of its files against their SHA-256.
@@ -227,8 +226,7 @@ class Part:
                 first, last = np.searchsorted(rows, [start, stop])
                 if last > first:
                     table = file.read_row_group(number).take(rows[first:last] - start)
-                    is_ledger = name == FILES_FILE
-                    yield with_columns(table, FILES_SCHEMA.names) if is_ledger else table
+                    yield with_columns(table, name)
                 start = stop
 
     def windows(self, columns: Sequence[str]) -> pa.Table:
@@ -237,17 +235,20 @@ class Part:
         if SCENE_FILE not in self.files:
             return SCENE_SCHEMA.empty_table().select(names)
         with self.open_file(SCENE_FILE) as file:
-            return file.read(names).select(names)
+            return with_columns(file.read(names), SCENE_FILE, names)
 
     def blocks(
         self, num_rows: int
-    ) -> Iterator[tuple[npt.NDArray[np.float32], npt.NDArray[np.float16]]]:
-        """Read (scene, tags) of all windows in order, at most `num_rows` at a time."""
+    ) -> Iterator[tuple[npt.NDArray[np.float32], npt.NDArray[np.float16], npt.NDArray[np.float32]]]:
+        """Read (scene, tags, level_db) of all windows in order, at most `num_rows` at a time."""
         if SCENE_FILE not in self.files:
             return
         with self.open_file(SCENE_FILE) as file:
-            for batch in file.iter_batches(num_rows, columns=["scene", "tags"]):
-                yield _floats(batch["scene"]), _floats(batch["tags"])
+            columns = ["scene", "tags", "level_db"]
+            for read in file.iter_batches(num_rows, columns=columns):
+                batch = with_columns(read, SCENE_FILE, columns)
+                levels = batch["level_db"].fill_null(np.nan).to_numpy(zero_copy_only=False)
+                yield _floats(batch["scene"]), _floats(batch["tags"]), levels
 
     def floats(self, column: str, rows: Integers) -> npt.NDArray[Any]:
         """Return (len(rows), width) of a column of scene.parquet, in the order of `rows`."""

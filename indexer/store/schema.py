@@ -17,16 +17,18 @@ from indexer.windows import (
     SAMPLE_RATE_HZ,
     WINDOW_SAMPLES,
     Geometry,
+    Level,
     Padding,
 )
 
 #: What says of a folder that it is a store.
 STORE_FILE = "store.json"
 #: Of the stores that are written. Version 2 has audio_id, file_digest and first_sample in the
-#: ledger, and the identity a channel. What adds to a store of version 1 makes it one of version 2.
-FORMAT_VERSION = 2
+#: ledger, and the identity a channel; version 3 has level_db in scene.parquet. What adds to a store
+#: of an older version makes it one of this.
+FORMAT_VERSION = 3
 #: Of the stores that are read.
-READABLE_VERSIONS = (1, 2)
+READABLE_VERSIONS = (1, 2, 3)
 #: Width of scene and frame embeddings: the last stage of ConvNeXt-Tiny (arXiv:2306.00830).
 EMBEDDING_DIM = 768
 #: Outputs of the classifier: the classes of AudioSet (metadata/class_labels_indices.csv).
@@ -56,6 +58,7 @@ SCENE_SCHEMA = pa.schema(
         pa.field("num_samples", pa.int32(), nullable=False),
         pa.field("scene", pa.list_(pa.float32(), EMBEDDING_DIM), nullable=False),
         pa.field("tags", pa.list_(pa.float16(), NUM_TAGS), nullable=False),
+        pa.field("level_db", pa.float32()),
     ]
 )
 FRAMES_SCHEMA = pa.schema(
@@ -89,15 +92,19 @@ FILES_SCHEMA = pa.schema(
         pa.field("first_sample", pa.int64()),
     ]
 )
-#: Columns of files.parquet that parts of version 1 lack: null there.
-_NEWER_COLUMNS = ("audio_id", "file_digest", "first_sample")
+#: Columns that parts of older versions lack, null there: of version 1 those of files.parquet, of
+#: version 1 and 2 that of scene.parquet.
+_NEWER_COLUMNS = ("audio_id", "file_digest", "first_sample", "level_db")
 SCHEMAS: Mapping[str, pa.Schema] = {
     "scene.parquet": SCENE_SCHEMA,
     "frames.parquet": FRAMES_SCHEMA,
     "files.parquet": FILES_SCHEMA,
 }
-#: What parts of version 1 have in their place.
-OLD_FILES_SCHEMA = pa.schema(one for one in FILES_SCHEMA if one.name not in _NEWER_COLUMNS)
+#: What parts of older versions have in their place.
+OLD_SCHEMAS: Mapping[str, pa.Schema] = {
+    name: pa.schema(one for one in schema if one.name not in _NEWER_COLUMNS)
+    for name, schema in SCHEMAS.items()
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,6 +178,7 @@ class Identity:
             stores from before it could be told.
         padding: What follows audio that is shorter than a window; without it silence, as in stores
             from before it could be told.
+        level: What was done to the loudness of each window; without it nothing, likewise.
     """
 
     weights: str
@@ -184,6 +192,7 @@ class Identity:
     channel: int | None = None
     native_samples: int = FORMER_NATIVE_SAMPLES
     padding: Padding = "zero"
+    level: Level = "off"
 
     @property
     def geometry(self) -> Geometry:
@@ -247,6 +256,7 @@ _WORDS: Mapping[str, tuple[str, Callable[[Any], str]]] = {
     "channel": ("channel", lambda value: "the mean of all" if value is None else str(value)),
     "native_samples": ("the longest native window", _seconds),
     "padding": ("padding", str),
+    "level": ("level", str),
 }
 
 
@@ -272,6 +282,7 @@ _IS_RIGHT: Mapping[str, Callable[[Any], bool]] = {
     "channel": lambda value: value is None or _is_whole(value, MAX_CHANNELS),
     "native_samples": lambda value: _is_whole(value, MOST_NATIVE_SAMPLES),
     "padding": lambda value: value in get_args(Padding),
+    "level": lambda value: value in get_args(Level),
 }
 
 

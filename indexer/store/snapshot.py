@@ -26,7 +26,7 @@ from indexer.store.parquet import FRAMES_FILE
 from indexer.store.part import Part
 from indexer.store.schema import EMBEDDING_DIM, NUM_TAGS, FramesMode
 from indexer.tags import DEFAULT_THRESHOLD, Threshold, reaches
-from indexer.windows import SAMPLE_RATE_HZ, Window
+from indexer.windows import SAMPLE_RATE_HZ, Decibels, Window
 
 
 class WindowTable(NamedTuple):
@@ -75,11 +75,21 @@ class Block(NamedTuple):
         windows: n rows.
         scene: (n, 768) float32, as the network gave them, not normalised.
         tags: (n, 527) float16 probabilities.
+        level_db: (n,) float32, the highest peak of each window's own audio, in dBFS; -inf of
+            digital silence, and NaN where it is not known. None if it is known of none.
     """
 
     windows: WindowTable
     scene: Float32
     tags: Float16
+    level_db: Decibels | None = None
+
+    @property
+    def levels(self) -> Decibels:
+        """(n,) `level_db`, be it known or not."""
+        return (
+            np.full(len(self.scene), np.nan, np.float32) if self.level_db is None else self.level_db
+        )
 
 
 class Snapshot:
@@ -136,11 +146,12 @@ class Snapshot:
 
     def _part_blocks(self, part: Part, rows: Integers, num_rows: int) -> Iterator[Block]:
         in_part, seen = self._row_in_part[rows], 0
-        for scene, tags in part.blocks(num_rows):
+        for scene, tags, levels in part.blocks(num_rows):
             first, last = np.searchsorted(in_part, [seen, seen + len(scene)])
             if last > first:
                 at = in_part[first:last] - seen
-                yield Block(self.windows.take(rows[first:last]), scene[at], tags[at])
+                windows = self.windows.take(rows[first:last])
+                yield Block(windows, scene[at], tags[at], levels[at])
             seen += len(scene)
 
     def by_part(self, wanted: Mask | None = None) -> Iterator[tuple[Part, Integers]]:

@@ -226,7 +226,7 @@ class PartWriter:
 
 
 def _scene_table(block: Block) -> pa.Table:
-    windows, scene, tags = block
+    windows, scene, tags, _ = block
     recording_ids = np.ascontiguousarray(windows.recording_id, ID_DTYPE)
     columns = [
         pa.array(windows.window_id, pa.int64()),
@@ -237,6 +237,7 @@ def _scene_table(block: Block) -> pa.Table:
         pa.array(windows.num_samples, pa.int32()),
         _fixed_lists(scene, np.float32),
         _fixed_lists(tags, np.float16),
+        pa.array(block.levels, pa.float32(), from_pandas=True),  # NaN becomes null
     ]
     return pa.Table.from_arrays(columns, schema=SCENE_SCHEMA)
 

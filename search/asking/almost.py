@@ -60,6 +60,7 @@ def almost_heard(index: SoundIndex, scope: Scope) -> Found | None:
         rows=all_rows[order],
         stands_for=np.ones(len(order), np.int64),
         num_left_out=np.zeros(1, np.int64),
+        num_silent=np.zeros(1, np.int64),
     )
 
 

@@ -172,6 +172,8 @@ class Found:
         stands_for: (n,) how many hits each is returned for, see `Hit`.
         num_left_out: (num_questions,) windows that the terms allow and that are left out of each
             answer because they are what was asked with, or overlap it.
+        num_silent: (num_questions,) windows that the terms allow and that are left out of each
+            answer because nothing is heard in them.
         steps: How each store was searched, if there was one question.
         match: Where in the windows what asked is; None if that was not looked for.
     """
@@ -183,6 +185,7 @@ class Found:
     rows: Integers
     stands_for: Integers
     num_left_out: Integers
+    num_silent: Integers
     steps: tuple[Step, ...] = ()
     match: Match | None = None
 

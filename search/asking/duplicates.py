@@ -11,7 +11,7 @@ import numpy as np
 
 from indexer.arrays import Float32, Ids, Integers, Mask, id_bytes
 from indexer.progress import Listen, Step, ignore
-from indexer.windows import SAMPLE_RATE_HZ
+from indexer.windows import SAMPLE_RATE_HZ, SILENT_DBFS
 from search.asking.opened import OpenedStore
 from search.asking.terms import DuplicateTerms
 from search.nearest.enough import BLOCK_VECTORS, Near, find_enough, near_of
@@ -115,7 +115,8 @@ def find_duplicates(
     recordings, and what is linked, directly or by others, is a group. Several files with the same
     bytes are one recording, and a group as well.
 
-    Silence links nothing: a window that matches what the network makes of it. Nor does one that
+    Silence links nothing: a window whose highest peak is below -80 dBFS or, where that is not
+    known, one that matches what the network makes of silence. Nor does one that
     matches too many others: hum or a jingle would make one group of everything.
 
     Args:
@@ -124,7 +125,8 @@ def find_duplicates(
         terms: From when on two windows match.
         listen: Hears how many windows are compared.
         silence: Returns (n, 768) vectors of length 1: what the network makes of silence. Called
-            where the windows that match may be silent; None leaves them in.
+            where windows that match may be silent and their level is not known; None leaves these
+            in.
     """
     other = against or opened
     ids = np.unique(np.concatenate([_listed(opened), _listed(other)]))
@@ -198,14 +200,21 @@ def _without_silence(
     Returns:
         The other pairs, and how many such windows there are.
     """
-    quiet = [_quiet(side, rows) for side, rows in zip(sides, pairs, strict=True)]
-    if silence is None or not any(map(len, quiet)):
-        return pairs, 0
-    vectors = silence()
-    silent = [
-        rows[(side.opened.generation.vectors(rows) @ vectors.T).max(axis=1) >= min_score]
-        for side, rows in zip(sides, quiet, strict=True)
+    distinct = [np.unique(rows) for rows in pairs]
+    levels = [
+        side.opened.generation.column("level_db", rows)
+        for side, rows in zip(sides, distinct, strict=True)
     ]
+    silent = [rows[at < SILENT_DBFS] for rows, at in zip(distinct, levels, strict=True)]
+    quiet = [
+        _quiet(side, rows[np.isnan(at)])
+        for side, rows, at in zip(sides, distinct, levels, strict=True)
+    ]
+    if silence is not None and any(map(len, quiet)):
+        vectors = silence()
+        for number, (side, rows) in enumerate(zip(sides, quiet, strict=True)):
+            cosines = side.opened.generation.vectors(rows) @ vectors.T
+            silent[number] = np.union1d(silent[number], rows[cosines.max(axis=1) >= min_score])
     is_silent = np.isin(pairs.left, silent[0]) | np.isin(pairs.right, silent[1])
     are_one = sides[0] is sides[1]
     return pairs.take(~is_silent), len(np.union1d(*silent)) if are_one else sum(map(len, silent))
@@ -213,10 +222,9 @@ def _without_silence(
 
 def _quiet(side: _Side, rows: Integers) -> Integers:
     """Return which of some rows may be silent: silence is the most probable of their tags."""
-    distinct = np.unique(rows)
     found = [
         block[side.opened.generation.tags(block).argmax(axis=1) == _SILENCE]
-        for block in np.split(distinct, range(BLOCK_VECTORS, len(distinct), BLOCK_VECTORS))
+        for block in np.split(rows, range(BLOCK_VECTORS, len(rows), BLOCK_VECTORS))
     ]
     return np.concatenate(found)
 

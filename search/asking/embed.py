@@ -24,12 +24,13 @@ from indexer.windows import (
     MIN_INPUT_SAMPLES,
     SAMPLE_RATE_HZ,
     WINDOW_SAMPLES,
+    Decibels,
     Geometry,
     Window,
     samples_of,
 )
 from search.asking.example import Example, Louder, recording_of
-from search.asking.levels import QUIET_DBFS, decibels, rms, which_ask
+from search.asking.levels import is_quiet, which_ask
 from search.asking.locate import Pattern
 from search.generation.frames import pooled
 from search.generation.writing import normalise
@@ -49,7 +50,7 @@ class Clip(NamedTuple):
         windows: Where each of them is in the file.
         audio_id: Digest of the samples of a whole file, see `AudioStream`; None of a part.
         asks: (n,) which of its windows ask, see `which_ask`.
-        peak_db: Of all of it, the highest peak, in dBFS.
+        levels_db: (n,) the highest peak of each window, in dBFS.
         louder: The same at full scale, if it is quiet and that was asked for.
         longest_samples: Of the windows of the store, the longest, at 32 kHz.
     """
@@ -61,7 +62,7 @@ class Clip(NamedTuple):
     windows: list[Window]
     audio_id: bytes | None = None
     asks: Mask | None = None
-    peak_db: float = 0.0
+    levels_db: Decibels | None = None
     louder: Clip | None = None
     longest_samples: int = WINDOW_SAMPLES
 
@@ -73,13 +74,14 @@ class Clip(NamedTuple):
     @property
     def example(self) -> Example:
         """What a question needs of it."""
+        unknown = np.full(len(self.windows), np.nan, np.float32)
+        levels = unknown if self.levels_db is None else self.levels_db
         louder = self.louder and Louder(
-            self.louder.vectors, self.louder.tags, -self.peak_db, self.louder.patterns
+            self.louder.vectors, self.louder.tags, -float(levels.max()), self.louder.patterns
         )
         asks = np.ones(len(self.windows), bool) if self.asks is None else self.asks
-        return Example(
-            self.vectors, self.recording_id, self.windows, self.tags, asks, louder, self.patterns
-        )
+        own = self.vectors, self.recording_id, self.windows, self.tags, asks, levels
+        return Example(*own, louder, self.patterns)
 
     @property
     def patterns(self) -> tuple[Pattern | None, ...]:
@@ -118,6 +120,7 @@ def extractor_for(
         device=device,
         precision=precision,
         frames=store.identity.frames,
+        level=store.identity.level,
     )
     store.identity.require(
         extractor.identity(store.identity.geometry, store.identity.channel),
@@ -172,7 +175,7 @@ def embed_clip(
         identity: Of the store.
         recording_id: `recording_of` the file, if it is known.
         listen: Hears how many windows are done.
-        level: Whether a quiet clip is embedded at full scale as well.
+        level: Whether a quiet clip is embedded at full scale as well, where levels count.
         gain: What all samples are multiplied with.
 
     Raises:
@@ -182,7 +185,7 @@ def embed_clip(
     path, start_s, duration_s = asked
     start_sample, num_samples = samples_of(start_s, duration_s)
     recording_id = recording_id or recording_of(path)
-    embedded, windows, loud, peak = [], [], [], 0.0
+    embedded, windows = [], []
     listen(Step("listening", 0, None, "window"))
     with (
         asked_with(path),
@@ -196,10 +199,7 @@ def embed_clip(
         if not start_sample and num_samples is None:
             audio.identify()
         for cut in audio.windows(identity.geometry):
-            heard = cut.waveform[: cut.num_samples]
-            loud.append(rms(heard))
-            peak = max(peak, float(np.abs(heard).max()))
-            embedded.append(extractor(torch.from_numpy(gain * cut.waveform)[None]))
+            embedded.append(extractor.embed_cut(cut, gain))
             embedded[-1].require_finite(audio.peak)
             place = audio.start_sample + cut.start_sample
             windows.append(Window(recording_id, place, cut.num_samples))
@@ -207,9 +207,11 @@ def embed_clip(
     if not embedded:
         why = audio.absence()
         raise QueryError(f"{path} has no audio at {start_s:g} s; {why}", about="start_s")
+    levels = np.concatenate([one.level_db for one in embedded])
     louder = None
-    if level and 0 < peak < 10 ** (QUIET_DBFS / 20):
-        louder = embed_clip(asked, extractor, identity, recording_id, listen, gain=1 / peak)
+    if level and identity.level == "off" and is_quiet(levels):
+        to_full_scale = 10 ** (-float(levels.max()) / 20)
+        louder = embed_clip(asked, extractor, identity, recording_id, listen, gain=to_full_scale)
     has_frames = embedded[0].frames is not None
     return Clip(
         scene=np.concatenate([one.scene for one in embedded]),
@@ -220,8 +222,8 @@ def embed_clip(
         recording_id=recording_id,
         windows=windows,
         audio_id=audio.audio_id,
-        asks=which_ask(windows, decibels(loud), identity.geometry),
-        peak_db=float(decibels(peak)),
+        asks=which_ask(windows, levels, identity.geometry),
+        levels_db=levels,
         louder=louder,
         longest_samples=identity.geometry.longest_samples,
     )

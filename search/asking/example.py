@@ -12,8 +12,8 @@ import numpy.typing as npt
 from indexer.arrays import Float16, Float32, Mask
 from indexer.audio.content import asked_with, recording_digest
 from indexer.errors import QueryError
-from indexer.windows import Window
-from search.asking.levels import SILENT_BELOW_DB, which_ask
+from indexer.windows import Decibels, Window
+from search.asking.levels import SILENT_BELOW_DB, is_silent, which_ask
 from search.asking.locate import Pattern, stored_patterns
 from search.asking.sound_index import SoundIndex
 
@@ -71,12 +71,14 @@ class Asking(NamedTuple):
         tags: (q, 527) float32 probabilities.
         starts_s: (q,) where its window begins in its file, in seconds.
         patterns: q of them: what is looked for inside windows; None of a window as long as they.
+        is_silent: Whether nothing is heard in any of these windows.
     """
 
     vectors: Float32
     tags: Float32
     starts_s: npt.NDArray[np.float64]
     patterns: Patterns
+    is_silent: bool
 
 
 class Example(NamedTuple):
@@ -88,6 +90,7 @@ class Example(NamedTuple):
         windows: Where each of them is in the file.
         tags: (n, 527) probabilities of what is heard in each.
         asks: (n,) which of them ask, see `which_ask`.
+        levels_db: (n,) the highest peak of each, in dBFS; NaN where it is not known.
         louder: The same at full scale, if it is quiet and asks so, too.
         patterns: n of them: what is looked for inside windows, of windows that are shorter.
     """
@@ -97,6 +100,7 @@ class Example(NamedTuple):
     windows: list[Window]
     tags: Float16 | Float32
     asks: Mask
+    levels_db: Decibels
     louder: Louder | None = None
     patterns: Patterns = ()
 
@@ -111,7 +115,7 @@ class Example(NamedTuple):
             starts_s = np.tile(starts_s, 2)
         each = [self.patterns, *([self.louder.patterns] if self.louder else [])]
         patterns = tuple(some[one] for some in each for one in at)
-        return Asking(vectors, tags, starts_s, patterns)
+        return Asking(vectors, tags, starts_s, patterns, is_silent(self.levels_db[at]))
 
     def notes(self, name: str) -> Iterator[str]:
         """Say what of it asks, if that is not all of it as it is."""
@@ -145,7 +149,7 @@ def find_stored(index: SoundIndex, recording_id: bytes) -> Example | None:
     if stored is None:
         return None
     vectors, windows, tags, rows = stored
-    geometry = index.identity.geometry
-    asks = which_ask(windows, None, geometry)  # how loud they were is not stored
+    levels = index.column("level_db", rows)
+    asks = which_ask(windows, levels, index.identity.geometry)
     patterns = stored_patterns(index, rows)
-    return Example(vectors, recording_id, windows, tags, asks, patterns=patterns)
+    return Example(vectors, recording_id, windows, tags, asks, levels, patterns=patterns)

@@ -41,6 +41,7 @@ class Question(NamedTuple):
         patterns: q of them: what is looked for inside windows, see `locate`; None of a vector that
             is of no window, or of one as long as they are.
         notes: What of a clip asks, if that is not all of it as it is, in sentences.
+        is_silent: Whether nothing is heard in what asks; silent windows are hits of no other clip.
     """
 
     vectors: Float32 | None = None
@@ -49,6 +50,7 @@ class Question(NamedTuple):
     starts_s: npt.NDArray[np.float64] | None = None
     patterns: tuple[Pattern | None, ...] = ()
     notes: tuple[str, ...] = ()
+    is_silent: bool = False
 
     def weighted(self, tag_weight: float) -> Question:
         """Return it as rows are scored for it: with vectors of `blended`, if anything is heard."""
@@ -90,7 +92,10 @@ def find(
         for one in questions
     ]
     candidates = [_for_candidates(index, one, terms) for one in questions]
-    near, num_left_out, alone = _look(index, candidates, _scope_of_candidates(scope))
+    every = _scope_of_candidates(scope)
+    heard = every.without_silence(index.opened)
+    scopes = [every if one.is_silent or one.vectors is None else heard for one in questions]
+    near, num_left_out, alone = _look(index, candidates, scopes)
     near = near.take(np.argsort(near.asked, kind="stable"))
     near = near.take(near.ranks < terms.num_candidates)
     if terms.by == "place":
@@ -106,6 +111,7 @@ def find(
         stands_for=near.stands_for,
         steps=alone.steps() if alone else (),
         num_left_out=num_left_out,
+        num_silent=np.array([scope.num_allowed - one.num_allowed for one in scopes], np.int64),
         match=match,
     )
 
@@ -147,14 +153,15 @@ def unlocated(question: Question, index: SoundIndex, terms: Terms) -> Iterator[s
 
 
 def _look(
-    index: SoundIndex, questions: Sequence[Question], scope: Scope
+    index: SoundIndex, questions: Sequence[Question], scopes: Sequence[Scope]
 ) -> tuple[Near, Integers, LookForOne | None]:
     """Return the best hits of each question, how much it leaves out, and what looked for them.
 
     The last if it is one question.
 
-    Those of a single vector are searched together. Several vectors are another matter: the score of
-    a row is its best over all of them, also over those that did not lead to it.
+    Those of a single vector are searched together, if the same rows may be hits. Several vectors
+    are another matter: the score of a row is its best over all of them, also over those that did
+    not lead to it.
     """
     shapes = [None if one.vectors is None else one.vectors.shape for one in questions]
     width = max((shape[1] for shape in shapes if shape), default=0)
@@ -162,15 +169,17 @@ def _look(
     together = np.flatnonzero(is_plain) if len(questions) > 1 else np.empty(0, np.int64)
     near: list[Near] = []
     num_left_out, alone = np.zeros(len(questions), np.int64), None
-    if len(together):
-        some = [questions[number] for number in together.tolist()]
+    silent = np.array([one.is_silent for one in questions], bool)[together]
+    for at in filter(len, (together[~silent], together[silent])):
+        some = [questions[number] for number in at.tolist()]
         vectors = np.concatenate([one.vectors for one in some if one.vectors is not None])
-        many = LookForMany(index, scope, vectors, [one.own for one in some])
+        many = LookForMany(index, scopes[at[0]], vectors, [one.own for one in some])
         found = Near.joined(list(find_enough(many, len(some), many.first_k, many.num_allowed)))
-        near.append(found._replace(asked=together[found.asked]))
-        num_left_out[together] = many.num_left_out
+        near.append(found._replace(asked=at[found.asked]))
+        num_left_out[at] = many.num_left_out
     for number in np.setdiff1d(np.arange(len(questions)), together).tolist():
-        alone = LookForOne(index, scope, questions[number].vectors, questions[number].own)
+        one = questions[number]
+        alone = LookForOne(index, scopes[number], one.vectors, one.own)
         found = Near.joined(list(find_enough(alone, 1, alone.first_k, alone.num_allowed)))
         near.append(found._replace(asked=found.asked + number))
         num_left_out[number] = alone.num_left_out

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import numpy as np
-import numpy.typing as npt
 
 from indexer.arrays import Mask
-from indexer.windows import Geometry, Window
+from indexer.windows import SILENT_DBFS, Decibels, Geometry, Window
 
 #: A clip whose highest peak is below is asked at full scale as well, in dBFS: with the network of
 #: version 0.1.0, a clip 20 dB quieter found its own original first 47 times of 100, and so 99.
@@ -15,32 +14,31 @@ QUIET_DBFS = -6.0
 #: some 50 dB below speech.
 SILENT_BELOW_DB = 50.0
 
-#: Levels in dB relative to full scale; -inf of digital silence.
-Decibels = npt.NDArray[np.float64]
 
-
-def decibels(amplitude: npt.ArrayLike) -> Decibels:
-    """Return amplitudes, 1 at full scale, in dBFS."""
-    with np.errstate(divide="ignore"):
-        return np.asarray(20 * np.log10(np.asarray(amplitude, np.float64)))
-
-
-def rms(samples: npt.NDArray[np.float32]) -> float:
-    """Return the root of the mean square of some samples, at least one."""
-    return float(np.sqrt(np.mean(np.square(samples, dtype=np.float64))))
-
-
-def which_ask(windows: list[Window], levels_db: Decibels | None, geometry: Geometry) -> Mask:
+def which_ask(windows: list[Window], levels_db: Decibels, geometry: Geometry) -> Mask:
     """Return (n,) which windows of a clip ask: all but silence between sounds, and a short tail.
 
     Args:
         windows: Of the clip, in order of time.
-        levels_db: (n,) the root mean square of each, in dBFS; None if they are not known.
+        levels_db: (n,) the highest peak of each, in dBFS; NaN where it is not known.
         geometry: How the clip was cut.
     """
     asks = np.ones(len(windows), bool)
-    if levels_db is not None:
+    if not np.isnan(levels_db).any():
         asks = levels_db >= levels_db.max() - SILENT_BELOW_DB
     if windows[-1].num_samples < geometry.window_samples and asks[:-1].any():
         asks[-1] = False
     return asks
+
+
+def is_quiet(levels_db: Decibels) -> bool:
+    """Whether a clip is to be asked at full scale as well, by the highest peaks of its windows.
+
+    That is not known where one of these is not, and nothing makes digital silence louder.
+    """
+    return bool(-np.inf < levels_db.max() < QUIET_DBFS)  # not if it is NaN
+
+
+def is_silent(levels_db: Decibels) -> bool:
+    """Whether nothing is heard in any of some windows, by their highest peaks."""
+    return bool((levels_db < SILENT_DBFS).all())

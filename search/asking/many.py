@@ -67,6 +67,7 @@ class ManyReport:
         num_new_parts: Parts of the stores that their indexes do not hold yet.
         num_left_out: Windows that are no hits because they are what asks, or overlap it: the sum of
             all questions.
+        num_silent: Windows that are no hits because nothing is heard in them, likewise.
         failures: A line for each file or folder that could not be read.
         coverage: How the metadata and the stores fit together; None without metadata.
     """
@@ -75,6 +76,7 @@ class ManyReport:
     num_hits: int = 0
     num_new_parts: int = 0
     num_left_out: int = 0
+    num_silent: int = 0
     failures: list[str] = field(default_factory=list)
     coverage: Coverage | None = None
 
@@ -137,6 +139,7 @@ def write_answers(  # noqa: PLR0913 - each is a choice of its own
                 report.num_queries += len(some.questions)
                 report.num_hits += len(found.rows)
                 report.num_left_out += int(found.num_left_out.sum())
+                report.num_silent += int(found.num_silent.sum())
         if report.failures and not report.num_queries:
             raise nothing_heard(report.failures)  # and no table is written
     return report

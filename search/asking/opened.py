@@ -15,6 +15,7 @@ from indexer.arrays import ID_DTYPE, Ids, Integers, Mask, id_bytes
 from indexer.errors import StoreError
 from indexer.store.part import Part
 from indexer.store.reader import PARTS_FOLDER, Store
+from indexer.windows import SILENT_DBFS
 from search.asking.left_out import AllLeftOut, LeftOut
 from search.filters.conditions import Together, Where
 from search.filters.tags import Condition, ResolvedFilter
@@ -129,6 +130,18 @@ class OpenedStore:
         """Return a (num_rows,) mask of the rows of each segment that may be hits."""
         segments = self.generation.segments
         return [condition.matches(one) if condition else one.alive for one in segments]
+
+    @cached_property
+    def silent(self) -> list[Mask | None]:
+        """(num_rows,) which rows of each segment are silent, None where none is that is alive."""
+        each = [one.arrays["level_db"] < SILENT_DBFS for one in self.generation.segments]
+        pairs = zip(each, self.generation.segments, strict=True)
+        return [silent if (silent & one.alive).any() else None for silent, one in pairs]
+
+    def heard(self, masks: Sequence[Mask]) -> list[Mask]:
+        """Return masks of the rows of each segment, less those in which nothing is heard."""
+        pairs = zip(masks, self.silent, strict=True)
+        return [mask if silent is None else mask & ~silent for mask, silent in pairs]
 
     def recordings_of(self, masks: Sequence[Mask]) -> Ids:
         """Return the ids of the recordings of some rows, in any order.

@@ -20,6 +20,7 @@ from indexer.store.schema import EMBEDDING_DIM
 from search.asking.example import Example, nothing_heard
 from search.asking.find import Question
 from search.asking.left_out import LeftOut
+from search.asking.levels import is_silent
 from search.asking.locate import stored_patterns
 from search.asking.sound_index import SoundIndex
 
@@ -88,7 +89,14 @@ def make_question(
         *(pattern for one in asking for pattern in one.patterns),
     )
     starts = np.concatenate(starts_s)
-    return Question(vectors, frozenset(own), tags, starts, patterns, tuple(notes)), failures
+    silent = (
+        is_silent(index.column("level_db", rows)),
+        *(one.is_silent for one in asking),
+        not given,
+    )
+    own_spans, told = frozenset(own), tuple(notes)
+    question = Question(vectors, own_spans, tags, starts, patterns, told, all(silent))
+    return question, failures
 
 
 def unit_vectors(given: Any) -> Float32:

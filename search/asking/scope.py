@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from time import perf_counter
 from typing import NamedTuple, Self
 
@@ -18,6 +18,7 @@ from search.asking.terms import Terms
 from search.filters.conditions import Where
 from search.filters.metadata import Coverage, Metadata
 from search.filters.tags import Condition, ResolvedFilter, TagFilter
+from search.nearest.index import count_rows
 
 
 class Resolved(NamedTuple):
@@ -67,6 +68,12 @@ def resolve(terms: Terms, measured: Float32 | None = None) -> Resolved:
             descendants=terms.descendants,
         )
     return Resolved(terms, tags.resolve() if tags else None, where, metadata)
+
+
+def _recordings(stores: Sequence[OpenedStore], allowed: Sequence[list[Mask]]) -> Ids:
+    """Return the sorted ids of the recordings of some rows."""
+    each = [one.recordings_of(masks) for one, masks in zip(stores, allowed, strict=True)]
+    return np.unique(np.concatenate(each))
 
 
 def _threshold(terms: Terms, measured: Float32 | None) -> Threshold:
@@ -124,12 +131,26 @@ class Scope:
         coverage = None
         if metadata:
             coverage = metadata.coverage([one.places for one in stores])
-        recordings = None
-        if terms.group_by:
-            each = [one.recordings_of(m) for one, m in zip(stores, allowed, strict=True)]
-            recordings = np.unique(np.concatenate(each))
+        recordings = _recordings(stores, allowed) if terms.group_by else None
         filter_ms = (perf_counter() - began) * 1e3
         return cls(terms, conditions, allowed, coverage, recordings, filter_ms, resolved)
+
+    def without_silence(self, stores: Sequence[OpenedStore]) -> Scope:
+        """Return it without the rows in which nothing is heard; itself if there are none.
+
+        Args:
+            stores: Of which it was made.
+        """
+        if not any(silent is not None for one in stores for silent in one.silent):
+            return self
+        allowed = tuple(one.heard(m) for one, m in zip(stores, self.allowed, strict=True))
+        recordings = None if self.recordings is None else _recordings(stores, allowed)
+        return replace(self, allowed=allowed, recordings=recordings)
+
+    @property
+    def num_allowed(self) -> int:
+        """How many rows may be hits, in all stores."""
+        return sum(map(count_rows, self.allowed))
 
     def count_recordings(self, own: Sequence[AllLeftOut]) -> Integers:
         """Return (n,) how many recordings questions may find at most, if these are grouped.

@@ -23,6 +23,7 @@ from indexer.windows import SAMPLE_RATE_HZ
 from search.asking.example import Example
 from search.asking.find import Question
 from search.asking.left_out import LeftOut
+from search.asking.levels import is_silent
 from search.asking.locate import patterns_of
 from search.asking.opened import OpenedStore
 from search.generation.recordings import path_text
@@ -146,12 +147,14 @@ def _of_rows(opened: OpenedStore, rows: Integers, ends: Integers, per: Per) -> A
     )
     starts = np.append(0, ends[:-1])
     recordings, patterns = windows.recording_id[starts], patterns_of(opened, rows)
+    levels = generation.column("level_db", rows)
     questions = [
         Question(
             vectors[start:end],
             frozenset((LeftOut(id_bytes(recording)),)),
             tags[start:end],
             patterns=patterns[start:end],
+            is_silent=is_silent(levels[start:end]),
         )
         for start, end, recording in zip(starts.tolist(), ends.tolist(), recordings, strict=True)
     ]
@@ -215,4 +218,10 @@ def _of_examples(heard: Sequence[tuple[FileSpan, Example]], per: Per) -> Asking:
 def _question(file: FileSpan, example: Example, which: Mask | slice) -> Question:
     asking = example.asking(which)
     own = frozenset((LeftOut.of_file(example.recording_id, file),))
-    return Question(asking.vectors, own, asking.tags, patterns=asking.patterns)
+    return Question(
+        asking.vectors,
+        own,
+        asking.tags,
+        patterns=asking.patterns,
+        is_silent=asking.is_silent,
+    )

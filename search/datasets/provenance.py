@@ -89,18 +89,25 @@ def store_provenance(store: Store) -> dict[str, str]:
         "precision": precision_of(store),
         "native": str(store.identity.native).lower(),
         "padding": store.identity.padding,
+        "level": store.identity.level,
         "written_by": f"soundalike {version('soundalike')}",
     }
 
 
 def padding_note(store: Store) -> str | None:
     """Return how windows differ from those of published figures; nothing if they do not."""
-    if store.identity.padding == "zero":
-        return None
-    return (
-        "windows repeat audio that is shorter than they are (padding repeat); published figures "
-        "are of such audio with silence after it (padding zero)"
-    )
+    notes = []
+    if store.identity.padding != "zero":
+        notes.append(
+            "windows repeat audio that is shorter than they are (padding repeat); published "
+            "figures are of such audio with silence after it (padding zero)"
+        )
+    if store.identity.level != "off":
+        notes.append(
+            "windows are brought to one loudness (level rms); published figures are of audio as "
+            "loud as it is (level off)"
+        )
+    return "; ".join(notes) or None
 
 
 def training_note(store: Store) -> str | None:

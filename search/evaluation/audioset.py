@@ -16,7 +16,7 @@ from indexer.library.tables import read_content, reading_table
 from indexer.store.reader import Store
 from indexer.store.schema import NUM_TAGS
 from indexer.tags import TagVocabulary
-from indexer.windows import Padding
+from indexer.windows import Level, Padding
 from search.datasets.clips import Clip, StoredClips, clip_of, youtube_id_of
 from search.datasets.provenance import (
     Computed,
@@ -69,6 +69,7 @@ class AudioSetReport:
         training_note: What a reader must know of it; None of a published one.
         computed: At which precisions, and where.
         padding: What follows audio that is shorter than a window.
+        level: What was done to the loudness of windows.
         padding_note: How windows differ from those of published figures; None if they do not.
         published: The paper's row for that checkpoint, if it has one.
         num_segments: In the list.
@@ -82,6 +83,7 @@ class AudioSetReport:
     training_note: str | None
     computed: tuple[Computed, ...]
     padding: Padding
+    level: Level
     padding_note: str | None
     published: Published | None
     num_segments: int
@@ -207,6 +209,7 @@ def evaluate_audioset(store: Store, segments: list[Segment]) -> AudioSetReport:
         training_note=training_note(store),
         computed=how_computed(store),
         padding=store.identity.padding,
+        level=store.identity.level,
         padding_note=padding_note(store),
         published=PUBLISHED.get(known.name) if known else None,
         num_segments=len(segments),

@@ -26,7 +26,7 @@ from indexer.library.names import ByName
 from indexer.library.tables import find_column, read_content, read_header, read_rows, reading_table
 from indexer.store.reader import Store
 from indexer.store.schema import EMBEDDING_DIM, NUM_TAGS
-from indexer.windows import Padding
+from indexer.windows import Level, Padding
 from search.datasets.provenance import Computed, how_computed, training_note
 from search.evaluation.bootstrap import Estimate, estimates
 from search.generation.missing import whole_snapshot
@@ -114,6 +114,7 @@ class LabelsReport:
         training_note: What a reader must know of it; None of a published one.
         computed: At which precisions, and where.
         padding: What follows audio that is shorter than a window.
+        level: What was done to the loudness of windows.
     """
 
     neighbours: tuple[Neighbours, ...]
@@ -129,6 +130,7 @@ class LabelsReport:
     training_note: str | None
     computed: tuple[Computed, ...]
     padding: Padding
+    level: Level
 
 
 def read_labels(path: Path) -> list[Labelled]:
@@ -245,6 +247,7 @@ def evaluate_labels(
         training_note=training_note(store),
         computed=how_computed(store),
         padding=store.identity.padding,
+        level=store.identity.level,
     )
 
 

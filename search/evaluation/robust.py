@@ -19,7 +19,7 @@ from indexer.errors import AudioError, QueryError, SoundalikeError
 from indexer.progress import Listen, Step, count, ignore
 from indexer.reading.recorded import RecordedFiles, decode_window
 from indexer.store.reader import Store
-from indexer.windows import SAMPLE_RATE_HZ, Padding
+from indexer.windows import SAMPLE_RATE_HZ, Level, Padding
 from search.datasets.provenance import Computed, how_computed, training_note
 from search.evaluation.bootstrap import Estimate, estimates
 from search.evaluation.changes import CHANGES, changed_copies
@@ -88,6 +88,7 @@ class RobustReport:
         training_note: What a reader must know of it; None of a published one.
         computed: At which precisions, and where.
         padding: What follows audio that is shorter than a window.
+        level: What was done to the loudness of windows.
     """
 
     changes: tuple[Robustness, ...]
@@ -101,6 +102,7 @@ class RobustReport:
     training_note: str | None
     computed: tuple[Computed, ...]
     padding: Padding
+    level: Level
 
 
 class _Clip(NamedTuple):
@@ -173,6 +175,7 @@ def evaluate_robustness(
         training_note=training_note(store),
         computed=how_computed(store),
         padding=store.identity.padding,
+        level=store.identity.level,
     )
 
 
@@ -195,11 +198,11 @@ def _clips(store: Store, generation: Generation, rows: Integers) -> Iterator[_Cl
             yield ""
             continue
         try:
-            waveform, _ = decode_window(found.path, window, store.identity, found.first_sample)
+            cut, _ = decode_window(found.path, window, store.identity, found.first_sample)
         except AudioError as error:
             yield f"{found.path}: {error}"
             continue
-        samples = np.asarray(waveform[: window.num_samples], np.float32)
+        samples = np.asarray(cut.waveform[: window.num_samples], np.float32)
         start_s = window.start_sample / SAMPLE_RATE_HZ
         yield _Clip(found.path, recording, start_s, samples)
 

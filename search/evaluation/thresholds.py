@@ -83,6 +83,7 @@ def measure_thresholds(
         checkpoint=store.checkpoint,
         weights=store.identity.weights,
         padding=store.identity.padding,
+        level=store.identity.level,
     )
 
 

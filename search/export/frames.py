@@ -6,7 +6,6 @@ from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
-import torch
 
 from indexer.arrays import Integers, id_bytes
 from indexer.embedding.extractor import Extractor
@@ -85,14 +84,14 @@ class RecomputedFrames:
                 f"index its library again"
             )
         try:
-            waveform, _ = decode_window(found.path, window, self._identity, found.first_sample)
+            cut, _ = decode_window(found.path, window, self._identity, found.first_sample)
         except AudioError as error:
             raise SoundalikeError(
                 f"{found.path} cannot be decoded again: {error.reason}"
             ) from error
-        embeddings = self._extractor(torch.from_numpy(waveform)[None])
+        embeddings = self._extractor.embed_cut(cut)
         try:
-            peak = float(np.abs(waveform).max())
+            peak = float(np.abs(cut.waveform).max())
             embeddings.require_finite(peak if peak > 1 else 0.0)
         except AudioError as error:
             raise SoundalikeError(f"{found.path} cannot be embedded again: {error}") from error

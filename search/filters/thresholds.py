@@ -81,6 +81,7 @@ class Thresholds:
         checkpoint: What the store was made with.
         weights: Its weights, as a store's identity has them.
         padding: What followed audio that is shorter than a window there.
+        level: What was done to the loudness of windows there.
     """
 
     tags: tuple[TagThreshold, ...]
@@ -91,6 +92,7 @@ class Thresholds:
     checkpoint: str
     weights: str
     padding: str
+    level: str
 
     def of_outputs(self) -> Float32:
         """Return (527,) from which probability on each tag is heard: unmeasured, the usual."""
@@ -161,14 +163,15 @@ def problems(own: Own) -> Iterator[tuple[Path, StoreError]]:
 
 
 def _require_same(thresholds: Thresholds, store: Store) -> None:
-    padding = store.identity.padding
-    if thresholds.padding != padding:
-        raise IdentityError(
-            f"thresholds were measured with another padding than {store.path} was made with",
-            {"padding": (thresholds.padding, padding)},
-            f"padding {thresholds.padding} there and {padding} here",
-            "Measure them on this store",
-        )
+    for name in ("padding", "level"):
+        there, here = getattr(thresholds, name), getattr(store.identity, name)
+        if there != here:
+            raise IdentityError(
+                f"thresholds were measured with another {name} than {store.path} was made with",
+                {name: (there, here)},
+                f"{name} {there} there and {here} here",
+                "Measure them on this store",
+            )
     theirs, ours = thresholds.weights, store.identity.weights
     if theirs != ours:
         raise IdentityError(
@@ -202,6 +205,7 @@ _BESIDE = {
     "checkpoint": (str,),
     "weights": (str,),
     "padding": (str,),
+    "level": (str,),
 }
 
 
@@ -222,7 +226,8 @@ def _understood(own: Own, document: Mapping[str, Any]) -> Thresholds:
         if not all(0 <= (one.threshold or 0) <= 1 for one in tags):
             raise NotAsWrittenError("a threshold of it is no probability")
         by_name = sorted(tags, key=lambda one: one.tag.name)
-        return Thresholds(tuple(by_name), **_taken(document, _BESIDE))
+        beside = {"level": "off", **document}  # what was written before it could be told
+        return Thresholds(tuple(by_name), **_taken(beside, _BESIDE))
 
 
 def _taken(document: Mapping[str, Any], kinds: Mapping[str, tuple[type, ...]]) -> dict[str, Any]:

@@ -46,6 +46,7 @@ SEGMENT_ARRAYS: dict[str, tuple[np.dtype[Any], tuple[int, ...]]] = {
     "num_samples": (np.dtype("<i4"), ()),
     "vectors": (np.dtype("<f4"), (EMBEDDING_DIM,)),
     "tags": (np.dtype("<f2"), (NUM_TAGS,)),
+    "level_db": (np.dtype("<f4"), ()),  # as `Block.level_db`
 }
 CODES = "codes"
 RECORDING_DTYPE = np.dtype("<i4")

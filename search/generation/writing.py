@@ -88,6 +88,7 @@ class _SegmentWriter:
         rows = slice(start, stop)
         columns: dict[str, npt.NDArray[Any]] = block.windows.take(rows)._asdict()
         columns |= {"vectors": normalise(block.scene[rows]), "tags": block.tags[rows]}
+        columns["level_db"] = block.levels[rows]
         for name, (dtype, _) in SEGMENT_ARRAYS.items():
             with array_file(self._folder, name).open("ab") as file:
                 file.write(np.ascontiguousarray(columns[name], dtype).data)

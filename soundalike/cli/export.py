@@ -230,7 +230,8 @@ def _pooling(store: Store, network: Given, listen: Listen) -> Extractor:
     made_with = name_now(store.checkpoint, store.identity.weights)
     loaded = load_checkpoint(network["checkpoint"] or made_with, listen=listen)
     device, precision = network["device"], network["precision"]
-    return Extractor(loaded, device=device, precision=precision, frames="pooled")
+    level = store.identity.level
+    return Extractor(loaded, device=device, precision=precision, frames="pooled", level=level)
 
 
 def _windows_command(form: Literal["csv", "jsonl", "npy"], summary: str) -> None:

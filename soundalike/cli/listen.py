@@ -118,7 +118,7 @@ def tag(
         if output == "json":
             document = {"file": str(file), "checkpoint": model.checkpoint.name}
             document |= {"precision": model.precision, "device": model.device_name}
-            document["padding"] = "zero"
+            document |= {"padding": "zero", "level": "off"}
             told = tagged_data(windows, frames, by_index=by_index)
             heard.append({**document, "windows": told})
             continue

@@ -18,7 +18,13 @@ from soundalike.cli.options import (
     StoreArgument,
     takes,
 )
-from soundalike.cli.printing import say, say_what_is_gone, say_what_is_left_out, say_what_is_missing
+from soundalike.cli.printing import (
+    say,
+    say_what_is_gone,
+    say_what_is_left_out,
+    say_what_is_missing,
+    say_what_is_silent,
+)
 from soundalike.cli.usage import require_terms, require_use
 from soundalike.show.words import count
 
@@ -77,6 +83,7 @@ def batch(
         asked, hits = count(report.num_queries, per), count(report.num_hits, "hit")
         say(f"asked about {asked}; {hits} in {output}")
         say_what_is_left_out(report.num_left_out, "what asks", ", over all questions")
+        say_what_is_silent(report.num_silent, ", over all questions")
         say_what_is_missing(report.coverage, report.num_new_parts)
     for failure in report.failures:
         say(failure)

@@ -104,6 +104,13 @@ def say_what_is_left_out(number: int, what: str, where: str = "") -> None:
         )
 
 
+def say_what_is_silent(number: int, where: str = "") -> None:
+    """Say how many windows are no hits because nothing is heard in them, if there are any."""
+    if number:
+        was = "was" if number == 1 else "were"
+        say(f"{count(number, 'silent window')} {was} left out{where}")
+
+
 def say_what_is_gone(recordings: Iterable[Sequence[Path]]) -> None:
     """Say which recordings are not where they were, each by its paths."""
     line = missing_line(recordings)

@@ -24,7 +24,13 @@ from soundalike.cli.options import (
     StartOption,
     takes,
 )
-from soundalike.cli.printing import say, say_what_is_gone, say_what_is_left_out, say_what_is_missing
+from soundalike.cli.printing import (
+    say,
+    say_what_is_gone,
+    say_what_is_left_out,
+    say_what_is_missing,
+    say_what_is_silent,
+)
 from soundalike.cli.usage import require_terms, require_use
 from soundalike.show.words import count
 
@@ -247,6 +253,7 @@ def _say_how(answer: Answer, *, explain: bool, quiet: bool) -> None:
         for note in answer.notes:
             say(note)
         say_what_is_left_out(answer.num_left_out, "the question")
+        say_what_is_silent(answer.num_silent)
         say_what_is_missing(answer.coverage, answer.num_new_parts)
         say_what_is_gone(hit.paths for hit in answer)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -13,14 +13,14 @@ import numpy as np
 
 from indexer.paths import printable
 from indexer.tags import TagVocabulary
-from search.datasets.provenance import Computed, in_words
+from search.datasets.provenance import in_words
 from search.evaluation.audioset import AudioSetReport
 from search.evaluation.bootstrap import Estimate
 from search.evaluation.labels import LabelsReport
 from search.evaluation.retrieval import Figure, RetrievalReport
 from search.evaluation.robust import RobustReport
 from search.output import writing_text
-from soundalike.show.words import count, some_of
+from soundalike.show.words import count, padded, some_of
 
 
 def retrieval_lines(report: RetrievalReport) -> Iterator[str]:
@@ -116,7 +116,7 @@ def audioset_lines(report: AudioSetReport) -> Iterator[str]:
         several = count(len(report.of_several_windows), "clip")
         named = some_of(report.of_several_windows)
         yield f"longer than one window, of which the first counts: {several}: {named}"
-    yield _computed_line(report.computed, report.padding)
+    yield _computed_line(report)
     yield f"means over the {tagging.num_classes} classes that have a clip"
     if tagging.num_perfect:
         yield f"classes without a finite d', left out of the mean of d': {tagging.num_perfect:,}"
@@ -132,11 +132,12 @@ def audioset_lines(report: AudioSetReport) -> Iterator[str]:
     yield from filter(None, (report.padding_note, report.training_note))
 
 
-def _computed_line(computed: Sequence[Computed], padding: str) -> str:
+def _computed_line(report: AudioSetReport | LabelsReport | RobustReport) -> str:
     """Say at which precision, where and how padded; published figures are of float32."""
-    is_exact = all(one.precision == "fp32" for one in computed)
+    is_exact = all(one.precision == "fp32" for one in report.computed)
     advice = "" if is_exact else "; for papers, embed at fp32"
-    return f"embedded at {in_words(computed)}, padding {padding}{advice}"
+    filled = padded(report.padding, report.level)
+    return f"embedded at {in_words(report.computed)}, {filled}{advice}"
 
 
 def _row(name: str, mean_ap: float, auc: float, *d_primes: float) -> str:
@@ -153,6 +154,7 @@ def audioset_data(report: AudioSetReport) -> dict[str, Any]:
         "training_note": report.training_note,
         "computed": [one._asdict() for one in report.computed],
         "padding": report.padding,
+        "level": report.level,
         "padding_note": report.padding_note,
         "num_segments": report.num_segments,
         "num_missing": report.num_missing,
@@ -192,7 +194,7 @@ def labels_lines(report: LabelsReport) -> Iterator[str]:
     yield f"{count(report.num_files, 'file')} with {report.num_labels} labels{missing}"
     if report.num_alone:
         yield f"the only ones with their label, and not asked: {count(report.num_alone, 'file')}"
-    yield _computed_line(report.computed, report.padding)
+    yield _computed_line(report)
     yield f"in percent, with 95 % intervals of {report.num_resamples:,} resamples of recordings"
     for one in report.neighbours:
         yield f"neighbours, by {_score_in_words(one.tag_weight)}:"
@@ -249,7 +251,7 @@ def robust_lines(report: RobustReport) -> Iterator[str]:
         yield f"not asked, as the audio is not where or what it was: {report.num_absent:,}"
     if report.failures:
         yield f"not asked, as they cannot be read: {len(report.failures):,}"
-    yield _computed_line(report.computed, report.padding)
+    yield _computed_line(report)
     has_labels = any(one.num_labelled for one in report.changes)
     heads = [f"{'own one first':<24}", f"{'own one among ten':<24}"]
     heads += ["first other has its label"] if has_labels else []

@@ -13,7 +13,7 @@ from indexer.paths import printable
 from indexer.run.report import ExtractReport, FailedFile
 from indexer.tags import HeardTag
 from soundalike.show.tags import tags_data
-from soundalike.show.words import clock, count, files_command, hours
+from soundalike.show.words import clock, count, files_command, hours, padded
 
 if TYPE_CHECKING:  # it imports torch, which a report does not need
     from indexer.embedding.tagging import TaggedWindow
@@ -33,7 +33,7 @@ def report_lines(report: ExtractReport) -> Iterator[str]:
     embedded = f"{count(report.num_embedded, 'file')}: {count(report.num_windows, 'window')}"
     yield (
         f"embedded {embedded}, {hours(report.audio_s)} of audio in {total:.1f} s on "
-        f"{_devices(report)} ({report.precision}, padding {report.padding}){speed}"
+        f"{_devices(report)} ({report.precision}, {padded(report.padding, report.level)}){speed}"
         if report.device
         else f"nothing to embed; looking took {total:.1f} s"
     )

@@ -13,7 +13,7 @@ from indexer.store.verify import Problem
 from indexer.windows import SAMPLE_RATE_HZ
 from search.upkeep.overview import Overview
 from soundalike.hints import hinted
-from soundalike.show.words import count, files_command, hours
+from soundalike.show.words import count, files_command, hours, padded
 
 if TYPE_CHECKING:
     from indexer.run.forget import Forgotten
@@ -34,8 +34,8 @@ def overview_lines(store: Overview) -> Iterator[str]:
     yield f"checkpoint  {name} (weights {identity.weights[:12]})"
     channel = f", channel {identity.channel}" if identity.channel else ""
     hop = f"hop {geometry.hop_s:g} s"
-    padding = f"padding {identity.padding}"
-    yield f"windows     {window}, {hop}, {padding}, frames {identity.frames}{channel}"
+    filled = padded(identity.padding, identity.level)
+    yield f"windows     {window}, {hop}, {filled}, frames {identity.frames}{channel}"
     yield (
         f"holds       {count(store.num_windows, 'window')} of "
         f"{count(store.num_recordings, 'recording')}, {hours(store.audio_s)} of audio"

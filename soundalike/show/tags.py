@@ -68,6 +68,7 @@ def thresholds_data(found: Thresholds) -> dict[str, Any]:
         "checkpoint": found.checkpoint,
         "weights": found.weights,
         "padding": found.padding,
+        "level": found.level,
         "labels": found.labels,
         "precision": found.precision,
         "files": found.num_files,

@@ -24,6 +24,11 @@ def hours(seconds: float) -> str:
     return f"{seconds / 60:.1f} min" if seconds < 7200 else f"{seconds / 3600:,.1f} h"
 
 
+def padded(padding: str, level: str) -> str:
+    """Return how windows are filled, and made one loudness if they are, as options are called."""
+    return f"padding {padding}" + ("" if level == "off" else f", level {level}")
+
+
 def clock(seconds: float) -> str:
     """Return a position as M:SS.s or H:MM:SS.s, to a tenth of a second."""
     tenths = round(seconds * 10)

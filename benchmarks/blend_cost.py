@@ -127,7 +127,8 @@ class Asker:
 
     def ask(self, window_id: int, exact: bool, weight: float | None) -> Any:
         """Return what a line of the output says, see `blend_asker`."""
-        assert self._process.stdin and self._process.stdout
+        assert self._process.stdin
+        assert self._process.stdout
         self._process.stdin.write(json.dumps([window_id, exact, weight]) + "\n")
         self._process.stdin.flush()
         return json.loads(self._process.stdout.readline())

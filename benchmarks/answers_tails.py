@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from answers_changed import K, clips_of, loudest, said, told
+from answers_changed import K, clips_of, loudest, told
 
 from indexer.audio.stream import open_audio
 from indexer.embedding.extractor import Extractor
@@ -72,6 +72,7 @@ def tail_lines(folder: Path, _: Path) -> Iterator[str]:
             samples.append(np.concatenate(list(audio.blocks()))[:HALF])
     kinds = np.array([clip.kind for clip in clips])
     sources = np.array([clip.path.stem.rsplit("-", 1)[0] for clip in clips])
+    clusters = np.unique(sources, return_inverse=True)[1]
     whole = hear(samples, extractor)
     yield (
         "| last window | recordings | how | clips find last windows, P@10 "
@@ -110,8 +111,11 @@ def tail_lines(folder: Path, _: Path) -> Iterator[str]:
             )
         measured["shifted less repeated"] = measured["shifted"] - measured["repeated"]
         for how, values in measured.items():
+<<<<<<< HEAD
             cells = " | ".join(
                 told(one, np.unique(sources, return_inverse=True)[1]) for one in values
             )
+=======
+            cells = " | ".join(told(one, clusters) for one in values)
+>>>>>>> measure
             yield f"| {length_s} s | {make} | {how} | {cells} |"
-    yield f"({said(DEFAULT_TAG_WEIGHT)})"

@@ -4,8 +4,9 @@
 
 Subfolders of the folder are the kinds. Two recordings of each are written nine times: as they are,
 louder and quieter, earlier and later, with noise. Each asks all recordings and its own variants,
-which count as one sound; how often that is among the ten is told as well. Then every recording asks all others, and a hit is right if it is of its
-kind. Plain, with `diverse` and with `unique`.
+which count as one sound; how often that is among the ten is told as well. Then every recording
+asks all others, and a hit is right if it is of its kind. Plain, with `diverse`, with `unique`, and
+with that from a lower cosine on.
 """
 
 from __future__ import annotations
@@ -21,7 +22,12 @@ from indexer.audio.stream import open_audio
 from indexer.windows import SAMPLE_RATE_HZ
 
 EVERY, OF_EACH_KIND = 12, 2
-WAYS = {"plain": {}, "diverse": {"diverse": True}, "unique": {"unique": True}}
+WAYS = {
+    "plain": {},
+    "diverse": {"diverse": True},
+    "unique": {"unique": True},
+    "at 0.9": {"unique": True, "unique_at": 0.9},
+}
 
 
 def write_variants(source: Path, folder: Path, random: np.random.Generator) -> None:

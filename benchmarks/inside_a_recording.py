@@ -3,8 +3,8 @@
     python benchmarks/inside_a_recording.py esc10_heldout DIR
 
 Joins 120 recordings of a folder in random order, indexes the whole with windows every 10 s and
-every second, and asks with clips of it from random places, as users do. A hit is right if it has at least half
-of the clip in it. The demo checkpoint listens.
+every second, and asks with clips of it from random places, as users do. A hit is right if it has
+at least half of the clip in it. The demo checkpoint listens.
 """
 
 from __future__ import annotations

@@ -35,10 +35,10 @@ class MatchedFilter:
         covariance = centred.T @ centred / max(len(wide) - 1, 1)
         variance = float(np.trace(covariance)) / len(covariance)
         covariance[np.diag_indices_from(covariance)] += _RIDGE * variance or 1.0  # of one, none
-        self._covariance = covariance
+        self._inverse = np.linalg.inv(covariance)
 
     def __call__(self, scenes: Float32) -> Float32:
         """Return (q, 768) float32 of length 1 to ask with, for (q, 768) scenes of length 1."""
-        asked = np.linalg.solve(self._covariance, (scenes - self._mean).T).T
+        asked = (scenes - self._mean) @ self._inverse
         lengths = np.linalg.norm(asked, axis=1, keepdims=True)
         return np.asarray(asked / np.where(lengths > 0, lengths, 1), np.float32)

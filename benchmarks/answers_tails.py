@@ -111,11 +111,5 @@ def tail_lines(folder: Path, _: Path) -> Iterator[str]:
             )
         measured["shifted less repeated"] = measured["shifted"] - measured["repeated"]
         for how, values in measured.items():
-<<<<<<< HEAD
-            cells = " | ".join(
-                told(one, np.unique(sources, return_inverse=True)[1]) for one in values
-            )
-=======
             cells = " | ".join(told(one, clusters) for one in values)
->>>>>>> measure
             yield f"| {length_s} s | {make} | {how} | {cells} |"

@@ -2,8 +2,10 @@
 
     python benchmarks/answers.py esc=esc10_seen drums=sets/drums digit=sets/digit \\
         --before demo-0.1.0.safetensors
+    python benchmarks/answers.py esc=esc10_heldout --table lengths levels silence --work DIR
 
-Each set is a folder whose subfolders are its classes. Every clip asks, itself left out; the others
+Each set is a folder whose subfolders are its classes. Of the other tables see `answers_changed` and
+`answers_tails`. Of that of classes: every clip asks, itself left out; the others
 are ranked by cosine of scenes, and by the blend with how alike tags are. "Before" is another
 checkpoint with windows that are padded with silence. Everything is embedded at fp32, and ranked
 exactly.
@@ -14,12 +16,15 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Iterator, Sequence
+from itertools import product
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 import torch
+from answers_changed import length_lines, level_lines, silence_lines
+from answers_tails import tail_lines
 from tqdm import tqdm
 
 from indexer.audio.stream import open_audio
@@ -35,6 +40,13 @@ K = 10
 WEIGHTS = (0.0, 0.2, 0.35, 0.5, 0.9)
 #: Resamples of the queries; intervals are their percentiles.
 NUM_RESAMPLES, SEED = 2000, 0
+#: Tables beside that of classes: of a set's folder, and one to work in, their lines.
+TABLES = {
+    "lengths": length_lines,
+    "levels": level_lines,
+    "silence": silence_lines,
+    "tails": tail_lines,
+}
 
 
 class Heard(NamedTuple):
@@ -111,7 +123,23 @@ def main(words: Sequence[str]) -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("sets", nargs="+", metavar="NAME=FOLDER")
     parser.add_argument("--before", type=Path, help="another checkpoint's file")
+    parser.add_argument("--table", nargs="+", choices=["classes", *TABLES], default=["classes"])
+    parser.add_argument("--work", type=Path, help="where other tables keep files and stores")
     given = parser.parse_args(words)
+    others = [name for name in given.table if name in TABLES]
+    if others and not given.work:
+        parser.error(f"{others[0]} needs --work")
+    for one, table in product(given.sets, others):
+        name, _, folder = one.partition("=")
+        print(f"\n{name}: {table}\n")
+        for line in TABLES[table](Path(folder), given.work / name):
+            print(line, flush=True)
+    if "classes" in given.table:
+        compare_classes(given)
+
+
+def compare_classes(given: argparse.Namespace) -> None:
+    """Print the table of classes."""
     after = Extractor(load_checkpoint("demo"), device="cpu", precision="fp32", frames="none")
     former = None
     if given.before:

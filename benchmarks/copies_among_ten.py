@@ -4,7 +4,7 @@
 
 Subfolders of the folder are the kinds. Two recordings of each are written nine times: as they are,
 louder and quieter, earlier and later, with noise. Each asks all recordings and its own variants,
-which count as one sound. Then every recording asks all others, and a hit is right if it is of its
+which count as one sound; how often that is among the ten is told as well. Then every recording asks all others, and a hit is right if it is of its
 kind. Plain, with `diverse` and with `unique`.
 """
 
@@ -51,19 +51,24 @@ def main(folder: Path, work: Path, checkpoint: str) -> None:
     for store, library in zip(stores, (folder, variants), strict=True):
         soundalike.open(store, checkpoint=checkpoint).index(library, frames="none")
     alone, both = soundalike.open(stores[0]), soundalike.open(*stores)
-    print("         sounds among ten  precision at 10")
+    print("         sounds among ten  the sound itself  once at most  precision at 10")
     for name, how in WAYS.items():
-        sounds = []
+        sounds, times = [], []
         for number, file in enumerate(asking):
             where = f"library = '{folder}' or path like '{number}/%'"
             hits = both.search(file, where=where, **how)
+            times.append(sum(variants in hit.path.parents for hit in hits))
             sounds.append(len({None if variants in hit.path.parents else hit.path for hit in hits}))
         right = [
             np.mean([hit.path.parent == file.parent for hit in alone.search(file, **how)])
             for files in kinds
             for file in files
         ]
-        print(f"{name:8} {np.mean(sounds):16.2f}  {np.mean(right):15.3f}")
+        once = np.mean(np.array(times) <= 1)
+        print(
+            f"{name:8} {np.mean(sounds):16.2f}  {np.mean(times):16.2f}  {once:12.0%}  "
+            f"{np.mean(right):15.3f}"
+        )
 
 
 if __name__ == "__main__":

@@ -119,7 +119,9 @@ class Library:
 
     def _write(self, name: str, samples: Samples) -> None:
         samples = samples / max(1.0, float(np.abs(samples).max()))
-        soundfile.write(self.folder / f"sounds/{name}.flac", samples, SAMPLE_RATE_HZ)
+        file = self.folder / f"sounds/{name}.flac"
+        if not file.exists():  # made by an earlier run from the same seed
+            soundfile.write(file, samples, SAMPLE_RATE_HZ)
 
 
 def share(is_so: npt.NDArray[np.bool_]) -> Estimate:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from time import perf_counter
 from typing import Any
@@ -104,6 +104,23 @@ def _terms(condition: Filter) -> Terms:
 
 def write_store(path: Path, data: Data) -> Array:
     """Write the library as a store, and return the window id of each row."""
+    return write_rows(path, data.num_windows, _with_all_tags(data))
+
+
+def _with_all_tags(data: Data) -> Iterator[tuple[int, Array, Array]]:
+    """Yield first row, vectors, and (n, 527) probabilities of all tags."""
+    vocabulary = TagVocabulary.audioset()
+    columns = [vocabulary.outputs(vocabulary.resolve(name))[0] for name in TAGS]
+    for first, vectors, probabilities in data.blocks():
+        # What the model hears faintly nearly everywhere.
+        tags = np.random.default_rng(first).random((len(vectors), NUM_TAGS), np.float32)
+        tags = (0.1 * tags**8).astype(np.float16)
+        tags[:, columns] = probabilities.T
+        yield first, vectors, tags
+
+
+def write_rows(path: Path, num_windows: int, blocks: Iterable[tuple[int, Array, Array]]) -> Array:
+    """Write a store of first rows, vectors and tags, and return the window id of each row."""
     head = Head(
         np.zeros((NUM_TAGS, DIMENSION), np.float32),
         np.zeros(NUM_TAGS, np.float32),
@@ -112,15 +129,9 @@ def write_store(path: Path, data: Data) -> Array:
     )
     store = create_store(path, _IDENTITY, head, checkpoint="made-up", written_by="bench_search")
     library = library_at(store, path.parent / "sounds")
-    vocabulary = TagVocabulary.audioset()
-    columns = [vocabulary.outputs(vocabulary.resolve(name))[0] for name in TAGS]
-    ids = np.empty(data.num_windows, np.int64)
+    ids = np.empty(num_windows, np.int64)
     with sole_writer(store.path), PartWriter(store, _ORIGIN) as writer:
-        for first, vectors, probabilities in data.blocks():
-            # What the model hears faintly nearly everywhere.
-            tags = np.random.default_rng(first).random((len(vectors), NUM_TAGS), np.float32)
-            tags = (0.1 * tags**8).astype(np.float16)
-            tags[:, columns] = probabilities.T
+        for first, vectors, tags in blocks:
             windows = _windows(first, len(vectors))
             table = _table(windows)
             ids[first : first + len(vectors)] = table.window_id

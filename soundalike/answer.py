@@ -27,6 +27,7 @@ if TYPE_CHECKING:  # torch takes seconds to import
 
     from indexer.run.recompute import DeepReport
     from indexer.store.verify import Problem
+    from soundalike.show.labels import HitForm
 
 #: Hits that the short form of an answer shows.
 _SHOWN = 3
@@ -118,11 +119,27 @@ class Answer(Sequence[Hit]):
 
         return copy_spans(self.hits, as_path("a folder", folder), force=force)
 
+    def labels(self, form: HitForm, *, clock: bool = False) -> str:
+        """Return the spans of the hits as labels, see `soundalike.show.labels.hits_labels`.
+
+        Args:
+            form: "audacity" for a label track, which knows no files; "raven" for a sound selection
+                table.
+            clock: Whether each says the time of day, too.
+
+        Raises:
+            QueryError: If there is no such form.
+        """
+        from soundalike.show.labels import hits_labels  # noqa: PLC0415 - text, and seldom wanted
+
+        return hits_labels(self.hits, form, with_clock=clock)
+
     def to_pandas(self) -> pandas.DataFrame:
         """Return a table with a row for each hit: rank, score, path, start_s, end_s, ids and so on.
 
-        `tags` holds the names of the most probable tags, the most probable first; `stands_for` is
-        as in `Hit`.
+        `tags` holds the names of the most probable tags, the most probable first; `stands_for`,
+        `match_start_s`, `match_end_s`, `match_score` and `clock` are as in `Hit`. After them come
+        the columns of the metadata, with `metadata_` before a name that is taken.
 
         Raises:
             SoundalikeError: If pandas is not installed.
@@ -133,10 +150,13 @@ class Answer(Sequence[Hit]):
             raise SoundalikeError(
                 "to_pandas() needs pandas, which is not installed: 'pip install pandas' brings it"
             ) from error
-        columns = (
+        from soundalike.show.hits import metadata_columns  # noqa: PLC0415 - text, and seldom wanted
+
+        own = (
             *("rank", "score", "path", "start_s", "end_s", "window_id", "recording_id", "tags"),
-            "stands_for",
+            *("stands_for", "match_start_s", "match_end_s", "match_score", "clock"),
         )
+        more = metadata_columns(self.hits, own)
         rows: list[tuple[Any, ...]] = [
             (
                 rank,
@@ -148,10 +168,15 @@ class Answer(Sequence[Hit]):
                 hit.recording_id.hex(),
                 [one.tag.name for one in hit.tags],
                 hit.stands_for,
+                hit.match_start_s,
+                hit.match_end_s,
+                hit.match_score,
+                hit.clock,
+                *(hit.metadata.get(name) for name in more.values()),
             )
             for rank, hit in enumerate(self.hits, start=1)
         ]
-        return pandas.DataFrame(rows, columns=list(columns))
+        return pandas.DataFrame(rows, columns=[*own, *more])
 
 
 def answer_all(
@@ -177,8 +202,8 @@ def answer_all(
     questions = [question for question, _ in asked]
     found, num_new = find(index, questions, scope, listen), index.num_new_parts()
     why = take_apart(index, questions, found, scope.terms)
-    near = almost_heard(index, scope)
-    almost = tuple(index.hits(near)[0]) if near else ()
+    near, metadata = almost_heard(index, scope), scope.resolved.metadata
+    almost = tuple(index.hits(near, metadata=metadata)[0]) if near else ()
     own = [
         frozenset(one.recording_id for one in index.with_aliases(question.own))
         for question in questions
@@ -188,7 +213,7 @@ def answer_all(
         asking = [None] * len(asking)
     seen = backgrounds(lambda: index.drawn, asking, own)
     counts = zip(found.num_left_out.tolist(), found.num_silent.tolist(), strict=True)
-    each = zip(index.hits(found, why), counts, asked, seen, strict=True)
+    each = zip(index.hits(found, why, metadata), counts, asked, seen, strict=True)
     return [
         Answer(
             hits=tuple(hits),

@@ -177,6 +177,11 @@ class Sounds(Stores):
         if output is None and (per is not None or force):
             raise QueryError("per and force go with an output, and none is given")
         taken = take_fields(Terms, terms)
+        if output is not None and taken.metadata and taken.where is None:
+            raise QueryError(
+                f"nothing is asked of {taken.metadata}: name its columns in a filter expression",
+                about="where",
+            )
         if output is not None and taken.all_windows is None and not taken.group_by:
             taken = replace(taken, all_windows=True)
         if output is None:

@@ -69,6 +69,7 @@ def told(store: Synthetic, scenes: Array, tags: Array, weight: float) -> tuple[A
 def ask(index: SoundIndex, question: Question, terms: Terms, others: int) -> tuple[Array, Array]:
     """Scores and window ids of what is found, alone or among others of one vector."""
     other = Question(np.eye(1, 768, dtype=np.float32), tags=np.full((1, 527), 0.5, np.float32))
+    question = question._replace(is_silent=True)  # so that all windows may answer
     found = find(index, [question, *[other] * others], Scope.of(terms, index.opened))
     mine = found.asked == 0
     return found.scores[mine], found.window_ids[mine]

@@ -205,7 +205,10 @@ def test_search_formats_agree(run: Run, animals: Path, store: Path) -> None:
     hits = run(*words, "json").hits
     rows = run(*words, "csv").out.splitlines()
     playlist = run(*words, "m3u").out.splitlines()
-    assert rows[0] == "rank,score,path,start_s,end_s,window_id,tags,stands_for"
+    assert rows[0] == (
+        "rank,score,path,start_s,end_s,window_id,tags,stands_for,match_start_s,match_end_s,"
+        "match_score,clock"
+    )
     assert [row.split(",")[2] for row in rows[1:]] == [hit["paths"][0] for hit in hits]
     assert playlist[0] == "#EXTM3U"
     assert [line for line in playlist if line.startswith("file:")] == [
@@ -406,6 +409,16 @@ def test_checkpoints_lists_all_and_demo_is_here(run: Run) -> None:
         (("search", "STORE", "12345"), 1, "; 'soundalike search --format json' shows the ids of"),
         (
             ("search", "STORE", "--tag", "Dog", "--metadata", "x.csv"),
+            2,
+            "--metadata goes with --where, --clock, --format json or --format csv",
+        ),
+        (
+            ("search", "STORE", "--tag", "Dog", "--metadata", "x.csv", "--format", "csv"),
+            1,
+            "cannot read metadata from x.csv: ",
+        ),
+        (
+            ("batch", "STORE", "STORE", "--output", "x.parquet", "--metadata", "x.csv"),
             1,
             "x.csv: name its columns in a filter expression; say --where EXPR",
         ),
@@ -455,7 +468,7 @@ def test_checkpoints_lists_all_and_demo_is_here(run: Run) -> None:
         (
             ("search", "STORE", "--tag", "Dog", "--format", "xml"),
             2,
-            "Invalid value for '--format': 'xml' is not one of 'table', 'json', 'csv', 'm3u'; ",
+            "Invalid value for '--format': 'xml' is not one of 'table', 'json', 'csv', 'm3u', ",
         ),
         (("checkpoints", "fetch", "nothing"), 1, "no checkpoint is called 'nothing'"),
         (("nonsense",), 2, "No such command 'nonsense'"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -59,6 +60,24 @@ def test_copy_spans_are_named_by_rank_file_and_start(tmp_path: Path) -> None:
     assert sorted(path.name for path in (tmp_path / "out" / "deep").iterdir()) == [
         path.name for path in written
     ]
+
+
+def test_copy_spans_of_a_match_is_what_matched(tmp_path: Path) -> None:
+    source = write_channels(tmp_path / "a.wav", 3, 2, 44_100)
+    one = replace(hit(source, end_s=3.0), match_start_s=1.25, match_end_s=1.75)
+    [path], failures = copy_spans([one], tmp_path / "out")
+    assert (path.name, failures) == ("001_a_1.2s.wav", [])
+    original, _ = soundfile.read(source, always_2d=True)
+    samples, _ = soundfile.read(path, always_2d=True)
+    expected = original[round(1.25 * 44_100) : round(1.75 * 44_100)]
+    assert samples.shape == expected.shape
+    assert np.abs(samples - expected).max() < 1e-6
+
+
+def test_copy_spans_match_beyond_the_end_is_reported(tmp_path: Path) -> None:
+    source = write_tone(tmp_path / "a.wav", 1.0)
+    one = replace(hit(source), match_start_s=2.0, match_end_s=3.0)
+    assert copy_spans([one], tmp_path / "out") == ([], [f"{source}: no audio at 2 s any more"])
 
 
 @pytest.mark.parametrize(

@@ -598,10 +598,12 @@ def test_ask_expression_without_meaning_is_refused_before_anything_is_opened(
         asked(tmp_path, "no such clip.wav", where="Dog >")
 
 
-def test_ask_metadata_without_an_expression_is_an_error(documented: Path) -> None:
+def test_table_of_many_hits_takes_metadata_with_an_expression_only(documented: Path) -> None:
+    sounds, sheet = soundalike.open(documented / "recordings.soundalike"), documented / "sheet.csv"
     with pytest.raises(QueryError, match=r"nothing is asked of .*sheet\.csv") as raised:
-        asked(documented, 1, metadata=documented / "sheet.csv")
+        sounds.search_many([sounds.paths[0]], documented / "hits.parquet", metadata=sheet)
     assert raised.value.about == "where"
+    assert not (documented / "hits.parquet").exists()
 
 
 def test_ask_uses_threshold_and_descendants_of_the_filter(documented: Path) -> None:
@@ -616,7 +618,7 @@ def test_search_says_what_the_metadata_does_not_cover(documented: Path) -> None:
     command = ["search", "recordings.soundalike", "--where", "site = 'pond'", "--metadata"]
     result = CliRunner().invoke(app, [*command, str(sheet)], catch_exceptions=False)
     assert result.stderr.splitlines()[:3] == [
-        f"{sheet}: column 'end' is not used: a built-in one has the name",
+        f"{sheet}: column 'end' is not for filters: a built-in one has the name",
         f"{sheet}: no recording for 2 rows",
         f"{sheet}: no row for 2 recordings",
     ]

@@ -7,6 +7,7 @@ import io
 import json
 import os
 import unicodedata
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote_to_bytes, urlsplit
@@ -112,6 +113,41 @@ def test_shown_path_below_the_current_folder_is_relative(
     assert shown_path(tmp_path.parent / "a.wav") == str(tmp_path.parent / "a.wav")
 
 
+def matched(one: Hit, start_s: float, end_s: float, score: float | None = 0.875) -> Hit:
+    """The same hit, now that it is known where in it what asked is."""
+    return replace(one, match_start_s=start_s, match_end_s=end_s, match_score=score)
+
+
+def test_span_is_the_match_or_all_of_the_window() -> None:
+    one = hit(b"a.wav", rank=3)
+    assert (one.span, one.has_match) == ((30.0, 40.0), False)
+    assert (matched(one, 31.5, 32.25).span, matched(one, 31.5, 32.25).has_match) == (
+        (31.5, 32.25),
+        True,
+    )
+
+
+@pytest.mark.parametrize("width", [None, 80, 32])
+def test_table_says_the_window_and_below_it_what_matched(width: int | None) -> None:
+    lines = hits_table([matched(hit(b"a.wav", b"b.wav", rank=7), 71.25, 72), hit(rank=2)], width)
+    words = lines.split()
+    at = words.index("match")
+    beside = {words[at - 1], words[at + 1]}
+    assert "0.875" in beside
+    assert words.index("1:10.0-1:20.0") < words.index("=") < words.index("1:11.2-1:12.0")
+    assert words.count("match") == 1  # the other has none
+
+
+def test_table_says_no_match_that_is_all_of_the_window() -> None:
+    assert "match" not in hits_table([matched(hit(b"a.wav", rank=7), 70.01, 80)])
+
+
+def test_table_columns_stand_below_each_other_with_a_match() -> None:
+    lines = hits_table([matched(hit(b"a.wav", rank=7), 71.25, 72)], 80).split("\n")
+    assert lines[1].index("1:10.0") == lines[2].index("1:11.2") == lines[0].index("time")
+    assert lines[1].index("0.930") == lines[2].index("0.875") == lines[0].index("score")
+
+
 # --- csv -----------------------------------------------------------------------------------------
 
 
@@ -133,6 +169,18 @@ def test_csv_of_odd_names_is_plain_and_reads_back(odd_hits: list[Hit]) -> None:
 def test_csv_of_a_hit_without_path_or_tags_has_empty_fields() -> None:
     [row] = csv.DictReader(io.StringIO(hits_csv([hit()])))
     assert row["path"] == row["tags"] == ""
+
+
+def test_csv_and_json_have_the_match_or_nothing() -> None:
+    some = [matched(hit(b"a.wav", rank=3), 31.23456, 32.5), hit(b"b.wav")]
+    first, second = csv.DictReader(io.StringIO(hits_csv(some)))
+    names = ("match_start_s", "match_end_s", "match_score")
+    assert [first[name] for name in names] == ["31.235", "32.500", "0.875000"]
+    assert [second[name] for name in names] == ["", "", ""]
+    assert (first["start_s"], first["end_s"]) == ("30.000", "40.000")
+    rows = json.loads(answer_json(some))["hits"]
+    assert [rows[0][name] for name in names] == [31.23456, 32.5, 0.875]
+    assert [rows[1][name] for name in names] == [None] * 3
 
 
 # --- json ----------------------------------------------------------------------------------------
@@ -205,6 +253,17 @@ def test_m3u_times_are_exact_to_a_millisecond() -> None:
         "#EXTVLCOPT:start-time=1.968",
         "#EXTVLCOPT:stop-time=2.001",
     ]
+
+
+def test_m3u_plays_what_matched_and_stops() -> None:
+    lines = hits_m3u([matched(hit(b"a.wav", rank=3), 31.5, 34.25)]).split("\n")
+    assert lines[1:4] == [
+        "#EXTINF:3,0.970 a.wav",
+        "#EXTVLCOPT:start-time=31.5",
+        "#EXTVLCOPT:stop-time=34.25",
+    ]
+    short = hits_m3u([matched(hit(b"a.wav", rank=3), 31.5, 31.8)])
+    assert "#EXTINF:1," in short  # 0 would be a stream without an end
 
 
 def test_m3u_leaves_out_what_has_no_address() -> None:

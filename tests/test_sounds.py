@@ -14,7 +14,7 @@ import subprocess
 import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -48,6 +48,7 @@ from search.asking.opened import OpenedStore
 from search.upkeep.build import build
 from soundalike.answer import Answer
 from soundalike.show.notebook import spectrogram_png
+from soundalike.show.words import clock
 
 #: Seconds of each file of the library: 1, 2, 1 and 3 windows.
 LENGTHS = {"low": 4.0, "middle": 15.0, "high": 10.0, "long": 25.0}
@@ -534,6 +535,32 @@ def test_answer_in_a_notebook_shows_and_plays_each_hit(embedded: Embedded) -> No
         loudest_hz = np.argmax(spectrum) * rate / len(samples)
         assert loudest_hz == pytest.approx(PITCHES[hit.paths[0].stem], rel=0.02)
         assert hit.paths[0].name in page
+
+
+def test_answer_in_a_notebook_shows_the_window_and_plays_what_matched(embedded: Embedded) -> None:
+    answer = asked(embedded, embedded.library / "long.wav", k=1)
+    start_s = answer[0].start_s
+    one = replace(answer[0], match_start_s=start_s + 0.5, match_end_s=start_s + 1.0)
+    page = replace(answer, hits=(one,))._repr_html_()
+    [player] = re.findall(r'src="data:audio/mpeg;base64,([^"]+)"', page)
+    samples, rate = soundfile.read(io.BytesIO(base64.b64decode(player)))
+    assert len(samples) / rate == pytest.approx(0.5, abs=0.1)
+    [picture] = re.findall(r'<img src="data:image/png;base64,([^"]+)"', page)
+    pixels = np.asarray(Image.open(io.BytesIO(base64.b64decode(picture))))
+    framed = np.flatnonzero((pixels == (120, 255, 220)).all(2).all(0))
+    length_s = one.end_s - one.start_s
+    assert framed == pytest.approx([319 * 0.5 / length_s, 319 * 1.0 / length_s], abs=1)
+    assert f"match {clock(start_s + 0.5)} to {clock(start_s + 1.0)}" in page
+
+
+def test_answer_to_pandas_has_what_matched(embedded: Embedded) -> None:
+    answer = asked(embedded, embedded.library / "low.wav", k=2)
+    one = replace(answer[0], match_start_s=1.5, match_end_s=2.0, match_score=0.75)
+    other = replace(answer[1], match_start_s=None, match_end_s=None, match_score=None)
+    table = replace(answer, hits=(one, other)).to_pandas()
+    for name, value in (("match_start_s", 1.5), ("match_end_s", 2.0), ("match_score", 0.75)):
+        assert table[name][0] == value
+        assert np.isnan(table[name][1])
 
 
 def test_answer_in_a_notebook_says_where_the_audio_is_gone(tmp_path: Path) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
 from pathlib import Path
 from typing import NamedTuple
 
@@ -12,7 +14,12 @@ import numpy.typing as npt
 from indexer.arrays import Float32, Integers
 from indexer.audio.content import exists
 from indexer.tags import HeardTag
+from search.asking.clock import clock_at
+from search.filters.columns import Value
 from search.nearest.planner import Plan
+
+#: Column of metadata that says when a recording begins: ISO 8601, or a time in Parquet.
+BEGIN_COLUMN = "recorded_at"
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +45,8 @@ class Hit:
             the recording; None if that was not looked for, or cannot be said.
         match_end_s: Where that ends, in seconds.
         match_score: How like what asked that span is, see `search.asking.locate`.
+        metadata: What the user's file says of the recording, by column: None where it says nothing;
+            empty if no file was given.
     """
 
     score: float
@@ -54,6 +63,12 @@ class Hit:
     match_start_s: float | None = None
     match_end_s: float | None = None
     match_score: float | None = None
+    metadata: Mapping[str, Value] = field(default_factory=dict, hash=False)
+
+    @property
+    def has_match(self) -> bool:
+        """Whether it is known where in it what asked is."""
+        return self.match_start_s is not None and self.match_end_s is not None
 
     @property
     def span(self) -> tuple[float, float]:
@@ -61,6 +76,16 @@ class Hit:
         if self.match_start_s is None or self.match_end_s is None:
             return self.start_s, self.end_s
         return self.match_start_s, self.match_end_s
+
+    @property
+    def clock(self) -> datetime | None:
+        """Date and time when its span begins; None if nothing tells.
+
+        It is told by `recorded_at` in the metadata, or else by the name that a recorder gave its
+        file, see `search.asking.clock`. It has the zone, if that is known.
+        """
+        names = (path.name for path in self.paths)
+        return clock_at(names, self.metadata.get(BEGIN_COLUMN), self.span[0])
 
     @property
     def path(self) -> Path | None:

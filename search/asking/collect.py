@@ -26,6 +26,8 @@ def copy_spans(
 ) -> tuple[list[Path], list[str]]:
     """Write the span of each hit as a WAV file (24 bit, at the file's own rate and channels).
 
+    The span is where what asked was found in it, see `Hit.span`, or all of its window.
+
     The copies are called `<rank>_<name>_<start>s.wav`, so that they sort by rank.
 
     Args:
@@ -55,7 +57,7 @@ def copy_spans(
 
 def _place(rank: int, hit: Hit, source: Path, folder: Path) -> Path:
     stem = re.sub(r"[^\w.-]+", "_", source.stem)[:_MAX_STEM]
-    return folder / f"{rank:03d}_{stem}_{hit.start_s:.1f}s.wav"
+    return folder / f"{rank:03d}_{stem}_{hit.span[0]:.1f}s.wav"
 
 
 def _copy(rank: int, hit: Hit, folder: Path, *, force: bool) -> Path:
@@ -68,8 +70,12 @@ def _copy(rank: int, hit: Hit, folder: Path, *, force: bool) -> Path:
     return target
 
 
-def read_hit(hit: Hit) -> tuple[Path, npt.NDArray[np.float32], int]:
+def read_hit(hit: Hit, *, whole_window: bool = False) -> tuple[Path, npt.NDArray[np.float32], int]:
     """Decode a hit's span from the first of its paths where that is possible.
+
+    Args:
+        hit: Of an answer.
+        whole_window: Whether all of its window is read, and not only what matched.
 
     Returns:
         The path, (num_samples, channels) float32, and the rate in Hz.
@@ -77,13 +83,14 @@ def read_hit(hit: Hit) -> tuple[Path, npt.NDArray[np.float32], int]:
     Raises:
         AudioError: If none of them can be read.
     """
+    start_s, end_s = (hit.start_s, hit.end_s) if whole_window else hit.span
     failure = AudioError("open", "it has no path")
     for path in hit.paths:
         try:
-            samples, sample_rate = read_span(path, hit.start_s, hit.end_s - hit.start_s)
+            samples, sample_rate = read_span(path, start_s, end_s - start_s)
             if len(samples):
                 return path, samples, sample_rate
-            failure = AudioError("decode", f"no audio at {hit.start_s:g} s any more")
+            failure = AudioError("decode", f"no audio at {start_s:g} s any more")
         except AudioError as error:
             failure = error
     raise failure

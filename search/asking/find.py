@@ -21,7 +21,7 @@ from search.asking.looking import LookForMany, LookForOne, one_of_each
 from search.asking.scope import Scope
 from search.asking.sound_index import SoundIndex
 from search.asking.terms import MAX_DIVERSE, Terms
-from search.nearest.blend import blended, parts_of
+from search.nearest.blend import blended, columns_of, parts_of, scenes_of
 from search.nearest.enough import Near, find_enough
 
 #: Rows that are looked into between two reports.
@@ -91,10 +91,11 @@ def find(
         one.weighted(terms.tag_weight)._replace(own=index.with_aliases(one.own))
         for one in questions
     ]
-    every = _for_candidates(scope)
+    candidates = [_for_candidates(index, one, terms) for one in questions]
+    every = _scope_of_candidates(scope)
     heard = every.without_silence(index.opened)
     scopes = [every if one.is_silent or one.vectors is None else heard for one in questions]
-    near, num_left_out, alone = _look(index, questions, scopes)
+    near, num_left_out, alone = _look(index, candidates, scopes)
     near = near.take(np.argsort(near.asked, kind="stable"))
     near = near.take(near.ranks < terms.num_candidates)
     if terms.by == "place":
@@ -195,14 +196,28 @@ def _require_frames(index: SoundIndex) -> None:
         )
 
 
-def _for_candidates(scope: Scope) -> Scope:
-    """Return the scope in which windows are found that are looked into.
+def _for_candidates(index: SoundIndex, question: Question, terms: Terms) -> Question:
+    """Return a question as windows are looked for that are looked into.
 
-    If these are all, which of them stands for a place or a recording is not known before.
+    Where these are all there are, it does not matter.
     """
-    if scope.terms.by == "scene" or not scope.terms.exact:
+    if terms.by == "scene" or terms.exact or question.vectors is None or not any(question.patterns):
+        return question
+    scenes = scenes_of(question.vectors, columns_of(index))
+    return question._replace(vectors=index.matched_filter(scenes), tags=None)
+
+
+def _scope_of_candidates(scope: Scope) -> Scope:
+    """Return the scope in which windows are looked for that are looked into.
+
+    A least score is held against scenes afterwards. If all windows are looked into, it is not known
+    before which of them stands for a place or a recording.
+    """
+    if scope.terms.by == "scene":
         return scope
-    every = replace(scope.terms, all_windows=True, group_by=None, unique=False)
+    if not scope.terms.exact:
+        return replace(scope, terms=replace(scope.terms, min_score=None))
+    every = replace(scope.terms, min_score=None, all_windows=True, group_by=None, unique=False)
     return replace(scope, terms=every, recordings=None)
 
 
@@ -213,6 +228,8 @@ def _rank_by_place(
 
     Those of a question of which nothing is shorter than a window stay as they are.
     """
+    if terms.min_score is not None:
+        near = near.take(_scenes_alike(index, questions, near) >= terms.min_score)
     scores = _match(index, questions, near, listen).scores
     near = near._replace(scores=np.where(np.isnan(scores), near.scores, scores))
     near = near.take(np.lexsort((index.window_ids(near.rows), -near.scores, near.asked)))
@@ -222,6 +239,17 @@ def _rank_by_place(
         if terms.unique:
             near = collapse(index, near, terms.unique_at, terms.num_wanted)
     return near
+
+
+def _scenes_alike(index: SoundIndex, questions: Sequence[Question], near: Near) -> Float32:
+    """Return (n,) the cosine of the scenes of rows and what asked for them."""
+    cosines = np.ones(len(near.rows), np.float32)
+    for number, one in enumerate(questions):
+        at = np.flatnonzero(near.asked == number)
+        for some in np.split(at, range(_BLOCK, len(at), _BLOCK)):
+            if one.vectors is not None:
+                cosines[some] = parts_of(index, one.vectors, near.rows[some]).scene
+    return cosines
 
 
 def _match(

@@ -183,6 +183,6 @@ def _match_columns(found: Found) -> dict[str, pa.Array]:
     match = found.match or Match.unknown(len(found.rows))
     names = ("match_start_s", "match_end_s", "match_score")
     return {
-        name: pa.array(values, mask=np.isnan(values))
+        name: pa.array(values, mask=np.isnan(np.asarray(values)))
         for name, values in zip(names, match, strict=True)
     }

@@ -28,11 +28,13 @@ class Resolved(NamedTuple):
         terms: What was asked for.
         tags: The condition on tags; None if there is none.
         where: The expression, with the metadata that it may name; None if there is none.
+        metadata: What is known of recordings beside the stores; None if nothing is.
     """
 
     terms: Terms
     tags: ResolvedFilter | None
     where: Where | None
+    metadata: Metadata | None
 
 
 def resolve(terms: Terms, measured: Float32 | None = None) -> Resolved:
@@ -56,15 +58,16 @@ def resolve(terms: Terms, measured: Float32 | None = None) -> Resolved:
         threshold,
         descendants=terms.descendants,
     )
+    metadata = Metadata.read(terms.metadata) if terms.metadata else None
     where = None
     if terms.where is not None:
         where = Where.parse(
             terms.where,
-            Metadata.read(terms.metadata) if terms.metadata else None,
+            metadata,
             threshold=threshold,
             descendants=terms.descendants,
         )
-    return Resolved(terms, tags.resolve() if tags else None, where)
+    return Resolved(terms, tags.resolve() if tags else None, where, metadata)
 
 
 def _recordings(stores: Sequence[OpenedStore], allowed: Sequence[list[Mask]]) -> Ids:
@@ -120,14 +123,14 @@ class Scope:
             QueryError: If the metadata is about other recordings.
         """
         began = perf_counter()
-        terms, tags, where = resolved
+        terms, tags, where, metadata = resolved
         conditions = tuple(one.condition(tags, where) for one in stores)
         allowed = tuple(
             one.allowed(condition) for one, condition in zip(stores, conditions, strict=True)
         )
         coverage = None
-        if where and where.metadata:
-            coverage = where.metadata.coverage([one.places for one in stores])
+        if metadata:
+            coverage = metadata.coverage([one.places for one in stores])
         recordings = _recordings(stores, allowed) if terms.group_by else None
         filter_ms = (perf_counter() - began) * 1e3
         return cls(terms, conditions, allowed, coverage, recordings, filter_ms, resolved)

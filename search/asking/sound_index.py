@@ -10,7 +10,7 @@ from typing import Self
 import numpy as np
 import pyarrow as pa
 
-from indexer.arrays import ID_DTYPE, Float16, Float32, Integers, contains
+from indexer.arrays import ID_DTYPE, Float16, Float32, Integers, contains, id_bytes
 from indexer.errors import QueryError
 from indexer.store.head import Head
 from indexer.store.reader import Store
@@ -20,8 +20,12 @@ from indexer.windows import Window
 from search.asking.answers import Found, Hit, Why
 from search.asking.background import Drawn, draw
 from search.asking.left_out import AllLeftOut
+from search.asking.matched import MatchedFilter
 from search.asking.opened import OpenedStore
+from search.filters.columns import Value
+from search.filters.metadata import Metadata
 from search.generation.segments import Rows
+from search.nearest.blend import columns_of
 
 #: Tags shown with a hit, and how probable each must be to be shown.
 NUM_TOP_TAGS = 5
@@ -216,6 +220,11 @@ class SoundIndex(Rows):
         return draw(self)
 
     @cached_property
+    def matched_filter(self) -> MatchedFilter:
+        """What finds short sounds among those of the stores; it takes a tenth of a second."""
+        return MatchedFilter(self.drawn.vectors[:, : columns_of(self)])
+
+    @cached_property
     def _aliases(self) -> dict[bytes, set[bytes]]:
         """Recording or digest of a file → the other ids of the same samples in the stores."""
         found: dict[bytes, set[bytes]] = {}
@@ -239,14 +248,21 @@ class SoundIndex(Rows):
         ]
         return pa.concat_arrays(each).take(pa.array(np.argsort(np.concatenate(at))))
 
-    def hits(self, found: Found, why: Why | None = None) -> list[list[Hit]]:
+    def hits(
+        self, found: Found, why: Why | None = None, metadata: Metadata | None = None
+    ) -> list[list[Hit]]:
         """Return everything that is known about what was found, question by question.
 
         Args:
             found: Rows, as `find` gives them.
             why: Of what their scores are made, if that is to be known.
+            metadata: What a user's file says of recordings.
+
+        Raises:
+            QueryError: If two rows of the metadata belong to a place, see `Metadata.rows`.
         """
         table, tags = self.windows(found.rows), self.tags(found.rows)
+        facts = self._facts(metadata, set(map(id_bytes, table.recording_id))) if metadata else {}
         answers: list[list[Hit]] = [[] for _ in range(found.num_questions)]
         for at, asked in enumerate(found.asked.tolist()):
             window = table.window(at)
@@ -262,12 +278,23 @@ class SoundIndex(Rows):
                 tag_score=_number(why.heard[at]) if why else None,
                 query_start_s=_number(why.starts_s[at]) if why else None,
                 stands_for=int(found.stands_for[at]),
+                metadata=facts.get(window.recording_id, {}),
                 match_start_s=_number(found.match.start_s[at]) if found.match else None,
                 match_end_s=_number(found.match.end_s[at]) if found.match else None,
                 match_score=_number(found.match.scores[at]) if found.match else None,
             )
             answers[asked].append(hit)
         return answers
+
+    def _facts(self, metadata: Metadata, recordings: set[bytes]) -> dict[bytes, dict[str, Value]]:
+        """Return what a file says of each recording; the first store that knows a row counts."""
+        nothing: dict[str, Value] = dict.fromkeys(metadata.shown.column_names)
+        told = dict.fromkeys(recordings, nothing)
+        for one in reversed(self.opened):
+            known, places = one.places.of(recordings)
+            found = zip(known, metadata.facts(places), strict=True)
+            told.update({recording: facts for recording, facts in found if facts != nothing})
+        return told
 
 
 def _number(value: np.floating) -> float | None:

@@ -50,7 +50,7 @@ class Terms:
             and is kept with the store, and for others the usual.
         descendants: Whether a tag stands for those below it in the ontology too.
         where: A filter expression that must hold as well: docs/filters.md explains.
-        metadata: File whose columns `where` may name, see `Metadata.read`.
+        metadata: File whose columns `where` may name, and hits have; see `Metadata.read`.
         group_by: "file" gives the best window of each recording only.
         include_self: Whether what asks may be a hit, and what overlaps it: a file asks with all of
             its recording, a part of one or a window with that.
@@ -115,8 +115,8 @@ class Terms:
     metadata: Path | None = field(
         default=None,
         metadata={
-            "help": "CSV or Parquet with more columns for the expression; its column 'path' says "
-            "which file a row is about.",
+            "help": "CSV or Parquet with more columns for the expression, and for hits as JSON or "
+            "CSV; its column 'path' says which file a row is about.",
             "unit": "FILE",
         },
     )
@@ -207,11 +207,6 @@ class Terms:
         if self.all_windows and self.group_by:
             raise QueryError(
                 "grouped by file, a recording has one hit: all of its windows cannot be hits"
-            )
-        if self.metadata and self.where is None:
-            raise QueryError(
-                f"nothing is asked of {self.metadata}: name its columns in a filter expression",
-                about="where",
             )
 
     @property

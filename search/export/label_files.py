@@ -26,6 +26,7 @@ from search.datasets.provenance import store_provenance
 from search.export.card import card_place, labels_lines, write_card
 from search.export.cells import path_cell
 from search.export.frames import Frames, RecomputedFrames, StoredFrames
+from search.export.label_forms import Label, audacity_text, raven_text
 from search.export.spans import Span, frame_tags, merged, spans_of_window
 from search.generation.missing import whole_snapshot
 from search.output import is_of_one_name, make_folder, require_free, writing_text
@@ -48,8 +49,6 @@ _MAX_NAME_BYTES = 255
 _DIGEST_DIGITS = 8
 #: Windows whose frames are read at once.
 _WINDOWS = 64
-#: Upper edge of the box that Raven draws: what the network hears ends here, in Hz.
-_HIGH_HZ = 14_000
 
 
 class LabelFile(NamedTuple):
@@ -242,26 +241,16 @@ def _recordings(
 
 def _text(form: LabelForm, path: str, spans: Sequence[Span]) -> str:
     names = TagVocabulary.audioset().names
-    buffer = io.StringIO()
     if form == "audacity":
-        for span in spans:
-            buffer.write(f"{span.start_s:.3f}\t{span.end_s:.3f}\t{names[span.tag]}\n")
-    elif form == "raven":
-        writer = csv.writer(buffer, delimiter="\t", lineterminator="\n")
-        writer.writerow(
-            [
-                *("Selection", "View", "Channel", "Begin Time (s)", "End Time (s)"),
-                *("Low Freq (Hz)", "High Freq (Hz)", "Tag", "Probability"),
-            ]
-        )
-        for number, span in enumerate(spans, start=1):
-            times = (f"{span.start_s:.3f}", f"{span.end_s:.3f}")
-            box = (number, "Spectrogram 1", 1, *times, 0, _HIGH_HZ)
-            writer.writerow([*box, names[span.tag], f"{span.probability:.4f}"])
-    else:
-        writer = csv.writer(buffer, lineterminator="\n")
-        writer.writerow(["path", "start_s", "end_s", "tag", "name", "probability"])
-        for span in spans:
-            where = (path_cell(path), f"{span.start_s:.3f}", f"{span.end_s:.3f}")
-            writer.writerow([*where, span.tag, names[span.tag], f"{span.probability:.4f}"])
+        return audacity_text(Label(one.start_s, one.end_s, [names[one.tag]]) for one in spans)
+    if form == "raven":
+        heard = ((one, [names[one.tag], f"{one.probability:.4f}"]) for one in spans)
+        labels = (Label(one.start_s, one.end_s, values) for one, values in heard)
+        return raven_text(labels, ["Tag", "Probability"])
+    buffer = io.StringIO()
+    writer = csv.writer(buffer, lineterminator="\n")
+    writer.writerow(["path", "start_s", "end_s", "tag", "name", "probability"])
+    for span in spans:
+        where = (path_cell(path), f"{span.start_s:.3f}", f"{span.end_s:.3f}")
+        writer.writerow([*where, span.tag, names[span.tag], f"{span.probability:.4f}"])
     return buffer.getvalue()

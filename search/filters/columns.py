@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from datetime import date, datetime
 from difflib import get_close_matches
 from typing import Literal, NamedTuple
 
 #: "empty" is a column without a single value: no comparison with it holds.
 Kind = Literal["number", "text", "truth", "time", "empty"]
+
+#: What a file says of a recording, as Python knows it; None for a missing value.
+Value = str | int | float | bool | date | datetime | None
 
 #: Most names that an error message lists.
 _MAX_LISTED = 20

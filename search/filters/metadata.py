@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple, Self
 
@@ -24,7 +24,7 @@ from indexer.library.tables import (
     read_header,
     read_parquet,
 )
-from search.filters.columns import BUILT_IN, Column, Kind
+from search.filters.columns import BUILT_IN, Column, Kind, Value
 from search.generation.recordings import Places
 
 #: What a number does not keep: zeros before it, and more digits than a float64 has.
@@ -61,6 +61,8 @@ class Metadata:
         keys: (num_rows,) text: which file each row is about; null for none.
         table: The other columns; each int64, float64, string, bool, timestamp in microseconds
             (in UTC, without a zone) or null.
+        shown: The same and the hidden ones, as they are shown: days are dates, and times with a
+            zone have it.
         hidden: Columns that cannot be used: a built-in one has the name.
         unusable: Columns that cannot be used: their values are of no kind that can be compared.
     """
@@ -68,6 +70,7 @@ class Metadata:
     path: Path
     keys: pa.Array
     table: pa.Table
+    shown: pa.Table
     hidden: tuple[str, ...] = ()
     unusable: tuple[str, ...] = ()
 
@@ -84,7 +87,7 @@ class Metadata:
             QueryError: If it is missing, cannot be read, is too large, has no such column, or two
                 rows or columns of a name.
         """
-        table = _read(path)
+        table, texts = _read(path)
         twice = [name for name, number in Counter(table.column_names).items() if number > 1]
         if twice:
             raise QueryError(f"{path} has more than one column {twice[0]!r}; rename one")
@@ -101,7 +104,12 @@ class Metadata:
         }
         hidden = tuple(sorted(names & set(columns)))
         unusable = tuple(name for name in columns if name not in {*usable, *hidden})
-        return cls(path, keys, pa.table(usable), hidden, unusable)
+        shown = {
+            name: texts[name] if name in texts else _as_shown(table[name], values)
+            for name, values in columns.items()
+            if values is not None
+        }
+        return cls(path, keys, pa.table(usable), pa.table(shown), hidden, unusable)
 
     @property
     def columns(self) -> tuple[Column, ...]:
@@ -128,9 +136,10 @@ class Metadata:
 
     def _find(self, paths: pa.Array) -> Integers:
         """Return (n,) the row with each path, as stored or as it is on disk; -1 for none."""
-        plain = pc.replace_substring(paths, r"\x5c", "\\")
+        plain = _plain(paths)
+        ways = (paths,) if plain.equals(paths) else (paths, plain)
         found = pc.coalesce(
-            *(pc.index_in(one, value_set=self.keys, skip_nulls=True) for one in (paths, plain))
+            *(pc.index_in(one, value_set=self.keys, skip_nulls=True) for one in ways)
         )
         if not pc.all(pc.string_is_ascii(self.keys)).as_py():
             found = pc.coalesce(found, self._find_letters(plain, pc.is_null(found)))
@@ -155,6 +164,39 @@ class Metadata:
         """Return (n,) values of a column, null where a row is -1."""
         return self.table[name].combine_chunks().take(pa.array(rows, mask=rows < 0))
 
+    def facts(self, places: Places) -> list[dict[str, Value]]:
+        """Return what the file says of some recordings, by column.
+
+        Args:
+            places: Where these recordings are.
+
+        Returns:
+            (num_recordings,) the row of the first place of each that has one; None throughout where
+            none has.
+        """
+        some = self._of(places)
+        rows, starts = some.rows(places), places.columns.starts
+        of_each = [one[one >= 0] for one in np.split(rows, starts[1:])] if len(starts) else []
+        first = np.array([one[0] if len(one) else -1 for one in of_each], np.int64)
+        chosen = pa.array(first, mask=first < 0)
+        values = {
+            name: column.combine_chunks().take(chosen).to_pylist()
+            for name, column in zip(some.shown.column_names, some.shown.columns, strict=True)
+        }
+        return [{name: values[name][at] for name in values} for at in range(len(first))]
+
+    def _of(self, places: Places) -> Self:
+        """Return the rows that may belong to some places: these few are then looked up quickly."""
+        columns = places.columns
+        ways = (columns.paths, _plain(columns.paths), columns.absolute_paths())
+        texts = pc.utf8_normalize(pa.concat_arrays([*ways, _plain(ways[-1])]), "NFC")
+        is_ascii = pc.all(pc.string_is_ascii(self.keys)).as_py()
+        keys = self.keys if is_ascii else pc.utf8_normalize(self.keys, "NFC")
+        mask = pc.is_in(keys, value_set=texts.drop_null())
+        # Nothing but what is shown is asked of them; and what has no columns cannot be filtered.
+        shown = self.shown.filter(mask) if self.shown.column_names else self.shown
+        return replace(self, keys=self.keys.filter(mask), table=pa.table({}), shown=shown)
+
     def coverage(self, stores: Sequence[Places]) -> Coverage:
         """Say how much of the file and of the stores belong together.
 
@@ -178,12 +220,18 @@ class Metadata:
         return Coverage(self.path, num_unused, num_bare, self.hidden, self.unusable)
 
 
-def _read(path: Path) -> pa.Table:
+def _plain(paths: pa.Array) -> pa.Array:
+    """Return stored paths with the backslash as it is on disk."""
+    return pc.replace_substring(paths, r"\x5c", "\\")
+
+
+def _read(path: Path) -> tuple[pa.Table, dict[str, pa.ChunkedArray]]:
+    """Return the columns of a file; and as text those with times that name a zone in CSV."""
     try:
         content = read_content(path)
-        table = read_parquet(content) if is_parquet(content) else _read_csv(path, content)
-        _ = table.column_names  # an error if one is not UTF-8
-        return table
+        given = (read_parquet(content), {}) if is_parquet(content) else _read_csv(path, content)
+        _ = given[0].column_names  # an error if one is not UTF-8
+        return given
     except (OSError, ValueError, pa.ArrowException) as error:
         reason = first_line(error).rstrip(".")
         raise QueryError(
@@ -192,19 +240,25 @@ def _read(path: Path) -> pa.Table:
         ) from error
 
 
-def _read_csv(path: Path, content: bytes) -> pa.Table:
+def _read_csv(path: Path, content: bytes) -> tuple[pa.Table, dict[str, pa.ChunkedArray]]:
     header = read_header(content)
     key = find_column(header.names)
     table = _parse(content, header, [key] if key else [])
-    for name, texts in _ids(content, header, table).items():
-        table = table.set_column(table.column_names.index(name), name, texts)
+    zoned = {}
+    if len(set(table.column_names)) == len(table.column_names):
+        for name, texts in _ids(content, header, table).items():
+            table = table.set_column(table.column_names.index(name), name, texts)
+        # Times are in UTC from here on: the text alone has the zone.
+        names = [one.name for one in table.schema if getattr(one.type, "tz", None)]
+        given = _parse(content, header, names, names) if names else pa.table({})
+        zoned = {name.strip(): _text(path, name, given[name]) for name in names}
     columns = [_text(path, *one) for one in zip(table.column_names, table.columns, strict=True)]
     if len(table):
         _require_closed(path, content, columns[-1][-1].as_py())
     stripped = [name.strip() for name in table.column_names]
     while stripped and not stripped[-1]:
         stripped.pop()
-    return pa.table(columns[: len(stripped)], stripped)
+    return pa.table(columns[: len(stripped)], stripped), zoned
 
 
 def _parse(
@@ -227,7 +281,7 @@ def _parse(
 def _ids(content: bytes, header: Header, table: pa.Table) -> dict[str, pa.ChunkedArray]:
     """Return as text the columns of numbers that are none: 007 is not 7."""
     numbers = [one for one in table.schema if _kind(one.type) == "number"]
-    if not numbers or len(set(table.column_names)) < len(table.column_names):
+    if not numbers:
         return {}
     names = [one.name for one in numbers]
     texts = _parse(content, header, names, names)
@@ -319,6 +373,14 @@ def _normalised(path: Path, name: str, column: pa.ChunkedArray) -> pa.Array | No
     if pa.types.is_floating(wanted):
         return pc.if_else(pc.is_nan(values), None, values)
     return values
+
+
+def _as_shown(given: pa.ChunkedArray, normalised: pa.Array) -> pa.Array:
+    """Return a column as it is shown, see `Metadata`."""
+    if pa.types.is_date(given.type):
+        return given.cast(pa.date32()).combine_chunks()
+    zone = getattr(given.type, "tz", None)
+    return normalised.cast(pa.timestamp("us", zone)) if zone else normalised
 
 
 def _type_for(given: pa.DataType) -> pa.DataType | None:

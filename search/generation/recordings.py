@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -183,6 +183,14 @@ class Places:
         places = self._recordings.rows_of(recording_id).to_pylist()
         found = {self._root(one["library_id"]) / local_path(one["path"]) for one in places}
         return tuple(sorted(found))
+
+    def of(self, recording_ids: Iterable[bytes]) -> tuple[list[bytes], Places]:
+        """Return those of some recordings that are known, in order, and the places of these."""
+        each = [(one, self._recordings.rows_of(one)) for one in sorted(set(recording_ids))]
+        known = [(one, rows) for one, rows in each if len(rows)]
+        tables = [self._recordings.table.slice(0, 0), *(rows for _, rows in known)]
+        places = Places(Recordings(pa.concat_tables(tables)), self._roots)
+        return [one for one, _ in known], places
 
     def first_paths(self, recording_ids: Ids) -> pa.Array:
         """Return the first path of each recording as text; each is looked up once.

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
-from functools import partial
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -40,6 +39,8 @@ if TYPE_CHECKING:
 
 #: 63 bits have 19 digits at most.
 _WINDOW_ID = re.compile("[0-9]{1,19}")
+
+Output = Literal["table", "json", "csv", "m3u", "audacity", "raven"]
 
 
 @takes(terms=(Terms,), network=(Network,))
@@ -83,6 +84,14 @@ def search(
             "--explain", help="Say on stderr how the hits were found, and how long it took."
         ),
     ] = False,
+    clock: Annotated[
+        bool,
+        typer.Option(
+            "--clock",
+            help="Say date and time of each hit, by the names that recorders give their files, or "
+            "by a column 'recorded_at' of --metadata.",
+        ),
+    ] = False,
     fail_if_none: Annotated[
         bool, typer.Option("--fail-if-none", help="Exit with 4 if nothing matches; otherwise 0.")
     ] = False,
@@ -92,8 +101,11 @@ def search(
     force: ForceOption = False,
     network: Given,
     output: Annotated[
-        Literal["table", "json", "csv", "m3u"],
-        typer.Option("--format", help="How to print the hits."),
+        Output,
+        typer.Option(
+            "--format",
+            help="How to print the hits; audacity: as a label track, raven: as a selection table.",
+        ),
     ] = "table",
     quiet: QuietOption = False,
 ) -> None:
@@ -109,6 +121,10 @@ def search(
     Example: soundalike search recordings.soundalike recordings/hour.wav@31:10-31:13
 
     Example: soundalike search recordings.soundalike --tag Rain --format m3u > rain.m3u
+
+    Example: soundalike search recordings.soundalike owl.wav --format json --metadata sheet.csv
+
+    Example: soundalike search recordings.soundalike owl.wav --format raven --clock > hits.txt
 
     Example: soundalike search recordings.soundalike --text "a dog barks in the rain"
 
@@ -134,7 +150,7 @@ def search(
             text_encoder=text_encoder,
             **terms,
         )
-    _print_answer(answer, output, quiet=quiet)
+    _print_answer(answer, output, clock=clock, quiet=quiet)
     _say_how(answer, explain=explain, quiet=quiet)
     failures = _copy(answer, copy_to, force=force, quiet=quiet) if copy_to else []
     raise typer.Exit(3 if failures or answer.failures else 4 if fail_if_none and not answer else 0)
@@ -147,6 +163,9 @@ def _require_uses(context: typer.Context, queries: Sequence[str | int], terms: G
     require_use(context, ("include_self",), "a QUERY", is_met=bool(queries))
     has_text = bool(context.params.get("text"))
     require_use(context, ("projection", "text_encoder"), "--text", is_met=has_text)
+    is_shown = context.params.get("clock") or context.params.get("output") in ("json", "csv")
+    needs = "--where, --clock, --format json or --format csv"
+    require_use(context, ("metadata",), needs, is_met=bool(terms["where"] or is_shown))
     uses_own = has_text or terms["threshold"] == "auto"
     require_use(context, ("own",), "--text or --threshold auto", is_met=uses_own)
     require_terms(context, terms)
@@ -181,23 +200,47 @@ def _is_window_id(word: str) -> bool:
     return _WINDOW_ID.fullmatch(word) is not None and not Path(word).exists()
 
 
-def _print_answer(answer: Answer, output: str, *, quiet: bool) -> None:
-    from soundalike.show import hits as show
-    from soundalike.show.answers import almost_line, answer_json, background_line
-    from soundalike.show.fitting import terminal_width
+def _print_answer(answer: Answer, output: Output, *, clock: bool, quiet: bool) -> None:
+    from soundalike.show.answers import background_line
 
     if answer.background and output == "table" and not quiet:
         say(background_line(answer.background))
-    if output == "json":
-        typer.echo(answer_json(answer.hits, answer.background, answer.almost))
-    elif output == "table" and not answer:
+    if output == "table" and not answer:
         say("no window matches")
-    else:
-        shown = {"csv": show.hits_csv, "m3u": show.hits_m3u}
-        table = partial(show.hits_table, width=terminal_width())
-        typer.echo(shown.get(output, table)(answer.hits))
-    if answer.almost and output != "json" and not quiet:
-        say(almost_line(answer.almost))
+    elif text := _text_of(answer, output, clock=clock):
+        typer.echo(text)
+    for line in () if quiet else _said_below(answer, output, clock=clock):
+        say(line)
+
+
+def _text_of(answer: Answer, output: Output, *, clock: bool) -> str:
+    from soundalike.show import hits as show
+    from soundalike.show.answers import answer_json
+    from soundalike.show.fitting import terminal_width
+
+    match output:
+        case "json":
+            return answer_json(answer.hits, answer.background, answer.almost)
+        case "csv":
+            return show.hits_csv(answer.hits)
+        case "m3u":
+            return show.hits_m3u(answer.hits, with_clock=clock)
+        case "audacity" | "raven":
+            return answer.labels(output, clock=clock).rstrip("\n")
+        case "table":
+            return show.hits_table(answer.hits, terminal_width(), with_clock=clock)
+
+
+def _said_below(answer: Answer, output: Output, *, clock: bool) -> Iterator[str]:
+    from soundalike.show.answers import almost_line, clockless_line
+    from soundalike.show.labels import labels_lines
+
+    if clock and (line := clockless_line(answer.hits)):
+        yield line
+    if output in ("audacity", "raven"):
+        yield from labels_lines(answer.hits, output)
+    if answer.almost and output != "json":
+        yield almost_line(answer.almost)
 
 
 def _say_how(answer: Answer, *, explain: bool, quiet: bool) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from search.asking.almost import threshold_that_finds
-from search.asking.answers import Hit
+from search.asking.answers import BEGIN_COLUMN, Hit
 from search.asking.background import Background
 from soundalike.show.hits import hit_data
 from soundalike.show.words import clock, count, shown_path
@@ -32,6 +32,20 @@ def almost_line(almost: Sequence[Hit]) -> str:
         f"nothing reaches the threshold: the most probable is at {threshold:g}, in {place} at "
         f"{clock(best.start_s)}-{clock(best.end_s)}{f' (then {more})' if more else ''}; "
         f"--threshold {threshold:g} finds it"
+    )
+
+
+def clockless_line(hits: Sequence[Hit]) -> str | None:
+    """Say how many hits have no time of day, and what would give them one; None if all have it."""
+    without = [hit for hit in hits if hit.clock is None]
+    if not without:
+        return None
+    said = next((one for hit in without if (one := hit.metadata.get(BEGIN_COLUMN))), None)
+    wrong = f", not as {str(said)!r} there" if said is not None else ""
+    return (
+        f"no time of day for {len(without):,} of {count(len(hits), 'hit')}: it is read from names "
+        f"such as 20240601_140505.wav, or from a column {BEGIN_COLUMN!r} of --metadata, written "
+        f"as 2024-06-01T14:05:05+02:00{wrong}"
     )
 
 

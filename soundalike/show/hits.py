@@ -6,14 +6,16 @@ import csv
 import io
 import sys
 from collections.abc import Iterator, Sequence
-from itertools import islice
+from datetime import date, datetime
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from indexer.paths import num_columns, printable
 from search.asking.answers import Hit
+from search.filters.columns import Value
 from soundalike.show.fitting import fit_path, padded, start_of
 from soundalike.show.tags import tags_data
-from soundalike.show.words import clock, count, shown_path
+from soundalike.show.words import clock, count, shown_path, time_of_day
 
 #: Tags in one line of the table.
 _TABLE_TAGS = 3
@@ -21,31 +23,41 @@ _TABLE_TAGS = 3
 _GAPS = 8
 #: Where there are fewer columns, what is said of a hit stands below it.
 _NARROW = 50
+#: The same for a table with times of day.
+_NARROW_WITH_CLOCK = 100
 
 
-def hits_table(hits: Sequence[Hit], width: int | None = None) -> str:
+def hits_table(hits: Sequence[Hit], width: int | None = None, *, with_clock: bool = False) -> str:
     """Return hits as lines: rank, score, file, time range, top tags; copies below their file.
 
-    Below a hit that stands for others it says for how many.
+    Below a hit it says where in it what asked is, if not all over, and how like that span is; and
+    of one that stands for others, for how many.
 
     Args:
         hits: The best first.
         width: Columns of the terminal; paths are shortened in their middle, and the last tags are
-            left out, until the lines fit; in less than 50, each hit has several lines. None for
-            lines of any length.
+            left out, until the lines fit; in less than 50, or 100 with a clock, each hit has
+            several lines. None for lines of any length.
+        with_clock: Whether there is a column of the time of day at which each span begins.
     """
     rows = []
     for rank, hit in enumerate(hits, start=1):
-        span = f"{clock(hit.start_s)}-{clock(hit.end_s)}"
         heard = [f"{one.tag.name} {one.probability:.2f}" for one in hit.tags[:_TABLE_TAGS]]
         first, *others = [shown_path(path) for path in hit.paths] or ["(no path)"]
-        rows.append(_Row(str(rank), f"{hit.score:.3f}", first, span, heard))
+        window = _times(hit.start_s, hit.end_s)
+        told = time_of_day(hit.clock) if with_clock else ""
+        rows.append(_Row(str(rank), f"{hit.score:.3f}", first, window, heard, told))
         rows.extend(_Row("", "", f"= {other}", "", []) for other in others)
+        if (match := _times(*hit.span)) != window:
+            rows.append(_Row("", _shown_score(hit.match_score), "match", match, []))
         if hit.stands_for > 1:
             rows.append(_Row("", "", f"and {count(hit.stands_for - 1, 'hit')} like it", "", []))
-    if width is not None and width < _NARROW:
+    if width is not None and width < (_NARROW_WITH_CLOCK if with_clock else _NARROW):
         return "\n".join(line for row in rows for line in _below(row, width))
-    rows.insert(0, _Row("rank", "score", "file", "time", ["heard"]))
+    rows.insert(0, _Row("rank", "score", "file", "time", ["heard"], "clock" if with_clock else ""))
+    if with_clock:
+        times = max(len(row.time) for row in rows)
+        rows = [row._replace(time=f"{row.time:<{times}}  {row.clock}") for row in rows]
     rank = max(len(row.rank) for row in rows)
     score = max(len(row.score) for row in rows)
     time = max(len(row.time) for row in rows)
@@ -63,6 +75,14 @@ def hits_table(hits: Sequence[Hit], width: int | None = None) -> str:
     return "\n".join(line.rstrip() for line in lines)
 
 
+def _times(start_s: float, end_s: float) -> str:
+    return f"{clock(start_s)}-{clock(end_s)}"
+
+
+def _shown_score(score: float | None) -> str:
+    return "" if score is None else f"{score:.3f}"
+
+
 class _Row(NamedTuple):
     """A line of the table."""
 
@@ -71,6 +91,7 @@ class _Row(NamedTuple):
     file: str
     time: str
     heard: list[str]
+    clock: str = ""
 
 
 def _below(row: _Row, width: int) -> Iterator[str]:
@@ -78,7 +99,7 @@ def _below(row: _Row, width: int) -> Iterator[str]:
     before = f"{row.rank:>3}  "
     room = width - len(before)
     yield before + fit_path(row.file, room)
-    for said in (f"{row.score}  {row.time}".strip(), _told(row.heard, room)):
+    for said in (f"{row.score}  {row.time}".strip(), row.clock, _told(row.heard, room)):
         if said:
             yield " " * len(before) + said
 
@@ -110,6 +131,8 @@ def hit_data(rank: int, hit: Hit) -> dict[str, Any]:
         "match_score": _rounded(hit.match_score),
         "tags": tags_data(hit.tags),
         "stands_for": hit.stands_for,
+        "clock": plain_value(hit.clock),
+        "metadata": {name: plain_value(value) for name, value in hit.metadata.items()},
     }
 
 
@@ -117,35 +140,93 @@ def _rounded(score: float | None) -> float | None:
     return None if score is None else round(score, 6)
 
 
+def plain_value(value: Value) -> str | int | float | bool | None:
+    """Return a value as JSON knows it: days and times in ISO 8601, times to the millisecond."""
+    if isinstance(value, datetime):
+        return value.isoformat(timespec="milliseconds")
+    return value.isoformat() if isinstance(value, date) else value
+
+
+def metadata_columns(hits: Sequence[Hit], taken: Sequence[str]) -> dict[str, str]:
+    """Return the columns of metadata that hits have, by the names that they get in a table.
+
+    Args:
+        hits: Of one answer.
+        taken: Names of the other columns of the table. A column with one of them has "metadata_"
+            before its own.
+    """
+    columns: dict[str, str] = {}
+    for name in hits[0].metadata if hits else ():
+        shown = name
+        while shown in taken or shown in columns:
+            shown = f"metadata_{shown}"
+        columns[shown] = name
+    return columns
+
+
+#: Columns of CSV, before those of the metadata.
+_COLUMNS = (
+    *("rank", "score", "path", "start_s", "end_s", "window_id", "tags", "stands_for"),
+    *("match_start_s", "match_end_s", "match_score", "clock"),
+)
+
+
 def hits_csv(hits: Sequence[Hit]) -> str:
-    """Return hits as CSV, one line each, tags as "name probability; …"."""
+    """Return hits as CSV, one line each, tags as "name probability; …"; then the metadata."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(
-        ("rank", "score", "path", "start_s", "end_s", "window_id", "tags", "stands_for")
-    )
+    columns = metadata_columns(hits, _COLUMNS)
+    writer.writerow((*_COLUMNS, *map(printable, columns)))
     for rank, hit in enumerate(hits, start=1):
         path = printable(str(hit.path)) if hit.path else ""
         tags = "; ".join(f"{one.tag.name} {one.probability:.3f}" for one in hit.tags)
-        span = (f"{hit.start_s:.3f}", f"{hit.end_s:.3f}")
+        window = (f"{hit.start_s:.3f}", f"{hit.end_s:.3f}")
+        match = (_cell(hit.match_start_s, 3), _cell(hit.match_end_s, 3), _cell(hit.match_score, 6))
         writer.writerow(
-            (rank, f"{hit.score:.6f}", path, *span, hit.window_id, tags, hit.stands_for)
+            (
+                *(rank, f"{hit.score:.6f}", path, *window, hit.window_id, tags, hit.stands_for),
+                *(*match, plain_value(hit.clock) or ""),
+                *(_text(hit.metadata.get(name)) for name in columns.values()),
+            )
         )
     return text.getvalue().rstrip("\n")
 
 
-def hits_m3u(hits: Sequence[Hit]) -> str:
-    """Return hits as a playlist; players that know VLC's options play the window and stop.
+def _cell(number: float | None, digits: int) -> str:
+    return "" if number is None else f"{number:.{digits}f}"
+
+
+def address_of(hit: Hit) -> Path | None:
+    """Return where its file is, or was; None if its library is not known on this machine."""
+    return next((one for one in (hit.path, *hit.paths) if one and one.is_absolute()), None)
+
+
+def _text(value: Value) -> str:
+    """Return a value as a cell: one line, and as a filter expression has it where it is a truth."""
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    plain = plain_value(value)
+    return "" if plain is None else printable(str(plain))
+
+
+def hits_m3u(hits: Sequence[Hit], *, with_clock: bool = False) -> str:
+    """Return hits as a playlist; players that know VLC's options play the span and stop.
 
     A hit whose library is not known on this machine has no address, and is left out.
+
+    Args:
+        hits: The best first.
+        with_clock: Whether titles say the time of day at which each span begins.
     """
     lines = ["#EXTM3U"]
     for hit in hits:
-        addresses = (path for path in (hit.path, *hit.paths) if path and path.is_absolute())
-        for path in islice(addresses, 1):
-            title = f"{hit.score:.3f} {printable(path.name)}"
-            lines.append(f"#EXTINF:{hit.end_s - hit.start_s:.0f},{title}")
-            lines.append(f"#EXTVLCOPT:start-time={round(hit.start_s, 3)}")
-            lines.append(f"#EXTVLCOPT:stop-time={round(hit.end_s, 3)}")
+        if path := address_of(hit):
+            told = time_of_day(hit.clock) if with_clock else ""
+            title = f"{hit.score:.3f} {printable(path.name)} {told}".rstrip()
+            start_s, end_s = hit.span
+            # Whole seconds; players take 0 for a stream without an end.
+            lines.append(f"#EXTINF:{max(1, round(end_s - start_s))},{title}")
+            lines.append(f"#EXTVLCOPT:start-time={round(start_s, 3)}")
+            lines.append(f"#EXTVLCOPT:stop-time={round(end_s, 3)}")
             lines.append(path.as_uri())
     return "\n".join(lines)

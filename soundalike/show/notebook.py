@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 import soundfile
-from PIL import Image
+from PIL import Image, ImageDraw
 
 from indexer.arrays import Float32
 from indexer.errors import AudioError
@@ -34,6 +34,8 @@ _RANGE_DB = 70.0
 _COLOURS = np.array(
     [(8, 10, 36), (74, 26, 110), (190, 54, 88), (248, 146, 62), (252, 248, 200)], np.float64
 )
+#: The frame around what matched: no colour of the picture.
+_MARK = (120, 255, 220)
 #: What an MP3 file may be sampled at.
 _MP3_RATES_HZ = frozenset({8000, 11025, 12000, 16000, 22050, 24000, 32000, 44100, 48000})
 _CELL = 'style="text-align:left;vertical-align:middle;padding:2px 8px"'
@@ -63,8 +65,11 @@ def _row(rank: int, hit: Hit) -> str:
     name = html.escape(printable(hit.path.name)) if hit.path else "(no path)"
     title = html.escape("\n".join(printable(str(path)) for path in hit.paths), quote=True)
     tags = ", ".join(f"{one.tag.name} {one.probability:.2f}" for one in hit.tags[:_MAX_TAGS])
-    span = f"{clock(hit.start_s)} to {clock(hit.end_s)}"
-    said = f'<b title="{title}">{name}</b><br>{span}<br><small>{html.escape(tags)}</small>'
+    said = f'<b title="{title}">{name}</b><br>{clock(hit.start_s)} to {clock(hit.end_s)}'
+    if hit.has_match:
+        start_s, end_s = hit.span
+        said += f"<br>match {clock(start_s)} to {clock(end_s)}"
+    said += f"<br><small>{html.escape(tags)}</small>"
     if hit.stands_for > 1:
         said += f"<br><small>and {count(hit.stands_for - 1, 'hit')} like it</small>"
     return (
@@ -74,19 +79,27 @@ def _row(rank: int, hit: Hit) -> str:
 
 
 def _sound(hit: Hit) -> str:
+    """Show all of the window, and play what matched in it."""
     try:
-        _, samples, rate_hz = read_hit(hit)
+        window = _read(hit, whole_window=True)
+        played = _read(hit, whole_window=False) if hit.has_match else window
     except AudioError as error:
         return f"<small>its audio cannot be played: {html.escape(printable(str(error)))}</small>"
-    span = _Span(samples.mean(1), rate_hz)
-    picture = base64.b64encode(spectrogram_png(*span)).decode()
-    kind, content = _playable(span)
+    start_s, end_s = hit.span
+    mark = (start_s - hit.start_s, end_s - hit.start_s) if hit.has_match else None
+    picture = base64.b64encode(spectrogram_png(*window, mark)).decode()
+    kind, content = _playable(played)
     audio = base64.b64encode(content).decode()
     return (
         f'<img src="data:image/png;base64,{picture}" width="{_WIDTH}" height="{_HEIGHT}"><br>'
         f'<audio controls preload="none" src="data:audio/{kind};base64,{audio}" '
         f'style="width:{_WIDTH}px;height:28px"></audio>'
     )
+
+
+def _read(hit: Hit, *, whole_window: bool) -> _Span:
+    _, samples, rate_hz = read_hit(hit, whole_window=whole_window)
+    return _Span(samples.mean(1), rate_hz)
 
 
 def _playable(span: _Span) -> tuple[str, bytes]:
@@ -98,20 +111,27 @@ def _playable(span: _Span) -> tuple[str, bytes]:
     return ("mpeg" if is_mp3 else "wav"), file.getvalue()
 
 
-def spectrogram_png(samples: Float32, rate_hz: int) -> bytes:
+def spectrogram_png(
+    samples: Float32, rate_hz: int, mark: tuple[float, float] | None = None
+) -> bytes:
     """Return a picture of what is heard when: time to the right, frequency upwards, as PNG.
 
     Args:
         samples: (num_samples,) float32, mono.
         rate_hz: Their rate.
+        mark: From when to when a frame is drawn, in seconds from their start; None for none.
     """
     levels = _levels(samples, rate_hz)
     at = np.clip(levels / _RANGE_DB + 1, 0, 1) * (len(_COLOURS) - 1)
     steps = np.arange(len(_COLOURS))
     colours = np.stack([np.interp(at, steps, one) for one in _COLOURS.T], axis=-1)
     picture = Image.fromarray(colours[::-1].astype(np.uint8))
+    picture = picture.resize((_WIDTH, _HEIGHT), Image.Resampling.BILINEAR)
+    if mark:
+        left, right = (round(one * rate_hz / len(samples) * (_WIDTH - 1)) for one in mark)
+        ImageDraw.Draw(picture).rectangle((left, 0, right, _HEIGHT - 1), outline=_MARK)
     file = io.BytesIO()
-    picture.resize((_WIDTH, _HEIGHT), Image.Resampling.BILINEAR).save(file, "PNG")
+    picture.save(file, "PNG")
     return file.getvalue()
 
 

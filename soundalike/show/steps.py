@@ -34,7 +34,7 @@ def steps_lines(steps: Sequence[Step]) -> Iterator[str]:
 def coverage_lines(coverage: Coverage) -> Iterator[str]:
     """Say what of a table of metadata was not used, and for what there was no row."""
     for name in coverage.hidden:
-        yield f"column {name!r} is not used: a built-in one has the name"
+        yield f"column {name!r} is not for filters: a built-in one has the name"
     for name in coverage.unusable:
         yield (
             f"column {name!r} is not used: it holds neither numbers, text, times nor true and false"

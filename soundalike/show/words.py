@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Iterable, Sequence
+from datetime import datetime
 from pathlib import Path
 
 from indexer.paths import printable
@@ -35,6 +36,11 @@ def clock(seconds: float) -> str:
     whole_hours, minutes = divmod(minutes, 60)
     rest = f"{tenths // 10:02d}.{tenths % 10}"
     return f"{whole_hours}:{minutes:02d}:{rest}" if whole_hours else f"{minutes}:{rest}"
+
+
+def time_of_day(when: datetime | None) -> str:
+    """Return date and time to the second, with the zone if it is known; nothing for None."""
+    return when.isoformat(" ", "seconds") if when else ""
 
 
 def shown_path(path: Path) -> str:

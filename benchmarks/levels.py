@@ -4,8 +4,9 @@
 
 The set is a folder whose subfolders are its classes. Everything is embedded with the bundled
 checkpoint, and ranked exactly by the blend. Three tables: clips that ask at other levels, with and
-without the same at full scale; clips at lower and lower peaks, as floats and as 16 bits hold them;
-and pieces of 1 s, by how far their peak is below that of the loudest piece of their clip.
+without the same at full scale, and all brought to one loudness; clips at lower and lower peaks, as
+floats and as 16 bits hold them; and pieces of 1 s, by how far their peak is below that of the
+loudest piece of their clip.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from tqdm import tqdm
 
 from indexer.audio.stream import open_audio
 from indexer.embedding.extractor import Extractor
+from indexer.embedding.levelling import CutWindows
 from indexer.library.walk import walk
 from indexer.model.checkpoint import load_checkpoint
 from indexer.windows import SAMPLE_RATE_HZ, Geometry, Samples, decibels
@@ -54,7 +56,8 @@ class Asked:
             some = [
                 _GEOMETRY.pad(one[: _GEOMETRY.window_samples]) for one in sounds[first:][:_BATCH]
             ]
-            embedded = extractor(torch.from_numpy(np.stack(some)))
+            lengths = torch.tensor([len(one) for one in sounds[first:][:_BATCH]])
+            embedded = extractor(CutWindows(torch.from_numpy(np.stack(some)), lengths))
             scenes.append(normalise(embedded.scene))
             tags.append(embedded.tags)
         self.scenes, self.tags = np.concatenate(scenes), np.concatenate(tags)
@@ -121,6 +124,18 @@ def louder(extractor: Extractor, library: Library) -> Iterator[str]:
             figures = " | ".join(f"{one:.3f}" for one in judged(scores, own, classes))
             bound = {-np.inf: "never", np.inf: "always"}.get(quiet, f"{quiet:g} dBFS")
             yield f"| {gain_db} dB | {bound} | {is_quiet.mean():.0%} | {figures} |"
+    yield levelled(extractor, library)
+
+
+def levelled(extractor: Extractor, library: Library) -> str:
+    """A line for a library of one loudness, where the level of what asks does not matter."""
+    bringing = Extractor(
+        extractor.checkpoint, precision=extractor.precision, frames="none", level="rms"
+    )
+    heard = Asked(bringing, library.sounds, "one loudness")
+    scores = heard.asking @ heard.stored.T
+    figures = judged(scores, np.arange(len(scores)), library.classes)
+    return f"| any | level rms | - | {' | '.join(f'{one:.3f}' for one in figures)} |"
 
 
 def quieter(extractor: Extractor, library: Library) -> Iterator[str]:

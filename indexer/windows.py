@@ -36,10 +36,11 @@ Padding = Literal["zero", "repeat"]
 #: What is done to the loudness of a window before it is embedded: nothing, or its own audio is
 #: brought to a root mean square of `LEVEL_DBFS`.
 Level = Literal["off", "rms"]
-#: That of loud masters is some 10 dB higher; arXiv:2306.00830 says nothing of levels. In dBFS.
+#: In dBFS: that of speech and effects at a usual level; see docs/decisions/0031.
 LEVEL_DBFS = -20.0
 
-#: A window whose highest peak is below is silent, in dBFS: 16 bits hold three steps below it.
+#: A window whose highest peak is below is silent, in dBFS: 16 bits hold three steps below it, and
+#: the network hears hardly anything: see docs/decisions/0031.
 SILENT_DBFS = -80.0
 
 #: Audio: (num_samples,) float32, mono.

@@ -34,7 +34,9 @@ def unit32(scene: Array) -> Array:
     return unit(scene).astype(np.float32)
 
 
-def fill(store: Synthetic, recordings: dict[str, int], seed: int) -> None:
+def fill(
+    store: Synthetic, recordings: dict[str, int], seed: int, *, some_silent: bool = False
+) -> None:
     """Clusters, crowds of equal vectors, silence; tags that go with the clusters."""
     rng = np.random.default_rng(seed)
     num_rows = sum(recordings.values())
@@ -47,6 +49,7 @@ def fill(store: Synthetic, recordings: dict[str, int], seed: int) -> None:
     tags[np.arange(num_rows), cluster * 7] = rng.choice([0.2, 0.25, 0.6, 0.9], num_rows)
     tags[rng.permutation(num_rows)[:5], 400] = 0.8  # rare, and everywhere
     levels = rng.choice([-1.0, -60.0, np.nan, -90.0, -np.inf], num_rows).astype(np.float32)
+    levels = levels if some_silent else np.zeros(num_rows, np.float32)
     store.add(recordings, scene=scene, tags=tags.astype(np.float16), levels_db=levels)
 
 
@@ -77,11 +80,11 @@ def sets(whole: None, tmp_path_factory: pytest.TempPathFactory) -> dict[str, lis
             )
             for name in ("one", "two")
         )
-        fill(one, {f"r{number}": 1 + number % 9 for number in range(130)}, seed=1)
+        fill(one, {f"r{number}": 1 + number % 9 for number in range(130)}, seed=1, some_silent=True)
         build(one.store, config=config, max_segment_rows=400)
-        fill(one, {f"s{number}": 2 for number in range(30)}, seed=2)
+        fill(one, {f"s{number}": 2 for number in range(30)}, seed=2, some_silent=True)
         one.remove("r8.wav", "r17.wav", "s3.wav")
-        fill(two, {f"t{number}": 3 for number in range(110)}, seed=3)
+        fill(two, {f"t{number}": 3 for number in range(110)}, seed=3, some_silent=True)
         for store in (one, two):
             build(store.store, config=config, max_segment_rows=400)
         paths = one.store.path, two.store.path

@@ -7,11 +7,11 @@ import numpy as np
 from indexer.arrays import Mask
 from indexer.windows import SILENT_DBFS, Decibels, Geometry, Window
 
-#: A clip whose highest peak is below is asked at full scale as well, in dBFS: with the network of
-#: version 0.1.0, a clip 20 dB quieter found its own original first 47 times of 100, and so 99.
+#: A clip whose highest peak is below is asked at full scale as well, in dBFS: 40 dB quieter, a clip
+#: found its own original first 75 times of 100, and so always: see docs/decisions/0031.
 QUIET_DBFS = -6.0
-#: What is so much below the loudest window of a clip does not ask, in dB. A guess: room tone is
-#: some 50 dB below speech.
+#: What is so much below the loudest window of a clip does not ask, in dB: from 30 on, pieces of
+#: clips found no more of their kind than chance does, see docs/decisions/0031.
 SILENT_BELOW_DB = 50.0
 
 

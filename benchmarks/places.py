@@ -5,9 +5,9 @@
 Of each clip of the first folder its loudest 2 s are an event; it is mixed into 10 s of sounds of
 other classes from the second, 10 or 0 dB above them. Beside these windows the library has others,
 which are made of the second folder alone: there is nothing in them that asks, but all its classes
-are. Each event asks for the window that it is in (the same sound), and where its like is in the
-window of another event of its class (its kind). The events are in the library as files of their
-own, so that nothing is embedded to ask, and are no hits.
+are; or, with --rest, of a third folder. Each event asks for the window that it is in (the same
+sound), and where its like is in the window of another event of its class (its kind). The events are
+in the library as files of their own, so that nothing is embedded to ask, and are no hits.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from __future__ import annotations
 import argparse
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -55,14 +55,14 @@ class Mixture(NamedTuple):
     start_s: float
 
 
-def read(folder: Path) -> list[Clip]:
-    """Read the clips of a folder whose subfolders are classes."""
+def read(folder: Path, least: int = EVENT) -> list[Clip]:
+    """Read the clips of a folder whose subfolders are classes, if they have so many samples."""
     clips = []
     for file in sorted(path for path in folder.rglob("*") if path.is_file()):
         with open_audio(file) as audio:
             cuts = [cut.waveform[: cut.num_samples] for cut in audio.windows(Geometry())]
         samples = np.concatenate(cuts)
-        if len(samples) >= EVENT and rms(samples) > LEAST_RMS:
+        if len(samples) >= least and rms(samples) > LEAST_RMS:
             clips.append(Clip(file.parent.name, samples))
     return clips
 
@@ -83,8 +83,10 @@ def loudest(samples: Samples) -> Samples:
 class Library:
     """Windows on disk, made of two folders of clips."""
 
-    def __init__(self, folder: Path, events: Sequence[Clip], others: Sequence[Clip]) -> None:
-        self.folder, self.events, self._others = folder, events, others
+    def __init__(
+        self, folder: Path, events: Sequence[Clip], others: Sequence[Clip], rest: Sequence[Clip]
+    ) -> None:
+        self.folder, self.events, self._others, self._rest = folder, events, others, rest
         self._rng = np.random.default_rng(SEED)
         self.mixtures: list[Mixture] = []
 
@@ -102,11 +104,21 @@ class Library:
             self._write(f"events/{number:05d}", event)
             self.mixtures.append(Mixture(number, clip.kind, start / SAMPLE_RATE_HZ))
         for number in tqdm(range(len(self.events), num_windows), "windows", disable=None):
-            self._write(f"windows/{number:05d}", self._background(None))
+            self._write(f"windows/{number:05d}", self._other())
 
     def event(self, number: int) -> Path:
         """Return the file of an event."""
         return self.folder / f"sounds/events/{number:05d}.flac"
+
+    def _other(self) -> Samples:
+        """Return a window without an event: of the classes of events, or of the rest."""
+        if not self._rest:
+            return self._background(None)
+        samples = np.empty(0, np.float32)
+        while len(samples) < WINDOW:
+            one = self._rest[int(self._rng.integers(len(self._rest)))]
+            samples = np.concatenate([samples, one.samples])
+        return samples[:WINDOW]
 
     def _background(self, unlike: str | None) -> Samples:
         clips = [clip for clip in self._others if clip.kind != unlike]
@@ -159,16 +171,20 @@ def ask(sounds: soundalike.Sounds, library: Library, **terms: object) -> Found:
     return Found(np.array(ranks), float(np.median(cpu_s)))
 
 
-def share_of_candidates(sounds: soundalike.Sounds, library: Library, most: int) -> float:
-    """Return how many of the windows that events are in are among the best by scene."""
-    found = ask_names(sounds, library, most)
+def share_of_candidates(
+    sounds: soundalike.Sounds, library: Library, most: int, **terms: object
+) -> float:
+    """Return how many of the windows that events are in are among so many."""
+    found = ask_names(sounds, library, most, terms)
     return float(np.mean([f"{number:05d}" in some for number, some in enumerate(found)]))
 
 
-def ask_names(sounds: soundalike.Sounds, library: Library, k: int) -> Iterator[set[str]]:
-    """Yield the names of the best windows by scene for each event."""
+def ask_names(
+    sounds: soundalike.Sounds, library: Library, k: int, terms: Mapping[str, object]
+) -> Iterator[set[str]]:
+    """Yield the names of the best windows for each event."""
     for number in range(len(library.events)):
-        answer = sounds.search(library.event(number), k=k, where=WINDOWS, locate=False)
+        answer = sounds.search(library.event(number), k=k, where=WINDOWS, **terms)
         yield {hit.path.stem for hit in answer if hit.path}
 
 
@@ -201,6 +217,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("events", type=Path)
     parser.add_argument("others", type=Path)
+    parser.add_argument("--rest", type=Path, help="What other windows are made of instead.")
     parser.add_argument("--windows", type=int, default=5000)
     parser.add_argument("--snr-db", type=float, default=10.0)
     parser.add_argument("--checkpoint", default="demo")
@@ -209,7 +226,8 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as temporary:
         folder = given.store or Path(temporary)
         folder.mkdir(exist_ok=True)
-        library = Library(folder, read(given.events), read(given.others))
+        rest = read(given.rest, least=1) if given.rest else ()
+        library = Library(folder, read(given.events), read(given.others), rest)
         library.make(given.windows, given.snr_db)
         sounds = soundalike.open(folder / "store", checkpoint=given.checkpoint)
         sounds.index(folder / "sounds")
@@ -218,9 +236,11 @@ def main() -> None:
         print(ask(sounds, library).line("scene"))
         print(ask(sounds, library, by="place").line("place, of the best 200"))
         print(ask(sounds, library, by="place", exact=True).line("place, of all"), "\n")
-        for most in (200, 500, 1000):
-            share = share_of_candidates(sounds, library, most)
-            print(f"own window among the best {most:,} by scene: {share:.2f}")
+        for most in (200, 1000):
+            scene = share_of_candidates(sounds, library, most, locate=False)
+            print(f"own window among the best {most:,} by scene: {scene:.2f}")
+            looked = share_of_candidates(sounds, library, most, by="place")
+            print(f"among {most:,} that are looked into: {looked:.2f}")
         print("\n| in the window | middle inside the event | median error, s |\n|---|---|---|")
         print(f"| the same sound | {places(sounds, library, same=True)} |")
         print(f"| its kind | {places(sounds, library, same=False)} |")

@@ -87,6 +87,8 @@ def find(
     for one in questions:
         if one.vectors is None and not scope.is_filtered:
             raise QueryError("nothing to look for: give a clip, a window id or a tag")
+        if one.vectors is None and terms.by == "place":
+            raise QueryError("hits are ranked by a place that is like a clip, and no clip asks")
     questions = [
         one.weighted(terms.tag_weight)._replace(own=index.with_aliases(one.own))
         for one in questions
@@ -266,7 +268,8 @@ def _match(
         if one.vectors is None or not known:
             continue
         patterns = [one.patterns[at] for at in known]
-        for at in np.split(np.arange(low, high), range(_BLOCK, high - low, _BLOCK)):
+        in_order = low + np.argsort(near.rows[low:high])  # frames are stored in groups of rows
+        for at in np.split(in_order, range(_BLOCK, high - low, _BLOCK)):
             which = parts_of(index, one.vectors[known], near.rows[at]).best
             some = locate(index, patterns, which, near.rows[at])
             found.start_s[at], found.end_s[at], found.scores[at] = some

@@ -111,8 +111,8 @@ def search(
 ) -> None:
     """Find what sounds like a clip.
 
-    A hit is a window of 10 s, the best of those that overlap it by half or more; its score is the
-    cosine similarity, 1 at best. What is asked with is no hit, nor what overlaps it. A tag stands
+    A hit is a window of 10 s, the best of those that overlap it by half or more; its score says how
+    like the clip it is, 1 at best. Of a shorter clip it says where in the window that is. What is asked with is no hit, nor what overlaps it. A tag stands
     for those below it: --tag Animal finds dogs. 'soundalike tags' lists all of them. Where nothing
     matches, the exit code is 0.
 
@@ -160,7 +160,7 @@ def _require_uses(context: typer.Context, queries: Sequence[str | int], terms: G
     has_file = any(isinstance(one, str) for one in queries)
     require_use(context, ("start", "end", "duration"), "an audio file as QUERY", is_met=has_file)
     require_use(context, ("force",), "--copy-to", is_met=context.params.get("copy_to") is not None)
-    require_use(context, ("include_self",), "a QUERY", is_met=bool(queries))
+    require_use(context, ("include_self", "by", "locate"), "a QUERY", is_met=bool(queries))
     has_text = bool(context.params.get("text"))
     require_use(context, ("projection", "text_encoder"), "--text", is_met=has_text)
     is_shown = context.params.get("clock") or context.params.get("output") in ("json", "csv")

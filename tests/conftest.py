@@ -32,6 +32,9 @@ if TYPE_CHECKING:
 
 # Two processes run tests, on two cores: threads that wait for each other would be slower by far.
 os.environ["OMP_NUM_THREADS"] = "1"
+# Where a processor computes bfloat16 much faster, that would be chosen, and tests know what float32
+# gives. Some machines have such processors and some have not.
+os.environ.setdefault("ONEDNN_MAX_CPU_ISA", "AVX512_CORE")
 
 REPOSITORY = Path(__file__).parent.parent
 #: Recordings that are not part of the project; tests that want them are skipped where they are not.

@@ -207,6 +207,8 @@ def odd_value(field: pa.Field, rng: random.Random) -> Any:
     if pa.types.is_integer(kind):
         low, high = (-(2**31), 2**31 - 1) if kind.bit_width == 32 else (-(2**63), 2**63 - 1)
         return rng.choice([0, 1, -1, low, high, 12_345])
+    if pa.types.is_floating(kind):
+        return rng.choice([float("nan"), float("inf"), float("-inf"), 1e30, -81.0, 0.0])
     if pa.types.is_fixed_size_binary(kind):
         return rng.choice([bytes(16), b"\xff" * 16, rng.randbytes(16)])
     if pa.types.is_fixed_size_list(kind):

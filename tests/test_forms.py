@@ -97,7 +97,7 @@ def test_hdf5_dcase2024_is_as_torchoutil_packs_it(stand_in: StandIn, tmp_path: P
             np.testing.assert_array_equal(item["frame_embs"], expected)
             assert item["frame_embs_shape"].tolist() == list(expected.shape)
             tags = stand_in.store.head().tags(stand_in.scenes[clip.file_id][None])[0]
-            np.testing.assert_allclose(item["clipwise_output"], tags, atol=1e-6)
+            np.testing.assert_allclose(item["clipwise_output"], tags, atol=4e-6)
             assert item["captions"] == list(clip.captions)
             assert item["captions_shape"].tolist() == [len(clip.captions)]
             words = (item["fname"], item["dataset"], item["subset"], int(item["index"]))

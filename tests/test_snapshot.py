@@ -119,7 +119,7 @@ def test_snapshot_path_with_new_content_lets_the_old_die(tmp_path: Path) -> None
 
 def test_snapshot_unfinished_recording_is_dead_until_its_last_part(tmp_path: Path) -> None:
     made = small(tmp_path)
-    windows, scene, tags = block_of("a", 4)
+    windows, scene, tags, _ = block_of("a", 4)
     with PartWriter(made.store, ORIGIN) as writer:
         writer.add_windows(Block(windows.take(slice(3)), scene[:3], tags[:3]), None)
         writer.commit()

@@ -13,6 +13,7 @@ in the library as files of their own, so that nothing is embedded to ask, and ar
 from __future__ import annotations
 
 import argparse
+import sys
 import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -26,6 +27,7 @@ from tqdm import tqdm
 
 import soundalike
 from indexer.audio.stream import open_audio
+from indexer.errors import AudioError
 from indexer.windows import SAMPLE_RATE_HZ, Geometry
 from search.evaluation.bootstrap import Estimate, estimates
 
@@ -59,8 +61,12 @@ def read(folder: Path, least: int = EVENT) -> list[Clip]:
     """Read the clips of a folder whose subfolders are classes, if they have so many samples."""
     clips = []
     for file in sorted(path for path in folder.rglob("*") if path.is_file()):
-        with open_audio(file) as audio:
-            cuts = [cut.waveform[: cut.num_samples] for cut in audio.windows(Geometry())]
+        try:
+            with open_audio(file) as audio:
+                cuts = [cut.waveform[: cut.num_samples] for cut in audio.windows(Geometry())]
+        except AudioError as error:
+            print(f"left out: {file.name}: {error}", file=sys.stderr)
+            continue
         samples = np.concatenate(cuts)
         if len(samples) >= least and rms(samples) > LEAST_RMS:
             clips.append(Clip(file.parent.name, samples))

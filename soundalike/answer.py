@@ -201,6 +201,7 @@ def answer_all(
             warnings.warn(SoundalikeWarning(f"asked without it: {failure}"), stacklevel=3)
     questions = [question for question, _ in asked]
     found, num_new = find(index, questions, scope, listen), index.num_new_parts()
+    trouble = [f"where in a hit it is cannot be said: {found.trouble}"] if found.trouble else []
     why = take_apart(index, questions, found, scope.terms)
     near, metadata = almost_heard(index, scope), scope.resolved.metadata
     almost = tuple(index.hits(near, metadata=metadata)[0]) if near else ()
@@ -209,8 +210,9 @@ def answer_all(
         for question in questions
     ]
     asking = [question.weighted(scope.terms.tag_weight).vectors for question in questions]
-    if scope.terms.by == "place":  # their scores are no scores of places
-        asking = [None] * len(asking)
+    for number, question in enumerate(questions):
+        if question.ranks_by_place(scope.terms):  # scores of places are others
+            asking[number] = None
     seen = backgrounds(lambda: index.drawn, asking, own)
     counts = zip(found.num_left_out.tolist(), found.num_silent.tolist(), strict=True)
     each = zip(index.hits(found, why, metadata), counts, asked, seen, strict=True)
@@ -223,7 +225,7 @@ def answer_all(
             num_left_out=num_left_out,
             num_silent=num_silent,
             failures=tuple(failures),
-            notes=(*question.notes, *unlocated(question, index, scope.terms)),
+            notes=(*question.notes, *unlocated(question, index, scope.terms), *trouble),
             background=background,
             almost=almost,
         )

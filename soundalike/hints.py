@@ -30,6 +30,7 @@ HINTS = {
         "",
     ),
     "library": ("run: soundalike index {value}", "LIBRARY"),
+    "locate": ("or leave out --by place", ""),
     "named_encoder": ("say --text-encoder {value}", "NAME"),
     "native": ("say --native, too", ""),
     "num_workers": ("say --workers 1, or --workers 0", ""),

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import threading
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -56,6 +57,17 @@ class Kept:
             if self._index is None or not self._index.is_newest:
                 self._index = SoundIndex.open(*self.paths)
             return self._index
+
+    @contextmanager
+    def holding(self) -> Iterator[SoundIndex]:
+        """Yield the newest generation; its parts stay on disk meanwhile, whatever replaces them."""
+        holds = [
+            Store.open(path).hold() for path in self.paths
+        ]  # before it is known which those are
+        try:
+            yield self.open_newest()
+        finally:
+            holds.clear()
 
     def projection(self, own: Own, name: str | None) -> Projection:
         """Return a projection by its name; it is read again where its file was replaced."""

@@ -110,15 +110,15 @@ class Sounds(Stores):
             raise QueryError("a text encoder is for what is asked in words, and no words are given")
         if projection is not None and not texts:
             raise QueryError("a projection is for what is asked in words, and no words are given")
-        index = self._kept.open_newest()
-        if texts:
-            index, asked = self._in_words(index, texts, projection, _given(text_encoder))
-        else:
-            level = resolved.terms.level
-            hear = partial(self._kept.hear, index, listen=self._kept.listen, level=level)
-            asked = make_question(queries, index, hear, span)
-        scope = Scope.over(resolved, index.opened)
-        return answer_all(index, [asked], scope, self._kept.listen)[0]
+        with self._kept.holding() as index:
+            if texts:
+                index, asked = self._in_words(index, texts, projection, _given(text_encoder))
+            else:
+                level = resolved.terms.level
+                hear = partial(self._kept.hear, index, listen=self._kept.listen, level=level)
+                asked = make_question(queries, index, hear, span)
+            scope = Scope.over(resolved, index.opened)
+            return answer_all(index, [asked], scope, self._kept.listen)[0]
 
     def _resolve(self, terms: Terms) -> Resolved:
         threshold = self._threshold(terms.threshold)
@@ -186,25 +186,26 @@ class Sounds(Stores):
             taken = replace(taken, all_windows=True)
         if output is None:
             taken = _located(taken)
-        resolved, index = self._resolve(taken), self._kept.open_newest()
-        scope = Scope.over(resolved, index.opened)
-        hear = partial(self._kept.hear, index, level=resolved.terms.level)
-        if output is not None:
-            return write_answers(
-                index,
-                [as_path("what asks", one) for one in questions],
-                as_path("the output", output),
-                scope,
-                hear=hear,
-                per=per or "window",
-                force=force,
-                listen=self._kept.listen,
-            )
-        each = [
-            make_question(one if isinstance(one, (list, tuple)) else [one], index, hear)
-            for one in questions
-        ]
-        return answer_all(index, each, scope, self._kept.listen)
+        resolved = self._resolve(taken)
+        with self._kept.holding() as index:
+            scope = Scope.over(resolved, index.opened)
+            hear = partial(self._kept.hear, index, level=resolved.terms.level)
+            if output is not None:
+                return write_answers(
+                    index,
+                    [as_path("what asks", one) for one in questions],
+                    as_path("the output", output),
+                    scope,
+                    hear=hear,
+                    per=per or "window",
+                    force=force,
+                    listen=self._kept.listen,
+                )
+            each = [
+                make_question(one if isinstance(one, (list, tuple)) else [one], index, hear)
+                for one in questions
+            ]
+            return answer_all(index, each, scope, self._kept.listen)
 
     def duplicates(self, against: StorePath | None = None, **terms: Any) -> Duplicates:
         """Find recordings that hold the same sound, see `find_duplicates`.

@@ -27,7 +27,7 @@ from search.asking.locate import FRAME_S, Pattern, best_spans, stored_patterns
 from search.asking.scope import Scope
 from search.asking.sound_index import SoundIndex
 from search.asking.terms import LOOKED_INTO, Terms
-from search.upkeep.build import build
+from search.upkeep.build import build, tidy
 
 Array = np.ndarray[Any, Any]
 RNG = np.random.default_rng(0)
@@ -236,25 +236,144 @@ def test_ranked_by_place_is_the_order_of_the_best_spans(tmp_path: Path, *, exact
     assert answer.background is None
 
 
-@pytest.mark.parametrize("exact", [False, True])
-def test_ranked_by_place_one_hit_stands_for_a_place(tmp_path: Path, *, exact: bool) -> None:
-    store = make_store(tmp_path / "store", hop_samples=SAMPLE_RATE_HZ)
+def ranked_by_hand(store: Synthetic, asks: list[int]) -> list[tuple[float, float, float, int]]:
+    """(score, start, end, at) of the best span in every window but those that ask, best first."""
+    found = []
+    for at in store.live():
+        if at not in asks:
+            start, end, score = max((expected(store, one, at) for one in asks), key=lambda x: x[2])
+            found.append((score, start, end, at))
+    return sorted(found, reverse=True)
+
+
+def one_for_each_span(
+    store: Synthetic, ranked: list[tuple[float, float, float, int]]
+) -> list[tuple[float, float, float, int]]:
+    """From the best on, without those that share half of their span with one of the same file."""
+    kept: list[tuple[float, float, float, int]] = []
+    for one in ranked:
+        shares = [
+            2 * (min(one[2], other[2]) - max(one[1], other[1]))
+            >= min(one[2] - one[1], other[2] - other[1])
+            for other in kept
+            if store.windows[one[3]].recording_id == store.windows[other[3]].recording_id
+        ]
+        if not any(shares):
+            kept.append(one)
+    return kept
+
+
+@pytest.fixture(scope="module")
+def hours(tmp_path_factory: pytest.TempPathFactory) -> Synthetic:
+    """Five recordings with a window at every second, and two sounds of 2 s and 1 s that ask."""
+    store = make_store(tmp_path_factory.mktemp("hours") / "store", hop_samples=SAMPLE_RATE_HZ)
     store.add({"asks": 1}, seed=1, last_samples=SHORT)
+    store.add({"also": 1}, seed=7, last_samples=SHORT // 2)
     store.add({f"hour {at}": 30 for at in range(5)}, seed=2)
     build(store.store)
+    return store
+
+
+@pytest.mark.parametrize("exact", [False, True])
+@pytest.mark.parametrize("asks", [[0], [0, 1]])
+def test_ranked_by_place_one_hit_stands_for_a_span(
+    hours: Synthetic, asks: list[int], *, exact: bool
+) -> None:
+    """All of these 150 windows are looked into: 1,200 would be, with such a hop."""
+    sounds = soundalike.open(hours.store.path)
+    ids = [hours.windows[at].window_id for at in asks]
+    each = ranked_by_hand(hours, asks)
+    answer = sounds.search(*ids, k=40, by="place", exact=exact)
+    wanted = one_for_each_span(hours, each)[:40]
+    assert [hit.window_id for hit in answer] == [hours.windows[one[3]].window_id for one in wanted]
+    assert [hit.score for hit in answer] == pytest.approx([one[0] for one in wanted], abs=5e-6)
+    spans = [(hit.match_start_s, hit.match_end_s) for hit in answer]
+    assert np.allclose(np.array(spans, float), [one[1:3] for one in wanted])
+    grouped = sounds.search(*ids, k=40, by="place", exact=exact, group_by="file")
+    best: dict[bytes, float] = {}
+    for score, _, _, at in each:
+        best.setdefault(hours.windows[at].recording_id, score)
+    assert {hit.recording_id: hit.score for hit in grouped} == pytest.approx(best, abs=5e-6)
+    everything = sounds.search(*ids, k=200, by="place", exact=exact, all_windows=True)
+    assert [hit.window_id for hit in everything] == [
+        hours.windows[one[3]].window_id for one in each
+    ]
+
+
+def test_ranked_by_place_least_score_is_of_scenes_and_never_too_few(hours: Synthetic) -> None:
+    sounds, asks = soundalike.open(hours.store.path), hours.windows[0].window_id
+    scenes = unit(np.array(hours.scene))
+    least = float(np.sort(scenes @ scenes[0])[-41:-39].mean())
+    alike = {at for at in range(1, len(scenes)) if scenes[at] @ scenes[0] >= least}
+    wanted = [one for one in ranked_by_hand(hours, [0]) if one[3] in alike]
+    for exact in (False, True):
+        answer = sounds.search(
+            asks, k=100, by="place", min_score=least, exact=exact, all_windows=True
+        )
+        found = [hit.window_id for hit in answer]
+        assert found == [hours.windows[at].window_id for *_, at in wanted]
+
+
+def test_more_windows_are_looked_into_where_those_are_too_few_hits(tmp_path: Path) -> None:
+    """900 windows, and what asks for 300 of them, or for those of three recordings."""
+    store = make_store(tmp_path / "store")
+    store.add({"asks": 1}, seed=1, last_samples=SHORT)
+    store.add({f"r{at}": 300 for at in range(3)}, seed=2)
+    build(store.store)
+    sounds, asks = soundalike.open(store.store.path), store.windows[0].window_id
+    assert len(sounds.search(asks, k=300, by="place")) == 300
+    assert len(sounds.search(asks, k=1000, by="place")) == 900
+    assert len(sounds.search(asks, k=3, by="place", group_by="file")) == 3
+    near_copies = sounds.search(asks, k=20, by="place", exact=True, unique=True, unique_at=0.0)
+    assert sum(hit.stands_for for hit in near_copies) > 400
+
+
+def test_a_hit_that_is_nearest_to_a_whole_window_has_no_place(tmp_path: Path) -> None:
+    store = store_with_short(tmp_path / "store")
+    build(store.store)
     sounds = soundalike.open(store.store.path)
-    answer = sounds.search(store.windows[0].window_id, k=40, by="place", exact=exact)
-    for place, hit in enumerate(answer):
-        for other in answer[:place]:
-            overlap = min(hit.end_s, other.end_s) - max(hit.start_s, other.start_s)
-            assert hit.recording_id != other.recording_id or overlap < 5
-    if exact:  # the best of all windows is the first, whatever its scene is like
-        each = [expected(store, 0, at)[2] for at in range(1, len(store.windows))]
-        assert answer[0].score == pytest.approx(max(each), abs=5e-6)
-    grouped = sounds.search(
-        store.windows[0].window_id, k=40, by="place", exact=exact, group_by="file"
+    ids = [store.windows[0].window_id, store.windows[-1].window_id]
+    answer = sounds.search(*ids, k=60, include_self=True, tag_weight=0)
+    own = next(hit for hit in answer if hit.window_id == ids[1])
+    assert own.score == pytest.approx(1)
+    assert own.match_start_s is None
+    assert sum(hit.match_start_s is not None for hit in answer) > 5
+    by_place = sounds.search(*ids, by="place")
+    assert by_place.notes == (
+        "ranked by what asks and is shorter than a window, and by nothing else",
     )
-    assert len({hit.recording_id for hit in grouped}) == len(grouped) == 5
+
+
+def test_what_is_found_is_told_though_frames_are_gone(tmp_path: Path) -> None:
+    store = store_with_short(tmp_path / "store")
+    build(store.store)
+    sounds, asks = soundalike.open(store.store.path), store.windows[0].window_id
+    before = sounds.search(asks)
+    for part in store.store.parts():
+        (part.path / "frames.parquet").unlink(missing_ok=True)
+    answer = sounds.search(asks)
+    assert [hit.window_id for hit in answer] == [hit.window_id for hit in before]
+    assert {hit.match_start_s for hit in answer} == {None}
+    (note,) = answer.notes
+    assert note.startswith("where in a hit it is cannot be said: ")
+    assert "frames.parquet is missing" in note
+    with pytest.raises(DamagedStoreError, match="is missing"):
+        sounds.search(asks, by="place")
+
+
+def test_parts_that_are_replaced_meanwhile_stay_until_the_answer_is_there(tmp_path: Path) -> None:
+    store = store_with_short(tmp_path / "store")
+    build(store.store)
+    kept = soundalike.open(store.store.path)._kept
+    with kept.holding() as index:
+        rows = index.rows_of([store.windows[at].window_id for at in store.live()])
+        compact(store.store)
+        build(store.store)
+        for frames, at in zip(index.frames(rows), store.live(), strict=True):
+            assert np.array_equal(frames, store.frames[at].astype(np.float32))
+    before = len(list((store.store.path / "parts").iterdir()))
+    tidy(store.store)
+    assert len(list((store.store.path / "parts").iterdir())) < before
 
 
 def test_unique_and_diverse_go_with_places(tmp_path: Path) -> None:
@@ -283,7 +402,7 @@ def test_store_without_frames_says_so(tmp_path: Path) -> None:
     assert sounds.search(store.windows[-1].window_id).notes == ()
     with pytest.raises(QueryError, match="keeps no frame embeddings"):
         sounds.search(asks, by="place")
-    with pytest.raises(QueryError, match="that is not to be looked for"):
+    with pytest.raises(QueryError, match="and locate is False"):
         sounds.search(asks, by="place", locate=False)
 
 

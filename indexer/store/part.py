@@ -268,16 +268,33 @@ class Part:
         Raises:
             DamagedStoreError: If they are not as this format says, or of other windows.
         """
+        found = dict(self.each_frames(rows, mode, window_ids))
+        return [found[at] for at in range(len(rows))]
+
+    def each_frames(
+        self, rows: Integers, mode: FramesMode, window_ids: Integers | None = None
+    ) -> Iterator[tuple[int, npt.NDArray[np.float16]]]:
+        """Yield the place in `rows` and the frames of each, holding a row group at a time."""
         with self.open_file(FRAMES_FILE) as file:
             if len(rows) and not 0 <= rows.min() <= rows.max() < file.metadata.num_rows:
                 raise NotAsWrittenError(f"it has {file.metadata.num_rows:,} rows, too few")
-            table = _rows_of(file, rows, ["window_id", "num_frames", "frames"])
-            if window_ids is not None and table["window_id"].to_pylist() != window_ids.tolist():
-                raise NotAsWrittenError("its rows are of other windows")
-            return [
-                np.frombuffer(blob.as_buffer(), "<f2").reshape(frame_shape(mode, count.as_py()))
-                for count, blob in zip(table["num_frames"], table["frames"], strict=True)
-            ]
+            sizes, start = (
+                [file.metadata.row_group(g).num_rows for g in range(file.num_row_groups)],
+                0,
+            )
+            for group, size in enumerate(sizes):
+                at = np.flatnonzero((rows >= start) & (rows < start + size))
+                if len(at):
+                    table = file.read_row_group(group, ["window_id", "num_frames", "frames"])
+                    table = table.take(rows[at] - start)
+                    ids = table["window_id"].to_numpy()
+                    if window_ids is not None and (ids != window_ids[at]).any():
+                        raise NotAsWrittenError("its rows are of other windows")
+                    columns = (at.tolist(), table["num_frames"], table["frames"])
+                    for place, count, blob in zip(*columns, strict=True):
+                        shape = frame_shape(mode, count.as_py())
+                        yield place, np.frombuffer(blob.as_buffer(), "<f2").reshape(shape)
+                start += size
 
     @contextmanager
     def open_file(self, name: str, *, mapped: bool = True) -> Iterator[pq.ParquetFile]:

@@ -11,8 +11,9 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from indexer.arrays import Float32, Integers
+from indexer.arrays import Float32, Integers, Mask
 from indexer.audio.content import exists
+from indexer.errors import DamagedStoreError
 from indexer.tags import HeardTag
 from search.asking.clock import clock_at
 from search.filters.columns import Value
@@ -127,6 +128,14 @@ class Match(NamedTuple):
     end_s: npt.NDArray[np.float64]
     scores: Float32
 
+    def take(self, at: Integers | Mask) -> Match:
+        """Return what is known of some of the windows."""
+        return Match(self.start_s[at], self.end_s[at], self.scores[at])
+
+    def put(self, at: Integers, some: Match) -> None:
+        """Say what is known of some of the windows."""
+        self.start_s[at], self.end_s[at], self.scores[at] = some
+
     @classmethod
     def unknown(cls, number: int) -> Match:
         """Return what is known of windows in which nothing was looked for."""
@@ -175,7 +184,9 @@ class Found:
         num_silent: (num_questions,) windows that the terms allow and that are left out of each
             answer because nothing is heard in them.
         steps: How each store was searched, if there was one question.
-        match: Where in the windows what asked is; None if that was not looked for.
+        match: Where in the windows what asked is; None if that was not looked for, or there is
+            trouble.
+        trouble: Why it cannot be said, if frames are damaged or gone.
     """
 
     num_questions: int
@@ -188,6 +199,7 @@ class Found:
     num_silent: Integers
     steps: tuple[Step, ...] = ()
     match: Match | None = None
+    trouble: DamagedStoreError | None = None
 
     @property
     def ranks(self) -> Integers:

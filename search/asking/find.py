@@ -3,29 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from indexer.arrays import Float16, Float32, Integers
-from indexer.errors import QueryError
-from indexer.progress import Listen, Step, ignore
+from indexer.errors import DamagedStoreError, QueryError
+from indexer.progress import Listen, ignore
 from search.asking.answers import Found, Match, Why
-from search.asking.copies import collapse
+from search.asking.by_place import find_by_place
 from search.asking.diversity import choose_diverse
 from search.asking.left_out import AllLeftOut
 from search.asking.locate import Pattern, locate
-from search.asking.looking import LookForMany, LookForOne, one_of_each
+from search.asking.looking import LookForMany, LookForOne
 from search.asking.scope import Scope
 from search.asking.sound_index import SoundIndex
-from search.asking.terms import MAX_DIVERSE, Terms
-from search.nearest.blend import blended, columns_of, parts_of, scenes_of
+from search.asking.terms import Terms
+from search.nearest.blend import blended, parts_of
 from search.nearest.enough import Near, find_enough
-
-#: Rows that are looked into between two reports.
-_BLOCK = 256
 
 
 class Question(NamedTuple):
@@ -58,6 +54,10 @@ class Question(NamedTuple):
             return self._replace(tags=None)
         return self._replace(vectors=blended(self.vectors, self.tags, tag_weight), tags=None)
 
+    def ranks_by_place(self, terms: Terms) -> bool:
+        """Whether hits are ranked by the place in them: if anything that asks has one there."""
+        return terms.by == "place" and any(self.patterns)
+
 
 def find(
     index: SoundIndex, questions: Sequence[Question], scope: Scope, listen: Listen = ignore
@@ -75,15 +75,14 @@ def find(
         of equal scores, the lower window id first. It is min(k, matching windows) if all windows
         may be hits, and grouped by file min(k, matching recordings); fewer with a least score.
         Unique hits are min(k, those of them that are like no better one). A diverse answer is in
-        the order of choice. Ranked by place, the score is that of the match.
+        the order of choice. Ranked by place, see `find_by_place`, scores are those of matches, and
+        places are where these are.
 
     Raises:
         QueryError: If there is nothing to look for, or no frames to look into.
-        DamagedStoreError: If frames are not what was written.
+        DamagedStoreError: If hits are ranked by place, and frames are not what was written.
     """
     terms = scope.terms
-    if terms.by == "place":
-        _require_frames(index)
     for one in questions:
         if one.vectors is None and not scope.is_filtered:
             raise QueryError("nothing to look for: give a clip, a window id or a tag")
@@ -93,17 +92,19 @@ def find(
         one.weighted(terms.tag_weight)._replace(own=index.with_aliases(one.own))
         for one in questions
     ]
-    candidates = [_for_candidates(index, one, terms) for one in questions]
-    every = _scope_of_candidates(scope)
-    heard = every.without_silence(index.opened)
-    scopes = [every if one.is_silent or one.vectors is None else heard for one in questions]
-    near, num_left_out, alone = _look(index, candidates, scopes)
+    heard = scope.without_silence(index.opened)
+    scopes = [scope if one.is_silent or one.vectors is None else heard for one in questions]
+    near, num_left_out, alone = _look(index, questions, scopes, listen)
     near = near.take(np.argsort(near.asked, kind="stable"))
     near = near.take(near.ranks < terms.num_candidates)
-    if terms.by == "place":
-        near = _rank_by_place(index, questions, near, terms, listen)
-    near = near.take(_choose(index, near, scope) if terms.diversity else near.ranks < terms.k)
-    match = _match(index, questions, near) if terms.locates else None
+    if terms.diversity:
+        near = near.take(_choose(index, near, scope))
+    match, trouble = None, None
+    if terms.locates:
+        try:
+            match = _locate(index, questions, near, by_place=terms.by == "place")
+        except DamagedStoreError as error:  # what was found is right all the same
+            trouble = error
     return Found(
         num_questions=len(questions),
         asked=near.asked,
@@ -115,6 +116,7 @@ def find(
         num_left_out=num_left_out,
         num_silent=np.array([scope.num_allowed - one.num_allowed for one in scopes], np.int64),
         match=match,
+        trouble=trouble,
     )
 
 
@@ -152,10 +154,12 @@ def unlocated(question: Question, index: SoundIndex, terms: Terms) -> Iterator[s
         yield "where in a hit it is cannot be said: the store keeps no frame embeddings"
     elif terms.by == "place" and not any(question.patterns):
         yield "ranked by whole windows: nothing that asks is shorter than a window"
+    elif terms.by == "place" and not all(question.patterns):
+        yield "ranked by what asks and is shorter than a window, and by nothing else"
 
 
 def _look(
-    index: SoundIndex, questions: Sequence[Question], scopes: Sequence[Scope]
+    index: SoundIndex, questions: Sequence[Question], scopes: Sequence[Scope], listen: Listen
 ) -> tuple[Near, Integers, LookForOne | None]:
     """Return the best hits of each question, how much it leaves out, and what looked for them.
 
@@ -167,7 +171,10 @@ def _look(
     """
     shapes = [None if one.vectors is None else one.vectors.shape for one in questions]
     width = max((shape[1] for shape in shapes if shape), default=0)
-    is_plain = [shape == (1, width) for shape in shapes]
+    by_place = [
+        one.ranks_by_place(scope.terms) for one, scope in zip(questions, scopes, strict=True)
+    ]
+    is_plain = [s == (1, width) and not p for s, p in zip(shapes, by_place, strict=True)]
     together = np.flatnonzero(is_plain) if len(questions) > 1 else np.empty(0, np.int64)
     near: list[Near] = []
     num_left_out, alone = np.zeros(len(questions), np.int64), None
@@ -181,100 +188,34 @@ def _look(
         num_left_out[at] = many.num_left_out
     for number in np.setdiff1d(np.arange(len(questions)), together).tolist():
         one = questions[number]
-        alone = LookForOne(index, scopes[number], one.vectors, one.own)
-        found = Near.joined(list(find_enough(alone, 1, alone.first_k, alone.num_allowed)))
+        if by_place[number]:
+            assert one.vectors is not None
+            found, alone = find_by_place(
+                index, scopes[number], one.vectors, one.patterns, one.own, listen
+            )
+        else:
+            alone = LookForOne(index, scopes[number], one.vectors, one.own)
+            found = Near.joined(list(find_enough(alone, 1, alone.first_k, alone.num_allowed)))
         near.append(found._replace(asked=found.asked + number))
         num_left_out[number] = alone.num_left_out
     return Near.joined(near), num_left_out, alone if len(questions) == 1 else None
 
 
-def _require_frames(index: SoundIndex) -> None:
-    if index.identity.frames == "none":
-        raise QueryError(
-            f"hits cannot be ranked by the place in them: {index.stores[0].path} keeps no frame "
-            f"embeddings, for it was made without; embed the library again to have them",
-            about="frames",
-            value="pooled",
-        )
-
-
-def _for_candidates(index: SoundIndex, question: Question, terms: Terms) -> Question:
-    """Return a question as windows are looked for that are looked into.
-
-    Where these are all there are, it does not matter.
-    """
-    if terms.by == "scene" or terms.exact or question.vectors is None or not any(question.patterns):
-        return question
-    scenes = scenes_of(question.vectors, columns_of(index))
-    return question._replace(vectors=index.matched_filter(scenes), tags=None)
-
-
-def _scope_of_candidates(scope: Scope) -> Scope:
-    """Return the scope in which windows are looked for that are looked into.
-
-    A least score is held against scenes afterwards. If all windows are looked into, it is not known
-    before which of them stands for a place or a recording.
-    """
-    if scope.terms.by == "scene":
-        return scope
-    if not scope.terms.exact:
-        return replace(scope, terms=replace(scope.terms, min_score=None))
-    every = replace(scope.terms, min_score=None, all_windows=True, group_by=None, unique=False)
-    return replace(scope, terms=every, recordings=None)
-
-
-def _rank_by_place(
-    index: SoundIndex, questions: Sequence[Question], near: Near, terms: Terms, listen: Listen
-) -> Near:
-    """Return rows in the order of how like what asks the place in them is that is most like it.
-
-    Those of a question of which nothing is shorter than a window stay as they are.
-    """
-    if terms.min_score is not None:
-        near = near.take(_scenes_alike(index, questions, near) >= terms.min_score)
-    scores = _match(index, questions, near, listen).scores
-    near = near._replace(scores=np.where(np.isnan(scores), near.scores, scores))
-    near = near.take(np.lexsort((index.window_ids(near.rows), -near.scores, near.asked)))
-    if terms.exact:
-        near = one_of_each(index, terms, near)
-        near = near.take(near.ranks < (MAX_DIVERSE if terms.unique or terms.diversity else terms.k))
-        if terms.unique:
-            near = collapse(index, near, terms.unique_at, terms.num_wanted)
-    return near
-
-
-def _scenes_alike(index: SoundIndex, questions: Sequence[Question], near: Near) -> Float32:
-    """Return (n,) the cosine of the scenes of rows and what asked for them."""
-    cosines = np.ones(len(near.rows), np.float32)
-    for number, one in enumerate(questions):
-        at = np.flatnonzero(near.asked == number)
-        for some in np.split(at, range(_BLOCK, len(at), _BLOCK)):
-            if one.vectors is not None:
-                cosines[some] = parts_of(index, one.vectors, near.rows[some]).scene
-    return cosines
-
-
-def _match(
-    index: SoundIndex, questions: Sequence[Question], near: Near, listen: Listen = ignore
+def _locate(
+    index: SoundIndex, questions: Sequence[Question], near: Near, *, by_place: bool
 ) -> Match:
-    """Return where in rows what asks is; of a question with several vectors, what is nearest.
+    """Return where in rows what asks is.
 
-    Nothing is known where a question has nothing that is shorter than a window.
+    Of a question with several vectors that is what is nearest; ranked by place, what is most alike.
     """
-    found, num_done = Match.unknown(len(near.rows)), 0
+    found = Match.unknown(len(near.rows))
     bounds = np.searchsorted(near.asked, np.arange(len(questions) + 1))
     for one, low, high in zip(questions, bounds[:-1], bounds[1:], strict=True):
-        known = [at for at, some in enumerate(one.patterns) if some is not None and some.is_known]
-        if one.vectors is None or not known:
+        if one.vectors is None or not any(one.patterns):
             continue
-        patterns = [one.patterns[at] for at in known]
-        in_order = low + np.argsort(near.rows[low:high])  # frames are stored in groups of rows
-        for at in np.split(in_order, range(_BLOCK, high - low, _BLOCK)):
-            which = parts_of(index, one.vectors[known], near.rows[at]).best
-            some = locate(index, patterns, which, near.rows[at])
-            found.start_s[at], found.end_s[at], found.scores[at] = some
-            num_done += len(at)
-            listen(Step("looking into", num_done, len(near.rows), "window"))
+        at = low + np.argsort(near.rows[low:high])  # frames are stored in groups of rows
+        best = None if by_place else parts_of(index, one.vectors, near.rows[at]).best
+        found.put(at, locate(index, one.patterns, best, near.rows[at]))
     return found
 
 

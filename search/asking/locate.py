@@ -20,6 +20,7 @@ import numpy as np
 
 from indexer.arrays import Float32, Integers
 from indexer.store.head import Head
+from indexer.store.snapshot import WindowTable
 from indexer.windows import SAMPLE_RATE_HZ, num_frames
 from search.asking.answers import Match
 from search.asking.opened import OpenedStore
@@ -30,8 +31,8 @@ from search.generation.frames import StoredFrames
 FRAME_S = 0.32
 #: Of the network's final LayerNorm.
 _NORM_EPS = 1e-6
-#: Windows whose frames are looked at together, at most: 6 MB, and some 40 of what is computed.
-_BLOCK = 64
+#: Frames that are looked at together, or those of one window: 6 MB, and 40 of what is computed.
+_BLOCK_FRAMES = 2048
 
 
 class Pattern(NamedTuple):
@@ -102,52 +103,67 @@ def patterns_of(opened: OpenedStore, rows: Integers) -> tuple[Pattern | None, ..
     )
 
 
+class _Block(NamedTuple):
+    """A few windows: where they are, their frames, and how many of these hold no padding."""
+
+    windows: WindowTable
+    frames: list[Float32]
+    lengths: Integers
+
+    @classmethod
+    def read(cls, index: SoundIndex, rows: Integers) -> _Block:
+        """Read the frames of some rows."""
+        windows, frames = index.windows(rows), index.frames(rows)
+        lengths = np.array([num_frames(one) for one in windows.num_samples.tolist()])
+        return cls(windows, frames, np.minimum(lengths, [len(one) for one in frames]))
+
+
 def locate(
-    index: SoundIndex, patterns: Sequence[Pattern | None], which: Integers, rows: Integers
+    index: SoundIndex, patterns: Sequence[Pattern | None], which: Integers | None, rows: Integers
 ) -> Match:
     """Find where in some windows what asks is.
 
     Args:
         index: The stores.
         patterns: What may be looked for.
-        which: (n,) which of them is looked for in each window.
+        which: (n,) which of them is looked for in each window; None for all of them, of which the
+            one counts that is most alike.
         rows: (n,) the windows.
 
     Raises:
         DamagedStoreError: If frames are not what was written, or not there any more.
     """
     found = Match.unknown(len(rows))
-    for number, pattern in enumerate(patterns):
-        at = np.flatnonzero(which == number)
-        if pattern is None or not pattern.is_known or not len(at):
-            continue
-        wanted = pattern.read()
-        for block in np.split(at, range(_BLOCK, len(at), _BLOCK)):
-            _locate_one(index, pattern, wanted, rows[block], block, found)
+    numbers = [at for at, one in enumerate(patterns) if one is not None and one.is_known]
+    if which is not None:
+        numbers = np.intersect1d(numbers, which).tolist()
+    wanted = [(at, one, one.read()) for at in numbers if (one := patterns[at]) is not None]
+    looked = np.arange(len(rows)) if which is None else np.flatnonzero(np.isin(which, numbers))
+    size = max(1, _BLOCK_FRAMES // num_frames(index.identity.geometry.longest_samples))
+    for at in np.split(looked, range(size, len(looked), size)) if wanted and len(looked) else ():
+        block = _Block.read(index, rows[at])
+        for number, pattern, frames in wanted:
+            here = np.arange(len(at)) if which is None else np.flatnonzero(which[at] == number)
+            some = _look_into(block, here, pattern.duration_s, frames, index.head)
+            better = ~(found.scores[at[here]] >= some.scores)  # of the first, nothing is known yet
+            found.put(at[here[better]], some.take(better))
     return found
 
 
-def _locate_one(
-    index: SoundIndex,
-    pattern: Pattern,
-    wanted: Float32,
-    rows: Integers,
-    at: Integers,
-    found: Match,
-) -> None:
-    """Look for a pattern in a few windows, and put what is found into its places."""
-    windows, frames, head = index.windows(rows), index.frames(rows), index.head
-    lengths = np.array([num_frames(one) for one in windows.num_samples.tolist()])
-    lengths = np.minimum(lengths, [len(one) for one in frames])  # and none of padding
+def _look_into(
+    block: _Block, here: Integers, duration_s: float, wanted: Float32, head: Head
+) -> Match:
+    """Look for a pattern in some of a few windows."""
+    found, lengths = Match.unknown(len(here)), block.lengths[here]
     for length in np.unique(lengths).tolist():
-        here = np.flatnonzero(lengths == length)
-        stacked = np.stack([frames[one][:length] for one in here])
-        first, scores = best_spans(stacked, wanted, head)
-        begin_s = windows.start_sample[here] / SAMPLE_RATE_HZ
-        end_s = begin_s + windows.num_samples[here] / SAMPLE_RATE_HZ
-        found.scores[at[here]] = scores
-        found.start_s[at[here]] = start_s = np.minimum(begin_s + first * FRAME_S, end_s)
-        found.end_s[at[here]] = np.minimum(start_s + pattern.duration_s, end_s)
+        at = np.flatnonzero(lengths == length)
+        stacked = np.stack([block.frames[one][:length] for one in here[at].tolist()])
+        first, found.scores[at] = best_spans(stacked, wanted, head)
+        begin_s = block.windows.start_sample[here[at]] / SAMPLE_RATE_HZ
+        end_s = begin_s + block.windows.num_samples[here[at]] / SAMPLE_RATE_HZ
+        found.start_s[at] = start_s = np.minimum(begin_s + first * FRAME_S, end_s)
+        found.end_s[at] = np.minimum(start_s + duration_s, end_s)
+    return found
 
 
 def best_spans(frames: Float32, wanted: Float32, head: Head) -> tuple[Integers, Float32]:

@@ -170,7 +170,7 @@ def _hits(
         near = near.take(~is_low)
     if own:
         near = near.take(~is_left_out(index, near.asked, near.rows, own))
-    near = one_of_each(index, terms, near)
+    near = _one_of_each(index, terms, near)
     if terms.group_by:
         is_enough |= _counts(near, at) >= num_recordings  # there are no more
     if terms.unique:
@@ -178,17 +178,16 @@ def _hits(
     return near, is_enough | (_counts(near, at) >= terms.num_wanted)
 
 
-def one_of_each(index: SoundIndex, terms: Terms, near: Near) -> Near:
-    """Return the best row of each recording or place, or each window once, as terms say.
+def first_of_recordings(index: SoundIndex, near: Near) -> Mask:
+    """Return (n,) which rows are the first of their recording, of those of their question."""
+    recordings = np.unique(index.recording_ids(near.rows), return_inverse=True)[1]
+    return _first_of_each(near.asked, recordings)
 
-    Args:
-        index: The stores.
-        terms: What counts as a hit.
-        near: The rows of some questions; those of each in order, the best first.
-    """
+
+def _one_of_each(index: SoundIndex, terms: Terms, near: Near) -> Near:
+    """Return the best row of each recording or place, or each window once, as terms say."""
     if terms.group_by:
-        recordings = np.unique(index.recording_ids(near.rows), return_inverse=True)[1]
-        return near.take(_first_of_each(near.asked, recordings))
+        return near.take(first_of_recordings(index, near))
     if terms.one_per_place:
         return near.take(best_of_places(index, near))
     if len(index.opened) > 1:  # a store has each window once

@@ -135,6 +135,8 @@ def write_answers(  # noqa: PLR0913 - each is a choice of its own
         for asking in _blocks(sources, per, size, hear, advance):
             for some in asking.split(size):
                 found = find(index, some.questions, scope)
+                if found.trouble:  # to locate was asked for
+                    raise found.trouble
                 write(_table(some, index, found))
                 report.num_queries += len(some.questions)
                 report.num_hits += len(found.rows)

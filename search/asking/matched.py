@@ -29,6 +29,8 @@ class MatchedFilter:
         Args:
             scenes: (n, 768) float32 of length 1.
         """
+        if not len(scenes):
+            raise ValueError("nothing is known of no scenes")
         wide = scenes.astype(np.float64)
         self._mean = wide.mean(axis=0)
         centred = wide - self._mean

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import numpy as np
+import numpy.typing as npt
 
 from indexer.arrays import Integers, Mask
 from indexer.windows import Geometry
 from search.generation.segments import Rows
 from search.nearest.enough import Near
+
+Seconds = npt.NDArray[np.float64]
+Times = Integers | Seconds
 
 
 def windows_at_once(geometry: Geometry) -> int:
@@ -18,7 +22,7 @@ def windows_at_once(geometry: Geometry) -> int:
     return 1 + geometry.window_samples // 2 // geometry.hop_samples
 
 
-def best_of_places(index: Rows, near: Near) -> Mask:
+def best_of_places(index: Rows, near: Near, spans: tuple[Seconds, Seconds] | None = None) -> Mask:
     """Return (n,) which rows stand for a place.
 
     They are chosen from the best to the worst: a row is dropped if it overlaps one that was chosen
@@ -28,10 +32,14 @@ def best_of_places(index: Rows, near: Near) -> Mask:
     Args:
         index: What the rows belong to.
         near: The rows of some questions; those of each in order, the best first.
+        spans: (n,) where what counts of each begins and (n,) where it ends; None for all of it.
     """
     recordings = np.unique(index.recording_ids(near.rows), return_inverse=True)[1]
-    start = index.column("start_sample", near.rows)
-    end = start + index.column("num_samples", near.rows)
+    if spans is None:
+        start = index.column("start_sample", near.rows)
+        end = start + index.column("num_samples", near.rows)
+    else:
+        start, end = spans
     group = near.asked * len(near.rows) + recordings  # of one question and one recording
     in_time = np.lexsort((start, group))
     one, next_one = in_time[:-1], in_time[1:]
@@ -48,7 +56,7 @@ def best_of_places(index: Rows, near: Near) -> Mask:
     return stands
 
 
-def _share_half(start: Integers, end: Integers, one: Integers, other: Integers) -> Mask:
+def _share_half(start: Times, end: Times, one: Integers, other: Integers) -> Mask:
     """Return (n,) whether windows overlap by at least half of the shorter of the two."""
     overlap = np.minimum(end[one], end[other]) - np.maximum(start[one], start[other])
     return np.asarray(2 * overlap >= np.minimum((end - start)[one], (end - start)[other]))

@@ -26,7 +26,8 @@ MAX_DIVERSE = 1000
 _CANDIDATES_PER_HIT = 10
 #: … or this many, if that is more.
 _MIN_CANDIDATES = 100
-#: Windows that are looked into if hits are ranked by the place in them: the best by their scenes.
+#: Windows that are looked into if hits are ranked by the place in them, with windows that do not
+#: overlap: see docs/decisions/0033.
 LOOKED_INTO = 200
 
 
@@ -66,8 +67,7 @@ class Terms:
             `choose_diverse`; True is 0.5.
         exact: Whether only an exact answer will do, however long it takes.
         by: What hits are ranked by: how like what asks the whole window is, its "scene"; or the
-            "place" in it that is most like it. Of windows, the best 200 by their scenes are looked
-            into; exact is to look into all.
+            "place" in it that is most like it, see `search.asking.by_place`.
         locate: Whether it is found out where in each hit what asks is, see `search.asking.locate`.
             None is True, but False for tables of many questions.
     """
@@ -181,8 +181,8 @@ class Terms:
     by: Literal["scene", "place"] = field(
         default="scene",
         metadata={
-            "help": "place: rank the best 200 windows, or of an exact answer all, by the place in "
-            "them that is most like a shorter clip."
+            "help": "place: look into 200 windows, or more, and rank them by the place in each "
+            "that is most like a shorter clip; an exact answer looks into all."
         },
     )
     locate: bool | None = field(
@@ -197,7 +197,10 @@ class Terms:
     def __post_init__(self) -> None:
         check_fields(self)
         if self.by == "place" and self.locate is False:
-            raise QueryError("hits are ranked by a place in them that is not to be looked for")
+            raise QueryError(
+                "hits ranked by place have to be located, and locate is False; let it be True",
+                about="locate",
+            )
         if not 0 <= self.diverse <= 1:
             raise QueryError(f"diversity is a number from 0 to 1, got {self.diverse}")
         if self.diversity and self.k > MAX_DIVERSE:
@@ -232,8 +235,6 @@ class Terms:
     @property
     def num_candidates(self) -> int:
         """How many of the best hits it takes to choose k."""
-        if self.by == "place":
-            return MAX_NUMBER if self.exact else max(self.k, LOOKED_INTO)
         if not self.diversity:
             return self.k
         return max(_CANDIDATES_PER_HIT * self.k, _MIN_CANDIDATES)

@@ -67,8 +67,8 @@ class StoredFrames:
             for number in np.unique(places["part"]).tolist():
                 here = np.flatnonzero(places["part"] == number)
                 part = self._part(number)
-                some = part.frames(places["row"][here], self._mode, ids[here])
-                found.update(zip(at[here].tolist(), map(pooled, some), strict=True))
+                for one, frames in part.each_frames(places["row"][here], self._mode, ids[here]):
+                    found[int(at[here[one]])] = pooled(frames)
         return [found[number] for number in range(len(rows))]
 
     @cached_property

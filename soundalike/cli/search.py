@@ -112,9 +112,9 @@ def search(
     """Find what sounds like a clip.
 
     A hit is a window of 10 s, the best of those that overlap it by half or more; its score says how
-    like the clip it is, 1 at best. Of a shorter clip it says where in the window that is. What is asked with is no hit, nor what overlaps it. A tag stands
-    for those below it: --tag Animal finds dogs. 'soundalike tags' lists all of them. Where nothing
-    matches, the exit code is 0.
+    like the clip it is, 1 at best. Of a shorter clip it says where in the window that is. What is
+    asked with is no hit, nor what overlaps it. A tag stands for those below it: --tag Animal finds
+    dogs. 'soundalike tags' lists all of them. Where nothing matches, the exit code is 0.
 
     Example: soundalike search recordings.soundalike bark.wav --tag Dog
 

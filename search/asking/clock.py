@@ -90,8 +90,8 @@ def time_from_value(value: object) -> datetime | None:
 
 def _zone(sign: str | None, hours: str, minutes: str) -> tzinfo | None:
     """Return the zone of +1000 or the like; None if there is none so far from UTC."""
-    if sign is None or int(minutes) not in (0, 15, 30, 45):
-        return None
+    if sign is None or int(minutes) not in (0, 15, 30, 45) or 0 < int(hours + minutes) < 100:
+        return None  # also for -0015, a number behind the time
     offset = timedelta(hours=int(hours), minutes=int(minutes)) * (-1 if sign == "-" else 1)
     is_one = timedelta(hours=_WEST_H) <= offset <= timedelta(hours=_EAST_H)
     return timezone(offset) if is_one else None

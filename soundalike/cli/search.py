@@ -220,7 +220,14 @@ def _text_of(answer: Answer, output: Output, *, clock: bool) -> str:
 
     match output:
         case "json":
-            return answer_json(answer.hits, answer.background, answer.almost)
+            return answer_json(
+                answer.hits,
+                answer.background,
+                answer.almost,
+                num_left_out=answer.num_left_out,
+                num_silent=answer.num_silent,
+                notes=answer.notes,
+            )
         case "csv":
             return show.hits_csv(answer.hits)
         case "m3u":

@@ -50,13 +50,17 @@ def clockless_line(hits: Sequence[Hit]) -> str | None:
 
 
 def answer_json(
-    hits: Sequence[Hit], background: Background | None = None, almost: Sequence[Hit] = ()
+    hits: Sequence[Hit],
+    background: Background | None = None,
+    almost: Sequence[Hit] = (),
+    **told: int | Sequence[str],
 ) -> str:
     """Return an answer as JSON; odd bytes in paths are lone surrogates, as Python reads them.
 
-    Its keys: `hits`; `background`, null without a clip; `almost`, null if some window has the tags.
+    Its keys: `hits`; `background`, null without a clip; `almost`, null if some window has the tags;
+    and what else is told of the answer.
     """
-    document: dict[str, Any] = {"hits": _listed(hits), "background": None, "almost": None}
+    document: dict[str, Any] = {"hits": _listed(hits), "background": None, "almost": None, **told}
     if background:
         document["background"] = {
             "windows": background.num_windows,

@@ -175,7 +175,9 @@ def test_what_a_user_says_comes_before_the_name_and_that_before_nothing() -> Non
     assert clock_at(names, "2024-05-01T06:30:00+02:00", 12.5) == datetime(
         2024, 5, 1, 6, 30, 12, 500_000, timezone(timedelta(hours=2))
     )
-    assert clock_at(names, "last tuesday", 60) == datetime(2019, 5, 9, 6, 39)
+    assert clock_at(names, "last tuesday", 60) is None  # said because the name is wrong
+    for nothing in (None, "", " "):
+        assert clock_at(names, nothing, 60) == datetime(2019, 5, 9, 6, 39)
     assert clock_at(["dawn.wav"], None, 60) is None
     assert clock_at([], "9999-12-31T23:59:59", 60) is None
 

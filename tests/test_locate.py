@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 import soundfile
 import torch
@@ -463,6 +464,45 @@ def test_only_what_asked_and_is_nearest_is_looked_for(tmp_path: Path) -> None:
 def test_padding_of_what_asks_is_not_looked_for() -> None:
     frames = RNG.normal(0, 1, (31, 768)).astype(np.float32)
     assert np.array_equal(Pattern(SHORT, frames).read(), frames[:6])
+
+
+def test_a_span_is_a_frame_at_least_and_short_ones_by_place_are_warned_of(tmp_path: Path) -> None:
+    store = store_with_short(tmp_path / "store")
+    store.add({"click": 1}, seed=8, last_samples=1)
+    build(store.store)
+    sounds, click = soundalike.open(store.store.path), store.windows[-1].window_id
+    for hit in sounds.search(click, k=50):
+        assert hit.match_start_s is not None
+        assert hit.match_end_s == pytest.approx(min(hit.match_start_s + FRAME_S, hit.end_s))
+    (note,) = sounds.search(click, by="place").notes
+    assert note.startswith("ranked by places of less than 1 s: ")
+    assert sounds.search(store.windows[0].window_id, by="place").notes == ()
+
+
+def test_tables_say_where_if_they_are_asked_to(tmp_path: Path) -> None:
+    store, none = store_with_short(tmp_path / "store"), store_with_short(tmp_path / "none", "none")
+    table = tmp_path / "many.parquet"
+    for made in (store, none):
+        build(made.store)
+    sounds = soundalike.open(store.store.path)
+    for terms in ({}, {"locate": True}, {"by": "place"}):
+        sounds.search_many([store.store.path], table, k=3, force=True, **terms)
+        rows = pq.read_table(table).to_pylist()
+        at = {window.window_id: number for number, window in enumerate(store.windows)}
+        for row in rows:
+            asks, hit = at[row["query_window_id"]], at[row["window_id"]]
+            is_short = store.windows[asks].num_samples < WINDOW_SAMPLES
+            if not terms or not is_short:
+                assert row["match_start_s"] is row["match_end_s"] is row["match_score"] is None
+                continue
+            match = row["match_start_s"], row["match_end_s"], row["match_score"]
+            assert match == pytest.approx(expected(store, asks, hit), abs=5e-6)
+            assert "by" not in terms or row["score"] == row["match_score"]
+    for terms in ({"locate": True}, {"by": "place"}):
+        with pytest.raises(QueryError, match="keeps no frame embeddings"):
+            soundalike.open(none.store.path).search_many(
+                [none.store.path], table, force=True, **terms
+            )
 
 
 # --- through the network --------------------------------------------------------------------------

@@ -236,7 +236,9 @@ def test_frames_have_time_first_or_as_published_channels_first(
 def test_frames_of_a_store_without_are_refused(tmp_path: Path) -> None:
     made = small(tmp_path)
     made.add({"a": 1})
-    with pytest.raises(StoreError, match="made without; embed the library again") as caught:
+    with pytest.raises(
+        StoreError, match="made without; another store, with them, can be made"
+    ) as caught:
         made.store.snapshot().frames(np.array([0]))
     assert (caught.value.about, caught.value.value) == ("frames", "pooled")
 

@@ -226,8 +226,8 @@ class Snapshot:
         """
         if self._frames == "none":
             raise StoreError(
-                "this store has no frame embeddings, for it was made without; embed the library "
-                "again to have them",
+                "this store has no frame embeddings, for it was made without; another store, with "
+                "them, can be made",
                 about="frames",
                 value="pooled",
             )

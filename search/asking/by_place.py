@@ -94,7 +94,7 @@ def _require_frames(index: SoundIndex) -> None:
     if index.identity.frames == "none":
         raise QueryError(
             f"hits cannot be ranked by the place in them: {index.stores[0].path} keeps no frame "
-            f"embeddings, for it was made without; embed the library again to have them",
+            f"embeddings, for it was made without; another store, with them, can be made",
             about="frames",
             value="pooled",
         )

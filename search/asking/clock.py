@@ -36,15 +36,18 @@ def clock_at(names: Iterable[str], said: object, offset_s: float) -> datetime | 
     """Return date and time of a place in a recording; None if nothing tells.
 
     Args:
-        names: Of its files; the first that tells counts, and only if `said` does not.
-        said: When the recording begins, see `time_from_value`.
+        names: Of its files; the first that tells counts, and only if nothing is said.
+        said: When the recording begins, see `time_from_value`; None or blank if nobody says it.
+            What is no time is no reason to believe a name: it was said because that is wrong.
         offset_s: Where in it the place is, in seconds.
 
     Returns:
         With the zone, where it is known; else as the recorder's clock said it.
     """
-    each = (time_from_value(said), *map(time_from_name, names))
-    begun = next((one for one in each if one), None)
+    if said is None or (isinstance(said, str) and not said.strip()):
+        begun = next((one for one in map(time_from_name, names) if one), None)
+    else:
+        begun = time_from_value(said)
     if begun is None:
         return None
     try:

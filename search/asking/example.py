@@ -124,6 +124,8 @@ class Example(NamedTuple):
                 f"{name} is quiet, its peak is {self.louder.by_db:.0f} dB below full scale: asked "
                 f"as it is, and louder by so much; the better counts"
             )
+        if is_silent(self.levels_db[self.asks]):
+            yield f"{name} is silent: what is like it says nothing, but for silence"
         num_silent = int((~self.asks[:-1]).sum())
         if num_silent:
             yield (

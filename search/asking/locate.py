@@ -162,7 +162,7 @@ def _look_into(
         begin_s = block.windows.start_sample[here[at]] / SAMPLE_RATE_HZ
         end_s = begin_s + block.windows.num_samples[here[at]] / SAMPLE_RATE_HZ
         found.start_s[at] = start_s = np.minimum(begin_s + first * FRAME_S, end_s)
-        found.end_s[at] = np.minimum(start_s + duration_s, end_s)
+        found.end_s[at] = np.minimum(start_s + max(duration_s, FRAME_S), end_s)
     return found
 
 

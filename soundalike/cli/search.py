@@ -161,6 +161,10 @@ def _require_uses(context: typer.Context, queries: Sequence[str | int], terms: G
     require_use(context, ("start", "end", "duration"), "an audio file as QUERY", is_met=has_file)
     require_use(context, ("force",), "--copy-to", is_met=context.params.get("copy_to") is not None)
     require_use(context, ("include_self", "by", "locate"), "a QUERY", is_met=bool(queries))
+    by_place = terms["by"] == "place"
+    require_use(context, ("tag_weight",), "--by scene", is_met=not by_place)
+    if by_place and terms["locate"] is False:
+        raise typer.BadParameter("--by place looks into hits, and --no-locate forbids that")
     has_text = bool(context.params.get("text"))
     require_use(context, ("projection", "text_encoder"), "--text", is_met=has_text)
     is_shown = context.params.get("clock") or context.params.get("output") in ("json", "csv")
@@ -178,8 +182,11 @@ def split_stores(words: Sequence[str]) -> tuple[list[Path], list[str | int]]:
         The stores; and the queries, window ids among them.
 
     Raises:
-        QueryError: If the first word is a file: the store and the clip changed places.
+        QueryError: If the first word is a file: the store and the clip changed places; or one is
+            empty, as a variable of a shell that is not set.
     """
+    if "" in words:
+        raise QueryError("a word is empty where a store or a clip is named")
     if Path(words[0]).is_file():
         raise QueryError(f"{words[0]} is a file; the store comes first: STORE, then the clips")
     number = 1

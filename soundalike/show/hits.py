@@ -45,11 +45,13 @@ def hits_table(hits: Sequence[Hit], width: int | None = None, *, with_clock: boo
         heard = [f"{one.tag.name} {one.probability:.2f}" for one in hit.tags[:_TABLE_TAGS]]
         first, *others = [shown_path(path) for path in hit.paths] or ["(no path)"]
         window = _times(hit.start_s, hit.end_s)
-        told = time_of_day(hit.clock) if with_clock else ""
-        rows.append(_Row(str(rank), f"{hit.score:.3f}", first, window, heard, told))
+        match, told = _times(*hit.span), time_of_day(hit.clock) if with_clock else ""
+        is_part = match != window  # of which the clock tells, then
+        begun = "" if is_part else told
+        rows.append(_Row(str(rank), f"{hit.score:.3f}", first, window, heard, begun))
         rows.extend(_Row("", "", f"= {other}", "", []) for other in others)
-        if (match := _times(*hit.span)) != window:
-            rows.append(_Row("", _shown_score(hit.match_score), "match", match, []))
+        if is_part:
+            rows.append(_Row("", _shown_score(hit.match_score), "match", match, [], told))
         if hit.stands_for > 1:
             rows.append(_Row("", "", f"and {count(hit.stands_for - 1, 'hit')} like it", "", []))
     if width is not None and width < (_NARROW_WITH_CLOCK if with_clock else _NARROW):

@@ -9,6 +9,7 @@ library is in it, so that two windows have the same score in every store.
 
 from __future__ import annotations
 
+from functools import cache
 from typing import NamedTuple
 
 import numpy as np
@@ -21,10 +22,20 @@ from search.generation.segments import Rows
 def unit_roots(tags: Float16 | Float32) -> Float32:
     """Return (n, 527) float32 of length 1: the square roots of probabilities; 0 where all are."""
     with np.errstate(invalid="ignore"):  # damaged ones
-        roots = np.sqrt(tags, dtype=np.float32)
+        if tags.dtype == np.float16:
+            roots = _roots_of_float16().take(tags.view(np.uint16))
+        else:
+            roots = np.sqrt(tags, dtype=np.float32)
         lengths = np.sqrt(np.einsum("ij,ij->i", roots, roots))
     roots /= np.where(lengths > 0, lengths, 1)[:, None]
     return roots
+
+
+@cache
+def _roots_of_float16() -> Float32:
+    """Return (65536,) float32: the square roots of all float16, by their bits; half the time."""
+    every = np.arange(1 << 16, dtype=np.uint16).view(np.float16)
+    return np.sqrt(every.astype(np.float32))
 
 
 def blended(scenes: Float32, tags: Float16 | Float32, tag_weight: float) -> Float32:

@@ -12,7 +12,7 @@ from indexer.arrays import Float32, Integers, Mask
 from search.generation.manifest import Calibration
 from search.generation.segments import Generation
 from search.nearest.blend import columns_of, is_blend, scenes_of
-from search.nearest.exact import find_near, find_near_each, score_pairs, score_rows
+from search.nearest.exact import find_near, find_near_each, narrow, score_pairs, score_rows
 from search.nearest.planner import EXACT, Plan, choose
 from search.nearest.scan import Lists
 
@@ -117,6 +117,8 @@ class VectorIndex:
             asked, num_fetched = self._for_lists(vectors)
             rows, effort = self.lists.propose(plan.reach, asked, k, masks, num_fetched)
             plan = plan._replace(effort=effort)
+            if rows is not None and least is None:
+                rows = narrow(self.generation, vectors, k, rows)
         if rows is None:
             rows = find_near(self.generation, vectors, k, masks, least)
             plan = EXACT._replace(expected_ms=plan.expected_ms)

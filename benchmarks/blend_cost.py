@@ -34,6 +34,7 @@ from indexer.store.disk import read_sealed, seal
 from indexer.store.reader import Store
 from indexer.store.schema import STORE_FILE
 from indexer.windows import SAMPLE_RATE_HZ, Geometry
+from search.generation.manifest import GENERATION_FILE
 from search.upkeep.build import build
 
 CUT_S = 2
@@ -45,6 +46,8 @@ DEFAULT_WEIGHT = 0.35
 REPOSITORY = Path(__file__).parent.parent
 #: What identities say since then, and is here as it was for all before.
 NEW_FIELDS = ("padding", "level")
+#: Formats of stores and of their indexes that were read then; what they lack is not looked at here.
+FORMAT_BEFORE, INDEX_BEFORE = 2, 3
 
 
 class Real(NamedTuple):
@@ -107,9 +110,17 @@ def as_before(store: Path) -> Path:
     document["identity"] = {
         name: value for name, value in document["identity"].items() if name not in NEW_FIELDS
     }
-    (former / STORE_FILE).unlink()  # a link: the other stays as it is
-    (former / STORE_FILE).write_bytes(seal(document))
+    document["format_version"] = FORMAT_BEFORE
+    put(former / STORE_FILE, document)
+    for file in former.glob(f"index/*/{GENERATION_FILE}"):
+        put(file, {**read_sealed(file), "format": INDEX_BEFORE})
     return former
+
+
+def put(file: Path, document: dict[str, Any]) -> None:
+    """Put a document in the place of one that is a link: the other stays as it is."""
+    file.unlink()
+    file.write_bytes(seal(document))
 
 
 class Asker:

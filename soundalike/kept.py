@@ -61,9 +61,9 @@ class Kept:
     @contextmanager
     def holding(self) -> Iterator[SoundIndex]:
         """Yield the newest generation; its parts stay on disk meanwhile, whatever replaces them."""
-        holds = [
-            Store.open(path).hold() for path in self.paths
-        ]  # before it is known which those are
+        index = self._index
+        stores = index.stores if index else [Store.open(path) for path in self.paths]
+        holds = [store.hold() for store in stores]  # before it is known which parts those are
         try:
             yield self.open_newest()
         finally:

@@ -215,7 +215,11 @@ def answer_all(
             asking[number] = None
     seen = backgrounds(lambda: index.drawn, asking, own)
     counts = zip(found.num_left_out.tolist(), found.num_silent.tolist(), strict=True)
-    each = zip(index.hits(found, why, metadata), counts, asked, seen, strict=True)
+    said = [
+        (*one.notes, *unlocated(one, index, scope.terms), *_not_looked_into(number), *trouble)
+        for one, number in zip(questions, found.num_overlooked.tolist(), strict=True)
+    ]
+    each = zip(index.hits(found, why, metadata), counts, asked, said, seen, strict=True)
     return [
         Answer(
             hits=tuple(hits),
@@ -225,12 +229,17 @@ def answer_all(
             num_left_out=num_left_out,
             num_silent=num_silent,
             failures=tuple(failures),
-            notes=(*question.notes, *unlocated(question, index, scope.terms), *trouble),
+            notes=notes,
             background=background,
             almost=almost,
         )
-        for hits, (num_left_out, num_silent), (question, failures), background in each
+        for hits, (num_left_out, num_silent), (_, failures), notes, background in each
     ]
+
+
+def _not_looked_into(number: int) -> Iterator[str]:
+    if number:
+        yield f"{count(number, 'window')} that might be hits were not looked into; if exact, all are"
 
 
 def _short_name(hit: Hit) -> str:

@@ -79,7 +79,7 @@ def find_among_others(index: SoundIndex, query: Query) -> Found:
     mine = found.asked == 1
     assert found.ranks[mine].tolist() == list(range(1, int(mine.sum()) + 1))
     columns = (found.scores, found.window_ids, found.rows, found.stands_for)
-    counts = found.num_left_out[1:2], found.num_silent[1:2]
+    counts = found.num_left_out[1:2], found.num_silent[1:2], found.num_overlooked[1:2]
     return Found(1, found.asked[mine] - 1, *(one[mine] for one in columns), *counts)
 
 

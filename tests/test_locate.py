@@ -322,6 +322,9 @@ def test_more_windows_are_looked_into_where_those_are_too_few_hits(tmp_path: Pat
     store.add({f"r{at}": 300 for at in range(3)}, seed=2)
     build(store.store)
     sounds, asks = soundalike.open(store.store.path), store.windows[0].window_id
+    (note,) = sounds.search(asks, by="place").notes
+    assert note == "700 windows that might be hits were not looked into; if exact, all are"
+    assert sounds.search(asks, by="place", exact=True).notes == ()
     assert len(sounds.search(asks, k=300, by="place")) == 300
     assert len(sounds.search(asks, k=1000, by="place")) == 900
     assert len(sounds.search(asks, k=3, by="place", group_by="file")) == 3

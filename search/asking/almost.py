@@ -61,6 +61,7 @@ def almost_heard(index: SoundIndex, scope: Scope) -> Found | None:
         stands_for=np.ones(len(order), np.int64),
         num_left_out=np.zeros(1, np.int64),
         num_silent=np.zeros(1, np.int64),
+        num_overlooked=np.zeros(1, np.int64),
     )
 
 

@@ -184,6 +184,8 @@ class Found:
         num_silent: (num_questions,) windows that the terms allow and that are left out of each
             answer because nothing is heard in them.
         steps: How each store was searched, if there was one question.
+        num_overlooked: (num_questions,) windows that may be hits and were not looked into, if these
+            are ranked by place.
         match: Where in the windows what asked is; None if that was not looked for, or there is
             trouble.
         trouble: Why it cannot be said, if frames are damaged or gone.
@@ -197,6 +199,7 @@ class Found:
     stands_for: Integers
     num_left_out: Integers
     num_silent: Integers
+    num_overlooked: Integers
     steps: tuple[Step, ...] = ()
     match: Match | None = None
     trouble: DamagedStoreError | None = None

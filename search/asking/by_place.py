@@ -40,7 +40,7 @@ def find_by_place(
     patterns: Sequence[Pattern | None],
     own: AllLeftOut,
     listen: Listen,
-) -> tuple[Near, LookForOne]:
+) -> tuple[Near, LookForOne, int]:
     """Find the windows in which some place is most like what asks.
 
     200 windows are looked into, or so many more as overlap with the hop of the stores; more where
@@ -56,7 +56,8 @@ def find_by_place(
         listen: Hears how many windows are looked into.
 
     Returns:
-        The hits, best first, more than are wanted perhaps; and what looked for the windows.
+        The hits, best first, more than are wanted perhaps; what looked for the windows; and how
+        many that may be hits were not looked into.
 
     Raises:
         QueryError: If the stores keep no frames.
@@ -73,7 +74,7 @@ def find_by_place(
         near = Near.joined(list(find_enough(look, 1, look.first_k, look.num_allowed)))
         near = _rank(index, terms, vectors, patterns, near.take(near.ranks < number), listen)
         if len(near.rows) >= terms.num_wanted or number >= look.num_allowed:
-            return near, look
+            return near, look, max(look.num_allowed - number, 0)
         number *= _GROWTH
 
 

@@ -98,7 +98,7 @@ def find(
     ]
     heard = scope.without_silence(index.opened)
     scopes = [scope if one.is_silent or one.vectors is None else heard for one in questions]
-    near, num_left_out, alone = _look(index, questions, scopes, listen)
+    near, num_left_out, num_overlooked, alone = _look(index, questions, scopes, listen)
     near = near.take(np.argsort(near.asked, kind="stable"))
     near = near.take(near.ranks < terms.num_candidates)
     if terms.diversity:
@@ -119,6 +119,7 @@ def find(
         steps=alone.steps() if alone else (),
         num_left_out=num_left_out,
         num_silent=np.array([scope.num_allowed - one.num_allowed for one in scopes], np.int64),
+        num_overlooked=num_overlooked,
         match=match,
         trouble=trouble,
     )
@@ -170,10 +171,10 @@ def unlocated(question: Question, index: SoundIndex, terms: Terms) -> Iterator[s
 
 def _look(
     index: SoundIndex, questions: Sequence[Question], scopes: Sequence[Scope], listen: Listen
-) -> tuple[Near, Integers, LookForOne | None]:
-    """Return the best hits of each question, how much it leaves out, and what looked for them.
+) -> tuple[Near, Integers, Integers, LookForOne | None]:
+    """Return the best hits of each question, how many rows it leaves out, and does not look into.
 
-    The last if it is one question.
+    And what looked for them, if it is one question.
 
     Those of a single vector are searched together, if the same rows may be hits. Several vectors
     are another matter: the score of a row is its best over all of them, also over those that did
@@ -187,7 +188,8 @@ def _look(
     is_plain = [s == (1, width) and not p for s, p in zip(shapes, by_place, strict=True)]
     together = np.flatnonzero(is_plain) if len(questions) > 1 else np.empty(0, np.int64)
     near: list[Near] = []
-    num_left_out, alone = np.zeros(len(questions), np.int64), None
+    num_left_out, num_overlooked = np.zeros((2, len(questions)), np.int64)
+    alone = None
     silent = np.array([one.is_silent for one in questions], bool)[together]
     for at in filter(len, (together[~silent], together[silent])):
         some = [questions[number] for number in at.tolist()]
@@ -200,7 +202,7 @@ def _look(
         one = questions[number]
         if by_place[number]:
             assert one.vectors is not None
-            found, alone = find_by_place(
+            found, alone, num_overlooked[number] = find_by_place(
                 index, scopes[number], one.vectors, one.patterns, one.own, listen
             )
         else:
@@ -208,7 +210,8 @@ def _look(
             found = Near.joined(list(find_enough(alone, 1, alone.first_k, alone.num_allowed)))
         near.append(found._replace(asked=found.asked + number))
         num_left_out[number] = alone.num_left_out
-    return Near.joined(near), num_left_out, alone if len(questions) == 1 else None
+    alone = alone if len(questions) == 1 else None
+    return Near.joined(near), num_left_out, num_overlooked, alone
 
 
 def _locate(

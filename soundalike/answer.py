@@ -239,7 +239,8 @@ def answer_all(
 
 def _not_looked_into(number: int) -> Iterator[str]:
     if number:
-        yield f"{count(number, 'window')} that might be hits were not looked into; if exact, all are"
+        windows = count(number, "window")
+        yield f"{windows} that might be hits were not looked into; if exact, all are"
 
 
 def _short_name(hit: Hit) -> str:

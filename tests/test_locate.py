@@ -328,6 +328,10 @@ def test_more_windows_are_looked_into_where_those_are_too_few_hits(tmp_path: Pat
     assert len(sounds.search(asks, k=300, by="place")) == 300
     assert len(sounds.search(asks, k=1000, by="place")) == 900
     assert len(sounds.search(asks, k=3, by="place", group_by="file")) == 3
+    several = sounds.search(asks, k=50, by="place", group_by="file", include_self=True)
+    assert len(several) == 4
+    (note,) = several.notes
+    assert note.startswith("701 windows that might be hits were not looked into")
     near_copies = sounds.search(asks, k=20, by="place", exact=True, unique=True, unique_at=0.0)
     assert sum(hit.stands_for for hit in near_copies) > 400
 

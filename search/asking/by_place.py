@@ -69,11 +69,13 @@ def find_by_place(
     if not terms.exact and index.num_windows:
         asks = index.matched_filter(scenes_of(vectors, columns_of(index)))
         number = LOOKED_INTO * windows_at_once(index.identity.geometry)
+    left_out: AllLeftOut = frozenset() if terms.include_self else own
+    wanted = min(terms.num_wanted, int(scope.count_recordings([left_out])[0]))
     while True:
         look = LookForOne(index, _all_windows(scope, number), asks, own)
         near = Near.joined(list(find_enough(look, 1, look.first_k, look.num_allowed)))
         near = _rank(index, terms, vectors, patterns, near.take(near.ranks < number), listen)
-        if len(near.rows) >= terms.num_wanted or number >= look.num_allowed:
+        if len(near.rows) >= wanted or number >= look.num_allowed:
             return near, look, max(look.num_allowed - number, 0)
         number *= _GROWTH
 

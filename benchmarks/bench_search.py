@@ -33,7 +33,8 @@ from search_data import BATCH_QUERIES, FILTERS, Array, Data, Library, recall
 from search_databases import LanceDb, QdrantEdge
 from search_ours import Ours
 from search_peers import FaissHnsw, FaissIvf, FaissIvfExact, Hnswlib, Usearch
-from search_table import report
+from search_store import measure_store
+from search_table import report, report_store
 
 ENGINES = {
     "ours": Ours,
@@ -242,7 +243,7 @@ def arguments() -> argparse.Namespace:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--windows", type=int, default=200_000)
-    parser.add_argument("--work", type=Path, required=True, help="folder for data and indexes")
+    parser.add_argument("--work", type=Path, help="folder for data and indexes")
     parser.add_argument("--out", type=Path, required=True, help="results, as JSON")
     parser.add_argument("--engines", help=f"some of {','.join(ENGINES)}; default all")
     parser.add_argument("--queries", type=int, default=200, help="for each filter")
@@ -251,11 +252,20 @@ def arguments() -> argparse.Namespace:
     parser.add_argument(
         "--ten-million", action="store_true", help="10^7 windows, ours alone, no copy of vectors"
     )
-    return parser.parse_args()
+    parser.add_argument("--store", type=Path, help="a store of real windows: it alone is asked")
+    asked = parser.parse_args()
+    if not asked.work and not asked.store:
+        parser.error("--work or --store is needed")
+    return asked
 
 
 def main() -> None:
     asked = arguments()
+    if asked.store:
+        measured = measure_store(asked.store, asked.queries)
+        asked.out.write_text(json.dumps(measured, indent=1))
+        print("\n" + report_store(measured))
+        return
     num_windows = 10_000_000 if asked.ten_million else asked.windows
     data = Data(asked.work, num_windows, asked.queries, has_vectors=not asked.ten_million)
     require_space(data)

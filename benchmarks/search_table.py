@@ -26,6 +26,20 @@ def report(results: dict[str, Any]) -> str:
     return "\n\n".join(part for part in parts if part)
 
 
+def report_store(results: dict[str, Any]) -> str:
+    """Return what `search_store` measured."""
+    columns = ["filter", "expression", "windows", "recall at 10"]
+    columns += ["CPU median, ms", "CPU p95, ms", "median, ms", "p95, ms", "plans"]
+    lines = [_row(columns), _rule(len(columns))]
+    for name, one in results["filters"].items():
+        cells = [name, one["where"] or "", f"{one['num_matching']:,}", f"{one['recall']:.3f}"]
+        cells += [f"{one[key]:.2f}" for key in ("cpu_median_ms", "cpu_p95_ms")]
+        cells += [f"{one[key]:.2f}" for key in ("median_ms", "p95_ms")]
+        lines.append(_row([*cells, one["plan"]]))
+    head = f"{results['windows']:,} windows, {results['queries']} queries for each filter."
+    return head + "\n\n" + "\n".join(lines)
+
+
 def _row(cells: Iterable[str]) -> str:
     return f"| {' | '.join(cells)} |"
 

@@ -156,7 +156,7 @@ class FaissIvf(Faiss):
 
 
 class FaissIvfExact(FaissIvf):
-    """What bytes rank nearly right is scored again: without that, no `nprobe` finds 99 %."""
+    """Bytes rank nearly right, so that more than ten are taken, and scored again exactly."""
 
     note = "selector: a bitmap made from the columns; candidates scored again from float32 vectors"
     knob = "nprobe, candidates"

@@ -1,4 +1,6 @@
-"""What else answers "nearest, and with these tags", each used as its documentation says.
+"""What else answers "nearest, and with these tags", each used as its documentation says: libraries.
+
+`search_databases.py` has those that keep the tags themselves.
 
 All know the same: the vectors, and the probabilities of the tags. What a library does not filter by
 itself, its user computes: a mask of the rows from float32 columns held in memory, as the first step
@@ -9,18 +11,16 @@ from __future__ import annotations
 
 import importlib
 import math
-import os
 import shutil
-import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from time import perf_counter
 from typing import Any
 
 import numpy as np
-from search_data import DIMENSION, FILTERS, TAGS, THRESHOLD, Array, Data, K
+from search_data import DIMENSION, FILTERS, Array, Data, K
 
-_DEGREE = 16
+DEGREE = 16
 
 
 def ladder(first: int, last: int) -> list[int]:
@@ -118,7 +118,7 @@ class FaissHnsw(Faiss):
 
     def _build(self) -> None:
         quantiser, metric = self._module.ScalarQuantizer.QT_8bit, self._module.METRIC_INNER_PRODUCT
-        index = self._module.IndexHNSWSQ(DIMENSION, quantiser, _DEGREE, metric)
+        index = self._module.IndexHNSWSQ(DIMENSION, quantiser, DEGREE, metric)
         index.hnsw.efConstruction = 64
         index.train(self._sample(100_000))
         self._fill(index)
@@ -155,6 +155,37 @@ class FaissIvf(Faiss):
         return self._module.SearchParametersIVF(nprobe=effort, sel=selector)
 
 
+class FaissIvfExact(FaissIvf):
+    """Bytes rank nearly right, so that more than ten are taken, and scored again exactly."""
+
+    note = "selector: a bitmap made from the columns; candidates scored again from float32 vectors"
+    knob = "nprobe, candidates"
+
+    def open(self) -> None:
+        super().open()
+        self._vectors = np.asarray(self._data.vectors)  # still of the file, without `memmap`'s cost
+
+    def files(self) -> list[Path]:
+        return [*super().files(), self._data.folder / "vectors.npy"]
+
+    def efforts(self, share: float) -> Sequence[tuple[int, int]]:
+        return [(nprobe, count) for nprobe in ladder(1, self._num_lists) for count in (20, 50)]
+
+    def query(self, vector: Array, number: int, effort: tuple[int, int]) -> Array:
+        nprobe, num_candidates = effort
+        how = self._parameters(nprobe, self._selector(number))
+        rows = self._index.search(vector[None], num_candidates, params=how)[1][0]
+        rows = rows[rows >= 0]
+        return rows[np.argsort(-(self._vectors[rows] @ vector))[:K]]
+
+    def batch(self, vectors: Array, effort: tuple[int, int]) -> None:
+        nprobe, num_candidates = effort
+        how = self._parameters(nprobe, None)
+        found = self._index.search(vectors, num_candidates, params=how)[1]
+        for vector, rows in zip(vectors, found, strict=True):
+            np.argsort(-(self._vectors[rows] @ vector))[:K]
+
+
 class Hnswlib(Peer):
     """Its filter is a Python function that is called for each row that a search comes across."""
 
@@ -164,7 +195,7 @@ class Hnswlib(Peer):
 
     def _build(self) -> None:
         index = self._module.Index("ip", DIMENSION)
-        index.init_index(self._data.num_windows, ef_construction=100, M=_DEGREE)
+        index.init_index(self._data.num_windows, ef_construction=100, M=DEGREE)
         for first, vectors, _ in self._data.blocks():
             index.add_items(vectors, np.arange(first, first + len(vectors)))
         index.save_index(str(self._file))
@@ -203,7 +234,7 @@ class Usearch(Peer):
 
     def _build(self) -> None:
         index = self._module.Index(
-            ndim=DIMENSION, metric="ip", dtype="f16", connectivity=_DEGREE, expansion_add=100
+            ndim=DIMENSION, metric="ip", dtype="f16", connectivity=DEGREE, expansion_add=100
         )
         for first, vectors, _ in self._data.blocks():
             index.add(np.arange(first, first + len(vectors)), vectors)
@@ -233,82 +264,3 @@ class Usearch(Peer):
     def batch(self, vectors: Array, effort: int) -> None:
         self._index.expansion_search = effort
         self._index.search(vectors, K)
-
-
-class LanceDb(Peer):
-    """A database of vectors in files; the tags are columns of its table."""
-
-    module = "lancedb"
-    note = "prefilter on float32 columns; indexes of these did not make it quicker"
-    knob = "ef"
-
-    def prepare(self) -> None:
-        os.environ.setdefault("RUST_LOG", "error")  # it warns of the same thing at every query
-        warnings.simplefilter("ignore")
-        super().prepare()
-
-    def files(self) -> list[Path]:
-        return [self._file]
-
-    def _build(self) -> None:
-        self.forget()
-        database = self._module.connect(str(self._file))
-        arrow = importlib.import_module("pyarrow")
-        fields = [
-            ("row", arrow.int64()),
-            *((_column(tag), arrow.float32()) for tag in range(len(TAGS))),
-        ]
-        fields.append(("vector", arrow.list_(arrow.float32(), DIMENSION)))
-        schema = arrow.schema(fields)
-        table = database.create_table("windows", self._batches(arrow, schema), schema=schema)
-        table.create_index(
-            metric="cosine",
-            index_type="IVF_HNSW_SQ",
-            num_partitions=1,  # quicker with a filter than many, and than IVF_SQ
-            m=_DEGREE,
-            ef_construction=100,
-            vector_column_name="vector",
-        )
-
-    def _batches(self, arrow: Any, schema: Any) -> Iterator[Any]:
-        for first, vectors, probabilities in self._data.blocks():
-            rows = arrow.array(np.arange(first, first + len(vectors)))
-            columns = [arrow.array(column.astype(np.float32)) for column in probabilities]
-            flat = arrow.array(vectors.ravel())
-            lists = arrow.FixedSizeListArray.from_arrays(flat, DIMENSION)
-            yield arrow.RecordBatch.from_arrays([rows, *columns, lists], schema=schema)
-
-    def open(self) -> None:
-        self._table = self._module.connect(str(self._file)).open_table("windows")
-
-    def efforts(self, share: float) -> Sequence[int]:
-        return ladder(16, min(1 << 13, self._data.num_windows))
-
-    def _search(self, vectors: Array, effort: int) -> Any:
-        asked = self._table.search(vectors).limit(K).select(["row", "_distance"])
-        return asked.nprobes(1).ef(effort)
-
-    def query(self, vector: Array, number: int, effort: int) -> Array:
-        asked = self._search(vector, effort)
-        condition = _condition(number)
-        if condition:
-            asked = asked.where(condition, prefilter=True)
-        return asked.to_arrow()["row"].to_numpy()
-
-    def batch(self, vectors: Array, effort: int) -> None:
-        self._search(vectors, effort).to_arrow()
-
-
-def _column(tag: int) -> str:
-    return f"tag{tag}"
-
-
-def _condition(number: int) -> str:
-    """Return a filter in SQL."""
-    condition = FILTERS[number]
-    parts = [f"{_column(tag)} >= {THRESHOLD}" for tag in condition.all_of]
-    if condition.any_of:
-        choices = " OR ".join(f"{_column(tag)} >= {THRESHOLD}" for tag in condition.any_of)
-        parts.append(f"({choices})")
-    parts += [f"{_column(tag)} < {THRESHOLD}" for tag in condition.none_of]
-    return " AND ".join(parts)

@@ -30,6 +30,10 @@ FORMER_NATIVE_SAMPLES = 960_000
 #: Of what it may be, the longest: 10 minutes take the network 1.3 GB of memory.
 MOST_NATIVE_SAMPLES = 19_200_000
 
+#: From one frame of the network to the next, in seconds. Source: its strides, four steps of the
+#: spectrogram, of 10 ms each, in the stem, and twice as many in each of three stages.
+FRAME_S = 0.32
+
 #: What follows in a window after the audio of a recording that is shorter: silence, as with the
 #: published checkpoints, or the audio once more, again and again.
 Padding = Literal["zero", "repeat"]

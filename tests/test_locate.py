@@ -22,9 +22,9 @@ from indexer.errors import DamagedStoreError, QueryError
 from indexer.model.checkpoint import load_checkpoint
 from indexer.store.compaction import compact
 from indexer.store.head import Head
-from indexer.windows import SAMPLE_RATE_HZ, WINDOW_SAMPLES, Geometry, Window, num_frames
+from indexer.windows import FRAME_S, SAMPLE_RATE_HZ, WINDOW_SAMPLES, Geometry, Window, num_frames
 from search.asking.find import Question, find
-from search.asking.locate import FRAME_S, Pattern, best_spans, stored_patterns
+from search.asking.locate import Pattern, best_spans, stored_patterns
 from search.asking.scope import Scope
 from search.asking.sound_index import SoundIndex
 from search.asking.terms import LOOKED_INTO, Terms

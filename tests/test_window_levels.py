@@ -61,6 +61,13 @@ def write_sounds(root: Path) -> Path:
     return root
 
 
+def embed(root: Path, path: Path, extractor: Extractor, geometry: Geometry) -> Store:
+    """A new store of the sounds, in small batches."""
+    store = new_store(path, extractor, geometry)
+    extract(root, store, extractor, ExtractConfig(num_workers=0, batch_size=3))
+    return store
+
+
 def peaks_of(root: Path, store: Store) -> dict[int, float]:
     """Window id → highest peak in dBFS, of the samples that a decoder gives, unpadded."""
     found = {}
@@ -86,8 +93,7 @@ def test_level_of_a_window_is_the_peak_of_its_own_audio_on_both_paths(
     deferring = Resampling(tiny_checkpoint)
     geometry = Geometry(112_000, padding=padding)
     for name, extractor in (("plain", plain), ("deferred", deferring)):
-        store = new_store(tmp_path / name, extractor, geometry)
-        extract(root, store, extractor, ExtractConfig(num_workers=0, batch_size=3))
+        store = embed(root, tmp_path / name, extractor, geometry)
         expected, found = peaks_of(root, store), levels_of(store)
         assert found.keys() == expected.keys()
         assert len(found) > 9
@@ -136,9 +142,8 @@ def test_levelled_windows_are_those_made_by_hand_on_both_paths(
     levelling = Extractor(tiny_checkpoint, device="cpu", precision="fp32", level="rms")
     geometry = Geometry(112_000, padding=padding)
     for name, extractor in (("plain", levelling), ("deferred", deferring)):
-        store = new_store(tmp_path / name, extractor, geometry)
+        store = embed(root, tmp_path / name, extractor, geometry)
         assert store.identity.level == "rms"
-        extract(root, store, extractor, ExtractConfig(num_workers=0, batch_size=3))
         snapshot = store.snapshot()
         scenes, levels = snapshot.scene(np.arange(len(snapshot))), levels_of(store)
         paths = {recording: path for path, recording in store.live_files()}

@@ -255,10 +255,15 @@ class Part:
         with self.open_file(SCENE_FILE) as file:
             return _floats(_rows_of(file, rows, [column])[column])
 
-    def frames(
+    def frames(self, rows: Integers, mode: FramesMode) -> list[npt.NDArray[np.float16]]:
+        """Return the frame embeddings of some rows, as stored, in the order of `rows`."""
+        found = dict(self.each_frames(rows, mode))
+        return [found[at] for at in range(len(rows))]
+
+    def each_frames(
         self, rows: Integers, mode: FramesMode, window_ids: Integers | None = None
-    ) -> list[npt.NDArray[np.float16]]:
-        """Return the frame embeddings of some rows, as stored, in the order of `rows`.
+    ) -> Iterator[tuple[int, npt.NDArray[np.float16]]]:
+        """Yield the place in `rows` and the frames of each, holding a row group at a time.
 
         Args:
             rows: Positions in the file.
@@ -268,21 +273,12 @@ class Part:
         Raises:
             DamagedStoreError: If they are not as this format says, or of other windows.
         """
-        found = dict(self.each_frames(rows, mode, window_ids))
-        return [found[at] for at in range(len(rows))]
-
-    def each_frames(
-        self, rows: Integers, mode: FramesMode, window_ids: Integers | None = None
-    ) -> Iterator[tuple[int, npt.NDArray[np.float16]]]:
-        """Yield the place in `rows` and the frames of each, holding a row group at a time."""
         with self.open_file(FRAMES_FILE) as file:
             if len(rows) and not 0 <= rows.min() <= rows.max() < file.metadata.num_rows:
                 raise NotAsWrittenError(f"it has {file.metadata.num_rows:,} rows, too few")
-            sizes, start = (
-                [file.metadata.row_group(g).num_rows for g in range(file.num_row_groups)],
-                0,
-            )
-            for group, size in enumerate(sizes):
+            start = 0
+            for group in range(file.num_row_groups):
+                size = file.metadata.row_group(group).num_rows
                 at = np.flatnonzero((rows >= start) & (rows < start + size))
                 if len(at):
                     table = file.read_row_group(group, ["window_id", "num_frames", "frames"])

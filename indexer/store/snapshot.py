@@ -176,13 +176,14 @@ class Snapshot:
             (n,) numbers of their parts, in the order of `parts`, and (n,) rows in these; -1 for
             what is not live.
         """
-        order = self._in_order_of_ids
-        at = np.searchsorted(self.windows.window_id, window_ids, sorter=order)
-        rows = order[np.minimum(at, len(self) - 1)] if len(self) else np.zeros(len(at), np.int64)
-        is_live = contains(self.windows.window_id[order], window_ids)
+        if not len(self):
+            nowhere = np.full(len(window_ids), -1)
+            return nowhere, nowhere
+        ids, order = self.windows.window_id, self._in_order_of_ids
+        rows = order[np.minimum(np.searchsorted(ids, window_ids, sorter=order), len(ids) - 1)]
+        is_live = ids[rows] == window_ids
         parts = np.searchsorted(self._bounds, rows, side="right") - 1
-        in_part = self._row_in_part[rows] if len(self) else rows
-        return np.where(is_live, parts, -1), np.where(is_live, in_part, -1)
+        return np.where(is_live, parts, -1), np.where(is_live, self._row_in_part[rows], -1)
 
     @cached_property
     def _in_order_of_ids(self) -> Integers:

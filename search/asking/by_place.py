@@ -13,7 +13,6 @@ from dataclasses import replace
 import numpy as np
 
 from indexer.arrays import Float32
-from indexer.errors import QueryError
 from indexer.progress import Listen, Step
 from search.asking.answers import Match
 from search.asking.copies import collapse
@@ -63,7 +62,7 @@ def find_by_place(
         QueryError: If the stores keep no frames.
         DamagedStoreError: If frames are not what was written, or not there any more.
     """
-    _require_frames(index)
+    index.require_frames("hits cannot be ranked by the place in them")
     terms, asks = scope.terms, vectors
     number = MAX_NUMBER
     if not terms.exact and index.num_windows:
@@ -80,7 +79,7 @@ def find_by_place(
         number *= _GROWTH
 
 
-def match_best(
+def _match_best(
     index: SoundIndex, patterns: Sequence[Pattern | None], near: Near, listen: Listen
 ) -> Match:
     """Return where in rows the place is that is most like any of some patterns."""
@@ -91,16 +90,6 @@ def match_best(
         found.put(at, locate(index, patterns, None, near.rows[at]))
         listen(Step("looking into", first + len(at), len(in_order), "window"))
     return found
-
-
-def _require_frames(index: SoundIndex) -> None:
-    if index.identity.frames == "none":
-        raise QueryError(
-            f"hits cannot be ranked by the place in them: {index.stores[0].path} keeps no frame "
-            f"embeddings, for it was made without; another store, with them, can be made",
-            about="frames",
-            value="pooled",
-        )
 
 
 def _all_windows(scope: Scope, number: int) -> Scope:
@@ -134,7 +123,7 @@ def _rank(
     """Return rows in the order of their best spans, one for each place, recording or copy."""
     if terms.min_score is not None:
         near = near.take(_scenes_alike(index, vectors, near) >= terms.min_score)
-    match = match_best(index, patterns, near, listen)
+    match = _match_best(index, patterns, near, listen)
     near = near._replace(scores=match.scores)
     order = np.lexsort((index.window_ids(near.rows), -near.scores))
     near, match = near.take(order), match.take(order)

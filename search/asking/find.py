@@ -25,7 +25,7 @@ from search.nearest.enough import Near, find_enough
 
 #: What is shorter is found better by whole windows: cut out of other clips, sounds of 0.5 s had
 #: their own file first 8 times of 12 by scene and 3 times by place; of 1 s 11 and 7, of 2 s all.
-LEAST_S = 1.0
+_LEAST_S = 1.0
 
 
 class Question(NamedTuple):
@@ -158,14 +158,14 @@ def unlocated(question: Question, index: SoundIndex, terms: Terms) -> Iterator[s
     patterns = [one for one in question.patterns if one is not None]
     if patterns and index.identity.frames == "none":
         yield "where in a hit it is cannot be said: the store keeps no frame embeddings"
-    elif terms.by == "place" and not any(question.patterns):
+    elif terms.by == "place" and not patterns:
         yield "ranked by whole windows: nothing that asks is shorter than a window"
-    elif terms.by == "place" and not all(question.patterns):
+    elif terms.by == "place" and len(patterns) < len(question.patterns):
         yield "ranked by what asks and is shorter than a window, and by nothing else"
-    if terms.by == "place" and patterns and max(one.duration_s for one in patterns) < LEAST_S:
+    if terms.by == "place" and patterns and max(one.duration_s for one in patterns) < _LEAST_S:
         yield (
-            f"ranked by places of less than {LEAST_S:g} s: their few frames tell little, and whole "
-            f"windows often find more"
+            f"ranked by places of less than {_LEAST_S:g} s: their few frames tell little, and "
+            f"whole windows often find more"
         )
 
 

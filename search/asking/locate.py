@@ -19,18 +19,14 @@ from typing import NamedTuple
 import numpy as np
 
 from indexer.arrays import Float32, Integers
-from indexer.store.head import Head
+from indexer.store.head import Head, layer_norm
 from indexer.store.snapshot import WindowTable
-from indexer.windows import SAMPLE_RATE_HZ, num_frames
+from indexer.windows import FRAME_S, SAMPLE_RATE_HZ, num_frames
 from search.asking.answers import Match
 from search.asking.opened import OpenedStore
 from search.asking.sound_index import SoundIndex
 from search.generation.frames import StoredFrames
 
-#: From one frame to the next, in seconds: 32 frames of a spectrogram that has one for each 10 ms.
-FRAME_S = 0.32
-#: Of the network's final LayerNorm.
-_NORM_EPS = 1e-6
 #: Frames that are looked at together, or those of one window: 6 MB, and 40 of what is computed.
 _BLOCK_FRAMES = 2048
 
@@ -81,11 +77,8 @@ def stored_patterns(index: SoundIndex, rows: Integers) -> tuple[Pattern | None, 
         rows: (n,) where the windows are.
     """
     found: list[Pattern | None] = [None] * len(rows)
-    store_of = index.store_of(rows)
-    for number in np.unique(store_of).tolist():
-        at = np.flatnonzero(store_of == number)
-        some = patterns_of(index.opened[number], rows[at] - index.first_rows[number])
-        for place, pattern in zip(at.tolist(), some, strict=True):
+    for one, local, at in index.by_store(rows):
+        for place, pattern in zip(at.tolist(), patterns_of(one, local), strict=True):
             found[place] = pattern
     return tuple(found)
 
@@ -193,8 +186,7 @@ def _summed_up(frames: Float32, length: int, head: Head) -> Float32:
     for step in range(1, length):
         np.maximum(most, frames[:, step : step + num_spans], out=most)
         total += frames[:, step : step + num_spans]
-    normed = _layer_norm(most + total / np.float32(length))
-    return np.asarray(normed * head.norm_weight + head.norm_bias, np.float32)
+    return head.normalise(most + total / np.float32(length))
 
 
 def _in_order(frames: Float32, wanted: Float32) -> Float32:
@@ -205,9 +197,9 @@ def _in_order(frames: Float32, wanted: Float32) -> Float32:
     """
     num_windows, height = frames.shape[:2]
     length = min(len(wanted), height)
-    normed = _layer_norm(frames)
+    normed = layer_norm(frames)
     rest = normed.mean(axis=1, keepdims=True) * np.float32(1 - length / height)
-    cosines = _unit(normed - rest) @ _unit(_layer_norm(wanted)[None] - rest).transpose(0, 2, 1)
+    cosines = _unit(normed - rest) @ _unit(layer_norm(wanted)[None] - rest).transpose(0, 2, 1)
     if len(wanted) > height:
         cosines = cosines.transpose(0, 2, 1)
     num_spans = cosines.shape[1] - length + 1
@@ -216,12 +208,6 @@ def _in_order(frames: Float32, wanted: Float32) -> Float32:
         total += cosines[:, step : step + num_spans, step]
     total /= length
     return total.max(axis=1, keepdims=True) if len(wanted) > height else total
-
-
-def _layer_norm(values: Float32) -> Float32:
-    centred = values - values.mean(axis=-1, keepdims=True)
-    variance = np.mean(centred * centred, axis=-1, keepdims=True)
-    return np.asarray(centred / np.sqrt(variance + np.float32(_NORM_EPS)), np.float32)
 
 
 def _unit(values: Float32) -> Float32:

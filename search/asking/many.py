@@ -119,13 +119,8 @@ def write_answers(  # noqa: PLR0913 - each is a choice of its own
     require_table(output, force=force)
     if per not in get_args(Per):
         raise QueryError(f"questions are asked per {' or '.join(get_args(Per))}, got {per!r}")
-    if scope.terms.locates and index.identity.frames == "none":
-        raise QueryError(
-            f"where in hits something is cannot be said: {index.stores[0].path} keeps no frame "
-            f"embeddings, for it was made without; another store, with them, can be made",
-            about="frames",
-            value="pooled",
-        )
+    if scope.terms.locates:
+        index.require_frames("where in hits something is cannot be said")
     sources = find_sources(places, index.opened[0])
     num_done = 0
 

@@ -94,8 +94,15 @@ def make_question(
         *(one.is_silent for one in asking),
         not given,
     )
-    own_spans, told = frozenset(own), tuple(notes)
-    question = Question(vectors, own_spans, tags, starts, patterns, told, all(silent))
+    question = Question(
+        vectors,
+        frozenset(own),
+        tags,
+        starts,
+        patterns=patterns,
+        notes=tuple(notes),
+        is_silent=all(silent),
+    )
     return question, failures
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Self
@@ -103,12 +103,37 @@ class SoundIndex(Rows):
             DamagedStoreError: If they are not what was written, or not there any more.
         """
         found: dict[int, Float32] = {}
+        for one, local, at in self.by_store(rows):
+            found.update(zip(at.tolist(), one.frames.read(local), strict=True))
+        return [found[at] for at in range(len(rows))]
+
+    def require_frames(self, what: str) -> None:
+        """Raise unless the stores keep frame embeddings.
+
+        Args:
+            what: What cannot be done without them, for the start of the error.
+
+        Raises:
+            QueryError: If they keep none.
+        """
+        if self.identity.frames == "none":
+            raise QueryError(
+                f"{what}: {self.stores[0].path} keeps no frame embeddings, for it was made "
+                f"without; another store, with them, can be made",
+                about="frames",
+                value="pooled",
+            )
+
+    def by_store(self, rows: Integers) -> Iterator[tuple[OpenedStore, Integers, Integers]]:
+        """Group rows by store.
+
+        Yields:
+            (store, rows of its generation, their positions in `rows`), for stores that have any.
+        """
         store_of = self.store_of(rows)
         for number in np.unique(store_of).tolist():
             at = np.flatnonzero(store_of == number)
-            some = self.opened[number].frames.read(rows[at] - self.first_rows[number])
-            found.update(zip(at.tolist(), some, strict=True))
-        return [found[at] for at in range(len(rows))]
+            yield self.opened[number], rows[at] - self.first_rows[number], at
 
     @cached_property
     def head(self) -> Head:

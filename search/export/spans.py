@@ -10,18 +10,15 @@ import numpy.typing as npt
 
 from indexer.store.head import Head
 from indexer.tags import Threshold, reaches, threshold_of
+from indexer.windows import FRAME_S
 
-#: Frame i of a window covers 0.32 s, from 0.04 s before 0.32 i on. Source: the network's strides,
-#: four steps of the spectrogram in the stem and a half in each of three stages.
-FRAME_S = 0.32
+#: Frame i of a window begins so long before i times `FRAME_S`: the stem pads as much.
 FRAME_LEAD_S = 0.04
 #: Frames that a probability is averaged over, one to either side: a second, so that a span is not
 #: broken by one frame, and one loud frame is no span.
 SMOOTHED_FRAMES = 3
 #: Gaps in a span of up to so many seconds are closed.
 MERGED_S = 0.5
-#: Of the final LayerNorm.
-_NORM_EPS = 1e-6
 
 Float32 = npt.NDArray[np.float32]
 
@@ -48,10 +45,7 @@ def frame_tags(frames: npt.NDArray[np.floating], head: Head) -> Float32:
     For a single frame the scene embedding would be LayerNorm(2 x frame), and the LayerNorm cancels
     the 2: so the classifier applies to LayerNorm(frame).
     """
-    wide = frames.astype(np.float32)
-    centred = wide - wide.mean(1, keepdims=True)
-    normed = centred / np.sqrt(centred.var(1, keepdims=True) + _NORM_EPS)
-    return head.tags(normed * head.norm_weight + head.norm_bias)
+    return head.tags(head.normalise(frames.astype(np.float32)))
 
 
 def spans_of_window(

@@ -7,6 +7,7 @@ import random
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import soundfile
@@ -17,6 +18,7 @@ from listener import Listener
 from synthetic import write_tone
 from test_extract import Counting, counting, new_store
 from test_extract import run as extract_into
+from tqdm import tqdm
 
 from indexer.audio.source import AudioInfo
 from indexer.audio.stream import open_audio
@@ -188,12 +190,21 @@ def test_audio_that_windows_share_counts_once(
     assert extract_into(tmp_path / "library", other, counting).audio_s == pytest.approx(40.0)
 
 
+class EagerBar(tqdm):  # type: ignore[type-arg]
+    """A bar that is drawn with all news."""
+
+    def __init__(self, *words: Any, **how: Any) -> None:
+        super().__init__(*words, **{**how, "mininterval": 0})
+
+
 @pytest.mark.whole
 def test_bar_of_a_run_over_one_long_recording_is_that_of_its_audio(
     tmp_path: Path, tiny_file: Path, run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     write_tone(tmp_path / "library" / "long.wav", 25.0)
     monkeypatch.setattr("sys.stderr.isatty", lambda: True)
+    # A bar is drawn ten times a second, and where nothing else runs this takes a tenth of one.
+    monkeypatch.setattr("soundalike.cli.bars.tqdm", EagerBar)
     words = ("index", tmp_path / "library", "--store", tmp_path / "s", "--checkpoint", tiny_file)
     told = run(*words, "--workers", 0, "--batch-size", 1)
     fault("F14").require(told.code, "\n".join(on_screen(told.err)))

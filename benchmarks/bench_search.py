@@ -1,40 +1,41 @@
 """Searching with filters: how quick, how right, how large, beside others on the same vectors.
 
-    export OMP_NUM_THREADS=1
     python benchmarks/bench_search.py --windows 200000 --work DIR --out results.json
     python benchmarks/bench_search.py --windows 1000000 --engines ours,faiss-ivf-exact ...
+    python benchmarks/bench_search.py --k 100 --engines ours,faiss-ivf-exact ...
     python benchmarks/bench_search.py --ten-million --work DIR --out results.json
     python benchmarks/bench_search.py --store STORE --out real.json
 
-Each engine is built and measured in processes of its own. A query's time is that of one question
-alone, from the vector and the condition to the rows, the evaluation of the filter included; its CPU
-time is that of all threads of the process. An engine with a knob is given the first setting, from
-quick to slow, that finds 99 % of the true ten nearest; if none does, the best it reaches. What is
-in the work folder and in the results is kept: run it again to go on, `--again` to measure anew,
-`--rebuild` to build anew.
+Each engine is built, and its memory measured, in a process of its own. One process opens all and
+asks turn by turn: each question goes to every engine before the next one. A query's time is that of
+one question alone, from the vector and the condition to the rows, the evaluation of the filter
+included; its CPU time is that of all threads of the process, which is told to use one core.
+An engine with a knob is given the first setting, from quick to slow, that finds 99 % of the true
+nearest; if none does, the best it reaches. What is built is kept in the work folder: `--rebuild`
+builds it anew. An engine that is not installed is left out.
 """
 
 from __future__ import annotations
 
 import argparse
+import importlib
 import json
 import os
+import resource
 import shutil
-from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 from pathlib import Path
-from time import perf_counter, process_time
-from typing import Any, NamedTuple
+from typing import Any
 
-import numpy as np
-from search_data import BATCH_QUERIES, FILTERS, Array, Data, Library, recall
+from search_data import FILTERS, Data, K
 from search_databases import LanceDb, QdrantEdge
 from search_ours import Ours
 from search_peers import FaissHnsw, FaissIvf, FaissIvfExact, Hnswlib, Usearch
 from search_store import measure_store
 from search_table import report, report_store
+from search_turns import TARGET_RECALL, measure_in_turns, warm_up
 
 ENGINES = {
     "ours": Ours,
@@ -46,130 +47,45 @@ ENGINES = {
     "lancedb": LanceDb,
     "qdrant-edge": QdrantEdge,
 }
-TARGET_RECALL = 0.99
-#: Queries that find out which effort is enough; and seconds that one filter may take for that.
-SWEEP_QUERIES = 50
-SWEEP_S = 60.0
-#: Slow queries are timed as long as this, though never fewer than so many.
-TIMED_S = 10.0
-MIN_QUERIES = 20
-WARM_UP_S = 2.0
 #: Of a window on disk: in the parts, in the segments, and in the codes of the lists.
 BYTES_PER_WINDOW = 9_500
 
 
-class Trial(NamedTuple):
-    """What one effort gave for one filter."""
-
-    recall: float
-    median_ms: float
-    p95_ms: float
-    cpu_median_ms: float
-    cpu_p95_ms: float
-    plan: str
-    num_queries: int
-
-
-class Bench:
-    """One engine, opened, and the questions for it."""
-
-    def __init__(self, engine: Any, data: Data) -> None:
-        self.engine = engine
-        self.questions, self.true_rows, self.num_matching = data.questions()
-        self.num_windows = data.num_windows
-
-    def measure(self, number: int) -> tuple[Trial, Any]:
-        """Return the best trial of a filter, and its effort."""
-        share = float(self.num_matching[number] / self.num_windows)
-        began = perf_counter()
-        best: tuple[Trial, Any] | None = None
-        for effort in self.engine.efforts(share):
-            trial = self.timed(number, effort, SWEEP_QUERIES)
-            if trial.recall >= TARGET_RECALL:
-                trial = self.timed(number, effort, None)
-            if best is None or trial.recall > best[0].recall:
-                best = trial, effort
-            if trial.recall >= TARGET_RECALL or perf_counter() - began > SWEEP_S:
-                break
-        assert best is not None
-        if best[0].recall < TARGET_RECALL:
-            return self.timed(number, best[1], None), best[1]
-        return best
-
-    def _warm_up(self, questions: Array, number: int, effort: Any) -> None:
-        """Ask everything once, or as much of it as time allows: what is mapped gets read."""
-        began = perf_counter()
-        for vector in questions:
-            self.engine.query(vector, number, effort)
-            if perf_counter() - began > WARM_UP_S:
-                break
-
-    def timed(self, number: int, effort: Any, most: int | None) -> Trial:
-        """Ask the questions of a filter one by one."""
-        questions = self.questions[number][:most]
-        self._warm_up(questions, number, effort)
-        times_ms, cpu_ms, answers, spent_s = [], [], [], 0.0
-        for vector in questions:
-            began, cpu_began = perf_counter(), process_time()
-            answer = self.engine.query(vector, number, effort)
-            cpu_s, took_s = process_time() - cpu_began, perf_counter() - began
-            answers.append(answer)
-            times_ms.append(took_s * 1e3)
-            cpu_ms.append(cpu_s * 1e3)
-            spent_s += took_s
-            if spent_s > TIMED_S and len(answers) >= MIN_QUERIES:
-                break
-        found = [self.engine.rows(answer) for answer in answers]
-        plans = Counter(self.engine.plan(answer, effort) for answer in answers)
-        return Trial(
-            recall(found, self.true_rows[number]),
-            float(np.median(times_ms)),
-            float(np.percentile(times_ms, 95)),
-            float(np.median(cpu_ms)),
-            float(np.percentile(cpu_ms, 95)),
-            ", ".join(plan for plan, _ in plans.most_common(2)),
-            len(answers),
-        )
+def write_input(name: str, data: Data) -> None:
+    _engine(name, data).write()
 
 
 def build_engine(name: str, data: Data) -> dict[str, float]:
-    """Build, in a process of its own; return seconds and megabytes."""
-    engine = ENGINES[name](_folder(name, data), data)
-    took = engine.build()
-    return {**took, "build_peak_mb": _memory_mb()["VmHWM"]}
+    """Build; return seconds and megabytes, these of the largest process."""
+    cost = _engine(name, data).build()
+    children_mb = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1e3
+    return {**cost, "build_peak_mb": max(_memory_mb()["VmHWM"], children_mb)}
 
 
-def measure_engine(name: str, data: Data) -> dict[str, Any]:
-    """Open and ask, in a process of its own."""
-    engine = ENGINES[name](_folder(name, data), data)
+def measure_together(names: list[str], data: Data) -> tuple[dict[str, Any], dict[str, Any]]:
+    return measure_in_turns({name: _engine(name, data) for name in names}, data)
+
+
+def measure_size(name: str, data: Data, efforts: dict[int, Any]) -> dict[str, Any]:
+    """Return megabytes in memory, once it was asked with each filter, and on disk."""
+    engine = _engine(name, data)
     engine.prepare()
-    bench = Bench(engine, data)
+    questions = data.questions()[0]
     before = _memory_mb()
     engine.open()
-    filters, unfiltered = {}, None
-    for number, condition in enumerate(FILTERS):
-        if bench.num_matching[number]:
-            trial, effort = bench.measure(number)
-            filters[condition.name] = trial._asdict()
-            unfiltered = effort if number == 0 else unfiltered
-            print(f"  {name}, {condition.name}: {trial}", flush=True)
-    batch = Library(data.num_windows).batch()
-    batch_s = min(_seconds(lambda: engine.batch(batch, unfiltered)) for _ in range(2))
+    for number, effort in efforts.items():
+        warm_up(engine, questions[number], number, effort)
     after = _memory_mb()
     return {
         "note": engine.note,
         "memory_mb": after["VmRSS"] - before["VmRSS"],
         "mapped_mb": after["RssFile"] - before["RssFile"],
         "disk_mb": sum(map(_size_mb, engine.files())),
-        "batch_per_s": BATCH_QUERIES / batch_s,
-        "filters": filters,
     }
 
 
-def _seconds(act: Callable[[], object]) -> float:
-    began = perf_counter()
-    act()
-    return perf_counter() - began
+def _engine(name: str, data: Data) -> Any:
+    return ENGINES[name](_folder(name, data), data)
 
 
 def _folder(name: str, data: Data) -> Path:
@@ -195,17 +111,29 @@ def in_own_process(work: Callable[..., Any], *arguments: Any) -> Any:
         return pool.submit(work, *arguments).result()
 
 
-def run_engine(name: str, data: Data, *, rebuild: bool) -> dict[str, Any]:
-    """Return all that is measured of an engine; its build is kept from one run to the next."""
+def installed(names: Iterable[str]) -> list[str]:
+    """Return the engines that can be imported, and say of the others why not."""
+    found = []
+    for name in names:
+        try:
+            importlib.import_module(ENGINES[name].module)
+            found.append(name)
+        except ImportError as error:
+            print(f"{name} is left out: {error}", flush=True)
+    return found
+
+
+def build_once(name: str, data: Data, *, rebuild: bool) -> dict[str, float]:
+    """Build an engine unless it is built; return what that took."""
     built = _folder(name, data) / "built.json"
     if rebuild or not built.exists():
         print(f"building {name}", flush=True)
-        ENGINES[name](_folder(name, data), data).forget()
+        built.unlink(missing_ok=True)
+        _engine(name, data).forget()
+        in_own_process(write_input, name, data)
         built.write_text(json.dumps(in_own_process(build_engine, name, data)))
-    load = os.getloadavg()[0]  # of others too: 0 would be a machine of our own
-    print(f"measuring {name}, load {load:.1f}", flush=True)
-    measured = in_own_process(measure_engine, name, data)
-    return {**json.loads(built.read_text()), **measured, "load_before": load}
+    took: dict[str, float] = json.loads(built.read_text())
+    return took
 
 
 def require_space(data: Data) -> None:
@@ -217,25 +145,27 @@ def require_space(data: Data) -> None:
         raise SystemExit(f"{data.folder} has {free_gb:.0f} GB; this needs {needed_gb:.0f} GB")
 
 
-def load_results(path: Path, data: Data) -> dict[str, Any]:
-    """Return earlier results, or those of no engine yet."""
-    num_matching = data.questions()[2].tolist()
+def compare(names: list[str], data: Data, *, rebuild: bool) -> dict[str, Any]:
+    """Return all that is measured of some engines, for `search_table.report`."""
+    built = {name: build_once(name, data, rebuild=rebuild) for name in names}
+    load = os.getloadavg()[0]
+    print(f"asking turn by turn, load {load:.1f}", flush=True)
+    results, efforts = in_own_process(measure_together, names, data)
+    for name, measured in results["engines"].items():
+        measured |= built[name] | in_own_process(measure_size, name, data, efforts[name])
     filters = [
         {"name": one.name, "num_terms": len(one.terms), "num_matching": count}
-        for one, count in zip(FILTERS, num_matching, strict=True)
+        for one, count in zip(FILTERS, data.questions()[2].tolist(), strict=True)
     ]
-    results = {
+    return {
         "windows": data.num_windows,
         "queries": data.num_queries,
+        "k": data.k,
         "target": TARGET_RECALL,
+        "load_before": load,  # the benchmark's own builds are in it
         "filters": filters,
+        **results,
     }
-    if not path.exists():
-        return {**results, "engines": {}}
-    earlier = json.loads(path.read_text())
-    if any(earlier.get(name) != results[name] for name in results):
-        raise SystemExit(f"{path} holds other measurements: choose another --out")
-    return earlier
 
 
 def arguments() -> argparse.Namespace:
@@ -247,7 +177,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--out", type=Path, required=True, help="results, as JSON")
     parser.add_argument("--engines", help=f"some of {','.join(ENGINES)}; default all")
     parser.add_argument("--queries", type=int, default=200, help="for each filter")
-    parser.add_argument("--again", action="store_true", help="measure what is in the results")
+    parser.add_argument("--k", type=int, default=K, help="windows that a question asks for")
     parser.add_argument("--rebuild", action="store_true", help="build what is built")
     parser.add_argument(
         "--ten-million", action="store_true", help="10^7 windows, ours alone, no copy of vectors"
@@ -256,26 +186,29 @@ def arguments() -> argparse.Namespace:
     asked = parser.parse_args()
     if not asked.work and not asked.store:
         parser.error("--work or --store is needed")
+    if unknown := set((asked.engines or "ours").split(",")) - set(ENGINES):
+        parser.error(f"no engine is called {', '.join(sorted(unknown))}")
     return asked
 
 
 def main() -> None:
     asked = arguments()
+    os.environ["OMP_NUM_THREADS"] = "1"  # of the processes to come, which do all the work
     if asked.store:
-        measured = measure_store(asked.store, asked.queries)
+        measured = in_own_process(measure_store, asked.store, asked.queries)
         asked.out.write_text(json.dumps(measured, indent=1))
         print("\n" + report_store(measured))
         return
     num_windows = 10_000_000 if asked.ten_million else asked.windows
-    data = Data(asked.work, num_windows, asked.queries, has_vectors=not asked.ten_million)
+    data = Data(
+        asked.work, num_windows, asked.queries, has_vectors=not asked.ten_million, k=asked.k
+    )
     require_space(data)
     data.prepare()
-    results = load_results(asked.out, data)
     default = "ours" if asked.ten_million else ",".join(ENGINES)
-    for name in (asked.engines or default).split(","):
-        if asked.again or asked.rebuild or name not in results["engines"]:
-            results["engines"][name] = run_engine(name, data, rebuild=asked.rebuild)
-            asked.out.write_text(json.dumps(results, indent=1))
+    names = installed((asked.engines or default).split(","))
+    results = compare(names, data, rebuild=asked.rebuild)
+    asked.out.write_text(json.dumps(results, indent=1))
     print("\n" + report(results))
 
 

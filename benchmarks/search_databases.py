@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from search_data import DIMENSION, FILTERS, TAGS, THRESHOLD, Array, K
+from search_data import DIMENSION, FILTERS, TAGS, THRESHOLD, Array
 from search_peers import DEGREE, Peer, ladder
 
 #: Points that are handed over at a time.
@@ -67,7 +67,7 @@ class LanceDb(Peer):
         return ladder(16, min(1 << 13, self._data.num_windows))
 
     def _search(self, vectors: Array, effort: int) -> Any:
-        asked = self._table.search(vectors).limit(K).select(["row", "_distance"])
+        asked = self._table.search(vectors).limit(self._k).select(["row", "_distance"])
         return asked.nprobes(1).ef(effort)
 
     def query(self, vector: Array, number: int, effort: int) -> Array:
@@ -148,7 +148,7 @@ class QdrantEdge(Peer):
 
     def _request(self, vector: Array, number: int, effort: int) -> Any:
         return self._module.QueryRequest(
-            K,
+            self._k,
             query=self._module.Query.Nearest(vector),
             filter=self._filter(number),
             params=self._module.SearchParams(hnsw_ef=effort),

@@ -1,18 +1,21 @@
-"""The engine under test: a real store of the made-up library, built and asked as people do."""
+"""The engine under test: a real store of the made-up library, built and asked as people do.
+
+It is asked through `soundalike.open`, so that its times are those of whole answers: with the paths
+and tags of each hit, and whether the store has changed since.
+"""
 
 from __future__ import annotations
 
 import hashlib
-import json
 import shutil
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from time import perf_counter
-from typing import Any
 
 import numpy as np
-from search_data import DIMENSION, FILTERS, TAGS, THRESHOLD, Array, Data, Filter, K
+from search_data import DIMENSION, FILTERS, TAGS, THRESHOLD, Array, Data, Filter
+from search_peers import build_cost
 
+import soundalike
 from indexer.arrays import ID_DTYPE
 from indexer.paths import path_id
 from indexer.store.creation import create_store, library_at
@@ -24,13 +27,9 @@ from indexer.store.snapshot import Block, WindowTable
 from indexer.store.writer import PartWriter
 from indexer.tags import TagVocabulary
 from indexer.windows import WINDOW_SAMPLES, Window
-from search.asking.answers import Found
-from search.asking.find import Question, find
-from search.asking.opened import OpenedStore
-from search.asking.scope import Scope
-from search.asking.sound_index import SoundIndex
 from search.asking.terms import Terms
 from search.upkeep.build import build
+from soundalike.answer import Answer
 
 _RECORDING_WINDOWS = 5
 _IDENTITY = Identity("0" * 64, "made-up", "made-up", frames="none")
@@ -38,27 +37,29 @@ _ORIGIN = Origin("cpu", "fp32", {}, "2026-01-01T00:00:00+00:00")
 
 
 class Ours:
-    """A store with its index; the planner chooses the effort."""
+    """A store with its index, which chooses the effort."""
 
+    module = "soundalike"
     note = "disk: vectors, all 527 tags and ids as well; the store itself comes on top"
 
     def __init__(self, folder: Path, data: Data) -> None:
         self._folder = folder
         self._path = folder / "made-up.soundalike"
         self._data = data
-        self._terms = [_terms(one) for one in FILTERS]
+        self._terms = [_terms(one, data.k) for one in FILTERS]
+
+    @property
+    def _ids_path(self) -> Path:
+        return self._folder / "window_ids.npy"
+
+    def write(self) -> None:
+        """Write the library as a store, unless it is there."""
+        if not self._ids_path.exists():
+            shutil.rmtree(self._path, ignore_errors=True)
+            np.save(self._ids_path, write_store(self._path, self._data))
 
     def build(self) -> dict[str, float]:
-        written = self._folder / "written.json"
-        if not written.exists():
-            began = perf_counter()
-            shutil.rmtree(self._path, ignore_errors=True)
-            ids = write_store(self._path, self._data)
-            np.save(self._folder / "window_ids.npy", ids)
-            written.write_text(json.dumps({"write_s": perf_counter() - began}))
-        began = perf_counter()
-        build(Store.open(self._path))
-        return {"build_s": perf_counter() - began, **json.loads(written.read_text())}
+        return build_cost(lambda: build(Store.open(self._path)))
 
     def forget(self) -> None:
         """Delete the index; the store, which is the data, stays."""
@@ -68,38 +69,35 @@ class Ours:
         return [self._path / "index"]
 
     def prepare(self) -> None:
-        ids = np.load(self._folder / "window_ids.npy")
+        ids = np.load(self._ids_path)
         self._order = np.argsort(ids)
         self._sorted_ids = ids[self._order]
 
     def open(self) -> None:
-        opened = OpenedStore.at(self._path)
-        self._vector_index = opened.index
-        self._index = SoundIndex([opened])
+        self._sounds = soundalike.open(self._path)
 
-    def efforts(self, share: float) -> Sequence[Any]:
+    def efforts(self, share: float) -> Sequence[None]:
         return [None]
 
-    def query(self, vector: Array, number: int, effort: Any) -> Found:
-        scope = Scope.of(self._terms[number], self._index.opened)
-        return find(self._index, [Question(vector[None])], scope)
+    def query(self, vector: Array, number: int, effort: None) -> Answer:
+        return self._sounds.search(vector, terms=self._terms[number])
 
-    def rows(self, answer: Found) -> Array:
+    def rows(self, answer: Answer) -> Array:
         """Return the library's rows of an answer; not timed, as only the benchmark asks."""
-        return self._order[np.searchsorted(self._sorted_ids, answer.window_ids)]
+        ids = np.array([hit.window_id for hit in answer], np.int64)
+        return self._order[np.searchsorted(self._sorted_ids, ids)]
 
-    def plan(self, answer: Found, effort: Any) -> str:
-        plan = answer.steps[0].plan
-        return plan.name if plan.is_exact else f"{plan.name} {plan.effort}"
+    def plan(self, answer: Answer, effort: None) -> str:
+        return answer.steps[0].plan.name
 
-    def batch(self, vectors: Array, effort: Any) -> None:
-        self._vector_index.search_many(vectors, K)
+    def batch(self, vectors: Array, effort: None) -> None:
+        self._sounds.search_many(list(vectors), terms=self._terms[0])
 
 
-def _terms(condition: Filter) -> Terms:
+def _terms(condition: Filter, k: int) -> Terms:
     names = list(TAGS)
     all_of, any_of, none_of = (tuple(names[tag] for tag in tags) for tags in condition[1:])
-    return Terms(k=K, tags=all_of, any_tags=any_of, not_tags=none_of, threshold=THRESHOLD)
+    return Terms(k=k, tags=all_of, any_tags=any_of, not_tags=none_of, threshold=THRESHOLD)
 
 
 def write_store(path: Path, data: Data) -> Array:

@@ -2,6 +2,7 @@
 
 What asks is a window of the store, with its tags; its recording is left out, as nobody looks for
 what they have. Filters keep shares of the windows: of each, by the tag that is heard best in them.
+Then, without a filter, 2,000 windows ask alone, and with others: the best score over them counts.
 """
 
 from __future__ import annotations
@@ -28,6 +29,12 @@ SHARES = {"50 %": 0.5, "20 %": 0.2, "10 %": 0.1, "1 %": 0.01, "0.1 %": 0.001}
 #: Windows of which quantiles of the tags are taken, at most.
 _SAMPLE_ROWS = 20_000
 _SEED = 20_260_101
+#: Questions without a filter, if the store has so many windows; of how many vectors; hits of each.
+_NUM_ASKING = 2_000
+_NUM_VECTORS = (1, 2, 5)
+_DEPTH = 100
+#: Scores that are as near are taken for equal: another order of additions changes them as much.
+_SAME_SCORE = 1e-6
 
 
 class RealFilter(NamedTuple):
@@ -65,9 +72,17 @@ def choose_questions(index: SoundIndex, rows: Array, num_queries: int, seed: int
     rng = np.random.default_rng([_SEED, seed])
     asking = rng.choice(index.live_rows(), num_queries)
     asking[::2] = rng.choice(rows, len(asking[::2]))
-    vectors, tags, table = index.vectors(asking), index.tags(asking), index.windows(asking)
-    own = [frozenset([LeftOut(table.window(at).recording_id)]) for at in range(num_queries)]
-    return [Question(vectors[at : at + 1], own[at], tags[at : at + 1]) for at in range(num_queries)]
+    return questions_of(index, asking[:, None])
+
+
+def questions_of(index: SoundIndex, asking: Array) -> list[Question]:
+    """Return a question for each line of (n, q) rows; their recordings are left out."""
+    questions = []
+    for rows in asking:
+        table = index.windows(rows)
+        own = frozenset(LeftOut(table.window(at).recording_id) for at in range(len(rows)))
+        questions.append(Question(index.vectors(rows), own, index.tags(rows)))
+    return questions
 
 
 def ask(index: SoundIndex, question: Question, terms: Terms) -> Found:
@@ -100,6 +115,47 @@ def measure_filter(index: SoundIndex, questions: list[Question], terms: Terms) -
     }
 
 
+def measure_several(index: SoundIndex) -> dict[str, Any]:
+    """Compare what questions of one and of several vectors find with what they find exactly."""
+    live = index.live_rows()
+    num_questions = min(_NUM_ASKING, len(live))
+    rng = np.random.default_rng([_SEED, _NUM_ASKING])
+    first = rng.choice(live, num_questions, replace=False)
+    found = {}
+    for count in _NUM_VECTORS:
+        others = rng.choice(live, (num_questions, count - 1))
+        questions = questions_of(index, np.column_stack([first, others]))
+        found[str(count)] = compare_with_exact(index, questions)
+        print(f"  {count} vectors: {found[str(count)]}", flush=True)
+    return {"questions": num_questions, "vectors": found}
+
+
+def compare_with_exact(index: SoundIndex, questions: list[Question]) -> dict[str, float]:
+    """Return the share of questions with all of the true ten, and recall at 10 and at 100."""
+    terms = Terms(k=_DEPTH)
+    found_10, found_100, wanted_10, wanted_100, num_complete = 0, 0, 0, 0, 0
+    for question in questions:
+        true = ask(index, question, replace(terms, exact=True))
+        in_ten = ask(index, question, replace(terms, k=K)).window_ids
+        in_hundred = ask(index, question, terms).window_ids
+        num_true = min(K, len(true.window_ids))
+        hits = int(np.isin(in_ten, first_with_ties(true, K)).sum())
+        num_complete += hits == num_true
+        found_10, wanted_10 = found_10 + hits, wanted_10 + num_true
+        found_100 += int(np.isin(in_hundred, true.window_ids).sum())
+        wanted_100 += len(true.window_ids)
+    return {
+        "all_ten": num_complete / len(questions),
+        "recall_10": found_10 / max(1, wanted_10),
+        "recall_100": found_100 / max(1, wanted_100),
+    }
+
+
+def first_with_ties(true: Found, k: int) -> Array:
+    """Return the first k of an exact answer, and those that score as high as the last of them."""
+    return true.window_ids[true.scores >= true.scores[:k].min(initial=np.inf) - _SAME_SCORE]
+
+
 def measure_store(path: Path, num_queries: int) -> dict[str, Any]:
     """Return what was measured of a store, for `search_table.report_store`."""
     index = SoundIndex([OpenedStore.at(path)])
@@ -109,4 +165,9 @@ def measure_store(path: Path, num_queries: int) -> dict[str, Any]:
         trial = measure_filter(index, questions, terms)
         filters[name] = {"where": terms.where, "num_matching": len(rows), **trial}
         print(f"  {name}: {filters[name]}", flush=True)
-    return {"windows": len(index.live_rows()), "queries": num_queries, "filters": filters}
+    return {
+        "windows": len(index.live_rows()),
+        "queries": num_queries,
+        "filters": filters,
+        "several": measure_several(index),
+    }

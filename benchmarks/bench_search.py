@@ -37,7 +37,7 @@ from search_store import measure_store
 from search_table import report, report_store
 from search_turns import TARGET_RECALL, measure_in_turns, warm_up
 
-ENGINES = {
+ENGINES: dict[str, Any] = {
     "ours": Ours,
     "faiss-hnsw": FaissHnsw,
     "faiss-ivf": FaissIvf,

@@ -153,7 +153,8 @@ def compare_with_exact(index: SoundIndex, questions: list[Question]) -> dict[str
 
 def first_with_ties(true: Found, k: int) -> Array:
     """Return the first k of an exact answer, and those that score as high as the last of them."""
-    return true.window_ids[true.scores >= true.scores[:k].min(initial=np.inf) - _SAME_SCORE]
+    least = true.scores[:k].min(initial=np.inf) - _SAME_SCORE
+    return np.asarray(true.window_ids[true.scores >= least])
 
 
 def measure_store(path: Path, num_queries: int) -> dict[str, Any]:

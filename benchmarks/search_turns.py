@@ -80,7 +80,8 @@ class Turns:
 
     def _take_turns(self, number: int, efforts: dict[str, Any]) -> dict[str, list[Turn]]:
         """Ask each question of all engines before the next; another engine begins each time."""
-        names, turns = list(self._engines), {name: [] for name in self._engines}
+        names = list(self._engines)
+        turns: dict[str, list[Turn]] = {name: [] for name in names}
         asking = {
             name: ask(engine, self._questions[number], number, efforts[name])
             for name, engine in self._engines.items()

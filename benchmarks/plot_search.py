@@ -87,7 +87,7 @@ def _draw_recall(axis: Any, results: dict[str, Any]) -> None:
         axis.plot(shares, recalls, color=colour, lw=2.8 if name == "ours" else 1.4, marker=marker)
     axis.axhline(results["target"], color=_INK, lw=1, ls=":")
     axis.set_ylim(top=1.005, bottom=min(0.9, axis.get_ylim()[0]))
-    axis.set_ylabel("recall at 10")
+    axis.set_ylabel(f"recall at {results['k']}")
     axis.set_title(f"{results['windows']:,} windows: what was found")
 
 

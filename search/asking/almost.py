@@ -38,13 +38,13 @@ def almost_heard(index: SoundIndex, scope: Scope) -> Found | None:
     tags = scope.resolved.tags
     if tags is None or not (tags.all_of or tags.any_of):
         return None
-    if any(mask.any() for masks in scope.allowed for mask in masks):
+    if scope.num_allowed:
         return None
     wanted, unwanted = tags._replace(none_of=()), ResolvedFilter((), (), tags.none_of)
     scores, rows = [np.empty(0, np.float32)], [np.empty(0, np.int64)]
     for first, one in zip(index.first_rows.tolist(), index.opened, strict=True):
-        masks = one.allowed(one.condition(unwanted, scope.resolved.where))
-        near = best_fits(one.generation, wanted, _LOOKED_AT, masks)
+        allowed = one.allowed(one.condition(unwanted, scope.resolved.where))
+        near = best_fits(one.generation, wanted, _LOOKED_AT, allowed)
         would = _would_be_found(one, near.rows, near.scores, tags)
         scores.append(near.scores[would])
         rows.append(first + near.rows[would])

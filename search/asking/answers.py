@@ -17,7 +17,7 @@ from indexer.errors import DamagedStoreError
 from indexer.tags import HeardTag
 from search.asking.clock import clock_at
 from search.filters.columns import Value
-from search.nearest.planner import Plan
+from search.nearest.plan import Plan
 
 #: Column of metadata that says when a recording begins: ISO 8601, or a time in Parquet.
 BEGIN_COLUMN = "recorded_at"

@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import numpy as np
 
-from indexer.arrays import Mask
 from search.filters.tags import Condition
+from search.generation.allowed import Allowed
 from search.generation.segments import Generation
 from search.nearest.index import Neighbours
 
 
-def best_fits(
-    generation: Generation, condition: Condition, k: int, allowed: Sequence[Mask]
-) -> Neighbours:
+def best_fits(generation: Generation, condition: Condition, k: int, allowed: Allowed) -> Neighbours:
     """Return the k rows that fit a condition best; scores are `Condition.relevance`.
 
     Codes, a byte a tag, tell of most rows that they are not among them. The probabilities, of which
@@ -24,12 +20,12 @@ def best_fits(
         generation: To be searched.
         condition: The filter.
         k: How many rows, at least 1.
-        allowed: A (num_rows,) mask for each segment.
+        allowed: Which rows may be found.
 
     Returns:
         min(k, allowed rows) rows; of equal scores, the lower window id first.
     """
-    rows = [np.flatnonzero(mask) for mask in allowed]
+    rows = [np.flatnonzero(mask) for mask in allowed.masks]
     bounds = [
         condition.relevance_bounds(segment, local)
         for segment, local in zip(generation.segments, rows, strict=True)
@@ -45,4 +41,4 @@ def best_fits(
         found.append(start + near)
     all_scores, all_rows = np.concatenate(scores), np.concatenate(found)
     order = np.lexsort((generation.window_ids(all_rows), -all_scores))[:k]
-    return Neighbours(all_scores[order], all_rows[order], num_allowed=len(least))
+    return Neighbours(all_scores[order], all_rows[order], num_allowed=allowed.num_rows)

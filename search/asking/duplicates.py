@@ -15,7 +15,6 @@ from indexer.windows import SAMPLE_RATE_HZ, SILENT_DBFS
 from search.asking.opened import OpenedStore
 from search.asking.terms import DuplicateTerms
 from search.nearest.enough import BLOCK_VECTORS, Near, find_enough, near_of
-from search.nearest.index import count_rows
 
 #: Neighbours that each window is asked for at first.
 _FIRST_ASKED = 16
@@ -183,9 +182,8 @@ def _matches(
         is_enough |= is_match.sum(1) > terms.max_matches
         return near_of(at, scores, np.where(is_match, rows, -1)), is_enough
 
-    num_allowed = count_rows(allowed)
-    num_asked = len(block) if num_allowed else 0
-    for found in find_enough(look, num_asked, _FIRST_ASKED, num_allowed):
+    num_asked = len(block) if allowed.num_rows else 0
+    for found in find_enough(look, num_asked, _FIRST_ASKED, allowed.num_rows):
         yield _Pairs(block[found.asked], found.rows)
 
 

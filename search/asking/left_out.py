@@ -46,11 +46,11 @@ class LeftOut(NamedTuple):
         """Whether it is all of the recording."""
         return (self.start_sample, self.end_sample) == (0, _END)
 
-    def overlaps(self, segment: Segment) -> Mask:
-        """Return (num_rows,) which rows overlap it, if they are of the recording."""
-        start = segment.arrays["start_sample"]
-        end = start + segment.arrays["num_samples"]
-        return np.asarray((start < self.end_sample) & (end > self.start_sample))
+    def among(self, segment: Segment, rows: Integers) -> Integers:
+        """Return those of some rows of its recording that overlap it."""
+        start = segment.arrays["start_sample"][rows]
+        end = start + segment.arrays["num_samples"][rows]
+        return np.asarray(rows[(start < self.end_sample) & (end > self.start_sample)])
 
 
 #: All that a question leaves out.

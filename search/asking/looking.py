@@ -24,7 +24,7 @@ from search.asking.sound_index import SoundIndex
 from search.asking.terms import Terms
 from search.nearest.blend import columns_of, is_blend
 from search.nearest.enough import Near, near_of
-from search.nearest.index import Neighbours, count_rows
+from search.nearest.index import Neighbours
 
 #: Rows looked at beyond k, for windows of what asks.
 _SPARE = 8
@@ -40,14 +40,14 @@ class LookForOne:
         self._index, self._scope, self._vectors = index, scope, vectors
         left_out: AllLeftOut = frozenset() if scope.terms.include_self else own
         self._allowed = [
-            one.without(masks, left_out) if left_out else masks
-            for one, masks in zip(index.opened, scope.allowed, strict=True)
+            allowed.without(one.rows_of(left_out)) if left_out else allowed
+            for one, allowed in zip(index.opened, scope.allowed, strict=True)
         ]
         self._rounds: list[list[Neighbours]] = []
         self._num_recordings = scope.count_recordings([left_out])
         self.first_k = _first_k(index, scope)
-        self.num_allowed = sum(map(count_rows, self._allowed))
-        self.num_left_out = sum(map(count_rows, scope.allowed)) - self.num_allowed
+        self.num_allowed = sum(one.num_rows for one in self._allowed)
+        self.num_left_out = scope.num_allowed - self.num_allowed
 
     def __call__(self, at: Integers, k: int) -> tuple[Near, Mask]:
         """Return the hits among the k best rows, and whether they are enough."""
@@ -59,13 +59,13 @@ class LookForOne:
         return _hits(self._index, self._scope, near, at, k, self._num_recordings, {})
 
     def _nearest(self, number: int, k: int) -> Neighbours:
-        one, masks = self._index.opened[number], self._allowed[number]
+        one, allowed = self._index.opened[number], self._allowed[number]
         if self._vectors is not None:
             is_exact = self._scope.terms.exact
-            return one.index.search(self._vectors, k, masks, exact=is_exact, least=self._least)
+            return one.index.search(self._vectors, k, allowed, exact=is_exact, least=self._least)
         condition = self._scope.conditions[number]
         assert condition is not None  # a question has vectors or a condition
-        return best_fits(one.generation, condition, k, masks)
+        return best_fits(one.generation, condition, k, allowed)
 
     def steps(self) -> tuple[Step, ...]:
         """Return how each store was searched."""
@@ -95,11 +95,11 @@ class LookForMany:
         self._index, self._scope, self._vectors, self._own = index, scope, vectors, left_out
         self._num_recordings = scope.count_recordings(left_out)
         self.first_k = _first_k(index, scope) + (_SPARE if any(left_out) else 0)
-        self.num_allowed = sum(map(count_rows, scope.allowed))
+        self.num_allowed = scope.num_allowed
         self.num_left_out = np.sum(
             [
-                one.count_left_out(masks, left_out)
-                for one, masks in zip(index.opened, scope.allowed, strict=True)
+                one.count_left_out(allowed, left_out)
+                for one, allowed in zip(index.opened, scope.allowed, strict=True)
             ],
             axis=0,
         )
@@ -112,9 +112,9 @@ class LookForMany:
         return _hits(self._index, self._scope, Near.joined(each), at, k, num_recordings, own)
 
     def _nearest(self, number: int, asked: Integers, k: int) -> Near:
-        masks, is_exact = self._scope.allowed[number], self._scope.terms.exact
+        allowed, is_exact = self._scope.allowed[number], self._scope.terms.exact
         found = self._index.opened[number].index.search_many(
-            self._vectors[asked], k, masks, exact=is_exact, least=self._least
+            self._vectors[asked], k, allowed, exact=is_exact, least=self._least
         )
         near = near_of(asked, *found)
         return near._replace(rows=near.rows + self._index.first_rows[number])

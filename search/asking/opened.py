@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
@@ -11,7 +11,7 @@ from typing import Self
 
 import numpy as np
 
-from indexer.arrays import ID_DTYPE, Ids, Integers, Mask, id_bytes
+from indexer.arrays import ID_DTYPE, Ids, Integers, id_bytes
 from indexer.errors import StoreError
 from indexer.store.part import Part
 from indexer.store.reader import PARTS_FOLDER, Store
@@ -19,11 +19,14 @@ from indexer.windows import SILENT_DBFS
 from search.asking.left_out import AllLeftOut, LeftOut
 from search.filters.conditions import Together, Where
 from search.filters.tags import Condition, ResolvedFilter
+from search.generation.allowed import Allowed
 from search.generation.frames import StoredFrames
 from search.generation.recordings import Places
-from search.generation.segments import Generation, current_name, open_newest
+from search.generation.segments import Generation, Segment, current_name, open_newest
 from search.nearest.index import VectorIndex
 from search.nearest.structure import open_index
+
+_NO_ROWS = np.empty(0, np.int64)
 
 
 @dataclass(frozen=True)
@@ -126,54 +129,52 @@ class OpenedStore:
         parts = tuple(part for part in (resolved, expressed) if part is not None)
         return Together(parts) if parts else None
 
-    def allowed(self, condition: Condition | None) -> list[Mask]:
-        """Return a (num_rows,) mask of the rows of each segment that may be hits."""
-        segments = self.generation.segments
-        return [condition.matches(one) if condition else one.alive for one in segments]
+    def allowed(self, condition: Condition | None) -> Allowed:
+        """Return which rows may be hits."""
+        if condition is None:
+            return self._alive
+        return Allowed.of(condition.matches(one) for one in self.generation.segments)
 
     @cached_property
-    def silent(self) -> list[Mask | None]:
-        """(num_rows,) which rows of each segment are silent, None where none is that is alive."""
-        each = [one.arrays["level_db"] < SILENT_DBFS for one in self.generation.segments]
-        pairs = zip(each, self.generation.segments, strict=True)
-        return [silent if (silent & one.alive).any() else None for silent, one in pairs]
+    def _alive(self) -> Allowed:
+        """All rows that are alive."""
+        return Allowed.of(one.alive for one in self.generation.segments)
 
-    def heard(self, masks: Sequence[Mask]) -> list[Mask]:
-        """Return masks of the rows of each segment, less those in which nothing is heard."""
-        pairs = zip(masks, self.silent, strict=True)
-        return [mask if silent is None else mask & ~silent for mask, silent in pairs]
+    @cached_property
+    def silent(self) -> tuple[Integers, ...]:
+        """(n,) of each segment, which of its rows are silent and alive."""
+        return tuple(
+            np.flatnonzero((one.arrays["level_db"] < SILENT_DBFS) & one.alive)
+            for one in self.generation.segments
+        )
 
-    def recordings_of(self, masks: Sequence[Mask]) -> Ids:
-        """Return the ids of the recordings of some rows, in any order.
+    def heard(self, allowed: Allowed) -> Allowed:
+        """Return rows that may be hits, less those in which nothing is heard."""
+        return allowed.without(self.silent) if any(map(len, self.silent)) else allowed
 
-        Args:
-            masks: A (num_rows,) mask for each segment.
-        """
+    def recordings_of(self, allowed: Allowed) -> Ids:
+        """Return the ids of the recordings of some rows, in any order."""
         listed = self.generation.recordings.ids
         has_rows = np.zeros(len(listed), bool)
-        for segment, mask in zip(self.generation.segments, masks, strict=True):
+        for segment, mask in zip(self.generation.segments, allowed.masks, strict=True):
             has_rows[segment.recordings[mask]] = True
         return np.asarray(listed[has_rows])
 
-    def without(self, masks: Sequence[Mask], own: AllLeftOut) -> list[Mask]:
-        """Return masks of the rows of each segment, less those of what a question asks with."""
+    def rows_of(self, own: AllLeftOut) -> list[Integers]:
+        """Return (n,) of each segment, which of its rows a question asks with, or overlap that."""
         spans = sorted(own)
         ids = np.array([one.recording_id for one in spans], ID_DTYPE)
-        rows = self.generation.recordings.first_rows(ids).tolist()
-        left = []
-        for segment, mask in zip(self.generation.segments, masks, strict=True):
-            kept = mask
-            for span, row in zip(spans, rows, strict=True):
-                if row >= 0:
-                    kept = kept & ~((segment.recordings == row) & span.overlaps(segment))
-            left.append(kept)
-        return left
+        places = self.generation.recordings.first_rows(ids).tolist()
+        return [
+            np.unique(np.concatenate([_NO_ROWS, *_overlapping(segment, spans, places)]))
+            for segment in self.generation.segments
+        ]
 
-    def count_left_out(self, masks: Sequence[Mask], own: Sequence[AllLeftOut]) -> Integers:
+    def count_left_out(self, allowed: Allowed, own: Sequence[AllLeftOut]) -> Integers:
         """Return (n,) how many rows each of n questions leaves out of those that may be hits.
 
         Args:
-            masks: A (num_rows,) mask for each segment: which rows may be hits.
+            allowed: Which rows may be hits.
             own: What each question leaves out.
         """
         counts = np.zeros(len(own), np.int64)
@@ -182,11 +183,10 @@ class OpenedStore:
             if len({one.recording_id for one in spans}) == len(spans):
                 pairs += [(number, one) for one in spans]
             else:  # a row may overlap several of them
-                left = zip(masks, self.without(masks, spans), strict=True)
-                counts[number] = sum(np.count_nonzero(mask & ~kept) for mask, kept in left)
+                counts[number] = allowed.num_rows - allowed.without(self.rows_of(spans)).num_rows
         ids = np.array([one.recording_id for _, one in pairs], ID_DTYPE)
         places = self.generation.recordings.first_rows(ids)
-        recordings, starts, ends = self._rows_at(masks, places)
+        recordings, starts, ends = self._rows_at(allowed, places)
         begins, stops = np.array([one[1:] for _, one in pairs], np.int64).reshape(-1, 2).T
         # Of a recording, what begins before the end of a span overlaps it, but for what ends before
         # it begins. What is sought is a number: a recording and a time in it.
@@ -198,14 +198,12 @@ class OpenedStore:
         np.add.at(counts, [number for number, _ in pairs], np.where(places < 0, 0, overlapping))
         return counts
 
-    def _rows_at(
-        self, masks: Sequence[Mask], places: Integers
-    ) -> tuple[Integers, Integers, Integers]:
+    def _rows_at(self, allowed: Allowed, places: Integers) -> tuple[Integers, Integers, Integers]:
         """Return (n,) recording, start and end, in samples, of the rows of some recordings."""
         is_wanted = np.zeros(len(self.generation.recordings.ids), bool)
         is_wanted[places[places >= 0]] = True
         found = [np.empty((3, 0), np.int64)]
-        for segment, mask in zip(self.generation.segments, masks, strict=True):
+        for segment, mask in zip(self.generation.segments, allowed.masks, strict=True):
             at = np.flatnonzero(mask)
             at = at[is_wanted[segment.recordings[at]]]
             starts = segment.arrays["start_sample"][at]
@@ -213,6 +211,15 @@ class OpenedStore:
             found.append(np.stack([segment.recordings[at], starts, ends]).astype(np.int64))
         recordings, starts, ends = np.concatenate(found, axis=1)
         return recordings, starts, ends
+
+
+def _overlapping(
+    segment: Segment, spans: Sequence[LeftOut], places: Sequence[int]
+) -> Iterator[Integers]:
+    """Yield (n,) the rows of a segment that overlap each span, of the recordings listed there."""
+    for span, place in zip(spans, places, strict=True):
+        if place >= 0:
+            yield span.among(segment, np.flatnonzero(segment.recordings == place))
 
 
 def _open_generation(folder: Path) -> tuple[Generation, VectorIndex]:

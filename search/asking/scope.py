@@ -9,7 +9,7 @@ from typing import NamedTuple, Self
 
 import numpy as np
 
-from indexer.arrays import ID_DTYPE, Float32, Ids, Integers, Mask, contains
+from indexer.arrays import ID_DTYPE, Float32, Ids, Integers, contains
 from indexer.errors import QueryError
 from indexer.tags import Threshold
 from search.asking.left_out import AllLeftOut
@@ -18,7 +18,7 @@ from search.asking.terms import Terms
 from search.filters.conditions import Where
 from search.filters.metadata import Coverage, Metadata
 from search.filters.tags import Condition, ResolvedFilter, TagFilter
-from search.nearest.index import count_rows
+from search.generation.allowed import Allowed
 
 
 class Resolved(NamedTuple):
@@ -70,9 +70,9 @@ def resolve(terms: Terms, measured: Float32 | None = None) -> Resolved:
     return Resolved(terms, tags.resolve() if tags else None, where, metadata)
 
 
-def _recordings(stores: Sequence[OpenedStore], allowed: Sequence[list[Mask]]) -> Ids:
+def _recordings(stores: Sequence[OpenedStore], allowed: Sequence[Allowed]) -> Ids:
     """Return the sorted ids of the recordings of some rows."""
-    each = [one.recordings_of(masks) for one, masks in zip(stores, allowed, strict=True)]
+    each = [one.recordings_of(some) for one, some in zip(stores, allowed, strict=True)]
     return np.unique(np.concatenate(each))
 
 
@@ -91,7 +91,7 @@ class Scope:
     Attributes:
         terms: What was asked for.
         conditions: Of each store: which rows may be hits; None for all.
-        allowed: Of each store: a (num_rows,) mask for each segment.
+        allowed: Of each store: which rows may be hits.
         coverage: How the metadata and the stores fit together; None without metadata.
         recordings: Sorted ids of the recordings with such rows; None unless these are grouped.
         filter_ms: Milliseconds that it took.
@@ -100,7 +100,7 @@ class Scope:
 
     terms: Terms
     conditions: tuple[Condition | None, ...]
-    allowed: tuple[list[Mask], ...]
+    allowed: tuple[Allowed, ...]
     coverage: Coverage | None
     recordings: Ids | None
     filter_ms: float
@@ -141,16 +141,16 @@ class Scope:
         Args:
             stores: Of which it was made.
         """
-        if not any(silent is not None for one in stores for silent in one.silent):
+        allowed = tuple(one.heard(some) for one, some in zip(stores, self.allowed, strict=True))
+        if all(one is other for one, other in zip(allowed, self.allowed, strict=True)):
             return self
-        allowed = tuple(one.heard(m) for one, m in zip(stores, self.allowed, strict=True))
         recordings = None if self.recordings is None else _recordings(stores, allowed)
         return replace(self, allowed=allowed, recordings=recordings)
 
     @property
     def num_allowed(self) -> int:
         """How many rows may be hits, in all stores."""
-        return sum(map(count_rows, self.allowed))
+        return sum(one.num_rows for one in self.allowed)
 
     def count_recordings(self, own: Sequence[AllLeftOut]) -> Integers:
         """Return (n,) how many recordings questions may find at most, if these are grouped.

@@ -9,13 +9,12 @@ from typing import Literal
 from indexer.errors import QueryError
 from indexer.run.config import check_fields
 from indexer.tags import DEFAULT_THRESHOLD
+from search.nearest.limits import DEFAULT_TAG_WEIGHT
 
 # Nothing here takes long to import: the help of the command is made from these fields.
 
 #: More hits than this, or matches, nobody asks for.
 MAX_NUMBER = 1_000_000_000
-#: How much of a score is how alike the tags are, unless told otherwise.
-DEFAULT_TAG_WEIGHT = 0.35
 #: What a diversity that is merely wanted means: chosen on esc10_seen, see docs/decisions/0028.
 DEFAULT_DIVERSITY = 0.5
 #: From which cosine similarity on hits are near-copies: see docs/decisions/0028.

@@ -11,7 +11,6 @@ from indexer.progress import Listen, ignore
 from indexer.store.own import Own
 from search.asking.find import Question
 from search.asking.sound_index import SoundIndex
-from search.generation.manifest import UNMEASURED
 from search.nearest.index import VectorIndex
 from search.projection.encoders import encode_as
 from search.projection.projecting import Projection
@@ -69,6 +68,6 @@ def as_projected(
     for one in index.opened:
         require_weights(projection, one.store)
         generation = project_generation(one.store, one.generation, projection, own, listen)
-        searched = VectorIndex(generation, UNMEASURED.calibration)
+        searched = VectorIndex(generation)
         opened.append(replace(one, generation=generation, index=searched))
     return SoundIndex(opened, heard=index)

@@ -1,4 +1,4 @@
-"""What a generation's manifest says: its segments, its lists, what was measured, and every file."""
+"""What a generation's manifest says: segments, their sketches, what was measured, every file."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, Self, TypeVar, get_args
+from typing import Any, NamedTuple, Self, TypeVar
 
 from indexer.errors import DamagedStoreError, NotAsWrittenError, StoreError
 from indexer.store.disk import read_sealed, seal, sha256_of, write_whole
@@ -14,11 +14,7 @@ from indexer.store.part import reading
 
 GENERATION_FILE = "manifest.json"
 #: Of a generation; the store's own parts have another.
-FORMAT = 4
-
-#: How a vector is kept in a list: "sq8" has a byte per dimension, "pq" a byte per 8 dimensions.
-Kind = Literal["sq8", "pq"]
-KINDS: tuple[Kind, ...] = get_args(Kind)
+FORMAT = 5
 
 #: No share, time or factor in a manifest is larger; some are written as less than nothing.
 _MOST = 1e12
@@ -40,6 +36,32 @@ class FileEntry(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
+class SketchEntry:
+    """The sketch of a segment, see `search.nearest.sketch`.
+
+    Attributes:
+        num_scenes: Components of scenes.
+        num_roots: Components of the roots of what is heard.
+        num_lists: Lists of rows.
+        num_listed: Rows in them: all but the last ones, which are damaged.
+        half_width: Components reach from minus this to this.
+        head_bytes: Where in the file of the index its lists begin.
+    """
+
+    num_scenes: int
+    num_roots: int
+    num_lists: int
+    num_listed: int
+    half_width: float
+    head_bytes: int
+
+    @property
+    def width(self) -> int:
+        """Components of a row, a byte each."""
+        return self.num_scenes + self.num_roots
+
+
+@dataclass(frozen=True, slots=True)
 class SegmentEntry:
     """A segment that a generation holds.
 
@@ -48,92 +70,52 @@ class SegmentEntry:
         num_rows: Its rows, dead ones included.
         num_columns: Tags and groups of tags that its codes have a row for.
         files: Name → what was written.
+        sketch: Of its rows, which are in the order of its lists; None if it has none.
     """
 
     name: str
     num_rows: int
     num_columns: int
     files: Mapping[str, FileEntry]
+    sketch: SketchEntry | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Level:
+class Measured(NamedTuple):
     """What was measured at the build, for filters that a certain share of the rows matches.
 
     Attributes:
         share: Of all rows, those that match.
-        reach: A list is visited if its centre is nearer than the k-th hit, or less near by this.
-        effort: Lists that were visited for a query: the median.
-        recall: Share of the true best 10 that were found: the lowest of the filters tried.
+        recall: Share of the true best 10 that were found.
         ms: Median milliseconds of a query, without its filter.
     """
 
     share: float
-    reach: float
-    effort: int
     recall: float
     ms: float
 
 
 @dataclass(frozen=True, slots=True)
-class Calibration:
-    """What the plans cost on the machine that built the index, and how much they find.
+class Effort:
+    """How much of the sketches is looked at, and what that finds.
 
     Attributes:
         target: Recall at 10 that was asked for.
         num_rows: Live rows when it was measured.
-        exact_row_ms: Milliseconds that an exact search takes for each matching row.
-        levels: From all rows to few; none without lists.
+        num_scanned: Rows that match whose codes are multiplied, if there are so many: those of the
+            nearest lists.
+        num_scored: How many of them are scored exactly, the best by their codes, for 10 hits.
+        measured: From all rows to few; none without sketches.
     """
 
     target: float
-    num_rows: int
-    exact_row_ms: float
-    levels: tuple[Level, ...] = ()
+    num_rows: int = 0
+    num_scanned: int = 0
+    num_scored: int = 0
+    measured: tuple[Measured, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class ListsEntry:
-    """Centres, and the lists of each segment around them.
-
-    Attributes:
-        trained: Name of the folder that they are in.
-        kind: How the lists keep vectors.
-        num_rows: Live rows when the centres were trained.
-        distance: How far the windows were from their centres then, as 1 - cosine: of each segment
-            the average, and of these the greatest.
-        fetch: Candidates that are scored again, as a multiple of k.
-        files: Name → what was written.
-    """
-
-    trained: str
-    kind: Kind
-    num_rows: int
-    distance: float
-    fetch: float
-    files: Mapping[str, FileEntry]
-
-
-@dataclass(frozen=True, slots=True)
-class Structure:
-    """How the nearest rows of a generation are found.
-
-    Attributes:
-        calibration: What the plans cost, and how much they find.
-        lists: None if every answer is exact.
-    """
-
-    calibration: Calibration
-    lists: ListsEntry | None = None
-
-    @property
-    def kind(self) -> Kind | None:
-        """How the lists keep vectors; None without lists."""
-        return self.lists.kind if self.lists else None
-
-
-#: Of a generation that is being built.
-UNMEASURED = Structure(Calibration(target=0.0, num_rows=0, exact_row_ms=0.0))
+#: Of a generation that is being built, or is searched exactly.
+UNMEASURED = Effort(target=0.0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,14 +125,19 @@ class Manifest:
     Attributes:
         num_windows: Live rows.
         segments: In order.
-        structure: How the nearest rows are found.
+        effort: How the nearest rows are found.
         files: Name → what was written: the files in the generation's own folder.
     """
 
     num_windows: int
     segments: tuple[SegmentEntry, ...]
-    structure: Structure
+    effort: Effort
     files: Mapping[str, FileEntry]
+
+    @property
+    def is_sketched(self) -> bool:
+        """Whether any segment has a sketch; if not, every answer is exact."""
+        return any(entry.sketch for entry in self.segments)
 
     @classmethod
     def read(cls, file: Path) -> Self:
@@ -167,21 +154,17 @@ class Manifest:
             return cls(
                 _take(document, "num_windows", int),
                 tuple(_read_segment(entry) for entry in _take(document, "segments", list)),
-                _read_structure(_take(document, "structure", dict)),
+                _read_effort(_take(document, "effort", dict)),
                 _read_files(document),
             )
 
     def write(self, file: Path) -> None:
         """Write it, whole or not at all."""
-        lists = self.structure.lists
         document = {
             "format": FORMAT,
             "num_windows": self.num_windows,
             "segments": [asdict(entry) for entry in self.segments],
-            "structure": {
-                **(asdict(lists) if lists else {"trained": None}),
-                "calibration": asdict(self.structure.calibration),
-            },
+            "effort": asdict(self.effort),
             "files": self.files,
         }
         write_whole(file, seal(document))
@@ -218,49 +201,42 @@ def digests(files: Mapping[str, FileEntry]) -> dict[str, str]:
 
 
 def _read_segment(entry: Any) -> SegmentEntry:
+    sketch = entry.get("sketch")
     return SegmentEntry(
         _check_name(_take(entry, "name", str)),
-        _take(entry, "num_rows", int),
-        _take(entry, "num_columns", int),
+        _take_count(entry, "num_rows"),
+        _take_count(entry, "num_columns"),
         _read_files(entry),
+        None if sketch is None else _read_sketch(sketch),
     )
 
 
-def _read_structure(entry: Any) -> Structure:
-    calibration = _read_calibration(_take(entry, "calibration", dict))
-    if entry["trained"] is None:
-        return Structure(calibration)
-    kind = _take(entry, "kind", str)
-    if kind not in KINDS:
-        raise NotAsWrittenError(f"there are no lists of the kind {kind!r}")
-    lists = ListsEntry(
-        _check_name(_take(entry, "trained", str)),
-        kind,
-        _take(entry, "num_rows", int),
-        _take_number(entry, "distance"),
-        _take_number(entry, "fetch"),
-        _read_files(entry),
+def _read_sketch(entry: Any) -> SketchEntry:
+    return SketchEntry(
+        num_scenes=_take_count(entry, "num_scenes"),
+        num_roots=_take_count(entry, "num_roots"),
+        num_lists=_take_count(entry, "num_lists"),
+        num_listed=_take_count(entry, "num_listed"),
+        half_width=_take_number(entry, "half_width"),
+        head_bytes=_take_count(entry, "head_bytes"),
     )
-    return Structure(calibration, lists)
 
 
-def _read_calibration(entry: Any) -> Calibration:
-    levels = tuple(
-        Level(
-            _take_number(level, "share"),
-            _take_number(level, "reach"),
-            _take(level, "effort", int),
-            _take_number(level, "recall"),
-            _take_number(level, "ms"),
-        )
-        for level in _take(entry, "levels", list)
+def _read_effort(entry: Any) -> Effort:
+    return Effort(
+        target=_take_number(entry, "target"),
+        num_rows=_take_count(entry, "num_rows"),
+        num_scanned=_take_count(entry, "num_scanned"),
+        num_scored=_take_count(entry, "num_scored"),
+        measured=tuple(_read_measured(one) for one in _take(entry, "measured", list)),
     )
-    return Calibration(
-        _take_number(entry, "target"),
-        _take(entry, "num_rows", int),
-        _take_number(entry, "exact_row_ms"),
-        levels,
-    )
+
+
+def _read_measured(entry: Any) -> Measured:
+    if not isinstance(entry, list) or len(entry) != len(Measured._fields):
+        raise NotAsWrittenError("what was measured is not three numbers each")
+    named = dict(zip(Measured._fields, entry, strict=True))
+    return Measured(*(_take_number(named, name) for name in named))
 
 
 def _read_files(entry: Any) -> dict[str, FileEntry]:
@@ -273,6 +249,13 @@ def _read_files(entry: Any) -> dict[str, FileEntry]:
 def _take(entry: Any, name: str, kind: type[_T]) -> _T:
     """Return a field of an entry, which must be there and of a type."""
     return _check(name, entry.get(name), kind)
+
+
+def _take_count(entry: Any, name: str) -> int:
+    value = _take(entry, name, int)
+    if not 0 <= value <= _MOST:
+        raise NotAsWrittenError(f"its {name} is out of bounds")
+    return value
 
 
 def _take_number(entry: Any, name: str) -> float:

@@ -3,28 +3,34 @@
 from __future__ import annotations
 
 import uuid
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from indexer.arrays import Mask
+from indexer.arrays import Float16, Float32, Integers, Mask
 from indexer.progress import Listen, Step
-from indexer.store.disk import sync_file, sync_folder
+from indexer.store.disk import replacing, sync_file, sync_folder
 from indexer.store.schema import NUM_TAGS
 from indexer.store.snapshot import Block, Snapshot
 from indexer.tags import TagVocabulary
-from search.generation.manifest import SegmentEntry, describe_files
+from search.generation.manifest import SegmentEntry, SketchEntry, describe_files
 from search.generation.segments import (
     CODES,
     SEGMENT_ARRAYS,
     TEMPORARY_PREFIX,
     array_file,
     code_of,
+    map_array,
 )
 
 _BLOCK_ROWS = 4096
+#: Given the folder of a segment that is not there yet, its (n, 768) vectors and (n, 527) tags,
+#: writes a sketch of them there, and returns it with the order that its rows are to have; None
+#: leaves them as they are.
+Arrange = Callable[[Path, Float32, Float16], tuple[SketchEntry, Integers] | None]
 
 
 def write_segments(
@@ -33,6 +39,7 @@ def write_segments(
     wanted: Mask,
     max_segment_rows: int,
     listen: Listen,
+    arrange: Arrange,
 ) -> list[SegmentEntry]:
     """Write rows as segments.
 
@@ -42,6 +49,7 @@ def write_segments(
         wanted: (len(snapshot),) which of them.
         max_segment_rows: Rows of a segment, at most.
         listen: Hears how many rows are written.
+        arrange: Puts the rows of each segment in order.
 
     Returns:
         What a manifest says of each segment.
@@ -57,7 +65,7 @@ def write_segments(
             at += segment.add(block, at)
             if segment.is_full:
                 done += segment.num_rows
-                written.append(segment.publish())
+                written.append(segment.publish(arrange))
                 segment = None
         listen(Step("indexing", done + (segment.filled if segment else 0), total, "window"))
     return written
@@ -100,17 +108,34 @@ class _SegmentWriter:
         self.filled = to.stop
         return stop - start
 
-    def publish(self) -> SegmentEntry:
-        """Make it appear under its name, and return what a manifest says of it."""
-        array_file(self._folder, CODES).write_bytes(self._codes.data)
+    def publish(self, arrange: Arrange) -> SegmentEntry:
+        """Put its rows in order, make it appear, and return what a manifest says of it."""
+        sketch = None
+        if arranged := arrange(self._folder, self._map("vectors"), self._map("tags")):
+            sketch, order = arranged
+            self._reorder(order)
+        array_file(self._folder, CODES).write_bytes(np.ascontiguousarray(self._codes).data)
         for file in self._folder.iterdir():
             sync_file(file)
         sync_folder(self._folder)
         files = describe_files(self._folder.iterdir())
-        entry = SegmentEntry(self._name, self.num_rows, len(self._codes), files)
+        entry = SegmentEntry(self._name, self.num_rows, len(self._codes), files, sketch)
         self._folder.rename(self._segments / self._name)
         sync_folder(self._segments)
         return entry
+
+    def _map(self, name: str) -> npt.NDArray[Any]:
+        dtype, shape = SEGMENT_ARRAYS[name]
+        return map_array(array_file(self._folder, name), dtype, (self.num_rows, *shape))
+
+    def _reorder(self, order: Integers) -> None:
+        for name in SEGMENT_ARRAYS:
+            array = self._map(name)
+            with replacing(array_file(self._folder, name)) as file:
+                for first in range(0, len(order), _BLOCK_ROWS):
+                    file.write(array[order[first : first + _BLOCK_ROWS]].data)
+        for column in self._codes:
+            column[:] = column[order]
 
 
 def normalise(scene: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:

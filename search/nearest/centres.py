@@ -16,7 +16,6 @@ import numpy as np
 from indexer.arrays import Float32
 from indexer.embedding.cores import has_gpu
 from indexer.progress import Listen
-from indexer.store.schema import EMBEDDING_DIM
 
 #: Rows that k-means is given for each centre: FAISS asks for 39 at least.
 TRAINING_ROWS_PER_LIST = 40
@@ -26,7 +25,8 @@ ITERATIONS = 8
 _PATIENCE_S = 600
 #: To look for GPUs takes a second or two where all is well.
 _LOOK_S = 30
-#: Where the other process begins; it takes the number of lists, and the sample from its input.
+#: Where the other process begins; it takes the numbers of lists and of columns, and the sample from
+#: its input.
 _COMMAND = (sys.executable, "-P", "-m", "search.nearest.centres")
 
 
@@ -34,38 +34,37 @@ def find_centres(sample: Float32, num_lists: int, listen: Listen) -> Float32:
     """Return centres of vectors, such that each is near to one.
 
     Args:
-        sample: (n, 768) float32 of length 1; 40 rows for each list are enough.
+        sample: (n, d) float32; 40 rows for each list are enough.
         num_lists: How many centres.
         listen: Hears why a GPU that is there did not find them, if it did not.
 
     Returns:
-        (num_lists, 768) float32 of length 1.
+        (num_lists, d) float32.
     """
     if has_gpu() and hasattr(faiss, "StandardGpuResources"):  # else it is FAISS for the CPU alone
         found = _ask_gpus(sample, num_lists)
         if not isinstance(found, str):
             return found
         listen(f"the CPU looks for the centres of the lists, since no GPU could: {found}")
-    return _cluster(sample, num_lists, faiss.IndexFlatIP(EMBEDDING_DIM))
+    return _cluster(sample, num_lists, faiss.IndexFlatL2(sample.shape[1]))
 
 
 def _cluster(sample: Float32, num_lists: int, index: faiss.Index) -> Float32:
     """Run k-means, with an empty index that finds the centre of each row."""
     parameters = faiss.ClusteringParameters()
     parameters.niter = ITERATIONS
-    parameters.spherical = True  # as is right for inner products
     parameters.min_points_per_centroid = 1  # small samples are tests, or filters of damage
     parameters.max_points_per_centroid = TRAINING_ROWS_PER_LIST
-    clustering = faiss.Clustering(EMBEDDING_DIM, num_lists, parameters)
-    clustering.train(sample, index)
-    centres: Float32 = faiss.vector_to_array(clustering.centroids).reshape(-1, EMBEDDING_DIM)
+    clustering = faiss.Clustering(sample.shape[1], num_lists, parameters)
+    clustering.train(np.ascontiguousarray(sample), index)
+    centres: Float32 = faiss.vector_to_array(clustering.centroids).reshape(num_lists, -1)
     return centres
 
 
 def _ask_gpus(sample: Float32, num_lists: int) -> Float32 | str:
     """Return the centres as GPUs find them; or in a few words why they do not."""
-    words = [*_COMMAND, str(num_lists)]
-    given = sample.data.cast("B")  # no copy
+    words = [*_COMMAND, str(num_lists), str(sample.shape[1])]
+    given = np.ascontiguousarray(sample).data.cast("B")  # no copy
     try:
         done = subprocess.run(words, input=given, capture_output=True, timeout=_PATIENCE_S)
     except OSError as error:
@@ -77,8 +76,8 @@ def _ask_gpus(sample: Float32, num_lists: int) -> Float32 | str:
         return f"FAISS was ended by a signal, {signal.strsignal(-code)}{_last_line(told)}"
     if code:
         return f"FAISS failed{_last_line(told)}"
-    if len(data) == num_lists * EMBEDDING_DIM * sample.itemsize:
-        centres = np.frombuffer(data, np.float32).reshape(-1, EMBEDDING_DIM)
+    if len(data) == num_lists * sample.shape[1] * sample.itemsize:
+        centres = np.frombuffer(data, np.float32).reshape(num_lists, -1)
         if np.isfinite(centres).all():
             return centres
     return "FAISS gave something else"
@@ -107,9 +106,10 @@ def main() -> None:
     """Be the other process: give the centres of what comes in, as GPUs find them."""
     if not faiss.get_num_gpus():
         sys.exit("it sees no GPU")
-    sample = np.frombuffer(sys.stdin.buffer.read(), np.float32).reshape(-1, EMBEDDING_DIM)
-    index = faiss.index_cpu_to_all_gpus(faiss.IndexFlatIP(EMBEDDING_DIM))
-    sys.stdout.buffer.write(_cluster(sample, int(sys.argv[1]), index).tobytes())
+    num_lists, width = map(int, sys.argv[1:])
+    sample = np.frombuffer(sys.stdin.buffer.read(), np.float32).reshape(-1, width)
+    index = faiss.index_cpu_to_all_gpus(faiss.IndexFlatL2(width))
+    sys.stdout.buffer.write(_cluster(sample, num_lists, index).tobytes())
 
 
 if __name__ == "__main__":

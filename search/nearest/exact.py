@@ -18,8 +18,6 @@ from search.nearest.blend import columns_of, is_blend, rows_to_score, scenes_of,
 _ROUNDING = (EMBEDDING_DIM + NUM_TAGS) * 2.0**-24
 #: Rows that are scored by the blend before any is passed over, the nearest by scene.
 _FIRST_BLENDED = 1024
-#: The same of the few rows that lists propose.
-_FIRST_OF_FEW = 64
 #: Rows fetched beyond k, so that the boundary can be seen.
 _MARGIN = 16
 #: Rows whose products are held at a time: 25 MB in float64.
@@ -31,7 +29,8 @@ _FEW_VECTORS = 4
 #: Where so many rows of a segment are allowed, reading all of them in order is quicker: one core
 #: read 100,000 of 200,000 picked rows in the time in which it read all 200,000.
 _MOST = 0.6
-#: Rows whose products one core computes in some 10 ms; see the same in `lists`.
+#: Rows whose products one core computes in some 10 ms; to wait for a second core,
+#: which other programs may be using, took 8 to 30 ms.
 _ROWS_WORTH_SHARING = 1 << 16
 
 
@@ -111,27 +110,6 @@ def find_near(
     return all_rows[(all_near >= bound) & (all_near > -np.inf)]
 
 
-def narrow(generation: Generation, vectors: Float32, k: int, rows: Integers) -> Integers:
-    """Return those of a few rows that may be among the k best, without the tags of all of them.
-
-    Args:
-        generation: The rows.
-        vectors: (q, 768) float32 of length 1, or (q, 1295) of `blended`.
-        k: How many rows are wanted.
-        rows: (n,) of which.
-    """
-    num_columns = columns_of(generation)
-    if len(rows) <= k or not is_blend(vectors, num_columns):
-        return rows
-    scenes = np.ascontiguousarray(vectors[:, :num_columns])
-    near = np.empty(len(rows), np.float32)
-    for segment, local, at in generation.locate(rows):
-        near[at] = _nearness(scenes, segment.vectors, local)
-    near[np.isnan(near)] = -np.inf
-    most = 1 - float(np.linalg.norm(scenes[0]))
-    return _find_blended(generation, vectors, k, rows, near, most, _FIRST_OF_FEW)
-
-
 def _find_blended(
     generation: Generation,
     vectors: Float32,
@@ -139,7 +117,6 @@ def _find_blended(
     rows: Integers,
     near: Float32,
     most: float,
-    at_first: int = _FIRST_BLENDED,
 ) -> Integers:
     """Return those of some rows that may be among the k best by the blend.
 
@@ -153,9 +130,8 @@ def _find_blended(
         rows: (n,) what is ranked.
         near: (n,) the best product of their scenes with any of the vectors; -inf for none.
         most: What tags may add to it.
-        at_first: How many are compared before it is asked which may decide.
     """
-    num_first = max(at_first, 4 * k)
+    num_first = max(_FIRST_BLENDED, 4 * k)
     is_open = near > -np.inf
     first = np.argpartition(near, -num_first)[-num_first:] if len(near) > num_first else slice(None)
     is_open[first] = False
@@ -206,7 +182,7 @@ def find_near_each(
     return rows, (last >= bound) & (last > -np.inf)
 
 
-def keep_best(scores: Float32, rows: Integers, k: int) -> tuple[Float32, Integers]:
+def _keep_best(scores: Float32, rows: Integers, k: int) -> tuple[Float32, Integers]:
     """Return the k best columns of each line of scores and rows, in any order."""
     if scores.shape[1] <= k:
         return scores, rows
@@ -231,7 +207,7 @@ def _multiply_all(
             )
             found = np.where(found < 0, -1, start + block[found])
             both = np.concatenate([best, near], 1), np.concatenate([rows, found], 1)
-            best, rows = keep_best(*both, k)
+            best, rows = _keep_best(*both, k)
     return best, rows
 
 

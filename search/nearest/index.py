@@ -3,22 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from time import perf_counter
 from typing import NamedTuple
 
 import numpy as np
 
 from indexer.arrays import Float32, Integers, Mask
-from search.generation.manifest import Calibration
+from indexer.embedding.cores import num_cores
+from search.generation.allowed import Allowed
+from search.generation.manifest import UNMEASURED, Effort
 from search.generation.segments import Generation
 from search.nearest.blend import columns_of, is_blend, scenes_of
-from search.nearest.exact import find_near, find_near_each, narrow, score_pairs, score_rows
-from search.nearest.planner import EXACT, Plan, choose
-from search.nearest.scan import Lists
+from search.nearest.exact import find_near, find_near_each, score_pairs, score_rows
+from search.nearest.plan import EXACT, Plan, choose_plan
+from search.nearest.scan import Part, propose
+from search.nearest.sketch import Sketch
 
-#: Of what lists propose by scene, so many are scored by the blend. Of 10^5 windows that were made
-#: of 870 real ones, the 200 nearest by scene held all of the best ten of 500 questions.
-NUM_BLENDED = 400
 #: Vectors answered at a time by `search_many`.
 _BATCH_VECTORS = 1024
 
@@ -44,38 +45,36 @@ class Neighbours(NamedTuple):
 
 
 class VectorIndex:
-    """Searches the segments of a generation: exactly, or by lists where these are quicker.
+    """Searches the segments of a generation: exactly, or by their sketches.
 
-    Lists only propose rows. One routine scores them again, from the vectors as they are stored.
+    Sketches only propose rows. One routine scores them again, from the vectors as they are stored.
 
     Attributes:
         generation: The rows.
-        calibration: What the plans cost, and how much they find.
-        lists: None if the index is exact.
+        effort: How far sketches are looked through, and how much that finds.
+        sketches: Of each segment; None of those that are searched exactly.
     """
 
     def __init__(
-        self, generation: Generation, calibration: Calibration, lists: Lists | None = None
+        self,
+        generation: Generation,
+        effort: Effort = UNMEASURED,
+        sketches: Sequence[Sketch | None] | None = None,
     ) -> None:
         self.generation = generation
-        self.calibration = calibration
-        self.lists = lists
+        self.effort = effort
+        self.sketches = sketches or [None] * len(generation.segments)
 
     @property
     def num_lists(self) -> int:
-        """How many lists there are; 0 if the index is exact."""
-        return self.lists.trained.num_lists if self.lists else 0
-
-    def plan(self, num_allowed: int, k: int, *, exact: bool = False) -> Plan:
-        """Return how k of some allowed rows will be found: `choose`, for this index."""
-        num_live = self.generation.num_windows
-        return choose(self.calibration, num_allowed, num_live, k, exact=exact)
+        """How many lists there are, in all sketches."""
+        return sum(one.num_lists for one in self.sketches if one)
 
     def search(
         self,
         vectors: Float32,
         k: int,
-        allowed: Sequence[Mask] | None = None,
+        allowed: Allowed | None = None,
         *,
         exact: bool = False,
         least: float | None = None,
@@ -86,7 +85,7 @@ class VectorIndex:
             vectors: (q, 768) float32 of length 1, or (q, 1295) of `blended`; a row's score is its
                 best over them.
             k: How many rows, at least 1.
-            allowed: A (num_rows,) mask for each segment; None allows all live rows.
+            allowed: Which rows may be found; None for all that are alive.
             exact: Whether only an exact answer will do.
             least: Of a blend, the least cosine of scenes; None for any.
 
@@ -94,48 +93,32 @@ class VectorIndex:
             min(k, allowed rows) rows, of those that reach the least cosine. If the plan is exact,
             ties at k are decided by window id. Damaged rows that are not numbers are never among
             them.
-        """
-        masks = self._masks(allowed)
-        num_allowed = count_rows(masks)
-        plan = self.plan(num_allowed, k, exact=exact)
-        return self.run(plan, vectors, k, masks, least)._replace(num_allowed=num_allowed)
 
-    def run(
-        self,
-        plan: Plan,
-        vectors: Float32,
-        k: int,
-        masks: Sequence[Mask],
-        least: float | None = None,
-    ) -> Neighbours:
-        """Search by a plan; lists that hold too few rows which match give way to all rows."""
+        Raises:
+            DamagedStoreError: If a sketch is not as it was written.
+        """
         began = perf_counter()
         vectors = np.ascontiguousarray(vectors, np.float32)
-        rows = None
-        if plan.name == "lists":
-            assert self.lists is not None  # without lists, no plan says so
-            asked, num_fetched = self._for_lists(vectors)
-            rows, effort = self.lists.propose(plan.reach, asked, k, masks, num_fetched)
-            plan = plan._replace(effort=effort)
-            if rows is not None and least is None:
-                rows = narrow(self.generation, vectors, k, rows)
-        if rows is None:
-            rows = find_near(self.generation, vectors, k, masks, least)
-            plan = EXACT._replace(expected_ms=plan.expected_ms)
+        allowed = allowed or self._all()
+        plan = self._plan(allowed, k, exact=exact)
+        if plan.is_exact:
+            rows = find_near(self.generation, vectors, k, allowed.masks, least)
+        else:
+            rows, plan = self._propose(plan, vectors, k, allowed, least)
         scanned = perf_counter()
         scores = self.score(vectors, rows)
         if least is not None:
-            scores[self._scene_scores(vectors, rows) < least] = -np.inf
+            scores[self.score(scenes_of(vectors, self._num_columns), rows) < least] = -np.inf
         order = np.lexsort((self.generation.window_ids(rows), -scores))[:k]
         order = order[scores[order] > -np.inf]
         scan_ms, rescore_ms = (scanned - began) * 1e3, (perf_counter() - scanned) * 1e3
-        return Neighbours(scores[order], rows[order], plan, 0, scan_ms, rescore_ms)
+        return Neighbours(scores[order], rows[order], plan, allowed.num_rows, scan_ms, rescore_ms)
 
     def search_many(
         self,
         vectors: Float32,
         k: int,
-        allowed: Sequence[Mask] | None = None,
+        allowed: Allowed | None = None,
         *,
         exact: bool = False,
         least: float | None = None,
@@ -145,43 +128,87 @@ class VectorIndex:
         Args:
             vectors: (n, 768) float32 of length 1, or (n, 1295) of `blended`.
             k: How many rows for each, at least 1.
-            allowed: A (num_rows,) mask for each segment; None allows all live rows.
+            allowed: Which rows may be found; None for all that are alive.
             exact: Whether only exact answers will do.
             least: As of `search`.
 
         Returns:
             (n, k) float32 scores, the highest first, and (n, k) rows; -inf and -1 where there are
             fewer than k.
+
+        Raises:
+            DamagedStoreError: If a sketch is not as it was written.
         """
         vectors = np.ascontiguousarray(vectors, np.float32)
         scores = np.full((len(vectors), k), -np.inf, np.float32)
         rows = np.full((len(vectors), k), -1, np.int64)
-        masks = self._masks(allowed)
-        num_allowed = count_rows(masks)
-        width = min(k, num_allowed)  # that many are found, of each
-        plan = self.plan(num_allowed, k, exact=exact)
+        allowed = allowed or self._all()
+        width = min(k, allowed.num_rows)  # that many are found, of each
+        plan = self._plan(allowed, k, exact=exact)
         for first in range(0, len(vectors) if width else 0, _BATCH_VECTORS):
             block = slice(first, first + _BATCH_VECTORS)
             scores[block, :width], rows[block, :width] = self._search_block(
-                plan, vectors[block], width, masks, least
+                plan, vectors[block], width, allowed, least
             )
         return scores, rows
 
+    def _propose(
+        self,
+        plan: Plan,
+        vectors: Float32,
+        k: int,
+        allowed: Allowed,
+        least: float | None,
+    ) -> tuple[Integers, Plan]:
+        """Return rows that may be nearest, and what was done: what no sketch knows is computed."""
+        parts = self._parts(allowed)
+        proposed = propose(parts, vectors, plan.num_scanned, plan.num_scored)
+        rows = [proposed.rows]
+        if least is not None and is_blend(vectors, self._num_columns):
+            # Of those that are less like it by the blend, some may have a scene that is more so.
+            scenes = scenes_of(vectors, self._num_columns)
+            rows.append(propose(parts, scenes, plan.num_scanned, plan.num_scored).rows)
+        if None in self.sketches:
+            rows.append(find_near(self.generation, vectors, k, self._unknown(allowed), least))
+        done = plan._replace(num_scanned=proposed.num_scanned, num_lists=proposed.num_lists)
+        return np.unique(np.concatenate(rows)), done
+
+    def _plan(self, allowed: Allowed, k: int, *, exact: bool) -> Plan:
+        num_rows = self.generation.num_windows
+        return choose_plan(self.effort, allowed.num_rows, num_rows, k, exact=exact)
+
+    def _parts(self, allowed: Allowed) -> list[Part]:
+        """Return the segments that have sketches, and rows that match."""
+        starts = self.generation.starts.tolist()
+        return [
+            Part(start, sketch, mask, count)
+            for start, sketch, mask, count in zip(starts, self.sketches, *allowed, strict=False)
+            if sketch and count
+        ]
+
+    def _unknown(self, allowed: Allowed) -> list[Mask]:
+        """Return masks of what no sketch knows."""
+        pairs = zip(allowed.masks, self.sketches, strict=True)
+        return [np.zeros_like(mask) if sketch else mask for mask, sketch in pairs]
+
     def _search_block(
-        self, plan: Plan, vectors: Float32, k: int, masks: Sequence[Mask], least: float | None
+        self,
+        plan: Plan,
+        vectors: Float32,
+        k: int,
+        allowed: Allowed,
+        least: float | None,
     ) -> tuple[Float32, Integers]:
-        if plan.name == "lists":
-            assert self.lists is not None
-            asked, num_fetched = self._for_lists(vectors)
-            _, found, _ = self.lists.visit(plan.reach, asked, k, masks, num_fetched)
-        else:
-            found, is_open = find_near_each(self.generation, vectors, k, masks)
+        masks = allowed.masks if plan.is_exact else self._unknown(allowed)
+        found, is_open = find_near_each(self.generation, vectors, k, masks)
+        scenes = scenes_of(vectors, self._num_columns)
+        if not plan.is_exact:
+            asking = [vectors] if least is None else [vectors, scenes]
+            proposed = [self._propose_each(plan, one, allowed) for one in asking]
+            found = _distinct(np.concatenate([found, *proposed], axis=1))
         found = np.pad(found, ((0, 0), (0, max(0, k - found.shape[1]))), constant_values=-1)
         scores = score_pairs(self.generation, vectors, found)
-        if plan.name == "lists":
-            is_open = np.asarray((scores > -np.inf).sum(1) < k)  # too few in those lists
         if least is not None:
-            scenes = scenes_of(vectors, self._num_columns)
             scores[score_pairs(self.generation, scenes, found) < least] = -np.inf
             if plan.is_exact:  # what is less like it may have a scene that is more so
                 is_open |= (scores > -np.inf).sum(1) < k
@@ -189,36 +216,40 @@ class VectorIndex:
         scores, rows = np.take_along_axis(scores, order, 1), np.take_along_axis(found, order, 1)
         rows[np.isneginf(scores)] = -1
         for at in np.flatnonzero(is_open):
-            one = self.search(vectors[at : at + 1], k, masks, exact=True, least=least)
+            one = self.search(vectors[at : at + 1], k, allowed, exact=True, least=least)
             scores[at], rows[at] = -np.inf, -1
             scores[at, : len(one.rows)], rows[at, : len(one.rows)] = one[:2]
         return scores, rows
+
+    def _propose_each(self, plan: Plan, vectors: Float32, allowed: Allowed) -> Integers:
+        """Return (n, m) rows that may be nearest to each vector, by the sketches; -1 for none."""
+        parts = self._parts(allowed)
+
+        def look(one: Float32) -> Integers:
+            rows = propose(parts, one[None], plan.num_scanned, plan.num_scored).rows
+            return np.pad(rows, (0, plan.num_scored - len(rows)), constant_values=-1)
+
+        with ThreadPoolExecutor(num_cores()) as threads:
+            return np.stack(list(threads.map(look, vectors)))
 
     @property
     def _num_columns(self) -> int:
         """See `columns_of`."""
         return columns_of(self.generation)
 
-    def _for_lists(self, vectors: Float32) -> tuple[Float32, int]:
-        """Return what lists are asked with, and how many rows they are to propose, at least."""
-        num_blended = NUM_BLENDED if is_blend(vectors, self._num_columns) else 0
-        return scenes_of(vectors, self._num_columns), num_blended
-
-    def _scene_scores(self, vectors: Float32, rows: Integers) -> Float32:
-        return self.score(scenes_of(vectors, self._num_columns), rows)
-
     def score(self, vectors: Float32, rows: Integers) -> Float32:
         """Return the score of some rows: `score_rows`, which makes every score that is shown."""
         return score_rows(self.generation, vectors, rows)
 
-    def _masks(self, allowed: Sequence[Mask] | None) -> list[Mask]:
-        alive = [segment.alive for segment in self.generation.segments]
-        return alive if allowed is None else list(allowed)
+    def _all(self) -> Allowed:
+        return Allowed.of(segment.alive for segment in self.generation.segments)
 
     def _ids_of(self, rows: Integers) -> Integers:
         return self.generation.window_ids(np.maximum(rows, 0).ravel()).reshape(rows.shape)
 
 
-def count_rows(masks: Sequence[Mask]) -> int:
-    """Return how many rows some masks hold."""
-    return sum(int(np.count_nonzero(mask)) for mask in masks)
+def _distinct(rows: Integers) -> Integers:
+    """Return (n, m) rows with each once in its line; -1 where there was another."""
+    rows = np.sort(rows, axis=1)
+    rows[:, 1:][rows[:, 1:] == rows[:, :-1]] = -1
+    return rows

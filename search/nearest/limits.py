@@ -12,4 +12,6 @@ MOST_MEMORY_BYTES = 100_000_000_000_000
 LEAST_RECALL = 0.5
 MOST_RECALL = 0.999
 #: Where nothing else is said, for an index that was not built before.
-DEFAULT_RECALL = 0.95
+DEFAULT_RECALL = 0.99
+#: How much of a score is how alike the tags are, unless told otherwise.
+DEFAULT_TAG_WEIGHT = 0.35

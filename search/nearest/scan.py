@@ -1,132 +1,142 @@
-"""Visiting lists: the nearest first, until no further one can be expected to hold a hit."""
+"""Proposing rows by their sketches: of all that match, or of the nearest lists until enough do."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
 
 from indexer.arrays import Float32, Integers, Mask
-from search.nearest.exact import keep_best
-from search.nearest.lists import Bits, Probes, SegmentLists, Trained, pack
+from search.nearest.sketch import Asked, Sketch, Some
 
-#: Rows fetched beyond k, so that the boundary can be seen.
-_SPARE = 4
-#: Lists that are visited first, and how their number grows while they hold too few matching rows.
-_FIRST_LISTS, _GROWTH = 10, 4
-#: Lists whose centres are put in order at first: FAISS does so as it computes them. More are wanted
-#: by narrow filters, and of these the rest is sorted too.
-_FIRST_RANKED = 64
+#: Nanoseconds, or as many times anything else: to look at a row whether it matches, in the order of
+#: the segment and in that of the lists; and to scan one that does.
+_LOOK_NS, _VISIT_NS, _SCAN_NS = 1, 3, 15
+#: Rows that say how near the best are, before the others are looked through.
+_FIRST_ROWS = 4096
 
 
-class Lists(NamedTuple):
-    """The approximate half of an index.
+class Proposed(NamedTuple):
+    """What is near by the sketches.
 
     Attributes:
-        trained: Centres and quantiser.
-        segments: The lists of each segment, in order.
-        fetch: Candidates that are scored again, as a multiple of k.
+        rows: (n,) positions in the generation, in any order.
+        num_scanned: Rows whose codes were multiplied.
+        num_lists: Lists that they were in; 0 if all rows that match were scanned.
     """
 
-    trained: Trained
-    segments: Sequence[SegmentLists]
-    fetch: float
-
-    def propose(
-        self, reach: float, vectors: Float32, k: int, masks: Sequence[Mask], num_fetched: int = 0
-    ) -> tuple[Integers | None, int]:
-        """Propose rows from the lists near the vectors.
-
-        Args:
-            reach: See `visit`.
-            vectors: (q, 768) float32 of length 1.
-            k: How many rows are wanted.
-            masks: A (num_rows,) mask for each segment: which rows may be found.
-            num_fetched: How many rows to propose, at least, as far as these lists hold them.
-
-        Returns:
-            (n,) rows of the generation, None if these lists hold too few that match; and how many
-            lists were visited for the vector that took most.
-        """
-        near, rows, num_visited = self.visit(reach, vectors, k, masks, num_fetched)
-        distinct, best = _best_of_each(rows, near)
-        if len(distinct) < k:
-            return None, num_visited
-        num_fetched = max(num_fetched, self._num_fetched(k))
-        return distinct[np.argsort(-best, kind="stable")[:num_fetched]], num_visited
-
-    def visit(
-        self, reach: float, vectors: Float32, k: int, masks: Sequence[Mask], num_fetched: int = 0
-    ) -> tuple[Float32, Integers, int]:
-        """Scan lists, the nearest first, until no further one can be expected to hold a hit.
-
-        That is when its centre scores less than the k-th best row so far, by `reach` or more. As
-        long as there are no k rows, four times as many lists are visited.
-
-        Returns:
-            (q, m) approximate scores and rows, -1 where there is none; and the most lists visited.
-        """
-        trained, num_lists = self.trained, self.trained.num_lists
-        allowed = [pack(mask) for mask in masks]
-        num_fetched = max(num_fetched, self._num_fetched(k))
-        probes = trained.nearest(vectors, _FIRST_RANKED)
-        visited, last = 0, min(_FIRST_LISTS, num_lists)
-        near, rows = self._scan(probes.between(0, last), vectors, num_fetched, allowed)
-        while True:
-            bound = _kth_best(near, k) - reach
-            if (probes.scores[:, -1:] > bound).any() and probes.lists.shape[1] < num_lists:
-                probes = trained.all_after(vectors, probes)
-            wanted = (probes.scores > bound).sum(1)
-            # What a neighbour goes on to is not skipped, so that "visited" is true of all vectors.
-            more = max(_GROWTH * last, int(wanted.max()))
-            wanted = np.where(bound[:, 0] > -np.inf, wanted, more)
-            wanted = np.minimum(wanted, num_lists // 2)
-            visited, last = last, int(wanted.max())
-            if last <= visited:
-                return near, rows, visited
-            some = probes.between(visited, last)
-            some.lists[np.arange(visited, last) >= wanted[:, None]] = -1
-            scores, found = self._scan(some, vectors, num_fetched, allowed)
-            both = np.concatenate([near, scores], 1), np.concatenate([rows, found], 1)
-            near, rows = keep_best(*both, num_fetched)
-
-    def _scan(
-        self, probes: Probes, vectors: Float32, k: int, allowed: Sequence[Bits | None]
-    ) -> tuple[Float32, Integers]:
-        """Return (q, m) approximate scores and rows of the generation; -inf and -1 for none."""
-        start, nears, founds = 0, [], []
-        for lists, bits in zip(self.segments, allowed, strict=True):
-            near, rows = lists.search(vectors, probes, k, bits)
-            is_none = rows < 0
-            rows += start
-            near[is_none], rows[is_none] = -np.inf, -1
-            nears.append(near)
-            founds.append(rows)
-            start += lists.num_rows
-        if len(nears) == 1:
-            return near, rows
-        return keep_best(np.concatenate(nears, 1), np.concatenate(founds, 1), k)
-
-    def _num_fetched(self, k: int) -> int:
-        """Return how many candidates to score again for k hits: codes are not quite the vectors."""
-        return math.ceil(self.fetch * k) + _SPARE
+    rows: Integers
+    num_scanned: int = 0
+    num_lists: int = 0
 
 
-def _kth_best(scores: Float32, k: int) -> Float32:
-    """Return the (q, 1) k-th best score of each row; -inf if it has fewer."""
-    if scores.shape[1] < k:
-        return np.full((len(scores), 1), -np.inf, np.float32)
-    return np.partition(scores, -k, axis=1)[:, -k, None]
+class Part(NamedTuple):
+    """A segment with a sketch, and which of its rows may be found.
+
+    Attributes:
+        start: Its first row in the generation.
+        sketch: Its sketch.
+        mask: (num_rows,) which rows may be found.
+        num_matching: How many these are.
+    """
+
+    start: int
+    sketch: Sketch
+    mask: Mask
+    num_matching: int
+
+    def in_lists(self, lists: Integers) -> Some:
+        """Return which rows of some lists may be found."""
+        is_whole = self.num_matching == len(self.mask)
+        return self.sketch.in_lists(lists, None if is_whole else self.mask)
 
 
-def _best_of_each(rows: Integers, scores: Float32) -> tuple[Integers, Float32]:
-    """Return the distinct rows of what was found for some vectors, and the best score of each."""
-    is_row = rows >= 0
-    found, near = rows[is_row], scores[is_row]
-    if len(rows) == 1:  # one vector finds no row twice
-        return found, near
-    order = np.argsort(found, kind="stable")
-    distinct, first = np.unique(found[order], return_index=True)
-    return distinct, np.maximum.reduceat(near[order], first) if len(first) else near
+def propose(
+    parts: Sequence[Part], vectors: Float32, num_scanned: int, num_proposed: int
+) -> Proposed:
+    """Propose rows that may be nearest to any of some vectors.
+
+    Args:
+        parts: The segments that may have them.
+        vectors: (q, 768) or (q, 1295) float32; near is what is near to any of them.
+        num_scanned: How many rows that match are looked at; all, if they are few enough.
+        num_proposed: How many of these are proposed, at most.
+
+    Raises:
+        DamagedStoreError: If a sketch names rows that there are not.
+    """
+    if not parts:
+        return Proposed(np.empty(0, np.int64))
+    asked = [part.sketch.ask(vectors) for part in parts]
+    num_lists = 0
+    if _are_lists_quicker(parts, num_scanned):
+        each, num_lists = _visit(parts, asked, num_scanned)
+    else:
+        each = [[part.sketch.among(part.mask)] for part in parts]
+    near = [
+        part.sketch.multiply(one, some)
+        for part, one, found in zip(parts, asked, each, strict=True)
+        for some in found
+    ]
+    rows = [
+        some.rows + np.int64(part.start)
+        for part, found in zip(parts, each, strict=True)
+        for some in found
+    ]
+    all_near, all_rows = np.concatenate(near), np.concatenate(rows)
+    return Proposed(all_rows[_choose(all_near, num_proposed)], len(all_near), num_lists)
+
+
+def _are_lists_quicker(parts: Sequence[Part], num_scanned: int) -> bool:
+    """Whether to visit lists takes less time than to scan all that match, which overlooks none."""
+    num_rows = sum(len(part.mask) for part in parts)
+    num_matching = sum(part.num_matching for part in parts)
+    if num_matching <= num_scanned:
+        return False
+    all_ns = _LOOK_NS * num_rows + _SCAN_NS * num_matching
+    return num_scanned * (_VISIT_NS * num_rows / num_matching + _SCAN_NS) < all_ns
+
+
+def _visit(
+    parts: Sequence[Part], asked: Sequence[Asked], num_wanted: int
+) -> tuple[list[list[Some]], int]:
+    """Return rows that match, of the nearest lists of each part, and how many lists these were.
+
+    As many as are wanted, or a list more; fewer if there are no more.
+    """
+    near = np.concatenate([part.sketch.rank(one) for part, one in zip(parts, asked, strict=True)])
+    shares = [part.num_matching / len(part.mask) for part in parts]
+    expected = np.concatenate(
+        [part.sketch.sizes * share for part, share in zip(parts, shares, strict=True)]
+    )
+    ends = np.cumsum([part.sketch.num_lists for part in parts])
+    order = np.argsort(-near)
+    found: list[list[Some]] = [[] for _ in parts]
+    num_found, last = 0, 0
+    while num_found < num_wanted and last < len(order):
+        # Where what matches is rarer near the question than elsewhere, ever more are visited.
+        held = np.cumsum(expected[order[last:]])
+        more = int(np.searchsorted(held, num_wanted - num_found)) + 1
+        first, last = last, last + max(more, last // 4)
+        some = order[first:last]
+        part_of = np.searchsorted(ends, some, side="right")
+        for number, part in enumerate(parts):
+            lists = some[part_of == number] - (ends[number] - part.sketch.num_lists)
+            if len(lists):
+                some_rows = part.in_lists(lists)
+                found[number].append(some_rows)
+                num_found += len(some_rows.rows)
+    return found, min(last, len(order))
+
+
+def _choose(near: Float32, number: int) -> Integers:
+    """Return where the highest of some products are, in any order."""
+    if len(near) <= number:
+        return np.arange(len(near))
+    first = near[:_FIRST_ROWS]
+    bound = np.partition(first, -number)[-number] if len(first) >= number else -np.inf
+    at = np.flatnonzero(near >= bound)  # few: the nearest lists came first
+    if len(at) <= number:
+        return at
+    return at[np.argpartition(near[at], -number)[-number:]]

@@ -62,11 +62,11 @@ from search.generation.segments import (
 )
 from search.generation.writing import write_segments
 from search.nearest.structure import (
-    TRAINED_FOLDER,
     IndexConfig,
+    arrange_for,
     is_as_wanted,
-    make_structure,
-    remove_unused_lists,
+    is_usable,
+    measure,
 )
 from search.projection.rows import keep_rows
 
@@ -104,9 +104,8 @@ def build(
 
     Args:
         store: Whose live windows are to be searched.
-        listen: Hears how many rows are written, of segments and then of their lists; and why lists
-            are trained anew, if they are.
-        config: What kind of index, and how good.
+        listen: Hears how many rows are written, of segments and then of their sketches.
+        config: In how much memory, and how good.
         max_segment_rows: Rows of a segment, at most.
         anew: Whether it is made of nothing but the parts that are there: nothing of an earlier
             index is used or kept, and no part that is missing is asked for.
@@ -146,7 +145,7 @@ def _hold_index(store: Store) -> Iterator[Path]:
     """Hold the index alone: nobody else builds, or deletes parts that a build may be reading."""
     index = store.path / INDEX_FOLDER
     try:
-        for folder in (index, index / SEGMENTS_FOLDER, index / TRAINED_FOLDER):
+        for folder in (index, index / SEGMENTS_FOLDER):
             require_own_folder(folder)
         current = index / CURRENT_FILE
         if current.is_dir() and not current.is_symlink():  # nothing could be put in its place
@@ -178,7 +177,12 @@ def _build(store: Store, index: Path, parts: Sequence[Part], how: _How) -> Gener
         if part.name in indexed:
             part.require_intact(SCENE_FILE)
     written = write_segments(
-        index / SEGMENTS_FOLDER, snapshot, new, how.max_segment_rows, how.listen
+        index / SEGMENTS_FOLDER,
+        snapshot,
+        new,
+        how.max_segment_rows,
+        how.listen,
+        arrange_for(len(snapshot), how.listen),
     )
     folder = index / f"{TEMPORARY_PREFIX}{uuid.uuid4().hex}"
     folder.mkdir()
@@ -190,13 +194,9 @@ def _build(store: Store, index: Path, parts: Sequence[Part], how: _How) -> Gener
         _write_frame_places(folder, kept, written, snapshot)
     segments = (*(_entry_of(segment, previous) for segment, _ in kept), *written)
     manifest = Manifest(len(snapshot), segments, UNMEASURED, describe_files(folder.iterdir()))
-    structure = make_structure(
-        Generation.of_manifest(folder, manifest),
-        previous.manifest.structure if previous else None,
-        how.config,
-        how.listen,
-    )
-    replace(manifest, structure=structure).write(folder / GENERATION_FILE)
+    before = previous.manifest.effort if previous else None
+    effort = measure(Generation.of_manifest(folder, manifest), before, how.config)
+    replace(manifest, effort=effort).write(folder / GENERATION_FILE)
     _publish(index, folder, previous)
     return Generation.current(store)
 
@@ -228,7 +228,7 @@ def _reuse(
     ids = snapshot.windows.window_id
     live = np.sort(ids)
     kept = []
-    for segment in _intact_segments(previous) if previous else ():
+    for segment in _intact_segments(previous, len(ids)) if previous else ():
         alive = contains(live, segment.windows.window_id)
         if alive.any() and alive.mean() >= _MIN_ALIVE_SHARE:
             kept.append((segment, alive))
@@ -240,16 +240,21 @@ def _reuse(
     return kept, ~contains(np.sort(np.concatenate([live[:0], *held])), ids)
 
 
-def _intact_segments(generation: Generation) -> Iterator[Segment]:
-    """Yield the segments that say as it was written which windows they hold.
+def _intact_segments(generation: Generation, num_windows: int) -> Iterator[Segment]:
+    """Yield the segments that say as it was written which windows they hold, and can be searched.
 
     A wrong id, place or time would be taken over. Vectors and tags, a hundred times as much, are
     not read for this: whoever verifies the store finds what is wrong with them.
+
+    Args:
+        generation: The previous one.
+        num_windows: Live rows of the next.
     """
     names = {array_file(Path(), name).name for name in WindowTable._fields}
     for segment, entry in zip(generation.segments, generation.manifest.segments, strict=True):
         told = {name: file for name, file in entry.files.items() if name in names}
-        if not any(digest_problems(segment.path, digests(told))):
+        is_intact = not any(digest_problems(segment.path, digests(told)))
+        if is_intact and is_usable(segment, entry, num_windows):
             yield segment
 
 
@@ -334,7 +339,6 @@ def _remove_unused(index: Path, kept: Iterable[str]) -> None:
         is_old = is_shared_name(entry.name) and entry.name not in named
         if is_old or is_temporary(entry.name):
             remove_all(entry)
-    remove_unused_lists(index, [manifest.structure for manifest in manifests])
 
 
 def _read_manifest(generation: Path) -> Manifest | None:

@@ -46,7 +46,7 @@ class Overview:
         num_unfinished_windows: Of recordings that a run began and did not end: no path names them
             yet, and the next run goes on with them.
         num_indexed: Windows that queries see; None if no index was built yet.
-        index_kind: "exact", or how its lists keep vectors; None if no index was built yet.
+        is_sketched: Whether the index proposes windows by sketches; if not, answers are exact.
         num_new_parts: Parts that the index does not hold yet.
         num_missing_parts: Parts that the index was made from, and that are not there any more.
         statuses: Status → number of paths, the most frequent first. Of libraries that were
@@ -71,7 +71,7 @@ class Overview:
     num_dead_windows: int
     num_unfinished_windows: int
     num_indexed: int | None
-    index_kind: str | None
+    is_sketched: bool
     num_new_parts: int
     num_missing_parts: int
     statuses: dict[str, int]
@@ -123,7 +123,7 @@ def overview(path: Path, own: Own | None = None) -> Overview:
         num_dead_windows=num_dead,
         num_unfinished_windows=num_stored - num_dead - num_live,
         num_indexed=generation.num_windows if generation else None,
-        index_kind=generation.manifest.structure.kind or "exact" if generation else None,
+        is_sketched=generation is not None and generation.manifest.is_sketched,
         num_new_parts=len(names - set(generation.parts)) if generation else len(names),
         num_missing_parts=len(missing_parts(store)),
         statuses=dict(_count_distinct(files, "status")),

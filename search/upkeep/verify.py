@@ -22,7 +22,6 @@ from search.generation.segments import (
     current_name,
     is_generation_name,
 )
-from search.nearest.structure import TRAINED_FOLDER, structure_problems
 from search.projection import kept, rows
 
 _MENDED = "building the index anew, from nothing but the parts, mends it"
@@ -76,7 +75,7 @@ def _index_problems(store: Store) -> Iterator[Problem]:
     """Check the generation that queries use, the one before it, and the segments of both."""
     index = store.path / INDEX_FOLDER
     try:
-        for folder in (index, index / SEGMENTS_FOLDER, index / TRAINED_FOLDER):
+        for folder in (index, index / SEGMENTS_FOLDER):
             require_own_folder(folder)
     except DamagedStoreError as error:
         yield Problem.of(folder, error)
@@ -93,7 +92,6 @@ def _index_problems(store: Store) -> Iterator[Problem]:
     except DamagedStoreError as error:
         yield Problem.of(index / CURRENT_FILE, error)
     segments: dict[str, dict[str, str]] = {}
-    structures = []
     for name in names:
         try:
             manifest = Manifest.read(index / name / GENERATION_FILE)
@@ -102,7 +100,5 @@ def _index_problems(store: Store) -> Iterator[Problem]:
             continue
         yield from digest_problems(index / name, digests(manifest.files))
         segments.update((entry.name, digests(entry.files)) for entry in manifest.segments)
-        structures.append(manifest.structure)
     for name, files in segments.items():
         yield from digest_problems(index / SEGMENTS_FOLDER / name, files)
-    yield from structure_problems(index, structures)

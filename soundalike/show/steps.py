@@ -21,13 +21,15 @@ def steps_lines(steps: Sequence[Step]) -> Iterator[str]:
         if plan.is_exact:
             yield "  plan     exact: the score of every matching window was computed"
         else:
+            where = f" in {plan.num_lists:,} of {step.num_lists:,} lists" if plan.num_lists else ""
             yield (
-                f"  plan     lists: {plan.effort:,} of {step.num_lists:,} visited; recall "
-                f"{plan.recall:.3f} when the index was built; --exact overlooks nothing"
+                f"  plan     sketches: {plan.num_scanned:,} scanned{where}, the best "
+                f"{plan.num_scored:,} scored; recall {plan.recall:.3f} when the index was built; "
+                f"--exact overlooks nothing"
             )
         yield (
             f"  time     {step.filter_ms:.1f} ms filter, {step.scan_ms:.1f} ms scan, "
-            f"{step.rescore_ms:.1f} ms scores; {plan.expected_ms:.1f} ms were expected"
+            f"{step.rescore_ms:.1f} ms scores"
         )
 
 

@@ -69,7 +69,7 @@ def _index_state(store: Overview) -> str:
     if store.num_indexed is None:
         return "none yet; 'soundalike build' makes one"
     behind = f"; {count(store.num_new_parts, 'new part')}: run 'soundalike build'"
-    state = f"{count(store.num_indexed, 'window')}, {store.index_kind}"
+    state = f"{count(store.num_indexed, 'window')}, {_way(is_sketched=store.is_sketched)}"
     parts = count(store.num_missing_parts, "part")
     missing = f"; {parts} that it was made from missing: run 'soundalike verify'"
     return (
@@ -95,28 +95,32 @@ def overview_data(store: Overview) -> dict[str, Any]:
 
 
 def generation_lines(generation: Generation) -> Iterator[str]:
-    """Say what kind of index a generation has, and what was measured when it was built."""
-    found = generation_data(generation)
-    held = count(generation.num_windows, "window")
-    yield f"{generation.path.name}: {held}, {found['kind']} index"
-    for level in found["levels"]:
+    """Say how a generation is searched, and what was measured when it was built."""
+    held, effort = count(generation.num_windows, "window"), generation.manifest.effort
+    way = _way(is_sketched=generation.manifest.is_sketched)
+    yield f"{generation.path.name}: {held}, {way}"
+    num_scanned = min(effort.num_scanned, generation.num_windows)
+    for one in effort.measured:
         yield (
-            f"  {level['share']:>8.2%} of the windows match: {level['effort']:,} lists visited, "
-            f"recall {level['recall']:.3f}, {level['ms']:.1f} ms"
+            f"  {one.share:>4.0%} of the windows match: {num_scanned:,} are scanned, "
+            f"{effort.num_scored} scored; recall {one.recall:.3f}, {one.ms:.1f} ms"
         )
-    if found["levels"]:
-        yield "  fewer: exact"
 
 
 def generation_data(generation: Generation) -> dict[str, Any]:
     """Return the same as plain data."""
-    structure = generation.manifest.structure
+    effort = asdict(generation.manifest.effort)
     return {
         "generation": generation.path.name,
         "windows": generation.num_windows,
-        "kind": structure.kind or "exact",
-        **asdict(structure.calibration),
+        "is_sketched": generation.manifest.is_sketched,
+        **effort,
+        "measured": [one._asdict() for one in generation.manifest.effort.measured],
     }
+
+
+def _way(*, is_sketched: bool) -> str:
+    return "searched by sketches" if is_sketched else "searched exactly"
 
 
 def compact_lines(store: Path, report: CompactReport) -> Iterator[str]:

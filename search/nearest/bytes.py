@@ -1,0 +1,35 @@
+"""Products of vectors of bytes: by SimSIMD where it runs, else by NumPy; equal in every bit."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from indexer.arrays import Float32
+
+_simsimd: Any = None
+with suppress(ImportError):  # it has no wheels for some systems
+    import simsimd as _simsimd
+
+Bytes = npt.NDArray[np.uint8]
+
+#: Numbers of a vector, at most: so many products of two bytes add up to less than 2^24, which
+#: float32 holds exactly.
+MAX_COLUMNS = 256
+#: Rows that NumPy multiplies at a time, so that what it makes of them stays in the cache.
+_BLOCK_ROWS = 2048
+
+
+def multiply_bytes(vectors: Bytes, rows: Bytes) -> Float32:
+    """Return (q, n) float32 products, which are exact, of (q, d) vectors with (n, d) rows."""
+    if _simsimd is not None and len(rows):
+        return np.asarray(_simsimd.cdist(vectors, rows, "dot", out_dtype="float32"))
+    products = np.empty((len(vectors), len(rows)), np.float32)
+    wide = vectors.astype(np.float32)
+    for first in range(0, len(rows), _BLOCK_ROWS):
+        block = slice(first, first + _BLOCK_ROWS)
+        np.matmul(wide, rows[block].astype(np.float32).T, out=products[:, block])
+    return products

@@ -1,0 +1,72 @@
+"""How a question is answered: exactly, or by sketches; and how far these are looked through."""
+
+from __future__ import annotations
+
+import math
+from typing import Literal, NamedTuple
+
+from search.generation.manifest import Effort
+
+#: Hits that recall is measured at, as is usual for nearest neighbours.
+MEASURED_K = 10
+#: A filter that leaves this much less is taken for the same: most leave out the query's recording.
+_AS_GOOD_AS = 1.1
+
+#: Where no more than so many times the rows that would be scored match, all of them are.
+_EXACT = 4
+
+PlanName = Literal["exact", "sketches"]
+
+
+class Plan(NamedTuple):
+    """How a question is answered.
+
+    Attributes:
+        name: "exact" computes the score of every row that matches; "sketches" those of the rows
+            that are best by their sketches.
+        num_scanned: Rows that match whose sketches are looked at, at least, if there are so many;
+            in the end, how many were. 0 if exact.
+        num_scored: Of these, how many are scored.
+        num_lists: Lists that were visited; 0 if all rows that match were scanned.
+        recall: Measured at the build for a filter as narrow as this one; 1 for an exact answer.
+    """
+
+    name: PlanName
+    num_scanned: int = 0
+    num_scored: int = 0
+    num_lists: int = 0
+    recall: float = 1.0
+
+    @property
+    def is_exact(self) -> bool:
+        """Whether its answer has no better one."""
+        return self.name == "exact"
+
+
+#: Everything was looked at.
+EXACT = Plan("exact")
+
+
+def choose_plan(
+    effort: Effort, num_matching: int, num_rows: int, k: int, *, exact: bool = False
+) -> Plan:
+    """Choose how k of some rows are to be found.
+
+    More hits take more: to be scored in proportion to them, and to be scanned with their root.
+
+    Args:
+        effort: What was measured at the build.
+        num_matching: Rows that may be found.
+        num_rows: Live rows.
+        k: Hits asked for.
+        exact: Whether only an exact answer will do.
+    """
+    more = max(1.0, k / MEASURED_K)
+    num_scored = math.ceil(effort.num_scored * more)
+    if exact or not num_scored or num_matching <= _EXACT * num_scored:
+        return EXACT
+    num_scanned = max(math.ceil(effort.num_scanned * math.sqrt(more)), num_scored)
+    share = num_matching / num_rows
+    wider = [one for one in effort.measured if one.share > share * _AS_GOOD_AS]
+    told = effort.measured[len(wider) :][:1] or effort.measured[-1:]  # the next narrower, or last
+    return Plan("sketches", num_scanned, num_scored, 0, told[0].recall if told else math.nan)

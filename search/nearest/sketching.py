@@ -1,0 +1,241 @@
+"""Making sketches: components and centres of a segment's rows, and the FAISS index of them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import NamedTuple
+
+import faiss
+import numpy as np
+
+from indexer.arrays import Float16, Float32, Integers
+from indexer.progress import Listen, Step
+from indexer.store.schema import EMBEDDING_DIM
+from search.generation.manifest import SketchEntry
+from search.nearest.blend import unit_roots, with_roots
+from search.nearest.bytes import Bytes
+from search.nearest.centres import TRAINING_ROWS_PER_LIST, find_centres
+from search.nearest.limits import DEFAULT_TAG_WEIGHT
+from search.nearest.sketch import FAISS_FILE, MOST, UNIT_BYTES, Basis, shapes_of, sketch_file
+
+#: Components of scenes and of roots that are tried, the fewest first.
+_WIDTHS = ((64, 32), (96, 32), (128, 48))
+#: They are enough where this share of the true ten nearest is among so many proposed.
+_ENOUGH, _NUM_PROPOSED, _K = 0.999, 60, 10
+#: Rows that the components are found with, and how many of them ask the others.
+_FITTED_ROWS, _NUM_QUESTIONS = 16_384, 200
+#: Rows of a list, on average.
+_ROWS_PER_LIST = 256
+_BLOCK_ROWS = 8192
+
+
+class _Coded(NamedTuple):
+    """Rows of a segment as they are to be written.
+
+    Attributes:
+        lists: (num_rows,) the list of each; -1 of damaged rows, which are in none.
+        distances: (num_rows,) float32 squared distances from its centre, weighted.
+        codes: (num_rows, d) uint8.
+    """
+
+    lists: Integers
+    distances: Float32
+    codes: Bytes
+
+    def take(self, rows: Integers) -> _Coded:
+        """Return some rows."""
+        return _Coded(self.lists[rows], self.distances[rows], self.codes[rows])
+
+
+def make_sketch(
+    folder: Path, vectors: Float32, tags: Float16, listen: Listen
+) -> tuple[SketchEntry, Integers] | None:
+    """Write the sketch of some rows.
+
+    Args:
+        folder: Of their segment.
+        vectors: (n, 768) float32 of length 1.
+        tags: (n, 527) float16 probabilities.
+        listen: Hears how many rows are done, and why a GPU that is there is of no use, if it is
+            not.
+
+    Returns:
+        What a manifest says of it, and (n,) the order in which the rows are to be: list by list,
+        and behind them those that are damaged. None if nearly all are, and nothing is written.
+    """
+    num_lists = max(1, round(len(vectors) / _ROWS_PER_LIST))
+    sample = _draw(vectors, tags, max(_FITTED_ROWS, num_lists * TRAINING_ROWS_PER_LIST))
+    num_lists = min(num_lists, len(sample) // _K)
+    if not num_lists:
+        return None
+    basis = _choose_basis(sample[:_FITTED_ROWS])
+    components = basis.project(sample)
+    half_width = float(np.abs(components).max()) or 1.0
+    weights = _weights(basis)
+    centres = find_centres(components * weights, num_lists, listen)
+    coded = _encode(vectors, tags, basis, half_width, centres, listen)
+    order = np.argsort(np.where(coded.lists < 0, num_lists, coded.lists), kind="stable")
+    entry = _write(folder, basis, half_width, centres / weights, coded.take(order))
+    return entry, order
+
+
+def _draw(vectors: Float32, tags: Float16, number: int) -> Float32:
+    """Return (n, 1295) rows drawn at random, in that order; fewer than asked for may be there."""
+    rng = np.random.default_rng(0)
+    rows = np.sort(rng.choice(len(vectors), min(number, len(vectors)), replace=False))
+    scenes = vectors[rows]
+    is_sound = np.isfinite(scenes).all(1)  # damaged ones would spoil every centre
+    sample = _finite(with_roots(scenes[is_sound], tags[rows[is_sound]]))
+    return np.asarray(sample[rng.permutation(len(sample))])
+
+
+def _finite(rows: Float32) -> Float32:
+    """Return rows with zeros for what is damaged."""
+    return np.asarray(np.nan_to_num(rows, nan=0.0, posinf=0.0, neginf=0.0), np.float32)
+
+
+def _choose_basis(sample: Float32) -> Basis:
+    """Return the fewest components that are enough; the most that are tried, if none are.
+
+    They are those of the second moment, not of what is left of rows without their mean: products
+    with any question, of scenes alone or of a blend, are to be kept.
+    """
+    whole = Basis(*(_components(part) for part in np.split(sample, [EMBEDDING_DIM], axis=1)))
+    for num_scenes, num_roots in _WIDTHS:
+        basis = Basis(whole.scenes[:num_scenes], whole.roots[:num_roots])
+        if _share_proposed(basis, sample) >= _ENOUGH:
+            break
+    return Basis(*(np.ascontiguousarray(part) for part in basis))
+
+
+def _components(rows: Float32) -> Float32:
+    """Return (d, d) float32 eigenvectors of the second moment, the greatest eigenvalue first."""
+    vectors = np.linalg.eigh(rows.T.astype(np.float64) @ rows)[1]
+    return np.asarray(vectors.T[::-1], np.float32)
+
+
+def _share_proposed(basis: Basis, sample: Float32) -> float:
+    """Return which share of the true ten is among those proposed, by scenes alone and by a blend.
+
+    Of ten rows one asks, which is itself the nearest; what counts is the worse of the two.
+    """
+    asking = sample[:_NUM_QUESTIONS]
+    coded = basis.project(sample)
+    step = 2 * float(np.abs(coded).max()) / MOST
+    coded = np.rint(coded / step) * np.float32(step)
+    shares = []
+    for tag_weight in (0.0, DEFAULT_TAG_WEIGHT):
+        weights = np.ones(sample.shape[1], np.float32)
+        weights[:EMBEDDING_DIM], weights[EMBEDDING_DIM:] = 1 - tag_weight, tag_weight
+        questions = asking * weights
+        true, near = questions @ sample.T, basis.project(questions) @ coded.T
+        best = np.argpartition(-true, _K - 1, axis=1)[:, :_K]
+        num_proposed = min(_NUM_PROPOSED, len(sample))
+        least = np.partition(near, -num_proposed, axis=1)[:, -num_proposed, None]
+        shares.append(float((np.take_along_axis(near, best, 1) >= least).mean()))
+    return min(shares)
+
+
+def _weights(basis: Basis) -> Float32:
+    """Return (d,) what components are multiplied with, so that near is what a blend says is."""
+    weights = np.repeat([1 - DEFAULT_TAG_WEIGHT, DEFAULT_TAG_WEIGHT], list(map(len, basis)))
+    return np.asarray(np.sqrt(weights), np.float32)
+
+
+def _encode(
+    vectors: Float32,
+    tags: Float16,
+    basis: Basis,
+    half_width: float,
+    centres: Float32,
+    listen: Listen,
+) -> _Coded:
+    """Return the codes of all rows, and the list of each: that of the centre nearest to it."""
+    index = faiss.IndexFlatL2(centres.shape[1])
+    index.add(np.ascontiguousarray(centres))
+    weights, num_rows = _weights(basis), len(vectors)
+    coded = _Coded(
+        np.empty(num_rows, np.int64),
+        np.empty(num_rows, np.float32),
+        np.empty((num_rows, centres.shape[1]), np.uint8),
+    )
+    for first in range(0, num_rows, _BLOCK_ROWS):
+        block = slice(first, first + _BLOCK_ROWS)
+        scenes, roots = vectors[block], _finite(unit_roots(tags[block]))
+        is_sound = np.isfinite(scenes).all(axis=1, keepdims=True)
+        scenes = np.where(is_sound, scenes, 0)
+        components = np.concatenate([scenes @ basis.scenes.T, roots @ basis.roots.T], axis=1)
+        distances, lists = index.search(components * weights, 1)
+        coded.lists[block] = np.where(is_sound, lists, -1)[:, 0]
+        coded.distances[block] = distances[:, 0]
+        coded.codes[block] = quantise(components, half_width)
+        listen(Step("sketching", first + len(scenes), num_rows, "window"))
+    return coded
+
+
+def quantise(components: Float32, half_width: float) -> Bytes:
+    """Return (n, d) uint8 codes, as FAISS makes and reads them: 255 steps from -h to h."""
+    scaled = (components + np.float32(half_width)) * np.float32(MOST / (2 * half_width))
+    return np.asarray(np.clip(scaled, 0, MOST), np.uint8)
+
+
+def _write(
+    folder: Path, basis: Basis, half_width: float, centres: Float32, coded: _Coded
+) -> SketchEntry:
+    """Write the sketch of rows that are in the order of their lists."""
+    listed = coded.take(np.flatnonzero(coded.lists >= 0))
+    sizes = np.bincount(listed.lists, minlength=len(centres))
+    spreads = np.bincount(listed.lists, listed.distances, len(centres)) / np.maximum(sizes, 1)
+    num_listed, width = listed.codes.shape
+    starts = np.cumsum(sizes) - sizes
+    content = faiss.serialize_index(_make_index(basis, half_width, centres, listed.codes, sizes))
+    entry = SketchEntry(
+        num_scenes=len(basis.scenes),
+        num_roots=len(basis.roots),
+        num_lists=len(centres),
+        num_listed=num_listed,
+        half_width=half_width,
+        head_bytes=len(content) - num_listed * (width + UNIT_BYTES),
+    )
+    arrays = {
+        **basis._asdict(),
+        "centres": centres,
+        "spreads": np.sqrt(np.maximum(spreads, 0)),
+        "sizes": sizes,
+        "units": np.arange(num_listed) * (width // UNIT_BYTES) + np.repeat(starts, sizes),
+        "sums": listed.codes.sum(1, dtype=np.uint16),
+    }
+    (folder / FAISS_FILE).write_bytes(content.data)
+    for name, (dtype, _) in shapes_of(entry).items():
+        sketch_file(folder, name).write_bytes(np.ascontiguousarray(arrays[name], dtype).data)
+    return entry
+
+
+def _make_index(
+    basis: Basis, half_width: float, centres: Float32, codes: Bytes, sizes: Integers
+) -> faiss.Index:
+    """Return the FAISS index of rows: a linear transform, and lists of bytes."""
+    width, num_columns = len(centres[0]), sum(part.shape[1] for part in basis)
+    matrix = np.zeros((width, num_columns), np.float32)
+    matrix[: len(basis.scenes), : basis.scenes.shape[1]] = basis.scenes
+    matrix[len(basis.scenes) :, basis.scenes.shape[1] :] = basis.roots
+    transform = faiss.LinearTransform(num_columns, width)
+    faiss.copy_array_to_vector(matrix.ravel(), transform.A)
+    transform.is_trained = True
+    quantiser = faiss.IndexFlatIP(width)
+    quantiser.add(np.ascontiguousarray(centres))
+    kind, metric = faiss.ScalarQuantizer.QT_8bit_uniform, faiss.METRIC_INNER_PRODUCT
+    lists = faiss.IndexIVFScalarQuantizer(quantiser, width, len(centres), kind, metric)
+    lists.by_residual = False
+    reach = np.array([-half_width, 2 * half_width], np.float32)
+    faiss.copy_array_to_vector(reach, lists.sq.trained)
+    lists.is_trained = True
+    rows, ends = np.arange(len(codes)), np.cumsum(sizes).tolist()
+    for number, (size, end) in enumerate(zip(sizes.tolist(), ends, strict=True)):
+        if size:
+            some = faiss.swig_ptr(rows[end - size :]), faiss.swig_ptr(codes[end - size :])
+            lists.invlists.add_entries(number, size, *some)
+    lists.ntotal = len(codes)
+    index = faiss.IndexPreTransform(transform, lists)
+    index.ntotal = len(codes)
+    return index

@@ -1,8 +1,9 @@
-"""A generation's manifest: what old code wrote comes back byte for byte, and nonsense is damage."""
+"""A generation's manifest: what is written comes back byte for byte, and nonsense is damage."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,13 +13,13 @@ from indexer.errors import DamagedStoreError, StoreError
 from indexer.store.disk import read_sealed, seal
 from search.generation.manifest import (
     GENERATION_FILE,
-    Calibration,
+    UNMEASURED,
+    Effort,
     FileEntry,
-    Level,
-    ListsEntry,
     Manifest,
+    Measured,
     SegmentEntry,
-    Structure,
+    SketchEntry,
     describe_files,
     digests,
 )
@@ -27,34 +28,47 @@ GOLDEN = Path(__file__).parent / "golden" / "store-0.1.0" / "index"
 DIGEST = "ab" * 32
 FILES = {"a.raw": [7, DIGEST]}
 
-#: As it is written for a store with lists: as 0.1.0 wrote it, but for the format's number.
+#: As it is written for a store with sketches.
 DOCUMENT: dict[str, Any] = {
-    "format": 4,
+    "format": 5,
     "num_windows": 600,
-    "segments": [{"name": "c" * 32, "num_rows": 601, "num_columns": 672, "files": FILES}],
-    "structure": {
-        "trained": "d" * 32,
-        "kind": "sq8",
-        "num_rows": 500,
-        "distance": 0.25,
-        "fetch": 1.5,
-        "files": {"trained.faiss": [9, DIGEST]},
-        "calibration": {
-            "target": 0.95,
-            "num_rows": 600,
-            "exact_row_ms": 0.001,
-            "levels": [{"share": 1.0, "reach": 0.1, "effort": 16, "recall": 0.97, "ms": 0.5}],
-        },
+    "segments": [
+        {
+            "name": "c" * 32,
+            "num_rows": 601,
+            "num_columns": 672,
+            "files": FILES,
+            "sketch": {
+                "num_scenes": 64,
+                "num_roots": 32,
+                "num_lists": 3,
+                "num_listed": 599,
+                "half_width": 0.75,
+                "head_bytes": 12_345,
+            },
+        }
+    ],
+    "effort": {
+        "target": 0.99,
+        "num_rows": 580,
+        "num_scanned": 8192,
+        "num_scored": 60,
+        "measured": [[1.0, 0.999, 0.5], [0.1, 0.998, 1.5]],
     },
     "files": {"parts.txt": [0, DIGEST]},
 }
 MANIFEST = Manifest(
     num_windows=600,
-    segments=(SegmentEntry("c" * 32, 601, 672, {"a.raw": FileEntry(7, DIGEST)}),),
-    structure=Structure(
-        Calibration(0.95, 600, 0.001, (Level(1.0, 0.1, 16, 0.97, 0.5),)),
-        ListsEntry("d" * 32, "sq8", 500, 0.25, 1.5, {"trained.faiss": FileEntry(9, DIGEST)}),
+    segments=(
+        SegmentEntry(
+            "c" * 32,
+            601,
+            672,
+            {"a.raw": FileEntry(7, DIGEST)},
+            SketchEntry(64, 32, 3, 599, 0.75, 12_345),
+        ),
     ),
+    effort=Effort(0.99, 580, 8192, 60, (Measured(1.0, 0.999, 0.5), Measured(0.1, 0.998, 1.5))),
     files={"parts.txt": FileEntry(0, DIGEST)},
 )
 
@@ -72,18 +86,21 @@ def test_manifest_is_read_as_what_it_says(file: Path) -> None:
     assert Manifest.read(file) == MANIFEST
 
 
-def test_manifest_is_written_as_before(file: Path) -> None:
+def test_manifest_is_written_as_what_it_is(file: Path) -> None:
     MANIFEST.write(file)
     assert file.read_bytes() == seal(DOCUMENT)
+    assert MANIFEST.is_sketched
 
 
-def test_manifest_without_lists_is_written_as_before(file: Path) -> None:
-    [old] = GOLDEN.glob(f"*/{GENERATION_FILE}")
-    assert read_sealed(old)["format"] == 3
-    content = seal({**read_sealed(old), "format": 4})
+def test_manifest_without_sketches_is_written_without_any(file: Path) -> None:
+    segment = {**DOCUMENT["segments"][0], "sketch": None}
+    effort = {"target": 0.9, "num_rows": 0, "num_scanned": 0, "num_scored": 0, "measured": []}
+    content = seal({**DOCUMENT, "segments": [segment], "effort": effort})
     file.write_bytes(content)
     manifest = Manifest.read(file)
-    assert (manifest.structure.lists, manifest.structure.kind) == (None, None)
+    assert not manifest.is_sketched
+    assert manifest.segments[0].sketch is None
+    assert manifest.effort == replace(UNMEASURED, target=0.9)
     manifest.write(file)
     assert file.read_bytes() == content
 
@@ -118,14 +135,23 @@ def put(value: object) -> Callable[[Any, Any], None]:
 
 
 FIELDS = [path for path in paths_of(DOCUMENT) if path != ("format",)]
-#: Where less is still a manifest: an entry of a list or of `files`, and null for no lists.
+#: Where less is still a manifest: an entry of a list or of `files`, and a segment without a sketch.
 OPTIONAL = {
     ("segments", 0),
     ("segments", 0, "files", "a.raw"),
-    ("structure", "files", "trained.faiss"),
-    ("structure", "calibration", "levels", 0),
+    ("segments", 0, "sketch"),
+    ("effort", "measured", 0),
+    ("effort", "measured", 1),
     ("files", "parts.txt"),
 }
+
+
+COUNTS = [
+    ("segments", 0, "num_rows"),
+    *(("segments", 0, "sketch", name) for name in ("num_scenes", "num_roots", "num_lists")),
+    *(("segments", 0, "sketch", name) for name in ("num_listed", "head_bytes")),
+    *(("effort", name) for name in ("num_rows", "num_scanned", "num_scored")),
+]
 
 
 @pytest.mark.parametrize("path", [path for path in FIELDS if path not in OPTIONAL])
@@ -147,20 +173,40 @@ def test_manifest_with_a_wrong_field_is_damage(
         Manifest.read(file)
 
 
-@pytest.mark.parametrize("name", ["", ".", "..", "../x", "a/b", "\0", "/etc/passwd", ".tmp-a"])
-def test_manifest_that_names_files_elsewhere_is_damage(file: Path, name: str) -> None:
-    for path in (("segments", 0, "name"), ("structure", "trained")):
-        file.write_bytes(seal(changed(DOCUMENT, path, put(name))))
-        with pytest.raises(DamagedStoreError, match="no name of a file"):
-            Manifest.read(file)
-    file.write_bytes(seal({**DOCUMENT, "files": {name: [0, DIGEST]}}))
-    with pytest.raises(DamagedStoreError, match="no name of a file"):
+@pytest.mark.parametrize("value", [-1, 10**13, float("nan"), float("inf"), 1.5])
+@pytest.mark.parametrize("path", COUNTS)
+def test_manifest_with_a_count_that_is_none_is_damage(
+    file: Path, path: tuple[Any, ...], value: float
+) -> None:
+    file.write_bytes(seal(changed(DOCUMENT, path, put(value))))
+    with pytest.raises(DamagedStoreError, match=GENERATION_FILE):
         Manifest.read(file)
 
 
-@pytest.mark.parametrize("number", [2, 3, None, "4"])
+@pytest.mark.parametrize("name", ["", ".", "..", "../x", "a/b", "\0", "/etc/passwd", ".tmp-a"])
+def test_manifest_that_names_files_elsewhere_is_damage(file: Path, name: str) -> None:
+    segment = DOCUMENT["segments"][0]
+    for document in (
+        changed(DOCUMENT, ("segments", 0, "name"), put(name)),
+        {**DOCUMENT, "segments": [{**segment, "files": {name: [0, DIGEST]}}]},
+        {**DOCUMENT, "files": {name: [0, DIGEST]}},
+    ):
+        file.write_bytes(seal(document))
+        with pytest.raises(DamagedStoreError, match="no name of a file"):
+            Manifest.read(file)
+
+
+@pytest.mark.parametrize("number", [2, 3, 4, None, "5"])
 def test_manifest_of_another_version_says_what_helps(file: Path, number: object) -> None:
     file.write_bytes(seal({**DOCUMENT, "format": number}))
+    with pytest.raises(StoreError, match="another version") as caught:
+        Manifest.read(file)
+    assert (caught.value.about, caught.value.value) == ("build", file.parents[2])
+
+
+def test_manifest_of_an_older_version_says_what_helps(file: Path) -> None:
+    [old] = GOLDEN.glob(f"*/{GENERATION_FILE}")
+    file.write_bytes(old.read_bytes())
     with pytest.raises(StoreError, match="another version") as caught:
         Manifest.read(file)
     assert (caught.value.about, caught.value.value) == ("build", file.parents[2])

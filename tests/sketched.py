@@ -1,0 +1,50 @@
+"""Sketches for stores that are small: a real one has thousands of windows before it has any."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+
+import pytest
+
+from search.asking.sound_index import SoundIndex
+from search.generation.segments import Generation
+from search.nearest.index import VectorIndex
+from search.nearest.sketch import Sketch
+
+
+@contextmanager
+def sketching(rows_per_list: int = 32, least_rows: int = 1) -> Iterator[None]:
+    """Have what is built meanwhile sketched, however few windows it holds.
+
+    Args:
+        rows_per_list: On average; fewer than usual, so that there are many lists to choose from.
+        least_rows: Of a segment that gets a sketch.
+    """
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("search.nearest.structure.MOST_EXACT_ROWS", 0)
+        patch.setattr("search.nearest.structure.MIN_SKETCHED_ROWS", least_rows)
+        patch.setattr("search.nearest.sketching._ROWS_PER_LIST", rows_per_list)
+        patch.setattr("search.nearest.measure._NUM_QUESTIONS", 50)
+        yield
+
+
+def with_little_effort(index: SoundIndex, num_scanned: int, num_scored: int = 10) -> SoundIndex:
+    """Let the sketches of an index be looked through no further than this, whatever it finds."""
+    for one in index.opened:
+        spare(one.index, num_scanned, num_scored)
+    return index
+
+
+def spare(index: VectorIndex, num_scanned: int, num_scored: int = 10) -> VectorIndex:
+    """Do the same with the index of one store; nothing without sketches."""
+    if any(index.sketches):
+        index.effort = replace(index.effort, num_scanned=num_scanned, num_scored=num_scored)
+    return index
+
+
+def sketches_of(generation: Generation) -> list[Sketch]:
+    """The sketches of all segments, which must have them."""
+    pairs = zip(generation.segments, generation.manifest.segments, strict=True)
+    return [Sketch(one.path, entry.sketch, len(one)) for one, entry in pairs if entry.sketch]

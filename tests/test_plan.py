@@ -1,0 +1,85 @@
+"""The choice of a plan: arithmetic, held against what it promises."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from search.generation.manifest import UNMEASURED, Effort, Measured
+from search.nearest.plan import EXACT, MEASURED_K, Plan, choose_plan
+
+EFFORT = Effort(
+    target=0.99,
+    num_rows=1_000_000,
+    num_scanned=8192,
+    num_scored=60,
+    measured=(
+        Measured(share=1.0, recall=0.999, ms=0.5),
+        Measured(share=0.5, recall=0.998, ms=1.0),
+        Measured(share=0.1, recall=0.996, ms=1.5),
+    ),
+)
+
+
+@pytest.mark.parametrize(
+    ("num_matching", "k", "expected"),
+    [
+        (1_000_000, 10, Plan("sketches", 8192, 60, 0, 0.999)),  # all windows
+        (999_000, 10, Plan("sketches", 8192, 60, 0, 0.999)),  # all but the query's recording
+        (700_000, 10, Plan("sketches", 8192, 60, 0, 0.998)),  # between two: the narrower one's
+        (500_000, 10, Plan("sketches", 8192, 60, 0, 0.998)),
+        (100_000, 10, Plan("sketches", 8192, 60, 0, 0.996)),
+        (1_000, 10, Plan("sketches", 8192, 60, 0, 0.996)),  # narrower than anything measured
+        (241, 10, Plan("sketches", 8192, 60, 0, 0.996)),
+        (240, 10, EXACT),  # they might as well all be scored
+        (0, 10, EXACT),
+        (1_000_000, 1, Plan("sketches", 8192, 60, 0, 0.999)),
+        (1_000_000, 1000, Plan("sketches", 81_920, 6000, 0, 0.999)),
+        (24_000, 1000, EXACT),
+    ],
+)
+def test_plan_follows_what_was_measured(num_matching: int, k: int, expected: Plan) -> None:
+    plan = choose_plan(EFFORT, num_matching, 1_000_000, k)
+    assert plan == expected
+    assert plan.is_exact == (expected is EXACT)
+
+
+@given(
+    num_matching=st.integers(0, 1_000_000),
+    k=st.integers(1, 10_000),
+    num_scored=st.integers(MEASURED_K, 1000),
+    num_scanned=st.integers(0, 300_000),
+    exact=st.booleans(),
+)
+def test_plan_never_scores_too_few_nor_more_than_it_scans(
+    num_matching: int, k: int, num_scored: int, num_scanned: int, exact: bool
+) -> None:
+    effort = Effort(0.99, 1_000_000, num_scanned, num_scored, EFFORT.measured)
+    plan = choose_plan(effort, num_matching, 1_000_000, k, exact=exact)
+    if exact:
+        assert plan.is_exact
+    if plan.is_exact:
+        assert plan == EXACT
+    else:
+        assert k <= plan.num_scored <= plan.num_scanned
+        assert plan.num_scored < num_matching
+        assert plan.recall in {one.recall for one in EFFORT.measured}
+
+
+@given(st.integers(1, 1_000_000), st.integers(1, 1_000_000))
+def test_plan_never_promises_more_of_a_narrower_filter(one: int, other: int) -> None:
+    few, many = sorted((one, other))
+    narrow, wide = (choose_plan(EFFORT, number, 1_000_000, 10) for number in (few, many))
+    assert narrow.is_exact or narrow.recall <= wide.recall
+
+
+def test_plan_without_sketches_is_exact() -> None:
+    assert choose_plan(UNMEASURED, 100_000, 100_000, 10) is EXACT
+
+
+def test_plan_of_what_was_not_measured_promises_nothing() -> None:
+    effort = Effort(0.99, 0, 8192, 60)  # as while it is measured
+    assert math.isnan(choose_plan(effort, 100_000, 100_000, 10).recall)

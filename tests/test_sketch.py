@@ -1,207 +1,538 @@
-"""Inverted lists against products of the vectors, and the selector held to its word."""
+"""Sketches against NumPy, and against FAISS, which reads the file of each by itself."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
+from typing import Any, NamedTuple
 
+import faiss
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from oracle import Array
+from sketched import sketching
 
 from indexer.errors import DamagedStoreError
-from search.generation.manifest import KINDS, Kind
+from indexer.progress import ignore
+from search.generation.manifest import SketchEntry
 from search.generation.writing import normalise
-from search.nearest.lists import (
-    ListFiles,
-    SegmentLists,
-    Trained,
-    num_lists_for,
-    pack,
-    write_lists,
-)
+from search.nearest import bytes as products
+from search.nearest.blend import blended, with_roots
+from search.nearest.bytes import MAX_COLUMNS, multiply_bytes
+from search.nearest.scan import Part, propose
+from search.nearest.sketch import FAISS_FILE, MOST, Sketch, shapes_of, sketch_file
+from search.nearest.sketching import make_sketch, quantise
 
-NUM_ROWS, NUM_LISTS = 1500, 12
-
-
-def ignore_rows(_: int) -> None:
-    pass
+NUM_ROWS, ROWS_PER_LIST = 1500, 60
+#: Products of some hundred float32 numbers of at most 1.
+ROUNDING = 1e-5
 
 
-def clustered(seed: int, num_rows: int) -> Array:
-    """Vectors of length 1 around 20 centres."""
+def clustered(seed: int, num_rows: int) -> tuple[Array, Array]:
+    """Vectors of length 1 around 20 centres, and tags that go with these.
+
+    Their spectrum falls off, as that of what a network gives does.
+    """
     rng = np.random.default_rng(seed)
-    centres = np.random.default_rng(0).normal(0, 1, (20, 768))
-    noise = rng.normal(0, 0.5, (num_rows, 768))
-    return normalise((centres[rng.integers(0, 20, num_rows)] + noise).astype(np.float32))
+    spread = 3 / (1 + np.arange(768) / 8)
+    centres = spread * np.random.default_rng(0).normal(0, 1, (20, 768))
+    cluster = rng.integers(0, 20, num_rows)
+    scenes = centres[cluster] + 0.6 * spread * rng.normal(0, 1, (num_rows, 768))
+    tags = rng.beta(0.2, 60, (num_rows, 527))
+    tags[np.arange(num_rows), cluster * 7] = rng.random(num_rows)
+    return normalise(scenes.astype(np.float32)), tags.astype(np.float16)
 
 
-@pytest.fixture(scope="module", params=KINDS)
+class Made(NamedTuple):
+    """A sketch that was written and read again, and the rows in its order."""
+
+    folder: Path
+    entry: SketchEntry
+    sketch: Sketch
+    scenes: Array
+    tags: Array
+    order: Array
+
+    @property
+    def rows(self) -> Array:
+        """What is compared: (n, 1295) float32."""
+        return with_roots(self.scenes, self.tags)
+
+    def decoded(self) -> Array:
+        """(n, d) what the codes stand for, by their definition."""
+        codes = self.sketch.at(np.arange(self.entry.num_listed)).codes
+        return ((codes + 0.5) / MOST * 2 - 1) * self.entry.half_width
+
+
+def make(folder: Path, scenes: Array, tags: Array) -> Made:
+    folder.mkdir(exist_ok=True)
+    with sketching(rows_per_list=ROWS_PER_LIST):
+        made = make_sketch(folder, scenes, tags, ignore)
+    assert made
+    entry, order = made
+    sketch = Sketch(folder, entry, len(scenes))
+    return Made(folder, entry, sketch, scenes[order], tags[order], order)
+
+
+@pytest.fixture(scope="module", params=[(64, 32), (128, 48)], ids=str)
 def made(
-    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
-) -> tuple[Trained, SegmentLists, Array]:
-    """Trained, written, and read again."""
-    folder, vectors = tmp_path_factory.mktemp("lists"), clustered(1, NUM_ROWS)
-    Trained.train(vectors, request.param, NUM_LISTS).write(folder / "trained")
-    trained = Trained.open(folder / "trained", request.param)
-    files = ListFiles.of(folder, "a")
-    write_lists(trained, vectors, files, ignore_rows)
-    return trained, SegmentLists(trained, files, NUM_ROWS), vectors
+    whole: None, request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Made]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("search.nearest.sketching._WIDTHS", (request.param,))
+        yield make(tmp_path_factory.mktemp("made"), *clustered(1, NUM_ROWS))
 
 
-@pytest.mark.whole
-def test_trained_survives_its_file(
-    made: tuple[Trained, SegmentLists, Array], tmp_path: Path
-) -> None:
-    trained, _, vectors = made
-    trained.write(tmp_path / "again")
-    again = Trained.open(tmp_path / "again", trained.kind)
-    assert (again.kind, again.num_lists, again.code_bytes) == (
-        trained.kind,
-        NUM_LISTS,
-        {"sq8": 768, "pq": 96}[trained.kind],
-    )
-    for one, other in zip(trained.encode(vectors), again.encode(vectors), strict=True):
-        assert (one == other).all()
+@pytest.fixture
+def small(tmp_path: Path) -> Made:
+    return make(tmp_path / "small", *clustered(3, 300))
 
 
-def test_nearest_list_of_a_row_is_its_own(
-    made: tuple[Trained, SegmentLists, Array],
-) -> None:
-    """A row is in the list that is nearest to it: one list visited finds it, by its own vector."""
-    trained, lists, vectors = made
-    probes = trained.nearest(vectors[:200], 1)
-    assert (probes.lists[:, 0] == trained.encode(vectors[:200])[0]).all()
-    scores, rows = lists.search(vectors[:200], probes, 40, None)
-    assert (rows == np.arange(200)[:, None]).any(1).all()
-    assert (np.diff(scores, axis=1) <= 0).all()
+def asking(seed: int, number: int) -> list[Array]:
+    """Questions of scenes alone, and of blends."""
+    scenes, tags = clustered(seed, number)
+    return [scenes, blended(scenes, tags, 0.35), blended(scenes, tags, 0.9)]
 
 
-@pytest.mark.parametrize("num_queries", [1, 7])
-def test_lists_after_the_first_are_all_others_in_order(
-    made: tuple[Trained, SegmentLists, Array], num_queries: int
-) -> None:
-    trained, _, _ = made
-    queries = clustered(8, num_queries)
-    expected = trained.nearest(queries, NUM_LISTS)
-    for num_first in (1, 5, NUM_LISTS):
-        probes = trained.all_after(queries, trained.nearest(queries, num_first))
-        assert (probes.lists == expected.lists).all()
-        assert np.abs(probes.scores - expected.scores).max() < 1e-6
+# --- the file of FAISS ---------------------------------------------------------------------------
 
 
-def test_all_lists_hold_every_row_once(made: tuple[Trained, SegmentLists, Array]) -> None:
-    trained, lists, vectors = made
-    probes = trained.nearest(vectors[:2], NUM_LISTS)
-    _, rows = lists.search(vectors[:2], probes, NUM_ROWS, None)
-    assert (np.sort(rows, axis=1) == np.arange(NUM_ROWS)).all()
+def open_by_faiss(folder: Path) -> tuple[Any, Any]:
+    """The whole index, and the lists in it."""
+    index = faiss.read_index(str(folder / FAISS_FILE))
+    return index, faiss.downcast_index(index.index)
 
 
-def test_scores_of_codes_are_close_to_the_products(
-    made: tuple[Trained, SegmentLists, Array],
-) -> None:
-    trained, lists, vectors = made
-    scores, rows = lists.search(vectors[:20], trained.nearest(vectors[:20], 12), 50, None)
-    exact = np.take_along_axis(vectors[:20] @ vectors.T, rows, 1)
-    assert np.abs(scores - exact).max() < {"sq8": 0.02, "pq": 0.6}[trained.kind]
+def test_faiss_reads_the_same_codes_and_rows(made: Made) -> None:
+    index, lists = open_by_faiss(made.folder)
+    sizes = made.sketch.sizes
+    assert (index.d, index.ntotal, lists.nlist) == (1295, NUM_ROWS, made.sketch.num_lists)
+    first = 0
+    for number, size in enumerate(sizes.tolist()):
+        some = made.sketch.in_lists(np.array([number]), None)
+        assert lists.invlists.list_size(number) == size
+        assert some.rows.tolist() == list(range(first, first + size))
+        if size:
+            codes = faiss.rev_swig_ptr(lists.invlists.get_codes(number), size * lists.code_size)
+            rows = faiss.rev_swig_ptr(lists.invlists.get_ids(number), size)
+            assert (some.codes == codes.reshape(size, -1)).all()
+            assert (some.rows == rows).all()
+        first += size
 
 
-@pytest.mark.whole
+def test_faiss_projects_encodes_and_decodes_as_we_do(made: Made) -> None:
+    index, lists = open_by_faiss(made.folder)
+    components = made.sketch.basis.project(made.rows)
+    assert index.chain.at(0).apply(made.rows) == pytest.approx(components, abs=ROUNDING)
+    ours = made.sketch.at(np.arange(NUM_ROWS)).codes
+    theirs = lists.sq.compute_codes(components)
+    assert np.abs(ours - theirs.astype(int)).max() <= 1  # of two that are next to each other
+    assert (ours == theirs).mean() > 0.999
+    assert lists.sq.decode(ours) == pytest.approx(made.decoded(), abs=ROUNDING)
+    step = 2 * made.entry.half_width / MOST
+    is_within = np.abs(components) <= made.entry.half_width
+    assert is_within.mean() > 0.999
+    assert np.abs(made.decoded() - components)[is_within].max() <= step / 2 + ROUNDING
+
+
+def test_product_with_a_code_is_that_of_what_faiss_decodes(made: Made) -> None:
+    """But for the rounding of what asks to 255 steps, which is bounded."""
+    _, lists = open_by_faiss(made.folder)
+    some = made.sketch.at(np.arange(NUM_ROWS))
+    decoded = lists.sq.decode(some.codes)
+    for vectors in asking(7, 5):
+        for at in range(5):
+            asked = made.sketch.ask(vectors[at : at + 1])
+            rounded = (asked.codes.astype(int) - 128) * asked.steps[:, None]
+            assert np.abs(rounded - asked.components).max() <= asked.steps[0] / 2 + ROUNDING
+            near = made.sketch.multiply(asked, some)
+            assert near == pytest.approx((decoded @ rounded.T)[:, 0], abs=ROUNDING)
+        together = made.sketch.multiply(made.sketch.ask(vectors), some)
+        each = [made.sketch.multiply(made.sketch.ask(one[None]), some) for one in vectors]
+        assert together == pytest.approx(np.max(each, axis=0), abs=ROUNDING)
+
+
+def test_faiss_alone_finds_what_is_best(made: Made) -> None:
+    """Its best sixty hold the true ten, for those who ask the file with nothing of ours."""
+    index, lists = open_by_faiss(made.folder)
+    lists.nprobe = made.sketch.num_lists
+    for vectors in asking(8, 60)[:2]:
+        whole = np.zeros((len(vectors), 1295), np.float32)
+        whole[:, : vectors.shape[1]] = vectors
+        true = np.argsort(-(whole @ made.rows.T), axis=1)[:, :10]
+        found = index.search(whole, 60)[1]
+        held = [np.isin(ten, sixty).all() for ten, sixty in zip(true, found, strict=True)]
+        assert np.mean(held) >= 0.99
+
+
+# --- what is in it -------------------------------------------------------------------------------
+
+
+def test_order_has_every_row_once_list_by_list(made: Made) -> None:
+    assert sorted(made.order.tolist()) == list(range(NUM_ROWS))
+    assert made.sketch.num_lists == NUM_ROWS // ROWS_PER_LIST
+    weights = np.repeat([0.65, 0.35], list(map(len, made.sketch.basis))) ** 0.5
+    index, _ = open_by_faiss(made.folder)
+    quantiser = faiss.downcast_index(faiss.downcast_index(index.index).quantizer)
+    centres = quantiser.reconstruct_n(0, made.sketch.num_lists) * weights
+    components = made.sketch.basis.project(made.rows) * weights
+    distances = ((components[:, None] - centres) ** 2).sum(2)
+    own = np.repeat(np.arange(made.sketch.num_lists), made.sketch.sizes)
+    assert distances[np.arange(NUM_ROWS), own] == pytest.approx(distances.min(1), abs=ROUNDING)
+
+
+def test_components_are_at_right_angles(made: Made) -> None:
+    for part in made.sketch.basis:
+        assert part @ part.T == pytest.approx(np.eye(len(part)), abs=ROUNDING)
+
+
+def test_lists_are_ranked_by_their_centre_and_how_far_their_rows_are_from_it(made: Made) -> None:
+    arrays = {
+        name: np.fromfile(sketch_file(made.folder, name), dtype).reshape(shape)
+        for name, (dtype, shape) in shapes_of(made.entry).items()
+    }
+    for vectors in asking(9, 4):
+        asked = made.sketch.ask(vectors)
+        lengths = np.linalg.norm(asked.components, axis=1)
+        near = asked.components @ arrays["centres"].T
+        near += 0.6 * lengths[:, None] * arrays["spreads"]
+        assert made.sketch.rank(asked) == pytest.approx(near.max(0), abs=ROUNDING)
+
+
+def test_row_is_said_to_be_where_its_list_has_it(made: Made) -> None:
+    """Rows that a mask picks are read by `units`, whole lists by their place: both are the same."""
+    rng = np.random.default_rng(4)
+    for share in (0.0, 0.01, 0.5, 1.0):
+        mask = rng.random(NUM_ROWS) < share
+        lists = rng.permutation(made.sketch.num_lists)[:11]
+        alone = made.sketch.in_lists(lists, mask)
+        whole = made.sketch.in_lists(lists, None)
+        kept = mask[whole.rows]
+        for one, other in zip(alone, whole, strict=True):
+            assert (one == other[kept]).all()
+        assert (alone.sums == alone.codes.sum(1)).all()
+        among = made.sketch.among(mask)
+        assert (among.rows == np.flatnonzero(mask)).all()
+        assert (among.codes == made.sketch.at(among.rows).codes).all()
+
+
+@pytest.mark.parametrize("num_damaged", [1, 37, 280])
+def test_damaged_rows_are_last_and_in_no_list(tmp_path: Path, num_damaged: int) -> None:
+    scenes, tags = clustered(1, 300)
+    rng = np.random.default_rng(0)
+    damaged = rng.permutation(300)[:num_damaged]
+    scenes[damaged, rng.integers(0, 768, num_damaged)] = rng.choice([np.nan, np.inf, -np.inf])
+    made = make(tmp_path / "s", scenes, tags)
+    num_listed = 300 - num_damaged
+    assert (made.entry.num_listed, made.sketch.sizes.sum()) == (num_listed, num_listed)
+    assert set(made.order[num_listed:].tolist()) == set(damaged.tolist())
+    every = np.ones(300, bool)
+    assert len(made.sketch.among(every).rows) == num_listed
+    lists = np.arange(made.sketch.num_lists)
+    for mask in (every, None):
+        assert sorted(made.sketch.in_lists(lists, mask).rows.tolist()) == list(range(num_listed))
+    assert open_by_faiss(made.folder)[0].ntotal == num_listed
+
+
+@pytest.mark.parametrize("num_sound", [0, 9])
+def test_rows_that_are_nearly_all_damaged_have_no_sketch(tmp_path: Path, num_sound: int) -> None:
+    scenes, tags = clustered(1, 300)
+    scenes[num_sound:, 5] = np.nan
+    assert make_sketch(tmp_path, scenes, tags, ignore) is None
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_damaged_tags_are_taken_for_none(tmp_path: Path) -> None:
+    scenes, tags = clustered(1, 300)
+    tags[5:40] = np.nan
+    tags[40] = np.inf
+    tags[41] = -1
+    made = make(tmp_path / "s", scenes, tags)
+    assert made.entry.num_listed == 300
+    components = made.decoded()[np.argsort(made.order)[5:42], made.entry.num_scenes :]
+    assert np.abs(components[:35]).max() <= made.entry.half_width / MOST + ROUNDING
+
+
+@pytest.mark.parametrize("of", ["nothing", "one", "scenes alone"])
+def test_rows_of_which_there_is_little_to_tell_are_sketched(tmp_path: Path, of: str) -> None:
+    """Nothing but zeros, a single sound, or no tags at all: no division by nothing."""
+    scenes, tags = clustered(1, 200)
+    if of == "nothing":
+        scenes[:] = 0
+    if of == "one":
+        scenes[:], tags[:] = scenes[0], tags[0]
+    else:
+        tags[:] = 0
+    made = make(tmp_path / "s", scenes, tags)
+    assert made.entry.num_listed == 200
+    near = made.sketch.multiply(made.sketch.ask(scenes[:1]), made.sketch.at(np.arange(200)))
+    assert near == pytest.approx(made.scenes @ scenes[0], abs=0.05)
+    part = Part(0, made.sketch, np.ones(200, bool), 200)
+    assert len(propose([part], scenes[:2], 20, 10).rows) == 10
+
+
+def test_codes_reach_from_nothing_to_all() -> None:
+    components = np.array([[-0.5, -0.499, 0.0, 0.499, 0.5, 9.0, -9.0]], np.float32)
+    assert quantise(components, 0.5).tolist() == [[0, 0, 127, 254, 255, 255, 0]]
+
+
+# --- products of bytes ---------------------------------------------------------------------------
+
+
+both = pytest.mark.skipif(products._simsimd is None, reason="SimSIMD has no wheel for this system")
+
+
+@both
 @settings(max_examples=60, deadline=None)
 @given(
-    seed=st.integers(0, 2**32 - 1),
-    share=st.sampled_from([0.0, 0.001, 0.01, 0.3, 0.99]),
-    effort=st.integers(1, NUM_LISTS),
-    num_queries=st.integers(1, 3),
-    k=st.integers(1, 60),
+    data=st.data(),
+    width=st.sampled_from([8, 96, 128, 176, 248, MAX_COLUMNS]),
+    num_vectors=st.integers(1, 4),
+    num_rows=st.sampled_from([0, 1, 7, 2048, 2049]),
+    extreme=st.booleans(),
 )
-def test_selector_is_honoured_by_every_kind(
-    made: tuple[Trained, SegmentLists, Array],
+def test_products_are_whole_numbers_whoever_multiplies(
+    data: st.DataObject, width: int, num_vectors: int, num_rows: int, extreme: bool
+) -> None:
+    rng = np.random.default_rng(data.draw(st.integers(0, 2**32 - 1)))
+    low = 255 if extreme else 0
+    vectors = rng.integers(low, 256, (num_vectors, width), np.uint8)
+    rows = rng.integers(low, 256, (num_rows, width), np.uint8)
+    expected = vectors.astype(np.int64) @ rows.T.astype(np.int64)
+    found = multiply_bytes(vectors, rows)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(products, "_simsimd", None)
+        without = multiply_bytes(vectors, rows)
+    for one in (found, without):
+        assert (one.dtype, one.shape) == (np.float32, (num_vectors, num_rows))
+        assert (one == expected).all()
+
+
+@both
+def test_proposals_are_the_same_without_simsimd(
+    made: Made, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    part = Part(0, made.sketch, np.ones(NUM_ROWS, bool), NUM_ROWS)
+    questions = [vectors[:size] for vectors in asking(5, 20) for size in (1, 3, 20)]
+    found = [propose([part], vectors, 400, 60) for vectors in questions]
+    monkeypatch.setattr(products, "_simsimd", None)
+    for one, vectors in zip(found, questions, strict=True):
+        again = propose([part], vectors, 400, 60)
+        assert (one.rows == again.rows).all()
+        assert one[1:] == again[1:]
+
+
+# --- proposing -----------------------------------------------------------------------------------
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    seed=st.integers(0, 2**32 - 1),
+    share=st.sampled_from([0.0, 0.001, 0.01, 0.3, 0.99, 1.0]),
+    num_vectors=st.integers(1, 3),
+    num_scanned=st.integers(1, 3200),
+    num_proposed=st.integers(1, 300),
+    num_parts=st.integers(0, 3),
+    is_blend=st.booleans(),
+)
+def test_proposed_rows_match_and_are_as_many_as_there_may_be(
+    made: Made,
     seed: int,
     share: float,
-    effort: int,
-    num_queries: int,
-    k: int,
+    num_vectors: int,
+    num_scanned: int,
+    num_proposed: int,
+    num_parts: int,
+    is_blend: bool,
 ) -> None:
-    """Of the lists visited: all that is allowed, as far as there is room, and nothing else."""
-    trained, lists, vectors = made
     rng = np.random.default_rng(seed)
-    allowed = rng.random(NUM_ROWS) < share
-    queries = clustered(seed, num_queries)
-    probes = trained.nearest(queries, effort)
-    _, rows = lists.search(queries, probes, k, pack(allowed))
-    list_of = trained.encode(vectors)[0]
-    for found, visited in zip(rows, probes.lists, strict=True):
-        there = np.flatnonzero(allowed & np.isin(list_of, visited))
-        found = found[found >= 0]
-        assert np.isin(found, there).all()
-        assert len(np.unique(found)) == len(found) == min(k, len(there))
+    masks = [rng.random(NUM_ROWS) < share for _ in range(num_parts)]
+    starts = [10 + number * NUM_ROWS for number in range(num_parts)]
+    parts = [
+        Part(start, made.sketch, mask, int(mask.sum()))
+        for start, mask in zip(starts, masks, strict=True)
+        if mask.any()
+    ]
+    vectors = asking(seed, num_vectors)[int(is_blend)]
+    num_scanned = max(num_scanned, num_proposed)
+    found = propose(parts, vectors, num_scanned, num_proposed)
+    matching = np.concatenate([[], *[s + np.flatnonzero(m) for s, m in zip(starts, masks)]])
+    assert np.isin(found.rows, matching).all()
+    assert len(np.unique(found.rows)) == len(found.rows) == min(num_proposed, len(matching))
+    assert found.num_scanned >= min(num_scanned, len(matching))
+    assert found.num_lists <= num_parts * made.sketch.num_lists
+    if not found.num_lists:  # then all were scanned, and no row is nearer than those proposed
+        assert found.num_scanned == len(matching)
+        some = made.sketch.at(np.arange(NUM_ROWS))
+        near = made.sketch.multiply(made.sketch.ask(vectors), some)
+        of_all = near[(matching.astype(int) - 10) % NUM_ROWS]
+        of_found = near[(found.rows - 10) % NUM_ROWS]
+        assert sorted(of_found) == sorted(of_all)[len(of_all) - len(of_found) :]
 
 
-def test_rows_that_are_not_numbers_are_never_found(tmp_path: Path) -> None:
-    vectors = clustered(1, 600)
-    vectors[[3, 77], 5] = np.nan
-    trained = Trained.train(clustered(2, 600), "sq8", 4)
-    files = ListFiles.of(tmp_path, "a")
-    write_lists(trained, vectors, files, ignore_rows)
-    queries = clustered(4, 3)
-    probes = trained.nearest(queries, 4)
-    _, rows = SegmentLists(trained, files, 600).search(queries, probes, 500, None)
-    assert len(np.unique(rows[0])) >= 499
+def test_lists_are_visited_where_many_match_and_all_are_scanned_where_few_do(made: Made) -> None:
+    vectors = asking(2, 1)[0]
+    every, few = np.ones(NUM_ROWS, bool), np.arange(NUM_ROWS) % 50 == 0
+    wide = propose([Part(0, made.sketch, every, NUM_ROWS)], vectors, 100, 60)
+    assert 0 < wide.num_lists < made.sketch.num_lists
+    assert 100 <= wide.num_scanned < NUM_ROWS // 2
+    narrow = propose([Part(0, made.sketch, few, int(few.sum()))], vectors, 25, 10)
+    assert (narrow.num_lists, narrow.num_scanned) == (0, 30)
 
 
-def test_lists_in_a_folder_whose_name_is_not_utf8_open(tmp_path: Path) -> None:
-    folder = tmp_path / "caf\udce9"
-    folder.mkdir()
-    vectors = clustered(1, 300)
-    trained = Trained.train(vectors, "sq8", 4)
-    write_lists(trained, vectors, ListFiles.of(folder, "a"), ignore_rows)
-    lists = SegmentLists(trained, ListFiles.of(folder, "a"), 300)
-    _, rows = lists.search(vectors[:5], trained.nearest(vectors[:5], 4), 1, None)
-    assert rows[:, 0].tolist() == [0, 1, 2, 3, 4]
+def test_visited_lists_are_the_nearest(made: Made) -> None:
+    """As many of the highest rank as hold what is to be scanned, or one more."""
+    for vectors in asking(11, 3):
+        found = propose([Part(0, made.sketch, np.ones(NUM_ROWS, bool), NUM_ROWS)], vectors, 300, 60)
+        order = np.argsort(-made.sketch.rank(made.sketch.ask(vectors)))[: found.num_lists]
+        sizes = made.sketch.sizes[order]
+        assert sizes.sum() == found.num_scanned >= 300
+        held = made.sketch.in_lists(order, None)
+        near = made.sketch.multiply(made.sketch.ask(vectors), held)
+        best = held.rows[np.argsort(-near)[:60]]
+        assert len(np.intersect1d(best, found.rows)) >= 59  # of equal ones, any
 
 
-@pytest.mark.parametrize("which", ["codes", "sizes"])
-@pytest.mark.parametrize("change", ["missing", "short", "long"])
-def test_lists_of_another_size_are_damage(tmp_path: Path, which: str, change: str) -> None:
-    vectors = clustered(1, 300)
-    trained = Trained.train(vectors, "sq8", 4)
-    files = ListFiles.of(tmp_path, "a")
-    write_lists(trained, vectors, files, ignore_rows)
-    path = getattr(files, which)
+def test_matches_that_are_far_from_what_asks_are_found(made: Made) -> None:
+    """Where nothing matches in the nearest lists, ever more are visited."""
+    vectors = made.scenes[:1]
+    order = np.argsort(-made.sketch.rank(made.sketch.ask(vectors)))
+    mask = np.zeros(NUM_ROWS, bool)
+    far = made.sketch.in_lists(np.sort(order[made.sketch.num_lists // 3 :]), None).rows
+    mask[far] = True
+    part = Part(0, made.sketch, mask, len(far))
+    found = propose([part], vectors, 60, 60)
+    assert found.num_lists > made.sketch.num_lists // 3
+    assert len(found.rows) == 60
+    assert mask[found.rows].all()
+
+
+# --- damage --------------------------------------------------------------------------------------
+
+
+def test_sketch_in_a_folder_whose_name_is_not_utf8_opens(tmp_path: Path) -> None:
+    made = make(tmp_path / "caf\udce9", *clustered(1, 300))
+    assert made.sketch.num_lists == 5
+
+
+NAMES = ("scenes", "roots", "centres", "spreads", "sizes", "units", "sums", "faiss")
+
+
+def file_of(made: Made, name: str) -> Path:
+    return made.folder / FAISS_FILE if name == "faiss" else sketch_file(made.folder, name)
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("change", ["missing", "short", "long", "empty", "folder"])
+def test_file_of_another_size_is_damage(small: Made, name: str, change: str) -> None:
+    path = file_of(small, name)
     content = path.read_bytes()
     path.unlink()
-    if change != "missing":
-        path.write_bytes(content[:-8] if change == "short" else content + bytes(8))
+    if change == "folder":
+        path.mkdir()
+    elif change != "missing":
+        changes = {"short": content[:-8], "long": content + bytes(8), "empty": b""}
+        path.write_bytes(changes[change])
     with pytest.raises(DamagedStoreError):
-        SegmentLists(trained, files, 300)
+        Sketch(small.folder, small.entry, 300)
 
 
-@pytest.mark.parametrize("kind", KINDS)
-def test_flipped_bytes_of_lists_change_no_more_than_the_answer(tmp_path: Path, kind: Kind) -> None:
-    """Nobody checks these files when they are opened: any content must be survived."""
-    rng = np.random.default_rng(6)
-    vectors = clustered(1, 600)
-    trained = Trained.train(vectors, kind, 8)
-    files = ListFiles.of(tmp_path, "a")
-    write_lists(trained, vectors, files, ignore_rows)
-    content = bytearray(files.codes.read_bytes())
-    queries, allowed = clustered(3, 4), rng.random(600) < 0.5
-    probes = trained.nearest(queries, 8)
-    for _ in range(20):
-        for at in rng.integers(0, len(content), 2000):
-            content[at] = rng.integers(0, 256)
-        files.codes.write_bytes(content)
-        for mask in (None, allowed):
-            bits = None if mask is None else pack(mask)
-            _, rows = SegmentLists(trained, files, 600).search(queries, probes, 30, bits)
-            assert (rows < 600).all()
-            assert mask is None or mask[rows[rows >= 0]].all()
+counts = st.one_of(st.integers(0, 700), st.sampled_from([2**31, 2**40, 10**12]))
 
 
-@pytest.mark.parametrize(
-    ("num_rows", "expected"), [(1, 2), (50_000, 447), (1_000_000, 2000), (10_000_000, 6325)]
+@settings(max_examples=200, deadline=None)
+@given(
+    field=st.sampled_from(["num_scenes", "num_roots", "num_lists", "num_listed", "head_bytes"]),
+    value=counts,
 )
-def test_number_of_lists_grows_with_the_root(num_rows: int, expected: int) -> None:
-    assert num_lists_for(num_rows) == expected
+def test_entry_that_says_something_else_is_damage(made: Made, field: str, value: int) -> None:
+    entry = replace(made.entry, **{field: value})
+    if entry == made.entry:
+        return
+    with pytest.raises(DamagedStoreError):
+        Sketch(made.folder, entry, NUM_ROWS)
+
+
+@pytest.mark.parametrize("width", [0, 4, 12, MAX_COLUMNS + 8, 1 << 20])
+def test_entry_with_a_width_that_no_sketch_has_is_damage(small: Made, width: int) -> None:
+    entry = replace(small.entry, num_scenes=width, num_roots=0)
+    with pytest.raises(DamagedStoreError, match="cannot have the sketch"):
+        Sketch(small.folder, entry, 300)
+
+
+def test_entry_with_more_rows_than_its_segment_is_damage(small: Made) -> None:
+    with pytest.raises(DamagedStoreError, match="cannot have the sketch"):
+        Sketch(small.folder, small.entry, 299)
+
+
+@pytest.mark.parametrize("sizes", [[-1, 301], [299], [2**62, 2**62, 2**62, 2**62, 300]])
+def test_sizes_of_lists_that_do_not_add_up_are_damage(small: Made, sizes: list[int]) -> None:
+    forged = np.zeros(small.sketch.num_lists, "<i8")
+    forged[: len(sizes)] = sizes
+    forged.tofile(sketch_file(small.folder, "sizes"))
+    with pytest.raises(DamagedStoreError, match="sizes"):
+        Sketch(small.folder, small.entry, 300)
+
+
+def assert_survives(made: Made, sketch: Sketch, num_rows: int) -> None:
+    """Ask a sketch whose content is nonsense: rows of the mask, or an error that names a file."""
+    rng = np.random.default_rng(1)
+    for share in (1.0, 0.5):
+        mask = rng.random(num_rows) < share
+        part = Part(0, sketch, mask, int(mask.sum()))
+        for num_scanned in (30, num_rows):
+            for vectors in asking(3, 2):
+                try:
+                    rows = propose([part], vectors, num_scanned, 20).rows
+                except DamagedStoreError as error:
+                    assert error.path.parent == made.folder
+                else:
+                    assert mask[rows].all()
+                    assert len(np.unique(rows)) == len(rows) == 20
+
+
+@pytest.mark.parametrize("name", ["units", "sums", "faiss"])
+def test_any_content_of_what_no_digest_guards_is_survived(small: Made, name: str) -> None:
+    """These are held against no digest when they are opened: they are large."""
+    rng = np.random.default_rng(6)
+    path = file_of(small, name)
+    content = bytearray(path.read_bytes())
+    for _ in range(10):
+        for at in rng.integers(0, len(content), len(content) // 8):
+            content[at] = rng.integers(0, 256)
+        path.write_bytes(content)
+        assert_survives(small, Sketch(small.folder, small.entry, 300), 300)
+
+
+@pytest.mark.parametrize("unit", [2**32 - 1, 2**31, "last", "one too far"])
+def test_units_that_lead_anywhere_are_survived(small: Made, unit: int | str) -> None:
+    width = small.entry.width
+    last = (300 * (width + 8) - width) // 8
+    forged = np.full(300, {"last": last, "one too far": last + 1}.get(unit, unit), "<u4")  # type: ignore[call-overload]
+    forged.tofile(sketch_file(small.folder, "units"))
+    sketch = Sketch(small.folder, small.entry, 300)
+    assert_survives(small, sketch, 300)
+    if unit == "last":
+        assert len(sketch.at(np.arange(300)).codes) == 300
+    else:
+        with pytest.raises(DamagedStoreError, match="places that there are not"):
+            sketch.at(np.arange(300))
+
+
+def test_files_of_another_sketch_are_damage_or_survived(small: Made, tmp_path: Path) -> None:
+    """Of as many rows, even its sizes fit; a manifest's digests tell them apart."""
+    other = make(tmp_path / "other", *clustered(4, 300))
+    for name in NAMES:
+        path, taken = file_of(small, name), file_of(other, name).read_bytes()
+        content = path.read_bytes()
+        path.write_bytes(taken)
+        try:
+            sketch = Sketch(small.folder, small.entry, 300)
+        except DamagedStoreError:
+            assert len(content) != len(taken)
+        else:
+            assert_survives(small, sketch, 300)
+        path.write_bytes(content)

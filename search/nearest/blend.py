@@ -27,7 +27,7 @@ def unit_roots(tags: Float16 | Float32) -> Float32:
         else:
             roots = np.sqrt(tags, dtype=np.float32)
         lengths = np.sqrt(np.einsum("ij,ij->i", roots, roots))
-    roots /= np.where(lengths > 0, lengths, 1)[:, None]
+        roots /= np.where(lengths > 0, lengths, 1)[:, None]
     return roots
 
 

@@ -121,7 +121,7 @@ def _share_proposed(basis: Basis, sample: Float32) -> float:
     """
     asking = sample[:_NUM_QUESTIONS]
     coded = basis.project(sample)
-    step = 2 * float(np.abs(coded).max()) / MOST
+    step = 2 * (float(np.abs(coded).max()) or 1.0) / MOST
     coded = np.rint(coded / step) * np.float32(step)
     shares = []
     for tag_weight in (0.0, DEFAULT_TAG_WEIGHT):

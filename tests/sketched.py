@@ -6,7 +6,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 
+import numpy as np
 import pytest
+from oracle import Array
 
 from search.asking.sound_index import SoundIndex
 from search.generation.segments import Generation
@@ -28,6 +30,21 @@ def sketching(rows_per_list: int = 32, least_rows: int = 1) -> Iterator[None]:
         patch.setattr("search.nearest.sketching._ROWS_PER_LIST", rows_per_list)
         patch.setattr("search.nearest.measure._NUM_QUESTIONS", 50)
         yield
+
+
+def scenes_of(num_rows: int, seed: int = 1, world: int = 0) -> Array:
+    """(num_rows, 768) float32 around 30 centres; their spectrum falls off, as real scenes' does.
+
+    Args:
+        num_rows: How many.
+        seed: Of the rows.
+        world: Of the centres.
+    """
+    rng = np.random.default_rng(seed)
+    spread = 3 / (1 + np.arange(768) / 8)
+    centres = spread * np.random.default_rng(world).normal(0, 1, (30, 768))
+    scenes = centres[rng.integers(0, 30, num_rows)]
+    return np.asarray(scenes + 0.6 * spread * rng.normal(0, 1, scenes.shape), np.float32)
 
 
 def with_little_effort(index: SoundIndex, num_scanned: int, num_scored: int = 10) -> SoundIndex:

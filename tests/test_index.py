@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from oracle import Array, unit
 from synthetic import make_store
 
+from search.generation.allowed import Allowed
 from search.generation.segments import Generation, array_file
 from search.generation.writing import normalise
 from search.nearest.index import Neighbours
@@ -78,8 +79,8 @@ def assert_nearest(
         assert (generation.window_ids(equal) > ids[-1]).all()
 
 
-def masks_of(generation: Generation, allowed: Array) -> list[Array]:
-    return np.split(allowed, generation.starts[1:-1])
+def allowed_of(generation: Generation, mask: Array) -> Allowed:
+    return Allowed.of(np.split(mask, generation.starts[1:-1]))
 
 
 def alive(generation: Generation) -> Array:
@@ -119,7 +120,7 @@ def test_search_any_query_and_mask_equals_the_exact_answer(
     rng = np.random.default_rng(seed)
     vectors = draw(rng, generation)
     allowed = alive(generation) & (rng.random(generation.starts[-1]) < share)
-    found = open_index(generation).search(vectors, k, masks_of(generation, allowed))
+    found = open_index(generation).search(vectors, k, allowed_of(generation, allowed))
     assert_nearest(generation, found, vectors, k, allowed)
 
 
@@ -134,13 +135,13 @@ def test_search_one_allowed_row_gives_it(generation: Generation) -> None:
     vectors = a_random_vector(np.random.default_rng(1), generation)
     for row in range(0, 400, 29):
         allowed = all_rows(generation) == row
-        found = open_index(generation).search(vectors, 5, masks_of(generation, allowed))
+        found = open_index(generation).search(vectors, 5, allowed_of(generation, allowed))
         assert found.rows.tolist() == [row]
 
 
 def test_search_nothing_allowed_gives_nothing(generation: Generation) -> None:
-    masks = masks_of(generation, np.zeros(400, bool))
-    found = open_index(generation).search(np.eye(1, 768, dtype=np.float32), 5, masks)
+    allowed = allowed_of(generation, np.zeros(400, bool))
+    found = open_index(generation).search(np.eye(1, 768, dtype=np.float32), 5, allowed)
     assert found.rows.shape == found.scores.shape == (0,)
 
 
@@ -181,7 +182,7 @@ def test_search_score_does_not_depend_on_how_a_row_was_found(generation: Generat
     known = dict(zip(everything.rows.tolist(), everything.scores.tolist(), strict=True))
     for k in (1, 3, 10, 70):
         allowed = alive(generation) & (rng.random(400) < 0.5)
-        found = index.search(vectors, k, masks_of(generation, allowed))
+        found = index.search(vectors, k, allowed_of(generation, allowed))
         for row, score in zip(found.rows.tolist(), found.scores.tolist(), strict=True):
             assert known[row] == score
     for row in range(0, 400, 40):
@@ -233,7 +234,7 @@ def test_search_shared_out_among_cores_misses_no_row(
             faiss.omp_set_num_threads(num_cores)
             for num_rows in (1, 2, 5, 13, 100):
                 allowed = np.isin(all_rows(generation), whole[-num_rows:])
-                found = index.search(vectors, 400, masks_of(generation, allowed))
+                found = index.search(vectors, 400, allowed_of(generation, allowed))
                 assert found.rows.tolist() == whole[-num_rows:].tolist()
     finally:
         faiss.omp_set_num_threads(1)

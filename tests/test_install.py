@@ -18,6 +18,7 @@ import pytest
 from conftest import REPOSITORY
 from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
+from sketched import scenes_of
 from synthetic import make_store
 
 INSTALL = REPOSITORY / "docs" / "install"
@@ -128,10 +129,10 @@ def test_classifiers_and_makefile_name_the_pythons_that_are_allowed() -> None:
 @pytest.mark.slow
 @pytest.mark.skipif(sysconfig.get_platform() != "linux-x86_64", reason="faiss-gpu is not here")
 def test_search_runs_with_faiss_cpu_in_an_environment_of_its_own(tmp_path: Path) -> None:
-    """What is found with faiss-cpu is what faiss-gpu finds: by scan and by lists."""
+    """What is found with faiss-cpu is what faiss-gpu finds: exactly and by sketches."""
     put = make_store(tmp_path / "store")
-    put.add({f"r{number}": 60 for number in range(10)})
-    for kind in ("flat", "sq8"):
+    put.add({f"r{number}": 200 for number in range(10)}, scene=scenes_of(2000))
+    for kind in ("exact", "sketched"):
         shutil.copytree(put.store.path, tmp_path / kind)
     environment = tmp_path / "environment"
     venv.create(environment, with_pip=True)
@@ -143,17 +144,20 @@ def test_search_runs_with_faiss_cpu_in_an_environment_of_its_own(tmp_path: Path)
     # Everything else comes from where the tests run, after what was just installed.
     (site / "others.pth").write_text(f"{sysconfig.get_path('platlib')}\n{REPOSITORY}\n")
     code = (
-        "import faiss, json, sys; from pathlib import Path\n"
+        "import contextlib, faiss, json, sys; from pathlib import Path\n"
+        "sys.path.insert(0, 'tests')\n"
         "from indexer.store.reader import Store\n"
-        "from search.nearest.structure import IndexConfig\n"
         "from search.upkeep.build import build\n"
+        "from sketched import sketching\n"
         "from soundalike import open as open_store\n"
         "found = {'faiss': faiss.__file__, 'gpu': hasattr(faiss, 'StandardGpuResources')}\n"
-        "for kind in ('flat', 'sq8'):\n"
+        "for kind, how in (('exact', contextlib.nullcontext), ('sketched', sketching)):\n"
         "    path = Path(sys.argv[1], kind)\n"
-        "    build(Store.open(path), config=IndexConfig(kind=kind))\n"
-        "    sounds = open_store(path)\n"
-        "    hits = sounds.search(int(sys.argv[2]), k=20)\n"
+        "    with how():\n"
+        "        generation = build(Store.open(path))\n"
+        "    assert generation.manifest.is_sketched == (kind == 'sketched')\n"
+        "    hits = open_store(path).search(int(sys.argv[2]), k=20)\n"
+        "    assert hits.steps[0].plan.is_exact == (kind == 'exact')\n"
         "    found[kind] = [(hit.window_id, round(hit.score, 5)) for hit in hits]\n"
         "print(json.dumps(found))\n"
     )
@@ -168,5 +172,5 @@ def test_search_runs_with_faiss_cpu_in_an_environment_of_its_own(tmp_path: Path)
     assert answers["cpu"].pop("faiss").startswith(str(environment))
     assert not answers["gpu"].pop("faiss").startswith(str(environment))
     assert (answers["cpu"].pop("gpu"), answers["gpu"].pop("gpu")) == (False, True)
-    assert len(answers["cpu"]["flat"]) == 20
+    assert len(answers["cpu"]["exact"]) == 20
     assert answers["cpu"] == answers["gpu"]

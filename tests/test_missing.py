@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from conftest import Run
 from faults import fault
+from sketched import sketching
 from synthetic import Synthetic, make_store, write_tone
 from test_extract import IN_PROCESS
 from test_verify_index import flipped, index_files
@@ -24,7 +25,6 @@ from indexer.windows import Geometry
 from search.export.windows import export_windows
 from search.generation.missing import find_missing, missing_parts
 from search.generation.segments import Generation
-from search.nearest.structure import IndexConfig
 from search.upkeep.build import build
 from search.upkeep.compact import compact
 from search.upkeep.overview import overview
@@ -222,17 +222,18 @@ def test_indexing_again_brings_the_windows_of_a_missing_part_back(
 
 @pytest.mark.parametrize(
     ("num_windows", "pattern"),
-    [(9, "index/*"), (9, "index/0*/*"), (9, "index/segments/*/*"), (300, "index/trained/*/tr*")],
-    ids=["current", "generations", "segments", "lists"],
+    [(9, "index/*"), (9, "index/0*/*"), (9, "index/segments/*/*"), (99, "index/segments/*/sk*")],
+    ids=["current", "generations", "segments", "sketches"],
 )
 def test_building_anew_mends_every_file_of_the_index(
     num_windows: int, pattern: str, tmp_path: Path, run: Run
 ) -> None:
     made = make_store(tmp_path / "s", frames="none")
     made.add({"a": num_windows})
-    build(made.store, config=IndexConfig(kind="sq8"))
-    made.add({"b": 3}, seed=1)
-    build(made.store, config=IndexConfig(kind="sq8"))
+    with sketching(least_rows=50):
+        build(made.store)
+        made.add({"b": 3}, seed=1)
+        build(made.store)
     files = set(made.store.path.glob(pattern)) & set(index_files(made.store.path))
     assert files
     names = sorted(str(one.relative_to(made.store.path)) for one in files)

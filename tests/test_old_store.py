@@ -140,7 +140,7 @@ def test_old_store_holds_what_it_did(old: Path) -> None:
     assert failures == expected.pop("failures")
     assert {name: getattr(held, name) for name in expected} == expected
     assert held.identity.padding == "zero"  # of which it knew nothing
-    assert (held.num_indexed, held.num_new_parts, held.index_kind) == (5, 0, "exact")
+    assert (held.num_indexed, held.num_new_parts, held.is_sketched) == (5, 0, False)
 
 
 def test_old_store_is_as_it_was_written_and_building_changes_its_index_alone(old: Path) -> None:

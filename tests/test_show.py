@@ -290,7 +290,7 @@ def overview_of(**fields: Any) -> Overview:
         "num_dead_windows": 3,
         "num_unfinished_windows": 2,
         "num_indexed": 1234,
-        "index_kind": "sq8",
+        "is_sketched": True,
         "num_new_parts": 1,
         "num_missing_parts": 0,
         "statuses": {"ok": 2000, "failed": 2},
@@ -323,7 +323,7 @@ def test_overview_lines_are_plain_and_say_all_counts() -> None:
         "1,234 windows of 1 recording, 3.4 h",
         "10 s, hop 10 s, padding zero, frames pooled",
         "5.6 MB in 2 parts, 3 dead windows, 2 unfinished windows",
-        "1,234 windows, sq8; 1 new part: run 'soundalike build'",
+        "1,234 windows, searched by sketches; 1 new part: run 'soundalike build'",
         "on cpu at fp32 (2 parts)",
         r"/mu\x0asic (01234567)",
         "2,000 ok, 2 failed",
@@ -332,6 +332,11 @@ def test_overview_lines_are_plain_and_say_all_counts() -> None:
         r"demo\x1b[31m (weights aaaaaaaaaaaa)",
     ):
         assert said in text
+
+
+def test_overview_says_where_answers_are_exact() -> None:
+    text = "\n".join(overview_lines(overview_of(is_sketched=False)))
+    assert "1,234 windows, searched exactly; 1 new part" in text
 
 
 def test_overview_lines_without_index_or_files_say_so() -> None:

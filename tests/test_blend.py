@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,8 +12,9 @@ import pytest
 from conftest import Run
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
+from sketched import sketching, with_little_effort
 from synthetic import Synthetic, make_store
-from test_plans import fill, unit32, with_lists_preferred
+from test_plans import fill, unit32
 
 from search.asking.find import Question, find, take_apart
 from search.asking.left_out import LeftOut
@@ -20,7 +22,6 @@ from search.asking.scope import Scope
 from search.asking.sound_index import SoundIndex
 from search.asking.terms import Terms
 from search.nearest.blend import blended, parts_of, unit_roots
-from search.nearest.structure import IndexConfig
 from search.upkeep.build import build
 
 Array = np.ndarray[Any, Any]
@@ -29,7 +30,7 @@ ROUNDING = 3e-6
 
 
 class Made(dict[str, Any]):
-    """Kind of index → a store, and what is asked."""
+    """How it is searched → a store, and its index."""
 
     def __repr__(self) -> str:  # failing tests would print megabytes
         return "Made()"
@@ -37,13 +38,13 @@ class Made(dict[str, Any]):
 
 @pytest.fixture(scope="module")
 def made(whole: None, tmp_path_factory: pytest.TempPathFactory) -> Made:
-    """A store of 900 windows in three segments, searched exactly and by lists."""
+    """A store of 900 windows in three segments, searched exactly and by sketches."""
     found = Made()
-    for kind in ("flat", "sq8"):
+    for kind, how in (("exact", nullcontext), ("sketched", sketching)):
         store = make_store(tmp_path_factory.mktemp(kind) / "store", frames="none")
         fill(store, {f"r{number}": 1 + number % 9 for number in range(180)}, seed=4)
-        config = IndexConfig(kind=kind)  # type: ignore[arg-type]
-        build(store.store, config=config, max_segment_rows=400)
+        with how():
+            build(store.store, max_segment_rows=400)
         found[kind] = (store, SoundIndex.open(store.store.path))
     return found
 
@@ -94,7 +95,7 @@ def test_exact_blend_is_that_of_all_rows(
     others: int,
     seed: int,
 ) -> None:
-    store, index = made["flat"]
+    store, index = made["exact"]
     rng = np.random.default_rng(seed)
     at = rng.choice(len(store.windows), num_vectors)
     scenes = np.array(store.scene)[at] + rng.normal(0, 0.5, (num_vectors, 768))
@@ -125,10 +126,53 @@ def test_exact_blend_is_that_of_all_rows(
     assert (order == np.arange(len(ids))).all()
 
 
-def test_lists_score_the_best_by_scene_by_the_blend(made: Made) -> None:
+@settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.too_slow])
+@given(
+    weight=st.sampled_from([0.0, 0.1, 0.35, 0.9]),
+    k=st.sampled_from([1, 10, 20]),
+    num_vectors=st.integers(1, 3),
+    least=st.sampled_from([None, -1.0, 0.2, 0.6, 0.95]),
+    others=st.integers(0, 2),
+    num_scanned=st.sampled_from([10, 60, 450]),
+    seed=st.integers(0, 50),
+)
+def test_sketched_blend_is_what_its_windows_have(
+    made: Made,
+    weight: float,
+    k: int,
+    num_vectors: int,
+    least: float | None,
+    others: int,
+    num_scanned: int,
+    seed: int,
+) -> None:
+    """However little is looked at: true scores, in order, of what is near enough by its scene."""
+    store, index = made["sketched"]
+    index = with_little_effort(index, num_scanned)
+    rng = np.random.default_rng(seed)
+    at = rng.choice(len(store.windows), num_vectors)
+    scenes = np.concatenate([unit32(one) for one in np.array(store.scene)[at]])
+    tags = np.array(store.tags)[at].astype(np.float32)
+    terms = Terms(k=k, tag_weight=weight, min_score=least, all_windows=True)
+    scores, ids = ask(index, Question(scenes, tags=tags), terms, others)
+    both, *_ = told(store, scenes, tags, weight)
+    near = cosines(np.array(store.scene)[store.live()].astype(float), scenes).max(1)
+    rows = {store.windows[row].window_id: at for at, row in enumerate(store.live())}
+    found = [rows[int(one)] for one in ids]
+    assert len(set(found)) == len(found)
+    assert scores == pytest.approx(both[found], abs=ROUNDING)
+    assert (np.lexsort((ids, -scores)) == np.arange(len(ids))).all()
+    if least is None:
+        assert len(ids) == k
+    else:
+        assert len(ids) <= k
+        assert (near[found] >= least - ROUNDING).all()
+
+
+def test_sketches_propose_what_is_best_by_the_blend(made: Made) -> None:
     """What they find has its true score, and nearly all of the best is found."""
-    store, index = made["sq8"]
-    index = with_lists_preferred(SoundIndex.open(store.store.path), reach=0.5)
+    store, index = made["sketched"]
+    index = with_little_effort(SoundIndex.open(store.store.path), 450, 60)
     num_found = 0
     for row in range(0, 120, 3):
         scenes, tags = unit32(store.scene[row]), np.array(store.tags)[row : row + 1]
@@ -146,7 +190,7 @@ def test_lists_score_the_best_by_scene_by_the_blend(made: Made) -> None:
 
 
 def test_parts_are_cosines_of_the_vector_that_is_best(made: Made) -> None:
-    store, index = made["flat"]
+    store, index = made["exact"]
     scenes = np.concatenate([unit32(store.scene[row]) for row in (5, 200)])
     tags = np.array(store.tags)[[5, 200]]
     both, scene, heard = told(store, scenes, tags, 0.35)
@@ -179,7 +223,7 @@ def test_roots_have_length_one_and_of_nothing_none() -> None:
 
 def test_questions_of_vectors_have_no_tags(made: Made) -> None:
     """They are scored by scenes, whatever the weight."""
-    store, index = made["flat"]
+    store, index = made["exact"]
     scenes = unit32(store.scene[0])
     weighted = ask(index, Question(scenes), Terms(tag_weight=0.9), 0)
     plain = ask(index, Question(scenes), Terms(tag_weight=0), 0)
@@ -187,7 +231,7 @@ def test_questions_of_vectors_have_no_tags(made: Made) -> None:
 
 
 def test_damaged_tags_are_no_hits_and_no_crash(made: Made) -> None:
-    store, index = made["flat"]
+    store, index = made["exact"]
     [opened] = index.opened
     segment = opened.generation.segments[0]
     tags = np.array(segment.tags)
@@ -206,7 +250,7 @@ def test_damaged_tags_are_no_hits_and_no_crash(made: Made) -> None:
 
 
 def test_command_says_of_what_a_score_is_made(made: Made, run: Run) -> None:
-    store, _ = made["flat"]
+    store, _ = made["exact"]
     window = str(store.windows[0].window_id)
     words = ("search", store.store.path, window, "-k", "3", "--format", "json")
     for hit in run(*words).hits:
@@ -218,7 +262,7 @@ def test_command_says_of_what_a_score_is_made(made: Made, run: Run) -> None:
 
 
 def test_least_score_is_held_against_scenes(made: Made, tmp_path: Path) -> None:
-    store, index = made["flat"]
+    store, index = made["exact"]
     scenes, tags = unit32(store.scene[7]), np.array(store.tags)[7:8]
     _, scene, _ = told(store, scenes, tags, 0.35)
     least = float(np.sort(scene)[-20]) - 1e-4

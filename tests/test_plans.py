@@ -1,4 +1,4 @@
-"""Every plan on every kind of index: exact answers are the oracle's, others say what they are."""
+"""Every plan, with sketches and without: exact answers are the oracle's, others say what they are."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from oracle import Array, Query, find_among_others, find_one, unit
+from sketched import sketching, with_little_effort
 from synthetic import Synthetic, make_store
 
 from indexer.windows import WINDOW_SAMPLES
@@ -20,12 +21,13 @@ from search.asking.answers import Found
 from search.asking.sound_index import SoundIndex
 from search.asking.terms import MAX_DIVERSE
 from search.filters.tags import TagFilter
-from search.generation.manifest import Level
-from search.nearest.structure import IndexConfig
 from search.upkeep.build import build
 
 Opened = tuple[list[Synthetic], SoundIndex]
-KINDS = ("flat", "sq8", "pq")
+#: How stores are searched: exactly; by sketches; and by sketches of their larger segments alone.
+KINDS = ("exact", "sketched", "partly")
+#: Segments of fewer rows have no sketch where only some of them have.
+LEAST_ROWS = {"sketched": 1, "partly": 150}
 #: Rows that differ by less in score may come in either order.
 ROUNDING = 1e-6
 
@@ -53,43 +55,39 @@ def fill(
     store.add(recordings, scene=scene, tags=tags.astype(np.float16), levels_db=levels)
 
 
-def with_lists_preferred(index: SoundIndex, reach: float) -> SoundIndex:
-    """Make the planner believe that an exact answer would take for ever."""
-    for one in index.opened:
-        if one.index.lists:
-            level = Level(share=0.0, reach=reach, effort=1, recall=0.5, ms=1.0)
-            one.index.calibration = replace(
-                one.index.calibration, exact_row_ms=1e9, levels=(level,)
-            )
-    return index
-
-
 @pytest.fixture(scope="module")
 def sets(whole: None, tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[Opened]]:
     """For each kind: one store in segments with dead rows, and two that share recordings."""
     made: dict[str, list[Opened]] = {}
     for kind in KINDS:
         folder = tmp_path_factory.mktemp(kind)
-        config = IndexConfig(kind=kind)  # type: ignore[arg-type]
-        one, two = (
-            make_store(
-                folder / name,
-                frames="none",
-                root=folder / f"library of {name}",
-                hop_samples=WINDOW_SAMPLES // 4,
-            )
-            for name in ("one", "two")
-        )
-        fill(one, {f"r{number}": 1 + number % 9 for number in range(130)}, seed=1, some_silent=True)
-        build(one.store, config=config, max_segment_rows=400)
-        fill(one, {f"s{number}": 2 for number in range(30)}, seed=2, some_silent=True)
-        one.remove("r8.wav", "r17.wav", "s3.wav")
-        fill(two, {f"t{number}": 3 for number in range(110)}, seed=3, some_silent=True)
-        for store in (one, two):
-            build(store.store, config=config, max_segment_rows=400)
-        paths = one.store.path, two.store.path
-        made[kind] = [([one], SoundIndex.open(paths[0])), ([one, two], SoundIndex.open(*paths))]
+        if kind == "exact":
+            made[kind] = make_set(folder)
+        else:
+            with sketching(rows_per_list=8, least_rows=LEAST_ROWS[kind]):
+                made[kind] = make_set(folder)
     return made
+
+
+def make_set(folder: Path) -> list[Opened]:
+    one, two = (
+        make_store(
+            folder / name,
+            frames="none",
+            root=folder / f"library of {name}",
+            hop_samples=WINDOW_SAMPLES // 4,
+        )
+        for name in ("one", "two")
+    )
+    fill(one, {f"r{number}": 1 + number % 9 for number in range(130)}, seed=1, some_silent=True)
+    build(one.store, max_segment_rows=400)
+    fill(one, {f"s{number}": 2 for number in range(30)}, seed=2, some_silent=True)
+    one.remove("r8.wav", "r17.wav", "s3.wav")
+    fill(two, {f"t{number}": 3 for number in range(110)}, seed=3, some_silent=True)
+    for store in (one, two):
+        build(store.store, max_segment_rows=400)
+    paths = one.store.path, two.store.path
+    return [([one], SoundIndex.open(paths[0])), ([one, two], SoundIndex.open(*paths))]
 
 
 def test_sets_have_what_they_are_to_show(sets: dict[str, list[Opened]]) -> None:
@@ -97,9 +95,9 @@ def test_sets_have_what_they_are_to_show(sets: dict[str, list[Opened]]) -> None:
         (first, *_) = sets[kind][0][1].opened
         assert len(first.generation.segments) > 1
         assert not all(segment.alive.all() for segment in first.generation.segments)
-        assert (first.index.lists is None) == (kind == "flat")
-        if first.index.lists:
-            assert first.index.lists.trained.kind == kind
+        has_sketch = {bool(sketch) for sketch in first.index.sketches}
+        assert has_sketch == {"exact": {False}, "sketched": {True}, "partly": {False, True}}[kind]
+        assert (first.index.num_lists > 40) == (kind != "exact")
 
 
 def assert_holds(stores: list[Synthetic], found: Found, query: Query, *, is_exact: bool) -> None:
@@ -147,7 +145,7 @@ tags = st.lists(st.sampled_from(["0", "7", "14", "21", "400", "Speech", "Animal"
 @given(
     kind=st.sampled_from(KINDS),
     which=st.integers(0, 1),
-    reach=st.sampled_from([-2.0, 0.1, 2.0]),
+    num_scanned=st.sampled_from([10, 40, 120, 5000]),
     seed=st.integers(0, 2**32 - 1),
     wanted=st.builds(
         TagFilter,
@@ -164,11 +162,11 @@ tags = st.lists(st.sampled_from(["0", "7", "14", "21", "400", "Speech", "Animal"
     is_silent=st.booleans(),
     exact=st.booleans(),
 )
-def test_any_plan_on_any_kind_of_index_keeps_its_word(
+def test_any_plan_keeps_its_word(
     sets: dict[str, list[Opened]],
     kind: str,
     which: int,
-    reach: float,
+    num_scanned: int,
     seed: int,
     wanted: TagFilter,
     k: int,
@@ -195,31 +193,39 @@ def test_any_plan_on_any_kind_of_index_keeps_its_word(
         exact=exact,
         is_silent=is_silent,
     )
-    found = find_one(with_lists_preferred(index, reach), query)
+    found = find_one(with_little_effort(index, num_scanned), query)
     is_exact = all(step.plan.is_exact for step in found.steps)
     assert is_exact or not exact
     assert_holds(stores, found, query, is_exact=is_exact)
-    assert_holds(stores, find_among_others(index, query), query, is_exact=exact or kind == "flat")
+    assert_holds(stores, find_among_others(index, query), query, is_exact=exact or kind == "exact")
 
 
-@pytest.mark.parametrize("kind", ["sq8", "pq"])
-def test_lists_are_used_where_the_planner_says_so(sets: dict[str, list[Opened]], kind: str) -> None:
+@pytest.mark.parametrize("kind", LEAST_ROWS)
+def test_lists_are_visited_where_effort_is_small(sets: dict[str, list[Opened]], kind: str) -> None:
     stores, index = sets[kind][0]
-    query = Query(vectors=unit32(stores[0].scene[0]), is_silent=True)  # so that all rows match
-    (step,) = find_one(with_lists_preferred(index, -2), query).steps
-    assert (step.plan.name, step.plan.effort) == ("lists", 10)
+    vectors = unit32(stores[0].scene[0])
+    query = Query(vectors=vectors, is_silent=True, all_windows=True)  # so that all rows match
+    (step,) = find_one(with_little_effort(index, 30), query).steps
+    assert (step.plan.name, step.plan.num_scored) == ("sketches", 10)
+    assert 30 <= step.plan.num_scanned < 200
+    assert 0 < step.plan.num_lists < step.num_lists / 2
     assert step.num_matching == step.num_windows == len(oracle.live_rows(*stores))
-    assert step.num_lists > 20
+    (step,) = find_one(with_little_effort(index, 5000), query).steps
+    assert step.plan.num_lists == 0
+    if kind == "sketched":
+        assert step.plan.num_scanned == step.num_matching
+    (step,) = find_one(with_little_effort(index, 30), replace(query, exact=True)).steps
+    assert step.plan.is_exact
 
 
-@pytest.mark.parametrize("kind", ["sq8", "pq"])
-def test_half_of_all_lists_find_what_is_best(sets: dict[str, list[Opened]], kind: str) -> None:
+@pytest.mark.parametrize("kind", LEAST_ROWS)
+def test_half_of_all_rows_hold_what_is_best(sets: dict[str, list[Opened]], kind: str) -> None:
     """Approximate in name only: nothing but the codes stands between it and the truth."""
     stores, index = sets[kind][0]
     found = expected = 0
     for at in range(0, 200, 7):
         query = Query(vectors=unit32(stores[0].scene[at] + 0.5), k=10)
-        ids = find_one(with_lists_preferred(index, 2), query).window_ids
+        ids = find_one(with_little_effort(index, 350, 60), query).window_ids
         best = {window_id for _, window_id in oracle.answer(stores, query)}
         found += len(best & set(ids.tolist()))
         expected += len(best)
@@ -229,14 +235,14 @@ def test_half_of_all_lists_find_what_is_best(sets: dict[str, list[Opened]], kind
 @pytest.mark.parametrize("kind", KINDS)
 def test_search_many_gives_what_search_gives(sets: dict[str, list[Opened]], kind: str) -> None:
     stores, sounds = sets[kind][0]
-    (one,) = with_lists_preferred(sounds, 2).opened
-    allowed = one.allowed(TagFilter(("Speech",), threshold=0.001).resolve())
+    (one,) = with_little_effort(sounds, 5000).opened
+    speech = one.allowed(TagFilter(("Speech",), threshold=0.001).resolve())
     vectors = unit32(np.array(stores[0].scene[:60]))
-    for masks in (None, allowed):
+    for allowed in (None, speech):
         for k in (1, 10, 3000):
-            scores, rows = one.index.search_many(vectors, k, masks, exact=True)
+            scores, rows = one.index.search_many(vectors, k, allowed, exact=True)
             for at, vector in enumerate(vectors):
-                alone = one.index.search(vector[None], k, masks, exact=True)
+                alone = one.index.search(vector[None], k, allowed, exact=True)
                 number = len(alone.rows)
                 assert (rows[at, number:] == -1).all()
                 assert np.isneginf(scores[at, number:]).all()
@@ -245,25 +251,46 @@ def test_search_many_gives_what_search_gives(sets: dict[str, list[Opened]], kind
                 assert (rows[at, :number] == alone.rows)[near_last].all()
 
 
-@pytest.mark.parametrize("kind", ["sq8", "pq"])
-def test_search_many_by_lists_returns_k_rows_that_match(
+@pytest.mark.parametrize("kind", LEAST_ROWS)
+@pytest.mark.parametrize("num_scanned", [10, 60, 5000])
+@pytest.mark.parametrize("tag", ["7", "Speech"])
+def test_search_many_by_sketches_gives_what_search_gives(
+    sets: dict[str, list[Opened]], kind: str, num_scanned: int, tag: str
+) -> None:
+    """Whatever is overlooked, it is the same for one question and for many."""
+    stores, sounds = sets[kind][0]
+    (one,) = with_little_effort(sounds, num_scanned).opened
+    allowed = one.allowed(TagFilter((tag,), threshold=0.001).resolve())
+    vectors = unit32(np.array(stores[0].scene[:40]))
+    for k in (1, 10, 25):
+        scores, rows = one.index.search_many(vectors, k, allowed)
+        for at, vector in enumerate(vectors):
+            alone = one.index.search(vector[None], k, allowed)
+            assert len(alone.rows) == k
+            assert (scores[at] == alone.scores).all()
+            near_last = alone.scores > alone.scores[-1] + ROUNDING
+            assert (rows[at] == alone.rows)[near_last].all()
+
+
+@pytest.mark.parametrize("kind", LEAST_ROWS)
+def test_search_many_by_sketches_returns_k_rows_that_match(
     sets: dict[str, list[Opened]], kind: str
 ) -> None:
     stores, sounds = sets[kind][0]
-    (one,) = with_lists_preferred(sounds, -2).opened
+    (one,) = with_little_effort(sounds, 10).opened
     rare = one.allowed(TagFilter(("400",)).resolve())
-    num_matching = sum(int(mask.sum()) for mask in rare)
+    num_matching = rare.num_rows
     assert 3 < num_matching <= 10
     vectors = unit32(np.array(stores[0].scene[:30]))
     scores, rows = one.index.search_many(vectors, 50, rare)
     assert (np.isneginf(scores) == (rows < 0)).all()
     assert ((rows >= 0).sum(1) == num_matching).all()
-    is_allowed = np.concatenate(rare)
+    is_allowed = np.concatenate(rare.masks)
     assert is_allowed[rows[rows >= 0]].all()
 
 
 def test_search_many_of_none_is_empty(sets: dict[str, list[Opened]], tmp_path: Path) -> None:
-    _, sounds = sets["sq8"][0]
+    _, sounds = sets["sketched"][0]
     scores, rows = sounds.opened[0].index.search_many(np.empty((0, 768), np.float32), 5)
     assert scores.shape == rows.shape == (0, 5)
     build(make_store(tmp_path / "empty").store)
@@ -277,7 +304,7 @@ def test_many_vectors_of_a_question_score_a_row_by_the_best_of_all(
 ) -> None:
     """Also by those whose lists did not lead to it: among others, and alone, it is the same."""
     stores, index = sets[kind][0]
-    index = with_lists_preferred(index, -2)
+    index = with_little_effort(index, 10)
     rng = np.random.default_rng(3)
     for at in range(0, 200, 9):
         near = np.array(stores[0].scene[at]) + 0.3 * rng.normal(0, 1, (8, 768))
@@ -289,9 +316,10 @@ def test_many_vectors_of_a_question_score_a_row_by_the_best_of_all(
         assert together.scores == pytest.approx(oracle.scores(hits, query), abs=ROUNDING)
 
 
-@pytest.mark.parametrize("kind", ["flat", "sq8"])
+@pytest.mark.parametrize("kind", ["exact", "sketched"])
 def test_threads_share_an_index(sets: dict[str, list[Opened]], kind: str) -> None:
     stores, index = sets[kind][1]
+    index = with_little_effort(index, 40)
     queries = [
         Query(vectors=unit32(np.array(stores[0].scene[at : at + 1 + at % 3])), k=7)
         for at in range(60)

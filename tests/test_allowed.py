@@ -1,0 +1,50 @@
+"""Rows that may be found, and without some: against NumPy."""
+
+from __future__ import annotations
+
+import numpy as np
+from hypothesis import given
+from hypothesis import strategies as st
+
+from search.generation.allowed import Allowed
+
+sizes = st.lists(st.integers(0, 40), max_size=4)
+
+
+def masks_of(seed: int, sizes: list[int], share: float) -> list[np.ndarray]:  # type: ignore[type-arg]
+    rng = np.random.default_rng(seed)
+    return [rng.random(size) < share for size in sizes]
+
+
+@given(st.integers(0, 2**32 - 1), sizes, st.sampled_from([0.0, 0.2, 1.0]))
+def test_allowed_counts_what_its_masks_have(seed: int, sizes: list[int], share: float) -> None:
+    masks = masks_of(seed, sizes, share)
+    allowed = Allowed.of(iter(masks))
+    assert all(one is other for one, other in zip(allowed.masks, masks, strict=True))
+    assert allowed.counts == tuple(int(mask.sum()) for mask in masks)
+    assert allowed.num_rows == sum(int(mask.sum()) for mask in masks)
+
+
+@given(
+    seed=st.integers(0, 2**32 - 1),
+    sizes=sizes,
+    share=st.sampled_from([0.0, 0.2, 1.0]),
+    left_out=st.sampled_from([0.0, 0.1, 0.5, 1.0]),
+)
+def test_allowed_without_rows_is_what_numpy_leaves(
+    seed: int, sizes: list[int], share: float, left_out: float
+) -> None:
+    masks = masks_of(seed, sizes, share)
+    before = [mask.copy() for mask in masks]
+    rows = [np.flatnonzero(mask) for mask in masks_of(seed + 1, sizes, left_out)]
+    allowed = Allowed.of(masks)
+    rest = allowed.without(rows)
+    for number, (mask, some) in enumerate(zip(before, rows, strict=True)):
+        expected = mask & ~np.isin(np.arange(len(mask)), some)
+        assert (rest.masks[number] == expected).all()
+        assert rest.counts[number] == expected.sum()
+        assert (masks[number] == mask).all()  # others may be using it
+    assert rest.num_rows == sum(rest.counts)
+    assert allowed.counts == tuple(int(mask.sum()) for mask in before)
+    if allowed.num_rows == rest.num_rows:  # then nothing was copied
+        assert all(one is other for one, other in zip(allowed.masks, rest.masks, strict=True))

@@ -85,11 +85,13 @@ class Measured(NamedTuple):
 
     Attributes:
         share: Of all rows, those that match.
+        num_scanned: Rows that match whose sketches are looked at, of the nearest lists.
         recall: Share of the true best 10 that were found.
         ms: Median milliseconds of a query, without its filter.
     """
 
     share: float
+    num_scanned: int
     recall: float
     ms: float
 
@@ -101,15 +103,12 @@ class Effort:
     Attributes:
         target: Recall at 10 that was asked for.
         num_rows: Live rows when it was measured.
-        num_scanned: Rows that match whose codes are multiplied, if there are so many: those of the
-            nearest lists.
-        num_scored: How many of them are scored exactly, the best by their codes, for 10 hits.
-        measured: From all rows to few; none without sketches.
+        num_scored: Rows that are scored exactly, the best by their sketches, for 10 hits.
+        measured: From all rows to few; none if every answer is exact.
     """
 
     target: float
     num_rows: int = 0
-    num_scanned: int = 0
     num_scored: int = 0
     measured: tuple[Measured, ...] = ()
 
@@ -226,7 +225,6 @@ def _read_effort(entry: Any) -> Effort:
     return Effort(
         target=_take_number(entry, "target"),
         num_rows=_take_count(entry, "num_rows"),
-        num_scanned=_take_count(entry, "num_scanned"),
         num_scored=_take_count(entry, "num_scored"),
         measured=tuple(_read_measured(one) for one in _take(entry, "measured", list)),
     )
@@ -234,9 +232,14 @@ def _read_effort(entry: Any) -> Effort:
 
 def _read_measured(entry: Any) -> Measured:
     if not isinstance(entry, list) or len(entry) != len(Measured._fields):
-        raise NotAsWrittenError("what was measured is not three numbers each")
+        raise NotAsWrittenError("what was measured is not four numbers each")
     named = dict(zip(Measured._fields, entry, strict=True))
-    return Measured(*(_take_number(named, name) for name in named))
+    return Measured(
+        _take_number(named, "share"),
+        _take_count(named, "num_scanned"),
+        _take_number(named, "recall"),
+        _take_number(named, "ms"),
+    )
 
 
 def _read_files(entry: Any) -> dict[str, FileEntry]:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -12,25 +13,23 @@ import numpy.typing as npt
 
 from indexer.arrays import Float16, Float32, Integers, Mask
 from indexer.progress import Listen, Step
-from indexer.store.disk import replacing, sync_file, sync_folder
+from indexer.store.disk import sync_file, sync_folder
 from indexer.store.schema import NUM_TAGS
 from indexer.store.snapshot import Block, Snapshot
 from indexer.tags import TagVocabulary
-from search.generation.manifest import SegmentEntry, SketchEntry, describe_files
+from search.generation.manifest import FileEntry, SegmentEntry, SketchEntry, describe_files
 from search.generation.segments import (
     CODES,
     SEGMENT_ARRAYS,
     TEMPORARY_PREFIX,
     array_file,
     code_of,
-    map_array,
 )
 
 _BLOCK_ROWS = 4096
 #: Given the folder of a segment that is not there yet, its (n, 768) vectors and (n, 527) tags,
-#: writes a sketch of them there, and returns it with the order that its rows are to have; None
-#: leaves them as they are.
-Arrange = Callable[[Path, Float32, Float16], tuple[SketchEntry, Integers] | None]
+#: writes a sketch of them there if one is wanted, and returns it with the order of its rows.
+Arrange = Callable[[Path, Float32, Float16], tuple[SketchEntry | None, Integers]]
 
 
 def write_segments(
@@ -72,7 +71,7 @@ def write_segments(
 
 
 class _SegmentWriter:
-    """One segment on its way to disk: its rows as they come, and its codes at the end.
+    """One segment on its way to disk: held in memory until its rows can be put in order.
 
     Files are written, not mapped: on a full disk, writing is an error and a mapping is a crash.
     """
@@ -83,7 +82,11 @@ class _SegmentWriter:
         self._name = uuid.uuid4().hex
         self._folder = self._segments / f"{TEMPORARY_PREFIX}{self._name}"
         self._folder.mkdir()
-        self._codes = np.empty((NUM_TAGS + len(self._groups), num_rows), np.uint8)  # 176 MB at most
+        self._arrays = {
+            name: np.empty((num_rows, *shape), dtype)
+            for name, (dtype, shape) in SEGMENT_ARRAYS.items()
+        }
+        self._codes = np.empty((NUM_TAGS + len(self._groups), num_rows), np.uint8)
         self.num_rows, self.filled = num_rows, 0
 
     @property
@@ -93,14 +96,12 @@ class _SegmentWriter:
     def add(self, block: Block, start: int) -> int:
         """Take as many rows of a block, from `start` on, as there is room for."""
         stop = min(len(block.scene), start + self.num_rows - self.filled)
-        rows = slice(start, stop)
+        rows, to = slice(start, stop), slice(self.filled, self.filled + stop - start)
         columns: dict[str, npt.NDArray[Any]] = block.windows.take(rows)._asdict()
         columns |= {"vectors": normalise(block.scene[rows]), "tags": block.tags[rows]}
         columns["level_db"] = block.levels[rows]
-        for name, (dtype, _) in SEGMENT_ARRAYS.items():
-            with array_file(self._folder, name).open("ab") as file:
-                file.write(np.ascontiguousarray(columns[name], dtype).data)
-        to = slice(self.filled, self.filled + stop - start)
+        for name, array in self._arrays.items():
+            array[to] = columns[name]
         codes = code_of(block.tags[rows]).T  # (527, n)
         self._codes[:NUM_TAGS, to] = codes
         for number, indices in enumerate(self._groups):
@@ -110,32 +111,32 @@ class _SegmentWriter:
 
     def publish(self, arrange: Arrange) -> SegmentEntry:
         """Put its rows in order, make it appear, and return what a manifest says of it."""
-        sketch = None
-        if arranged := arrange(self._folder, self._map("vectors"), self._map("tags")):
-            sketch, order = arranged
-            self._reorder(order)
-        array_file(self._folder, CODES).write_bytes(np.ascontiguousarray(self._codes).data)
+        sketch, order = arrange(self._folder, self._arrays["vectors"], self._arrays["tags"])
+        files = describe_files(self._folder.iterdir())
+        for name, array in self._arrays.items():
+            file = array_file(self._folder, name)
+            blocks = range(0, self.num_rows, _BLOCK_ROWS)
+            files[file.name] = _write(file, (array[order[at : at + _BLOCK_ROWS]] for at in blocks))
+        file = array_file(self._folder, CODES)
+        files[file.name] = _write(file, (column[order] for column in self._codes))
         for file in self._folder.iterdir():
             sync_file(file)
         sync_folder(self._folder)
-        files = describe_files(self._folder.iterdir())
         entry = SegmentEntry(self._name, self.num_rows, len(self._codes), files, sketch)
         self._folder.rename(self._segments / self._name)
         sync_folder(self._segments)
         return entry
 
-    def _map(self, name: str) -> npt.NDArray[Any]:
-        dtype, shape = SEGMENT_ARRAYS[name]
-        return map_array(array_file(self._folder, name), dtype, (self.num_rows, *shape))
 
-    def _reorder(self, order: Integers) -> None:
-        for name in SEGMENT_ARRAYS:
-            array = self._map(name)
-            with replacing(array_file(self._folder, name)) as file:
-                for first in range(0, len(order), _BLOCK_ROWS):
-                    file.write(array[order[first : first + _BLOCK_ROWS]].data)
-        for column in self._codes:
-            column[:] = column[order]
+def _write(path: Path, blocks: Iterable[npt.NDArray[Any]]) -> FileEntry:
+    """Write arrays one after the other, and return what a manifest says of the file."""
+    digest, num_bytes = hashlib.sha256(), 0
+    with path.open("wb") as file:
+        for block in blocks:
+            digest.update(block.data)
+            file.write(block.data)
+            num_bytes += block.nbytes
+    return FileEntry(num_bytes, digest.hexdigest())
 
 
 def normalise(scene: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:

@@ -11,7 +11,7 @@ import numpy as np
 from indexer.arrays import Float32, Integers, Mask
 from indexer.store.schema import EMBEDDING_DIM, NUM_TAGS
 from search.generation.segments import Generation, Segment
-from search.nearest.blend import columns_of, is_blend, rows_to_score, scenes_of, with_roots
+from search.nearest.blend import columns_of, is_blend, rows_to_score, scenes_of, unit_roots
 
 #: How far the float32 product of two vectors of length 1 may be from the true one, in whatever
 #: order it is summed: a rounding of 2^-24 for each of their numbers, of blends the most.
@@ -22,8 +22,6 @@ _FIRST_BLENDED = 1024
 _MARGIN = 16
 #: Rows whose products are held at a time: 25 MB in float64.
 _BLOCK_ROWS = 4096
-#: Rows that many vectors are multiplied with at a time: 0.2 GB.
-_KNN_ROWS = 1 << 16
 #: Vectors up to this number are multiplied row by row where the rows lie; more are worth a copy.
 _FEW_VECTORS = 4
 #: Where so many rows of a segment are allowed, reading all of them in order is quicker: one core
@@ -182,15 +180,6 @@ def find_near_each(
     return rows, (last >= bound) & (last > -np.inf)
 
 
-def _keep_best(scores: Float32, rows: Integers, k: int) -> tuple[Float32, Integers]:
-    """Return the k best columns of each line of scores and rows, in any order."""
-    if scores.shape[1] <= k:
-        return scores, rows
-    scores = np.where(np.isnan(scores) | (rows < 0), -np.inf, scores)
-    at = np.argpartition(scores, -k, axis=1)[:, -k:]
-    return np.take_along_axis(scores, at, 1), np.take_along_axis(rows, at, 1)
-
-
 def _multiply_all(
     generation: Generation, vectors: Float32, k: int, masks: Sequence[Mask]
 ) -> tuple[Float32, Integers]:
@@ -199,25 +188,29 @@ def _multiply_all(
     rows = np.full((len(vectors), k), -1, np.int64)
     for start, segment, mask in _segments(generation, masks):
         at = np.flatnonzero(mask)
-        for first in range(0, len(at), _KNN_ROWS):
-            block = at[first : first + _KNN_ROWS]
-            stored = _stored(segment, block, vectors.shape[1])
-            near, found = faiss.knn(
-                vectors, stored, min(k, len(block)), metric=faiss.METRIC_INNER_PRODUCT
-            )
-            found = np.where(found < 0, -1, start + block[found])
-            both = np.concatenate([best, near], 1), np.concatenate([rows, found], 1)
-            best, rows = _keep_best(*both, k)
+        for first in range(0, len(at), _BLOCK_ROWS):
+            block = at[first : first + _BLOCK_ROWS]
+            near = _multiply_block(segment, block, vectors)
+            is_near = near > best.min(1, keepdims=True)  # which what is not a number is not
+            for line in np.flatnonzero(is_near.any(1)).tolist():
+                some = np.flatnonzero(is_near[line])
+                scores = np.concatenate([best[line], near[line, some]])
+                names = np.concatenate([rows[line], start + block[some]])
+                kept = np.argpartition(scores, -k)[-k:]
+                best[line], rows[line] = scores[kept], names[kept]
     return best, rows
 
 
-def _stored(segment: Segment, rows: Integers, num_columns: int) -> Float32:
-    """Return (n, num_columns) of some rows of a segment, in order; where they lie, if they can."""
-    is_run = rows[-1] - rows[0] == len(rows) - 1
+def _multiply_block(segment: Segment, rows: Integers, vectors: Float32) -> Float32:
+    """Return (q, n) float32 products of vectors with some rows of a segment, in order."""
+    is_run = rows[-1] - rows[0] == len(rows) - 1  # where they lie, if they can be
     some = slice(rows[0], rows[-1] + 1) if is_run else rows
-    if segment.vectors.shape[1] == num_columns:
-        return segment.vectors[some]
-    return with_roots(segment.vectors[some], segment.tags[some])
+    num_columns = segment.vectors.shape[1]
+    with np.errstate(invalid="ignore", over="ignore"):
+        near = vectors[:, :num_columns] @ segment.vectors[some].T
+        if vectors.shape[1] > num_columns:
+            near += vectors[:, num_columns:] @ unit_roots(segment.tags[some]).T
+    return np.asarray(near)
 
 
 def _segments(generation: Generation, masks: Sequence[Mask]) -> Iterator[tuple[int, Segment, Mask]]:

@@ -7,7 +7,6 @@ answers, as it would be too easy to find. The truth is exact.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
@@ -24,16 +23,10 @@ from search.nearest.sketch import Sketch
 
 _SHARES = (1.0, 0.5, 0.2, 0.1)
 _NUM_QUESTIONS = 200
-#: Rows to scan and to score, tried in this order.
-_EFFORTS = (
-    (8_192, 60),
-    (16_384, 60),
-    (16_384, 120),
-    (32_768, 120),
-    (65_536, 240),
-    (131_072, 480),
-    (262_144, 960),
-)
+#: Rows to score, and rows to scan for the narrowest filter, and so on for wider ones; the fewest
+#: first. Behind the last of them nothing is tried.
+_NUM_SCORED = (60, 120, 240, 480)
+_NUM_SCANNED = tuple(round(2048 * 2 ** (step / 2)) for step in range(17))
 #: Scores that differ by no more are equal.
 _EQUAL = 1e-6
 #: Aimed at is this share of the way from the target to 1: of 0.99, 0.992. That is two standard
@@ -60,6 +53,33 @@ class _Sample(NamedTuple):
     rows: Integers
 
 
+class _Trials(NamedTuple):
+    """What is tried out, and the questions for it."""
+
+    generation: Generation
+    sketches: Sequence[Sketch | None]
+    sample: _Sample
+
+    def run(self, allowed: Allowed, num_scanned: int, num_scored: int) -> Measured:
+        """Return how much of the truth is found among some rows, and how quickly."""
+        segments, num_found, num_true, times = self.generation.segments, 0, 0, []
+        told = Measured(1.0, num_scanned, 0.0, 0.0)  # for filters of any width
+        effort = Effort(0.0, self.generation.num_windows, num_scored, (told,))
+        index = VectorIndex(self.generation, effort, self.sketches)
+        recordings, is_allowed = _recordings_of(self.generation), np.concatenate(allowed.masks)
+        for vector, own, scores, rows in zip(*self.sample, strict=True):
+            is_true = (rows >= 0) & is_allowed[rows] & (recordings[rows] != own)
+            true = scores[is_true][:MEASURED_K]
+            others = allowed.without([np.flatnonzero(one.recordings == own) for one in segments])
+            answer = index.search(vector[None], MEASURED_K, others)
+            times.append(answer.scan_ms + answer.rescore_ms)
+            if len(true):  # of equal scores, any is right
+                num_true += len(true)
+                num_found += int(np.count_nonzero(answer.scores[: len(true)] >= true[-1] - _EQUAL))
+        recall = num_found / max(1, num_true)
+        return told._replace(recall=recall, ms=float(np.median(times)))
+
+
 def measure_effort(
     generation: Generation, sketches: Sequence[Sketch | None], target: float
 ) -> Effort:
@@ -72,22 +92,21 @@ def measure_effort(
             be the same.
     """
     rng = np.random.default_rng(0)
-    sample = _draw(generation, rng)
-    allowed = [
-        Allowed.of(one.alive & (rng.random(len(one)) < share) for one in generation.segments)
-        for share in _SHARES
-    ]
+    trials = _Trials(generation, sketches, _draw(generation, rng))
     aim = target + _RESERVE * (1 - target)
-    for num_scanned, num_scored in _EFFORTS:
-        effort = Effort(target, generation.num_windows, num_scanned, num_scored)
-        index = VectorIndex(generation, effort, sketches)
-        measured = tuple(
-            _measure(index, sample, some, share)
-            for share, some in zip(_SHARES, allowed, strict=True)
-        )
-        if min(one.recall for one in measured) >= aim:
-            break
-    return replace(effort, measured=measured)
+    num_scored, num_scanned, measured = 0, _NUM_SCANNED[0], []
+    for share in sorted(_SHARES):
+        some = Allowed.of(one.alive & (rng.random(len(one)) < share) for one in generation.segments)
+        if not num_scored:  # what is missed where all are scanned, no more of them would find
+            every = generation.num_windows
+            found = (one for one in _NUM_SCORED if trials.run(some, every, one).recall >= aim)
+            num_scored = next(found, _NUM_SCORED[-1])
+        for num_scanned in (one for one in _NUM_SCANNED if one >= num_scanned):
+            told = trials.run(some, num_scanned, num_scored)
+            if told.recall >= aim:
+                break
+        measured.append(told._replace(share=share))
+    return Effort(target, generation.num_windows, num_scored, tuple(measured[::-1]))
 
 
 def _draw(generation: Generation, rng: np.random.Generator) -> _Sample:
@@ -106,19 +125,3 @@ def _draw(generation: Generation, rng: np.random.Generator) -> _Sample:
 
 def _recordings_of(generation: Generation) -> Integers:
     return np.concatenate([segment.recordings for segment in generation.segments])
-
-
-def _measure(index: VectorIndex, sample: _Sample, allowed: Allowed, share: float) -> Measured:
-    """Return how much of the truth is found where a share of the rows matches, and how quickly."""
-    segments, num_found, num_true, times = index.generation.segments, 0, 0, []
-    recordings, is_allowed = _recordings_of(index.generation), np.concatenate(allowed.masks)
-    for vector, own, scores, rows in zip(*sample, strict=True):
-        is_true = (rows >= 0) & is_allowed[rows] & (recordings[rows] != own)
-        true = scores[is_true][:MEASURED_K]
-        others = allowed.without([np.flatnonzero(one.recordings == own) for one in segments])
-        answer = index.search(vector[None], MEASURED_K, others)
-        times.append(answer.scan_ms + answer.rescore_ms)
-        if len(true):  # of equal scores, any is right
-            num_true += len(true)
-            num_found += int(np.count_nonzero(answer.scores[: len(true)] >= true[-1] - _EQUAL))
-    return Measured(share, num_found / max(1, num_true), float(np.median(times)))

@@ -9,7 +9,7 @@ from search.generation.manifest import Effort
 
 #: Hits that recall is measured at, as is usual for nearest neighbours.
 MEASURED_K = 10
-#: A filter that leaves this much less is taken for the same: most leave out the query's recording.
+#: A filter that leaves this much more is taken for the same.
 _AS_GOOD_AS = 1.1
 
 #: Where no more than so many times the rows that would be scored match, all of them are.
@@ -24,10 +24,9 @@ class Plan(NamedTuple):
     Attributes:
         name: "exact" computes the score of every row that matches; "sketches" those of the rows
             that are best by their sketches.
-        num_scanned: Rows that match whose sketches are looked at, at least, if there are so many;
-            in the end, how many were. 0 if exact.
-        num_scored: Of these, how many are scored.
-        num_lists: Lists that were visited; 0 if all rows that match were scanned.
+        num_scanned: Rows that match whose sketches are looked at, at least; in the end, how many.
+        num_scored: How many of them are scored, the best by their sketches.
+        num_lists: Lists that were visited; 0 if all rows that match were looked at.
         recall: Measured at the build for a filter as narrow as this one; 1 for an exact answer.
     """
 
@@ -52,7 +51,8 @@ def choose_plan(
 ) -> Plan:
     """Choose how k of some rows are to be found.
 
-    More hits take more: to be scored in proportion to them, and to be scanned with their root.
+    As much is scanned as for the next wider filter that was measured. More hits take more: to be
+    scored in proportion to them, and to be scanned with their root.
 
     Args:
         effort: What was measured at the build.
@@ -63,10 +63,10 @@ def choose_plan(
     """
     more = max(1.0, k / MEASURED_K)
     num_scored = math.ceil(effort.num_scored * more)
-    if exact or not num_scored or num_matching <= _EXACT * num_scored:
+    if exact or not effort.measured or num_matching <= _EXACT * num_scored:
         return EXACT
-    num_scanned = max(math.ceil(effort.num_scanned * math.sqrt(more)), num_scored)
     share = num_matching / num_rows
-    wider = [one for one in effort.measured if one.share > share * _AS_GOOD_AS]
-    told = effort.measured[len(wider) :][:1] or effort.measured[-1:]  # the next narrower, or last
-    return Plan("sketches", num_scanned, num_scored, 0, told[0].recall if told else math.nan)
+    wider = [one for one in effort.measured if one.share * _AS_GOOD_AS >= share]
+    told = min(wider, key=lambda one: one.share)
+    num_scanned = math.ceil(told.num_scanned * math.sqrt(more))
+    return Plan("sketches", num_scanned, num_scored, 0, told.recall)

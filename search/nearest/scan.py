@@ -10,8 +10,8 @@ import numpy as np
 from indexer.arrays import Float32, Integers, Mask
 from search.nearest.sketch import Asked, Sketch, Some
 
-#: Nanoseconds, or as many times anything else: to look at a row whether it matches, in the order of
-#: the segment and in that of the lists; and to scan one that does.
+#: Nanoseconds, or as many times anything else: to look at a row whether it matches, in all of a
+#: segment and in some of its lists; and to scan one that does.
 _LOOK_NS, _VISIT_NS, _SCAN_NS = 1, 3, 15
 #: Rows that say how near the best are, before the others are looked through.
 _FIRST_ROWS = 4096
@@ -60,7 +60,8 @@ def propose(
     Args:
         parts: The segments that may have them.
         vectors: (q, 768) or (q, 1295) float32; near is what is near to any of them.
-        num_scanned: How many rows that match are looked at; all, if they are few enough.
+        num_scanned: How many rows that match are looked at, of the nearest lists; all where that
+            takes no longer.
         num_proposed: How many of these are proposed, at most.
 
     Raises:
@@ -70,6 +71,7 @@ def propose(
         return Proposed(np.empty(0, np.int64))
     asked = [part.sketch.ask(vectors) for part in parts]
     num_lists = 0
+    num_scanned = max(num_scanned, num_proposed)
     if _are_lists_quicker(parts, num_scanned):
         each, num_lists = _visit(parts, asked, num_scanned)
     else:
@@ -94,40 +96,38 @@ def _are_lists_quicker(parts: Sequence[Part], num_scanned: int) -> bool:
     num_matching = sum(part.num_matching for part in parts)
     if num_matching <= num_scanned:
         return False
-    all_ns = _LOOK_NS * num_rows + _SCAN_NS * num_matching
-    return num_scanned * (_VISIT_NS * num_rows / num_matching + _SCAN_NS) < all_ns
+    visit_ns = num_scanned * (_VISIT_NS * num_rows / num_matching + _SCAN_NS)
+    return visit_ns < _LOOK_NS * num_rows + _SCAN_NS * num_matching
 
 
 def _visit(
-    parts: Sequence[Part], asked: Sequence[Asked], num_wanted: int
+    parts: Sequence[Part], asked: Sequence[Asked], num_scanned: int
 ) -> tuple[list[list[Some]], int]:
     """Return rows that match, of the nearest lists of each part, and how many lists these were.
 
-    As many as are wanted, or a list more; fewer if there are no more.
+    As many as are to be scanned, or a list more; fewer, if there are no more.
     """
     near = np.concatenate([part.sketch.rank(one) for part, one in zip(parts, asked, strict=True)])
     shares = [part.num_matching / len(part.mask) for part in parts]
-    expected = np.concatenate(
-        [part.sketch.sizes * share for part, share in zip(parts, shares, strict=True)]
-    )
-    ends = np.cumsum([part.sketch.num_lists for part in parts])
-    order = np.argsort(-near)
+    num_lists = [part.sketch.num_lists for part in parts]
+    order, ends = np.argsort(-near), np.cumsum(num_lists)
+    sizes = np.concatenate([part.sketch.sizes for part in parts]) * np.repeat(shares, num_lists)
+    held = np.cumsum(sizes[order])  # rows that match, if they are everywhere as frequent
     found: list[list[Some]] = [[] for _ in parts]
     num_found, last = 0, 0
-    while num_found < num_wanted and last < len(order):
-        # Where what matches is rarer near the question than elsewhere, ever more are visited.
-        held = np.cumsum(expected[order[last:]])
-        more = int(np.searchsorted(held, num_wanted - num_found)) + 1
-        first, last = last, last + max(more, last // 4)
+    while last < len(order) and num_found < num_scanned:
+        # Where they are rarer near the question than elsewhere, ever more are visited.
+        done = held[last - 1] if last else 0
+        more = int(np.searchsorted(held, done + num_scanned - num_found)) + 1
+        first, last = last, min(max(more, last + last // 4), len(order))
         some = order[first:last]
         part_of = np.searchsorted(ends, some, side="right")
         for number, part in enumerate(parts):
-            lists = some[part_of == number] - (ends[number] - part.sketch.num_lists)
+            lists = some[part_of == number] - (ends[number] - num_lists[number])
             if len(lists):
-                some_rows = part.in_lists(lists)
-                found[number].append(some_rows)
-                num_found += len(some_rows.rows)
-    return found, min(last, len(order))
+                found[number].append(part.in_lists(lists))
+                num_found += len(found[number][-1].rows)
+    return found, last
 
 
 def _choose(near: Float32, number: int) -> Integers:

@@ -23,7 +23,7 @@ _WIDTHS = ((64, 32), (96, 32), (128, 48))
 #: They are enough where this share of the true ten nearest is among so many proposed.
 _ENOUGH, _NUM_PROPOSED, _K = 0.999, 60, 10
 #: Rows that the components are found with, and how many of them ask the others.
-_FITTED_ROWS, _NUM_QUESTIONS = 16_384, 200
+_FITTED_ROWS, _NUM_QUESTIONS = 16_384, 100
 #: Rows of a list, on average.
 _ROWS_PER_LIST = 256
 _BLOCK_ROWS = 8192
@@ -49,7 +49,7 @@ class _Coded(NamedTuple):
 
 def make_sketch(
     folder: Path, vectors: Float32, tags: Float16, listen: Listen
-) -> tuple[SketchEntry, Integers] | None:
+) -> tuple[SketchEntry | None, Integers]:
     """Write the sketch of some rows.
 
     Args:
@@ -60,14 +60,14 @@ def make_sketch(
             not.
 
     Returns:
-        What a manifest says of it, and (n,) the order in which the rows are to be: list by list,
-        and behind them those that are damaged. None if nearly all are, and nothing is written.
+        What a manifest says of it, None if nearly all rows are damaged, and nothing is written;
+        and (n,) the order in which they are to be: list by list, the damaged ones at the end.
     """
     num_lists = max(1, round(len(vectors) / _ROWS_PER_LIST))
     sample = _draw(vectors, tags, max(_FITTED_ROWS, num_lists * TRAINING_ROWS_PER_LIST))
     num_lists = min(num_lists, len(sample) // _K)
     if not num_lists:
-        return None
+        return None, np.arange(len(vectors))
     basis = _choose_basis(sample[:_FITTED_ROWS])
     components = basis.project(sample)
     half_width = float(np.abs(components).max()) or 1.0
@@ -90,8 +90,9 @@ def _draw(vectors: Float32, tags: Float16, number: int) -> Float32:
 
 
 def _finite(rows: Float32) -> Float32:
-    """Return rows with zeros for what is damaged."""
-    return np.asarray(np.nan_to_num(rows, nan=0.0, posinf=0.0, neginf=0.0), np.float32)
+    """Return rows with zeros for those in which anything is damaged."""
+    rows[~np.isfinite(rows.sum(1))] = 0
+    return rows
 
 
 def _choose_basis(sample: Float32) -> Basis:
@@ -110,7 +111,7 @@ def _choose_basis(sample: Float32) -> Basis:
 
 def _components(rows: Float32) -> Float32:
     """Return (d, d) float32 eigenvectors of the second moment, the greatest eigenvalue first."""
-    vectors = np.linalg.eigh(rows.T.astype(np.float64) @ rows)[1]
+    vectors = np.linalg.eigh((rows.T @ rows).astype(np.float64))[1]
     return np.asarray(vectors.T[::-1], np.float32)
 
 

@@ -7,6 +7,8 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import numpy as np
+
 from indexer.arrays import Float16, Float32, Integers
 from indexer.errors import DamagedStoreError, QueryError
 from indexer.progress import Listen
@@ -33,8 +35,8 @@ MOST_EXACT_ROWS = 10_000
 MIN_SKETCHED_ROWS = 2_048
 #: Measured anew when the number of windows has changed by more than this share.
 _MEASURED_ANEW = 0.2
-#: Of a row, while its segment is written: its code of each tag and its sketch, twice.
-_BUILT_BYTES = 2_048
+#: Of a row, while its segment is written: all that is stored of it, and what its sketch takes.
+_BUILT_BYTES = 6_500
 #: Taken for the memory of a machine whose system does not say: Windows has no `sysconf`.
 _UNTOLD_MACHINE_BYTES = 8 << 30
 
@@ -67,8 +69,8 @@ class IndexConfig:
 
     @property
     def max_segment_rows(self) -> int:
-        """Rows of a segment, at most: what it is sketched and filtered by is held in memory."""
-        return max(1 << 14, (self.memory_bytes or _machine_bytes() // 2) // 4 // _BUILT_BYTES)
+        """Rows of a segment, at most: they are held in memory."""
+        return max(1 << 14, (self.memory_bytes or _machine_bytes() // 2) // 2 // _BUILT_BYTES)
 
 
 def _machine_bytes() -> int:
@@ -103,9 +105,10 @@ def arrange_for(num_windows: int, listen: Listen) -> Arrange:
 
     def arrange(
         folder: Path, vectors: Float32, tags: Float16
-    ) -> tuple[SketchEntry, Integers] | None:
-        is_wanted = _is_sketch_wanted(len(vectors), num_windows)
-        return make_sketch(folder, vectors, tags, listen) if is_wanted else None
+    ) -> tuple[SketchEntry | None, Integers]:
+        if _is_sketch_wanted(len(vectors), num_windows):
+            return make_sketch(folder, vectors, tags, listen)
+        return None, np.arange(len(vectors))
 
     return arrange
 

@@ -99,10 +99,9 @@ def generation_lines(generation: Generation) -> Iterator[str]:
     held, effort = count(generation.num_windows, "window"), generation.manifest.effort
     way = _way(is_sketched=generation.manifest.is_sketched)
     yield f"{generation.path.name}: {held}, {way}"
-    num_scanned = min(effort.num_scanned, generation.num_windows)
     for one in effort.measured:
         yield (
-            f"  {one.share:>4.0%} of the windows match: {num_scanned:,} are scanned, "
+            f"  {one.share:>4.0%} of the windows match: {one.num_scanned:,} are looked at, "
             f"{effort.num_scored} scored; recall {one.recall:.3f}, {one.ms:.1f} ms"
         )
 

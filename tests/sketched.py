@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 
 import numpy as np
 import pytest
 from oracle import Array
 
 from search.asking.sound_index import SoundIndex
+from search.generation.manifest import Effort, Measured
 from search.generation.segments import Generation
 from search.nearest.index import VectorIndex
 from search.nearest.sketch import Sketch
@@ -57,7 +57,8 @@ def with_little_effort(index: SoundIndex, num_scanned: int, num_scored: int = 10
 def spare(index: VectorIndex, num_scanned: int, num_scored: int = 10) -> VectorIndex:
     """Do the same with the index of one store; nothing without sketches."""
     if any(index.sketches):
-        index.effort = replace(index.effort, num_scanned=num_scanned, num_scored=num_scored)
+        told = Measured(share=1.0, num_scanned=num_scanned, recall=0.5, ms=1.0)
+        index.effort = Effort(0.5, index.generation.num_windows, num_scored, (told,))
     return index
 
 

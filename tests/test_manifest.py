@@ -51,9 +51,8 @@ DOCUMENT: dict[str, Any] = {
     "effort": {
         "target": 0.99,
         "num_rows": 580,
-        "num_scanned": 8192,
         "num_scored": 60,
-        "measured": [[1.0, 0.999, 0.5], [0.1, 0.998, 1.5]],
+        "measured": [[1.0, 8192, 0.999, 0.5], [0.1, 4096, 0.998, 1.5]],
     },
     "files": {"parts.txt": [0, DIGEST]},
 }
@@ -68,7 +67,9 @@ MANIFEST = Manifest(
             SketchEntry(64, 32, 3, 599, 0.75, 12_345),
         ),
     ),
-    effort=Effort(0.99, 580, 8192, 60, (Measured(1.0, 0.999, 0.5), Measured(0.1, 0.998, 1.5))),
+    effort=Effort(
+        0.99, 580, 60, (Measured(1.0, 8192, 0.999, 0.5), Measured(0.1, 4096, 0.998, 1.5))
+    ),
     files={"parts.txt": FileEntry(0, DIGEST)},
 )
 
@@ -94,7 +95,7 @@ def test_manifest_is_written_as_what_it_is(file: Path) -> None:
 
 def test_manifest_without_sketches_is_written_without_any(file: Path) -> None:
     segment = {**DOCUMENT["segments"][0], "sketch": None}
-    effort = {"target": 0.9, "num_rows": 0, "num_scanned": 0, "num_scored": 0, "measured": []}
+    effort = {"target": 0.9, "num_rows": 0, "num_scored": 0, "measured": []}
     content = seal({**DOCUMENT, "segments": [segment], "effort": effort})
     file.write_bytes(content)
     manifest = Manifest.read(file)
@@ -150,7 +151,7 @@ COUNTS = [
     ("segments", 0, "num_rows"),
     *(("segments", 0, "sketch", name) for name in ("num_scenes", "num_roots", "num_lists")),
     *(("segments", 0, "sketch", name) for name in ("num_listed", "head_bytes")),
-    *(("effort", name) for name in ("num_rows", "num_scanned", "num_scored")),
+    *(("effort", name) for name in ("num_rows", "num_scored")),
 ]
 
 

@@ -70,9 +70,8 @@ class Made(NamedTuple):
 def make(folder: Path, scenes: Array, tags: Array) -> Made:
     folder.mkdir(exist_ok=True)
     with sketching(rows_per_list=ROWS_PER_LIST):
-        made = make_sketch(folder, scenes, tags, ignore)
-    assert made
-    entry, order = made
+        entry, order = make_sketch(folder, scenes, tags, ignore)
+    assert entry
     sketch = Sketch(folder, entry, len(scenes))
     return Made(folder, entry, sketch, scenes[order], tags[order], order)
 
@@ -198,7 +197,11 @@ def test_lists_are_ranked_by_their_centre_and_how_far_their_rows_are_from_it(mad
         asked = made.sketch.ask(vectors)
         lengths = np.linalg.norm(asked.components, axis=1)
         near = asked.components @ arrays["centres"].T
-        near += 0.6 * lengths[:, None] * arrays["spreads"]
+        rank = made.sketch.rank(made.sketch.ask(vectors[:1]))
+        times = (rank - near[0]) / (lengths[0] * arrays["spreads"])
+        assert times == pytest.approx(np.full(len(times), times[0]), abs=1e-3)
+        assert 0 < times[0] < 2
+        near += times[0] * lengths[:, None] * arrays["spreads"]
         assert made.sketch.rank(asked) == pytest.approx(near.max(0), abs=ROUNDING)
 
 
@@ -241,7 +244,9 @@ def test_damaged_rows_are_last_and_in_no_list(tmp_path: Path, num_damaged: int) 
 def test_rows_that_are_nearly_all_damaged_have_no_sketch(tmp_path: Path, num_sound: int) -> None:
     scenes, tags = clustered(1, 300)
     scenes[num_sound:, 5] = np.nan
-    assert make_sketch(tmp_path, scenes, tags, ignore) is None
+    entry, order = make_sketch(tmp_path, scenes, tags, ignore)
+    assert entry is None
+    assert sorted(order.tolist()) == list(range(300))
     assert list(tmp_path.iterdir()) == []
 
 

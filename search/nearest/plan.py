@@ -62,11 +62,11 @@ def choose_plan(
         exact: Whether only an exact answer will do.
     """
     more = max(1.0, k / MEASURED_K)
-    num_scored = math.ceil(effort.num_scored * more)
+    num_scored = max(math.ceil(effort.num_scored * more), k)
     if exact or not effort.measured or num_matching <= _EXACT * num_scored:
         return EXACT
-    share = num_matching / num_rows
+    share = num_matching / max(1, num_rows)
     wider = [one for one in effort.measured if one.share * _AS_GOOD_AS >= share]
-    told = min(wider, key=lambda one: one.share)
+    told = min(wider, key=lambda one: one.share, default=effort.measured[0])
     num_scanned = math.ceil(told.num_scanned * math.sqrt(more))
     return Plan("sketches", num_scanned, num_scored, 0, told.recall)

@@ -17,18 +17,21 @@ from search.nearest.sketch import Sketch
 
 
 @contextmanager
-def sketching(rows_per_list: int = 32, least_rows: int = 1) -> Iterator[None]:
+def sketching(
+    rows_per_list: int = 32, least_rows: int = 1, most_exact_rows: int = 0
+) -> Iterator[None]:
     """Have what is built meanwhile sketched, however few windows it holds.
 
     Args:
         rows_per_list: On average; fewer than usual, so that there are many lists to choose from.
         least_rows: Of a segment that gets a sketch.
+        most_exact_rows: Of a generation that has none.
     """
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("search.nearest.structure.MOST_EXACT_ROWS", 0)
+        patch.setattr("search.nearest.structure.MOST_EXACT_ROWS", most_exact_rows)
         patch.setattr("search.nearest.structure.MIN_SKETCHED_ROWS", least_rows)
         patch.setattr("search.nearest.sketching._ROWS_PER_LIST", rows_per_list)
-        patch.setattr("search.nearest.measure._NUM_QUESTIONS", 50)
+        patch.setattr("search.nearest.measure._NUM_QUESTIONS", 20)
         yield
 
 

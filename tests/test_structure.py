@@ -1,41 +1,58 @@
-"""Which structure a build chooses, what it reuses, when it trains anew, and what it measured."""
+"""Which segments a build sketches, what it reuses, what it mends, and what it measured."""
 
 from __future__ import annotations
 
 import json
+import shutil
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from conftest import Run
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from listener import Listener
-from oracle import Array
-from synthetic import Synthetic, make_store
+from oracle import Array, unit
+from sketched import scenes_of, sketching
+from synthetic import Synthetic, head, make_store
 
 from indexer.errors import DamagedStoreError, QueryError, StoreError
 from indexer.store.disk import read_sealed, seal
 from search.asking.opened import OpenedStore
-from search.generation.manifest import GENERATION_FILE, ListsEntry
+from search.generation.allowed import Allowed
+from search.generation.manifest import GENERATION_FILE
 from search.generation.segments import Generation, array_file
-from search.nearest.index import Neighbours, VectorIndex
-from search.nearest.planner import Plan
-from search.nearest.structure import MIN_LISTED_ROWS, TRAINED_FOLDER, IndexConfig, open_index
+from search.nearest.blend import blended
+from search.nearest.index import VectorIndex
+from search.nearest.sketch import CHECKED, FAISS_FILE, sketch_file
+from search.nearest.structure import (
+    MIN_SKETCHED_ROWS,
+    MOST_EXACT_ROWS,
+    IndexConfig,
+    open_index,
+)
 from search.upkeep.build import build
 from search.upkeep.verify import verify
 
-SQ8 = IndexConfig(kind="sq8")
+#: Here a store of more windows has sketches, and of it the segments of so many.
+MOST_EXACT, LEAST_ROWS = 500, 100
 
 
-def clustered(num_rows: int, seed: int, centre_seed: int = 0) -> Array:
-    rng = np.random.default_rng(seed)
-    centres = np.random.default_rng(centre_seed).normal(0, 1, (30, 768))
-    scene = centres[rng.integers(0, 30, num_rows)] + rng.normal(0, 0.7, (num_rows, 768))
-    return scene.astype(np.float32)
+@pytest.fixture(autouse=True)
+def _small(request: pytest.FixtureRequest) -> Iterator[None]:
+    """What is asked of a store of thousands of windows is asked of one of hundreds."""
+    if request.node.get_closest_marker("slow"):
+        yield
+        return
+    with sketching(least_rows=LEAST_ROWS, most_exact_rows=MOST_EXACT):
+        yield
 
 
-def add(store: Synthetic, prefix: str, num_rows: int, seed: int, centre_seed: int = 0) -> None:
+def add(store: Synthetic, prefix: str, num_rows: int, seed: int, world: int = 0) -> None:
     names = {f"{prefix}{number}": 2 for number in range(num_rows // 2)}
-    store.add(names, scene=clustered(num_rows, seed, centre_seed))
+    store.add(names, scene=scenes_of(num_rows, seed, world))
 
 
 @pytest.fixture
@@ -45,57 +62,83 @@ def store(whole: None, tmp_path: Path) -> Synthetic:
     return made
 
 
-def lists_of(generation: Generation) -> ListsEntry:
-    """What the manifest says of the lists, which must be there."""
-    lists = generation.manifest.structure.lists
-    assert lists is not None
-    return lists
+def sketched(generation: Generation) -> list[int]:
+    """Rows of the segments that have sketches."""
+    return [entry.num_rows for entry in generation.manifest.segments if entry.sketch]
 
 
-def trained_files(generation: Generation) -> dict[str, int]:
-    """Name → inode of what lies in the folder of the trained structure."""
-    folder = generation.path.parent / TRAINED_FOLDER / lists_of(generation).trained
-    return {file.name: file.stat().st_ino for file in folder.iterdir()}
+def unsketched(generation: Generation) -> list[int]:
+    """Rows of those that have none."""
+    return [entry.num_rows for entry in generation.manifest.segments if not entry.sketch]
+
+
+def inodes(generation: Generation) -> dict[str, int]:
+    """Name of each file of each segment → inode."""
+    files = (file for segment in generation.segments for file in segment.path.iterdir())
+    return {f"{file.parent.name}/{file.name}": file.stat().st_ino for file in files}
+
+
+def file_of(segment: Path, name: str) -> Path:
+    return segment / FAISS_FILE if name == "faiss" else sketch_file(segment, name)
+
+
+def assert_finds_all(generation: Generation) -> None:
+    """Every live row is the nearest to itself."""
+    rows = generation.live_rows()
+    found = open_index(generation).search_many(generation.vectors(rows), 1)[1]
+    assert (found[:, 0] == rows).all()
 
 
 # --- the choice ----------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
-    ("num_rows", "memory_gb", "kind", "expected"),
+    ("num_rows", "max_segment_rows", "with_sketch", "without"),
     [
-        (MIN_LISTED_ROWS - 1, 100.0, "auto", None),
-        (MIN_LISTED_ROWS, 100.0, "auto", "sq8"),
-        (1_000_000, 1.6, "auto", "sq8"),  # 0.77 GB of codes are no more than half of it
-        (1_000_000, 1.5, "auto", "pq"),
-        (10_000_000, 12.0, "auto", "pq"),
-        (10_000_000, 12.0, "flat", None),
-        (300, 12.0, "sq8", "sq8"),
-        (255, 12.0, "pq", None),
+        (MOST_EXACT, 1000, [], [500]),
+        (MOST_EXACT + 2, 1000, [502], []),
+        (MOST_EXACT + 2, 400, [400, 102], []),
+        (MOST_EXACT + 2, 410, [410], [92]),
+        (MOST_EXACT + 2, 99, [], [99] * 5 + [7]),
+        (2, 1000, [], [2]),
     ],
 )
-def test_kind_follows_windows_and_memory(
-    num_rows: int, memory_gb: float, kind: Any, expected: str | None
+def test_segments_that_are_worth_it_are_sketched_where_there_are_many_windows(
+    tmp_path: Path,
+    whole: None,
+    num_rows: int,
+    max_segment_rows: int,
+    with_sketch: list[int],
+    without: list[int],
 ) -> None:
-    config = IndexConfig(memory_bytes=round(memory_gb * 1e9), kind=kind)
-    assert config.kind_for(num_rows) == expected
+    made = make_store(tmp_path / "store", frames="none")
+    add(made, "a", num_rows, seed=1)
+    generation = build(made.store, max_segment_rows=max_segment_rows)
+    assert sketched(generation) == with_sketch
+    assert unsketched(generation) == without
+    assert generation.manifest.is_sketched == bool(with_sketch)
+    assert bool(generation.manifest.effort.measured) == bool(with_sketch)
+    for segment, entry in zip(generation.segments, generation.manifest.segments, strict=True):
+        names = {file.name for file in segment.path.iterdir()}
+        assert names == set(entry.files)
+        assert (FAISS_FILE in names) == bool(entry.sketch)
+    assert_finds_all(generation)
 
 
-def test_kind_that_was_chosen_stays_unless_memory_is_given() -> None:
-    assert IndexConfig().kind_for(MIN_LISTED_ROWS, "pq") == "pq"
-    assert IndexConfig(memory_bytes=1 << 40).kind_for(MIN_LISTED_ROWS, "pq") == "sq8"
-
-
-def test_kind_changes_by_itself_where_codes_have_outgrown_the_memory(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    pages = {"SC_PAGE_SIZE": 4096, "SC_PHYS_PAGES": (16 << 30) // 4096}  # 16 GB, of which half
-    monkeypatch.setattr("os.sysconf", pages.__getitem__)
-    rows_of_half = (8 << 30) // 768
-    assert IndexConfig().kind_for(rows_of_half // 2) == "sq8"
-    assert IndexConfig().kind_for(rows_of_half // 2 + 1) == "pq"
-    assert IndexConfig().kind_for(rows_of_half, "sq8") == "sq8"
-    assert IndexConfig().kind_for(rows_of_half + 1, "sq8") == "pq"
+@pytest.mark.slow
+def test_store_of_ten_thousand_windows_is_exact_and_of_more_is_sketched(tmp_path: Path) -> None:
+    """With the numbers that users have: the first windows are sketched, later ones are not yet."""
+    assert (MOST_EXACT_ROWS, MIN_SKETCHED_ROWS) == (10_000, 2_048)
+    made = make_store(tmp_path / "store", frames="none")
+    add(made, "a", 10_000, seed=1)
+    assert unsketched(build(made.store)) == [10_000]
+    add(made, "b", 2, seed=2)
+    generation = build(made.store)
+    assert sketched(generation) == [10_002]
+    add(made, "c", 2_046, seed=3)
+    generation = build(made.store)
+    assert (sketched(generation), unsketched(generation)) == ([10_002], [2_046])
+    assert_finds_all(generation)
 
 
 @pytest.mark.parametrize("recall", [0.0, 0.4, 1.0, -1, 2])
@@ -109,107 +152,171 @@ def test_memory_that_is_too_little_is_an_error() -> None:
         IndexConfig(memory_bytes=1000)
 
 
-def test_small_store_has_no_lists(store: Synthetic) -> None:
-    generation = build(store.store)
-    assert generation.manifest.structure.lists is None
-    assert open_index(generation).lists is None
-    assert not (generation.path.parent / TRAINED_FOLDER).exists()
+def test_segments_are_as_large_as_the_memory_allows(monkeypatch: pytest.MonkeyPatch) -> None:
+    pages = {"SC_PAGE_SIZE": 4096, "SC_PHYS_PAGES": (16 << 30) // 4096}
+    monkeypatch.setattr("os.sysconf", pages.__getitem__)
+    of_half = IndexConfig().max_segment_rows
+    assert of_half == IndexConfig(memory_bytes=8 << 30).max_segment_rows
+    stored_bytes = 768 * 4 + 527 * 2 + 600
+    assert (1 << 18) < of_half < (8 << 30) // stored_bytes
+    small = IndexConfig(memory_bytes=300_000_000).max_segment_rows
+    assert (1 << 14) <= small < of_half
+    assert small * stored_bytes < 300_000_000
+    monkeypatch.delattr("os.sysconf")  # as on Windows
+    assert IndexConfig().max_segment_rows >= 1 << 18
 
 
-# --- reuse ---------------------------------------------------------------------------------------
+# --- growing and reuse ---------------------------------------------------------------------------
+
+
+def test_store_that_outgrows_exact_answers_gets_its_segments_sketched(
+    tmp_path: Path, whole: None
+) -> None:
+    made = make_store(tmp_path / "store", frames="none")
+    add(made, "a", 400, seed=1)
+    add(made, "b", 60, seed=2)
+    first = build(made.store, max_segment_rows=400)
+    assert (sketched(first), unsketched(first)) == ([], [400, 60])
+    before = open_index(first)
+    query = first.vectors(np.array([7]))
+    expected = before.search(query, 10)
+    add(made, "c", 200, seed=3)
+    second = build(made.store, max_segment_rows=400)
+    assert (sketched(second), unsketched(second)) == ([400, 260], [])
+    assert_finds_all(second)
+    again = open_index(Generation.open(first.path)).search(query, 10)  # it is still there
+    for one in (before.search(query, 10), again):
+        assert (one.rows == expected.rows).all()
+        assert (one.scores == expected.scores).all()
+    assert (open_index(second).search(query, 10, exact=True).scores[:5]).min() > 0
+
+
+def test_new_windows_are_found_beside_those_that_are_sketched(store: Synthetic) -> None:
+    """Few new ones are not worth a sketch; they are compared whole, and none is overlooked."""
+    first = build(store.store)
+    add(store, "b", 60, seed=2)
+    second = build(store.store)
+    assert (sketched(second), unsketched(second)) == ([600], [60])
+    assert inodes(first).items() < inodes(second).items()
+    assert_finds_all(second)
+    index = open_index(second)
+    stored = second.vectors(np.arange(660))
+    for row in range(600, 660, 7):
+        answer = index.search(stored[row : row + 1], 10)
+        assert not answer.plan.is_exact
+        best = np.argsort(-(stored @ stored[row]))[:10]
+        assert set(best[best >= 600]) <= set(answer.rows.tolist())
 
 
 def test_build_of_nothing_new_changes_nothing(store: Synthetic) -> None:
-    first = build(store.store, config=SQ8)
-    assert build(store.store, config=SQ8).path == first.path
-    assert build(store.store, config=IndexConfig(recall=0.9, kind="sq8")).path != first.path
+    first = build(store.store)
+    assert build(store.store).path == first.path
+    assert build(store.store, config=IndexConfig(recall=0.9)).path != first.path
 
 
-def test_build_adds_lists_for_new_segments_and_shares_the_others(store: Synthetic) -> None:
+def test_another_recall_is_measured_and_no_segment_written_anew(store: Synthetic) -> None:
+    first = build(store.store)
+    second = build(store.store, config=IndexConfig(recall=0.9))
+    assert second.manifest.effort.target == 0.9
+    assert inodes(second) == inodes(first)
+
+
+def test_build_sketches_new_segments_and_shares_the_others(store: Synthetic) -> None:
     heard = Listener()
-    first = build(store.store, config=SQ8)
-    before = trained_files(first)
+    first = build(store.store)
     add(store, "b", 200, seed=2)
-    second = build(store.store, config=SQ8, listen=heard)
-    after = trained_files(second)
-    assert lists_of(second).trained == lists_of(first).trained
-    assert before.items() < after.items()
-    assert len(after) == len(before) + 2
+    second = build(store.store, listen=heard)
+    assert sketched(second) == [600, 200]
+    assert inodes(first).items() < inodes(second).items()
     assert heard.sentences == []
-    found = open_index(second).search_many(second.vectors(np.arange(800)), 1)[1]
-    assert (found[:, 0] == np.arange(800)).mean() > 0.95
+    assert_finds_all(second)
 
 
-def test_build_keeps_the_calibration_until_the_store_has_changed_enough(store: Synthetic) -> None:
-    first = build(store.store, config=SQ8)
+def test_build_keeps_what_was_measured_until_the_store_has_changed_enough(
+    store: Synthetic,
+) -> None:
+    first = build(store.store)
     add(store, "b", 100, seed=2)
-    second = build(store.store, config=SQ8)
-    assert second.manifest.structure.calibration == first.manifest.structure.calibration
+    second = build(store.store)
+    assert second.manifest.effort == first.manifest.effort
     add(store, "c", 100, seed=3)
-    third = build(store.store, config=SQ8)
-    assert third.manifest.structure.calibration.num_rows == 800
+    third = build(store.store)
+    assert third.manifest.effort.num_rows == 800
 
 
-def test_build_removes_lists_that_no_generation_needs(store: Synthetic) -> None:
-    first = build(store.store, config=SQ8)
+def test_store_that_shrinks_is_still_searched(store: Synthetic) -> None:
+    build(store.store)
+    store.remove(*[f"a{number}.wav" for number in range(100)])
+    generation = build(store.store)
+    assert generation.num_windows == 400
+    assert_finds_all(generation)
+    stored = generation.vectors(generation.live_rows())
+    index = open_index(generation)
+    for row in range(0, 400, 23):
+        answer = index.search(stored[row : row + 1], 10, exact=True)
+        best = np.sort(stored @ stored[row])[::-1][:10]
+        assert answer.scores == pytest.approx(best, abs=1e-6)
+        assert index.search(stored[row : row + 1], 10).rows[0] == answer.rows[0]
+
+
+def test_build_removes_segments_that_no_generation_needs(store: Synthetic) -> None:
+    first = build(store.store)
     for number in range(3):
-        add(store, f"b{number}-", 700, seed=number)  # more than there was: segments are merged
-        build(store.store, config=IndexConfig(kind="sq8"))
-    last = Generation.current(store.store)
-    folder = last.path.parent / TRAINED_FOLDER
+        add(store, f"b{number}-", 700 << number, seed=number)  # more than there was: all is merged
+        last = build(store.store)
+    index = last.path.parent
     named = set()
-    for generation in last.path.parent.glob("0*"):
-        entry = read_sealed(generation / GENERATION_FILE)["structure"]
-        named |= {(entry["trained"], name) for name in entry["files"]}
-    assert {(file.parent.name, file.name) for file in folder.glob("*/*")} == named
+    for generation in index.glob("0*"):
+        for entry in read_sealed(generation / GENERATION_FILE)["segments"]:
+            named |= {(entry["name"], name) for name in entry["files"]}
+    files = (index / "segments").glob("*/*")
+    assert {(file.parent.name, file.name) for file in files} == named
     assert not first.path.exists()
 
 
 def test_reader_of_the_previous_generation_is_not_disturbed(store: Synthetic) -> None:
-    first = build(store.store, config=SQ8)
+    first = build(store.store)
     index = open_index(first)
     vectors = first.vectors(np.arange(50))
     before = index.search_many(vectors, 5)
-    add(store, "b", 4000, seed=2)
-    build(store.store, config=SQ8)
+    add(store, "b", 2000, seed=2)
+    build(store.store)
     again = open_index(Generation.open(first.path))
     for one in (index, again):
         for expected, found in zip(before, one.search_many(vectors, 5), strict=True):
             assert (expected == found).all()
 
 
-# --- training anew -------------------------------------------------------------------------------
+def test_sounds_that_are_unlike_the_old_are_found_as_well(store: Synthetic) -> None:
+    """Each sketch has components and centres of its own: what came before is no yardstick."""
+    build(store.store)
+    add(store, "b", 400, seed=2, world=99)
+    generation = build(store.store)
+    assert sketched(generation) == [600, 400]
+    assert_finds_all(generation)
+    stored = generation.vectors(np.arange(1000))
+    index = open_index(generation)
+    num_found = 0
+    for row in range(0, 1000, 10):
+        best = np.argsort(-(stored @ stored[row]))[:10]
+        num_found += len(np.intersect1d(index.search(stored[row : row + 1], 10).rows, best))
+    assert num_found >= 0.99 * 1000
 
 
-def test_build_trains_anew_when_the_store_has_grown(store: Synthetic) -> None:
-    heard = Listener()
-    first = build(store.store, config=SQ8)
-    add(store, "b", 2000, seed=2)
-    second = build(store.store, config=SQ8, listen=heard)
-    assert lists_of(second).trained != lists_of(first).trained
-    assert heard.sentences == ["training anew: 2,600 windows now, 600 when the lists were trained"]
-
-
-def test_build_trains_anew_when_new_sounds_are_unlike_the_old(store: Synthetic) -> None:
-    heard = Listener()
-    first = build(store.store, config=SQ8)
-    add(store, "odd", 40, seed=3, centre_seed=98)  # few: no reason
-    first = build(store.store, config=SQ8, listen=heard)
-    assert heard.sentences == []
-    add(store, "b", 300, seed=2, centre_seed=99)
-    second = build(store.store, config=SQ8, listen=heard)
-    assert lists_of(second).trained != lists_of(first).trained
-    assert len(heard.sentences) == 1
-    assert "340 new windows are 1.5 times as far from the centres" in heard.sentences[0]
-    add(store, "c", 200, seed=4, centre_seed=99)
-    third = build(store.store, config=SQ8, listen=heard)
-    assert lists_of(third).trained == lists_of(second).trained
-
-
-def test_build_trains_anew_for_another_kind(store: Synthetic) -> None:
-    first = build(store.store, config=SQ8)
-    second = build(store.store, config=IndexConfig(kind="flat"))
-    assert [one.manifest.structure.kind for one in (first, second)] == ["sq8", None]
+def test_rows_keep_what_belongs_to_them_in_their_new_order(store: Synthetic) -> None:
+    """A segment is written in the order of its lists: ids, tags, codes and places go along."""
+    generation = build(store.store)
+    [segment] = generation.segments
+    known = {one.window_id: at for at, one in enumerate(store.windows)}
+    at = [known[one] for one in segment.windows.window_id.tolist()]
+    assert at != sorted(at)
+    assert sorted(at) == list(range(600))
+    assert np.abs(segment.vectors - unit(np.array(store.scene)[at])).max() < 1e-6
+    assert (segment.tags == np.array(store.tags)[at]).all()
+    for row, place in enumerate(at):
+        assert segment.windows.window(row) == store.windows[place]
+    heard = Allowed.of([np.asarray(segment.tags[:, 7] >= 0.1)])
+    assert heard.num_rows == int((np.array(store.tags)[:, 7] >= np.float16(0.1)).sum())
 
 
 # --- damage --------------------------------------------------------------------------------------
@@ -223,179 +330,72 @@ def damage(file: Path, change: str) -> None:
         file.write_bytes(content if change == "flipped" else content[:-1])
 
 
+NAMES = ("scenes", "roots", "centres", "spreads", "sizes", "units", "sums", "faiss")
+
+
 @pytest.mark.parametrize(
     ("name", "change"),
     [
-        *[(name, change) for name in ("trained", "sizes") for change in ("missing", "flipped")],
-        ("lists", "missing"),
-        ("lists", "short"),
+        *[(name, "flipped") for name in CHECKED],
+        *[("faiss", change) for change in ("missing", "short")],
+        ("units", "missing"),
+        ("sums", "short"),
     ],
 )
-def test_damaged_structure_is_found_and_mended(store: Synthetic, name: str, change: str) -> None:
+def test_damaged_sketch_is_found_and_mended(store: Synthetic, name: str, change: str) -> None:
     heard = Listener()
-    generation = build(store.store, config=SQ8)
-    (file,) = (generation.path.parent / TRAINED_FOLDER).glob(f"*/{name}*")
+    generation = build(store.store)
+    file = file_of(generation.segments[0].path, name)
     damage(file, change)
     assert [problem.path for problem in verify(store.store.path)] == [file]
     with pytest.raises(DamagedStoreError, match="building the index again mends it") as caught:
         OpenedStore.at(store.store.path)
+    assert caught.value.path == file
     assert (caught.value.about, caught.value.value) == ("build", store.store.path)
-    mended = build(store.store, config=SQ8, listen=heard)
-    is_trained_anew = [
-        "the centres of the lists are damaged, or of an older version: training anew"
-    ]
-    assert heard.sentences == (is_trained_anew if name == "trained" else [])
-    vectors = mended.vectors(np.arange(600))
-    assert (open_index(mended).search_many(vectors, 1)[1][:, 0] == np.arange(600)).mean() > 0.95
-    left = [problem.path for problem in verify(store.store.path)]
-    assert left == ([file] if name == "trained" else [])  # the generation before it is kept
-    for problem in verify(store.store.path):
-        assert "building the index anew, from nothing but the parts, mends it" in problem.remedy
-        assert (problem.about, problem.value) == ("anew", store.store.path)
-    build(store.store, config=SQ8, anew=True)
+    mended = build(store.store, listen=heard)
+    assert heard.sentences == []
+    assert sketched(mended) == [600]
+    assert_finds_all(mended)
+    [left] = verify(store.store.path)  # the generation before it is kept
+    assert left.path == file
+    assert "building the index anew, from nothing but the parts, mends it" in left.remedy
+    assert (left.about, left.value) == ("anew", store.store.path)
+    build(store.store, anew=True)
     assert verify(store.store.path) == []
 
 
-def test_flipped_byte_of_lists_is_found_by_verify_and_does_no_harm(store: Synthetic) -> None:
-    generation = build(store.store, config=SQ8)
-    (file,) = (generation.path.parent / TRAINED_FOLDER).glob("*/lists*")
+@pytest.mark.parametrize("name", ["units", "sums", "faiss"])
+def test_flipped_byte_of_what_is_large_is_found_by_verify_and_does_no_harm(
+    store: Synthetic, name: str
+) -> None:
+    generation = build(store.store)
+    file = file_of(generation.segments[0].path, name)
     damage(file, "flipped")
     assert [problem.path for problem in verify(store.store.path)] == [file]
-    assert open_index(generation).search(generation.vectors(np.array([5])), 10).rows.shape == (10,)
+    query = generation.vectors(np.array([5]))
+    assert open_index(generation).search(query, 10).rows.shape == (10,)
+    build(store.store, anew=True)
+    assert verify(store.store.path) == []
 
 
-def test_index_of_another_version_is_named_and_replaced(store: Synthetic) -> None:
+def test_units_that_lead_nowhere_say_what_mends_them(store: Synthetic, run: Run) -> None:
+    """They are found when they are followed; until then, the answer is right without them."""
     generation = build(store.store)
-    document = read_sealed(generation.path / GENERATION_FILE)
-    del document["format"]
-    (generation.path / GENERATION_FILE).write_bytes(seal(document))
-    with pytest.raises(StoreError, match="another version"):
-        Generation.current(store.store)
-    assert build(store.store).num_windows == 600
-
-
-@pytest.mark.parametrize("num_damaged", [40, 600])
-def test_build_with_damaged_vectors_goes_on(store: Synthetic, num_damaged: int) -> None:
-    """NaN is in no list, is never found, and spoils neither centres nor drift."""
-    heard = Listener()
-    segment = build(store.store).segments[0]
-    vectors = np.fromfile(array_file(segment.path, "vectors"), np.float32).reshape(600, 768)
-    vectors[:num_damaged] = np.nan
-    vectors.tofile(array_file(segment.path, "vectors"))
-    generation = build(store.store, config=SQ8, listen=heard)
-    assert heard.sentences == []
-    query = clustered(1, seed=9)
-    query /= np.linalg.norm(query)
-    for exact in (False, True):
-        found = open_index(generation).search(query, 600, exact=exact)
-        assert len(found.rows) == 600 - num_damaged
-        assert not np.isin(found.rows, np.arange(num_damaged)).any()
-
-
-def test_store_that_is_rebuilt_while_it_is_opened_opens_at_the_new_generation(
-    store: Synthetic, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    first = build(store.store, config=SQ8)
-
-    def rebuilding(generation: Generation) -> VectorIndex:
-        if generation.path == first.path:  # two builds later, nothing of it is left
-            add(store, "b", 300, seed=2)
-            build(store.store, config=IndexConfig(kind="pq"))
-            add(store, "c", 300, seed=3)
-            build(store.store, config=IndexConfig(kind="pq"))
-        return open_index(generation)
-
-    monkeypatch.setattr("search.asking.opened.open_index", rebuilding)
-    opened = OpenedStore.at(store.store.path)
-    assert opened.generation.num_windows == 1200
-    assert not first.path.exists()
-
-
-# --- what is measured ----------------------------------------------------------------------------
-
-
-_SHARES = (1.0, 0.5, 0.2, 0.05)
-
-
-@pytest.fixture
-def always_lists(whole: None, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Exact answers are slow, so that all shares are measured, whatever the machine is doing."""
-    search = VectorIndex.search
-
-    def slowly(self: VectorIndex, *asked: Any, **how: Any) -> Neighbours:
-        return search(self, *asked, **how)._replace(scan_ms=1e9)
-
-    monkeypatch.setattr(VectorIndex, "search", slowly)
-    monkeypatch.setattr("search.nearest.calibrate._SHARES", _SHARES)
-    monkeypatch.setattr("search.nearest.calibrate._NUM_QUERIES", 100)
-
-
-def test_calibration_tells_the_recall_of_other_queries(tmp_path: Path, always_lists: None) -> None:
-    made = make_store(tmp_path / "store", frames="none")
-    add(made, "a", 3000, seed=1)
-    generation = build(made.store, config=IndexConfig(kind="sq8", recall=0.9))
+    path, [segment] = store.store.path, generation.segments
+    file = sketch_file(segment.path, "units")
+    np.full(600, 2**32 - 1, "<u4").tofile(file)
     index = open_index(generation)
-    levels = index.calibration.levels
-    assert tuple(level.share for level in levels) == _SHARES
-    reaches = [level.reach for level in levels]
-    assert reaches == sorted(reaches)
-    assert all(level.recall >= 0.9 for level in levels)
-    stored = generation.vectors(np.arange(3000))
-    queries = clustered(200, seed=77)
-    queries /= np.linalg.norm(queries, axis=1, keepdims=True)
-    rng = np.random.default_rng(5)
-    for level in levels:
-        mask = rng.random(3000) < level.share
-        plan = Plan("lists", level.reach, level.effort, level.recall, level.ms)
-        num_found = num_true = 0
-        for query in queries:
-            best = np.flatnonzero(mask)[np.argsort(-(stored[mask] @ query))[:10]]
-            found = index.run(plan, query[None], 10, [mask]).rows
-            num_found += len(np.intersect1d(found, best))
-            num_true += len(best)
-        assert num_found / num_true >= 0.88, level
-
-
-@pytest.mark.parametrize("share", [0.1, 1.0])
-def test_equal_vectors_do_not_count_as_missed(
-    tmp_path: Path, always_lists: None, share: float
-) -> None:
-    """Digital silence is common: any ten of its windows are the right ones."""
-    made = make_store(tmp_path / "store", frames="none")
-    scene = clustered(2000, seed=1)
-    scene[: int(2000 * share)] = scene[0]
-    made.add({f"a{number}": 1 for number in range(2000)}, scene=scene)
-    generation = build(made.store, config=SQ8)
-    level = open_index(generation).calibration.levels[0]
-    assert level.recall >= 0.95
-    assert level.reach < 0.5
-
-
-def test_higher_recall_reaches_further(tmp_path: Path, always_lists: None) -> None:
-    made = make_store(tmp_path / "store", frames="none")
-    scene = np.random.default_rng(0).normal(0, 1, (2000, 768)).astype(np.float32)
-    made.add({f"a{number}": 1 for number in range(2000)}, scene=scene)  # no clusters: hard
-    reaches = []
-    for recall in (0.5, 0.99):
-        generation = build(made.store, config=IndexConfig(kind="sq8", recall=recall))
-        calibration = open_index(generation).calibration
-        assert calibration.target == recall
-        reaches.append(calibration.levels[0].reach)
-    assert reaches[0] < reaches[1]
-
-
-def test_recall_stays_what_it_was_unless_asked(store: Synthetic) -> None:
-    build(store.store, config=IndexConfig(kind="sq8", recall=0.8))
-    add(store, "b", 300, seed=2)
-    generation = build(store.store, config=SQ8)
-    assert open_index(generation).calibration.target == 0.8
-
-
-def test_manifest_is_plain_json(store: Synthetic) -> None:
-    generation = build(store.store, config=SQ8)
-    document = json.loads((generation.path / GENERATION_FILE).read_text())
-    assert document["structure"]["kind"] == "sq8"
-    assert document["structure"]["calibration"]["levels"]
+    narrow = Allowed.of([np.arange(600) % 2 == 0])
+    with pytest.raises(DamagedStoreError, match="places that there are not") as caught:
+        index.search(generation.vectors(np.array([5])), 10, narrow)
+    assert (caught.value.path, caught.value.about, caught.value.value) == (file, "anew", path)
+    window = str(generation.window_ids(np.array([5]))[0])
+    told = run("search", path, window, code=1).err
+    assert told.count("\n") == 1
+    assert told.rstrip().endswith(f"soundalike build {path} --anew")
+    assert run("search", path, window, "--exact").code == 0
+    run("build", path, "--anew")
+    assert run("search", path, window).code == 0
 
 
 def manifest_of(generation: Generation) -> tuple[Path, dict[str, Any]]:
@@ -403,50 +403,354 @@ def manifest_of(generation: Generation) -> tuple[Path, dict[str, Any]]:
     return file, read_sealed(file)
 
 
-def test_lists_of_an_older_version_are_refused_in_one_line_and_built_anew(
-    store: Synthetic,
+@pytest.fixture(scope="module")
+def forged(whole: None, tmp_path_factory: pytest.TempPathFactory) -> Synthetic:
+    """Two segments with sketches, whose manifest is to be written anew."""
+    made = make_store(tmp_path_factory.mktemp("forged") / "store", frames="none")
+    add(made, "a", 520, seed=1)
+    with sketching():
+        build(made.store, max_segment_rows=260)
+    return made
+
+
+def answers_or_says_why(store: Synthetic) -> bool:
+    """Whether an index answers, and with nothing that does not match; else what mends it is said.
+
+    What mends it is a build, or a build anew.
+    """
+    try:
+        opened = OpenedStore.at(store.store.path)
+        generation, index = opened.generation, opened.index
+        for share in (1.0, 0.6):
+            rng = np.random.default_rng(5)
+            allowed = Allowed.of(
+                one.alive & (rng.random(len(one)) < share) for one in generation.segments
+            )
+            vectors = unit(np.array(store.scene[:3])).astype(np.float32)
+            matches = np.concatenate(allowed.masks)
+            for some in (vectors[:1], vectors, blended(vectors, np.array(store.tags[:3]), 0.35)):
+                found = index.search(some, 10, allowed)
+                scores, rows = index.search_many(some, 10, allowed)
+                assert len(found.rows) == 10
+                assert matches[found.rows].all()
+                assert matches[rows].all()
+                assert found.scores.tolist() == index.score(some, found.rows).tolist()
+                assert np.isfinite(scores).all()
+    except DamagedStoreError as error:
+        assert error.about in ("build", "anew"), error
+        assert error.value == store.store.path
+        return False
+    return True
+
+
+COUNTS = ("num_scenes", "num_roots", "num_lists", "num_listed", "head_bytes")
+
+
+@settings(
+    max_examples=80, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(
+    segment=st.integers(0, 1),
+    field=st.sampled_from([*COUNTS, "half_width", "num_rows", "num_columns", "sketch"]),
+    value=st.one_of(
+        st.integers(0, 700),
+        st.sampled_from([8, 64, 96, 256, 264, 2**31, 2**40, 10**12]),
+        st.floats(-1e12, 1e12),
+        st.none(),
+    ),
+)
+def test_manifest_that_says_something_else_of_a_sketch_is_mended_or_does_no_harm(
+    forged: Synthetic, segment: int, field: str, value: float | None
 ) -> None:
-    generation = build(store.store, config=SQ8)
-    folder = generation.path.parent / TRAINED_FOLDER / lists_of(generation).trained
-    (folder / "trained.raw").rename(folder / "trained.faiss")
-    file, document = manifest_of(generation)
-    files = document["structure"]["files"]
-    files["trained.faiss"] = files.pop("trained.raw")
+    generation = next(forged.store.path.glob("index/0*"))
+    file = generation / GENERATION_FILE
+    before = file.read_bytes()
+    document = read_sealed(file)
+    entry = document["segments"][segment]
+    (entry if field in entry else entry["sketch"])[field] = value
     file.write_bytes(seal(document))
+    try:
+        answers_or_says_why(forged)
+    finally:
+        file.write_bytes(before)
+    assert answers_or_says_why(forged)
+
+
+@settings(
+    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(
+    num_scored=st.sampled_from([0, 1, 60, 10**12]),
+    measured=st.lists(
+        st.tuples(
+            st.sampled_from([-1e12, 0.0, 0.1, 1.0, 1e12]),
+            st.sampled_from([0, 1, 8192, 10**12]),
+            st.just(0.9),
+            st.just(1.0),
+        ),
+        max_size=2,
+    ),
+    num_windows=st.sampled_from([0, 1, 520, 10**12]),
+)
+def test_manifest_that_says_something_else_of_what_was_measured_is_answered_all_the_same(
+    forged: Synthetic, num_scored: int, measured: list[Any], num_windows: int
+) -> None:
+    file = next(forged.store.path.glob("index/0*")) / GENERATION_FILE
+    before = file.read_bytes()
+    document = read_sealed(file)
+    document["effort"] |= {"num_scored": num_scored, "measured": measured}
+    file.write_bytes(seal({**document, "num_windows": num_windows}))
+    try:
+        is_answered = answers_or_says_why(forged)
+        assert is_answered or num_windows != 520
+    finally:
+        file.write_bytes(before)
+
+
+def test_build_mends_a_manifest_with_a_sketch_that_cannot_be(
+    forged: Synthetic, tmp_path: Path
+) -> None:
+    made = Path(shutil.copytree(forged.store.path, tmp_path / "copy"))
+    copy = Synthetic(type(forged.store).open(made), forged.library_id, scene=forged.scene)
+    copy.tags = forged.tags
+    file, document = manifest_of(Generation.current(copy.store))
+    document["segments"][0]["sketch"]["num_scenes"] += 8
+    file.write_bytes(seal(document))
+    assert not answers_or_says_why(copy)
+    build(copy.store)
+    assert answers_or_says_why(copy)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_sketch_of_another_segment_is_mended_or_does_no_harm(
+    forged: Synthetic, tmp_path: Path, name: str
+) -> None:
+    made = Path(shutil.copytree(forged.store.path, tmp_path / "copy"))
+    copy = Synthetic(type(forged.store).open(made), forged.library_id, scene=forged.scene)
+    copy.tags = forged.tags
+    first, second = (one.path for one in Generation.current(copy.store).segments)
+    one, other = file_of(first, name), file_of(second, name)
+    held = one.read_bytes()
+    one.write_bytes(other.read_bytes())
+    other.write_bytes(held)
+    assert {problem.path for problem in verify(made)} == {one, other}
+    is_answered = answers_or_says_why(copy)
+    assert is_answered == (name not in CHECKED)
+    build(copy.store, anew=is_answered)
+    assert answers_or_says_why(copy)
+
+
+def test_index_of_another_version_is_named_and_replaced(store: Synthetic) -> None:
+    generation = build(store.store)
+    file, document = manifest_of(generation)
+    file.write_bytes(seal({**document, "format": 4}))  # which had lists in the place of sketches
     with pytest.raises(StoreError, match="built by another version") as refused:
         OpenedStore.at(store.store.path)
-    assert refused.value.about == "build"
-    again = build(store.store, config=SQ8)
+    assert (refused.value.about, refused.value.value) == ("build", store.store.path)
+    assert "\n" not in str(refused.value)
+    again = build(store.store)
     assert again.path != generation.path
-    assert OpenedStore.at(store.store.path).index.num_lists > 0
+    assert_finds_all(OpenedStore.at(store.store.path).generation)
 
 
-@pytest.mark.parametrize("name", ["sizes", "lists"])
-def test_build_mends_lists_that_are_links_and_leaves_what_they_lead_to(
+@pytest.mark.parametrize("num_damaged", [40, 595, 600])
+def test_windows_that_are_no_numbers_are_never_found(
+    tmp_path: Path, whole: None, num_damaged: int
+) -> None:
+    """NaN in a part is in no list, and spoils neither components nor centres."""
+    scene = scenes_of(600)
+    damaged = np.random.default_rng(3).permutation(600)[:num_damaged]
+    tags = head().tags(scene)
+    scene[damaged, 7] = np.nan
+    made = make_store(tmp_path / "store", frames="none")
+    made.add({f"a{number}": 2 for number in range(300)}, scene=scene, tags=tags)
+    generation = build(made.store)
+    assert sketched(generation) == ([600] if num_damaged == 40 else [])
+    known = {made.windows[at].window_id for at in damaged}
+    index = open_index(generation)
+    vectors = unit(scenes_of(3, seed=9)).astype(np.float32)
+    for asked in (vectors, blended(vectors, head().tags(vectors).astype(np.float16), 0.35)):
+        for exact in (False, True):
+            for k in (10, 600):
+                found = index.search(asked[:1], k, exact=exact)
+                assert len(found.rows) == min(k, 600 - num_damaged)
+                assert not known & set(generation.window_ids(found.rows).tolist())
+                scores, rows = index.search_many(asked, k, exact=exact)
+                assert ((rows >= 0).sum(1) == min(k, 600 - num_damaged)).all()
+                assert (np.isfinite(scores) == (rows >= 0)).all()
+
+
+def test_vectors_that_were_damaged_after_they_were_sketched_are_never_found(
+    store: Synthetic,
+) -> None:
+    generation = build(store.store)
+    [segment] = generation.segments
+    file = array_file(segment.path, "vectors")
+    vectors = np.fromfile(file, np.float32).reshape(600, 768)
+    query = vectors[[50]].copy()
+    vectors[::3] = np.nan
+    vectors.tofile(file)
+    index = open_index(Generation.current(store.store))
+    for exact in (False, True):
+        found = index.search(query, 10, exact=exact)
+        assert len(found.rows) == 10
+        assert (found.rows % 3 > 0).all()
+        assert found.rows[0] == 50
+
+
+def test_store_that_is_rebuilt_while_it_is_opened_opens_at_the_new_generation(
+    store: Synthetic, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = build(store.store)
+
+    def rebuilding(generation: Generation) -> VectorIndex:
+        if generation.path == first.path:  # two builds later, nothing of it is left
+            add(store, "b", 700, seed=2)
+            build(store.store)
+            add(store, "c", 1500, seed=3)
+            build(store.store)
+        return open_index(generation)
+
+    monkeypatch.setattr("search.asking.opened.open_index", rebuilding)
+    opened = OpenedStore.at(store.store.path)
+    assert opened.generation.num_windows == 2800
+    assert not first.path.exists()
+
+
+@pytest.mark.parametrize("name", ["centres", "units", "faiss"])
+def test_build_mends_sketches_that_are_links_and_leaves_what_they_lead_to(
     name: str, store: Synthetic, tmp_path: Path
 ) -> None:
-    generation = build(store.store, config=SQ8)
-    folder = generation.path.parent / TRAINED_FOLDER / lists_of(generation).trained
-    (file,) = folder.glob(f"{name}-*.raw")
-    thesis = tmp_path / "thesis.tex"
-    thesis.write_text("300 pages")
-    file.unlink()
-    file.symlink_to(thesis)
-    build(store.store, config=SQ8)
-    assert thesis.read_text() == "300 pages"
-    assert not file.is_symlink()
+    generation = build(store.store)
+    file = file_of(generation.segments[0].path, name)
+    theirs = file.rename(tmp_path / "theirs")
+    content = theirs.read_bytes()
+    file.symlink_to(theirs)  # its content and size are right
+    with pytest.raises(DamagedStoreError, match="link"):
+        OpenedStore.at(store.store.path)
+    again = build(store.store)
+    assert again.path != generation.path
+    assert theirs.read_bytes() == content
+    assert_finds_all(again)
+    build(store.store, anew=True)
     assert verify(store.store.path) == []
+    assert theirs.read_bytes() == content
 
 
-def test_build_writes_nothing_into_a_trained_folder_that_is_a_link(
+def test_build_writes_nothing_into_a_segment_that_is_a_link(
     store: Synthetic, tmp_path: Path
 ) -> None:
-    generation = build(store.store, config=SQ8)
-    folder = generation.path.parent / TRAINED_FOLDER / lists_of(generation).trained
+    generation = build(store.store)
+    folder = generation.segments[0].path
     theirs = Path(folder.rename(tmp_path / "theirs"))
     folder.symlink_to(theirs)
-    before = sorted(theirs.iterdir())
+    before = {file.name: file.read_bytes() for file in theirs.iterdir()}
     add(store, "b", 40, seed=3)
-    with pytest.raises(StoreError, match="is a symbolic link"):
-        build(store.store, config=SQ8)
-    assert sorted(theirs.iterdir()) == before
+    build(store.store)
+    assert {file.name: file.read_bytes() for file in theirs.iterdir()} == before
+
+
+# --- what is measured ----------------------------------------------------------------------------
+
+
+@pytest.fixture
+def little_effort(whole: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Few rows are enough to be measured with: a store of thousands is scanned only in part."""
+    monkeypatch.setattr("search.nearest.measure._NUM_QUESTIONS", 100)
+    monkeypatch.setattr("search.nearest.measure._NUM_SCORED", (15, 30, 60))
+    monkeypatch.setattr("search.nearest.measure._NUM_SCANNED", (15, 30, 60, 120, 240, 480, 4000))
+
+
+def questions(number: int) -> Array:
+    """Half of them of scenes alone: of windows that are not in the store."""
+    scenes = unit(scenes_of(number, seed=77)).astype(np.float32)
+    tags = head().tags(scenes).astype(np.float16)
+    both = blended(scenes, tags, 0.35)
+    both[::2] = blended(scenes[::2], tags[::2], 0.0)
+    return both
+
+
+def test_measured_recall_is_that_of_other_questions(tmp_path: Path, little_effort: None) -> None:
+    made = make_store(tmp_path / "store", frames="none")
+    add(made, "a", 3000, seed=1)
+    generation = build(made.store, config=IndexConfig(recall=0.9))
+    index = open_index(generation)
+    measured = index.effort.measured
+    assert measured
+    assert [one.share for one in measured] == sorted((one.share for one in measured), reverse=True)
+    assert all(one.recall >= 0.9 for one in measured)
+    assert all(one.num_scanned < 3000 for one in measured)
+    rng = np.random.default_rng(5)
+    for told in measured:
+        mask = rng.random(3000) < told.share
+        allowed = Allowed.of([mask])
+        num_found = num_true = 0
+        for query in questions(200):
+            best = index.search(query[None], 10, allowed, exact=True)
+            found = index.search(query[None], 10, allowed)
+            assert not found.plan.is_exact
+            assert found.plan.recall == told.recall
+            num_found += len(np.intersect1d(found.rows, best.rows))
+            num_true += len(best.rows)
+        assert num_found / num_true >= 0.88, told
+
+
+@pytest.mark.parametrize("share", [0.1, 1.0])
+def test_equal_vectors_do_not_count_as_missed(
+    tmp_path: Path, little_effort: None, share: float
+) -> None:
+    """Digital silence is common: any ten of its windows are the right ones."""
+    made = make_store(tmp_path / "store", frames="none")
+    scene = scenes_of(2000)
+    scene[: int(2000 * share)] = scene[0]
+    made.add({f"a{number}": 1 for number in range(2000)}, scene=scene)
+    effort = open_index(build(made.store)).effort
+    assert all(one.recall >= 0.95 for one in effort.measured)
+    assert effort.measured[0].num_scanned < 2000
+
+
+def test_higher_recall_takes_more_effort(tmp_path: Path, little_effort: None) -> None:
+    made = make_store(tmp_path / "store", frames="none")
+    scene = np.random.default_rng(0).normal(0, 1, (2000, 768)).astype(np.float32)
+    made.add({f"a{number}": 1 for number in range(2000)}, scene=scene)  # no clusters: hard
+    efforts = []
+    for recall in (0.5, 0.99):
+        effort = open_index(build(made.store, config=IndexConfig(recall=recall))).effort
+        assert effort.target == recall
+        efforts.append((effort.num_scored, effort.measured[0].num_scanned))
+    assert efforts[0] < efforts[1]
+
+
+def test_store_of_one_recording_is_measured(tmp_path: Path, whole: None) -> None:
+    """What else its recording holds cannot be left out: nothing would be left."""
+    made = make_store(tmp_path / "store", frames="none")
+    made.add({"a": 600}, scene=scenes_of(600))
+    effort = build(made.store).manifest.effort
+    assert all(one.recall > 0.9 for one in effort.measured)
+    assert effort.measured
+
+
+def test_recall_stays_what_it_was_unless_asked(store: Synthetic) -> None:
+    assert build(store.store).manifest.effort.target == 0.99
+    build(store.store, config=IndexConfig(recall=0.8))
+    add(store, "b", 300, seed=2)
+    assert open_index(build(store.store)).effort.target == 0.8
+
+
+def test_recall_that_was_asked_of_an_exact_index_is_kept_until_there_are_sketches(
+    tmp_path: Path, whole: None
+) -> None:
+    made = make_store(tmp_path / "store", frames="none")
+    add(made, "a", 100, seed=1)
+    assert build(made.store, config=IndexConfig(recall=0.8)).manifest.effort.target == 0.8
+    add(made, "b", 500, seed=2)
+    effort = build(made.store).manifest.effort
+    assert effort.target == 0.8
+    assert effort.measured
+
+
+def test_manifest_is_plain_json(store: Synthetic) -> None:
+    generation = build(store.store)
+    document = json.loads((generation.path / GENERATION_FILE).read_text())
+    assert document["segments"][0]["sketch"]["num_listed"] == 600
+    assert document["effort"]["measured"]

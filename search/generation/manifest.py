@@ -13,6 +13,8 @@ from indexer.store.disk import read_sealed, seal, sha256_of, write_whole
 from indexer.store.part import reading
 
 GENERATION_FILE = "manifest.json"
+#: What to do where something of the index is found to be damaged that a build would use again.
+MENDED_ANEW = "building the index anew, from nothing but the parts, mends it"
 #: Of a generation; the store's own parts have another.
 FORMAT = 5
 

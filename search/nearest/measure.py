@@ -77,7 +77,7 @@ class _Trials(NamedTuple):
                 num_true += len(true)
                 num_found += int(np.count_nonzero(answer.scores[: len(true)] >= true[-1] - _EQUAL))
         recall = num_found / max(1, num_true)
-        return told._replace(recall=recall, ms=float(np.median(times)))
+        return told._replace(recall=recall, ms=float(np.median(times or 0)))
 
 
 def measure_effort(
@@ -116,6 +116,8 @@ def _draw(generation: Generation, rng: np.random.Generator) -> _Sample:
     scenes, tags = generation.vectors(chosen), generation.tags(chosen)
     vectors = blended(scenes, tags, DEFAULT_TAG_WEIGHT)
     vectors[::2] = blended(scenes[::2], tags[::2], 0.0)
+    is_sound = np.isfinite(vectors).all(1)  # nobody asks with damaged ones
+    chosen, vectors = chosen[is_sound], vectors[is_sound]
     recordings = _recordings_of(generation)
     is_one = len(np.unique(recordings[live])) == 1  # nothing would be left
     own = np.full(len(chosen), -1) if is_one else recordings[chosen]

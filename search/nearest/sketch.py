@@ -23,7 +23,7 @@ from indexer.errors import DamagedStoreError, NotAsWrittenError
 from indexer.store.disk import map_own, own_size
 from indexer.store.part import reading
 from indexer.store.schema import EMBEDDING_DIM, NUM_TAGS
-from search.generation.manifest import SketchEntry
+from search.generation.manifest import MENDED_ANEW, SketchEntry
 from search.generation.segments import array_file, map_array
 from search.nearest.bytes import MAX_COLUMNS, Bytes, multiply_bytes
 
@@ -189,8 +189,9 @@ class Sketch:
         try:
             codes = self._codes[self._units.take(rows)]
         except IndexError:
-            reason = "it names places that there are not"
-            raise DamagedStoreError(sketch_file(self._folder, "units"), reason) from None
+            file, reason = sketch_file(self._folder, "units"), "it names places that there are not"
+            store = self._folder.parents[2]
+            raise DamagedStoreError(file, reason, MENDED_ANEW, about="anew", value=store) from None
         codes = codes.view(np.uint8).reshape(len(rows), self._width)
         return Some(rows, self._sums.take(rows), codes)
 

@@ -12,7 +12,6 @@ import numpy as np
 from indexer.arrays import Float16, Float32, Integers
 from indexer.errors import DamagedStoreError, QueryError
 from indexer.progress import Listen
-from indexer.store.disk import own_size
 from indexer.store.verify import digest_problems
 from search.generation.manifest import UNMEASURED, Effort, SegmentEntry, SketchEntry, digests
 from search.generation.segments import Generation, Segment
@@ -26,7 +25,7 @@ from search.nearest.limits import (
     MOST_RECALL,
 )
 from search.nearest.measure import measure_effort
-from search.nearest.sketch import CHECKED, SKETCH_PREFIX, Sketch, sketch_file
+from search.nearest.sketch import CHECKED, Sketch, sketch_file
 from search.nearest.sketching import make_sketch
 
 #: Up to so many windows all are compared, which takes a millisecond or two.
@@ -120,17 +119,14 @@ def _is_sketch_wanted(num_rows: int, num_windows: int) -> bool:
 def is_usable(segment: Segment, entry: SegmentEntry, num_windows: int) -> bool:
     """Whether a segment can be searched as it is in a generation of so many rows.
 
-    That is if it has the sketch that it should have, with files of their sizes, and what is small
-    of them with its content.
+    That is if it has the sketch that it should have, and this can be opened.
     """
     if entry.sketch is None:
         return not _is_sketch_wanted(len(segment), num_windows)
     with suppress(OSError, DamagedStoreError):
-        return not any(digest_problems(segment.path, _checked(entry))) and all(
-            own_size(segment.path / name) == file.size_bytes
-            for name, file in entry.files.items()
-            if name.startswith(SKETCH_PREFIX)
-        )
+        if not any(digest_problems(segment.path, _checked(entry))):
+            Sketch(segment.path, entry.sketch, len(segment))
+            return True
     return False
 
 

@@ -13,7 +13,7 @@ from indexer.store.own import Own
 from indexer.store.reader import Store
 from indexer.store.verify import Problem, digest_problems, verify_parts
 from search.filters import thresholds
-from search.generation.manifest import GENERATION_FILE, Manifest, digests
+from search.generation.manifest import GENERATION_FILE, MENDED_ANEW, Manifest, digests
 from search.generation.missing import GET_BACK, find_missing
 from search.generation.segments import (
     CURRENT_FILE,
@@ -23,8 +23,6 @@ from search.generation.segments import (
     is_generation_name,
 )
 from search.projection import kept, rows
-
-_MENDED = "building the index anew, from nothing but the parts, mends it"
 
 
 def verify(path: Path, listen: Listen = ignore, own: Own | None = None) -> list[Problem]:
@@ -51,7 +49,7 @@ def verify(path: Path, listen: Listen = ignore, own: Own | None = None) -> list[
     )
     added = [Problem.of(*problem) for problems in each for problem in problems]
     of_parts = [*verify_parts(store, listen), *_missing_parts(store)]
-    of_index = [one.mended_by(_MENDED, about="anew", value=path) for one in _index_problems(store)]
+    of_index = [one.mended_by(MENDED_ANEW, about="anew", value=path) for one in _index_problems(store)]
     return [*of_parts, *of_index, *added]
 
 

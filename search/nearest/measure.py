@@ -29,9 +29,9 @@ _NUM_SCORED = (60, 120, 240, 480)
 _NUM_SCANNED = tuple(round(2048 * 2 ** (step / 2)) for step in range(17))
 #: Scores that differ by no more are equal.
 _EQUAL = 1e-6
-#: Aimed at is this share of the way from the target to 1: of 0.99, 0.992. That is two standard
+#: Aimed at is this share of the way from the target to 1: of 0.99, 0.995. That is two standard
 #: errors of a recall measured with so many questions.
-_RESERVE = 0.2
+_RESERVE = 0.5
 #: Nearest rows of each question that are found at once, for all shares: in the narrowest, one in
 #: ten of them matches, and some are of the question's own recording.
 _NUM_NEAREST = 256

@@ -174,31 +174,53 @@ def find_near_each(
     Returns:
         (n, m) rows, -1 where there is none; and (n,) for which vectors others may be as near.
     """
-    near, rows = _multiply_all(generation, vectors, k + _MARGIN, masks)
+    ((near, rows),) = multiply_all(generation, vectors, k + _MARGIN, [masks])
     bound = np.partition(near, -k, axis=1)[:, -k] - 2 * _ROUNDING
     last = near.min(1)
     return rows, (last >= bound) & (last > -np.inf)
 
 
-def _multiply_all(
-    generation: Generation, vectors: Float32, k: int, masks: Sequence[Mask]
-) -> tuple[Float32, Integers]:
-    """Return the (n, k) best float32 products, and their rows, -1 where there are fewer."""
-    best = np.full((len(vectors), k), -np.inf, np.float32)
-    rows = np.full((len(vectors), k), -1, np.int64)
-    for start, segment, mask in _segments(generation, masks):
-        at = np.flatnonzero(mask)
+def multiply_all(
+    generation: Generation, vectors: Float32, k: int, filters: Sequence[Sequence[Mask]]
+) -> list[tuple[Float32, Integers]]:
+    """Return for some filters the (n, k) best float32 products with the rows that match, and these.
+
+    Args:
+        generation: The rows.
+        vectors: (n, 768) float32 of length 1, or (n, 1295) of `blended`.
+        k: How many rows for each.
+        filters: Of each filter, a (num_rows,) mask for each segment.
+
+    Returns:
+        For each filter products and rows, in any order; -inf and -1 where there are fewer.
+    """
+    best = [
+        (
+            np.full((len(vectors), k), -np.inf, np.float32),
+            np.full((len(vectors), k), -1, np.int64),
+        )
+        for _ in filters
+    ]
+    for start, segment, *masks in zip(
+        generation.starts.tolist(), generation.segments, *filters, strict=False
+    ):
+        at = np.flatnonzero(np.logical_or.reduce(masks))
         for first in range(0, len(at), _BLOCK_ROWS):
             block = at[first : first + _BLOCK_ROWS]
             near = _multiply_block(segment, block, vectors)
-            is_near = near > best.min(1, keepdims=True)  # which what is not a number is not
-            for line in np.flatnonzero(is_near.any(1)).tolist():
-                some = np.flatnonzero(is_near[line])
-                scores = np.concatenate([best[line], near[line, some]])
-                names = np.concatenate([rows[line], start + block[some]])
-                kept = np.argpartition(scores, -k)[-k:]
-                best[line], rows[line] = scores[kept], names[kept]
-    return best, rows
+            for found, mask in zip(best, masks, strict=True):
+                _merge(*found, near, start + block, mask[block])
+    return best
+
+
+def _merge(best: Float32, rows: Integers, near: Float32, block: Integers, mask: Mask) -> None:
+    """Put the best of some products in the place of worse ones, for each vector."""
+    is_near = (near > best.min(1, keepdims=True)) & mask  # what is not a number is not near
+    for line in np.flatnonzero(is_near.any(1)).tolist():
+        some = np.flatnonzero(is_near[line])
+        scores = np.concatenate([best[line], near[line, some]])
+        kept = np.argpartition(scores, -best.shape[1])[-best.shape[1] :]
+        best[line], rows[line] = scores[kept], np.concatenate([rows[line], block[some]])[kept]
 
 
 def _multiply_block(segment: Segment, rows: Integers, vectors: Float32) -> Float32:

@@ -6,16 +6,19 @@ answers, as it would be too easy to find. The truth is exact.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
 
-from indexer.arrays import Float32, Integers
+from indexer.arrays import Float32, Integers, Mask
+from indexer.store.schema import NUM_TAGS
+from indexer.tags import DEFAULT_THRESHOLD
 from search.generation.allowed import Allowed
 from search.generation.manifest import Effort, Measured
-from search.generation.segments import Generation
+from search.generation.segments import Generation, code_of
 from search.nearest.blend import blended
+from search.nearest.exact import multiply_all
 from search.nearest.index import VectorIndex
 from search.nearest.limits import DEFAULT_TAG_WEIGHT
 from search.nearest.plan import MEASURED_K
@@ -23,61 +26,36 @@ from search.nearest.sketch import Sketch
 
 _SHARES = (1.0, 0.5, 0.2, 0.1)
 _NUM_QUESTIONS = 200
-#: Rows to score, and rows to scan for the narrowest filter, and so on for wider ones; the fewest
-#: first. Behind the last of them nothing is tried.
+#: Rows to score, and rows that match to scan before, the fewest first.
 _NUM_SCORED = (60, 120, 240, 480)
-_NUM_SCANNED = tuple(round(2048 * 2 ** (step / 2)) for step in range(17))
+_NUM_SCANNED = (4096, 6144, 8192, 12288, 16384, 24576, 32768, 49152, 65536, 131072, 262144)
 #: Scores that differ by no more are equal.
 _EQUAL = 1e-6
-#: Aimed at is this share of the way from the target to 1: of 0.99, 0.992. That is two standard
+#: Aimed at is this share of the way from the target to 1: of 0.99, 0.995. That is two standard
 #: errors of a recall measured with so many questions.
-_RESERVE = 0.2
-#: Nearest rows of each question that are found at once, for all shares: in the narrowest, one in
-#: ten of them matches, and some are of the question's own recording.
-_NUM_NEAREST = 256
+_RESERVE = 0.5
+#: Rows of a question's own recording that may stand before the ten that count.
+_MAX_OWN = 64
+#: A tag stands for a share if its own is within this factor of it.
+_NEAR_ENOUGH = 2.0
+#: The code from which on a tag is heard.
+_HEARD = int(code_of(np.array([DEFAULT_THRESHOLD], np.float16))[0])
 
 
-class _Sample(NamedTuple):
-    """Windows that are asked about, and what is nearest to them.
+class _Filter(NamedTuple):
+    """A filter, and what the questions should find with it.
 
     Attributes:
-        vectors: (q, 1295) float32 of `blended`: every second one asks by its scene alone.
-        recordings: (q,) what `Segment.recordings` says of them.
-        scores: (q, n) float32 of all rows, the highest first.
+        share: Of all rows, those that match.
+        allowed: Which do.
+        scores: (q, n) float32 products of the best, in any order.
         rows: (q, n) these rows; -1 where there are fewer.
     """
 
-    vectors: Float32
-    recordings: Integers
+    share: float
+    allowed: Allowed
     scores: Float32
     rows: Integers
-
-
-class _Trials(NamedTuple):
-    """What is tried out, and the questions for it."""
-
-    generation: Generation
-    sketches: Sequence[Sketch | None]
-    sample: _Sample
-
-    def run(self, allowed: Allowed, num_scanned: int, num_scored: int) -> Measured:
-        """Return how much of the truth is found among some rows, and how quickly."""
-        segments, num_found, num_true, times = self.generation.segments, 0, 0, []
-        told = Measured(1.0, num_scanned, 0.0, 0.0)  # for filters of any width
-        effort = Effort(0.0, self.generation.num_windows, num_scored, (told,))
-        index = VectorIndex(self.generation, effort, self.sketches)
-        recordings, is_allowed = _recordings_of(self.generation), np.concatenate(allowed.masks)
-        for vector, own, scores, rows in zip(*self.sample, strict=True):
-            is_true = (rows >= 0) & is_allowed[rows] & (recordings[rows] != own)
-            true = scores[is_true][:MEASURED_K]
-            others = allowed.without([np.flatnonzero(one.recordings == own) for one in segments])
-            answer = index.search(vector[None], MEASURED_K, others)
-            times.append(answer.scan_ms + answer.rescore_ms)
-            if len(true):  # of equal scores, any is right
-                num_true += len(true)
-                num_found += int(np.count_nonzero(answer.scores[: len(true)] >= true[-1] - _EQUAL))
-        recall = num_found / max(1, num_true)
-        return told._replace(recall=recall, ms=float(np.median(times or 0)))
 
 
 def measure_effort(
@@ -92,38 +70,98 @@ def measure_effort(
             be the same.
     """
     rng = np.random.default_rng(0)
-    trials = _Trials(generation, sketches, _draw(generation, rng))
-    aim = target + _RESERVE * (1 - target)
-    num_scored, num_scanned, measured = 0, _NUM_SCANNED[0], []
-    for share in sorted(_SHARES):
-        some = Allowed.of(one.alive & (rng.random(len(one)) < share) for one in generation.segments)
-        if not num_scored:  # what is missed where all are scanned, no more of them would find
-            every = generation.num_windows
-            found = (one for one in _NUM_SCORED if trials.run(some, every, one).recall >= aim)
-            num_scored = next(found, _NUM_SCORED[-1])
-        for num_scanned in (one for one in _NUM_SCANNED if one >= num_scanned):
-            told = trials.run(some, num_scanned, num_scored)
-            if told.recall >= aim:
-                break
-        measured.append(told._replace(share=share))
-    return Effort(target, generation.num_windows, num_scored, tuple(measured[::-1]))
-
-
-def _draw(generation: Generation, rng: np.random.Generator) -> _Sample:
-    """Draw windows that ask, and find what is nearest to them among all rows."""
     live = generation.live_rows()
-    chosen = np.sort(rng.choice(live, min(_NUM_QUESTIONS, len(live)), replace=False))
-    scenes, tags = generation.vectors(chosen), generation.tags(chosen)
+    asking = np.sort(rng.choice(live, min(_NUM_QUESTIONS, len(live)), replace=False))
+    vectors = _vectors_of(generation, asking)
+    is_sound = np.isfinite(vectors).all(1)  # nobody asks with damaged ones
+    asking, vectors = asking[is_sound], vectors[is_sound]
+    chosen = [Allowed.of(_choose_masks(generation, share, rng)) for share in _SHARES]
+    truths = multiply_all(generation, vectors, MEASURED_K + _MAX_OWN, [one.masks for one in chosen])
+    filters = [
+        _Filter(share, allowed, *truth)
+        for share, allowed, truth in zip(_SHARES, chosen, truths, strict=True)
+    ]
+    own = _own_recordings(generation, live, asking)
+    trials = _Trials(generation, sketches, own, vectors, target + _RESERVE * (1 - target))
+    num_scored = trials.choose_scored(filters[-1])
+    measured = tuple(trials.choose_scanned(one, num_scored) for one in filters)
+    return Effort(target, generation.num_windows, num_scored, measured)
+
+
+def _vectors_of(generation: Generation, rows: Integers) -> Float32:
+    """Return (q, 1295) float32 of `blended`: every second row asks by its scene alone."""
+    scenes, tags = generation.vectors(rows), generation.tags(rows)
     vectors = blended(scenes, tags, DEFAULT_TAG_WEIGHT)
     vectors[::2] = blended(scenes[::2], tags[::2], 0.0)
-    is_sound = np.isfinite(vectors).all(1)  # nobody asks with damaged ones
-    chosen, vectors = chosen[is_sound], vectors[is_sound]
-    recordings = _recordings_of(generation)
-    is_one = len(np.unique(recordings[live])) == 1  # nothing would be left
-    own = np.full(len(chosen), -1) if is_one else recordings[chosen]
-    found = VectorIndex(generation).search_many(vectors, _NUM_NEAREST, exact=True)
-    return _Sample(vectors, own, *found)
+    return vectors
 
 
-def _recordings_of(generation: Generation) -> Integers:
-    return np.concatenate([segment.recordings for segment in generation.segments])
+def _own_recordings(generation: Generation, live: Integers, asking: Integers) -> Integers:
+    """Return (q,) the recordings of questions; -1 if there is but one: nothing would be left."""
+    recordings = np.concatenate([segment.recordings for segment in generation.segments])
+    is_one = recordings[live].min() == recordings[live].max()
+    return np.full(len(asking), -1) if is_one else recordings[asking]
+
+
+def _choose_masks(generation: Generation, share: float, rng: np.random.Generator) -> Iterator[Mask]:
+    """Yield of each segment which rows match: a tag that is heard as often, or rows at random.
+
+    What has a tag lies together, and away from many questions: it is harder to find by lists.
+    """
+    segments = generation.segments
+    counts = sum(np.count_nonzero(one.codes[:NUM_TAGS] >= _HEARD, axis=1) for one in segments)
+    shares = np.maximum(counts, 1) / generation.num_windows
+    nearest = int(np.argmin(np.abs(np.log(shares / share))))
+    for segment in segments:
+        if share == 1:
+            yield segment.alive
+        elif 1 / _NEAR_ENOUGH <= shares[nearest] / share <= _NEAR_ENOUGH:
+            yield segment.alive & (segment.codes[nearest] >= _HEARD)
+        else:
+            yield segment.alive & (rng.random(len(segment)) < share)
+
+
+class _Trials(NamedTuple):
+    """Questions, what they are asked of and leave out, and the recall that is aimed at."""
+
+    generation: Generation
+    sketches: Sequence[Sketch | None]
+    own: Integers
+    vectors: Float32
+    aim: float
+
+    def choose_scored(self, true: _Filter) -> int:
+        """Return how many rows to score: what is missed where all are scanned, sketches miss."""
+        every = self.generation.num_windows
+        enough = (one for one in _NUM_SCORED if self._run(true, every, one).recall >= self.aim)
+        return next(enough, _NUM_SCORED[-1])
+
+    def choose_scanned(self, true: _Filter, num_scored: int) -> Measured:
+        """Return how many rows to scan, and what that finds: the fewest that are enough."""
+        for num_scanned in _NUM_SCANNED:
+            found = self._run(true, num_scanned, num_scored)
+            if found.recall >= self.aim:
+                break
+        return found
+
+    def _run(self, true: _Filter, num_scanned: int, num_scored: int) -> Measured:
+        """Return how much of the truth is found with a filter, and how quickly."""
+        told = Measured(true.share, num_scanned, 0.0, 0.0)
+        effort = Effort(0.0, self.generation.num_windows, num_scored, (told,))
+        index = VectorIndex(self.generation, effort, self.sketches)
+        segments, num_found, num_true, times = self.generation.segments, 0, 0, []
+        recordings = np.concatenate([segment.recordings for segment in segments])
+        for own, vector, scores, rows in zip(
+            self.own, self.vectors, true.scores, true.rows, strict=True
+        ):
+            best = np.sort(scores[(rows >= 0) & (recordings[rows] != own)])[::-1][:MEASURED_K]
+            others = true.allowed.without(
+                [np.flatnonzero(one.recordings == own) for one in segments]
+            )
+            answer = index.search(vector[None], MEASURED_K, others)
+            times.append(answer.scan_ms + answer.rescore_ms)
+            if len(best):  # of equal scores, any is right
+                num_true += len(best)
+                num_found += int(np.count_nonzero(answer.scores[: len(best)] >= best[-1] - _EQUAL))
+        recall = num_found / max(1, num_true)
+        return told._replace(recall=recall, ms=float(np.median(times or 0)))

@@ -9,7 +9,7 @@ from search.generation.manifest import Effort
 
 #: Hits that recall is measured at, as is usual for nearest neighbours.
 MEASURED_K = 10
-#: A filter that leaves this much more is taken for the same.
+#: A filter that leaves this much less is taken for the same: most leave out the query's recording.
 _AS_GOOD_AS = 1.1
 
 #: Where no more than so many times the rows that would be scored match, all of them are.
@@ -27,7 +27,7 @@ class Plan(NamedTuple):
         num_scanned: Rows that match whose sketches are looked at, at least; in the end, how many.
         num_scored: How many of them are scored, the best by their sketches.
         num_lists: Lists that were visited; 0 if all rows that match were looked at.
-        recall: Measured at the build for a filter as narrow as this one; 1 for an exact answer.
+        recall: Measured at the build for filters about as narrow; 1 for an exact answer.
     """
 
     name: PlanName
@@ -51,8 +51,8 @@ def choose_plan(
 ) -> Plan:
     """Choose how k of some rows are to be found.
 
-    As much is scanned as for the next wider filter that was measured. More hits take more: to be
-    scored in proportion to them, and to be scanned with their root.
+    Between two filters that were measured, as much is scanned as for either. More hits take more:
+    to be scored in proportion to them, and to be scanned with their root.
 
     Args:
         effort: What was measured at the build.
@@ -65,8 +65,10 @@ def choose_plan(
     num_scored = max(math.ceil(effort.num_scored * more), k)
     if exact or not effort.measured or num_matching <= _EXACT * num_scored:
         return EXACT
-    share = num_matching / max(1, num_rows)
-    wider = [one for one in effort.measured if one.share * _AS_GOOD_AS >= share]
-    told = min(wider, key=lambda one: one.share, default=effort.measured[0])
-    num_scanned = math.ceil(told.num_scanned * math.sqrt(more))
-    return Plan("sketches", num_scanned, num_scored, 0, told.recall)
+    share = num_matching / max(1, num_rows) * _AS_GOOD_AS
+    wider = [one for one in effort.measured if one.share > share][-1:]
+    narrower = [one for one in effort.measured if one.share <= share][:1]
+    near = narrower if narrower and share >= 1 else wider + narrower
+    num_scanned = max(one.num_scanned for one in near) * math.sqrt(more)
+    recall = min(one.recall for one in near)
+    return Plan("sketches", math.ceil(num_scanned), num_scored, 0, recall)

@@ -26,10 +26,10 @@ EFFORT = Effort(
     [
         (1_000_000, 10, Plan("sketches", 9000, 60, 0, 0.999)),  # all windows
         (999_000, 10, Plan("sketches", 9000, 60, 0, 0.999)),  # all but the query's recording
-        (700_000, 10, Plan("sketches", 9000, 60, 0, 0.999)),  # between two: as the wider one
-        (549_000, 10, Plan("sketches", 8000, 60, 0, 0.998)),  # a little wider: taken for the same
-        (500_000, 10, Plan("sketches", 8000, 60, 0, 0.998)),
-        (100_000, 10, Plan("sketches", 7000, 60, 0, 0.996)),
+        (950_000, 10, Plan("sketches", 9000, 60, 0, 0.999)),
+        (700_000, 10, Plan("sketches", 9000, 60, 0, 0.998)),  # between two: the worse of both
+        (500_000, 10, Plan("sketches", 9000, 60, 0, 0.998)),
+        (100_000, 10, Plan("sketches", 8000, 60, 0, 0.996)),
         (1_000, 10, Plan("sketches", 7000, 60, 0, 0.996)),  # narrower than anything measured
         (241, 10, Plan("sketches", 7000, 60, 0, 0.996)),
         (240, 10, EXACT),  # they might as well all be scored

@@ -1,4 +1,4 @@
-"""Every plan, with sketches and without: exact answers are the oracle's, others say what they are."""
+"""Every plan, with sketches and without: exact answers are the oracle's, others what they say."""
 
 from __future__ import annotations
 

@@ -49,7 +49,9 @@ def verify(path: Path, listen: Listen = ignore, own: Own | None = None) -> list[
     )
     added = [Problem.of(*problem) for problems in each for problem in problems]
     of_parts = [*verify_parts(store, listen), *_missing_parts(store)]
-    of_index = [one.mended_by(MENDED_ANEW, about="anew", value=path) for one in _index_problems(store)]
+    of_index = [
+        one.mended_by(MENDED_ANEW, about="anew", value=path) for one in _index_problems(store)
+    ]
     return [*of_parts, *of_index, *added]
 
 

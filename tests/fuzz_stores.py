@@ -31,10 +31,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from fuzz import limit, mutated, say
 from fuzz_targets import changed
+from sketched import sketching
 from synthetic import make_store
 
 from indexer.store.disk import seal, sha256_of
-from search.nearest.structure import IndexConfig
 from search.upkeep.build import build
 from soundalike.__main__ import main
 
@@ -48,6 +48,7 @@ COMMANDS = [
     "info STORE",
     "search STORE --tag Dog -k 3",
     "search STORE ID -k 3 --include-self --format json",
+    "search STORE ID -k 2 --tag Speech --threshold 0.01",
     "search STORE --where duration>2 --format m3u",
     "tags STORE",
     "files STORE --format json",
@@ -71,12 +72,13 @@ LOADED = [
 
 
 def make(folder: Path) -> Path:
-    """Make the store that is changed: two parts, some words that failed, and lists."""
+    """Make the store that is changed: two parts, some words that failed, and a sketch."""
     made = make_store(folder / "store", frames="pooled")
     made.add({"a": 290, "b": 3})
     made.add({"c": 2})
     made.add_rows([made.row("bad.wav", None, "failed")])
-    build(made.store, config=IndexConfig(kind="sq8"))
+    with sketching():
+        build(made.store)
     return made.store.path
 
 
@@ -100,11 +102,27 @@ def blind(store: Path, rng: random.Random) -> str:
 
 def blind_resealed(store: Path, rng: random.Random) -> str:
     """Bytes of what a manifest vouches for, with a manifest that goes on doing so."""
-    name = rng.choice(files_of(store, ".parquet", ".raw", ".arrow", ".txt"))
+    name = rng.choice(files_of(store, ".parquet", ".raw", ".arrow", ".txt", ".faiss"))
     content = (store / name).read_bytes()
     (store / name).write_bytes(mutated(rng, content, content[::-1]))
     reseal(store, name)
     return name
+
+
+def sketch(store: Path, rng: random.Random) -> str:
+    """Numbers of a sketch or of what is told of it, with digests that fit."""
+    names = [name for name in files_of(store, ".raw", ".faiss") if "/sketch" in name]
+    name = rng.choice([*names, None])
+    if name:
+        return scatter(store, name, rng)
+    (file,) = store.glob("index/0*/manifest.json")
+    held = json.loads(file.read_bytes())
+    del held["digest"]
+    told = rng.choice([one["sketch"] for one in held["segments"]] + [held["effort"]])
+    key = rng.choice(sorted(told))
+    told[key] = changed(told[key], rng)
+    file.write_bytes(seal(held))
+    return str(file.relative_to(store))
 
 
 def document(store: Path, rng: random.Random) -> str:
@@ -137,7 +155,11 @@ def rows(store: Path, rng: random.Random) -> str:
 
 def numbers(store: Path, rng: random.Random) -> str:
     """Numbers of an array of the index, with digests that fit."""
-    name = rng.choice(files_of(store, ".raw"))
+    return scatter(store, rng.choice(files_of(store, ".raw")), rng)
+
+
+def scatter(store: Path, name: str, rng: random.Random) -> str:
+    """Put odd numbers into a file, with digests that fit."""
     content = np.fromfile(store / name, np.uint8)
     width = rng.choice([1, 2, 4, 8])
     values = content[: len(content) // width * width].view(f"<u{width}")
@@ -195,7 +217,8 @@ def shape(store: Path, rng: random.Random) -> str:
 
 
 KINDS: dict[str, Callable[[Path, random.Random], str]] = {
-    one.__name__: one for one in (blind, blind_resealed, document, rows, numbers, places, shape)
+    one.__name__: one
+    for one in (blind, blind_resealed, document, rows, numbers, sketch, places, shape)
 }
 
 
@@ -229,11 +252,9 @@ def reseal(store: Path, name: str) -> None:
     for manifest in store.rglob("manifest.json"):
         held = json.loads(manifest.read_bytes())
         del held["digest"]
-        lists = held.get("structure", {})
         for files in (
             held["files"] if manifest.parent == path.parent else {},
             *(one["files"] for one in held.get("segments", ()) if one["name"] == path.parent.name),
-            lists.get("files", {}) if lists.get("trained") == path.parent.name else {},
         ):
             if path.name in files:
                 files[path.name] = told

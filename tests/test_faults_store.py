@@ -7,37 +7,37 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 import pytest
 from conftest import Run
 from faults import fault
+from sketched import scenes_of, sketching
 from synthetic import Synthetic, make_store
 
 from indexer.store.disk import TEMPORARY_PREFIX, read_sealed, seal
 from indexer.store.part import MANIFEST_FILE
 from indexer.store.reader import Store
 from indexer.store.schema import MOST_TEXT_BYTES
-from search.nearest.structure import IndexConfig
 from search.upkeep.build import build
 from search.upkeep.compact import compact
 
-LISTED = IndexConfig(kind="sq8")
 #: What a command may be asked of a store that needs no network.
 ASKED = [("info",), ("search", "--tag", "Dog"), ("verify",), ("build",), ("compact",)]
 
 
 @pytest.fixture(scope="module")
 def whole_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A store with two parts and an index with lists; to be copied."""
+    """A store with two parts and an index with sketches; to be copied."""
     made = make_store(tmp_path_factory.mktemp("faults") / "store", frames="none")
     made.add({"a": 300})
     made.add({"b": 2})
-    build(made.store, config=LISTED)
+    with sketching():
+        build(made.store)
     return made.store.path
 
 
@@ -79,7 +79,7 @@ def _impatient() -> Iterator[None]:
 
 
 @pytest.mark.parametrize("words", ASKED, ids=lambda words: words[0])
-@pytest.mark.parametrize("folder", ["index", "index/segments", "index/trained", "parts"])
+@pytest.mark.parametrize("folder", ["index", "index/segments", "parts"])
 def test_folder_that_is_a_link_is_refused_and_what_it_leads_to_is_untouched(
     folder: str, words: tuple[str, ...], store: Path, victim: Path, run: Run
 ) -> None:
@@ -90,7 +90,7 @@ def test_folder_that_is_a_link_is_refused_and_what_it_leads_to_is_untouched(
     if words[0] == "verify":
         assert told.code == 1
         assert "is a symbolic link" in told.out + told.err
-    elif words[0] != "info" or folder in ("parts", "index"):  # it looks at no lists
+    elif words[0] != "info" or folder in ("parts", "index"):  # it looks at no segments
         fault("A1").require(told.code, told.err)
     assert tree(victim) == before
 
@@ -256,14 +256,16 @@ def test_export_that_lasts_goes_on_while_the_store_is_compacted(
 
 
 @pytest.mark.whole
-@pytest.mark.parametrize("kind", ["flat", pytest.param("sq8", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("how", [nullcontext, sketching], ids=["exact", "sketched"])
 def test_forty_segments_are_searched_with_few_descriptors(
-    kind: Literal["flat", "sq8"], tmp_path: Path
+    how: Callable[[], AbstractContextManager[None]], tmp_path: Path
 ) -> None:
     made = make_store(tmp_path / "s", frames="none")
-    made.add({"a": 40 * 64})
-    generation = build(made.store, config=IndexConfig(kind=kind), max_segment_rows=64)
+    made.add({"a": 40 * 64}, scene=scenes_of(40 * 64))
+    with how():
+        generation = build(made.store, max_segment_rows=64)
     assert len(generation.segments) == 40
+    assert generation.manifest.is_sketched == (how is sketching)
     code = (
         "import os, resource, sys\n"
         "from soundalike.__main__ import main\n"

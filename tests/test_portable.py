@@ -1,7 +1,7 @@
 """Other systems and Pythons: what only POSIX has is not needed to search, nor a guard in scripts.
 
 Windows is not among the machines that run this. A process stands in for it from which everything
-was taken that is only there on POSIX; our own modules are then loaded.
+was taken that is only there on POSIX, or not on every system; our own modules are then loaded.
 """
 
 from __future__ import annotations
@@ -11,16 +11,17 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
-from typing import Any
 
 import pytest
 from conftest import REPOSITORY, Run
+from sketched import scenes_of, sketching
 from synthetic import make_store, write_tone
 
 from indexer.audio.stream import open_audio
 from indexer.store.reader import Store
-from search.nearest.structure import IndexConfig
 from search.upkeep.build import build
 
 pytestmark = pytest.mark.whole  # Each starts a process.
@@ -28,10 +29,11 @@ pytestmark = pytest.mark.whole  # Each starts a process.
 #: Loads all our modules with everything there, so that other people's are loaded and have found
 #: what they need; takes away what Windows lacks; and lets ours be loaded anew.
 _WITHOUT_POSIX = """
-import faiss, importlib, os, pkgutil, signal, sys
+import importlib, os, pkgutil, signal, sys
 
 OURS = ("indexer", "search", "soundalike")
-ABSENT = {"fcntl", "grp", "posix_ipc", "pty", "pwd", "resource", "syslog", "termios", "tty"}
+ABSENT = {"fcntl", "grp", "posix_ipc", "pty", "pwd", "resource", "simsimd", "syslog", "termios",
+          "tty"}
 
 def load_all():
     names = []
@@ -58,7 +60,6 @@ for name in ("O_DIRECTORY", "O_NONBLOCK", "chown", "fork", "getpgid", "getuid", 
     delattr(os, name)
 for name in ("SIGALRM", "SIGCHLD", "SIGHUP", "SIGKILL", "SIGUSR1", "alarm", "pthread_sigmask"):
     delattr(signal, name)
-del faiss.OnDiskInvertedLists
 """
 
 
@@ -85,13 +86,14 @@ def test_every_module_can_be_loaded_without_what_only_posix_has() -> None:
     assert {name for name in files if not name.endswith("__init__")} <= set(names)
 
 
-@pytest.mark.parametrize("kind", ["flat", "sq8"])
+@pytest.mark.parametrize("how", [nullcontext, sketching], ids=["exact", "sketched"])
 def test_search_by_window_prints_the_exact_hits_without_what_only_posix_has(
-    kind: Any, tmp_path: Path, run: Run
+    how: Callable[[], AbstractContextManager[None]], tmp_path: Path, run: Run
 ) -> None:
     put = make_store(tmp_path / "store")
-    put.add({f"r{number}": 30 for number in range(10)})
-    build(Store.open(put.store.path), config=IndexConfig(kind=kind))
+    put.add({f"r{number}": 50 for number in range(10)}, scene=scenes_of(500))
+    with how():
+        build(Store.open(put.store.path))
     window = str(put.store.snapshot().windows.window_id[7])
     words = ["search", str(put.store.path), window, "-k", "8", "--format", "json"]
     expected = run(*words, "--exact").hits

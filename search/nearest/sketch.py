@@ -165,16 +165,24 @@ class Sketch:
         Raises:
             DamagedStoreError: If it says that they are where nothing is.
         """
+        if mask is None:
+            return self._all_in(lists)
+        lists = np.sort(lists)
+        is_first = np.append(True, np.diff(lists) > 1)  # of lists that lie together
+        begins = (self._ends - self.sizes)[lists[is_first]]
+        ends = self._ends[lists[np.append(is_first[1:], True)]]
+        spans = zip(begins.tolist(), ends.tolist(), strict=True)
+        at = np.flatnonzero(np.concatenate([mask[first:last] for first, last in spans]))
+        places = np.cumsum(ends - begins)
+        counts = np.diff(np.searchsorted(at, places), prepend=0)
+        return self.at(at + np.repeat(ends - places, counts))
+
+    def _all_in(self, lists: Integers) -> Some:
         ends, sizes = self._ends[lists], self.sizes[lists]
         spans = list(zip((ends - sizes).tolist(), ends.tolist(), strict=True))
-        shifts = ends - np.cumsum(sizes)  # from a place among these rows to the row
-        if mask is None:
-            rows = np.arange(int(sizes.sum())) + np.repeat(shifts, sizes)
-            sums = np.concatenate([self._sums[first:last] for first, last in spans])
-            return Some(rows, sums, np.concatenate([self._codes_of(*span) for span in spans]))
-        at = np.flatnonzero(np.concatenate([mask[first:last] for first, last in spans]))
-        counts = np.diff(np.searchsorted(at, np.cumsum(sizes)), prepend=0)
-        return self.at(at + np.repeat(shifts, counts))
+        rows = np.arange(int(sizes.sum())) + np.repeat(ends - np.cumsum(sizes), sizes)
+        sums = np.concatenate([self._sums[first:last] for first, last in spans])
+        return Some(rows, sums, np.concatenate([self._codes_of(*span) for span in spans]))
 
     def among(self, mask: Mask) -> Some:
         """Return what is known of the rows of a mask, but for those that are damaged.

@@ -72,7 +72,7 @@ def make_sketch(
     components = basis.project(sample)
     half_width = float(np.abs(components).max()) or 1.0
     weights = _weights(basis)
-    centres = find_centres(components * weights, num_lists, listen)
+    centres = _chained(find_centres(components * weights, num_lists, listen))
     coded = _encode(vectors, tags, basis, half_width, centres, listen)
     order = np.argsort(np.where(coded.lists < 0, num_lists, coded.lists), kind="stable")
     entry = _write(folder, basis, half_width, centres / weights, coded.take(order))
@@ -141,6 +141,20 @@ def _weights(basis: Basis) -> Float32:
     """Return (d,) what components are multiplied with, so that near is what a blend says is."""
     weights = np.repeat([1 - DEFAULT_TAG_WEIGHT, DEFAULT_TAG_WEIGHT], list(map(len, basis)))
     return np.asarray(np.sqrt(weights), np.float32)
+
+
+def _chained(centres: Float32) -> Float32:
+    """Return centres in an order in which each is followed by the nearest that is left.
+
+    Lists that are visited together lie together then, and are read as one.
+    """
+    left = np.ones(len(centres), bool)
+    lengths = np.square(centres).sum(1)
+    at, order = 0, np.empty(len(centres), np.int64)
+    for number in range(len(centres)):
+        order[number], left[at] = at, False
+        at = int(np.where(left, lengths - 2 * (centres @ centres[at]), np.inf).argmin())
+    return np.asarray(centres[order])
 
 
 def _encode(

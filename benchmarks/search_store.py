@@ -62,7 +62,7 @@ def choose_filters(index: SoundIndex) -> list[RealFilter]:
     filters = []
     for name, where in expressions.items():
         terms = Terms(k=K, where=where, descendants=False)
-        allowed = np.concatenate(Scope.of(terms, index.opened).allowed[0])
+        allowed = np.concatenate(Scope.of(terms, index.opened).allowed[0].masks)
         filters.append(RealFilter(name, terms, rows[allowed[rows]]))
     return [one for one in filters if len(one.rows)]
 

@@ -135,7 +135,7 @@ class Stores:
 
         Args:
             memory_bytes: What building may take; None for half of the machine's memory.
-            recall: Share of the true best 10 to find where answers are not exact; None for 0.95.
+            recall: Share of the true best 10 to find where answers are not exact; None for 0.99.
             anew: Whether nothing of an earlier index is used, and missing parts are done without.
 
         Raises:

@@ -320,6 +320,7 @@ def test_build_leftovers_of_a_crash_are_removed(store: Synthetic) -> None:
         index / f".tmp-{1:032x}",
         index / SEGMENTS_FOLDER / f".tmp-{2:032x}",
         index / SEGMENTS_FOLDER / f"{3:032x}",
+        index / "trained" / f"{5:032x}",  # lists of an older version
     ]
     half = index / f".tmp-CURRENT-{4:032x}"
     half.write_text("0000")
@@ -327,7 +328,7 @@ def test_build_leftovers_of_a_crash_are_removed(store: Synthetic) -> None:
     for folder in others:
         (folder / "of").mkdir(parents=True)
     for folder in leftovers:
-        folder.mkdir()
+        folder.mkdir(parents=True)
         (folder / "vectors.raw").write_bytes(b"half")
     assert build(store.store).path == first.path  # nothing changed, but they are in the way
     assert not any(folder.exists() for folder in [*leftovers, half])

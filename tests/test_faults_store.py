@@ -95,6 +95,16 @@ def test_folder_that_is_a_link_is_refused_and_what_it_leads_to_is_untouched(
     assert tree(victim) == before
 
 
+def test_folder_of_former_lists_that_is_a_link_is_left_alone(
+    store: Path, victim: Path, run: Run
+) -> None:
+    """What older versions kept there is deleted, and nothing that a link leads to."""
+    before = tree(victim)
+    (store / "index" / "trained").symlink_to(victim)
+    run("build", store)
+    assert tree(victim) == before
+
+
 @pytest.mark.parametrize("lock", [".writer.lock", ".readers.lock", "index/.lock"])
 def test_lock_that_is_a_link_is_refused_and_what_it_leads_to_is_untouched(
     lock: str, store: Path, tmp_path: Path, run: Run

@@ -31,12 +31,12 @@ EFFORT = Effort(
         (500_000, 10, Plan("sketches", 9000, 60, 0, 0.998)),
         (100_000, 10, Plan("sketches", 8000, 60, 0, 0.996)),
         (1_000, 10, Plan("sketches", 7000, 60, 0, 0.996)),  # narrower than anything measured
-        (241, 10, Plan("sketches", 7000, 60, 0, 0.996)),
-        (240, 10, EXACT),  # they might as well all be scored
+        (121, 10, Plan("sketches", 7000, 60, 0, 0.996)),
+        (120, 10, EXACT),  # they might as well all be scored
         (0, 10, EXACT),
         (1_000_000, 1, Plan("sketches", 9000, 60, 0, 0.999)),
-        (1_000_000, 1000, Plan("sketches", 90_000, 6000, 0, 0.999)),
-        (24_000, 1000, EXACT),
+        (1_000_000, 1000, Plan("sketches", 284_605, 2040, 0, 0.999)),  # 9000 * 100^0.75
+        (4_080, 1000, EXACT),
     ],
 )
 def test_plan_follows_what_was_measured(num_matching: int, k: int, expected: Plan) -> None:

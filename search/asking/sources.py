@@ -109,7 +109,7 @@ def find_sources(places: Sequence[Path], asked: OpenedStore) -> Sources:
 def ask_with_stored(
     opened: OpenedStore, per: Per, num_rows: int, advance: Callable[[int], None]
 ) -> Iterator[Asking]:
-    """Ask with the live windows of a store, in the order of its index, or with its recordings.
+    """Ask with the live windows of a store, recording by recording, or with its recordings.
 
     Args:
         opened: The store.
@@ -130,12 +130,12 @@ def ask_with_stored(
 def _grouped(opened: OpenedStore, per: Per) -> tuple[Integers, Integers]:
     """Return (n,) live rows, and where the rows of each question end among them."""
     rows = opened.generation.live_rows()
+    ids = opened.generation.recording_ids(rows)
+    order = np.lexsort((opened.generation.column("start_sample", rows), ids))
+    rows, ids = rows[order], ids[order]
     if per == "window":
         return rows, np.arange(1, len(rows) + 1)
-    ids = opened.generation.recording_ids(rows)
-    order = np.argsort(ids, kind="stable")
-    ids = ids[order]
-    return rows[order], np.flatnonzero(np.append(ids[1:] != ids[:-1], True)[: len(ids)]) + 1
+    return rows, np.flatnonzero(np.append(ids[1:] != ids[:-1], True)[: len(ids)]) + 1
 
 
 def _of_rows(opened: OpenedStore, rows: Integers, ends: Integers, per: Per) -> Asking:

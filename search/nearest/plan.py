@@ -13,7 +13,10 @@ MEASURED_K = 10
 _AS_GOOD_AS = 1.1
 
 #: Where no more than so many times the rows that would be scored match, all of them are.
-_EXACT = 4
+_EXACT = 2
+#: The power of the number of hits with which rows to scan grow: with a half, 100 hits of 200,000
+#: made-up windows had a recall of 0.975 where 10 had 0.999.
+_MORE_SCANNED = 0.75
 
 PlanName = Literal["exact", "sketches"]
 
@@ -52,7 +55,7 @@ def choose_plan(
     """Choose how k of some rows are to be found.
 
     Between two filters that were measured, as much is scanned as for either. More hits take more:
-    to be scored in proportion to them, and to be scanned with their root.
+    a third of what is scored for ten for each ten, and `_MORE_SCANNED`.
 
     Args:
         effort: What was measured at the build.
@@ -62,13 +65,13 @@ def choose_plan(
         exact: Whether only an exact answer will do.
     """
     more = max(1.0, k / MEASURED_K)
-    num_scored = max(math.ceil(effort.num_scored * more), k)
+    num_scored = max(math.ceil(effort.num_scored * (2 + more) / 3), k)
     if exact or not effort.measured or num_matching <= _EXACT * num_scored:
         return EXACT
     share = num_matching / max(1, num_rows) * _AS_GOOD_AS
     wider = [one for one in effort.measured if one.share > share][-1:]
     narrower = [one for one in effort.measured if one.share <= share][:1]
     near = narrower if narrower and share >= 1 else wider + narrower
-    num_scanned = max(one.num_scanned for one in near) * math.sqrt(more)
+    num_scanned = max(one.num_scanned for one in near) * more**_MORE_SCANNED
     recall = min(one.recall for one in near)
     return Plan("sketches", math.ceil(num_scanned), num_scored, 0, recall)

@@ -75,6 +75,8 @@ MAX_SEGMENT_ROWS = 1 << 18
 #: Of a segment that keeps less than this share of its rows, the live ones are written anew.
 _MIN_ALIVE_SHARE = 0.5
 _AS_BEFORE = IndexConfig()
+#: Where indexes of older versions had their lists: nobody can use what is left of them.
+_FORMER_FOLDER = "trained"
 
 
 class _How(NamedTuple):
@@ -332,6 +334,10 @@ def _remove_unused(index: Path, kept: Iterable[str]) -> None:
     for entry in index.iterdir():
         is_old = is_generation_name(entry.name) and entry.name not in kept
         if is_old or is_temporary(entry.name):
+            remove_all(entry)
+    former = index / _FORMER_FOLDER
+    for entry in () if former.is_symlink() else former.glob("*"):
+        if is_shared_name(entry.name):
             remove_all(entry)
     manifests = [found for name in kept if (found := _read_manifest(index / name))]
     named = {entry.name for manifest in manifests for entry in manifest.segments}

@@ -115,8 +115,8 @@ def build(
     """Bring the index of a store up to date.
 
     The second half of 'index'. Only new windows are written; if nothing changed, nothing is. Up to
-    50,000 windows are searched exactly. Above, vectors are sorted into lists, and how many of them
-    a query must visit is measured; an exact answer can still be asked for. Projections of text and
+    10,000 windows are searched exactly. Above, windows have sketches, and how many of these have to
+    be looked at is measured; an exact answer can still be asked for. Projections of text and
     sound, if there are any, see the new windows from then on.
 
     If a part that the index was made from is missing, and windows with it, nothing is built: what

@@ -67,8 +67,7 @@ MemoryOption = Annotated[
         LEAST_MEMORY_BYTES / 1e9,
         MOST_MEMORY_BYTES // 10**9,
         "GB",
-        "What the index may take while it is built, and its codes when it is searched. "
-        "Default: half of the machine's memory.",
+        "What the index may take while it is built. Default: half of the machine's memory.",
     ),
 ]
 RecallOption = Annotated[

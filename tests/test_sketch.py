@@ -345,6 +345,7 @@ def test_proposals_are_the_same_without_simsimd(
     num_proposed=st.integers(1, 300),
     num_parts=st.integers(0, 3),
     is_blend=st.booleans(),
+    first_rows=st.sampled_from([64, 4096]),
 )
 def test_proposed_rows_match_and_are_as_many_as_there_may_be(
     made: Made,
@@ -355,6 +356,7 @@ def test_proposed_rows_match_and_are_as_many_as_there_may_be(
     num_proposed: int,
     num_parts: int,
     is_blend: bool,
+    first_rows: int,
 ) -> None:
     rng = np.random.default_rng(seed)
     masks = [rng.random(NUM_ROWS) < share for _ in range(num_parts)]
@@ -366,7 +368,9 @@ def test_proposed_rows_match_and_are_as_many_as_there_may_be(
     ]
     vectors = asking(seed, num_vectors)[int(is_blend)]
     num_scanned = max(num_scanned, num_proposed)
-    found = propose(parts, vectors, num_scanned, num_proposed)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("search.nearest.scan._FIRST_ROWS", first_rows)
+        found = propose(parts, vectors, num_scanned, num_proposed)
     pairs = zip(starts, masks, strict=True)
     matching = np.concatenate([[], *(start + np.flatnonzero(mask) for start, mask in pairs)])
     assert np.isin(found.rows, matching).all()

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import faiss
 import numpy as np
 import pytest
 from conftest import Run
@@ -87,6 +88,15 @@ def assert_finds_all(generation: Generation) -> None:
     rows = generation.live_rows()
     found = open_index(generation).search_many(generation.vectors(rows), 1)[1]
     assert (found[:, 0] == rows).all()
+
+
+def questions(number: int) -> Array:
+    """Half of them of scenes alone: of windows that are not in the store."""
+    scenes = unit(scenes_of(number, seed=77)).astype(np.float32)
+    tags = head().tags(scenes).astype(np.float16)
+    both = blended(scenes, tags, 0.35)
+    both[::2] = blended(scenes[::2], tags[::2], 0.0)
+    return both
 
 
 # --- the choice ----------------------------------------------------------------------------------
@@ -317,6 +327,20 @@ def test_rows_keep_what_belongs_to_them_in_their_new_order(store: Synthetic) -> 
         assert segment.windows.window(row) == store.windows[place]
     heard = Allowed.of([np.asarray(segment.tags[:, 7] >= 0.1)])
     assert heard.num_rows == int((np.array(store.tags)[:, 7] >= np.float16(0.1)).sum())
+
+
+def test_faiss_alone_proposes_what_is_found(store: Synthetic) -> None:
+    """Whoever opens the file of a segment by `faiss.read_index` needs nothing of ours."""
+    add(store, "b", 400, seed=2)
+    generation = build(store.store)
+    [segment] = generation.segments
+    sketch = faiss.read_index(str(segment.path / FAISS_FILE))
+    faiss.downcast_index(sketch.index).nprobe = open_index(generation).num_lists
+    asked = questions(200)
+    proposed = sketch.search(asked, 60)[1]
+    found = open_index(generation).search_many(asked, 10)[1]
+    held = [np.isin(ten, sixty).all() for ten, sixty in zip(found, proposed, strict=True)]
+    assert np.mean(held) >= 0.99
 
 
 # --- damage --------------------------------------------------------------------------------------
@@ -662,15 +686,6 @@ def little_effort(whole: None, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("search.nearest.measure._NUM_SCANNED", (15, 30, 60, 120, 240, 480, 4000))
 
 
-def questions(number: int) -> Array:
-    """Half of them of scenes alone: of windows that are not in the store."""
-    scenes = unit(scenes_of(number, seed=77)).astype(np.float32)
-    tags = head().tags(scenes).astype(np.float16)
-    both = blended(scenes, tags, 0.35)
-    both[::2] = blended(scenes[::2], tags[::2], 0.0)
-    return both
-
-
 def test_measured_recall_is_that_of_other_questions(tmp_path: Path, little_effort: None) -> None:
     made = make_store(tmp_path / "store", frames="none")
     add(made, "a", 3000, seed=1)
@@ -756,3 +771,24 @@ def test_manifest_is_plain_json(store: Synthetic) -> None:
     document = json.loads((generation.path / GENERATION_FILE).read_text())
     assert document["segments"][0]["sketch"]["num_listed"] == 600
     assert document["effort"]["measured"]
+
+
+def test_commands_say_how_windows_are_searched(store: Synthetic, run: Run) -> None:
+    path, window = store.store.path, str(store.windows[7].window_id)
+    effort = build(store.store).manifest.effort
+    told = run("build", path).out.splitlines()
+    assert told[0].endswith(": 600 windows, searched by sketches")
+    assert len(told) == 1 + len(effort.measured)
+    for line, one in zip(told[1:], effort.measured, strict=True):
+        assert f"{one.share:.0%} of the windows match: {one.num_scanned:,} are looked at" in line
+        assert f"{effort.num_scored} scored; recall {one.recall:.3f}" in line
+    data = run("build", path, "--format", "json").data
+    assert data["is_sketched"]
+    assert (data["target"], data["num_scored"]) == (effort.target, effort.num_scored)
+    assert data["measured"] == [one._asdict() for one in effort.measured]
+    assert "600 windows, searched by sketches" in run("info", path).out
+    by_sketches = run("search", path, window, "--explain").err
+    assert f"the best {effort.num_scored} scored; recall 1.000 when the index was built" in (
+        by_sketches
+    )
+    assert "plan     exact" in run("search", path, window, "--explain", "--exact").err

@@ -738,13 +738,20 @@ def test_higher_recall_takes_more_effort(tmp_path: Path, little_effort: None) ->
     assert efforts[0] < efforts[1]
 
 
-def test_store_of_one_recording_is_measured(tmp_path: Path, whole: None) -> None:
-    """What else its recording holds cannot be left out: nothing would be left."""
+@pytest.mark.parametrize("num_recordings", [1, 2])
+def test_recordings_that_last_for_hours_are_measured(
+    tmp_path: Path, whole: None, num_recordings: int
+) -> None:
+    """Where nothing but windows of the same recording is near, they are what is to be found."""
     made = make_store(tmp_path / "store", frames="none")
-    made.add({"a": 600}, scene=scenes_of(600))
+    scene = scenes_of(600)
+    scene[:, 0] += np.repeat(np.linspace(-30, 30, num_recordings), 600 // num_recordings)
+    recordings = {f"a{number}": 600 // num_recordings for number in range(num_recordings)}
+    made.add(recordings, scene=scene)
     effort = build(made.store).manifest.effort
-    assert all(one.recall > 0.9 for one in effort.measured)
     assert effort.measured
+    assert all(one.recall > 0.9 for one in effort.measured)
+    assert all(one.num_scanned < 10_000 for one in effort.measured)
 
 
 def test_recall_stays_what_it_was_unless_asked(store: Synthetic) -> None:

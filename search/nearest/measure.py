@@ -81,8 +81,7 @@ def measure_effort(
         _Filter(share, allowed, *truth)
         for share, allowed, truth in zip(_SHARES, chosen, truths, strict=True)
     ]
-    own = _own_recordings(generation, live, asking)
-    trials = _Trials(generation, sketches, own, vectors, target + _RESERVE * (1 - target))
+    trials = _Trials(generation, sketches, asking, vectors, target + _RESERVE * (1 - target))
     num_scored = trials.choose_scored(filters[-1])
     measured = tuple(trials.choose_scanned(one, num_scored) for one in filters)
     return Effort(target, generation.num_windows, num_scored, measured)
@@ -94,13 +93,6 @@ def _vectors_of(generation: Generation, rows: Integers) -> Float32:
     vectors = blended(scenes, tags, DEFAULT_TAG_WEIGHT)
     vectors[::2] = blended(scenes[::2], tags[::2], 0.0)
     return vectors
-
-
-def _own_recordings(generation: Generation, live: Integers, asking: Integers) -> Integers:
-    """Return (q,) the recordings of questions; -1 if there is but one: nothing would be left."""
-    recordings = np.concatenate([segment.recordings for segment in generation.segments])
-    is_one = recordings[live].min() == recordings[live].max()
-    return np.full(len(asking), -1) if is_one else recordings[asking]
 
 
 def _choose_masks(generation: Generation, share: float, rng: np.random.Generator) -> Iterator[Mask]:
@@ -122,11 +114,11 @@ def _choose_masks(generation: Generation, share: float, rng: np.random.Generator
 
 
 class _Trials(NamedTuple):
-    """Questions, what they are asked of and leave out, and the recall that is aimed at."""
+    """Questions, what they are asked of, and the recall that is aimed at."""
 
     generation: Generation
     sketches: Sequence[Sketch | None]
-    own: Integers
+    asking: Integers
     vectors: Float32
     aim: float
 
@@ -152,12 +144,14 @@ class _Trials(NamedTuple):
         segments, num_found, num_true, times = self.generation.segments, 0, 0, []
         recordings = np.concatenate([segment.recordings for segment in segments])
         for own, vector, scores, rows in zip(
-            self.own, self.vectors, true.scores, true.rows, strict=True
+            recordings[self.asking], self.vectors, true.scores, true.rows, strict=True
         ):
-            best = np.sort(scores[(rows >= 0) & (recordings[rows] != own)])[::-1][:MEASURED_K]
-            others = true.allowed.without(
-                [np.flatnonzero(one.recordings == own) for one in segments]
-            )
+            is_true, others = (rows >= 0) & (recordings[rows] != own), true.allowed
+            if is_true.any():
+                others = others.without([np.flatnonzero(one.recordings == own) for one in segments])
+            else:  # as in a store of one recording, nothing but its own is near
+                is_true = rows >= 0
+            best = np.sort(scores[is_true])[::-1][:MEASURED_K]
             answer = index.search(vector[None], MEASURED_K, others)
             times.append(answer.scan_ms + answer.rescore_ms)
             if len(best):  # of equal scores, any is right

@@ -152,7 +152,7 @@ def test_extract_then_build_is_index_in_two_steps(run: Run, tmp_path: Path) -> N
     run("extract", tmp_path / "library", store, *words)
     told = run("search", store, "--tag", "Speech", code=1).err
     assert told == f"soundalike: {store} has no index yet; run: soundalike build {store}\n"
-    assert "1 window, exact index" in run("build", store).out
+    assert "1 window, searched exactly" in run("build", store).out
     assert run("build", store, "--format", "json").data["windows"] == 1
     run("search", store, "--not-tag", "Speech")
 

@@ -128,7 +128,7 @@ def test_search_page_commands_and_python_run(workplace: Path, run_here: RunHere)
         shell = "\n".join(blocks(page, "sh")).replace("soundalike index", "# soundalike index")
     else:
         shell = "\n".join(blocks(page, "sh"))
-    assert "97 windows, exact" in run_here(shell, workplace)
+    assert "97 windows, searched exactly" in run_here(shell, workplace)
     result = subprocess.run(
         [sys.executable, "-c", "\n".join(blocks(page, "python"))],
         cwd=workplace,

@@ -162,7 +162,7 @@ tags = st.lists(st.sampled_from(["0", "7", "14", "21", "400", "Speech", "Animal"
     is_silent=st.booleans(),
     exact=st.booleans(),
 )
-def test_any_plan_keeps_its_word(
+def test_any_plan_on_any_kind_of_index_keeps_its_word(
     sets: dict[str, list[Opened]],
     kind: str,
     which: int,

@@ -199,7 +199,7 @@ def answer_all(
     for _, failures in asked:
         for failure in failures:
             warnings.warn(SoundalikeWarning(f"asked without it: {failure}"), stacklevel=3)
-    questions = [question for question, _ in asked]
+    questions = [question.weighted(scope.terms.tag_weight) for question, _ in asked]
     found, num_new = find(index, questions, scope, listen), index.num_new_parts()
     trouble = [f"where in a hit it is cannot be said: {found.trouble}"] if found.trouble else []
     why = take_apart(index, questions, found, scope.terms)
@@ -209,10 +209,9 @@ def answer_all(
         frozenset(one.recording_id for one in index.with_aliases(question.own))
         for question in questions
     ]
-    asking = [question.weighted(scope.terms.tag_weight).vectors for question in questions]
-    for number, question in enumerate(questions):
-        if question.ranks_by_place(scope.terms):  # scores of places are others
-            asking[number] = None
+    asking = [  # scores of places are others
+        None if question.ranks_by_place(scope.terms) else question.vectors for question in questions
+    ]
     seen = backgrounds(lambda: index.drawn, asking, own)
     counts = zip(found.num_left_out.tolist(), found.num_silent.tolist(), strict=True)
     said = [

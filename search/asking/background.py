@@ -17,6 +17,7 @@ NUM_DRAWN = 2000
 _SEED = 0
 #: So many times as many rows are drawn, as some of them may be dead.
 _SPARE = 2
+_QUARTILES = (0.25, 0.5, 0.75)
 #: Questions whose scores are held at once, 2 MB.
 _AT_ONCE = 256
 
@@ -86,8 +87,9 @@ def backgrounds(
         scores: Iterator[Float32] = iter(())
         if asked:
             starts = np.cumsum([0, *map(len, asked[:-1])])
-            stored = drawn().vectors
-            all_scores = stored @ np.concatenate([_filled(one, stored.shape[1]) for one in asked]).T
+            width = max(one.shape[1] for one in asked)  # where only scenes ask, they are enough
+            all_asked = np.concatenate([_filled(one, width) for one in asked])
+            all_scores = drawn().vectors[:, :width] @ all_asked.T
             scores = iter(np.maximum.reduceat(all_scores, starts, axis=1).T)
         for one, recordings in zip(some, own[first : first + _AT_ONCE], strict=True):
             yield None if one is None else _summed_up(drawn(), next(scores), recordings)
@@ -95,12 +97,15 @@ def backgrounds(
 
 def _filled(vectors: Float32, num_columns: int) -> Float32:
     """Return vectors with zeros behind, so that of what is heard nothing counts."""
-    return np.pad(vectors, ((0, 0), (0, num_columns - vectors.shape[1])))
+    missing = num_columns - vectors.shape[1]
+    return np.pad(vectors, ((0, 0), (0, missing))) if missing else vectors
 
 
 def _summed_up(drawn: Drawn, scores: Float32, own: frozenset[bytes]) -> Background | None:
     scores = scores[~contains(np.array(sorted(own), ID_DTYPE), drawn.recordings)]
     if not len(scores):
         return None
-    low, middle, high = np.quantile(scores, (0.25, 0.5, 0.75)).tolist()
-    return Background(len(scores), (low, middle, high), float(scores.max()))
+    scores.sort()
+    at = np.array(_QUARTILES) * (len(scores) - 1)
+    low, middle, high = np.interp(at, np.arange(len(scores)), scores).tolist()
+    return Background(len(scores), (low, middle, high), float(scores[-1]))

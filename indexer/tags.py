@@ -340,6 +340,8 @@ def pick_heard(
         The most probable first; of equals, the lower index.
     """
     vocabulary = TagVocabulary.audioset().tags
-    order = (-probabilities.astype("float32")).argsort(kind="stable")[:top]
+    least = threshold if isinstance(threshold, Real) else threshold.min()
+    (some,) = reaches(probabilities, least).nonzero()  # few, as a rule, and quickly sorted
+    order = some[(-probabilities[some].astype("float32")).argsort(kind="stable")][:top]
     reached = order[reaches(probabilities[order], threshold_of(threshold, order))]
     return [HeardTag(vocabulary[index], float(probabilities[index])) for index in reached]

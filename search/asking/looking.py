@@ -161,7 +161,8 @@ def _hits(
     """
     ids = index.window_ids(near.rows)
     near = near.take(np.lexsort((near.rows, ids, -near.scores, near.asked)))
-    near = near.take(near.ranks < k)
+    if len(index.opened) > 1:  # each has given k
+        near = near.take(near.ranks < k)
     is_enough = _counts(near, at) < k
     terms = scope.terms
     if terms.min_score is not None:

@@ -234,7 +234,8 @@ class Places:
         )
 
     def _root(self, library_id: str) -> Path:
-        return self._roots.get(library_id, Path(f"(library {library_id})"))
+        root = self._roots.get(library_id)
+        return Path(f"(library {library_id})") if root is None else root
 
 
 def path_text(path: Path) -> str:

@@ -80,7 +80,7 @@ def make_question(
             failures.append(str(error))
     if not asking:
         raise nothing_heard(failures)
-    known = [one.tags for one in asking if one.tags is not None]
+    known: list[Any] = [one.tags for one in asking if one.tags is not None]
     question = Question(
         np.concatenate([one.vectors for one in asking]),
         frozenset(own),

@@ -32,7 +32,9 @@ class Reader:
 
     def __call__(self) -> bytes | list[str]:
         self.times += 1
-        return sorted(os.listdir(self.path)) if self.path.is_dir() else self.path.read_bytes()
+        if self.path.is_dir():
+            return sorted(one.name for one in self.path.iterdir())
+        return self.path.read_bytes()
 
 
 def replace(file: Path) -> None:

@@ -179,13 +179,7 @@ def _look(
     are another matter: the score of a row is its best over all of them, also over those that did
     not lead to it.
     """
-    shapes = [None if one.vectors is None else one.vectors.shape for one in questions]
-    width = max((shape[1] for shape in shapes if shape), default=0)
-    by_place = [
-        one.ranks_by_place(scope.terms) for one, scope in zip(questions, scopes, strict=True)
-    ]
-    is_plain = [s == (1, width) and not p for s, p in zip(shapes, by_place, strict=True)]
-    together = [at for at, plain in enumerate(is_plain) if plain] if len(questions) > 1 else []
+    together = _of_one_vector(questions, scopes[0].terms) if len(questions) > 1 else []
     near: list[Near] = []
     num_left_out, num_overlooked = np.zeros((2, len(questions)), np.int64)
     alone = None
@@ -201,8 +195,7 @@ def _look(
         num_left_out[at] = many.num_left_out
     for number in sorted({*range(len(questions))}.difference(together)):
         one = questions[number]
-        if by_place[number]:
-            assert one.vectors is not None
+        if one.vectors is not None and one.ranks_by_place(scopes[number].terms):
             found, alone, num_overlooked[number] = find_by_place(
                 index, scopes[number], one.vectors, one.patterns, one.own, listen
             )
@@ -216,6 +209,17 @@ def _look(
     joined = Near.joined(near)
     joined = joined.take(np.argsort(joined.asked, kind="stable"))
     return joined, num_left_out, num_overlooked, None
+
+
+def _of_one_vector(questions: Sequence[Question], terms: Terms) -> list[int]:
+    """Return which questions can be searched as one matrix."""
+    shapes = [None if one.vectors is None else one.vectors.shape for one in questions]
+    width = max((shape[1] for shape in shapes if shape), default=0)
+    return [
+        number
+        for number, (one, shape) in enumerate(zip(questions, shapes, strict=True))
+        if shape == (1, width) and not one.ranks_by_place(terms)
+    ]
 
 
 def _locate(

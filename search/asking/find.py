@@ -99,7 +99,8 @@ def find(
     heard = scope.without_silence(index.opened)
     scopes = [scope if one.is_silent or one.vectors is None else heard for one in questions]
     near, num_left_out, num_overlooked, alone = _look(index, questions, scopes, listen)
-    near = near.take(near.ranks < terms.num_candidates)
+    if len(near.rows) > terms.num_candidates:
+        near = near.take(near.ranks < terms.num_candidates)
     if terms.diversity:
         near = near.take(_choose(index, near, scope))
     match, trouble = None, None

@@ -198,8 +198,7 @@ def _one_of_each(index: SoundIndex, terms: Terms, near: Near) -> Near:
 
 def _counts(near: Near, at: Integers) -> Integers:
     """Return (n,) how many rows there are for each question."""
-    counts = np.bincount(near.asked, minlength=int(at.max(initial=-1)) + 1)
-    return np.asarray(counts[at])
+    return np.bincount(near.asked, minlength=int(at.max(initial=-1)) + 1)[at]
 
 
 def _first_of_each(asked: Integers, keys: Any) -> Mask:

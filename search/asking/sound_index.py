@@ -287,7 +287,7 @@ class SoundIndex(Rows):
         Raises:
             QueryError: If two rows of the metadata belong to a place, see `Metadata.rows`.
         """
-        table, tags = self.windows(found.rows), self.tags(found.rows)
+        table, tags = self.windows(found.rows), self.tags(found.rows).astype(np.float32)
         facts = self._facts(metadata, set(map(id_bytes, table.recording_id))) if metadata else {}
         answers: list[list[Hit]] = [[] for _ in range(found.num_questions)]
         scores, stands_for = found.scores.tolist(), found.stands_for.tolist()

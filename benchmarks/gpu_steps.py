@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from extract_library import read_alone
 from gpu_bench import LEAST_COSINE, MOST_DIFFERENCE, Bench, cosine, first_line
+from gpu_many import many
 from gpu_network import compiled, golden, network, profile
 
 from indexer.embedding.cores import num_cores
@@ -143,6 +144,7 @@ STEPS: dict[str, Callable[[Bench], None]] = {
     "store": store,
     "network": network,
     "profile": profile,
+    "many": many,
     "reading": reading,
     "memory": memory,
     "tests": tests,

@@ -6,7 +6,7 @@
 
 It needs a checkout, the packages of a CUDA image (PyTorch, torchaudio, NumPy, pyarrow, h5py, Typer,
 tqdm, scikit-learn, safetensors, platformdirs) and, for what the image lacks, the wheels that
-gpu_wheels.sh collects; FAISS is not among them. The audio is made here. The most important steps
+gpu_wheels.sh collects. The audio and the rows are made here. The most important steps
 come first; each is a process with a time limit, and what it found is in DIR as soon as it ends:
 
     results.json   figures of all steps so far
@@ -43,6 +43,7 @@ STEPS = {
     "store": 120,
     "network": 150,
     "profile": 60,
+    "many": 60,
     "reading": 180,
     "memory": 60,
     "tests": 120,

@@ -326,6 +326,11 @@ def threshold_of(threshold: Any, outputs: Any) -> Any:
     return threshold if isinstance(threshold, Real) else threshold[outputs]
 
 
+def least_of(threshold: Any) -> Any:
+    """Return the least threshold of any output, be it one for all or one for each."""
+    return threshold if isinstance(threshold, Real) else threshold.min()
+
+
 def pick_heard(
     probabilities: npt.NDArray[np.floating], *, threshold: Threshold, top: int | None = None
 ) -> list[HeardTag]:
@@ -340,6 +345,7 @@ def pick_heard(
         The most probable first; of equals, the lower index.
     """
     vocabulary = TagVocabulary.audioset().tags
-    order = (-probabilities.astype("float32")).argsort(kind="stable")[:top]
+    (some,) = reaches(probabilities, least_of(threshold)).nonzero()  # few, and quickly sorted
+    order = some[(-probabilities[some].astype("float32")).argsort(kind="stable")][:top]
     reached = order[reaches(probabilities[order], threshold_of(threshold, order))]
     return [HeardTag(vocabulary[index], float(probabilities[index])) for index in reached]

@@ -15,10 +15,11 @@ from indexer.progress import Listen, count, ignore
 from indexer.tags import Tag
 from search.asking.almost import almost_heard
 from search.asking.answers import Hit, Step
-from search.asking.background import Background, backgrounds
+from search.asking.background import Background, Beside
 from search.asking.find import Question, find, take_apart, unlocated
 from search.asking.scope import Scope
 from search.asking.sound_index import SoundIndex
+from search.asking.terms import Terms
 from search.filters.metadata import Coverage
 from search.generation.recordings import path_text
 
@@ -52,8 +53,8 @@ class Answer(Sequence[Hit]):
             them among its hits, and terms alone find them.
         failures: A line for each file that could not be read, where others asked all the same.
         notes: What of a clip asked, if that is not all of it as it is, in sentences.
-        background: How windows drawn at random score beside the hits, see `Background`; None where
-            nothing but the terms asked.
+        beside: What tells the background; None where nothing but the terms asked, or hits are
+            ranked by place.
         almost: Where no window has the tags that were asked for, the three that come nearest; their
             score is how probable these are there.
     """
@@ -66,7 +67,7 @@ class Answer(Sequence[Hit]):
     num_silent: int = field(default=0, compare=False)
     failures: tuple[str, ...] = ()
     notes: tuple[str, ...] = field(default=(), compare=False)
-    background: Background | None = field(default=None, compare=False)
+    beside: Beside | None = field(default=None, compare=False)
     almost: tuple[Hit, ...] = field(default=(), compare=False)
 
     @overload
@@ -81,6 +82,14 @@ class Answer(Sequence[Hit]):
 
     def __iter__(self) -> Iterator[Hit]:
         return iter(self.hits)
+
+    @property
+    def background(self) -> Background | None:
+        """How windows drawn at random score beside the hits; None where nothing tells that.
+
+        It is computed each time, in less than a millisecond.
+        """
+        return self.beside.background() if self.beside else None
 
     @property
     def missing(self) -> tuple[Hit, ...]:
@@ -199,27 +208,19 @@ def answer_all(
     for _, failures in asked:
         for failure in failures:
             warnings.warn(SoundalikeWarning(f"asked without it: {failure}"), stacklevel=3)
-    questions = [question for question, _ in asked]
+    questions = [question.weighted(scope.terms.tag_weight) for question, _ in asked]
     found, num_new = find(index, questions, scope, listen), index.num_new_parts()
     trouble = [f"where in a hit it is cannot be said: {found.trouble}"] if found.trouble else []
     why = take_apart(index, questions, found, scope.terms)
     near, metadata = almost_heard(index, scope), scope.resolved.metadata
     almost = tuple(index.hits(near, metadata=metadata)[0]) if near else ()
-    own = [
-        frozenset(one.recording_id for one in index.with_aliases(question.own))
-        for question in questions
-    ]
-    asking = [question.weighted(scope.terms.tag_weight).vectors for question in questions]
-    for number, question in enumerate(questions):
-        if question.ranks_by_place(scope.terms):  # scores of places are others
-            asking[number] = None
-    seen = backgrounds(lambda: index.drawn, asking, own)
     counts = zip(found.num_left_out.tolist(), found.num_silent.tolist(), strict=True)
     said = [
         (*one.notes, *unlocated(one, index, scope.terms), *_not_looked_into(number), *trouble)
         for one, number in zip(questions, found.num_overlooked.tolist(), strict=True)
     ]
-    each = zip(index.hits(found, why, metadata), counts, asked, said, seen, strict=True)
+    beside = [_beside(index, one, scope.terms) for one in questions]
+    each = zip(index.hits(found, why, metadata), counts, asked, said, beside, strict=True)
     return [
         Answer(
             hits=tuple(hits),
@@ -230,11 +231,18 @@ def answer_all(
             num_silent=num_silent,
             failures=tuple(failures),
             notes=notes,
-            background=background,
+            beside=drawn,
             almost=almost,
         )
-        for hits, (num_left_out, num_silent), (_, failures), notes, background in each
+        for hits, (num_left_out, num_silent), (_, failures), notes, drawn in each
     ]
+
+
+def _beside(index: SoundIndex, question: Question, terms: Terms) -> Beside | None:
+    if question.vectors is None or question.ranks_by_place(terms):  # scores of places are others
+        return None
+    own = frozenset(one.recording_id for one in index.with_aliases(question.own))
+    return Beside(index.drawn, question.vectors, own)
 
 
 def _not_looked_into(number: int) -> Iterator[str]:

@@ -7,6 +7,7 @@ import os
 from collections.abc import Iterable, Sequence
 from dataclasses import Field, fields, replace
 from difflib import get_close_matches
+from functools import cache
 from typing import Any
 
 from indexer.errors import QueryError
@@ -70,5 +71,6 @@ def show_fields(method: Any, *kinds: type) -> None:
     method.__signature__ = given.replace(parameters=[*own, *theirs])
 
 
-def _open_fields(kind: Any) -> list[Field[Any]]:
-    return [one for one in fields(kind) if "help" in one.metadata]
+@cache
+def _open_fields(kind: Any) -> tuple[Field[Any], ...]:
+    return tuple(one for one in fields(kind) if "help" in one.metadata)

@@ -102,7 +102,7 @@ class Sounds(Stores):
             IdentityError: If the projection was trained on another checkpoint.
         """
         span_of(span := (start, end, duration))  # a wrong one is told before anything is opened
-        resolved = self._resolve(_located(take_fields(Terms, terms, _BESIDE_TERMS)))
+        resolved = self._resolve(take_fields(Terms, _located(terms), _BESIDE_TERMS))
         texts = None if text is None else take_texts(text)
         if texts and (queries or span != NO_SPAN):
             raise QueryError("either clips ask or words: both at once have no common score")
@@ -176,7 +176,7 @@ class Sounds(Stores):
         questions = as_several(questions)
         if output is None and (per is not None or force):
             raise QueryError("per and force go with an output, and none is given")
-        taken = take_fields(Terms, terms)
+        taken = take_fields(Terms, terms if output is not None else _located(terms))
         if output is not None and taken.metadata and taken.where is None:
             raise QueryError(
                 f"nothing is asked of {taken.metadata}: name its columns in a filter expression",
@@ -184,8 +184,6 @@ class Sounds(Stores):
             )
         if output is not None and taken.all_windows is None and not taken.group_by:
             taken = replace(taken, all_windows=True)
-        if output is None:
-            taken = _located(taken)
         resolved = self._resolve(taken)
         with self._kept.holding() as index:
             scope = Scope.over(resolved, index.opened)
@@ -367,9 +365,10 @@ class Sounds(Stores):
         )
 
 
-def _located(terms: Terms) -> Terms:
-    """Return terms that look for the place in hits, unless they say that they do not."""
-    return replace(terms, locate=True) if terms.locate is None else terms
+def _located(terms: dict[str, Any]) -> dict[str, Any]:
+    """Return the fields of terms that look for the place in hits, unless they say otherwise."""
+    said = terms.get("locate", getattr(terms.get("terms"), "locate", None))
+    return {**terms, "locate": True} if said is None else terms
 
 
 def _given(text_encoder: StorePath | None) -> str | None:

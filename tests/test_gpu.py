@@ -1,17 +1,19 @@
 """What needs a GPU: the same numbers as on a CPU, from windows and from files.
 
 Run where there is one by `benchmarks/on_gpu.py`, with few packages: nothing here imports FAISS but
-the test of it.
+the tests that ask for it.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from recipe import fill
+from rows_in_memory import generation, random_rows, segment
 from synthetic import write_tone
 
 from indexer.arrays import Float32
@@ -132,3 +134,49 @@ def test_find_centres_on_a_gpu_are_as_near_as_those_of_the_cpu() -> None:
         np.linalg.norm(sample[:, None] - some, axis=2).min(1).mean() for some in (found, expected)
     ]
     assert nearest[0] < 1.01 * nearest[1]
+
+
+@pytest.fixture
+def rounded() -> Iterator[None]:
+    """A program that has products rounded to TF32."""
+    matmul = torch.backends.cuda.matmul
+    before, matmul.fp32_precision = matmul.fp32_precision, "tf32"
+    yield
+    matmul.fp32_precision = before
+
+
+@pytest.mark.usefixtures("rounded")
+@pytest.mark.parametrize("weight", [None, 0.0, 0.35])
+@pytest.mark.parametrize("room_bytes", [0, 10**9])
+def test_many_questions_on_a_gpu_have_the_answers_of_the_cpu_to_the_bit(
+    monkeypatch: pytest.MonkeyPatch, weight: float | None, room_bytes: int
+) -> None:
+    pytest.importorskip("faiss")
+    from search.generation.allowed import Allowed  # noqa: PLC0415 - some of it imports FAISS
+    from search.nearest import bulk  # noqa: PLC0415
+    from search.nearest.blend import blended  # noqa: PLC0415
+    from search.nearest.gpu import Gpu  # noqa: PLC0415
+    from search.nearest.index import VectorIndex  # noqa: PLC0415
+
+    rng = np.random.default_rng(5)
+    made = [random_rows(rng, number) for number in (50_000, 1, 30_000)]
+    for array in made[0]:
+        array[100:300] = array[99]  # a crowd
+    made[2][0][::7, 3] = np.nan
+    rows = generation(*(segment(at, *arrays) for at, arrays in enumerate(made)))
+    at = np.array([99, *rng.integers(0, 50_000, 500)])
+    vectors = rows.vectors(at) + rng.normal(0, 0.02, (501, 768)).astype(np.float32)
+    vectors[0] = rows.vectors(at[:1])
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    asked = vectors if weight is None else blended(vectors, rows.tags(at), weight)
+    some = Allowed.of(rng.random(len(one)) < 0.3 for one in rows.segments)
+    monkeypatch.setattr(bulk, "room_bytes", lambda device: room_bytes)
+    on_gpu, on_cpu = VectorIndex(rows), VectorIndex(rows)
+    on_gpu.gpu = Gpu(rows, bulk.DeviceRows(rows, torch.device("cuda")))
+    on_cpu.gpu = Gpu(rows, is_there=False)
+    for allowed in (None, some):
+        found, expected = (
+            one.search_many(asked, 10, allowed, exact=True) for one in (on_gpu, on_cpu)
+        )
+        assert found[0].tobytes() == expected[0].tobytes()
+        assert (found[1] == expected[1]).all()

@@ -20,6 +20,7 @@ STEPS = (
     "store",
     "network",
     "profile",
+    "many",
     "reading",
     "memory",
     "tests",
@@ -40,15 +41,21 @@ def test_on_gpu_small_on_a_cpu_passes_every_step_and_keeps_what_it_found(tmp_pat
     results = json.loads((tmp_path / "out" / "results.json").read_text())
     assert tuple(results) == STEPS
     states = {step: result["state"] for step, result in results.items()}
-    assert list(states.values()) == ["passed"] * 7 + ["skipped"] * 2  # there is no GPU for these
+    assert list(states.values()) == ["passed"] * 8 + ["skipped"] * 2  # there is no GPU for these
     assert told.stdout.splitlines()[-1] == (
-        f"passed: {', '.join(STEPS[:7])}; skipped: tests, compile"
+        f"passed: {', '.join(STEPS[:8])}; skipped: tests, compile"
     )
     files = sorted(path.name for path in (tmp_path / "out").iterdir())
     assert files == ["log.txt", "profile.txt", "report.md", "results.json"]
     assert results["golden"]["figures"]["fp32 noise_5_2"][0] > 0.999999
     assert results["store"]["figures"]["demo cosine"] > 0.999999
     assert results["network"]["figures"]["best"] > 0
+    assert results["many"]["figures"]["ratio"] > 0
+    assert results["many"]["figures"]["questions_s"].keys() == {
+        "with the copy",
+        "copied",
+        "without scoring again",
+    }
     assert results["reading"]["figures"]["flac"]["alone"] > 0
     assert results["memory"]["figures"]["batches"] == [4, 1]
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import reprlib
-from collections.abc import Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field, fields
 from functools import cache
 from numbers import Integral, Real
 from pathlib import Path
 from types import UnionType
-from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+from typing import Any, Literal, NamedTuple, Union, get_args, get_origin, get_type_hints
 
 from indexer import MAX_CHANNELS
 from indexer.embedding.cores import require_device_name
@@ -203,17 +203,14 @@ def check_fields(given: Any) -> None:
     Raises:
         QueryError: If a field is something else; it says which, what is wanted and what was given.
     """
-    for name, (kind, metadata) in _kinds_of(given.__class__).items():
+    for name, kind, meant, fits, least, most in _wanted_of(given.__class__):
         value = getattr(given, name)
-        if get_origin(kind) is tuple:
-            object.__setattr__(given, name, as_texts(name, value))
-        elif Path in get_args(kind) and value is not None:
-            object.__setattr__(given, name, as_path(name, value))
-        elif not _fits(kind, value):
+        if meant:
+            object.__setattr__(given, name, meant(name, value))
+        elif not fits(value):
             raise QueryError(f"{name} is {_in_words(kind)}, got {reprlib.repr(value)}")
         if value is None or isinstance(value, (bool, str)):
             continue
-        least, most = metadata.get("least"), metadata.get("most")
         if least is not None and not value >= least:
             raise QueryError(f"{name} must be at least {least:g}, got {_shown(value)}")
         if most is not None and not value <= most:
@@ -224,22 +221,64 @@ def _shown(number: Any) -> str:
     return reprlib.repr(number.item() if hasattr(number, "item") else number)  # one of NumPy's
 
 
+class _Wanted(NamedTuple):
+    """What is wanted of a field, with its name.
+
+    Attributes:
+        name: Its name.
+        kind: Its type.
+        meant: Makes of its name and its value what is meant; None where that is the value.
+        fits: Whether a value is of the type.
+        least: The least that it may be; None for any.
+        most: The most.
+    """
+
+    name: str
+    kind: Any
+    meant: Callable[[str, Any], Any] | None
+    fits: Callable[[object], bool]
+    least: float | None
+    most: float | None
+
+
 @cache
-def _kinds_of(owner: Any) -> dict[str, tuple[Any, Mapping[str, Any]]]:
+def _wanted_of(owner: Any) -> tuple[_Wanted, ...]:
+    """Return what is wanted of each field of a dataclass: every question is checked."""
     kinds = get_type_hints(owner)
-    return {one.name: (kinds[one.name], one.metadata) for one in fields(owner)}
+    return tuple(
+        _Wanted(
+            one.name,
+            kinds[one.name],
+            _meant_by(kinds[one.name]),
+            _test_of(kinds[one.name]),
+            one.metadata.get("least"),
+            one.metadata.get("most"),
+        )
+        for one in fields(owner)
+    )
 
 
-def _fits(kind: Any, value: object) -> bool:
+def _meant_by(kind: Any) -> Callable[[str, Any], Any] | None:
+    if get_origin(kind) is tuple:
+        return as_texts
+    if Path in get_args(kind):
+        return lambda name, value: None if value is None else as_path(name, value)
+    return None
+
+
+def _test_of(kind: Any) -> Callable[[object], bool]:
     if get_origin(kind) in (Union, UnionType):
-        return any(_fits(one, value) for one in get_args(kind))
+        tests = [_test_of(one) for one in get_args(kind)]
+        return lambda value: any(test(value) for test in tests)
     if get_origin(kind) is Literal:
-        return isinstance(value, str) and value in get_args(kind)
+        return lambda value: isinstance(value, str) and value in get_args(kind)
     if kind is float:  # NaN is no number that anything could be compared with
-        return isinstance(value, Real) and not isinstance(value, bool) and value == value
+        return lambda value: (
+            isinstance(value, Real) and not isinstance(value, bool) and value == value
+        )
     if kind is int:
-        return isinstance(value, Integral) and not isinstance(value, bool)
-    return isinstance(value, kind)
+        return lambda value: isinstance(value, Integral) and not isinstance(value, bool)
+    return lambda value: isinstance(value, kind)
 
 
 def _in_words(kind: Any) -> str:

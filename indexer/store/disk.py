@@ -34,7 +34,7 @@ _DIGEST_KEY = "digest"
 #: What `write_whole` and the writers of folders call what is not whole yet.
 _TEMPORARY_NAME = re.compile(re.escape(TEMPORARY_PREFIX) + r"(?:.+-)?[0-9a-f]{32}", re.DOTALL)
 #: A link is an error, and a pipe does not keep whoever opens it waiting; Windows has neither flag.
-_AS_IT_LIES = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
+AS_IT_LIES = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
 
 
 def open_own(path: Path, flags: int = os.O_RDONLY) -> BinaryIO:
@@ -51,7 +51,7 @@ def open_own(path: Path, flags: int = os.O_RDONLY) -> BinaryIO:
     if not hasattr(os, "O_NOFOLLOW") and path.is_symlink():
         _refuse(path, "a link")
     try:
-        descriptor = os.open(path, flags | _AS_IT_LIES | getattr(os, "O_BINARY", 0), 0o666)
+        descriptor = os.open(path, flags | AS_IT_LIES | getattr(os, "O_BINARY", 0), 0o666)
     except OSError as error:
         if error.errno in (errno.ELOOP, errno.EISDIR, errno.ENXIO):
             _refuse(path, "no regular file", error)

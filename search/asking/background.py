@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -17,8 +16,7 @@ NUM_DRAWN = 2000
 _SEED = 0
 #: So many times as many rows are drawn, as some of them may be dead.
 _SPARE = 2
-#: Questions whose scores are held at once, 2 MB.
-_AT_ONCE = 256
+_QUARTILES = (0.25, 0.5, 0.75)
 
 
 class Drawn(NamedTuple):
@@ -69,38 +67,27 @@ def _live(rows: Rows, random: np.random.Generator, total: int) -> Integers:
     return rows.live_rows()
 
 
-def backgrounds(
-    drawn: Callable[[], Drawn], vectors: Sequence[Float32 | None], own: Sequence[frozenset[bytes]]
-) -> Iterator[Background | None]:
-    """Yield for each question how windows drawn at random score.
+class Beside(NamedTuple):
+    """A question, and windows drawn at random: the background is computed for who wants to see it.
 
-    Args:
-        drawn: Gives the windows, if anything asks.
-        vectors: (q, 768) float32 of each question, or (q, 1295) of `blended`, of which the best
-            counts; None asks by the terms alone, and has no background.
+    Attributes:
+        drawn: The windows.
+        vectors: (q, 768) float32, or (q, 1295) of `blended`: what asks. The best score counts.
         own: Recordings that ask, whose windows do not count.
     """
-    for first in range(0, len(vectors), _AT_ONCE):
-        some = vectors[first : first + _AT_ONCE]
-        asked = [one for one in some if one is not None]
-        scores: Iterator[Float32] = iter(())
-        if asked:
-            starts = np.cumsum([0, *map(len, asked[:-1])])
-            stored = drawn().vectors
-            all_scores = stored @ np.concatenate([_filled(one, stored.shape[1]) for one in asked]).T
-            scores = iter(np.maximum.reduceat(all_scores, starts, axis=1).T)
-        for one, recordings in zip(some, own[first : first + _AT_ONCE], strict=True):
-            yield None if one is None else _summed_up(drawn(), next(scores), recordings)
 
+    drawn: Drawn
+    vectors: Float32
+    own: frozenset[bytes]
 
-def _filled(vectors: Float32, num_columns: int) -> Float32:
-    """Return vectors with zeros behind, so that of what is heard nothing counts."""
-    return np.pad(vectors, ((0, 0), (0, num_columns - vectors.shape[1])))
-
-
-def _summed_up(drawn: Drawn, scores: Float32, own: frozenset[bytes]) -> Background | None:
-    scores = scores[~contains(np.array(sorted(own), ID_DTYPE), drawn.recordings)]
-    if not len(scores):
-        return None
-    low, middle, high = np.quantile(scores, (0.25, 0.5, 0.75)).tolist()
-    return Background(len(scores), (low, middle, high), float(scores.max()))
+    def background(self) -> Background | None:
+        """Return how the windows score; None if there are none but those of what asks."""
+        stored = self.drawn.vectors[:, : self.vectors.shape[1]]  # of scenes alone, or the blend
+        scores = (stored @ self.vectors.T).max(axis=1)
+        is_own = contains(np.array(sorted(self.own), ID_DTYPE), self.drawn.recordings)
+        scores = np.sort(scores[~is_own])
+        if not len(scores):
+            return None
+        at = np.array(_QUARTILES) * (len(scores) - 1)
+        low, middle, high = np.interp(at, np.arange(len(scores)), scores).tolist()
+        return Background(len(scores), (low, middle, high), float(scores[-1]))

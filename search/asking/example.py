@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -68,17 +68,23 @@ class Asking(NamedTuple):
 
     Attributes:
         vectors: (q, 768) float32 of length 1.
-        tags: (q, 527) float32 probabilities.
-        starts_s: (q,) where its window begins in its file, in seconds.
+        tags: (q, 527) probabilities; None of vectors of a user.
+        starts_s: (q,) where its window begins in its file, in seconds; NaN of vectors of a user.
         patterns: q of them: what is looked for inside windows; None of a window as long as they.
         is_silent: Whether nothing is heard in any of these windows.
     """
 
     vectors: Float32
-    tags: Float32
+    tags: Float16 | Float32 | None
     starts_s: npt.NDArray[np.float64]
     patterns: Patterns
     is_silent: bool
+
+    @classmethod
+    def of_vectors(cls, vectors: Float32) -> Self:
+        """Return what vectors of a user ask, of which nothing else is known."""
+        number = len(vectors)
+        return cls(vectors, None, np.full(number, np.nan), (None,) * number, is_silent=False)
 
 
 class Example(NamedTuple):

@@ -99,12 +99,12 @@ def find(
     heard = scope.without_silence(index.opened)
     scopes = [scope if one.is_silent or one.vectors is None else heard for one in questions]
     near, num_left_out, num_overlooked, alone = _look(index, questions, scopes, listen)
-    near = near.take(np.argsort(near.asked, kind="stable"))
-    near = near.take(near.ranks < terms.num_candidates)
+    if len(near.rows) > terms.num_candidates:
+        near = near.take(near.ranks < terms.num_candidates)
     if terms.diversity:
         near = near.take(_choose(index, near, scope))
     match, trouble = None, None
-    if terms.locates:
+    if terms.locates and any(any(one.patterns) for one in questions):
         try:
             match = _locate(index, questions, near, by_place=terms.by == "place")
         except DamagedStoreError as error:  # what was found is right all the same
@@ -172,7 +172,7 @@ def unlocated(question: Question, index: SoundIndex, terms: Terms) -> Iterator[s
 def _look(
     index: SoundIndex, questions: Sequence[Question], scopes: Sequence[Scope], listen: Listen
 ) -> tuple[Near, Integers, Integers, LookForOne | None]:
-    """Return the best hits of each question, how many rows it leaves out, and does not look into.
+    """Return the hits of each question in turn, how many rows it leaves out, or overlooks.
 
     And what looked for them, if it is one question.
 
@@ -180,38 +180,47 @@ def _look(
     are another matter: the score of a row is its best over all of them, also over those that did
     not lead to it.
     """
-    shapes = [None if one.vectors is None else one.vectors.shape for one in questions]
-    width = max((shape[1] for shape in shapes if shape), default=0)
-    by_place = [
-        one.ranks_by_place(scope.terms) for one, scope in zip(questions, scopes, strict=True)
-    ]
-    is_plain = [s == (1, width) and not p for s, p in zip(shapes, by_place, strict=True)]
-    together = np.flatnonzero(is_plain) if len(questions) > 1 else np.empty(0, np.int64)
+    together = _of_one_vector(questions, scopes[0].terms) if len(questions) > 1 else []
     near: list[Near] = []
     num_left_out, num_overlooked = np.zeros((2, len(questions)), np.int64)
     alone = None
-    silent = np.array([one.is_silent for one in questions], bool)[together]
-    for at in filter(len, (together[~silent], together[silent])):
+    for silent in (False, True):
+        at = np.array([one for one in together if questions[one].is_silent is silent], np.int64)
+        if not len(at):
+            continue
         some = [questions[number] for number in at.tolist()]
         vectors = np.concatenate([one.vectors for one in some if one.vectors is not None])
         many = LookForMany(index, scopes[at[0]], vectors, [one.own for one in some])
         found = Near.joined(list(find_enough(many, len(some), many.first_k, many.num_allowed)))
         near.append(found._replace(asked=at[found.asked]))
         num_left_out[at] = many.num_left_out
-    for number in np.setdiff1d(np.arange(len(questions)), together).tolist():
+    for number in sorted({*range(len(questions))}.difference(together)):
         one = questions[number]
-        if by_place[number]:
-            assert one.vectors is not None
+        if one.vectors is not None and one.ranks_by_place(scopes[number].terms):
             found, alone, num_overlooked[number] = find_by_place(
                 index, scopes[number], one.vectors, one.patterns, one.own, listen
             )
         else:
             alone = LookForOne(index, scopes[number], one.vectors, one.own)
-            found = Near.joined(list(find_enough(alone, 1, alone.first_k, alone.num_allowed)))
+            *_, found = find_enough(alone, 1, alone.first_k, alone.num_allowed)
         near.append(found._replace(asked=found.asked + number))
         num_left_out[number] = alone.num_left_out
-    alone = alone if len(questions) == 1 else None
-    return Near.joined(near), num_left_out, num_overlooked, alone
+    if len(questions) == 1:
+        return near[0], num_left_out, num_overlooked, alone
+    joined = Near.joined(near)
+    joined = joined.take(np.argsort(joined.asked, kind="stable"))
+    return joined, num_left_out, num_overlooked, None
+
+
+def _of_one_vector(questions: Sequence[Question], terms: Terms) -> list[int]:
+    """Return which questions can be searched as one matrix."""
+    shapes = [None if one.vectors is None else one.vectors.shape for one in questions]
+    width = max((shape[1] for shape in shapes if shape), default=0)
+    return [
+        number
+        for number, (one, shape) in enumerate(zip(questions, shapes, strict=True))
+        if shape == (1, width) and not one.ranks_by_place(terms)
+    ]
 
 
 def _locate(

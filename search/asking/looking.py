@@ -161,7 +161,8 @@ def _hits(
     """
     ids = index.window_ids(near.rows)
     near = near.take(np.lexsort((near.rows, ids, -near.scores, near.asked)))
-    near = near.take(near.ranks < k)
+    if len(index.opened) > 1:  # each has given k
+        near = near.take(near.ranks < k)
     is_enough = _counts(near, at) < k
     terms = scope.terms
     if terms.min_score is not None:
@@ -197,8 +198,7 @@ def _one_of_each(index: SoundIndex, terms: Terms, near: Near) -> Near:
 
 def _counts(near: Near, at: Integers) -> Integers:
     """Return (n,) how many rows there are for each question."""
-    counts = np.bincount(near.asked, minlength=int(at.max(initial=-1)) + 1)
-    return np.asarray(counts[at])
+    return np.bincount(near.asked, minlength=int(at.max(initial=-1)) + 1)[at]
 
 
 def _first_of_each(asked: Integers, keys: Any) -> Mask:

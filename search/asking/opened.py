@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Self
 
@@ -14,7 +14,8 @@ import numpy as np
 from indexer.arrays import ID_DTYPE, Ids, Integers, id_bytes
 from indexer.errors import StoreError
 from indexer.store.part import Part
-from indexer.store.reader import PARTS_FOLDER, Store
+from indexer.store.reader import LIBRARIES_FILE, PARTS_FOLDER, Store
+from indexer.store.watched import Watched
 from indexer.windows import SILENT_DBFS
 from search.asking.left_out import AllLeftOut, LeftOut
 from search.filters.conditions import Together, Where
@@ -22,7 +23,14 @@ from search.filters.tags import Condition, ResolvedFilter
 from search.generation.allowed import Allowed
 from search.generation.frames import StoredFrames
 from search.generation.recordings import Places
-from search.generation.segments import Generation, Segment, current_name, open_newest
+from search.generation.segments import (
+    CURRENT_FILE,
+    INDEX_FOLDER,
+    Generation,
+    Segment,
+    current_name,
+    open_newest,
+)
 from search.nearest.index import VectorIndex
 from search.nearest.structure import open_index
 
@@ -75,17 +83,27 @@ class OpenedStore:
     @property
     def is_newest(self) -> bool:
         """Whether no other generation was published since, and no library has moved."""
-        is_current = current_name(self.store) == self.generation.path.name
-        return is_current and self.store.libraries() == self.places.roots
+        return self._newest.now() == (self.generation.path.name, self.places.roots)
 
     def num_new_parts(self) -> int:
         """Return how many parts were committed since the generation was built."""
-        new = set(self.store.part_names()) - set(self.generation.parts)
+        new = set(self._part_names.now()) - set(self.generation.parts)
         replaced: set[str] = set()
         for name in new:
             with suppress(StoreError):  # damage there is no reason not to answer
                 replaced.update(Part.from_manifest(self.store.path / PARTS_FOLDER / name).replaces)
         return len(new - replaced)
+
+    @cached_property
+    def _newest(self) -> Watched[tuple[str | None, dict[str, Path]]]:
+        """Name of the newest generation, and where the libraries are."""
+        files = [self.store.path / INDEX_FOLDER / CURRENT_FILE, self.store.path / LIBRARIES_FILE]
+        return Watched(files, partial(_newest, self.store))
+
+    @cached_property
+    def _part_names(self) -> Watched[list[str]]:
+        """What `Store.part_names` says."""
+        return Watched([self.store.path / PARTS_FOLDER], self.store.part_names)
 
     def extent_of(self, recording_id: bytes) -> tuple[int, int]:
         """Return beginning and length of a recording that was embedded whole, at 32 kHz.
@@ -220,6 +238,10 @@ def _overlapping(
     for span, place in zip(spans, places, strict=True):
         if place >= 0:
             yield span.among(segment, np.flatnonzero(segment.recordings == place))
+
+
+def _newest(store: Store) -> tuple[str | None, dict[str, Path]]:
+    return current_name(store), store.libraries()
 
 
 def _open_generation(folder: Path) -> tuple[Generation, VectorIndex]:

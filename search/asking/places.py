@@ -34,18 +34,20 @@ def best_of_places(index: Rows, near: Near, spans: tuple[Seconds, Seconds] | Non
         near: The rows of some questions; those of each in order, the best first.
         spans: (n,) where what counts of each begins and (n,) where it ends; None for all of it.
     """
-    recordings = np.unique(index.recording_ids(near.rows), return_inverse=True)[1]
+    recordings = index.recording_ids(near.rows)
     if spans is None:
         start = index.column("start_sample", near.rows)
         end = start + index.column("num_samples", near.rows)
     else:
         start, end = spans
-    group = near.asked * len(near.rows) + recordings  # of one question and one recording
-    in_time = np.lexsort((start, group))
+    in_time = np.lexsort((start, recordings, near.asked))
     one, next_one = in_time[:-1], in_time[1:]
     # Where any two share a place, two that follow each other in time do.
-    if not ((group[one] == group[next_one]) & _share_half(start, end, one, next_one)).any():
+    is_same = (near.asked[one] == near.asked[next_one]) & (recordings[one] == recordings[next_one])
+    if not (is_same.any() and _share_half(start, end, one[is_same], next_one[is_same]).any()):
         return np.ones(len(near.rows), bool)
+    group = np.zeros(len(near.rows), np.int64)  # of one question and one recording
+    group[next_one] = np.cumsum(~is_same)
     stands = np.zeros(len(near.rows), bool)
     left = np.argsort(group, kind="stable")
     while len(left):  # the best of each group is chosen, and what it stands for goes

@@ -17,7 +17,7 @@ from indexer.audio.times import NO_SPAN, FileSpan, Span, file_span
 from indexer.errors import QueryError
 from indexer.paths import as_path
 from indexer.store.schema import EMBEDDING_DIM
-from search.asking.example import Example, nothing_heard
+from search.asking.example import Asking, Example, nothing_heard
 from search.asking.find import Question
 from search.asking.left_out import LeftOut
 from search.asking.levels import is_silent
@@ -57,51 +57,38 @@ def make_question(
     files = [_file(one, span) for one in queries if _window_id(one) is None and not _is_array(one)]
     if not files and span != NO_SPAN:
         raise QueryError("a start, an end and a duration are those of a file, and none asks")
-    stored, windows, stored_tags, rows = index.windows_of(ids)
-    given = [unit_vectors(one) for one in queries if _is_array(one)]
-    heard: list[Example] = []
-    own, failures = {LeftOut.of_window(window) for window in windows}, []
+    own: set[LeftOut] = set()
+    asking: list[Asking] = []
+    if ids:
+        vectors, windows, tags, rows = index.windows_of(ids)
+        own.update(map(LeftOut.of_window, windows))
+        starts_s = np.array([one.start_s for one in windows])
+        silent = is_silent(index.column("level_db", rows))
+        asking.append(Asking(vectors, tags, starts_s, stored_patterns(index, rows), silent))
+    asking += [Asking.of_vectors(unit_vectors(one)) for one in queries if _is_array(one)]
+    failures: list[str] = []
     notes: list[str] = []
     for file in files:
         try:
-            heard.append(hear(file))
-            own.add(LeftOut.of_file(heard[-1].recording_id, file))
-            notes += heard[-1].notes(file.file.name)
+            heard = hear(file)
+            asking.append(heard.asking(heard.asks))
+            own.add(LeftOut.of_file(heard.recording_id, file))
+            notes += heard.notes(file.file.name)
         except QueryError as error:
             if len(queries) == 1:
                 raise
             failures.append(str(error))
-    asking = [one.asking(one.asks) for one in heard]
-    vectors = np.concatenate([stored, *given, *(one.vectors for one in asking)])
-    if not len(vectors):
+    if not asking:
         raise nothing_heard(failures)
-    tags = None  # vectors of a user have none
-    if not given:
-        tags = np.concatenate([stored_tags, *(one.tags for one in asking)])
-    starts_s = [
-        np.array([one.start_s for one in windows]),
-        np.full(sum(map(len, given)), np.nan),
-        *(one.starts_s for one in asking),
-    ]
-    patterns = (
-        *stored_patterns(index, rows),
-        *(None for _ in range(sum(map(len, given)))),
-        *(pattern for one in asking for pattern in one.patterns),
-    )
-    starts = np.concatenate(starts_s)
-    silent = (
-        is_silent(index.column("level_db", rows)),
-        *(one.is_silent for one in asking),
-        not given,
-    )
+    known: list[Any] = [one.tags for one in asking if one.tags is not None]
     question = Question(
-        vectors,
+        np.concatenate([one.vectors for one in asking]),
         frozenset(own),
-        tags,
-        starts,
-        patterns=patterns,
+        np.concatenate(known) if len(known) == len(asking) else None,
+        np.concatenate([one.starts_s for one in asking]),
+        patterns=tuple(pattern for one in asking for pattern in one.patterns),
         notes=tuple(notes),
-        is_silent=all(silent),
+        is_silent=all(one.is_silent for one in asking),
     )
     return question, failures
 

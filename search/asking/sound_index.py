@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 import pyarrow as pa
@@ -286,27 +287,33 @@ class SoundIndex(Rows):
         Raises:
             QueryError: If two rows of the metadata belong to a place, see `Metadata.rows`.
         """
-        table, tags = self.windows(found.rows), self.tags(found.rows)
+        table, tags = self.windows(found.rows), self.tags(found.rows).astype(np.float32)
         facts = self._facts(metadata, set(map(id_bytes, table.recording_id))) if metadata else {}
         answers: list[list[Hit]] = [[] for _ in range(found.num_questions)]
+        scores, stands_for = found.scores.tolist(), found.stands_for.tolist()
+        unknown = 3 * [[None] * len(scores)]
+        scenes, heard, starts_s = map(_numbers, why) if why else unknown
+        match_starts_s, match_ends_s, match_scores = (
+            map(_numbers, found.match) if found.match else unknown
+        )
         for at, asked in enumerate(found.asked.tolist()):
             window = table.window(at)
             hit = Hit(
-                score=float(found.scores[at]),
+                score=scores[at],
                 window_id=int(found.window_ids[at]),
                 recording_id=window.recording_id,
                 paths=self.paths(window.recording_id),
                 start_s=window.start_s,
                 end_s=window.end_s,
                 tags=tuple(pick_heard(tags[at], threshold=MIN_TOP_PROBABILITY, top=NUM_TOP_TAGS)),
-                scene_score=_number(why.scene[at]) if why else None,
-                tag_score=_number(why.heard[at]) if why else None,
-                query_start_s=_number(why.starts_s[at]) if why else None,
-                stands_for=int(found.stands_for[at]),
+                scene_score=scenes[at],
+                tag_score=heard[at],
+                query_start_s=starts_s[at],
+                stands_for=stands_for[at],
                 metadata=facts.get(window.recording_id, {}),
-                match_start_s=_number(found.match.start_s[at]) if found.match else None,
-                match_end_s=_number(found.match.end_s[at]) if found.match else None,
-                match_score=_number(found.match.scores[at]) if found.match else None,
+                match_start_s=match_starts_s[at],
+                match_end_s=match_ends_s[at],
+                match_score=match_scores[at],
             )
             answers[asked].append(hit)
         return answers
@@ -322,5 +329,6 @@ class SoundIndex(Rows):
         return told
 
 
-def _number(value: np.floating) -> float | None:
-    return None if np.isnan(value) else float(value)
+def _numbers(values: Any) -> list[float | None]:
+    """Return what is known: None in the place of NaN."""
+    return [None if math.isnan(one) else one for one in values.tolist()]

@@ -43,6 +43,7 @@ class Recordings:
         """Take a table with the columns of `table`, in that order of its rows."""
         self._table = table.combine_chunks()
         self._ids = ids_from_column(self._table["recording_id"])
+        self._libraries, self._paths = self._table["library_id"], self._table["path"]
 
     @classmethod
     def open(cls, path: Path) -> Self:
@@ -117,9 +118,19 @@ class Recordings:
 
     def rows_of(self, recording_id: bytes) -> pa.Table:
         """Return the rows of `table` with a recording's places; none if it is unknown."""
+        places = self._places_of(recording_id)
+        return self._table.slice(places.start, len(places))
+
+    def paths_of(self, recording_id: bytes) -> list[tuple[str, str]]:
+        """Return (library_id, path) of a recording's places; none if it is unknown."""
+        return [
+            (self._libraries[place].as_py(), self._paths[place].as_py())
+            for place in self._places_of(recording_id)
+        ]
+
+    def _places_of(self, recording_id: bytes) -> range:
         wanted = np.array(recording_id, ID_DTYPE)
-        low, high = (int(np.searchsorted(self._ids, wanted, side)) for side in ("left", "right"))
-        return self._table.slice(low, high - low)
+        return range(*(int(self._ids.searchsorted(wanted, side)) for side in ("left", "right")))
 
     def first_rows(self, recording_ids: Ids) -> Integers:
         """Return (n,) the row of `table` with the first place of each recording; -1 if unknown."""
@@ -180,9 +191,8 @@ class Places:
 
         What is in a library whose root nobody knows is in "(library ID)".
         """
-        places = self._recordings.rows_of(recording_id).to_pylist()
-        found = {self._root(one["library_id"]) / local_path(one["path"]) for one in places}
-        return tuple(sorted(found))
+        places = self._recordings.paths_of(recording_id)
+        return tuple(sorted({self._root(library) / local_path(path) for library, path in places}))
 
     def of(self, recording_ids: Iterable[bytes]) -> tuple[list[bytes], Places]:
         """Return those of some recordings that are known, in order, and the places of these."""
@@ -224,7 +234,8 @@ class Places:
         )
 
     def _root(self, library_id: str) -> Path:
-        return self._roots.get(library_id, Path(f"(library {library_id})"))
+        root = self._roots.get(library_id)
+        return Path(f"(library {library_id})") if root is None else root
 
 
 def path_text(path: Path) -> str:

@@ -16,6 +16,7 @@ from search.generation.manifest import UNMEASURED, Effort
 from search.generation.segments import Generation
 from search.nearest.blend import columns_of, is_blend, scenes_of
 from search.nearest.exact import find_near, find_near_each, score_pairs, score_rows
+from search.nearest.gpu import Gpu
 from search.nearest.plan import EXACT, Plan, choose_plan
 from search.nearest.scan import Part, propose
 from search.nearest.sketch import Sketch
@@ -53,6 +54,7 @@ class VectorIndex:
         generation: The rows.
         effort: How far sketches are looked through, and how much that finds.
         sketches: Of each segment; None of those that are searched exactly.
+        gpu: What may answer many questions in their place.
     """
 
     def __init__(
@@ -64,6 +66,7 @@ class VectorIndex:
         self.generation = generation
         self.effort = effort
         self.sketches = sketches or [None] * len(generation.segments)
+        self.gpu = Gpu(generation)
 
     @property
     def num_lists(self) -> int:
@@ -125,6 +128,8 @@ class VectorIndex:
     ) -> tuple[Float32, Integers]:
         """Return the k rows that are nearest to each of many vectors.
 
+        Where a GPU is there and quicker, it compares all rows instead of sketches: see `gpu`.
+
         Args:
             vectors: (n, 768) float32 of length 1, or (n, 1295) of `blended`.
             k: How many rows for each, at least 1.
@@ -145,10 +150,14 @@ class VectorIndex:
         allowed = allowed or self._all()
         width = min(k, allowed.num_rows)  # that many are found, of each
         plan = self._plan(allowed, k, exact=exact)
+        # Where the scenes have a say of their own, a GPU would leave most of them to the CPU.
+        is_gpus = (least is None or plan.is_exact) and self.gpu.takes(
+            plan, vectors.shape, width, allowed.num_rows
+        )
         for first in range(0, len(vectors) if width else 0, _BATCH_VECTORS):
             block = slice(first, first + _BATCH_VECTORS)
             scores[block, :width], rows[block, :width] = self._search_block(
-                plan, vectors[block], width, allowed, least
+                plan, vectors[block], width, allowed, least, is_gpus=is_gpus
             )
         return scores, rows
 
@@ -198,9 +207,14 @@ class VectorIndex:
         k: int,
         allowed: Allowed,
         least: float | None,
+        *,
+        is_gpus: bool,
     ) -> tuple[Float32, Integers]:
+        near = self.gpu.find_near_each(vectors, k, allowed.masks) if is_gpus else None
+        if near and not plan.is_exact:  # of a crowd that rounding cannot tell apart, any will do
+            plan, near = EXACT, (near[0], np.zeros(len(vectors), bool))
         masks = allowed.masks if plan.is_exact else self._unknown(allowed)
-        found, is_open = find_near_each(self.generation, vectors, k, masks)
+        found, is_open = near or find_near_each(self.generation, vectors, k, masks)
         scenes = scenes_of(vectors, self._num_columns)
         if not plan.is_exact:
             asking = [vectors] if least is None else [vectors, scenes]

@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 
 from indexer.arrays import Float32
-from search.generation.manifest import UNMEASURED
+from search.generation.allowed import Allowed
 from search.generation.segments import Rows, Segment
 from search.nearest.index import VectorIndex
 from search.upkeep.build import MAX_SEGMENT_ROWS
@@ -92,15 +92,15 @@ def main() -> None:
     given = parser.parse_args()
     vectors = directions(given.rows, given.dim)
     generation: Any = Generation(vectors)
-    index = VectorIndex(generation, UNMEASURED.calibration)
+    index = VectorIndex(generation)
     asked = directions(1, given.dim)
     print(f"{given.rows:,} rows x {given.dim}, k = {K}; load {os.getloadavg()[0]:.1f}")
     print(f"{'':<28}{'median':>11}{'least':>11}{'processor':>13}")
     timed("all windows", lambda: index.search(asked, K))
     for share in (0.1, 0.01):
         random = np.random.default_rng(1)
-        masks = [random.random(len(one)) < share for one in generation.segments]
-        timed(f"{share:.0%} of them", lambda masks=masks: index.search(asked, K, masks))  # type: ignore[misc]
+        some = Allowed.of(random.random(len(one)) < share for one in generation.segments)
+        timed(f"{share:.0%} of them", lambda some=some: index.search(asked, K, some))  # type: ignore[misc]
     timed("one product over all", lambda: vectors @ asked[0])
     half = vectors.astype(np.float16)
     timed("float16", lambda: by_half(half, asked[0]))

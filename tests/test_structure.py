@@ -218,6 +218,33 @@ def test_new_windows_are_found_beside_those_that_are_sketched(store: Synthetic) 
         assert set(best[best >= 600]) <= set(answer.rows.tolist())
 
 
+def test_many_questions_find_scenes_that_are_alike_where_no_sketch_is(store: Synthetic) -> None:
+    """By the blend, 40 windows without sketches are nearer that are too little alike by scene."""
+    build(store.store)
+    rng = np.random.default_rng(3)
+    scene = unit(rng.normal(0, 1, (1, 768)))
+    others = rng.normal(0, 1, (80, 768))
+    others = unit(others - others @ scene.T * scene)
+    cosines = np.concatenate([np.linspace(0.45, 0.55, 40), np.linspace(0.7, 0.8, 40)])[:, None]
+    tags = np.zeros((80, 527), np.float16)
+    tags[:40, 3] = tags[40:, 9] = 1
+    scenes = cosines * scene + np.sqrt(1 - cosines**2) * others
+    store.add({f"b{number}": 2 for number in range(40)}, scene=scenes.astype(np.float32), tags=tags)
+    generation = build(store.store)
+    assert (sketched(generation), unsketched(generation)) == ([600], [80])
+    index = open_index(generation)
+    asked = blended(scene.astype(np.float32), tags[:1], 0.35)
+    for exact in (False, True):
+        alone = index.search(asked, 10, exact=exact, least=0.6)
+        assert alone.plan.is_exact == exact
+        scores, rows = index.search_many(asked, 10, exact=exact, least=0.6)
+        assert rows.tolist() == [alone.rows.tolist()]
+        assert scores.tolist() == [alone.scores.tolist()]
+        known = {one.window_id: at for at, one in enumerate(store.windows)}
+        at = [known[one] for one in generation.window_ids(rows[0]).tolist()]
+        assert at == list(range(679, 669, -1))
+
+
 def test_build_of_nothing_new_changes_nothing(store: Synthetic) -> None:
     first = build(store.store)
     assert build(store.store).path == first.path
@@ -254,19 +281,23 @@ def test_build_keeps_what_was_measured_until_the_store_has_changed_enough(
     assert third.manifest.effort.num_rows == 800
 
 
-def test_store_that_shrinks_is_still_searched(store: Synthetic) -> None:
+def test_store_that_shrinks_is_searched_exactly(store: Synthetic) -> None:
     build(store.store)
     store.remove(*[f"a{number}.wav" for number in range(100)])
     generation = build(store.store)
     assert generation.num_windows == 400
+    assert sketched(generation) == [600]  # nothing was written anew, and it may grow again
+    assert not generation.manifest.is_sketched
     assert_finds_all(generation)
     stored = generation.vectors(generation.live_rows())
     index = open_index(generation)
     for row in range(0, 400, 23):
-        answer = index.search(stored[row : row + 1], 10, exact=True)
+        answer = index.search(stored[row : row + 1], 10)
+        assert answer.plan.is_exact
         best = np.sort(stored @ stored[row])[::-1][:10]
         assert answer.scores == pytest.approx(best, abs=1e-6)
-        assert index.search(stored[row : row + 1], 10).rows[0] == answer.rows[0]
+    add(store, "b", 110, seed=2)
+    assert build(store.store).manifest.is_sketched
 
 
 def test_build_removes_segments_that_no_generation_needs(store: Synthetic) -> None:

@@ -137,8 +137,8 @@ class Manifest:
 
     @property
     def is_sketched(self) -> bool:
-        """Whether any segment has a sketch; if not, every answer is exact."""
-        return any(entry.sketch for entry in self.segments)
+        """Whether rows are proposed by sketches; if not, every answer is exact."""
+        return bool(self.effort.measured)
 
     @classmethod
     def read(cls, file: Path) -> Self:

@@ -370,7 +370,7 @@ def is_generation_name(name: str) -> bool:
 
 
 def is_shared_name(name: str) -> bool:
-    """Whether a folder of that name holds what generations share: a segment, or trained lists."""
+    """Whether a folder of that name holds what generations share: a segment, or former lists."""
     return _SHARED_NAME.fullmatch(name) is not None
 
 

@@ -1,1 +1,1 @@
-"""Which rows are nearest: exactly, or by lists; FAISS is used here and nowhere else."""
+"""Which rows are nearest: exactly, or by sketches; FAISS is used here and nowhere else."""

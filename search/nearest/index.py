@@ -224,13 +224,14 @@ class VectorIndex:
         scores = score_pairs(self.generation, vectors, found)
         if least is not None:
             scores[score_pairs(self.generation, scenes, found) < least] = -np.inf
-            if plan.is_exact:  # what is less like it may have a scene that is more so
-                is_open |= (scores > -np.inf).sum(1) < k
+            # What is less like it may have a scene that is more so; sketches have looked for that.
+            is_short = (scores > -np.inf).sum(1) < k
+            is_open |= is_short if plan.is_exact else any(mask.any() for mask in masks)
         order = np.lexsort((self._ids_of(found), -scores))[:, :k]
         scores, rows = np.take_along_axis(scores, order, 1), np.take_along_axis(found, order, 1)
         rows[np.isneginf(scores)] = -1
         for at in np.flatnonzero(is_open):
-            one = self.search(vectors[at : at + 1], k, allowed, exact=True, least=least)
+            one = self.search(vectors[at : at + 1], k, allowed, exact=plan.is_exact, least=least)
             scores[at], rows[at] = -np.inf, -1
             scores[at, : len(one.rows)], rows[at, : len(one.rows)] = one[:2]
         return scores, rows

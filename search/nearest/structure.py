@@ -146,7 +146,7 @@ def measure(generation: Generation, previous: Effort | None, config: IndexConfig
     """
     target = config.recall or (previous.target if previous else DEFAULT_RECALL)
     index = open_index(generation)
-    if not any(index.sketches):
+    if generation.num_windows <= MOST_EXACT_ROWS or not any(index.sketches):
         return replace(UNMEASURED, target=target)
     if previous and _still_says_enough(previous, target, generation.num_windows):
         return previous

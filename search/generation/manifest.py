@@ -107,12 +107,14 @@ class Effort:
         num_rows: Live rows when it was measured.
         num_scored: Rows that are scored exactly, the best by their sketches, for 10 hits.
         measured: From all rows to few; none if every answer is exact.
+        segments: Names of the segments that it was measured with.
     """
 
     target: float
     num_rows: int = 0
     num_scored: int = 0
     measured: tuple[Measured, ...] = ()
+    segments: tuple[str, ...] = ()
 
 
 #: Of a generation that is being built, or is searched exactly.
@@ -229,6 +231,7 @@ def _read_effort(entry: Any) -> Effort:
         num_rows=_take_count(entry, "num_rows"),
         num_scored=_take_count(entry, "num_scored"),
         measured=tuple(_read_measured(one) for one in _take(entry, "measured", list)),
+        segments=tuple(_check("segments", one, str) for one in _take(entry, "segments", list)),
     )
 
 

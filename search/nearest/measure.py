@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 
 from indexer.arrays import Float32, Integers, Mask
 from indexer.store.schema import NUM_TAGS
@@ -23,6 +24,8 @@ from search.nearest.index import VectorIndex
 from search.nearest.limits import DEFAULT_TAG_WEIGHT
 from search.nearest.plan import MEASURED_K
 from search.nearest.sketch import Sketch
+
+Float64 = npt.NDArray[np.float64]
 
 _SHARES = (1.0, 0.5, 0.2, 0.1)
 _NUM_QUESTIONS = 200
@@ -75,7 +78,8 @@ def measure_effort(
     vectors = _vectors_of(generation, asking)
     is_sound = np.isfinite(vectors).all(1)  # nobody asks with damaged ones
     asking, vectors = asking[is_sound], vectors[is_sound]
-    chosen = [Allowed.of(_choose_masks(generation, share, rng)) for share in _SHARES]
+    tags = _measure_tag_shares(generation)
+    chosen = [Allowed.of(_choose_masks(generation, share, tags, rng)) for share in _SHARES]
     truths = multiply_all(generation, vectors, MEASURED_K + _MAX_OWN, [one.masks for one in chosen])
     filters = [
         _Filter(share, allowed, *truth)
@@ -84,7 +88,8 @@ def measure_effort(
     trials = _Trials(generation, sketches, asking, vectors, target + _RESERVE * (1 - target))
     num_scored = trials.choose_scored(filters[-1])
     measured = tuple(trials.choose_scanned(one, num_scored) for one in filters)
-    return Effort(target, generation.num_windows, num_scored, measured)
+    segments = tuple(one.name for one in generation.segments)
+    return Effort(target, generation.num_windows, num_scored, measured, segments)
 
 
 def _vectors_of(generation: Generation, rows: Integers) -> Float32:
@@ -95,19 +100,26 @@ def _vectors_of(generation: Generation, rows: Integers) -> Float32:
     return vectors
 
 
-def _choose_masks(generation: Generation, share: float, rng: np.random.Generator) -> Iterator[Mask]:
+def _measure_tag_shares(generation: Generation) -> Float64:
+    """Return (527,) in which share of the rows each tag is heard; a row at least, of the rarest."""
+    counts = np.ones(NUM_TAGS, np.int64)
+    for segment in generation.segments:
+        counts += [np.count_nonzero(codes >= _HEARD) for codes in segment.codes[:NUM_TAGS]]
+    return counts / generation.num_windows
+
+
+def _choose_masks(
+    generation: Generation, share: float, tag_shares: Float64, rng: np.random.Generator
+) -> Iterator[Mask]:
     """Yield of each segment which rows match: a tag that is heard as often, or rows at random.
 
     What has a tag lies together, and away from many questions: it is harder to find by lists.
     """
-    segments = generation.segments
-    counts = sum(np.count_nonzero(one.codes[:NUM_TAGS] >= _HEARD, axis=1) for one in segments)
-    shares = np.maximum(counts, 1) / generation.num_windows
-    nearest = int(np.argmin(np.abs(np.log(shares / share))))
-    for segment in segments:
+    nearest = int(np.argmin(np.abs(np.log(tag_shares / share))))
+    for segment in generation.segments:
         if share == 1:
             yield segment.alive
-        elif 1 / _NEAR_ENOUGH <= shares[nearest] / share <= _NEAR_ENOUGH:
+        elif 1 / _NEAR_ENOUGH <= tag_shares[nearest] / share <= _NEAR_ENOUGH:
             yield segment.alive & (segment.codes[nearest] >= _HEARD)
         else:
             yield segment.alive & (rng.random(len(segment)) < share)

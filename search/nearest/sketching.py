@@ -29,6 +29,22 @@ _ROWS_PER_LIST = 256
 _BLOCK_ROWS = 8192
 
 
+class _Trained(NamedTuple):
+    """What rows are coded with.
+
+    Attributes:
+        basis: Their components.
+        half_width: Codes reach from minus this to this.
+        centres: (num_lists, d) float32, weighted.
+        weights: (d,) float32, see `_weights`.
+    """
+
+    basis: Basis
+    half_width: float
+    centres: Float32
+    weights: Float32
+
+
 class _Coded(NamedTuple):
     """Rows of a segment as they are to be written.
 
@@ -63,20 +79,27 @@ def make_sketch(
         What a manifest says of it, None if nearly all rows are damaged, and nothing is written;
         and (n,) the order in which they are to be: list by list, the damaged ones at the end.
     """
+    trained = _train(vectors, tags, listen)
+    if trained is None:
+        return None, np.arange(len(vectors))
+    coded = _encode(vectors, tags, trained, listen)
+    order = np.argsort(np.where(coded.lists < 0, len(trained.centres), coded.lists), kind="stable")
+    return _write(folder, trained, coded.take(order)), order
+
+
+def _train(vectors: Float32, tags: Float16, listen: Listen) -> _Trained | None:
+    """Find components and centres with some of the rows; None if nearly all are damaged."""
     num_lists = max(1, round(len(vectors) / _ROWS_PER_LIST))
     sample = _draw(vectors, tags, max(_FITTED_ROWS, num_lists * TRAINING_ROWS_PER_LIST))
     num_lists = min(num_lists, len(sample) // _K)
     if not num_lists:
-        return None, np.arange(len(vectors))
+        return None
     basis = _choose_basis(sample[:_FITTED_ROWS])
     components = basis.project(sample)
     half_width = float(np.abs(components).max()) or 1.0
     weights = _weights(basis)
     centres = _chained(find_centres(components * weights, num_lists, listen))
-    coded = _encode(vectors, tags, basis, half_width, centres, listen)
-    order = np.argsort(np.where(coded.lists < 0, num_lists, coded.lists), kind="stable")
-    entry = _write(folder, basis, half_width, centres / weights, coded.take(order))
-    return entry, order
+    return _Trained(basis, half_width, centres, weights)
 
 
 def _draw(vectors: Float32, tags: Float16, number: int) -> Float32:
@@ -157,18 +180,11 @@ def _chained(centres: Float32) -> Float32:
     return np.asarray(centres[order])
 
 
-def _encode(
-    vectors: Float32,
-    tags: Float16,
-    basis: Basis,
-    half_width: float,
-    centres: Float32,
-    listen: Listen,
-) -> _Coded:
+def _encode(vectors: Float32, tags: Float16, trained: _Trained, listen: Listen) -> _Coded:
     """Return the codes of all rows, and the list of each: that of the centre nearest to it."""
-    index = faiss.IndexFlatL2(centres.shape[1])
+    basis, half_width, centres, weights = trained
+    index, num_rows = faiss.IndexFlatL2(centres.shape[1]), len(vectors)
     index.add(np.ascontiguousarray(centres))
-    weights, num_rows = _weights(basis), len(vectors)
     coded = _Coded(
         np.empty(num_rows, np.int64),
         np.empty(num_rows, np.float32),
@@ -194,10 +210,13 @@ def quantise(components: Float32, half_width: float) -> Bytes:
     return np.asarray(np.clip(scaled, 0, MOST), np.uint8)
 
 
-def _write(
-    folder: Path, basis: Basis, half_width: float, centres: Float32, coded: _Coded
-) -> SketchEntry:
+def _write(folder: Path, trained: _Trained, coded: _Coded) -> SketchEntry:
     """Write the sketch of rows that are in the order of their lists."""
+    basis, half_width, centres = (
+        trained.basis,
+        trained.half_width,
+        trained.centres / trained.weights,
+    )
     listed = coded.take(np.flatnonzero(coded.lists >= 0))
     sizes = np.bincount(listed.lists, minlength=len(centres))
     spreads = np.bincount(listed.lists, listed.distances, len(centres)) / np.maximum(sizes, 1)

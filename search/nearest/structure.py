@@ -32,7 +32,7 @@ from search.nearest.sketching import make_sketch
 MOST_EXACT_ROWS = 10_000
 #: Of more windows, segments of fewer rows are compared whole: a sketch is not worth its files.
 MIN_SKETCHED_ROWS = 2_048
-#: Measured anew when the number of windows has changed by more than this share.
+#: Measured anew when so many windows came or went, as a share of those it was measured with.
 _MEASURED_ANEW = 0.2
 #: Of a row, while its segment is written: all that is stored of it, and what its sketch takes.
 _BUILT_BYTES = 6_500
@@ -148,14 +148,17 @@ def measure(generation: Generation, previous: Effort | None, config: IndexConfig
     index = open_index(generation)
     if generation.num_windows <= MOST_EXACT_ROWS or not any(index.sketches):
         return replace(UNMEASURED, target=target)
-    if previous and _still_says_enough(previous, target, generation.num_windows):
+    if previous and previous.target == target and _still_says_enough(previous, generation):
         return previous
     return measure_effort(generation, index.sketches, target)
 
 
-def _still_says_enough(effort: Effort, target: float, num_windows: int) -> bool:
-    is_near = abs(num_windows - effort.num_rows) <= _MEASURED_ANEW * effort.num_rows
-    return bool(effort.measured) and effort.target == target and is_near
+def _still_says_enough(effort: Effort, generation: Generation) -> bool:
+    """Whether not too many windows came and went since it was measured."""
+    known = [one for one in generation.segments if one.name in effort.segments]
+    num_left = sum(int(np.count_nonzero(one.alive)) for one in known)
+    num_changed = effort.num_rows - num_left + generation.num_windows - num_left
+    return bool(effort.measured) and num_changed <= _MEASURED_ANEW * effort.num_rows
 
 
 def is_as_wanted(generation: Generation, config: IndexConfig) -> bool:

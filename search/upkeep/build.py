@@ -336,9 +336,12 @@ def _remove_unused(index: Path, kept: Iterable[str]) -> None:
         if is_old or is_temporary(entry.name):
             remove_all(entry)
     former = index / _FORMER_FOLDER
-    for entry in () if former.is_symlink() else former.glob("*"):
-        if is_shared_name(entry.name):
-            remove_all(entry)
+    if not former.is_symlink():
+        for entry in former.glob("*"):
+            if is_shared_name(entry.name):
+                remove_all(entry)
+        with suppress(OSError):  # it is not there, or somebody's
+            former.rmdir()
     manifests = [found for name in kept if (found := _read_manifest(index / name))]
     named = {entry.name for manifest in manifests for entry in manifest.segments}
     for entry in (index / SEGMENTS_FOLDER).iterdir():

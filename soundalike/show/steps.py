@@ -24,8 +24,8 @@ def steps_lines(steps: Sequence[Step]) -> Iterator[str]:
             where = f" in {plan.num_lists:,} of {step.num_lists:,} lists" if plan.num_lists else ""
             yield (
                 f"  plan     sketches: {plan.num_scanned:,} scanned{where}, the best "
-                f"{plan.num_scored:,} scored; recall {plan.recall:.3f} when the index was built; "
-                f"--exact overlooks nothing"
+                f"{plan.num_scored:,} scored; recall {plan.recall:.3f} at 10 hits when the index "
+                f"was built; --exact overlooks nothing"
             )
         yield (
             f"  time     {step.filter_ms:.1f} ms filter, {step.scan_ms:.1f} ms scan, "

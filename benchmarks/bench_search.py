@@ -31,7 +31,7 @@ from typing import Any
 
 from search_data import FILTERS, Data, K
 from search_databases import LanceDb, QdrantEdge
-from search_ours import Ours
+from search_ours import Ours, OursRows
 from search_peers import FaissHnsw, FaissIvf, FaissIvfExact, Hnswlib, Usearch
 from search_store import measure_store
 from search_table import report, report_store
@@ -39,6 +39,7 @@ from search_turns import TARGET_RECALL, measure_in_turns, warm_up
 
 ENGINES: dict[str, Any] = {
     "ours": Ours,
+    "ours-rows": OursRows,
     "faiss-hnsw": FaissHnsw,
     "faiss-ivf": FaissIvf,
     "faiss-ivf-exact": FaissIvfExact,

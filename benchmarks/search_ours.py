@@ -10,6 +10,7 @@ import hashlib
 import shutil
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from search_data import DIMENSION, FILTERS, TAGS, THRESHOLD, Array, Data, Filter
@@ -27,9 +28,11 @@ from indexer.store.snapshot import Block, WindowTable
 from indexer.store.writer import PartWriter
 from indexer.tags import TagVocabulary
 from indexer.windows import WINDOW_SAMPLES, Window
+from search.asking.opened import OpenedStore
+from search.asking.scope import Scope
 from search.asking.terms import Terms
+from search.nearest.index import Neighbours
 from search.upkeep.build import build
-from soundalike.answer import Answer
 
 _RECORDING_WINDOWS = 5
 _IDENTITY = Identity("0" * 64, "made-up", "made-up", frames="none")
@@ -79,19 +82,52 @@ class Ours:
     def efforts(self, share: float) -> Sequence[None]:
         return [None]
 
-    def query(self, vector: Array, number: int, effort: None) -> Answer:
+    def query(self, vector: Array, number: int, effort: None) -> Any:
         return self._sounds.search(vector, terms=self._terms[number])
 
-    def rows(self, answer: Answer) -> Array:
+    def rows(self, answer: Any) -> Array:
         """Return the library's rows of an answer; not timed, as only the benchmark asks."""
         ids = np.array([hit.window_id for hit in answer], np.int64)
         return self._order[np.searchsorted(self._sorted_ids, ids)]
 
-    def plan(self, answer: Answer, effort: None) -> str:
+    def plan(self, answer: Any, effort: None) -> str:
         return answer.steps[0].plan.name
 
     def batch(self, vectors: Array, effort: None) -> None:
         self._sounds.search_many(list(vectors), terms=self._terms[0])
+
+
+class OursRows(Ours):
+    """The index of the same store alone: a filter, and rows with their scores, as the peers give.
+
+    What `Sounds` adds are paths and tags of the hits, and a look whether the store has changed.
+    """
+
+    note = "the index alone: rows and scores, no paths, tags or hits"
+
+    def __init__(self, folder: Path, data: Data) -> None:
+        super().__init__(folder.parent / "ours", data)
+
+    def forget(self) -> None:
+        """Keep the index: it is that of the other."""
+
+    def open(self) -> None:
+        self._opened = OpenedStore.at(self._path)
+
+    def query(self, vector: Array, number: int, effort: None) -> Neighbours:
+        terms = self._terms[number]
+        (allowed,) = Scope.of(terms, [self._opened]).allowed
+        return self._opened.index.search(vector[None], terms.k, allowed)
+
+    def rows(self, answer: Neighbours) -> Array:
+        ids = self._opened.generation.window_ids(answer.rows)
+        return self._order[np.searchsorted(self._sorted_ids, ids)]
+
+    def plan(self, answer: Neighbours, effort: None) -> str:
+        return answer.plan.name
+
+    def batch(self, vectors: Array, effort: None) -> None:
+        self._opened.index.search_many(vectors, self._terms[0].k)
 
 
 def _terms(condition: Filter, k: int) -> Terms:

@@ -53,6 +53,7 @@ DOCUMENT: dict[str, Any] = {
         "num_rows": 580,
         "num_scored": 60,
         "measured": [[1.0, 8192, 0.999, 0.5], [0.1, 4096, 0.998, 1.5]],
+        "segments": ["c" * 32],
     },
     "files": {"parts.txt": [0, DIGEST]},
 }
@@ -68,7 +69,11 @@ MANIFEST = Manifest(
         ),
     ),
     effort=Effort(
-        0.99, 580, 60, (Measured(1.0, 8192, 0.999, 0.5), Measured(0.1, 4096, 0.998, 1.5))
+        target=0.99,
+        num_rows=580,
+        num_scored=60,
+        measured=(Measured(1.0, 8192, 0.999, 0.5), Measured(0.1, 4096, 0.998, 1.5)),
+        segments=("c" * 32,),
     ),
     files={"parts.txt": FileEntry(0, DIGEST)},
 )

@@ -231,7 +231,9 @@ def _read_effort(entry: Any) -> Effort:
         num_rows=_take_count(entry, "num_rows"),
         num_scored=_take_count(entry, "num_scored"),
         measured=tuple(_read_measured(one) for one in _take(entry, "measured", list)),
-        segments=tuple(_check("segments", one, str) for one in _take(entry, "segments", list)),
+        segments=tuple(
+            _check_name(_check("segments", one, str)) for one in _take(entry, "segments", list)
+        ),
     )
 
 

@@ -100,7 +100,7 @@ def test_manifest_is_written_as_what_it_is(file: Path) -> None:
 
 def test_manifest_without_sketches_is_written_without_any(file: Path) -> None:
     segment = {**DOCUMENT["segments"][0], "sketch": None}
-    effort = {"target": 0.9, "num_rows": 0, "num_scored": 0, "measured": []}
+    effort = {"target": 0.9, "num_rows": 0, "num_scored": 0, "measured": [], "segments": []}
     content = seal({**DOCUMENT, "segments": [segment], "effort": effort})
     file.write_bytes(content)
     manifest = Manifest.read(file)
@@ -148,6 +148,7 @@ OPTIONAL = {
     ("segments", 0, "sketch"),
     ("effort", "measured", 0),
     ("effort", "measured", 1),
+    ("effort", "segments", 0),
     ("files", "parts.txt"),
 }
 

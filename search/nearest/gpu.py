@@ -34,7 +34,7 @@ _CORE_FLOPS = 8e10
 #: Seconds to score a candidate again, measured by the blend; by scenes a third.
 _SCORE_S = 7e-6
 #: Seconds to ask the sketches, beside what they scan; and to scan a row (`scan`).
-_ASK_S, _SCAN_S = 3e-4, 1.5e-8
+_ASK_S, _SCAN_S = 3e-4, 4e-8
 #: Rows beyond k that the CPU scores again (`exact`); a GPU leaves out what cannot be among the k.
 _MARGIN = 16
 

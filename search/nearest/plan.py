@@ -54,8 +54,8 @@ def choose_plan(
 ) -> Plan:
     """Choose how k of some rows are to be found.
 
-    Between two filters that were measured, as much is scanned as for either. More hits take more:
-    a third of what is scored for ten for each ten, and `_MORE_SCANNED`.
+    Where what matches is a share between two that were measured, as much is scanned as for either.
+    More hits take more: a third of what is scored for ten for each ten, and `_MORE_SCANNED`.
 
     Args:
         effort: What was measured at the build.
@@ -71,7 +71,8 @@ def choose_plan(
     share = num_matching / max(1, num_rows) * _AS_GOOD_AS
     wider = [one for one in effort.measured if one.share > share][-1:]
     narrower = [one for one in effort.measured if one.share <= share][:1]
-    near = narrower if narrower and share >= 1 else wider + narrower
+    is_like_it = bool(narrower) and narrower[0].share * _AS_GOOD_AS**2 >= share
+    near = narrower if is_like_it else wider + narrower
     num_scanned = max(one.num_scanned for one in near) * more**_MORE_SCANNED
     recall = min(one.recall for one in near)
     return Plan("sketches", math.ceil(num_scanned), num_scored, 0, recall)

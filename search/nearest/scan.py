@@ -12,7 +12,7 @@ from search.nearest.sketch import Asked, Sketch, Some
 
 #: Nanoseconds, or as many times anything else: to look at a row whether it matches, in all of a
 #: segment and in some of its lists; and to scan one that does.
-_LOOK_NS, _VISIT_NS, _SCAN_NS = 1, 8, 15
+_LOOK_NS, _VISIT_NS, _SCAN_NS = 1, 8, 40
 #: Rows that say how near the best are, before the others are looked through.
 _FIRST_ROWS = 4096
 

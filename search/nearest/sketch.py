@@ -69,16 +69,16 @@ class Asked(NamedTuple):
     """What asks a sketch.
 
     Attributes:
-        components: (q, d) float32.
-        codes: (q, d) uint8: the same in steps of `steps`, around 128.
+        codes: (q, d) uint8: its components, in steps of `steps`, around 128.
         steps: (q,) float32.
         shifts: (q,) float32 what the product of each has to be shifted by.
+        length: Of the longest.
     """
 
-    components: Float32
     codes: Bytes
     steps: Float32
     shifts: Float32
+    length: float
 
 
 class Some(NamedTuple):
@@ -119,7 +119,8 @@ class Sketch:
             for name, (dtype, shape) in shapes_of(entry).items()
         }
         self.basis = Basis(arrays["scenes"], arrays["roots"])
-        self._centres, self._spreads = arrays["centres"], arrays["spreads"]
+        centres, self._spreads = arrays["centres"], arrays["spreads"]
+        self._centres = Some(np.arange(len(centres)), centres.sum(1, dtype=np.uint16), centres)
         self._units, self._sums, self.sizes = arrays["units"], arrays["sums"], arrays["sizes"]
         if (self.sizes < 0).any() or sum(self.sizes.tolist()) != entry.num_listed:
             raise DamagedStoreError(sketch_file(folder, "sizes"), "not the sizes of its lists")
@@ -141,19 +142,19 @@ class Sketch:
         steps = np.abs(components).max(1) / _REACH
         steps[~(steps > 0)] = 1
         whole = np.rint(components / steps[:, None])
+        length = float(np.sqrt(np.square(components).sum(1).max(initial=0)))
         # A code c stands for (2 c + 1) h / 255 - h, h being half the width of what they reach.
         shifts = steps * whole.sum(1) * self._half_width * np.float32(1 / MOST - 1)
-        return Asked(components, (whole + _MIDDLE).astype(np.uint8), steps, shifts)
+        return Asked((whole + _MIDDLE).astype(np.uint8), steps, shifts, length)
 
     def rank(self, asked: Asked) -> Float32:
         """Return (num_lists,) float32 how near the nearest rows of each list may be.
 
         That is how near its centre is, and more where its rows are further from it.
         """
-        near = self._centres @ asked.components.T
-        lengths = np.sqrt(np.einsum("ij,ij->i", asked.components, asked.components))
-        near += np.outer(self._spreads, _SPREAD * lengths)
-        return np.asarray(near.max(1))
+        near = self.multiply(asked, self._centres)
+        near += self._spreads * np.float32(_SPREAD * asked.length)
+        return near
 
     def in_lists(self, lists: Integers, mask: Mask | None) -> Some:
         """Return what some lists hold.
@@ -231,7 +232,7 @@ def shapes_of(entry: SketchEntry) -> dict[str, tuple[np.dtype[Any], tuple[int, .
     return {
         "scenes": (floats, (entry.num_scenes, EMBEDDING_DIM)),
         "roots": (floats, (entry.num_roots, NUM_TAGS)),
-        "centres": (floats, (entry.num_lists, width)),
+        "centres": (np.dtype(np.uint8), (entry.num_lists, width)),
         "spreads": (floats, (entry.num_lists,)),
         "sizes": (np.dtype("<i8"), (entry.num_lists,)),
         "units": (np.dtype("<u4"), (entry.num_listed,)),

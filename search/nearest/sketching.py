@@ -233,7 +233,7 @@ def _write(folder: Path, trained: _Trained, coded: _Coded) -> SketchEntry:
     )
     arrays = {
         **basis._asdict(),
-        "centres": centres,
+        "centres": quantise(centres, half_width),
         "spreads": np.sqrt(np.maximum(spreads, 0)),
         "sizes": sizes,
         "units": np.arange(num_listed) * (width // UNIT_BYTES) + np.repeat(starts, sizes),

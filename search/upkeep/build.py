@@ -70,8 +70,8 @@ from search.nearest.structure import (
 )
 from search.projection.rows import keep_rows
 
-#: Rows of a segment, at most: 1.3 GB of vectors, tags and codes.
-MAX_SEGMENT_ROWS = 1 << 18
+#: Rows of a segment, at most: 2.6 GB of vectors, tags and codes. Each that is asked costs 0.1 ms.
+MAX_SEGMENT_ROWS = 1 << 19
 #: Of a segment that keeps less than this share of its rows, the live ones are written anew.
 _MIN_ALIVE_SHARE = 0.5
 _AS_BEFORE = IndexConfig()

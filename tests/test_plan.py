@@ -28,8 +28,8 @@ EFFORT = Effort(
         (999_000, 10, Plan("sketches", 9000, 60, 0, 0.999)),  # all but the query's recording
         (950_000, 10, Plan("sketches", 9000, 60, 0, 0.999)),
         (700_000, 10, Plan("sketches", 9000, 60, 0, 0.998)),  # between two: the worse of both
-        (500_000, 10, Plan("sketches", 9000, 60, 0, 0.998)),
-        (100_000, 10, Plan("sketches", 8000, 60, 0, 0.996)),
+        (500_000, 10, Plan("sketches", 8000, 60, 0, 0.998)),  # as one of them
+        (100_000, 10, Plan("sketches", 7000, 60, 0, 0.996)),
         (1_000, 10, Plan("sketches", 7000, 60, 0, 0.996)),  # narrower than anything measured
         (121, 10, Plan("sketches", 7000, 60, 0, 0.996)),
         (120, 10, EXACT),  # they might as well all be scored

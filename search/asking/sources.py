@@ -10,6 +10,7 @@ from typing import Literal, NamedTuple
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from indexer.arrays import Integers, Mask, id_bytes
 from indexer.audio.content import exists
@@ -109,7 +110,7 @@ def find_sources(places: Sequence[Path], asked: OpenedStore) -> Sources:
 def ask_with_stored(
     opened: OpenedStore, per: Per, num_rows: int, advance: Callable[[int], None]
 ) -> Iterator[Asking]:
-    """Ask with the live windows of a store, recording by recording, or with its recordings.
+    """Ask with the live windows of a store in the order of their paths, or with its recordings.
 
     Args:
         opened: The store.
@@ -131,7 +132,9 @@ def _grouped(opened: OpenedStore, per: Per) -> tuple[Integers, Integers]:
     """Return (n,) live rows, and where the rows of each question end among them."""
     rows = opened.generation.live_rows()
     ids = opened.generation.recording_ids(rows)
-    order = np.lexsort((opened.generation.column("start_sample", rows), ids))
+    distinct, which = np.unique(ids, return_inverse=True)
+    by_path = pc.rank(opened.places.first_paths(distinct), tiebreaker="first").to_numpy()
+    order = np.lexsort((opened.generation.column("start_sample", rows), by_path[which]))
     rows, ids = rows[order], ids[order]
     if per == "window":
         return rows, np.arange(1, len(rows) + 1)

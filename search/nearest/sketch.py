@@ -110,7 +110,7 @@ class Sketch:
                 sketch of so many rows is as the entry says.
         """
         is_width = 0 < entry.width <= MAX_COLUMNS and entry.width % UNIT_BYTES == 0
-        if not is_width or entry.num_listed > num_rows:
+        if not is_width or entry.num_listed > num_rows or not entry.half_width > 0:
             raise DamagedStoreError(folder, "it cannot have the sketch that it is said to have")
         self._folder, self._width = folder, entry.width
         self._half_width = np.float32(entry.half_width)
@@ -139,6 +139,7 @@ class Sketch:
     def ask(self, vectors: Float32) -> Asked:
         """Prepare (q, 768) or (q, 1295) vectors for `rank` and `multiply`."""
         components = self.basis.project(vectors)
+        components[~np.isfinite(components)] = 0  # of what is damaged
         steps = np.abs(components).max(1) / _REACH
         steps[~(steps > 0)] = 1
         whole = np.rint(components / steps[:, None])

@@ -199,8 +199,15 @@ def _build(store: Store, index: Path, parts: Sequence[Part], how: _How) -> Gener
     before = previous.manifest.effort if previous else None
     effort = measure(Generation.of_manifest(folder, manifest), before, how.config)
     replace(manifest, effort=effort).write(folder / GENERATION_FILE)
-    _publish(index, folder, previous)
+    is_sound = previous and all(_is_usable_each(previous))
+    _publish(index, folder, previous if is_sound else None)
     return Generation.current(store)
+
+
+def _is_usable_each(generation: Generation) -> Iterator[bool]:
+    """Yield of each segment of a generation whether it can be searched as it is."""
+    for segment, entry in zip(generation.segments, generation.manifest.segments, strict=True):
+        yield is_usable(segment, entry, generation.num_windows)
 
 
 def _require_all_parts(store: Store, parts: Sequence[Part], listen: Listen) -> None:
@@ -335,6 +342,9 @@ def _remove_unused(index: Path, kept: Iterable[str]) -> None:
         is_old = is_generation_name(entry.name) and entry.name not in kept
         if is_old or is_temporary(entry.name):
             remove_all(entry)
+    manifests = [found for name in kept if (found := _read_manifest(index / name))]
+    if len(manifests) < len(kept):  # what others need is not known
+        return
     former = index / _FORMER_FOLDER
     if not former.is_symlink():
         for entry in former.glob("*"):
@@ -342,7 +352,6 @@ def _remove_unused(index: Path, kept: Iterable[str]) -> None:
                 remove_all(entry)
         with suppress(OSError):  # it is not there, or somebody's
             former.rmdir()
-    manifests = [found for name in kept if (found := _read_manifest(index / name))]
     named = {entry.name for manifest in manifests for entry in manifest.segments}
     for entry in (index / SEGMENTS_FOLDER).iterdir():
         is_old = is_shared_name(entry.name) and entry.name not in named

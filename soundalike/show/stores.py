@@ -98,7 +98,8 @@ def generation_lines(generation: Generation) -> Iterator[str]:
     """Say how a generation is searched, and what was measured when it was built."""
     held, effort = count(generation.num_windows, "window"), generation.manifest.effort
     way = _way(is_sketched=generation.manifest.is_sketched)
-    yield f"{generation.path.name}: {held}, {way}"
+    aim = f", with a recall of {effort.target:g} in view" if effort.measured else ""
+    yield f"{generation.path.name}: {held}, {way}{aim}"
     for one in effort.measured:
         yield (
             f"  {one.share:>4.0%} of the windows match: {one.num_scanned:,} are looked at, "

@@ -16,6 +16,7 @@ import matplotlib.pyplot as plt
 _INK = "#808080"
 _STYLES = {
     "ours": ("#e0492e", "o"),
+    "ours-rows": ("#f0a090", "h"),
     "faiss-hnsw": ("#3b8ed0", "s"),
     "faiss-ivf": ("#2a9d8f", "D"),
     "faiss-ivf-exact": ("#1d5f8a", "X"),
@@ -26,6 +27,7 @@ _STYLES = {
 }
 _LABELS = {
     "ours": "soundalike",
+    "ours-rows": "its index alone",
     "faiss-hnsw": "FAISS HNSW",
     "faiss-ivf": "FAISS IVF",
     "faiss-ivf-exact": "FAISS IVF, scored again",

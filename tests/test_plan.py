@@ -45,6 +45,14 @@ def test_plan_follows_what_was_measured(num_matching: int, k: int, expected: Pla
     assert plan.is_exact == (expected is EXACT)
 
 
+def test_several_vectors_take_more_than_one_and_less_than_each_alone() -> None:
+    taken = [
+        choose_plan(EFFORT, 1_000_000, 1_000_000, 10, num_vectors=one).num_scanned
+        for one in (1, 2, 5)
+    ]
+    assert taken == [9000, 13_642, 23_639]  # 9000 * n^0.6
+
+
 @given(
     num_matching=st.integers(0, 1_000_000),
     k=st.integers(1, 10_000),

@@ -103,7 +103,7 @@ class VectorIndex:
         began = perf_counter()
         vectors = np.ascontiguousarray(vectors, np.float32)
         allowed = allowed or self._all()
-        plan = self._plan(allowed, k, exact=exact)
+        plan = self._plan(allowed, k, len(vectors), exact=exact)
         if plan.is_exact:
             rows = find_near(self.generation, vectors, k, allowed.masks, least)
         else:
@@ -149,7 +149,7 @@ class VectorIndex:
         rows = np.full((len(vectors), k), -1, np.int64)
         allowed = allowed or self._all()
         width = min(k, allowed.num_rows)  # that many are found, of each
-        plan = self._plan(allowed, k, exact=exact)
+        plan = self._plan(allowed, k, 1, exact=exact)
         # Where the scenes have a say of their own, a GPU would leave most of them to the CPU.
         is_gpus = (least is None or plan.is_exact) and self.gpu.takes(
             plan, vectors.shape, width, allowed.num_rows
@@ -182,9 +182,9 @@ class VectorIndex:
         done = plan._replace(num_scanned=proposed.num_scanned, num_lists=proposed.num_lists)
         return np.unique(np.concatenate(rows)), done
 
-    def _plan(self, allowed: Allowed, k: int, *, exact: bool) -> Plan:
-        num_rows = self.generation.num_windows
-        return choose_plan(self.effort, allowed.num_rows, num_rows, k, exact=exact)
+    def _plan(self, allowed: Allowed, k: int, num_vectors: int, *, exact: bool) -> Plan:
+        numbers = allowed.num_rows, self.generation.num_windows, k
+        return choose_plan(self.effort, *numbers, num_vectors=num_vectors, exact=exact)
 
     def _parts(self, allowed: Allowed) -> list[Part]:
         """Return the segments that have sketches, and rows that match."""

@@ -14,6 +14,9 @@ _AS_GOOD_AS = 1.1
 
 #: Where no more than so many times the rows that would be scored match, all of them are.
 _EXACT = 2
+#: The power of the number of vectors with which rows to scan grow. Five unlike ones that share what
+#: one takes found 0.92 of their true ten among 200,000 made-up windows, and so 0.99.
+_MORE_VECTORS = 0.6
 #: The power of the number of hits with which rows to scan grow: with a half, 100 hits of 200,000
 #: made-up windows had a recall of 0.975 where 10 had 0.999.
 _MORE_SCANNED = 0.75
@@ -50,18 +53,26 @@ EXACT = Plan("exact")
 
 
 def choose_plan(
-    effort: Effort, num_matching: int, num_rows: int, k: int, *, exact: bool = False
+    effort: Effort,
+    num_matching: int,
+    num_rows: int,
+    k: int,
+    *,
+    num_vectors: int = 1,
+    exact: bool = False,
 ) -> Plan:
     """Choose how k of some rows are to be found.
 
     Where what matches is a share between two that were measured, as much is scanned as for either.
-    More hits take more: a third of what is scored for ten for each ten, and `_MORE_SCANNED`.
+    More hits take more: a third of what is scored for ten for each ten, and `_MORE_SCANNED`; so do
+    several vectors, whose nearest lists are others.
 
     Args:
         effort: What was measured at the build.
         num_matching: Rows that may be found.
         num_rows: Live rows.
         k: Hits asked for.
+        num_vectors: That ask together.
         exact: Whether only an exact answer will do.
     """
     more = max(1.0, k / MEASURED_K)
@@ -73,6 +84,7 @@ def choose_plan(
     narrower = [one for one in effort.measured if one.share <= share][:1]
     is_like_it = bool(narrower) and narrower[0].share * _AS_GOOD_AS**2 >= share
     near = narrower if is_like_it else wider + narrower
-    num_scanned = max(one.num_scanned for one in near) * more**_MORE_SCANNED
+    more_scanned = more**_MORE_SCANNED * num_vectors**_MORE_VECTORS
+    num_scanned = max(one.num_scanned for one in near) * more_scanned
     recall = min(one.recall for one in near)
     return Plan("sketches", math.ceil(num_scanned), num_scored, 0, recall)

@@ -50,6 +50,17 @@ def whole() -> None:
     """Marks every test that asks for it, or for a fixture that does, for the whole run alone."""
 
 
+@pytest.fixture
+def rounded() -> Iterator[None]:
+    """A program that has products rounded to TF32."""
+    import torch
+
+    matmul = torch.backends.cuda.matmul
+    before, matmul.fp32_precision = matmul.fp32_precision, "tf32"
+    yield
+    matmul.fp32_precision = before
+
+
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:

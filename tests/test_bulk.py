@@ -6,7 +6,7 @@ import os
 import subprocess
 import sys
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -238,15 +238,6 @@ def test_device_that_fails_is_told_of_and_the_cpu_answers(
     with pytest.warns(SoundalikeWarning, match="CUDA error: an illegal memory access. The CPU"):
         found = by_device(rows).search_many(vectors, 10, exact=True)
     assert bits(found) == by_numpy(rows, vectors, 10)
-
-
-@pytest.fixture
-def rounded() -> Iterator[None]:
-    """A program that has products rounded to TF32."""
-    matmul = torch.backends.cuda.matmul
-    before, matmul.fp32_precision = matmul.fp32_precision, "tf32"
-    yield
-    matmul.fp32_precision = before
 
 
 def test_products_are_of_true_float32_and_the_setting_comes_back(

@@ -6,7 +6,6 @@ the tests that ask for it.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -134,15 +133,6 @@ def test_find_centres_on_a_gpu_are_as_near_as_those_of_the_cpu() -> None:
         np.linalg.norm(sample[:, None] - some, axis=2).min(1).mean() for some in (found, expected)
     ]
     assert nearest[0] < 1.01 * nearest[1]
-
-
-@pytest.fixture
-def rounded() -> Iterator[None]:
-    """A program that has products rounded to TF32."""
-    matmul = torch.backends.cuda.matmul
-    before, matmul.fp32_precision = matmul.fp32_precision, "tf32"
-    yield
-    matmul.fp32_precision = before
 
 
 @pytest.mark.usefixtures("rounded")

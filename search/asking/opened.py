@@ -150,13 +150,8 @@ class OpenedStore:
     def allowed(self, condition: Condition | None) -> Allowed:
         """Return which rows may be hits."""
         if condition is None:
-            return self._alive
+            return self.index.alive
         return Allowed.of(condition.matches(one) for one in self.generation.segments)
-
-    @cached_property
-    def _alive(self) -> Allowed:
-        """All rows that are alive."""
-        return Allowed.of(one.alive for one in self.generation.segments)
 
     @cached_property
     def silent(self) -> tuple[Integers, ...]:

@@ -21,13 +21,10 @@ from torch import Tensor
 from indexer.arrays import Float32, Integers, Mask
 from indexer.embedding.devices import choose_device
 from indexer.errors import SoundalikeWarning
-from indexer.store.schema import EMBEDDING_DIM, NUM_TAGS
+from indexer.store.schema import EMBEDDING_DIM
 from search.generation.segments import Generation, Segment
+from search.nearest.exact import ROUNDING
 
-#: How far a product may be from the true one. Each number of a scene may cost a rounding of 2^-24;
-#: of the roots each costs one, and as many again have what they are divided by here and in NumPy:
-#: 768 or 1061, for two vectors of length 1. Where a blend is one vector, 1295.
-_ROUNDING = (EMBEDDING_DIM + NUM_TAGS) * 2.0**-24
 #: Rows fetched beyond k, so that the boundary can be seen. Here more cost nothing.
 _MARGIN = 54
 #: Rows that are multiplied at a time, at most: 135 MB of scenes and tags and, for 1024 vectors, as
@@ -98,7 +95,9 @@ class DeviceRows:
             best, column_of_both = near.topk(wide)
             rows = torch.cat([rows, names[column]], 1).gather(1, column_of_both)
         near_of, rows_of = best.cpu().numpy(), rows.cpu().numpy()
-        bound = near_of[:, k - 1 : k] - 2 * _ROUNDING
+        # Each number of a scene may cost a rounding of 2^-24; of the roots each costs one, and as
+        # many again have what they are divided by here and in NumPy: 768 or 1061, which is less.
+        bound = near_of[:, k - 1 : k] - 2 * ROUNDING
         is_near = (near_of >= bound) & (near_of > -np.inf)
         most = int(is_near.sum(1).max(initial=0))
         return np.where(is_near, rows_of, -1)[:, :most], is_near[:, -1]

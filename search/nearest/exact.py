@@ -15,11 +15,11 @@ from search.nearest.blend import columns_of, is_blend, rows_to_score, scenes_of,
 
 #: How far the float32 product of two vectors of length 1 may be from the true one, in whatever
 #: order it is summed: a rounding of 2^-24 for each of their numbers, of blends the most.
-_ROUNDING = (EMBEDDING_DIM + NUM_TAGS) * 2.0**-24
+ROUNDING = (EMBEDDING_DIM + NUM_TAGS) * 2.0**-24
 #: Rows that are scored by the blend before any is passed over, the nearest by scene.
 _FIRST_BLENDED = 1024
 #: Rows fetched beyond k, so that the boundary can be seen.
-_MARGIN = 16
+MARGIN = 16
 #: Rows whose products are held at a time: 25 MB in float64.
 _BLOCK_ROWS = 4096
 #: Vectors up to this number are multiplied row by row where the rows lie; more are worth a copy.
@@ -97,14 +97,14 @@ def find_near(
     if len(all_rows) and is_blend(vectors, num_columns):
         scene_weight = float(np.linalg.norm(scenes[0]))
         if least is not None:
-            is_near = all_near >= scene_weight * least - 2 * _ROUNDING
-            is_open = is_near & (all_near <= scene_weight * least + 2 * _ROUNDING)
+            is_near = all_near >= scene_weight * least - 2 * ROUNDING
+            is_open = is_near & (all_near <= scene_weight * least + 2 * ROUNDING)
             alone = scenes_of(vectors, num_columns)
             is_near[is_open] = score_rows(generation, alone, all_rows[is_open]) >= least
             all_rows, all_near = all_rows[is_near], all_near[is_near]
         return _find_blended(generation, vectors, k, all_rows, all_near, 1 - scene_weight)
     # The k-th score may be one rounding below the k-th of these, and so may each that beats it.
-    bound = np.partition(all_near, -k)[-k] - 2 * _ROUNDING if len(all_near) > k else -np.inf
+    bound = np.partition(all_near, -k)[-k] - 2 * ROUNDING if len(all_near) > k else -np.inf
     return all_rows[(all_near >= bound) & (all_near > -np.inf)]
 
 
@@ -135,18 +135,18 @@ def _find_blended(
     is_open[first] = False
     found, scores = rows[first], _blend_products(generation, vectors, rows[first])
     bound = _kth_best(scores, k)
-    left = np.flatnonzero(is_open & (near >= bound - most - 2 * _ROUNDING))
+    left = np.flatnonzero(is_open & (near >= bound - most - 2 * ROUNDING))
     left = left[np.argsort(-near[left], kind="stable")]
     for begin in range(0, len(left), _BLOCK_ROWS):
         block = left[begin : begin + _BLOCK_ROWS]
-        if near[block[0]] + most < bound - 2 * _ROUNDING:
+        if near[block[0]] + most < bound - 2 * ROUNDING:
             break
         found = np.append(found, rows[block])
         scores = np.append(scores, _blend_products(generation, vectors, rows[block]))
-        is_best = scores >= _kth_best(scores, k) - 2 * _ROUNDING
+        is_best = scores >= _kth_best(scores, k) - 2 * ROUNDING
         found, scores = found[is_best], scores[is_best]
         bound = _kth_best(scores, k)
-    return found[(scores >= bound - 2 * _ROUNDING) & (scores > -np.inf)]
+    return found[(scores >= bound - 2 * ROUNDING) & (scores > -np.inf)]
 
 
 def _blend_products(generation: Generation, vectors: Float32, rows: Integers) -> Float32:
@@ -174,8 +174,8 @@ def find_near_each(
     Returns:
         (n, m) rows, -1 where there is none; and (n,) for which vectors others may be as near.
     """
-    ((near, rows),) = multiply_all(generation, vectors, k + _MARGIN, [masks])
-    bound = np.partition(near, -k, axis=1)[:, -k] - 2 * _ROUNDING
+    ((near, rows),) = multiply_all(generation, vectors, k + MARGIN, [masks])
+    bound = np.partition(near, -k, axis=1)[:, -k] - 2 * ROUNDING
     last = near.min(1)
     return rows, (last >= bound) & (last > -np.inf)
 

@@ -16,7 +16,9 @@ from typing import TYPE_CHECKING
 from indexer.arrays import Float32, Integers, Mask
 from indexer.embedding.cores import has_gpu, num_cores
 from search.generation.segments import Generation
+from search.nearest.exact import MARGIN
 from search.nearest.plan import Plan
+from search.nearest.scan import SCAN_NS
 
 if TYPE_CHECKING:  # it imports PyTorch
     from search.nearest.bulk import DeviceRows
@@ -33,10 +35,8 @@ _GPU_FLOPS = 1e13
 _CORE_FLOPS = 8e10
 #: Seconds to score a candidate again, measured by the blend; by scenes a third.
 _SCORE_S = 7e-6
-#: Seconds to ask the sketches, beside what they scan; and to scan a row (`scan`).
-_ASK_S, _SCAN_S = 3e-4, 4e-8
-#: Rows beyond k that the CPU scores again (`exact`); a GPU leaves out what cannot be among the k.
-_MARGIN = 16
+#: Seconds to ask the sketches, beside what they scan.
+_ASK_S = 3e-4
 
 
 class Gpu:
@@ -103,12 +103,13 @@ def _cpu_s(plan: Plan, shape: tuple[int, int], k: int, num_allowed: int) -> floa
     number, width = shape
     if plan.is_exact:
         return number * (
-            2 * width * num_allowed / (_CORE_FLOPS * num_cores()) + (k + _MARGIN) * _SCORE_S
+            2 * width * num_allowed / (_CORE_FLOPS * num_cores()) + (k + MARGIN) * _SCORE_S
         )
-    scanned_s = (_ASK_S + plan.num_scanned * _SCAN_S) / num_cores()
+    scanned_s = (_ASK_S + plan.num_scanned * SCAN_NS * 1e-9) / num_cores()
     return number * (scanned_s + plan.num_scored * _SCORE_S)
 
 
 def _gpu_s(shape: tuple[int, int], k: int, num_allowed: int) -> float:
     number, width = shape
+    # It leaves out what cannot be among the k.
     return number * (2 * width * num_allowed / _GPU_FLOPS + k * _SCORE_S)

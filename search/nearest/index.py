@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import cached_property
 from time import perf_counter
 from typing import NamedTuple
 
@@ -68,6 +69,11 @@ class VectorIndex:
         self.sketches = sketches or [None] * len(generation.segments)
         self.gpu = Gpu(generation)
 
+    @cached_property
+    def alive(self) -> Allowed:
+        """All rows that are alive."""
+        return Allowed.of(segment.alive for segment in self.generation.segments)
+
     @property
     def num_lists(self) -> int:
         """How many lists there are, in all sketches."""
@@ -102,7 +108,7 @@ class VectorIndex:
         """
         began = perf_counter()
         vectors = np.ascontiguousarray(vectors, np.float32)
-        allowed = allowed or self._all()
+        allowed = allowed or self.alive
         plan = self._plan(allowed, k, len(vectors), exact=exact)
         if plan.is_exact:
             rows = find_near(self.generation, vectors, k, allowed.masks, least)
@@ -147,7 +153,7 @@ class VectorIndex:
         vectors = np.ascontiguousarray(vectors, np.float32)
         scores = np.full((len(vectors), k), -np.inf, np.float32)
         rows = np.full((len(vectors), k), -1, np.int64)
-        allowed = allowed or self._all()
+        allowed = allowed or self.alive
         width = min(k, allowed.num_rows)  # that many are found, of each
         plan = self._plan(allowed, k, 1, exact=exact)
         # Where the scenes have a say of their own, a GPU would leave most of them to the CPU.
@@ -255,9 +261,6 @@ class VectorIndex:
     def score(self, vectors: Float32, rows: Integers) -> Float32:
         """Return the score of some rows: `score_rows`, which makes every score that is shown."""
         return score_rows(self.generation, vectors, rows)
-
-    def _all(self) -> Allowed:
-        return Allowed.of(segment.alive for segment in self.generation.segments)
 
     def _ids_of(self, rows: Integers) -> Integers:
         return self.generation.window_ids(np.maximum(rows, 0).ravel()).reshape(rows.shape)

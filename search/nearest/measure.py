@@ -51,14 +51,14 @@ class _Filter(NamedTuple):
     Attributes:
         share: Of all rows, those that match.
         allowed: Which do.
-        scores: (q, n) float32 products of the best, in any order.
-        rows: (q, n) these rows; -1 where there are fewer.
+        left_out: Of each question, rows of each segment that are not to be found.
+        best: Of each question, (n,) float32 scores of the ten nearest, the highest first.
     """
 
     share: float
     allowed: Allowed
-    scores: Float32
-    rows: Integers
+    left_out: Sequence[Sequence[Integers]]
+    best: Sequence[Float32]
 
 
 def measure_effort(
@@ -81,15 +81,49 @@ def measure_effort(
     tags = _measure_tag_shares(generation)
     chosen = [Allowed.of(_choose_masks(generation, share, tags, rng)) for share in _SHARES]
     truths = multiply_all(generation, vectors, MEASURED_K + _MAX_OWN, [one.masks for one in chosen])
-    filters = [
-        _Filter(share, allowed, *truth)
-        for share, allowed, truth in zip(_SHARES, chosen, truths, strict=True)
-    ]
-    trials = _Trials(generation, sketches, asking, vectors, target + _RESERVE * (1 - target))
+    filters = _without_own(generation, asking, chosen, truths)
+    trials = _Trials(generation, sketches, vectors, target + _RESERVE * (1 - target))
     num_scored = trials.choose_scored(filters[-1])
     measured = tuple(trials.choose_scanned(one, num_scored) for one in filters)
     segments = tuple(one.name for one in generation.segments)
     return Effort(target, generation.num_windows, num_scored, measured, segments)
+
+
+def _without_own(
+    generation: Generation,
+    asking: Integers,
+    chosen: Sequence[Allowed],
+    truths: Sequence[tuple[Float32, Integers]],
+) -> list[_Filter]:
+    """Return filters with what is to be found but for windows of the recordings that ask.
+
+    Args:
+        generation: The rows.
+        asking: (q,) the rows that ask.
+        chosen: Of each of the shares, which rows match.
+        truths: Of each, (q, n) products of the nearest rows, and these: see `multiply_all`.
+    """
+    recordings = np.concatenate([segment.recordings for segment in generation.segments])
+    own = recordings[asking]
+    own_rows = {
+        one: [np.flatnonzero(segment.recordings == one) for segment in generation.segments]
+        for one in np.unique(own).tolist()
+    }
+    filters = []
+    for share, allowed, (scores, rows) in zip(_SHARES, chosen, truths, strict=True):
+        is_other = (rows >= 0) & (recordings[rows] != own[:, None])
+        is_alone = ~is_other.any(1)  # as in a store of one recording, nothing but its own is near
+        is_true = np.where(is_alone[:, None], rows >= 0, is_other)
+        best = [
+            np.sort(near[some])[::-1][:MEASURED_K]
+            for near, some in zip(scores, is_true, strict=True)
+        ]
+        left_out = [
+            () if alone else own_rows[one]
+            for one, alone in zip(own.tolist(), is_alone, strict=True)
+        ]
+        filters.append(_Filter(share, allowed, left_out, best))
+    return filters
 
 
 def _vectors_of(generation: Generation, rows: Integers) -> Float32:
@@ -130,7 +164,6 @@ class _Trials(NamedTuple):
 
     generation: Generation
     sketches: Sequence[Sketch | None]
-    asking: Integers
     vectors: Float32
     aim: float
 
@@ -153,21 +186,12 @@ class _Trials(NamedTuple):
         told = Measured(true.share, num_scanned, 0.0, 0.0)
         effort = Effort(0.0, self.generation.num_windows, num_scored, (told,))
         index = VectorIndex(self.generation, effort, self.sketches)
-        segments, num_found, num_true, times = self.generation.segments, 0, 0, []
-        recordings = np.concatenate([segment.recordings for segment in segments])
-        for own, vector, scores, rows in zip(
-            recordings[self.asking], self.vectors, true.scores, true.rows, strict=True
-        ):
-            is_true, others = (rows >= 0) & (recordings[rows] != own), true.allowed
-            if is_true.any():
-                others = others.without([np.flatnonzero(one.recordings == own) for one in segments])
-            else:  # as in a store of one recording, nothing but its own is near
-                is_true = rows >= 0
-            best = np.sort(scores[is_true])[::-1][:MEASURED_K]
-            answer = index.search(vector[None], MEASURED_K, others)
+        num_found, times = 0, []
+        for vector, left_out, best in zip(self.vectors, true.left_out, true.best, strict=True):
+            answer = index.search(vector[None], MEASURED_K, true.allowed.without(left_out))
             times.append(answer.scan_ms + answer.rescore_ms)
             if len(best):  # of equal scores, any is right
-                num_true += len(best)
                 num_found += int(np.count_nonzero(answer.scores[: len(best)] >= best[-1] - _EQUAL))
+        num_true = sum(map(len, true.best))
         recall = num_found / max(1, num_true)
         return told._replace(recall=recall, ms=float(np.median(times or 0)))

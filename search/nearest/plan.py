@@ -11,7 +11,6 @@ from search.generation.manifest import Effort
 MEASURED_K = 10
 #: A filter that leaves this much less is taken for the same: most leave out the query's recording.
 _AS_GOOD_AS = 1.1
-
 #: Where no more than so many times the rows that would be scored match, all of them are.
 _EXACT = 2
 #: The power of the number of vectors with which rows to scan grow. Five unlike ones that share what

@@ -12,7 +12,7 @@ from search.nearest.sketch import Asked, Sketch, Some
 
 #: Nanoseconds, or as many times anything else: to look at a row whether it matches, in all of a
 #: segment and in some of its lists; and to scan one that does.
-_LOOK_NS, _VISIT_NS, _SCAN_NS = 1, 8, 40
+_LOOK_NS, _VISIT_NS, SCAN_NS = 1, 8, 40
 #: Rows that say how near the best are, before the others are looked through.
 _FIRST_ROWS = 4096
 
@@ -96,8 +96,8 @@ def _are_lists_quicker(parts: Sequence[Part], num_scanned: int) -> bool:
     num_matching = sum(part.num_matching for part in parts)
     if num_matching <= num_scanned:
         return False
-    visit_ns = num_scanned * (_VISIT_NS * num_rows / num_matching + _SCAN_NS)
-    return visit_ns < _LOOK_NS * num_rows + _SCAN_NS * num_matching
+    visit_ns = num_scanned * (_VISIT_NS * num_rows / num_matching + SCAN_NS)
+    return visit_ns < _LOOK_NS * num_rows + SCAN_NS * num_matching
 
 
 def _visit(

@@ -163,7 +163,11 @@ def _still_says_enough(effort: Effort, generation: Generation) -> bool:
 
 def is_as_wanted(generation: Generation, config: IndexConfig) -> bool:
     """Whether a generation is what a build with this configuration would make."""
+    is_good = config.recall in (None, generation.manifest.effort.target)
+    return is_good and are_usable(generation)
+
+
+def are_usable(generation: Generation) -> bool:
+    """Whether all segments of a generation can be searched as they are."""
     pairs = zip(generation.segments, generation.manifest.segments, strict=True)
-    return config.recall in (None, generation.manifest.effort.target) and all(
-        is_usable(segment, entry, generation.num_windows) for segment, entry in pairs
-    )
+    return all(is_usable(segment, entry, generation.num_windows) for segment, entry in pairs)

@@ -63,6 +63,7 @@ from search.generation.segments import (
 from search.generation.writing import write_segments
 from search.nearest.structure import (
     IndexConfig,
+    are_usable,
     arrange_for,
     is_as_wanted,
     is_usable,
@@ -199,15 +200,9 @@ def _build(store: Store, index: Path, parts: Sequence[Part], how: _How) -> Gener
     before = previous.manifest.effort if previous else None
     effort = measure(Generation.of_manifest(folder, manifest), before, how.config)
     replace(manifest, effort=effort).write(folder / GENERATION_FILE)
-    is_sound = previous and all(_is_usable_each(previous))
+    is_sound = previous and are_usable(previous)
     _publish(index, folder, previous if is_sound else None)
     return Generation.current(store)
-
-
-def _is_usable_each(generation: Generation) -> Iterator[bool]:
-    """Yield of each segment of a generation whether it can be searched as it is."""
-    for segment, entry in zip(generation.segments, generation.manifest.segments, strict=True):
-        yield is_usable(segment, entry, generation.num_windows)
 
 
 def _require_all_parts(store: Store, parts: Sequence[Part], listen: Listen) -> None:

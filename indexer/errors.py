@@ -85,11 +85,12 @@ class ExpressionError(QueryError):
 
     Attributes:
         lines: What is wrong; the line of the expression; and a caret below the spot.
+        at: Position of the spot in the expression, in characters; its length if it ends too early.
     """
 
-    def __init__(self, *lines: str) -> None:
+    def __init__(self, *lines: str, at: int = 0) -> None:
         super().__init__(*lines)
-        self.lines = lines
+        self.lines, self.at = lines, at
 
     def __str__(self) -> str:
         return "\n".join(self.lines)

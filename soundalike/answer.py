@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any, NamedTuple, overload
 from indexer.errors import SoundalikeError, SoundalikeWarning
 from indexer.paths import as_path, printable
 from indexer.progress import Listen, count, ignore
-from indexer.tags import Tag
 from search.asking.almost import almost_heard
 from search.asking.answers import Hit, Step
 from search.asking.background import Background, Beside
@@ -256,13 +255,6 @@ def _short_name(hit: Hit) -> str:
         return "(no path)"
     name = printable(hit.path.name)
     return name if len(name) <= _LONGEST_NAME else f"{name[: _LONGEST_NAME - 1]}…"
-
-
-class TagCount(NamedTuple):
-    """In how many windows a tag is heard."""
-
-    tag: Tag
-    num_windows: int
 
 
 class Verified(NamedTuple):

@@ -16,6 +16,7 @@ from indexer.audio.times import FileSpan
 from indexer.errors import CheckpointError, SoundalikeError, SoundalikeWarning
 from indexer.model.known import recall_weights
 from indexer.progress import LOADING, Listen, ignore
+from indexer.reading.apart import Apart
 from indexer.run.config import Settings
 from indexer.run.prepare import check_place, prepare, reopen
 from indexer.store.own import Own
@@ -30,7 +31,7 @@ from search.projection.projecting import Projection
 
 if TYPE_CHECKING:  # torch takes seconds to import; what is stored is asked without it
     from indexer.embedding.extractor import Extractor
-    from search.asking.embed import Clip
+    from search.asking.clip import Clip
 
 
 class Kept:
@@ -40,10 +41,18 @@ class Kept:
         paths: Folders of the stores.
         settings: Checkpoint, device and precision.
         listen: Hears that the network is loaded, and how far a download is.
+        apart: Decodes what asks in another process; None for this one.
     """
 
-    def __init__(self, paths: Sequence[Path], settings: Settings, listen: Listen) -> None:
+    def __init__(
+        self,
+        paths: Sequence[Path],
+        settings: Settings,
+        listen: Listen,
+        apart: Apart | None = None,
+    ) -> None:
         self.paths, self.settings, self.listen = tuple(paths), settings, listen
+        self.apart = apart
         self._opening, self._loading = threading.Lock(), threading.Lock()
         self._projecting = threading.Lock()  # may take minutes, and clips need not wait for words
         self._index: SoundIndex | None = None
@@ -126,9 +135,9 @@ class Kept:
 
         return extractor_for(store, how.checkpoint, how.device, how.precision, self.listen)
 
-    def embed(self, store: Store, asked: FileSpan) -> Clip:
+    def embed(self, store: Store, asked: FileSpan, *, level: bool = False) -> Clip:
         """Listen to a file, or a span of it, as the store's recordings were listened to."""
-        return self._listen_to(store, asked, recording_of(asked.file), self.listen)
+        return self._listen_to(store, asked, recording_of(asked.file), self.listen, level=level)
 
     def hear(
         self, index: SoundIndex, asked: FileSpan, listen: Listen = ignore, *, level: bool = False
@@ -188,7 +197,8 @@ class Kept:
         extractor = self.load(store)
         from search.asking.embed import embed_clip  # noqa: PLC0415 - it imports PyTorch
 
-        return embed_clip(asked, extractor, store.identity, recording_id, listen, level=level)
+        how = store.identity, recording_id, listen
+        return embed_clip(asked, extractor, *how, level=level, apart=self.apart)
 
     def _asks_with_own(self, index: SoundIndex) -> bool:
         """Whether the checkpoint that was asked for is, by all that is known, the stores'."""

@@ -6,6 +6,7 @@ from typing import Literal
 
 from indexer.paths import as_name_or_path, as_path
 from indexer.progress import Listen, ignore
+from indexer.reading.apart import Apart
 from indexer.run.config import Settings
 from soundalike.sounds import Sounds
 from soundalike.stores import StorePath
@@ -19,6 +20,7 @@ def open(  # noqa: A001 - as the module's function: soundalike.open
     precision: Literal["auto", "fp32", "bf16"] = "auto",
     listen: Listen = ignore,
     own: StorePath | None = None,
+    apart: Apart | None = None,
 ) -> Sounds:
     """Open a store, or several that were computed the same way.
 
@@ -35,8 +37,11 @@ def open(  # noqa: A001 - as the module's function: soundalike.open
         listen: Hears how far long work is, and sentences about it; `print` will do.
         own: Folder for what is added to the store, where it is not to be in the store itself: the
             store may only be read, for one.
+        apart: What decodes files that ask in a process of its own, so that one which crashes a
+            decoder ends in an error; None to decode them in this process.
     """
     paths = [as_path("a store", one) for one in (store, *more)]
     name = None if checkpoint is None else as_name_or_path("a checkpoint", checkpoint)
     settings = Settings(checkpoint=name, device=device, precision=precision)
-    return Sounds(paths, settings, listen, None if own is None else as_path("a folder", own))
+    kept_in = None if own is None else as_path("a folder", own)
+    return Sounds(paths, settings, listen, kept_in, apart)

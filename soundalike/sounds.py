@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import reprlib
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from functools import partial
@@ -15,35 +16,31 @@ from indexer.audio.times import NO_SPAN, Time, span_of
 from indexer.errors import QueryError
 from indexer.paths import as_path
 from indexer.store.reader import Store
+from search.asking.answers import Hit
 from search.asking.duplicates import Duplicates, find_duplicates
+from search.asking.facets import TagCount, count_tags
 from search.asking.find import Question
+from search.asking.lookup import look_around, look_up
 from search.asking.many import ManyReport, write_answers
-from search.asking.questions import Query, make_question
+from search.asking.questions import Query, make_question, turn_away
 from search.asking.scope import Resolved, Scope, resolve
 from search.asking.sound_index import SoundIndex
 from search.asking.sources import Per
 from search.asking.terms import DuplicateTerms, Terms
 from search.asking.worded import make_worded_question, take_texts
-from search.datasets.captions import Form
-from search.datasets.consent import Consent
-from search.generation.segments import Generation
-from search.projection.config import Training
-from search.projection.rows import keep_rows
-from search.projection.tables import Projected, write_projected
-from search.projection.training import DEFAULT_NAME, Trained, train_projection
-from search.upkeep.build import has_index
 from soundalike.answer import Answer, answer_all
 from soundalike.arguments import as_several, show_fields, take_fields
-from soundalike.stores import StorePath, Stores, keeping
+from soundalike.projections import Projections
+from soundalike.stores import StorePath
 
 if TYPE_CHECKING:  # torch takes seconds to import; what is stored is asked without it
     from search.evaluation.robust import RobustReport
 
 #: What `search` takes beside the terms.
-_BESIDE_TERMS = ("start", "end", "duration", "text", "projection", "text_encoder")
+_BESIDE_TERMS = ("unlike", "start", "end", "duration", "text", "projection", "text_encoder")
 
 
-class Sounds(Stores):
+class Sounds(Projections):
     """One or several stores. Several threads may ask at the same time.
 
     The network is loaded with the first audio that no store knows, and kept. When a store has
@@ -68,6 +65,7 @@ class Sounds(Stores):
     def search(
         self,
         *queries: Query,
+        unlike: Sequence[Query] = (),
         start: Time | None = None,
         end: Time | None = None,
         duration: Time | None = None,
@@ -79,9 +77,12 @@ class Sounds(Stores):
         """Find what sounds like something, or like what some words say.
 
         Args:
-            queries: Audio files or parts of them ("hour.wav@31:10-31:13"), ids of windows, or
-                vectors of (768,) or (q, 768), of any length. Of several, the best counts. Without
-                any, the windows that fit the terms best are found.
+            queries: Audio files or parts of them ("hour.wav@31:10-31:13"), what `embed` has
+                returned, ids of windows, or vectors of (768,) or (q, 768), of any length. Of
+                several, the best counts. Without any, the windows that fit the terms best are
+                found.
+            unlike: The same: what hits are not to be like. The question is turned away from it,
+                and what it is of is no hit.
             start: Where the clip begins in each file: seconds, or as in "31:10".
             end: Where it ends; None for the end of the file.
             duration: How long it is, instead of an end.
@@ -106,6 +107,9 @@ class Sounds(Stores):
         texts = None if text is None else take_texts(text)
         if texts and (queries or span != NO_SPAN):
             raise QueryError("either clips ask or words: both at once have no common score")
+        _require_turnable(unlike, resolved.terms)
+        if len(unlike) and texts:
+            raise QueryError("hits of words cannot be unlike a sound: both have no common score")
         if text_encoder is not None and not texts:
             raise QueryError("a text encoder is for what is asked in words, and no words are given")
         if projection is not None and not texts:
@@ -116,7 +120,7 @@ class Sounds(Stores):
             else:
                 level = resolved.terms.level
                 hear = partial(self._kept.hear, index, listen=self._kept.listen, level=level)
-                asked = make_question(queries, index, hear, span)
+                asked = make_question(queries, index, hear, span, turn_away(unlike, index, hear))
             scope = Scope.over(resolved, index.opened)
             return answer_all(index, [asked], scope, self._kept.listen)[0]
 
@@ -144,6 +148,7 @@ class Sounds(Stores):
         questions: Iterable[Any],
         output: StorePath | None = None,
         *,
+        unlike: Sequence[Query] = (),
         per: Per | None = None,
         force: bool = False,
         **terms: Any,
@@ -154,6 +159,7 @@ class Sounds(Stores):
             questions: Without an output: for each what `search` takes, or a list of that. With one:
                 audio files, folders of audio, and stores, whose windows ask one by one.
             output: A table to be written, .parquet or .jsonl: a row for each hit.
+            unlike: What hits of any of them are not to be like, as for `search`.
             per: With an output: whether each "window" is a question, as by default, or each "clip"
                 with all its windows.
             force: With an output: whether a table that is there is replaced.
@@ -185,9 +191,11 @@ class Sounds(Stores):
         if output is not None and taken.all_windows is None and not taken.group_by:
             taken = replace(taken, all_windows=True)
         resolved = self._resolve(taken)
+        _require_turnable(unlike, taken)
         with self._kept.holding() as index:
             scope = Scope.over(resolved, index.opened)
             hear = partial(self._kept.hear, index, level=resolved.terms.level)
+            away = turn_away(unlike, index, hear)
             if output is not None:
                 return write_answers(
                     index,
@@ -195,15 +203,64 @@ class Sounds(Stores):
                     as_path("the output", output),
                     scope,
                     hear=hear,
+                    away=away,
                     per=per or "window",
                     force=force,
                     listen=self._kept.listen,
                 )
             each = [
-                make_question(one if isinstance(one, (list, tuple)) else [one], index, hear)
+                make_question(
+                    one if isinstance(one, (list, tuple)) else [one], index, hear, away=away
+                )
                 for one in questions
             ]
             return answer_all(index, each, scope, self._kept.listen)
+
+    def count(self, **terms: Any) -> int:
+        """Count the windows that fit terms: those that may be hits of a question with them.
+
+        Raises:
+            QueryError: If it cannot be asked so.
+            StoreError: If a store is not there, or has no index yet.
+            UnknownTagError: If AudioSet has no such tag.
+            ExpressionError: If the filter expression cannot be understood.
+        """
+        resolved = self._resolve(take_fields(Terms, terms))
+        with self._kept.holding() as index:
+            return Scope.over(resolved, index.opened).num_allowed
+
+    def windows(self, *window_ids: int) -> list[Hit]:
+        """Say what is known of some windows, in their order.
+
+        Raises:
+            QueryError: If one of them is in none of the stores.
+            StoreError: If a store is not there, or has no index yet.
+        """
+        with self._kept.holding() as index:
+            return look_up(index, window_ids)
+
+    def around(self, window_id: int, number: int = 3) -> list[Hit]:
+        """Return a window and the windows before and after it in its recording, in order of time.
+
+        Args:
+            window_id: Of a hit, for one.
+            number: How many before it, and how many after it, at most.
+
+        Raises:
+            What `windows` does.
+        """
+        with self._kept.holding() as index:
+            return look_around(index, window_id, number)
+
+    def facets(self, **terms: Any) -> list[TagCount]:
+        """Count how many of the windows that fit terms have each tag, see `count_tags`.
+
+        Raises:
+            What `count` does.
+        """
+        resolved = self._resolve(take_fields(Terms, terms))
+        with self._kept.holding() as index:
+            return count_tags(index.opened, Scope.over(resolved, index.opened))
 
     def duplicates(self, against: StorePath | None = None, **terms: Any) -> Duplicates:
         """Find recordings that hold the same sound, see `find_duplicates`.
@@ -222,105 +279,6 @@ class Sounds(Stores):
         opened = self._kept.open_newest().opened[0]
         other = None if against is None else opened.beside(as_path("a store", against))
         return find_duplicates(opened, other, taken, self._kept.listen, self._kept.silence)
-
-    # --- text and sound --------------------------------------------------------------------------
-
-    def train_projection(
-        self,
-        *captions: StorePath,
-        name: str = DEFAULT_NAME,
-        form: Form | None = None,
-        match: StorePath | None = None,
-        output: StorePath | None = None,
-        allow_leak: bool = False,
-        is_clean: bool = False,
-        force: bool = False,
-        **how: Any,
-    ) -> Trained:
-        """Train what puts texts and sounds into one space, and let it see all windows.
-
-        See `search.projection.training.train_projection`.
-
-        Args:
-            captions: A table per split: train, val and test in their names say which.
-            name: What the projection will be called.
-            form: "audiocaps", "clotho" or "paths" (path and caption); None to tell by the columns.
-            match: A table of which file is which sound, with the columns path and id.
-            output: Folder where `project` then writes these captions and their sounds.
-            allow_leak: Whether a checkpoint that has heard val and test is taken nevertheless.
-            is_clean: Vouch that an unknown checkpoint has not.
-            force: Whether a projection of that name is replaced, and files in the folder.
-            how: The fields of `Training`.
-
-        Raises:
-            SoundalikeError: If it cannot be trained on these.
-            OutputError: If there is a projection of that name.
-            StoreError: If there is no store, or it cannot be read or written.
-        """
-        store = Store.open(self._require_one("a projection is trained on"))
-        trained = train_projection(
-            store,
-            [as_path("captions", one) for one in captions],
-            self.own,
-            take_fields(Training, how),
-            name=name,
-            form=form,
-            match=None if match is None else as_path("matches", match),
-            consent=Consent(allow_leak, is_clean),
-            output=None if output is None else as_path("the output", output),
-            force=force,
-            listen=self._kept.listen,
-        )
-        if has_index(store):
-            with keeping(trained, f"the projection {name} was trained and written"):
-                keep_rows(store, Generation.current(store), self.own, self._kept.listen)
-        return trained
-
-    def project(  # noqa: PLR0913 - each is a choice of its own
-        self,
-        *captions: StorePath,
-        output: StorePath,
-        projection: str | None = None,
-        text_encoder: StorePath | None = None,
-        form: Form | None = None,
-        match: StorePath | None = None,
-        allow_leak: bool = False,
-        is_clean: bool = False,
-        force: bool = False,
-    ) -> Projected:
-        """Write projected sounds and captions into a folder, for `eval retrieval`.
-
-        See `search.projection.tables.write_projected`.
-
-        Args:
-            captions: As for `train_projection`.
-            output: The folder.
-            projection: Its name; None for the only one.
-            text_encoder: A file of vectors, if it was trained with such; else as for `search`.
-            form: As for `train_projection`.
-            match: Likewise.
-            allow_leak: Likewise.
-            is_clean: Likewise.
-            force: Whether files that are there are replaced.
-
-        Raises:
-            SoundalikeError: If these captions cannot be projected.
-            OutputError: If one of the files is there already, or cannot be written.
-            StoreError: If there is no store, or it cannot be read.
-        """
-        store = Store.open(self._require_one("what is projected is in"))
-        return write_projected(
-            store,
-            [as_path("captions", one) for one in captions],
-            self._kept.projection(self.own, projection),
-            as_path("the output", output),
-            text_encoder=_given(text_encoder),
-            form=form,
-            match=None if match is None else as_path("matches", match),
-            consent=Consent(allow_leak, is_clean),
-            force=force,
-            listen=self._kept.listen,
-        )
 
     # --- judging ---------------------------------------------------------------------------------
 
@@ -371,6 +329,15 @@ def _located(terms: dict[str, Any]) -> dict[str, Any]:
     return {**terms, "locate": True} if said is None else terms
 
 
+def _require_turnable(unlike: Any, terms: Terms) -> None:
+    if isinstance(unlike, str) or not isinstance(unlike, Sequence):
+        raise QueryError(f"unlike is a list of what asks as queries do, got {reprlib.repr(unlike)}")
+    if unlike and terms.by == "place":
+        raise QueryError(
+            "hits that are ranked by a place in them cannot be unlike something: rank them by scene"
+        )
+
+
 def _given(text_encoder: StorePath | None) -> str | None:
     return None if text_encoder is None else os.fspath(text_encoder)
 
@@ -378,4 +345,3 @@ def _given(text_encoder: StorePath | None) -> str | None:
 show_fields(Sounds.search, Terms)
 show_fields(Sounds.search_many, Terms)
 show_fields(Sounds.duplicates, DuplicateTerms)
-show_fields(Sounds.train_projection, Training)

@@ -13,12 +13,14 @@ from indexer.audio.times import Time, file_span
 from indexer.errors import SoundalikeError
 from indexer.paths import as_path
 from indexer.progress import Listen, count
+from indexer.reading.apart import Apart
 from indexer.run.config import ExtractConfig, Settings
 from indexer.run.forget import Forgotten, forget
 from indexer.run.survey import find_files, survey
 from indexer.store.own import Own
 from indexer.store.reader import Store
 from indexer.tags import DEFAULT_PRECISION, DEFAULT_THRESHOLD, TagVocabulary, Threshold
+from search.asking.facets import TagCount
 from search.asking.terms import Terms
 from search.filters.thresholds import (
     Thresholds,
@@ -30,7 +32,7 @@ from search.nearest.structure import IndexConfig
 from search.upkeep.build import build
 from search.upkeep.files import FileRow, Kind, list_files
 from search.upkeep.overview import Overview, overview
-from soundalike.answer import TagCount, Verified
+from soundalike.answer import Verified
 from soundalike.arguments import show_fields, split_fields
 from soundalike.kept import Kept
 
@@ -38,7 +40,7 @@ if TYPE_CHECKING:  # torch takes seconds to import; what is stored is asked with
     from indexer.embedding.tagging import TaggedWindow
     from indexer.run.report import ExtractReport
     from indexer.store.compaction import CompactReport
-    from search.asking.embed import Clip
+    from search.asking.clip import Clip
     from search.generation.segments import Generation
     from soundalike.arrays import StoredWindows
 
@@ -70,10 +72,15 @@ class Stores:
     """
 
     def __init__(
-        self, paths: Sequence[Path], settings: Settings, listen: Listen, own: Path | None = None
+        self,
+        paths: Sequence[Path],
+        settings: Settings,
+        listen: Listen,
+        own: Path | None = None,
+        apart: Apart | None = None,
     ) -> None:
         """See `soundalike.open`."""
-        self._kept = Kept(paths, settings, listen)
+        self._kept = Kept(paths, settings, listen, apart)
         self.paths, self.own = self._kept.paths, Own.of(paths[0], own)
 
     def __repr__(self) -> str:
@@ -246,15 +253,26 @@ class Stores:
         start: Time | None = None,
         end: Time | None = None,
         duration: Time | None = None,
+        level: bool = False,
     ) -> Clip:
         """Embed a file as the store's recordings were: scenes, frames and tags of its windows.
+
+        What comes back can ask, again and again, and is not listened to again.
+
+        Args:
+            file: Audio, or a part of it, "FILE@31:10-31:13".
+            start: Where the clip begins: seconds, or as in "31:10".
+            end: Where it ends; None for the end of the file.
+            duration: How long it is, instead of an end.
+            level: Whether a quiet one is embedded at full scale as well, and then asks with both,
+                as files do: see `Terms`.
 
         Raises:
             QueryError: If it is not there, cannot be read, or has no audio there.
             CheckpointError: If the checkpoint is not there.
         """
         asked = file_span(as_path("a file", file), (start, end, duration))
-        return self._kept.embed(self._kept.store(), asked)
+        return self._kept.embed(self._kept.store(), asked, level=level)
 
     def tag(
         self,

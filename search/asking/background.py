@@ -84,12 +84,16 @@ class Beside(NamedTuple):
         """Be pickled, or copied, as what it tells: the windows take 10 MB."""
         return _Told, (self.background(),)
 
-    def background(self) -> Background | None:
-        """Return how the windows score; None if there are none but those of what asks."""
+    def scores(self) -> Float32:
+        """Return (n,) float32 how the windows score but those of what asks, the lowest first."""
         stored = self.drawn.vectors[:, : self.vectors.shape[1]]  # of scenes alone, or the blend
         scores = (stored @ self.vectors.T).max(axis=1)
         is_own = contains(np.array(sorted(self.own), ID_DTYPE), self.drawn.recordings)
-        scores = np.sort(scores[~is_own])
+        return np.sort(scores[~is_own])
+
+    def background(self) -> Background | None:
+        """Return how the windows score; None if there are none but those of what asks."""
+        scores = self.scores()
         if not len(scores):
             return None
         at = np.array(_QUARTILES) * (len(scores) - 1)

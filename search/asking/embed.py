@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from typing import NamedTuple
 
 import numpy as np
 import torch
 
-from indexer.arrays import Float16, Float32, Mask
+from indexer.arrays import Float32
 from indexer.audio.content import asked_with
 from indexer.audio.stream import open_audio
 from indexer.audio.times import FileSpan
@@ -18,80 +17,17 @@ from indexer.errors import QueryError
 from indexer.model.checkpoint import load_checkpoint
 from indexer.model.known import name_now
 from indexer.progress import Listen, Step, ignore
+from indexer.reading.apart import Apart
 from indexer.store.reader import Store
 from indexer.store.schema import Identity
-from indexer.windows import (
-    MIN_INPUT_SAMPLES,
-    SAMPLE_RATE_HZ,
-    WINDOW_SAMPLES,
-    Decibels,
-    Geometry,
-    Window,
-    samples_of,
-)
-from search.asking.example import Example, Louder, recording_of
+from indexer.windows import MIN_INPUT_SAMPLES, SAMPLE_RATE_HZ, Geometry, Window, samples_of
+from search.asking.clip import Clip
+from search.asking.example import recording_of
 from search.asking.levels import is_quiet, which_ask
-from search.asking.locate import Pattern
-from search.generation.frames import pooled
 from search.generation.writing import normalise
 
 #: Noise that counts as silence, by its root mean square: from what rounding to 16 bits leaves on.
 _HISS_DBFS = (-98.0, -94.0, -90.0, -86.0, -82.0)
-
-
-class Clip(NamedTuple):
-    """A clip that is asked about, cut into windows as the store's recordings were.
-
-    Attributes:
-        scene: (n, 768) float32 scene embeddings, one for each of its windows, not normalised.
-        frames: Frame embeddings of each window, as the store keeps them; None if it keeps none.
-        tags: (n, 527) float32 probabilities.
-        recording_id: Digest of the file's bytes, so that the same recording can be left out.
-        windows: Where each of them is in the file.
-        audio_id: Digest of the samples of a whole file, see `AudioStream`; None of a part.
-        asks: (n,) which of its windows ask, see `which_ask`.
-        levels_db: (n,) the highest peak of each window, in dBFS.
-        louder: The same at full scale, if it is quiet and that was asked for.
-        longest_samples: Of the windows of the store, the longest, at 32 kHz.
-    """
-
-    scene: Float32
-    frames: list[Float16] | None
-    tags: Float32
-    recording_id: bytes
-    windows: list[Window]
-    audio_id: bytes | None = None
-    asks: Mask | None = None
-    levels_db: Decibels | None = None
-    louder: Clip | None = None
-    longest_samples: int = WINDOW_SAMPLES
-
-    @property
-    def vectors(self) -> Float32:
-        """(n, 768) float32 of length 1: what is asked with."""
-        return normalise(self.scene)
-
-    @property
-    def example(self) -> Example:
-        """What a question needs of it."""
-        unknown = np.full(len(self.windows), np.nan, np.float32)
-        levels = unknown if self.levels_db is None else self.levels_db
-        louder = self.louder and Louder(
-            self.louder.vectors, self.louder.tags, -float(levels.max()), self.louder.patterns
-        )
-        asks = np.ones(len(self.windows), bool) if self.asks is None else self.asks
-        own = self.vectors, self.recording_id, self.windows, self.tags, asks, levels
-        return Example(*own, louder, self.patterns)
-
-    @property
-    def patterns(self) -> tuple[Pattern | None, ...]:
-        """What is looked for inside windows; None of a window that is as long as they can be."""
-        return tuple(
-            Pattern(window.num_samples, None if self.frames is None else pooled(self.frames[at]))
-            if window.num_samples < self.longest_samples
-            else None
-            for at, window in enumerate(self.windows)
-        )
 
 
 def extractor_for(
@@ -157,7 +93,7 @@ def _silences(num_samples: int, geometry: Geometry) -> Iterator[torch.Tensor]:
                 yield torch.from_numpy(geometry.pad(one[:SAMPLE_RATE_HZ]))[None]
 
 
-def embed_clip(
+def embed_clip(  # noqa: PLR0913 - each is a choice of its own
     asked: FileSpan,
     extractor: Extractor,
     identity: Identity,
@@ -166,6 +102,7 @@ def embed_clip(
     *,
     level: bool = False,
     gain: float = 1.0,
+    apart: Apart | None = None,
 ) -> Clip:
     """Embed a clip with a store's own geometry and channel.
 
@@ -177,6 +114,7 @@ def embed_clip(
         listen: Hears how many windows are done.
         level: Whether a quiet clip is embedded at full scale as well, where levels count.
         gain: What all samples are multiplied with.
+        apart: Decodes it in another process; None for this one.
 
     Raises:
         QueryError: If the file is not there, cannot be read, has no audio there, or an
@@ -189,7 +127,7 @@ def embed_clip(
     listen(Step("listening", 0, None, "window"))
     with (
         asked_with(path),
-        open_audio(
+        (apart.open_audio if apart else open_audio)(
             path,
             start_sample=start_sample,
             num_samples=num_samples,
@@ -211,9 +149,12 @@ def embed_clip(
     louder = None
     if level and identity.level == "off" and is_quiet(levels):
         to_full_scale = 10 ** (-float(levels.max()) / 20)
-        louder = embed_clip(asked, extractor, identity, recording_id, listen, gain=to_full_scale)
+        louder = embed_clip(
+            asked, extractor, identity, recording_id, listen, gain=to_full_scale, apart=apart
+        )
     has_frames = embedded[0].frames is not None
     return Clip(
+        asked=asked,
         scene=np.concatenate([one.scene for one in embedded]),
         frames=[one.frames[0] for one in embedded if one.frames is not None]
         if has_frames

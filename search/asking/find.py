@@ -11,6 +11,7 @@ import numpy.typing as npt
 from indexer.arrays import Float16, Float32, Integers
 from indexer.errors import DamagedStoreError, QueryError
 from indexer.progress import Listen, ignore
+from indexer.store.schema import EMBEDDING_DIM
 from search.asking.answers import Found, Match, Why
 from search.asking.by_place import find_by_place
 from search.asking.diversity import choose_diverse
@@ -20,12 +21,26 @@ from search.asking.looking import LookForMany, LookForOne
 from search.asking.scope import Scope
 from search.asking.sound_index import SoundIndex
 from search.asking.terms import Terms
-from search.nearest.blend import blended, parts_of
+from search.nearest.blend import blended, parts_of, turned_away
 from search.nearest.enough import Near, find_enough
 
 #: What is shorter is found better by whole windows: cut out of other clips, sounds of 0.5 s had
 #: their own file first 8 times of 12 by scene and 3 times by place; of 1 s 11 and 7, of 2 s all.
 _LEAST_S = 1.0
+
+
+class Away(NamedTuple):
+    """What a question is turned away from: sounds that hits are not to be like.
+
+    Attributes:
+        vectors: (u, 768) float32 of length 1.
+        tags: (u, 527) probabilities of what is heard in them; None of vectors of a user.
+        own: What they are of: no hit either.
+    """
+
+    vectors: Float32
+    tags: Float16 | Float32 | None
+    own: AllLeftOut
 
 
 class Question(NamedTuple):
@@ -42,6 +57,7 @@ class Question(NamedTuple):
             is of no window, or of one as long as they are.
         notes: What of a clip asks, if that is not all of it as it is, in sentences.
         is_silent: Whether nothing is heard in what asks; silent windows are hits of no other clip.
+        away: What hits are not to be like; None for nothing.
     """
 
     vectors: Float32 | None = None
@@ -51,16 +67,32 @@ class Question(NamedTuple):
     patterns: tuple[Pattern | None, ...] = ()
     notes: tuple[str, ...] = ()
     is_silent: bool = False
+    away: Away | None = None
 
     def weighted(self, tag_weight: float) -> Question:
-        """Return it as rows are scored for it: with vectors of `blended`, if anything is heard."""
-        if self.vectors is None or self.tags is None or not tag_weight:
-            return self._replace(tags=None)
-        return self._replace(vectors=blended(self.vectors, self.tags, tag_weight), tags=None)
+        """Return it as rows are scored for it: with vectors of `blended`, if anything is heard.
+
+        And turned away from what hits are not to be like.
+        """
+        away = self.away
+        if self.vectors is None:
+            return self._replace(tags=None, away=None)
+        tags = self.tags if away is None or away.tags is not None else None
+        vectors, own = _weighted(self.vectors, tags, tag_weight), self.own
+        if away is not None:
+            unlike = _weighted(away.vectors, None if tags is None else away.tags, tag_weight)
+            vectors, own = turned_away(vectors, unlike, EMBEDDING_DIM), own | away.own
+        return self._replace(vectors=vectors, tags=None, own=own, away=None)
 
     def ranks_by_place(self, terms: Terms) -> bool:
         """Whether hits are ranked by the place in them: if anything that asks has one there."""
         return terms.by == "place" and any(self.patterns)
+
+
+def _weighted(scenes: Float32, tags: Float16 | Float32 | None, tag_weight: float) -> Float32:
+    if tags is None or not tag_weight:
+        return scenes
+    return blended(scenes, tags, tag_weight)
 
 
 def find(
@@ -92,10 +124,8 @@ def find(
             raise QueryError("nothing to look for: give a clip, a window id or a tag")
         if one.vectors is None and terms.by == "place":
             raise QueryError("hits are ranked by a place that is like a clip, and no clip asks")
-    questions = [
-        one.weighted(terms.tag_weight)._replace(own=index.with_aliases(one.own))
-        for one in questions
-    ]
+    questions = [one.weighted(terms.tag_weight) for one in questions]
+    questions = [one._replace(own=index.with_aliases(one.own)) for one in questions]
     heard = scope.without_silence(index.opened)
     scopes = [scope if one.is_silent or one.vectors is None else heard for one in questions]
     near, num_left_out, num_overlooked, alone = _look(index, questions, scopes, listen)

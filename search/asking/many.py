@@ -16,7 +16,7 @@ from indexer.progress import Listen, Step, ignore
 from indexer.windows import SAMPLE_RATE_HZ
 from search.asking.answers import Found, Match
 from search.asking.example import nothing_heard
-from search.asking.find import find
+from search.asking.find import Away, find
 from search.asking.scope import Scope
 from search.asking.sound_index import SoundIndex
 from search.asking.sources import (
@@ -88,6 +88,7 @@ def write_answers(  # noqa: PLR0913 - each is a choice of its own
     scope: Scope,
     *,
     hear: Callable[[FileSpan], Example],
+    away: Away | None = None,
     per: Per = "window",
     force: bool = False,
     listen: Listen = ignore,
@@ -102,6 +103,7 @@ def write_answers(  # noqa: PLR0913 - each is a choice of its own
         output: The table, see `SCHEMA`: .parquet, or .jsonl for JSON lines. It is whole or absent.
         scope: What counts as a hit in these stores, and how many for each question.
         hear: Makes an example of a file, or a part of it.
+        away: What no hit is to be like.
         per: Whether each window is a question, or each file or recording with all of its windows.
         force: Whether a table that is there is replaced.
         listen: Hears how far this is, in windows of stores plus files.
@@ -136,7 +138,7 @@ def write_answers(  # noqa: PLR0913 - each is a choice of its own
         size = block_size(scope.terms.num_candidates)
         for asking in _blocks(sources, per, size, hear, advance):
             for some in asking.split(size):
-                found = find(index, some.questions, scope)
+                found = find(index, [one._replace(away=away) for one in some.questions], scope)
                 if found.trouble:  # to locate was asked for
                     raise found.trouble
                 write(_table(some, index, found))

@@ -6,27 +6,29 @@ import operator
 import os
 import reprlib
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
 from typing import Any, SupportsIndex
 
 import numpy as np
 import numpy.typing as npt
 
-from indexer.arrays import Float32
+from indexer.arrays import Float16, Float32
 from indexer.audio.content import in_its_place, state_of
 from indexer.audio.times import NO_SPAN, FileSpan, Span, file_span
 from indexer.errors import QueryError
 from indexer.paths import as_path
 from indexer.store.schema import EMBEDDING_DIM
+from search.asking.clip import Clip
 from search.asking.example import Asking, Example, nothing_heard
-from search.asking.find import Question
+from search.asking.find import Away, Question
 from search.asking.left_out import LeftOut
 from search.asking.levels import is_silent
 from search.asking.locate import stored_patterns
 from search.asking.sound_index import SoundIndex
 
-#: An audio file or a part of it, "FILE@31:10-31:13"; the id of a window; vectors, (768,) or
-#: (q, 768).
-Query = str | os.PathLike[str] | int | npt.NDArray[Any]
+#: An audio file or a part of it, "FILE@31:10-31:13"; a clip that was listened to; the id of a
+#: window; vectors, (768,) or (q, 768).
+Query = str | os.PathLike[str] | Clip | int | npt.NDArray[Any]
 
 
 def make_question(
@@ -34,6 +36,7 @@ def make_question(
     index: SoundIndex,
     hear: Callable[[FileSpan], Example],
     span: Span = NO_SPAN,
+    away: Away | None = None,
 ) -> tuple[Question, list[str]]:
     """Make one question of everything that is asked with: the best score over it counts.
 
@@ -42,55 +45,111 @@ def make_question(
         index: Where windows are looked up.
         hear: Makes an example of a file, or a part of it.
         span: Which part of each file asks, where the files do not say it themselves.
+        away: What hits are not to be like.
 
     Returns:
         The question; and a line for each file that cannot be read, where something else asks.
 
     Raises:
         QueryError: If there is no such file or window, a vector is none, a value is none of
-            these, or there is a span and no file, or one with a span of its own; or if nothing that
-            asks can be read.
+            these, or there is a span and no file, or one with a span of its own; if nothing that
+            asks can be read, or nothing asks and hits are not to be like something.
     """
     if not len(queries) and span == NO_SPAN:
+        if away is not None:
+            raise QueryError("hits are to be unlike something, and nothing says what they are like")
         return Question(), []
+    heard = _listen(queries, index, hear, span)
+    if not heard.asking:
+        raise nothing_heard(heard.failures)
+    question = Question(
+        np.concatenate([one.vectors for one in heard.asking]),
+        frozenset(heard.own),
+        heard.tags,
+        np.concatenate([one.starts_s for one in heard.asking]),
+        patterns=tuple(pattern for one in heard.asking for pattern in one.patterns),
+        notes=tuple(heard.notes),
+        is_silent=all(one.is_silent for one in heard.asking),
+        away=away,
+    )
+    return question, heard.failures
+
+
+def turn_away(
+    unlike: Sequence[Query], index: SoundIndex, hear: Callable[[FileSpan], Example]
+) -> Away | None:
+    """Return what hits are not to be like, of what a user gave; None of nothing.
+
+    Raises:
+        QueryError: If there is no such file or window, one cannot be read, or a vector is none.
+    """
+    if not len(unlike):
+        return None
+    heard = _listen(unlike, index, hear, NO_SPAN)
+    if heard.failures:  # the others alone would say something else
+        raise nothing_heard(heard.failures)
+    vectors = np.concatenate([one.vectors for one in heard.asking])
+    return Away(vectors, heard.tags, frozenset(heard.own))
+
+
+@dataclass(slots=True)
+class _Heard:
+    """What was given, listened to.
+
+    Attributes:
+        asking: What of it asks.
+        own: What it is of.
+        notes: What of a clip asks, if that is not all of it as it is, in sentences.
+        failures: A line for each file that cannot be read, where there is more than that one.
+    """
+
+    asking: list[Asking] = field(default_factory=list)
+    own: set[LeftOut] = field(default_factory=set)
+    notes: list[str] = field(default_factory=list)
+    failures: list[str] = field(default_factory=list)
+
+    @property
+    def tags(self) -> Float16 | Float32 | None:
+        """(q, 527) probabilities; None if they are not known of all."""
+        known: list[Any] = [one.tags for one in self.asking if one.tags is not None]
+        return np.concatenate(known) if len(known) == len(self.asking) else None
+
+    def add(self, example: Example, asked: FileSpan) -> None:
+        """Add what a file, or a part of it, asks with."""
+        self.asking.append(example.asking(example.asks))
+        self.own.add(LeftOut.of_file(example.recording_id, asked))
+        self.notes += example.notes(asked.file.name)
+
+
+def _listen(
+    queries: Sequence[Query], index: SoundIndex, hear: Callable[[FileSpan], Example], span: Span
+) -> _Heard:
+    """Look up windows, and listen to files: in this order, vectors and clips between them."""
+    heard = _Heard()
     ids = [number for one in queries if (number := _window_id(one)) is not None]
-    files = [_file(one, span) for one in queries if _window_id(one) is None and not _is_array(one)]
+    clips = [one for one in queries if isinstance(one, Clip)]
+    files = [_file(one, span) for one in queries if _is_file(one)]
     if not files and span != NO_SPAN:
         raise QueryError("a start, an end and a duration are those of a file, and none asks")
-    own: set[LeftOut] = set()
-    asking: list[Asking] = []
     if ids:
         vectors, windows, tags, rows = index.windows_of(ids)
-        own.update(map(LeftOut.of_window, windows))
+        heard.own.update(map(LeftOut.of_window, windows))
         starts_s = np.array([one.start_s for one in windows])
         silent = is_silent(index.column("level_db", rows))
-        asking.append(Asking(vectors, tags, starts_s, stored_patterns(index, rows), silent))
-    asking += [Asking.of_vectors(unit_vectors(one)) for one in queries if _is_array(one)]
-    failures: list[str] = []
-    notes: list[str] = []
+        heard.asking.append(Asking(vectors, tags, starts_s, stored_patterns(index, rows), silent))
+    heard.asking += [Asking.of_vectors(unit_vectors(one)) for one in queries if _is_array(one)]
+    for clip in clips:
+        recording_id = index.recording_of(clip.recording_id)
+        recording_id = index.recording_with(recording_id, clip.audio_id)
+        heard.add(clip.example._replace(recording_id=recording_id), clip.asked)
     for file in files:
         try:
-            heard = hear(file)
-            asking.append(heard.asking(heard.asks))
-            own.add(LeftOut.of_file(heard.recording_id, file))
-            notes += heard.notes(file.file.name)
+            heard.add(hear(file), file)
         except QueryError as error:
             if len(queries) == 1:
                 raise
-            failures.append(str(error))
-    if not asking:
-        raise nothing_heard(failures)
-    known: list[Any] = [one.tags for one in asking if one.tags is not None]
-    question = Question(
-        np.concatenate([one.vectors for one in asking]),
-        frozenset(own),
-        np.concatenate(known) if len(known) == len(asking) else None,
-        np.concatenate([one.starts_s for one in asking]),
-        patterns=tuple(pattern for one in asking for pattern in one.patterns),
-        notes=tuple(notes),
-        is_silent=all(one.is_silent for one in asking),
-    )
-    return question, failures
+            heard.failures.append(str(error))
+    return heard
 
 
 def unit_vectors(given: Any) -> Float32:
@@ -129,6 +188,11 @@ def _window_id(query: Query) -> int | None:
     if isinstance(query, bool) or _is_array(query) or not isinstance(query, SupportsIndex):
         return None
     return operator.index(query)
+
+
+def _is_file(query: Query) -> bool:
+    """Whether a file is meant, or nothing that can ask."""
+    return not (isinstance(query, Clip) or _is_array(query) or _window_id(query) is not None)
 
 
 def _file(query: Query, span: Span) -> FileSpan:

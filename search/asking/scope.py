@@ -11,7 +11,7 @@ import numpy as np
 
 from indexer.arrays import ID_DTYPE, Float32, Ids, Integers, contains
 from indexer.errors import QueryError
-from indexer.tags import Threshold
+from indexer.tags import DEFAULT_THRESHOLD, Threshold
 from search.asking.left_out import AllLeftOut
 from search.asking.opened import OpenedStore
 from search.asking.terms import Terms
@@ -29,12 +29,14 @@ class Resolved(NamedTuple):
         tags: The condition on tags; None if there is none.
         where: The expression, with the metadata that it may name; None if there is none.
         metadata: What is known of recordings beside the stores; None if nothing is.
+        threshold: From which probability on a tag is heard.
     """
 
     terms: Terms
     tags: ResolvedFilter | None
     where: Where | None
     metadata: Metadata | None
+    threshold: Threshold = DEFAULT_THRESHOLD
 
 
 def resolve(terms: Terms, measured: Float32 | None = None) -> Resolved:
@@ -67,7 +69,7 @@ def resolve(terms: Terms, measured: Float32 | None = None) -> Resolved:
             threshold=threshold,
             descendants=terms.descendants,
         )
-    return Resolved(terms, tags.resolve() if tags else None, where, metadata)
+    return Resolved(terms, tags.resolve() if tags else None, where, metadata, threshold)
 
 
 def _recordings(stores: Sequence[OpenedStore], allowed: Sequence[Allowed]) -> Ids:
@@ -123,7 +125,7 @@ class Scope:
             QueryError: If the metadata is about other recordings.
         """
         began = perf_counter()
-        terms, tags, where, metadata = resolved
+        terms, tags, where, metadata, _ = resolved
         conditions = tuple(one.condition(tags, where) for one in stores)
         allowed = tuple(
             one.allowed(condition) for one, condition in zip(stores, conditions, strict=True)

@@ -53,7 +53,10 @@ def pointing_at(text: str, at: int, problem: str) -> ExpressionError:
     after = shortened(printable(text[at : end if end >= 0 else None]))
     caret = " " * num_columns(before) + "^"
     return ExpressionError(
-        f"cannot read the filter: {printable(problem)}", f"  {before}{after}", f"  {caret}"
+        f"cannot read the filter: {printable(problem)}",
+        f"  {before}{after}",
+        f"  {caret}",
+        at=at,
     )
 
 

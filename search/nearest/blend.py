@@ -18,6 +18,9 @@ from indexer.arrays import Float16, Float32, Integers
 from indexer.store.schema import NUM_TAGS
 from search.generation.segments import Rows
 
+#: How much of what is not meant is taken off what is: see docs/decisions/0035.
+_UNLIKE_WEIGHT = 0.25
+
 
 def unit_roots(tags: Float16 | Float32) -> Float32:
     """Return (n, 527) float32 of length 1: the square roots of probabilities; 0 where all are."""
@@ -48,6 +51,29 @@ def blended(scenes: Float32, tags: Float16 | Float32, tag_weight: float) -> Floa
     """
     both = ((1 - tag_weight) * scenes, tag_weight * unit_roots(tags))
     return np.concatenate(both, axis=1, dtype=np.float32)
+
+
+def turned_away(vectors: Float32, unlike: Float32, num_columns: int) -> Float32:
+    """Return vectors turned away from what is not meant, scenes and what is heard each on its own.
+
+    A quarter of the mean of what is not meant is taken off, see `_UNLIKE_WEIGHT`. A row's score is
+    its cosine to what is left, so that all that finds rows goes on as it does.
+
+    Args:
+        vectors: (q, c) float32 of length 1, or of `blended`.
+        unlike: (u, c) likewise, at least one.
+        num_columns: Of c, how many are those of scenes, see `columns_of`.
+
+    Returns:
+        (q, c) float32, each as long as it was, scenes and the rest.
+    """
+    turned = np.empty_like(vectors)
+    for block in (slice(num_columns), slice(num_columns, None)):
+        lengths = np.linalg.norm(vectors[:, block], axis=1, keepdims=True)
+        away = vectors[:, block] - np.float32(_UNLIKE_WEIGHT) * unlike[:, block].mean(0)
+        left = np.linalg.norm(away, axis=1, keepdims=True)
+        turned[:, block] = away * (lengths / np.where(left > 0, left, 1))
+    return turned
 
 
 def rows_to_score(rows: Rows, at: Integers, num_columns: int) -> Float32:

@@ -1,0 +1,59 @@
+"""In how many of the windows that may be hits each tag is heard: what one more filter leaves."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cache
+from typing import NamedTuple
+
+import numpy as np
+
+from indexer.tags import Tag, TagVocabulary
+from search.asking.opened import OpenedStore
+from search.asking.scope import Scope
+from search.filters.tags import TagFilter
+
+
+class TagCount(NamedTuple):
+    """In how many windows a tag is heard."""
+
+    tag: Tag
+    num_windows: int
+
+
+def count_tags(stores: Sequence[OpenedStore], scope: Scope) -> list[TagCount]:
+    """Count the windows that may be hits and in which a tag is heard, for every tag that can be.
+
+    A count is that of the hits there would be, if the tag had to be heard as well: with the same
+    threshold, and those below it where the terms count them. It takes some 10 ms for 100,000
+    windows, on one core.
+
+    Args:
+        stores: The stores.
+        scope: What counts as a hit in these stores.
+
+    Returns:
+        Every node of the ontology that the model tells, in the order of the ontology; with
+        descendants not counted, those with an output of their own.
+    """
+    tags = _countable(descendants=scope.terms.descendants)
+    mids = tuple(tag.mid for tag in tags)
+    threshold, descendants = scope.resolved.threshold, scope.terms.descendants
+    asked = TagFilter(all_of=mids, threshold=threshold, descendants=descendants).resolve().all_of
+    counts = np.zeros(len(tags), np.int64)
+    for one, allowed in zip(stores, scope.allowed, strict=True):
+        for segment, mask, number in zip(one.generation.segments, *allowed, strict=True):
+            if number:
+                counts += [np.count_nonzero(each.reaches(segment) & mask) for each in asked]
+    return [TagCount(tag, number) for tag, number in zip(tags, counts.tolist(), strict=True)]
+
+
+@cache
+def _countable(*, descendants: bool) -> tuple[Tag, ...]:
+    """Return the nodes that a filter may name, see `TagVocabulary.outputs`."""
+    vocabulary = TagVocabulary.audioset()
+    told = {tag.mid for tag in vocabulary.tags}
+    if descendants:
+        for tag in vocabulary.tags:
+            told.update(above.mid for above in vocabulary.ancestors(tag))
+    return tuple(tag for tag in vocabulary.nodes if tag.mid in told)

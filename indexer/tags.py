@@ -195,6 +195,10 @@ class TagVocabulary:
             )
         return (tag.index,)
 
+    def children(self, tag: Tag) -> tuple[str, ...]:
+        """Return the mids of the nodes directly below one, in the order of the ontology file."""
+        return self._children[tag.mid]
+
     def descendants(self, tag: Tag) -> tuple[Tag, ...]:
         """Return every node below one, each once, nearest first, without itself."""
         return tuple(self._by_mid[mid] for mid in _reachable(tag.mid, self._children))

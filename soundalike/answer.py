@@ -257,6 +257,24 @@ def _short_name(hit: Hit) -> str:
     return name if len(name) <= _LONGEST_NAME else f"{name[: _LONGEST_NAME - 1]}…"
 
 
+class About(NamedTuple):
+    """What can be asked of some stores.
+
+    Attributes:
+        num_windows: Of each store, in their indexes.
+        num_new_parts: Parts of the stores that their indexes do not hold yet.
+        projections: Names of what puts words and sounds into one space.
+        has_frames: Whether it can be said where in a window something is.
+        window_s: How long a window is, in seconds.
+    """
+
+    num_windows: tuple[int, ...]
+    num_new_parts: int
+    projections: tuple[str, ...]
+    has_frames: bool
+    window_s: float
+
+
 class Verified(NamedTuple):
     """What checking a store has shown.
 

@@ -35,6 +35,7 @@ HINTS = {
     "native": ("say --native, too", ""),
     "num_workers": ("say --workers 1, or --workers 0", ""),
     "other_store": ("say --store {value}", "DIR"),
+    "port": ("say --port 0 for one that is free", ""),
     "projection": (
         "run: soundalike train projection {value} CAPTIONS",
         "STORE",
@@ -47,6 +48,7 @@ HINTS = {
     "strict": ("without --strict this is recorded and the run goes on", ""),
     "tag": ("'soundalike tag' listens to single files", ""),
     "tags": ("'soundalike tags' lists all of them", ""),
+    "token": ("leave out --no-token", ""),
     "thresholds": ("run: soundalike thresholds {value} --labels FILE", "STORE"),
     "verify": ("run: soundalike verify {value}", "STORE"),
     "text_encoder": ("say --text-encoder FILE", ""),

@@ -28,7 +28,8 @@ from search.asking.sound_index import SoundIndex
 from search.asking.sources import Per
 from search.asking.terms import DuplicateTerms, Terms
 from search.asking.worded import make_worded_question, take_texts
-from soundalike.answer import Answer, answer_all
+from search.projection.kept import names
+from soundalike.answer import About, Answer, answer_all
 from soundalike.arguments import as_several, show_fields, take_fields
 from soundalike.projections import Projections
 from soundalike.stores import StorePath
@@ -37,7 +38,7 @@ if TYPE_CHECKING:  # torch takes seconds to import; what is stored is asked with
     from search.evaluation.robust import RobustReport
 
 #: What `search` takes beside the terms.
-_BESIDE_TERMS = ("unlike", "start", "end", "duration", "text", "projection", "text_encoder")
+_BESIDE_TERMS = ("start", "end", "duration", "text", "projection", "text_encoder", "unlike")
 
 
 class Sounds(Projections):
@@ -215,6 +216,21 @@ class Sounds(Projections):
                 for one in questions
             ]
             return answer_all(index, each, scope, self._kept.listen)
+
+    def about(self) -> About:
+        """Say how many windows there are, and what can be asked of them.
+
+        Raises:
+            StoreError: If a store is not there, or has no index yet.
+        """
+        index = self._kept.open_newest()
+        return About(
+            num_windows=tuple(one.generation.num_windows for one in index.opened),
+            num_new_parts=index.num_new_parts(),
+            projections=tuple(names(self.own)),
+            has_frames=index.identity.frames != "none",
+            window_s=index.identity.geometry.window_s,
+        )
 
     def count(self, **terms: Any) -> int:
         """Count the windows that fit terms: those that may be hits of a question with them.

@@ -23,8 +23,10 @@ import numpy as np
 
 from indexer.arrays import Float32
 from indexer.errors import AudioError
-from indexer.reading.decoder import Message
 from indexer.windows import Cut, Geometry
+
+#: A line of an answer, and the arrays that go with it, float32.
+Message = tuple[dict[str, Any], list[Float32]]
 
 #: Bytes that a message's line has, at most: warnings and names are short.
 _LONGEST_LINE = 1 << 20

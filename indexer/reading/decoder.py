@@ -24,15 +24,13 @@ from indexer.audio.decode import open_source
 from indexer.audio.source import END
 from indexer.audio.stream import open_audio, read_span
 from indexer.errors import AudioError, first_line
+from indexer.reading.apart import Message
 from indexer.windows import SAMPLE_RATE_HZ, Geometry
 
 #: Memory that it may take: PyTorch takes 0.3 GB of it, a window of 96 kHz and 64 channels 0.25.
 _MOST_BYTES = 3 << 30
 #: Peaks are found of so many seconds first, and joined until they are few enough.
 _PEAK_S = 0.005
-
-#: A line, and the arrays that go with it, float32.
-Message = tuple[dict[str, Any], list[Float32]]
 
 
 def main() -> None:

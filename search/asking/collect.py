@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -19,10 +19,12 @@ from search.output import make_folder, require_free, writing
 
 #: Characters of the original name that are kept in the copy's, at most: a name has 255 bytes.
 _MAX_STEM = 50
+#: Decodes a span, as `read_span` does.
+Read = Callable[[Path, float, float], tuple[npt.NDArray[np.float32], int]]
 
 
 def copy_spans(
-    hits: Sequence[Hit], folder: Path, *, force: bool = False
+    hits: Sequence[Hit], folder: Path, *, force: bool = False, read: Read = read_span
 ) -> tuple[list[Path], list[str]]:
     """Write the span of each hit as a WAV file (24 bit, at the file's own rate and channels).
 
@@ -34,6 +36,7 @@ def copy_spans(
         hits: Of an answer.
         folder: Where to; created if absent.
         force: Whether files that are there are replaced.
+        read: Decodes a span.
 
     Returns:
         The files written, and for each hit that could not be read a line that says why.
@@ -48,7 +51,7 @@ def copy_spans(
     written, failures = [], []
     for rank, hit in numbered:
         try:
-            written.append(_copy(rank, hit, folder, force=force))
+            written.append(_copy(rank, hit, folder, read, force=force))
         except AudioError as error:
             where = printable(str(hit.paths[0])) if hit.paths else "a recording without a path"
             failures.append(f"{where}: {printable(error.reason)}")
@@ -60,8 +63,8 @@ def _place(rank: int, hit: Hit, source: Path, folder: Path) -> Path:
     return folder / f"{rank:03d}_{stem}_{hit.span[0]:.1f}s.wav"
 
 
-def _copy(rank: int, hit: Hit, folder: Path, *, force: bool) -> Path:
-    source, samples, sample_rate = read_hit(hit)
+def _copy(rank: int, hit: Hit, folder: Path, read: Read, *, force: bool) -> Path:
+    source, samples, sample_rate = read_hit(hit, read=read)
     target, wave = _place(rank, hit, source, folder), io.BytesIO()
     # Into memory first: libsndfile does not tell what failed when it writes to a file of Python.
     soundfile.write(wave, samples, sample_rate, format="WAV", subtype="PCM_24")
@@ -70,12 +73,15 @@ def _copy(rank: int, hit: Hit, folder: Path, *, force: bool) -> Path:
     return target
 
 
-def read_hit(hit: Hit, *, whole_window: bool = False) -> tuple[Path, npt.NDArray[np.float32], int]:
+def read_hit(
+    hit: Hit, *, whole_window: bool = False, read: Read = read_span
+) -> tuple[Path, npt.NDArray[np.float32], int]:
     """Decode a hit's span from the first of its paths where that is possible.
 
     Args:
         hit: Of an answer.
         whole_window: Whether all of its window is read, and not only what matched.
+        read: Decodes a span.
 
     Returns:
         The path, (num_samples, channels) float32, and the rate in Hz.
@@ -87,7 +93,7 @@ def read_hit(hit: Hit, *, whole_window: bool = False) -> tuple[Path, npt.NDArray
     failure = AudioError("open", "it has no path")
     for path in hit.paths:
         try:
-            samples, sample_rate = read_span(path, start_s, end_s - start_s)
+            samples, sample_rate = read(path, start_s, end_s - start_s)
             if len(samples):
                 return path, samples, sample_rate
             failure = AudioError("decode", f"no audio at {start_s:g} s any more")

@@ -16,6 +16,7 @@ from soundalike.cli import (
     many,
     project,
     search,
+    serve,
     store,
 )
 from soundalike.cli.bars import telling
@@ -67,6 +68,7 @@ for command in (
     index.index,
     index.build,
     search.search,
+    serve.serve,
     many.batch,
     many.duplicates,
     store.info,

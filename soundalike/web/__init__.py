@@ -1,0 +1,1 @@
+"""The page and its server: routes of a few lines over one `Sounds`."""

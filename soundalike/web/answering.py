@@ -1,0 +1,142 @@
+"""Routes that answer questions: stores, tags, search, windows and exports."""
+
+from __future__ import annotations
+
+from importlib import metadata
+from typing import Annotated, Any, cast
+
+from fastapi import APIRouter, Depends, Path, Query, Request
+from starlette.responses import FileResponse, Response
+
+from indexer.errors import SoundalikeError
+from indexer.tags import TagVocabulary
+from soundalike.show.steps import steps_lines
+from soundalike.web.bodies import Export, Filter, Search
+from soundalike.web.desk import Desk
+from soundalike.web.exports import export_hits
+from soundalike.web.replies import Json, hit_reply
+
+router = APIRouter(default_response_class=Json)
+
+#: Scores of windows drawn at random that are told, at most: enough for a histogram.
+_MOST_SCORES = 500
+
+
+def _desk(request: Request) -> Desk:
+    return cast(Desk, request.app.state.desk)
+
+
+AtDesk = Annotated[Desk, Depends(_desk)]
+WindowPath = Annotated[str, Path(pattern=r"^[0-9]{1,19}$")]
+
+
+@router.get("/stores")
+def stores(desk: AtDesk) -> Response:
+    """Say which stores are asked, how many windows they have, and what can be asked of them."""
+    told: dict[str, Any] = {
+        "limits": desk.limits.told(),
+        "version": metadata.version("soundalike"),
+    }
+    try:
+        about = desk.sounds.about()
+    except SoundalikeError as error:
+        names = [{"name": one.name, "path": str(one)} for one in desk.sounds.paths]
+        return Json({"stores": names, "has_index": False, "detail": str(error), **told})
+    return Json(
+        {
+            "stores": [
+                {"name": path.name, "path": str(path), "num_windows": number}
+                for path, number in zip(desk.sounds.paths, about.num_windows, strict=True)
+            ],
+            "num_windows": sum(about.num_windows),
+            "num_new_parts": about.num_new_parts,
+            "has_index": True,
+            "projections": about.projections,
+            "has_frames": about.has_frames,
+            "window_s": about.window_s,
+            **told,
+        }
+    )
+
+
+@router.get("/tags")
+def tags(desk: AtDesk, asked: Annotated[Filter, Query()]) -> Response:
+    """Count in how many of the windows that a filter leaves each tag is heard, with the ontology.
+
+    A tag counts where one below it is heard, too: as many windows a filter by it would leave.
+    """
+    terms = desk.terms(asked)
+    counts = {one.tag.mid: one.num_windows for one in desk.sounds.facets(terms=terms)}
+    vocabulary = TagVocabulary.audioset()
+    below = {tag.mid: vocabulary.children(tag) for tag in vocabulary.nodes}
+    inner = {mid for mids in below.values() for mid in mids}
+    return Json(
+        {
+            "num_matching": desk.sounds.count(terms=terms),
+            "tags": [
+                {
+                    "id": tag.mid,
+                    "name": tag.name,
+                    "count": counts[tag.mid],
+                    "children": [mid for mid in below[tag.mid] if mid in counts],
+                    "is_root": tag.mid not in inner,
+                }
+                for tag in vocabulary.nodes
+                if tag.mid in counts
+            ],
+        }
+    )
+
+
+@router.post("/search")
+def search(desk: AtDesk, asked: Search) -> Response:
+    """Find what sounds like something, and unlike something else; or what fits a filter best."""
+    found = desk.search(asked)
+    answer = found.answer
+    scores = answer.beside.scores() if answer.beside else None
+    if scores is not None:
+        scores = scores[:: max(1, -(-len(scores) // _MOST_SCORES))]
+    is_none = not answer.hits
+    return Json(
+        {
+            "hits": [hit_reply(one) for one in found.hits],
+            "cursor": found.cursor,
+            "num_matching": sum(one.num_matching for one in answer.steps),
+            "num_windows": sum(one.num_windows for one in answer.steps),
+            "background": None
+            if scores is None
+            else {"scores": [round(one, 4) for one in scores.tolist()]},
+            "num_left_out": answer.num_left_out,
+            "num_silent": answer.num_silent,
+            "num_new_parts": answer.num_new_parts,
+            "notes": answer.notes,
+            "almost": [hit_reply(one) for one in answer.almost],
+            "explain": list(steps_lines(answer.steps)),
+            "removed": [
+                {"term": term, "num_windows": number}
+                for term, number in (desk.removed(asked) if is_none else ())
+            ],
+            "ms": round(found.seconds * 1e3, 1),
+        }
+    )
+
+
+@router.get("/windows/{window}")
+def window(desk: AtDesk, window: WindowPath) -> Response:
+    """Say what is known of a window: where it is, and all that is heard in it."""
+    return Json(hit_reply(desk.window(window)))
+
+
+@router.get("/windows/{window}/context")
+def context(
+    desk: AtDesk, window: WindowPath, num: Annotated[int, Query(ge=0, le=50)] = 3
+) -> Response:
+    """Return the windows before and after one in its recording, and itself, in order of time."""
+    hits = desk.sounds.around(desk.window(window).window_id, num)
+    return Json({"windows": [hit_reply(one) for one in hits]})
+
+
+@router.post("/export")
+def export(desk: AtDesk, asked: Export) -> FileResponse:
+    """Return hits as a file: a table, a playlist, labels, or their audio in a ZIP file."""
+    return export_hits(desk, asked)

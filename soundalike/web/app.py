@@ -1,0 +1,103 @@
+"""The application: all routes, the page, and what becomes of errors."""
+
+from __future__ import annotations
+
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.staticfiles import StaticFiles
+from starlette.exceptions import HTTPException
+from starlette.responses import FileResponse, Response
+
+from indexer.errors import (
+    AudioError,
+    CheckpointError,
+    ExpressionError,
+    SoundalikeError,
+    StoreError,
+)
+from soundalike.web import answering, sending
+from soundalike.web.desk import Desk, NotThereError
+from soundalike.web.gate import BusyError
+from soundalike.web.replies import Json
+
+PAGE = Path(__file__).parent / "page"
+#: Errors and the status that each is answered with; the first that fits counts.
+_STATUS: tuple[tuple[type[Exception], int], ...] = (
+    (AudioError, 415),
+    (StoreError, 409),
+    (CheckpointError, 409),
+    (SoundalikeError, 400),
+)
+
+
+def make_app(desk: Desk) -> FastAPI:
+    """Return the application; it has to be guarded, see `soundalike.web.guard`."""
+    app = FastAPI(
+        title="soundalike",
+        version=metadata.version("soundalike"),
+        summary="Drop a sound, see and hear what is like it.",
+        openapi_url="/api/openapi.json",
+        docs_url=None,
+        redoc_url=None,
+        default_response_class=Json,
+    )
+    app.state.desk = desk
+    app.include_router(answering.router, prefix="/api/v1")
+    app.include_router(sending.router, prefix="/api/v1")
+    app.mount("/page", StaticFiles(directory=PAGE), name="page")
+
+    @app.get("/", include_in_schema=False)
+    def page() -> FileResponse:
+        return FileResponse(PAGE / "index.html", headers={"Cache-Control": "no-cache"})
+
+    @app.get("/api/docs", include_in_schema=False)
+    def docs() -> FileResponse:
+        return FileResponse(PAGE / "docs.html", headers={"Cache-Control": "no-cache"})
+
+    for kind, answer in (
+        (SoundalikeError, _refuse),
+        (NotThereError, _say_gone),
+        (BusyError, _say_busy),
+        (RequestValidationError, _say_wrong),
+        (HTTPException, _say_http),
+    ):
+        app.add_exception_handler(kind, answer)
+    return app
+
+
+def _refuse(_: Request, error: Exception) -> Response:
+    status = next(status for kind, status in _STATUS if isinstance(error, kind))
+    at = [error.at, error.at + 1] if isinstance(error, ExpressionError) else None
+    told = error.lines[0] if isinstance(error, ExpressionError) else str(error)
+    return _said(told, status, getattr(error, "about", None), at)
+
+
+def _say_gone(_: Request, error: Exception) -> Response:
+    return _said(str(error), 404)
+
+
+def _say_busy(_: Request, error: Exception) -> Response:
+    assert isinstance(error, BusyError)
+    body = {"detail": str(error), "about": None, "at": None}
+    return Json(body, 503, Retry_After=str(error.retry_s))
+
+
+def _say_wrong(_: Request, error: Exception) -> Response:
+    assert isinstance(error, RequestValidationError)
+    first: dict[str, Any] = error.errors()[0]
+    place = ".".join(str(one) for one in first["loc"] if one != "body")
+    told = str(first["msg"]).removeprefix("Value error, ")
+    return _said(f"{place}: {told}" if place else told, 422, place or None)
+
+
+def _say_http(_: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    return _said(str(error.detail), error.status_code)
+
+
+def _said(detail: str, status: int, about: str | None = None, at: Any = None) -> Response:
+    return Json({"detail": detail, "about": about, "at": at}, status)

@@ -1,0 +1,172 @@
+"""Who may ask: nobody but the page that this server gave, and who has the token that it printed.
+
+A server on loopback is open to every page that a browser shows: a foreign name may be made to lead
+there, and then that page is of the same origin. So the name in a request is held against those that
+this server has, and what changes something has to come from its own page.
+"""
+
+from __future__ import annotations
+
+import secrets
+from http.cookies import CookieError, SimpleCookie
+from urllib.parse import parse_qs
+
+from starlette.exceptions import HTTPException
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from soundalike.web.replies import Json
+
+#: What a page may do: nothing that is not of this server, and no script that is not a file of it.
+_POLICY = "; ".join(
+    (
+        "default-src 'self'",
+        "img-src 'self' blob: data:",
+        "media-src 'self' blob:",
+        "object-src 'none'",
+        "base-uri 'none'",
+        "frame-ancestors 'none'",
+        "form-action 'self'",
+    )
+)
+_HEADERS = {
+    b"content-security-policy": _POLICY.encode(),
+    b"x-content-type-options": b"nosniff",
+    b"referrer-policy": b"no-referrer",
+    b"cross-origin-resource-policy": b"same-origin",
+    b"cross-origin-opener-policy": b"same-origin",
+}
+_READING = frozenset({"GET", "HEAD"})
+#: What a browser says of a request that its own page makes, or somebody who typed an address.
+_OWN_SITES = frozenset({"same-origin", "none"})
+#: Of a multipart form, what is around the file.
+_AROUND_BYTES = 64 << 10
+
+
+class Guard:
+    """Lets requests through to an application, or refuses them.
+
+    Attributes:
+        token: What has to be known to ask; None for nothing.
+    """
+
+    def __init__(
+        self,
+        app: ASGIApp,
+        *,
+        names: frozenset[str],
+        token: str | None,
+        cookie: str,
+        upload_path: str,
+        upload_bytes: int,
+        body_bytes: int,
+    ) -> None:
+        """Guard an application.
+
+        Args:
+            app: The application.
+            names: Names of the server, as a browser has them in addresses, without the port.
+            token: As above.
+            cookie: Name of the cookie that the token is kept in; it is the same for all ports.
+            upload_path: Where sounds are sent.
+            upload_bytes: How long such a request may be.
+            body_bytes: How long any other may be.
+        """
+        self._app, self._names, self.token, self._cookie = app, names, token, cookie
+        self._upload_path, self._body_bytes = upload_path, body_bytes
+        self._upload_bytes = upload_bytes + _AROUND_BYTES
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer a request: see ASGI."""
+        if scope["type"] == "lifespan":
+            await self._app(scope, receive, send)
+            return
+        if scope["type"] != "http":
+            return  # a web socket, which is closed by that
+        headers = {name: value.decode("latin-1") for name, value in scope["headers"]}
+        given = self._token_in_address(scope)
+        refusal = self._refuse(scope, headers, given)
+
+        async def send_guarded(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                message["headers"] = [*message["headers"], *_HEADERS.items()]
+                if given is not None and refusal is None:
+                    message["headers"].append((b"set-cookie", self._set_cookie(scope)))
+            await send(message)
+
+        if refusal is not None:
+            await refusal(scope, receive, send_guarded)
+            return
+        most = self._upload_bytes if scope["path"] == self._upload_path else self._body_bytes
+        await self._app(scope, _counted(receive, most), send_guarded)
+
+    def _refuse(self, scope: Scope, headers: dict[bytes, str], given: str | None) -> Json | None:
+        host = headers.get(b"host", "")
+        if _name_of(host) not in self._names:
+            return _refusal(400, "this server does not go by that name: use the address it printed")
+        if scope["method"] not in _READING:
+            site = headers.get(b"sec-fetch-site", "same-origin")
+            origin = headers.get(b"origin", f"{scope['scheme']}://{host}")
+            if site not in _OWN_SITES or origin != f"{scope['scheme']}://{host}":
+                return _refusal(403, "only the page of this server may ask that")
+        most = self._upload_bytes if scope["path"] == self._upload_path else self._body_bytes
+        length = headers.get(b"content-length", "0")
+        if not length.isascii() or not length.isdigit():
+            return _refusal(400, "the length of the request is no number")
+        if int(length) > most:
+            return _refusal(413, f"too large: at most {most:,} bytes can be sent here")
+        if self.token is not None and not self._is_known(headers, given):
+            return _refusal(401, "open the address that 'soundalike serve' printed: it has a token")
+        return None
+
+    def _is_known(self, headers: dict[bytes, str], given: str | None) -> bool:
+        kept = _cookie_in(headers.get(b"cookie", ""), self._cookie)
+        bearer = headers.get(b"authorization", "").removeprefix("Bearer ")
+        assert self.token is not None
+        wanted = self.token.encode()
+        offered = [one.encode() for one in (given, kept, bearer) if one]
+        return any(secrets.compare_digest(one, wanted) for one in offered)
+
+    def _token_in_address(self, scope: Scope) -> str | None:
+        if scope["path"] != "/" or self.token is None:
+            return None
+        query: str = scope["query_string"].decode("latin-1")
+        return next(iter(parse_qs(query).get("token", [])), None)
+
+    def _set_cookie(self, scope: Scope) -> bytes:
+        secure = "; Secure" if scope["scheme"] == "https" else ""
+        value = f"{self._cookie}={self.token}; Path=/; HttpOnly; SameSite=Strict{secure}"
+        return value.encode()
+
+
+def _name_of(host: str) -> str:
+    """Return the name in a Host header, without the port."""
+    if host.startswith("["):  # IPv6
+        return host.partition("]")[0] + "]"
+    return host.partition(":")[0].lower()
+
+
+def _cookie_in(header: str, name: str) -> str:
+    try:
+        cookies = SimpleCookie(header)
+    except CookieError:
+        return ""
+    return cookies[name].value if name in cookies else ""
+
+
+def _refusal(status: int, detail: str) -> Json:
+    return Json({"detail": detail, "about": None, "at": None}, status)
+
+
+def _counted(receive: Receive, most: int) -> Receive:
+    """Return what receives a body, of so many bytes at most."""
+    num_bytes = 0
+
+    async def receive_counted() -> Message:
+        nonlocal num_bytes
+        message = await receive()
+        num_bytes += len(message.get("body", b""))
+        if num_bytes > most:
+            raise HTTPException(413, f"too large: at most {most:,} bytes can be sent here")
+        return message
+
+    return receive_counted

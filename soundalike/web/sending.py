@@ -1,0 +1,154 @@
+"""Routes for sound: clips that are sent, and what is played and drawn of them and of windows."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, cast
+
+from fastapi import APIRouter, Depends, File, Path, Query, Request, UploadFile
+from starlette.responses import FileResponse, Response
+
+from indexer.errors import SoundalikeError
+from indexer.tags import pick_heard
+from soundalike.web.desk import Desk
+from soundalike.web.media import Span
+from soundalike.web.replies import Json, tag_reply
+from soundalike.web.uploads import Upload
+
+router = APIRouter(default_response_class=Json)
+
+#: Tags of a clip that are told, from this probability on.
+_NUM_TAGS, _LEAST_TOLD = 8, 0.1
+#: Of decoded spans and pictures: a window's audio does not change, but its file may go.
+_KEPT = {"Cache-Control": "private, max-age=600"}
+
+
+def _desk(request: Request) -> Desk:
+    return cast(Desk, request.app.state.desk)
+
+
+AtDesk = Annotated[Desk, Depends(_desk)]
+WindowPath = Annotated[str, Path(pattern=r"^[0-9]{1,19}$")]
+ClipPath = Annotated[str, Path(pattern=r"^[\w-]{1,64}$")]
+Time = Annotated[float, Query(ge=0, le=1e7, allow_inf_nan=False)]
+End = Annotated[float | None, Query(ge=0, le=1e7, allow_inf_nan=False)]
+#: Of windows: times before their start are negative.
+Around = Annotated[float, Query(ge=0, le=300, allow_inf_nan=False)]
+Pixels = Annotated[int, Query(ge=8, le=4000)]
+Height = Annotated[int, Query(ge=8, le=512)]
+
+
+@router.post("/clips", status_code=201)
+def send(desk: AtDesk, file: Annotated[UploadFile, File()]) -> Response:
+    """Send a sound that is to ask: an audio file, or a recording. It is kept for an hour."""
+    upload = desk.uploads.add(file.file, file.filename or "recording")
+    return Json(_clip_reply(desk, upload), 201)
+
+
+@router.get("/clips/{clip}")
+def clip(desk: AtDesk, clip: ClipPath) -> Response:
+    """Say what is known of a sound that was sent."""
+    return Json(_clip_reply(desk, desk.upload(clip)))
+
+
+@router.get("/clips/{clip}/audio")
+def clip_audio(desk: AtDesk, clip: ClipPath, start_s: Time = 0, end_s: End = None) -> FileResponse:
+    """Return a part of a sound that was sent, as WAV."""
+    return _audio(desk, desk.span_of_upload(clip, start_s, end_s))
+
+
+@router.get("/clips/{clip}/spectrogram")
+def clip_spectrogram(
+    desk: AtDesk,
+    clip: ClipPath,
+    start_s: Time = 0,
+    end_s: End = None,
+    width: Pixels = 800,
+    height: Height = 96,
+) -> FileResponse:
+    """Return a picture of a part of a sound that was sent, as PNG."""
+    return _picture(desk, desk.span_of_upload(clip, start_s, end_s), width, height)
+
+
+@router.get("/windows/{window}/audio")
+def window_audio(
+    desk: AtDesk,
+    window: WindowPath,
+    start_s: Time = 0,
+    end_s: End = None,
+    before_s: Around = 0,
+    after_s: Around = 0,
+) -> FileResponse:
+    """Return the audio of a window, or a part of it, as WAV; and what is before and after it."""
+    return _audio(desk, _span(desk, window, start_s, end_s, before_s, after_s))
+
+
+@router.get("/windows/{window}/spectrogram")
+def window_spectrogram(
+    desk: AtDesk,
+    window: WindowPath,
+    before_s: Around = 0,
+    after_s: Around = 0,
+    width: Pixels = 320,
+    height: Height = 72,
+) -> FileResponse:
+    """Return a picture of a window as PNG; and of what is before and after it."""
+    return _picture(desk, _span(desk, window, 0, None, before_s, after_s), width, height)
+
+
+@router.get("/windows/{window}/peaks")
+def window_peaks(
+    desk: AtDesk, window: WindowPath, num: Annotated[int, Query(ge=1, le=2000)] = 300
+) -> Response:
+    """Return the least and the greatest samples of a window, of so many equal parts of it."""
+    peaks, duration_s = desk.media.peaks(desk.span_of_window(window, 0, None), num)
+    return Json({"peaks": _told(peaks), "duration_s": duration_s})
+
+
+def _span(
+    desk: Desk,
+    window: str,
+    start_s: float,
+    end_s: float | None,
+    before_s: float,
+    after_s: float,
+) -> Span:
+    if end_s is None and after_s:
+        hit = desk.window(window)
+        end_s = hit.end_s - hit.start_s
+    end = None if end_s is None else end_s + after_s
+    return desk.span_of_window(window, start_s - before_s, end)
+
+
+def _audio(desk: Desk, span: Span) -> FileResponse:
+    return FileResponse(desk.media.wav(span), media_type="audio/wav", headers=_KEPT)
+
+
+def _picture(desk: Desk, span: Span, width: int, height: int) -> FileResponse:
+    picture = desk.media.spectrogram(span, (width, height))
+    return FileResponse(picture, media_type="image/png", headers=_KEPT)
+
+
+def _clip_reply(desk: Desk, upload: Upload) -> dict[str, Any]:
+    survey = upload.survey
+    told: dict[str, Any] = {
+        "id": upload.id,
+        "name": upload.name,
+        "duration_s": survey.duration_s,
+        "rate_hz": survey.rate_hz,
+        "channels": survey.channels,
+        "peaks": _told(survey.peaks),
+        "peaks_s": survey.peaks_s,
+        "tags": [],
+        "warnings": list(survey.warnings),
+    }
+    try:
+        tags = desk.heard_in(upload).tags.max(0)
+        heard = pick_heard(tags, threshold=_LEAST_TOLD, top=_NUM_TAGS)
+        told["tags"] = [tag_reply(one) for one in heard]
+    except SoundalikeError as error:  # it can be played all the same
+        told["warnings"].append(str(error))
+    return told
+
+
+def _told(peaks: Any) -> list[list[float]]:
+    return [[round(low, 3), round(high, 3)] for low, high in peaks.tolist()]

@@ -35,6 +35,8 @@ if TYPE_CHECKING:
     from soundalike.answer import Answer as Answer
     from soundalike.machine import machine as machine
     from soundalike.opening import open as open  # noqa: A004 - used as soundalike.open
+    from soundalike.remote import Remote as Remote
+    from soundalike.remote import connect as connect
     from soundalike.sounds import Sounds as Sounds
 
 #: Name → the module that it is imported from.
@@ -49,6 +51,7 @@ _HOMES = {
     "LibraryError": "indexer.errors",
     "Model": "indexer.embedding.whole",
     "QueryError": "indexer.errors",
+    "Remote": "soundalike.remote",
     "SoundalikeError": "indexer.errors",
     "SoundalikeWarning": "indexer.errors",
     "Sounds": "soundalike.sounds",
@@ -56,6 +59,7 @@ _HOMES = {
     "StoreError": "indexer.errors",
     "Terms": "search.asking.terms",
     "UnknownTagError": "indexer.errors",
+    "connect": "soundalike.remote",
     "load_model": "indexer.embedding.whole",
     "machine": "soundalike.machine",
     "open": "soundalike.opening",

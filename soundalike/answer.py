@@ -14,7 +14,7 @@ from indexer.paths import as_path, printable
 from indexer.progress import Listen, count, ignore
 from search.asking.almost import almost_heard
 from search.asking.answers import Hit, Step
-from search.asking.background import Background, Beside
+from search.asking.background import Background, Beside, Told
 from search.asking.find import Question, find, take_apart, unlocated
 from search.asking.scope import Scope
 from search.asking.sound_index import SoundIndex
@@ -66,7 +66,7 @@ class Answer(Sequence[Hit]):
     num_silent: int = field(default=0, compare=False)
     failures: tuple[str, ...] = ()
     notes: tuple[str, ...] = field(default=(), compare=False)
-    beside: Beside | None = field(default=None, compare=False)
+    beside: Beside | Told | None = field(default=None, compare=False)
     almost: tuple[Hit, ...] = field(default=(), compare=False)
 
     @overload

@@ -82,7 +82,7 @@ class Beside(NamedTuple):
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Be pickled, or copied, as what it tells: the windows take 10 MB."""
-        return _Told, (self.background(),)
+        return Told, (self.background(),)
 
     def scores(self) -> Float32:
         """Return (n,) float32 how the windows score but those of what asks, the lowest first."""
@@ -101,8 +101,8 @@ class Beside(NamedTuple):
         return Background(len(scores), (low, middle, high), float(scores[-1]))
 
 
-class _Told(NamedTuple):
-    """What such a question has told."""
+class Told(NamedTuple):
+    """What such a question has told, where the windows are not."""
 
     told: Background | None
 

@@ -16,6 +16,7 @@ from soundalike.cli.options import (
     OwnOption,
     QuietOption,
     StoreArgument,
+    UnlikeOption,
     takes,
 )
 from soundalike.cli.printing import (
@@ -25,6 +26,7 @@ from soundalike.cli.printing import (
     say_what_is_missing,
     say_what_is_silent,
 )
+from soundalike.cli.search import read_queries
 from soundalike.cli.usage import require_terms, require_use
 from soundalike.show.words import count
 
@@ -54,6 +56,7 @@ def batch(
         list[Path] | None,
         typer.Option(metavar="STORE", help="Look in this store as well. May be repeated."),
     ] = None,
+    unlike: UnlikeOption = None,
     terms: Given,
     own: OwnOption = None,
     network: Given,
@@ -76,9 +79,12 @@ def batch(
 
     require_terms(context, terms)
     require_use(context, ("own",), "--threshold auto", is_met=terms["threshold"] == "auto")
+    require_use(context, ("unlike",), "--by scene", is_met=terms["by"] == "scene")
     with Bars(quiet=quiet) as bars:
         sounds = soundalike.open(store, *(also or ()), own=own, **network, listen=bars)
-        report = sounds.search_many(queries, output, per=per, force=force, **terms)
+        report = sounds.search_many(
+            queries, output, unlike=read_queries(unlike or ()), per=per, force=force, **terms
+        )
     if not quiet:
         asked, hits = count(report.num_queries, per), count(report.num_hits, "hit")
         say(f"asked about {asked}; {hits} in {output}")

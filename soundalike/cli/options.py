@@ -93,6 +93,16 @@ def complete_tag(incomplete: str) -> list[str]:
     return [incomplete + name[len(incomplete) :] for name in found]  # what differs is not shown
 
 
+UnlikeOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="QUERY",
+        help="What hits are not to be like: as QUERY. The question is turned away from it. May be "
+        "repeated.",
+    ),
+]
+
+
 def _read_time(word: str) -> float:
     try:
         return seconds_of(word)

@@ -22,6 +22,7 @@ from soundalike.cli.options import (
     ProjectionOption,
     QuietOption,
     StartOption,
+    UnlikeOption,
     takes,
 )
 from soundalike.cli.printing import (
@@ -56,6 +57,14 @@ def search(
         ),
     ],
     *,
+    like: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="QUERY",
+            help="What hits are like: as QUERY, and beside it. May be repeated; the best counts.",
+        ),
+    ] = None,
+    unlike: UnlikeOption = None,
     start: StartOption = None,
     end: EndOption = None,
     duration: DurationOption = None,
@@ -98,6 +107,13 @@ def search(
     copy_to: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Copy the audio of each hit to DIR.")
     ] = None,
+    play: Annotated[
+        bool,
+        typer.Option(
+            "--play",
+            help="Play the hits one after the other, with ffplay, mpv or another player.",
+        ),
+    ] = False,
     force: ForceOption = False,
     network: Given,
     output: Annotated[
@@ -120,6 +136,8 @@ def search(
 
     Example: soundalike search recordings.soundalike recordings/hour.wav@31:10-31:13
 
+    Example: soundalike search recordings.soundalike bark.wav --unlike howl.wav@2-4 --play
+
     Example: soundalike search recordings.soundalike --tag Rain --format m3u > rain.m3u
 
     Example: soundalike search recordings.soundalike owl.wav --format json --metadata sheet.csv
@@ -133,15 +151,22 @@ def search(
     import soundalike
 
     stores, queries = split_stores(stores_and_queries)
+    queries += read_queries(like or ())
     _require_uses(context, queries, terms)
     if copy_to:
         from search.output import require_folder
 
         require_folder(copy_to)
+    player: Sequence[str] = ()
+    if play:
+        from soundalike.cli.playing import find_player
+
+        player = find_player()
     with Bars(quiet=quiet) as bars:
         sounds = soundalike.open(*stores, own=own, **network, listen=bars)
         answer = sounds.search(
             *queries,
+            unlike=read_queries(unlike or ()),
             start=start,
             end=end,
             duration=duration,
@@ -153,6 +178,7 @@ def search(
     _print_answer(answer, output, clock=clock, quiet=quiet)
     _say_how(answer, explain=explain, quiet=quiet)
     failures = _copy(answer, copy_to, force=force, quiet=quiet) if copy_to else []
+    failures += _play(answer, player) if player else []
     raise typer.Exit(3 if failures or answer.failures else 4 if fail_if_none and not answer else 0)
 
 
@@ -161,7 +187,9 @@ def _require_uses(context: typer.Context, queries: Sequence[str | int], terms: G
     require_use(context, ("start", "end", "duration"), "an audio file as QUERY", is_met=has_file)
     require_use(context, ("force",), "--copy-to", is_met=context.params.get("copy_to") is not None)
     require_use(context, ("include_self", "by", "locate"), "a QUERY", is_met=bool(queries))
+    require_use(context, ("unlike",), "a QUERY", is_met=bool(queries))
     by_place = terms["by"] == "place"
+    require_use(context, ("unlike",), "--by scene", is_met=not by_place)
     require_use(context, ("tag_weight",), "--by scene", is_met=not by_place)
     if by_place and terms["locate"] is False:
         raise typer.BadParameter("--by place looks into hits, and --no-locate forbids that")
@@ -192,8 +220,12 @@ def split_stores(words: Sequence[str]) -> tuple[list[Path], list[str | int]]:
     number = 1
     while number < len(words) and _is_folder(Path(words[number])):
         number += 1
-    queries = [int(word) if _is_window_id(word) else word for word in words[number:]]
-    return [Path(word) for word in words[:number]], queries
+    return [Path(word) for word in words[:number]], read_queries(words[number:])
+
+
+def read_queries(words: Sequence[str]) -> list[str | int]:
+    """Return what asks: the ids of windows as numbers, and files as they were named."""
+    return [int(word) if _is_window_id(word) else word for word in words]
 
 
 def _is_folder(path: Path) -> bool:
@@ -270,6 +302,15 @@ def _say_how(answer: Answer, *, explain: bool, quiet: bool) -> None:
         say_what_is_silent(answer.num_silent)
         say_what_is_missing(answer.coverage, answer.num_new_parts)
         say_what_is_gone(hit.paths for hit in answer)
+
+
+def _play(answer: Answer, player: Sequence[str]) -> list[str]:
+    from soundalike.cli.playing import play_hits
+
+    failures = play_hits(answer.hits, player)
+    for failure in failures:
+        say(f"not played: {failure}")
+    return failures
 
 
 def _copy(answer: Answer, folder: Path, *, force: bool, quiet: bool) -> list[str]:

@@ -10,6 +10,8 @@ from starlette.responses import FileResponse, Response
 
 from indexer.errors import SoundalikeError
 from indexer.tags import TagVocabulary
+from search.asking.background import Beside
+from soundalike.answer import Answer
 from soundalike.show.steps import steps_lines
 from soundalike.web.bodies import Export, Filter, Search
 from soundalike.web.desk import Desk
@@ -93,19 +95,13 @@ def search(desk: AtDesk, asked: Search) -> Response:
     """Find what sounds like something, and unlike something else; or what fits a filter best."""
     found = desk.search(asked)
     answer = found.answer
-    scores = answer.beside.scores() if answer.beside else None
-    if scores is not None:
-        scores = scores[:: max(1, -(-len(scores) // _MOST_SCORES))]
-    is_none = not answer.hits
     return Json(
         {
             "hits": [hit_reply(one) for one in found.hits],
             "cursor": found.cursor,
             "num_matching": sum(one.num_matching for one in answer.steps),
             "num_windows": sum(one.num_windows for one in answer.steps),
-            "background": None
-            if scores is None
-            else {"scores": [round(one, 4) for one in scores.tolist()]},
+            "background": _background(answer),
             "num_left_out": answer.num_left_out,
             "num_silent": answer.num_silent,
             "num_new_parts": answer.num_new_parts,
@@ -114,11 +110,20 @@ def search(desk: AtDesk, asked: Search) -> Response:
             "explain": list(steps_lines(answer.steps)),
             "removed": [
                 {"term": term, "num_windows": number}
-                for term, number in (desk.removed(asked) if is_none else ())
+                for term, number in (() if answer else desk.removed(asked))
             ],
             "ms": round(found.seconds * 1e3, 1),
         }
     )
+
+
+def _background(answer: Answer) -> dict[str, Any] | None:
+    """Return what windows drawn at random score, the lowest first; some of them, evenly."""
+    if not isinstance(answer.beside, Beside) or not (told := answer.background):
+        return None
+    scores = answer.beside.scores()
+    some = scores[:: max(1, -(-len(scores) // _MOST_SCORES))].tolist()
+    return {**told._asdict(), "scores": [round(one, 4) for one in some]}
 
 
 @router.get("/windows/{window}")

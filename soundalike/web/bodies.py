@@ -88,7 +88,9 @@ class Search(Filter):
     k: Annotated[int, Field(ge=1, le=MAX_DIVERSE)] = 20
     cursor: Annotated[str, StringConstraints(pattern=r"^[0-9]{1,6}$")] | None = None
     group_by: Literal["file"] | None = None
+    all_windows: bool | None = None
     unique: bool = False
+    unique_at: Annotated[FiniteFloat, Field(ge=0, le=1)] | None = None
     diverse: Annotated[FiniteFloat, Field(ge=0, le=1)] | bool = False
     by: Literal["scene", "place"] = "scene"
     min_score: Annotated[FiniteFloat, Field(ge=-1, le=1)] | None = None
@@ -103,11 +105,13 @@ class Search(Filter):
 
     def fields(self) -> dict[str, Any]:
         """Return the fields of `Terms` that it sets, but for how many hits."""
-        names = (*("group_by", "unique", "diverse", "by", "min_score", "include_self", "exact"),)
+        names = (
+            *("group_by", "all_windows", "unique", "diverse", "by", "min_score"),
+            *("include_self", "exact"),
+        )
         given = {**super().fields(), **{name: getattr(self, name) for name in names}}
-        if self.tag_weight is not None:
-            given["tag_weight"] = self.tag_weight
-        return given
+        usual = {"tag_weight": self.tag_weight, "unique_at": self.unique_at}
+        return {**given, **{name: one for name, one in usual.items() if one is not None}}
 
 
 class Export(Body):

@@ -31,18 +31,18 @@ def hit_reply(hit: Hit) -> dict[str, Any]:
     path = hit.path
     return {
         "window": str(hit.window_id),
-        "score": _rounded(hit.score),
-        "scene_score": _rounded(hit.scene_score),
-        "tag_score": _rounded(hit.tag_score),
+        "score": hit.score,
+        "scene_score": hit.scene_score,
+        "tag_score": hit.tag_score,
         "path": None if path is None else str(path),
         "paths": [str(one) for one in hit.paths],
         "name": None if path is None else path.name,
         "start_s": hit.start_s,
         "end_s": hit.end_s,
         "match": {
-            "start_s": _rounded(hit.match_start_s),
-            "end_s": _rounded(hit.match_end_s),
-            "score": _rounded(hit.match_score),
+            "start_s": hit.match_start_s,
+            "end_s": hit.match_end_s,
+            "score": hit.match_score,
         }
         if hit.has_match
         else None,
@@ -51,7 +51,7 @@ def hit_reply(hit: Hit) -> dict[str, Any]:
         "is_there": hit.is_there,
         "clock": plain_value(hit.clock),
         "stands_for": hit.stands_for,
-        "query_start_s": _rounded(hit.query_start_s),
+        "query_start_s": hit.query_start_s,
         "metadata": {name: plain_value(value) for name, value in hit.metadata.items()},
     }
 
@@ -61,9 +61,5 @@ def tag_reply(heard: HeardTag) -> dict[str, Any]:
     return {
         "id": heard.tag.mid,
         "name": heard.tag.name,
-        "probability": round(heard.probability, 4),
+        "probability": heard.probability,
     }
-
-
-def _rounded(number: float | None) -> float | None:
-    return None if number is None else round(number, 6)

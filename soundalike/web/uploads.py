@@ -58,10 +58,11 @@ class Uploads:
             with path.open("xb") as out:
                 shutil.copyfileobj(file, out)
             survey = self._apart.survey(path, _NUM_PEAKS, self._limits.upload_s)
-        except BaseException as error:
+        except AudioError as error:
+            path.unlink()
+            raise AudioError(error.stage, f"{_shown(name)}: {error.reason}") from error
+        except BaseException:
             path.unlink(missing_ok=True)
-            if isinstance(error, AudioError):
-                raise AudioError(error.stage, f"{_shown(name)}: {error.reason}") from error
             raise
         upload = Upload(number, path, _shown(name), survey)
         with self._lock:

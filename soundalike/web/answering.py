@@ -56,6 +56,7 @@ def stores(desk: AtDesk) -> Response:
             "projections": about.projections,
             "has_frames": about.has_frames,
             "window_s": about.window_s,
+            "metadata_columns": desk.columns,
             **told,
         }
     )

@@ -70,10 +70,10 @@ def make_app(desk: Desk) -> FastAPI:
 
 
 def _refuse(_: Request, error: Exception) -> Response:
+    if isinstance(error, ExpressionError):
+        return _said(error.lines[0], 400, "where", [error.at, error.at + 1])
     status = next(status for kind, status in _STATUS if isinstance(error, kind))
-    at = [error.at, error.at + 1] if isinstance(error, ExpressionError) else None
-    told = error.lines[0] if isinstance(error, ExpressionError) else str(error)
-    return _said(told, status, getattr(error, "about", None), at)
+    return _said(str(error), status, getattr(error, "about", None))
 
 
 def _say_gone(_: Request, error: Exception) -> Response:

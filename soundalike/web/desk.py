@@ -15,6 +15,7 @@ from indexer.reading.apart import Apart
 from search.asking.answers import Hit
 from search.asking.clip import Clip
 from search.asking.terms import Terms
+from search.filters.metadata import Metadata
 from soundalike.answer import Answer
 from soundalike.sounds import Sounds
 from soundalike.web.bodies import Asking, Filter, Search
@@ -58,6 +59,7 @@ class Desk:
         media: Decoded spans, and pictures.
         uploads: What was sent.
         metadata: File with what is known of recordings beside the stores; None for none.
+        columns: Its columns.
     """
 
     def __init__(
@@ -74,6 +76,7 @@ class Desk:
             (folder / name).mkdir()
         self.media = Media(folder / "media", apart, limits.cache_bytes)
         self.uploads = Uploads(folder / "uploads", apart, limits)
+        self.columns = Metadata.read(metadata).shown.column_names if metadata else []
         self._embedding = Gate(at_once=1, most_waiting=8, retry_s=2)
         self._searching = Gate(at_once=2, most_waiting=32, retry_s=1)
         self._lock = threading.Lock()
@@ -188,7 +191,8 @@ class Desk:
             BusyError: If too many wait.
         """
         first, last = (body.first, body.first + body.k) if most is None else (0, most)
-        if last > self.limits.hits:
+        last = min(last, self.limits.hits)
+        if first >= self.limits.hits:
             raise QueryError(f"an answer has at most {self.limits.hits:,} hits, in all its pages")
         began = time.perf_counter()
         like, unlike = ([self.listen(one) for one in each] for each in (body.like, body.unlike))

@@ -318,7 +318,7 @@ def reaches(probabilities: npt.NDArray[np.floating], threshold: Threshold) -> np
         probabilities: (…, n), of any floating type.
         threshold: One for all, or (n,).
     """
-    wide = probabilities.astype("float32")
+    wide = probabilities.astype("float32", copy=False)
     reached: npt.NDArray[np.bool_] = wide >= wide.dtype.type(threshold)
     return reached
 

@@ -12,7 +12,7 @@ from typing import Any, Self
 import numpy as np
 import pyarrow as pa
 
-from indexer.arrays import ID_DTYPE, Float16, Float32, Ids, Integers, contains
+from indexer.arrays import ID_DTYPE, Float16, Float32, Ids, Integers, contains, widened
 from indexer.errors import QueryError
 from indexer.store.head import Head
 from indexer.store.reader import Store
@@ -288,7 +288,7 @@ class SoundIndex(Rows):
         Raises:
             QueryError: If two rows of the metadata belong to a place, see `Metadata.rows`.
         """
-        table, tags = self.windows(found.rows), self.tags(found.rows).astype(np.float32)
+        table, tags = self.windows(found.rows), widened(self.tags(found.rows))
         windows, paths = table.each(), self.paths(table.recording_id)
         heard_tags = pick_heard_each(tags, threshold=MIN_TOP_PROBABILITY, top=NUM_TOP_TAGS)
         facts = self._facts(metadata, {one.recording_id for one in windows}) if metadata else {}

@@ -9,7 +9,7 @@ library is in it, so that two windows have the same score in every store.
 
 from __future__ import annotations
 
-from functools import cache
+from functools import cache, reduce
 from typing import NamedTuple
 
 import numpy as np
@@ -106,7 +106,7 @@ def parts_of(rows: Rows, vectors: Float32, at: Integers) -> Parts:
     both = slice(num_columns), slice(num_columns, None)
     parts = both if is_blend(vectors, num_columns) else both[:1]
     products = [stored[:, some] @ vectors[:, some].T.astype(np.float64) for some in parts]
-    best = np.sum(products, axis=0).argmax(1)
+    best = reduce(np.add, products).argmax(1)
     lengths = [np.linalg.norm(vectors[:, some], axis=1)[best] for some in parts]
     with np.errstate(invalid="ignore", divide="ignore"):
         cosines = [

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import cache
+
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
@@ -38,6 +40,17 @@ def contains(sorted_ids: Ids | Integers, wanted: Ids | Integers) -> Mask:
         return np.zeros(len(wanted), bool)
     at = np.minimum(np.searchsorted(sorted_ids, wanted), len(sorted_ids) - 1)
     return np.asarray(sorted_ids[at] == wanted)
+
+
+def widened(numbers: Float16) -> Float32:
+    """Return float16 as float32, looked up by their bits: that takes a third of the time."""
+    return _all_float16().take(numbers.view(np.uint16))
+
+
+@cache
+def _all_float16() -> Float32:
+    """Return (65536,) all float16 as float32, by their bits."""
+    return np.arange(1 << 16, dtype=np.uint16).view(np.float16).astype(np.float32)
 
 
 def last_of_each(keys: Integers) -> Integers:

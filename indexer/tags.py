@@ -15,7 +15,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import SequenceMatcher
 from functools import cache
+from itertools import groupby, islice
 from numbers import Real
+from operator import itemgetter
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 from indexer.errors import UnknownTagError
@@ -320,7 +322,7 @@ def reaches(probabilities: npt.NDArray[np.floating], threshold: Threshold) -> np
         probabilities: (…, n), of any floating type.
         threshold: One for all, or (n,).
     """
-    wide = probabilities.astype("float32")
+    wide = probabilities.astype("float32", copy=False)
     reached: npt.NDArray[np.bool_] = wide >= wide.dtype.type(threshold)
     return reached
 
@@ -338,18 +340,41 @@ def least_of(threshold: Any) -> Any:
 def pick_heard(
     probabilities: npt.NDArray[np.floating], *, threshold: Threshold, top: int | None = None
 ) -> list[HeardTag]:
-    """Return the tags of one window that reach a threshold.
+    """Return the tags of one window that reach a threshold, see `pick_heard_each`.
 
     Args:
         probabilities: (527,), of any floating type.
+        threshold: As there.
+        top: Likewise.
+    """
+    return pick_heard_each(probabilities[None], threshold=threshold, top=top)[0]
+
+
+def pick_heard_each(
+    probabilities: npt.NDArray[np.floating], *, threshold: Threshold, top: int | None = None
+) -> list[list[HeardTag]]:
+    """Return the tags of each of some windows that reach a threshold.
+
+    Args:
+        probabilities: (n, 527), of any floating type.
         threshold: Probability from which on a tag counts; one for all, or (527,).
-        top: At most this many; None for all.
+        top: At most this many of a window; None for all.
 
     Returns:
-        The most probable first; of equals, the lower index.
+        Of each window, the most probable first; of equals, the lower index.
     """
     vocabulary = TagVocabulary.audioset().tags
-    (some,) = reaches(probabilities, least_of(threshold)).nonzero()  # few, and quickly sorted
-    order = some[(-probabilities[some].astype("float32")).argsort(kind="stable")][:top]
-    reached = order[reaches(probabilities[order], threshold_of(threshold, order))]
-    return [HeardTag(vocabulary[index], float(probabilities[index])) for index in reached]
+    window, tag = reaches(probabilities, least_of(threshold)).nonzero()  # few, and quickly sorted
+    found = probabilities[window, tag]
+    order = (-found.astype("float32")).argsort(kind="stable")
+    order = order[window[order].argsort(kind="stable")]
+    columns = window, tag, found, reaches(found, threshold_of(threshold, tag))
+    rows = zip(*(one[order].tolist() for one in columns), strict=True)
+    heard: list[list[HeardTag]] = [[] for _ in probabilities]
+    for at, group in groupby(rows, key=itemgetter(0)):
+        heard[at] = [
+            HeardTag(vocabulary[index], probability)
+            for _, index, probability, is_heard in islice(group, top)
+            if is_heard
+        ]
+    return heard

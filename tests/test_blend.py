@@ -16,6 +16,7 @@ from sketched import sketching, with_little_effort
 from synthetic import Synthetic, make_store
 from test_plans import fill, unit32
 
+from indexer.arrays import widened
 from search.asking.find import Question, find, take_apart
 from search.asking.left_out import LeftOut
 from search.asking.scope import Scope
@@ -219,6 +220,13 @@ def test_roots_have_length_one_and_of_nothing_none() -> None:
     tags = np.array([[0.25, 1.0, 0.0], [0, 0, 0]], np.float16)
     assert unit_roots(tags) == pytest.approx(np.array([[0.2, 0.8, 0], [0, 0, 0]]) ** 0.5)
     assert unit_roots(tags).dtype == np.float32
+
+
+def test_widened_numbers_are_those_that_numpy_makes() -> None:
+    every = np.arange(1 << 16, dtype=np.uint16).view(np.float16).reshape(2, -1)
+    found, true = widened(every), every.astype(np.float32)
+    assert found.dtype == true.dtype
+    assert found.view(np.uint32).tolist() == true.view(np.uint32).tolist()
 
 
 def test_questions_of_vectors_have_no_tags(made: Made) -> None:

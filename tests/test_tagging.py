@@ -16,7 +16,7 @@ from indexer.embedding.tagging import tag_file
 from indexer.errors import AudioError
 from indexer.model.checkpoint import load_checkpoint
 from indexer.model.known import KNOWN_CHECKPOINTS
-from indexer.tags import TagVocabulary, pick_heard
+from indexer.tags import TagVocabulary, pick_heard, pick_heard_each
 from indexer.windows import Geometry
 
 UKULELE = SHARED_AUDIO / "f62-S-v2swA_200000_210000.wav"
@@ -64,6 +64,24 @@ def test_heard_orders_by_probability_then_index_and_stops_at_the_threshold() -> 
     ]
     assert [one.tag.index for one in pick_heard(tags, threshold=0.0, top=2)] == [74, 500]
     assert pick_heard(tags, threshold=0.6) == []
+
+
+@pytest.mark.parametrize("top", [None, 0, 1, 4])
+def test_heard_in_some_windows_is_what_is_heard_in_each(top: int | None) -> None:
+    random = np.random.default_rng(0)
+    tags = (random.random((6, 527)).round(2) ** 3).astype(np.float16)  # of which some are equal
+    tags[3] = 0
+    each = random.random(527, np.float32)
+    for threshold in (0.25, each):
+        found = pick_heard_each(tags, threshold=threshold, top=top)
+        for window, heard in zip(tags.tolist(), found, strict=True):
+            least = np.broadcast_to(np.float32(threshold), 527)
+            likely = [at for _, at in sorted((-one, at) for at, one in enumerate(window))]
+            likely = [at for at in likely if window[at] >= least.min()][:top]
+            assert [(one.tag.index, one.probability) for one in heard] == [
+                (at, window[at]) for at in likely if window[at] >= least[at]
+            ]
+    assert pick_heard_each(tags[:0], threshold=0.25) == []
 
 
 @pytest.mark.checkpoint

@@ -203,8 +203,10 @@ def check_fields(given: Any) -> None:
     Raises:
         QueryError: If a field is something else; it says which, what is wanted and what was given.
     """
-    for name, kind, meant, fits, least, most in _wanted_of(given.__class__):
+    for name, default, kind, meant, fits, least, most in _wanted_of(given.__class__):
         value = getattr(given, name)
+        if value is default:  # most are, in every question
+            continue
         if meant:
             object.__setattr__(given, name, meant(name, value))
         elif not fits(value):
@@ -226,6 +228,7 @@ class _Wanted(NamedTuple):
 
     Attributes:
         name: Its name.
+        default: What it is where nothing is given, which is right.
         kind: Its type.
         meant: Makes of its name and its value what is meant; None where that is the value.
         fits: Whether a value is of the type.
@@ -234,6 +237,7 @@ class _Wanted(NamedTuple):
     """
 
     name: str
+    default: Any
     kind: Any
     meant: Callable[[str, Any], Any] | None
     fits: Callable[[object], bool]
@@ -248,6 +252,7 @@ def _wanted_of(owner: Any) -> tuple[_Wanted, ...]:
     return tuple(
         _Wanted(
             one.name,
+            one.default,
             kinds[one.name],
             _meant_by(kinds[one.name]),
             _test_of(kinds[one.name]),

@@ -67,6 +67,11 @@ class WindowTable(NamedTuple):
         recording = id_bytes(self.recording_id[row])
         return Window(recording, int(self.start_sample[row]), int(self.num_samples[row]))
 
+    def each(self) -> list[Window]:
+        """Return every row as a Window."""
+        columns = (column.tolist() for column in self[1:])
+        return [Window(id_bytes(one), *span) for one, *span in zip(*columns, strict=True)]
+
 
 class Block(NamedTuple):
     """Consecutive rows of a snapshot.

@@ -14,6 +14,7 @@ from indexer.progress import Listen, Step, ignore
 from indexer.windows import SAMPLE_RATE_HZ, SILENT_DBFS
 from search.asking.opened import OpenedStore
 from search.asking.terms import DuplicateTerms
+from search.generation.recordings import each_once
 from search.nearest.enough import BLOCK_VECTORS, Near, find_enough, near_of
 
 #: Neighbours that each window is asked for at first.
@@ -307,10 +308,9 @@ def _members(
 ) -> tuple[Member, ...]:
     """Describe a group: recordings of the left store first, then in the order of their paths."""
     known = []
-    for recording in recordings:
-        recording_id = id_bytes(ids[recording])
-        of_left = left.opened.places.paths(recording_id)
-        paths = tuple(sorted({*of_left, *right.opened.places.paths(recording_id)}))
+    each = (side.opened.places.paths(ids[list(recordings)]) for side in (left, right))
+    for recording, of_left, of_right in zip(recordings, *each, strict=True):
+        paths, recording_id = each_once(of_left + of_right), id_bytes(ids[recording])
         known.append((not of_left, paths, recording_id, matched.of(recording)))
     known.sort(key=lambda one: one[:2])
     first = _vectors(left, right, known[0][3])

@@ -125,9 +125,10 @@ def _judged(index: SoundIndex, scope: Scope, vectors: Float32 | None) -> tuple[S
 
     Of all others, that is the score.
     """
-    if vectors is None or not is_blend(vectors, columns_of(index)):
+    least = scope.terms.min_score
+    if least is None or vectors is None or not is_blend(vectors, columns_of(index)):
         return scope, None
-    return replace(scope, terms=replace(scope.terms, min_score=None)), scope.terms.min_score
+    return replace(scope, terms=replace(scope.terms, min_score=None)), least
 
 
 def _first_k(index: SoundIndex, scope: Scope) -> int:

@@ -87,7 +87,15 @@ class OpenedStore:
 
     def num_new_parts(self) -> int:
         """Return how many parts were committed since the generation was built."""
-        new = set(self._part_names.now()) - set(self.generation.parts)
+        return self._num_new.now()
+
+    @cached_property
+    def _num_new(self) -> Watched[int]:
+        """How many parts there are that the generation does not hold, nor others replace."""
+        return Watched([self.store.path / PARTS_FOLDER], self._count_new)
+
+    def _count_new(self) -> int:
+        new = set(self.store.part_names()) - set(self.generation.parts)
         replaced: set[str] = set()
         for name in new:
             with suppress(StoreError):  # damage there is no reason not to answer
@@ -99,11 +107,6 @@ class OpenedStore:
         """Name of the newest generation, and where the libraries are."""
         files = [self.store.path / INDEX_FOLDER / CURRENT_FILE, self.store.path / LIBRARIES_FILE]
         return Watched(files, partial(_newest, self.store))
-
-    @cached_property
-    def _part_names(self) -> Watched[list[str]]:
-        """What `Store.part_names` says."""
-        return Watched([self.store.path / PARTS_FOLDER], self.store.part_names)
 
     def extent_of(self, recording_id: bytes) -> tuple[int, int]:
         """Return beginning and length of a recording that was embedded whole, at 32 kHz.

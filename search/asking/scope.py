@@ -20,6 +20,9 @@ from search.filters.metadata import Coverage, Metadata
 from search.filters.tags import Condition, ResolvedFilter, TagFilter
 from search.generation.allowed import Allowed
 
+#: More recordings than any question may find.
+_NO_LIMIT = np.iinfo(np.int64).max
+
 
 class Resolved(NamedTuple):
     """Terms whose tags and expression are understood, whatever stores will be asked.
@@ -162,7 +165,7 @@ class Scope:
                 then, though there may be nothing else of it.
         """
         if self.recordings is None:
-            return np.full(len(own), np.iinfo(np.int64).max)
+            return np.full(len(own), _NO_LIMIT)
         whole = [{one.recording_id for one in spans if one.is_whole} for spans in own]
         left_out = [
             int(contains(self.recordings, np.array(sorted(ids), ID_DTYPE)).sum()) for ids in whole

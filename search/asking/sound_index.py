@@ -5,18 +5,19 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Iterator, Sequence
 from functools import cached_property
+from itertools import chain
 from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
 import pyarrow as pa
 
-from indexer.arrays import ID_DTYPE, Float16, Float32, Integers, contains, id_bytes
+from indexer.arrays import ID_DTYPE, Float16, Float32, Ids, Integers, contains, widened
 from indexer.errors import QueryError
 from indexer.store.head import Head
 from indexer.store.reader import Store
 from indexer.store.schema import Identity
-from indexer.tags import pick_heard
+from indexer.tags import pick_heard_each
 from indexer.windows import Window
 from search.asking.answers import Found, Hit, Why
 from search.asking.background import Drawn, draw
@@ -25,6 +26,7 @@ from search.asking.matched import MatchedFilter
 from search.asking.opened import OpenedStore
 from search.filters.columns import Value
 from search.filters.metadata import Metadata
+from search.generation.recordings import each_once
 from search.generation.segments import Rows
 from search.nearest.blend import columns_of
 
@@ -176,8 +178,7 @@ class SoundIndex(Rows):
         """
         rows = self.rows_of(window_ids)
         table = self.windows(rows)
-        windows = [table.window(at) for at in range(len(rows))]
-        return self.vectors(rows), windows, self.tags(rows), rows
+        return self.vectors(rows), table.each(), self.tags(rows), rows
 
     def whole_recording(
         self, recording_id: bytes
@@ -260,10 +261,10 @@ class SoundIndex(Rows):
                     found.setdefault(mine, set()).add(other)
         return found
 
-    def paths(self, recording_id: bytes) -> tuple[Path, ...]:
-        """Return all places of a recording in any of the stores, in order."""
-        each = (one.places.paths(recording_id) for one in self.opened)
-        return tuple(sorted({path for paths in each for path in paths}))
+    def paths(self, recording_ids: Ids) -> list[tuple[Path, ...]]:
+        """Return all places of each recording in any of the stores, in order."""
+        each = (one.places.paths(recording_ids) for one in self.opened)
+        return [each_once([*chain(*paths)]) for paths in zip(*each, strict=True)]
 
     def first_paths(self, rows: Integers) -> pa.Array:
         """Return (n,) the first path of each row's recording in its store, as text."""
@@ -287,25 +288,28 @@ class SoundIndex(Rows):
         Raises:
             QueryError: If two rows of the metadata belong to a place, see `Metadata.rows`.
         """
-        table, tags = self.windows(found.rows), self.tags(found.rows).astype(np.float32)
-        facts = self._facts(metadata, set(map(id_bytes, table.recording_id))) if metadata else {}
+        table, tags = self.windows(found.rows), widened(self.tags(found.rows))
+        windows, paths = table.each(), self.paths(table.recording_id)
+        heard_tags = pick_heard_each(tags, threshold=MIN_TOP_PROBABILITY, top=NUM_TOP_TAGS)
+        facts = self._facts(metadata, {one.recording_id for one in windows}) if metadata else {}
         answers: list[list[Hit]] = [[] for _ in range(found.num_questions)]
         scores, stands_for = found.scores.tolist(), found.stands_for.tolist()
+        window_ids = found.window_ids.tolist()
         unknown = 3 * [[None] * len(scores)]
         scenes, heard, starts_s = map(_numbers, why) if why else unknown
         match_starts_s, match_ends_s, match_scores = (
             map(_numbers, found.match) if found.match else unknown
         )
         for at, asked in enumerate(found.asked.tolist()):
-            window = table.window(at)
+            window = windows[at]
             hit = Hit(
                 score=scores[at],
-                window_id=int(found.window_ids[at]),
+                window_id=window_ids[at],
                 recording_id=window.recording_id,
-                paths=self.paths(window.recording_id),
+                paths=paths[at],
                 start_s=window.start_s,
                 end_s=window.end_s,
-                tags=tuple(pick_heard(tags[at], threshold=MIN_TOP_PROBABILITY, top=NUM_TOP_TAGS)),
+                tags=tuple(heard_tags[at]),
                 scene_score=scenes[at],
                 tag_score=heard[at],
                 query_start_s=starts_s[at],

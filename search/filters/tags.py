@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, lru_cache
 from typing import NamedTuple, Protocol
 
 import numpy as np
@@ -202,6 +202,7 @@ def threshold_of_tag(threshold: Threshold, name: str) -> float:
     return DEFAULT_THRESHOLD if index is None else float(threshold_of(threshold, index))
 
 
+@lru_cache
 def float16_at_least(threshold: float) -> np.float16:
     """Return the least float16 that is not below float32(threshold)."""
     wanted = np.float32(threshold) + np.float32(0)  # -0.0 has other bits than 0.0
@@ -228,6 +229,7 @@ def _columns() -> dict[tuple[int, ...], int]:
     return columns
 
 
+@lru_cache
 def tag_term(name: str, *, descendants: bool) -> Term:
     """Look a tag up.
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -118,19 +118,19 @@ class Recordings:
 
     def rows_of(self, recording_id: bytes) -> pa.Table:
         """Return the rows of `table` with a recording's places; none if it is unknown."""
-        places = self._places_of(recording_id)
+        [places] = self._places_of(np.array([recording_id], ID_DTYPE))
         return self._table.slice(places.start, len(places))
 
-    def paths_of(self, recording_id: bytes) -> list[tuple[str, str]]:
-        """Return (library_id, path) of a recording's places; none if it is unknown."""
+    def paths_of(self, recording_ids: Ids) -> list[list[tuple[str, str]]]:
+        """Return (library_id, path) of the places of each recording; none if it is unknown."""
         return [
-            (self._libraries[place].as_py(), self._paths[place].as_py())
-            for place in self._places_of(recording_id)
+            [(self._libraries[place].as_py(), self._paths[place].as_py()) for place in places]
+            for places in self._places_of(recording_ids)
         ]
 
-    def _places_of(self, recording_id: bytes) -> range:
-        wanted = np.array(recording_id, ID_DTYPE)
-        return range(*(int(self._ids.searchsorted(wanted, side)) for side in ("left", "right")))
+    def _places_of(self, recording_ids: Ids) -> Iterator[range]:
+        first, end = (self._ids.searchsorted(recording_ids, side) for side in ("left", "right"))
+        return map(range, first.tolist(), end.tolist())
 
     def first_rows(self, recording_ids: Ids) -> Integers:
         """Return (n,) the row of `table` with the first place of each recording; -1 if unknown."""
@@ -186,13 +186,15 @@ class Places:
         """library_id → its last known root."""
         return self._roots
 
-    def paths(self, recording_id: bytes) -> tuple[Path, ...]:
-        """Return all paths of a recording, sorted; none if it is unknown.
+    def paths(self, recording_ids: Ids) -> list[tuple[Path, ...]]:
+        """Return all paths of each recording, sorted; none if it is unknown.
 
         What is in a library whose root nobody knows is in "(library ID)".
         """
-        places = self._recordings.paths_of(recording_id)
-        return tuple(sorted({self._root(library) / local_path(path) for library, path in places}))
+        return [
+            each_once([self._root(library) / local_path(path) for library, path in places])
+            for places in self._recordings.paths_of(recording_ids)
+        ]
 
     def of(self, recording_ids: Iterable[bytes]) -> tuple[list[bytes], Places]:
         """Return those of some recordings that are known, in order, and the places of these."""
@@ -236,6 +238,11 @@ class Places:
     def _root(self, library_id: str) -> Path:
         root = self._roots.get(library_id)
         return Path(f"(library {library_id})") if root is None else root
+
+
+def each_once(paths: Sequence[Path]) -> tuple[Path, ...]:
+    """Return paths sorted, each once; nearly always there is one, and nothing to compare."""
+    return tuple(sorted(set(paths)) if len(paths) > 1 else paths)
 
 
 def path_text(path: Path) -> str:

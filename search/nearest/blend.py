@@ -9,13 +9,13 @@ library is in it, so that two windows have the same score in every store.
 
 from __future__ import annotations
 
-from functools import cache
+from functools import cache, reduce
 from typing import NamedTuple
 
 import numpy as np
 
-from indexer.arrays import Float16, Float32, Integers
-from indexer.store.schema import NUM_TAGS
+from indexer.arrays import Float16, Float32, Integers, widened
+from indexer.store.schema import EMBEDDING_DIM, NUM_TAGS
 from search.generation.segments import Rows
 
 #: How much of what is not meant is taken off what is: see docs/decisions/0035.
@@ -37,8 +37,7 @@ def unit_roots(tags: Float16 | Float32) -> Float32:
 @cache
 def _roots_of_float16() -> Float32:
     """Return (65536,) float32: the square roots of all float16, by their bits; half the time."""
-    every = np.arange(1 << 16, dtype=np.uint16).view(np.float16)
-    return np.sqrt(every.astype(np.float32))
+    return np.sqrt(widened(np.arange(1 << 16, dtype=np.uint16).view(np.float16)))
 
 
 def blended(scenes: Float32, tags: Float16 | Float32, tag_weight: float) -> Float32:
@@ -89,7 +88,7 @@ def with_roots(scenes: Float32, tags: Float16 | Float32) -> Float32:
 
 def columns_of(rows: Rows) -> int:
     """Return how many numbers a stored vector has: 768, or those of a projection."""
-    return int(rows.vectors(np.empty(0, np.int64)).shape[1])
+    return next((one.vectors.shape[1] for one in rows.segments), EMBEDDING_DIM)
 
 
 def scenes_of(vectors: Float32, num_columns: int) -> Float32:
@@ -131,12 +130,14 @@ def parts_of(rows: Rows, vectors: Float32, at: Integers) -> Parts:
     stored = rows_to_score(rows, at, vectors.shape[1]).astype(np.float64)
     num_columns = columns_of(rows)
     both = slice(num_columns), slice(num_columns, None)
-    products = [stored[:, some] @ vectors[:, some].T.astype(np.float64) for some in both]
-    best = (products[0] + products[1]).argmax(1)
-    lengths = [np.linalg.norm(vectors[:, some], axis=1)[best] for some in both]
+    parts = both if is_blend(vectors, num_columns) else both[:1]
+    products = [stored[:, some] @ vectors[:, some].T.astype(np.float64) for some in parts]
+    best = reduce(np.add, products).argmax(1)
+    lengths = [np.linalg.norm(vectors[:, some], axis=1)[best] for some in parts]
     with np.errstate(invalid="ignore", divide="ignore"):
-        scene, heard = (
+        cosines = [
             np.clip(one[np.arange(len(at)), best] / length, -1, 1).astype(np.float32)
             for one, length in zip(products, lengths, strict=True)
-        )
+        ]
+    scene, heard = [*cosines, np.full(len(at), np.nan, np.float32)][:2]
     return Parts(scene, heard, best)

@@ -8,7 +8,7 @@ import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import fields
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 from urllib.parse import parse_qs, urlsplit
 
 import httpx2 as httpx
@@ -51,14 +51,19 @@ def connect(address: str) -> Remote:
         SoundalikeError: If it is no such address, or nobody answers there.
     """
     remote = Remote(address)
-    remote.about()
+    try:
+        remote.about()
+    except BaseException:
+        remote.close()
+        raise
     return remote
 
 
 class Remote:
     """The stores of a server: asked as `Sounds` are.
 
-    Paths of hits are those of the server; `audio` gets what is to be heard there.
+    Paths of hits are those of the server; `audio` gets what is to be heard there. As a context
+    manager it closes the connection at the end.
     """
 
     def __init__(self, address: str) -> None:
@@ -79,6 +84,12 @@ class Remote:
 
     def __repr__(self) -> str:
         return f"Remote({self._shown!r})"
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
 
     def close(self) -> None:
         """Close the connection."""

@@ -74,11 +74,9 @@ def serving(*words: object, token: bool = True) -> Iterator[Running]:
         address = process.stdout.readline().strip()
         assert address, process.stderr.read() if process.stderr else ""
         root, _, given = address.partition("?token=")
-        client = httpx.Client(
-            base_url=root, headers={"Authorization": f"Bearer {given}"} if given else {}, timeout=90
-        )
-        _wait_for(client)
-        with client:
+        headers = {"Authorization": f"Bearer {given}"} if given else {}
+        with httpx.Client(base_url=root, headers=headers, timeout=90) as client:
+            _wait_for(client)
             yield Running(address, root.rstrip("/"), process, client)
     finally:
         process.terminate()

@@ -45,6 +45,15 @@ class Background(NamedTuple):
     quartiles: tuple[float, float, float]
     highest: float
 
+    @classmethod
+    def of(cls, scores: Float32) -> Background | None:
+        """Sum up scores, the lowest first; None of none."""
+        if not len(scores):
+            return None
+        at = np.array(_QUARTILES) * (len(scores) - 1)
+        low, middle, high = np.interp(at, np.arange(len(scores)), scores).tolist()
+        return cls(len(scores), (low, middle, high), float(scores[-1]))
+
 
 def draw(rows: Rows) -> Drawn:
     """Draw windows from all that are alive: the same each time, in the order in which they lie."""
@@ -93,12 +102,7 @@ class Beside(NamedTuple):
 
     def background(self) -> Background | None:
         """Return how the windows score; None if there are none but those of what asks."""
-        scores = self.scores()
-        if not len(scores):
-            return None
-        at = np.array(_QUARTILES) * (len(scores) - 1)
-        low, middle, high = np.interp(at, np.arange(len(scores)), scores).tolist()
-        return Background(len(scores), (low, middle, high), float(scores[-1]))
+        return Background.of(self.scores())
 
 
 class Told(NamedTuple):

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import cache
+from functools import cache, lru_cache
 from typing import NamedTuple
 
 import numpy as np
 
-from indexer.tags import Tag, TagVocabulary
+from indexer.tags import Tag, TagVocabulary, Threshold
 from search.asking.opened import OpenedStore
 from search.asking.scope import Scope
-from search.filters.tags import TagFilter
+from search.filters.tags import Asked, TagFilter
 
 
 class TagCount(NamedTuple):
@@ -37,15 +37,26 @@ def count_tags(stores: Sequence[OpenedStore], scope: Scope) -> list[TagCount]:
         descendants not counted, those with an output of their own.
     """
     tags = _countable(descendants=scope.terms.descendants)
-    mids = tuple(tag.mid for tag in tags)
-    threshold, descendants = scope.resolved.threshold, scope.terms.descendants
-    asked = TagFilter(all_of=mids, threshold=threshold, descendants=descendants).resolve().all_of
+    threshold = scope.resolved.threshold
+    resolve = _terms_of if isinstance(threshold, float) else _resolve
+    asked = resolve(threshold, descendants=scope.terms.descendants)
     counts = np.zeros(len(tags), np.int64)
     for one, allowed in zip(stores, scope.allowed, strict=True):
         for segment, mask, number in zip(one.generation.segments, *allowed, strict=True):
             if number:
                 counts += [np.count_nonzero(each.reaches(segment) & mask) for each in asked]
     return [TagCount(tag, number) for tag, number in zip(tags, counts.tolist(), strict=True)]
+
+
+def _resolve(threshold: Threshold, *, descendants: bool) -> tuple[Asked, ...]:
+    """Return a term for each of `_countable`."""
+    mids = tuple(tag.mid for tag in _countable(descendants=descendants))
+    asked = TagFilter(all_of=mids, threshold=threshold, descendants=descendants)
+    return asked.resolve().all_of
+
+
+#: The same for a threshold that is one for all: it takes half of the time otherwise.
+_terms_of = lru_cache(16)(_resolve)
 
 
 @cache

@@ -10,7 +10,7 @@ from starlette.responses import FileResponse, Response
 
 from indexer.errors import SoundalikeError
 from indexer.tags import TagVocabulary
-from search.asking.background import Beside
+from search.asking.background import Background, Beside
 from soundalike.answer import Answer
 from soundalike.show.steps import steps_lines
 from soundalike.web.bodies import Export, Filter, Search
@@ -120,9 +120,10 @@ def search(desk: AtDesk, asked: Search) -> Response:
 
 def _background(answer: Answer) -> dict[str, Any] | None:
     """Return what windows drawn at random score, the lowest first; some of them, evenly."""
-    if not isinstance(answer.beside, Beside) or not (told := answer.background):
+    scores = answer.beside.scores() if isinstance(answer.beside, Beside) else None
+    told = None if scores is None else Background.of(scores)
+    if scores is None or told is None:
         return None
-    scores = answer.beside.scores()
     some = scores[:: max(1, -(-len(scores) // _MOST_SCORES))].tolist()
     return {**told._asdict(), "scores": [round(one, 4) for one in some]}
 

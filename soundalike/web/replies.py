@@ -17,9 +17,9 @@ class Json(Response):
 
     media_type = "application/json"
 
-    def __init__(self, content: Any, status: int = 200, **headers: str) -> None:
+    def __init__(self, content: Any, status_code: int = 200, **headers: str) -> None:
         shown = {name.replace("_", "-"): value for name, value in headers.items()}
-        super().__init__(content, status, {"Cache-Control": "no-store", **shown})
+        super().__init__(content, status_code, {"Cache-Control": "no-store", **shown})
 
     def render(self, content: Any) -> bytes:
         """Return the bytes of some plain data."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import os
 import secrets
 import socket
 import tempfile
@@ -12,6 +13,7 @@ from pathlib import Path
 
 import uvicorn
 from starlette.types import ASGIApp
+from threadpoolctl import threadpool_limits
 
 from indexer.errors import SoundalikeError
 from indexer.reading.apart import Apart
@@ -93,7 +95,9 @@ def serve(
         shown = "localhost" if _is_any(address.host) else _in_address(address.host)
         began(f"http://{shown}:{port}/{'' if token is None else f'?token={token}'}")
         try:
-            uvicorn.Server(config).run(sockets=[listener])
+            # The threads of a product wait for the next one in a loop, and take what others need.
+            with threadpool_limits(1, "blas"):
+                uvicorn.Server(config).run(sockets=[listener])
         finally:
             apart.close()
 
@@ -119,9 +123,15 @@ def _listening(address: Address) -> socket.socket:
         raise SoundalikeError(f"ports reach from 0 to 65535, got {address.port}") from error
     except OSError as error:
         raise SoundalikeError(
-            f"cannot listen at {address.host}, port {address.port}: {error.strerror or error}",
+            f"cannot listen at {address.host}, port {address.port}: {_why(error)}",
             about="port",
         ) from error
+
+
+def _why(error: OSError) -> str:
+    """Return what the system says: Python adds the address to it, in brackets."""
+    is_name = error.errno is None or isinstance(error, socket.gaierror)
+    return str(error.strerror) if is_name or error.errno is None else os.strerror(error.errno)
 
 
 def _is_loopback(host: str) -> bool:

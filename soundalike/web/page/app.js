@@ -44,7 +44,8 @@ function go(next, { push = true, search: searches = true } = {}) {
   const sameFilter = filterQuery(next) === filterQuery(question);
   question = next;
   const address = toAddress(next);
-  history[push ? "pushState" : "replaceState"](null, "", location.pathname + (address ? `#${address}` : ""));
+  const same = address === location.hash.slice(1);
+  history[push && !same ? "pushState" : "replaceState"](null, "", location.pathname + (address ? `#${address}` : ""));
   draw();
   if (searches) search();
   if (!sameFilter) countTags();
@@ -56,8 +57,9 @@ function draw() {
   at("sort").value = question.sort;
   at("words").value = question.words;
   if (question.projection) at("projection").value = question.projection;
-  if (document.activeElement !== at("where")) at("where").value = question.where;
+  at("where").value = question.where;
   at("drop").classList.toggle("small", !isEmpty(question));
+  at("results").classList.toggle("idle", isEmpty(question));
   at("link-note").hidden = !asksWithUpload(question);
   tagFilters.mark(question);
   showActive(at("active"), question, go);
@@ -177,7 +179,7 @@ async function fail(failure, asked, signal) {
   at("count").textContent = "";
   if (failure.about === "where") {
     showWhereError(failure, asked.where);
-    at("count").textContent = "The filter expression cannot be read; these are the hits from before.";
+    at("count").textContent = hits.hits.length ? "The filter expression cannot be read; these are the hits from before." : "The filter expression cannot be read.";
     return;
   }
   if (failure.status === 401) return refuse();
@@ -198,9 +200,10 @@ async function countTags() {
   counting.abort();
   counting = new AbortController();
   const { signal } = counting;
-  const given = filterQuery(question);
+  const asked = (/** @type {Question} */ filter) => json(`/api/v1/tags?${filterQuery(filter)}`, { signal });
   try {
-    const { tags } = await json(`/api/v1/tags${given ? "?" + given : ""}`, { signal });
+    // An expression that cannot be read is told of by the search; the tags are wanted all the same.
+    const { tags } = await asked(question).catch((error) => (error.about === "where" ? asked({ ...question, where: "" }) : Promise.reject(error)));
     if (!signal.aborted) tagFilters.show(tags);
   } catch (error) {
     if (!signal.aborted && /** @type {any} */ (error).status === 401) refuse();
@@ -276,6 +279,12 @@ function listenToAll() {
   at("load-more").addEventListener("click", loadMore);
   new IntersectionObserver((entries) => { if (entries.some((entry) => entry.isIntersecting) && scrollY > 0) loadMore(); }, { rootMargin: "500px" }).observe(at("load-more"));
   at("copy-link").addEventListener("click", () => copy(location.href, "the address"));
+  for (const dialog of document.querySelectorAll("dialog")) dialog.addEventListener("click", (event) => {
+    // A press beside the dialog, on what it covers, closes it; its own margin is part of it.
+    const { left, right, top, bottom } = dialog.getBoundingClientRect();
+    const beside = event.clientX < left || event.clientX > right || event.clientY < top || event.clientY > bottom;
+    if (event.target === dialog && beside) dialog.close();
+  });
   at("home").addEventListener("click", (/** @type {Event} */ event) => { event.preventDefault(); go(nothing()); });
   at("skip").addEventListener("click", () => at("results").focus());
   at("show-keys").addEventListener("click", () => at("keys-dialog").showModal());

@@ -1,7 +1,7 @@
 // @ts-check
 /** How a question begins: a file dropped, chosen, pasted or recorded, a window's id, words; and the examples as chips. */
 
-import { clean, clock, colour, icon, iconButton, make, span } from "./dom.js";
+import { clean, clock, colour, icon, iconButton, make, refill, span } from "./dom.js";
 import { Recorder, player, whyNoMicrophone } from "./sound.js";
 import { aboutOf, audioOf, upload } from "./server.js";
 import { keyOf } from "./address.js";
@@ -181,9 +181,8 @@ class ExampleChips extends HTMLElement {
   /** @param {Example[]} examples @param {number} shown index of the one whose waveform is shown */
   show(examples, shown) {
     this.hidden = !examples.length;
-    const list = make("ul.chips", { "aria-label": "Examples" }, examples.map((example, index) => make("li", {}, this.chip(example, index, index === shown))));
     const more = make("button.button.plain", { type: "button", id: "add-sound", onclick: () => this.dispatchEvent(new Event("more")) }, icon("plus"), "Add a sound");
-    this.replaceChildren(list, more);
+    refill(this, make("ul.chips", { "aria-label": "Examples" }, examples.map((example, index) => make("li", {}, this.chip(example, index, index === shown))), make("li", {}, more)));
     this.follow();
   }
 

@@ -58,6 +58,35 @@ export function icon(name) {
 export const iconButton = (name, label, onclick, props = {}) =>
   make("button.icon", { type: "button", title: label, "aria-label": label, onclick, ...props }, icon(name));
 
+/**
+ * Put other children in a place, and the focus back to the control that had it, or to the one that took its turn.
+ * @param {Element} place @param {...(Node | string)} children
+ */
+export function refill(place, ...children) {
+  const controls = () => /** @type {HTMLElement[]} */ ([...place.querySelectorAll("button, input")]);
+  const before = controls();
+  const index = before.findIndex((control) => control === document.activeElement);
+  place.replaceChildren(...children);
+  if (index < 0) return;
+  const now = controls();
+  const same = now.filter((control) => control.title && control.title === before[index].title);
+  const next = same.length === 1 ? same[0] : now[Math.min(index, now.length - 1)];
+  (next ?? document.getElementById("results"))?.focus({ preventScroll: true });
+}
+
+/** Milliseconds after which a picture that did not come is asked for once more: the server may have been busy. */
+const PICTURE_AGAIN_MS = 3000;
+
+/** @param {HTMLImageElement} picture @param {string} source */
+export function fetchPicture(picture, source) {
+  picture.onload = () => picture.classList.add("here");
+  picture.onerror = () => {
+    picture.onerror = null;
+    setTimeout(() => { if (picture.isConnected && picture.getAttribute("src") === source) picture.src = source; }, PICTURE_AGAIN_MS);
+  };
+  picture.src = source;
+}
+
 /** Seconds as a clock shows them: 65.25 is "1:05.3", 3600 is "1:00:00". @param {number} seconds */
 export function clock(seconds) {
   const tenths = Math.round(seconds * 10);

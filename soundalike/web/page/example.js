@@ -1,7 +1,7 @@
 // @ts-check
 /** One example: its waveform over its spectrogram, and the region that is asked with. */
 
-import { clean, clock, colour, icon, iconButton, make } from "./dom.js";
+import { clean, clock, colour, fetchPicture, icon, iconButton, make } from "./dom.js";
 import { player } from "./sound.js";
 import { audioOf, pictureOf } from "./server.js";
 
@@ -18,8 +18,15 @@ const CLICK_PX = 3;
 /** Milliseconds after the last key until it is searched. */
 const KEYS_REST_MS = 500;
 
+/** Seconds between times under the stage, and the least pixels. */
+const STEPS_S = [0.1, 0.2, 0.5, 1, 2, 5, 10, 15, 30, 60, 120, 300, 600];
+const TICK_PX = 64;
+
 /** @param {number} value @param {number} low @param {number} high */
 const within = (value, low, high) => Math.max(low, Math.min(high, value));
+
+/** Milliseconds are what the address keeps: asked with more, a reload would ask something else. @param {number} seconds */
+const milli = (seconds) => Math.round(seconds * 1000) / 1000;
 
 /** The region that an example begins with: undefined is all of it. @param {number} duration @param {number} limit both in seconds */
 export const firstRegion = (duration, limit) => (duration <= Math.min(limit, MOST_AT_FIRST_S) ? {} : { start: 0, end: Math.min(FIRST_S, limit) });
@@ -37,6 +44,8 @@ class SoundExample extends HTMLElement {
   /** @type {About | null} */
   about = null;
   key = "";
+  /** @type {HTMLElement[]} what is left and right of the region */
+  shades = [];
   /** @type {number | undefined} */
   resting;
 
@@ -59,7 +68,8 @@ class SoundExample extends HTMLElement {
     this.zoomButton = make("button.button.plain", { type: "button", id: "example-zoom", "aria-pressed": "false", onclick: () => this.zoom() }, icon("zoom"), "Zoom");
     this.tags = make("p.tags", { id: "example-tags" });
     this.warnings = make("p.state", { hidden: true });
-    this.append(make("div.line", {}, this.button, make("div.grow", {}, this.heading, this.says), this.tags, this.zoomButton, this.wholeButton), this.stage, this.warnings);
+    this.ticks = make("div.ticks", { "aria-hidden": "true" });
+    this.append(make("div.line", {}, this.button, make("div.grow", {}, this.heading, this.says), this.tags, this.zoomButton, this.wholeButton), this.stage, this.ticks, this.warnings);
     new ResizeObserver(() => this.draw()).observe(this.stage);
     document.addEventListener("look", () => this.draw());
     player.addEventListener("change", () => this.follow());
@@ -92,9 +102,19 @@ class SoundExample extends HTMLElement {
     const whole = from === 0 && to === about.duration;
     this.zoomButton.setAttribute("aria-pressed", String(!whole));
     this.picture.hidden = !about.there;
-    if (about.there) this.picture.src = pictureOf(/** @type {Example} */ (this.example), { width: 1000, height: 96, ...(whole ? {} : { start_s: from, end_s: to }) });
+    if (about.there) fetchPicture(this.picture, pictureOf(/** @type {Example} */ (this.example), { width: 1000, height: 96, ...(whole ? {} : { start_s: from, end_s: to }) }));
     this.draw();
     this.place();
+  }
+
+  /** Times under the stage, as many as there is room for, at steps that clocks have. @param {number} width in pixels */
+  drawTicks(width) {
+    const [from, to] = this.view;
+    const step = STEPS_S.find((one) => ((to - from) / one) * TICK_PX <= width) ?? STEPS_S[STEPS_S.length - 1];
+    const first = Math.ceil(from / step - 1e-9);
+    const count = Math.floor(to / step + 1e-9) - first + 1;
+    const seconds = Array.from({ length: count }, (_, index) => (first + index) * step).filter((second) => this.percent(second) < 99);
+    this.ticks.replaceChildren(...seconds.map((second) => make("span", { style: { left: `${this.percent(second)}%` } }, clock(second))));
   }
 
   zoom() {
@@ -107,6 +127,7 @@ class SoundExample extends HTMLElement {
   draw() {
     if (!this.about || !this.canvas.clientWidth) return;
     const { pen, width, height } = clean(this.canvas);
+    this.drawTicks(width);
     const { peaks, duration } = this.about;
     const [from, to] = this.view.map((second) => (second / duration) * peaks.length);
     const loudest = Math.max(0.05, ...peaks.map(([least, greatest]) => Math.max(-least, greatest)));
@@ -157,8 +178,8 @@ class SoundExample extends HTMLElement {
   change(start, end, done) {
     const { duration, there } = /** @type {About} */ (this.about);
     if (!there) return;
-    this.start = within(start, 0, Math.max(0, duration - LEAST_S));
-    this.end = within(end, this.start + Math.min(LEAST_S, duration), Math.min(duration, this.start + this.limit));
+    this.start = milli(within(start, 0, Math.max(0, duration - LEAST_S)));
+    this.end = milli(within(end, this.start + Math.min(LEAST_S, duration), Math.min(duration, this.start + this.limit)));
     this.place();
     if (done) this.dispatchEvent(new CustomEvent("region", { detail: this.isWhole() ? {} : { start: this.start, end: this.end } }));
   }

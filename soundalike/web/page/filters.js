@@ -1,7 +1,7 @@
 // @ts-check
 /** Filters: tags with how many windows have them, their tree, the expression and where it cannot be read, what is in force. */
 
-import { icon, iconButton, make } from "./dom.js";
+import { icon, iconButton, make, refill } from "./dom.js";
 
 /** @typedef {import("./address.js").Question} Question */
 /** @typedef {{id: string, name: string, count: number, children: string[], is_root: boolean}} Tag */
@@ -42,7 +42,7 @@ class TagFilters extends HTMLElement {
   opened = new Set();
 
   connectedCallback() {
-    this.box = make("input", { id: "tag-search", type: "search", placeholder: "Filter tags…", autocomplete: "off", spellcheck: "false", "aria-label": "Filter tags", oninput: () => this.list() });
+    this.box = make("input", { id: "tag-search", type: "search", placeholder: "Filter tags…", autocomplete: "off", spellcheck: "false", "aria-label": "Filter tags", oninput: () => this.list(), onkeydown: (/** @type {KeyboardEvent} */ event) => event.key === "Enter" && this.facets.querySelector("button")?.click() });
     this.facets = make("ul.facets", { id: "facets", "aria-label": "Tags, most frequent first" });
     this.says = make("p.quiet.note", { role: "status" });
     this.tree = make("div.tree", { id: "tree" });
@@ -74,7 +74,7 @@ class TagFilters extends HTMLElement {
     const found = this.all.filter((tag) => (wanted ? tag.name.toLowerCase().includes(wanted) : tag.count > 0)).sort((one, other) => other.count - one.count);
     const most = Math.max(1, ...found.map((tag) => tag.count));
     const shown = found.slice(0, wanted ? MOST_TAGS : FIRST_TAGS);
-    this.facets.replaceChildren(...shown.map((tag) => make("li", {}, this.row(tag, tag.count / most))));
+    refill(this.facets, ...shown.map((tag) => make("li", {}, this.row(tag, tag.count / most))));
     this.says.textContent = wanted && !found.length ? `No tag has “${this.box.value.trim()}” in its name.` : found.length > shown.length ? `and ${found.length - shown.length} more: write in the box above` : "";
   }
 
@@ -93,7 +93,7 @@ class TagFilters extends HTMLElement {
   grow() {
     if (!this.fold.open) return;
     const scrolled = this.tree.scrollTop;
-    this.tree.replaceChildren(this.branch(this.all.filter((tag) => tag.is_root)));
+    refill(this.tree, this.branch(this.all.filter((tag) => tag.is_root)));
     this.tree.scrollTop = scrolled;
   }
 
@@ -134,9 +134,9 @@ export function showActive(place, question, change) {
   }));
   if (question.where) chips.push(make("span.filter-chip.where-chip", { "data-filter": "where" }, make("code", {}, question.where), iconButton("close", "Drop the expression", () => change({ ...question, where: "" }))));
   place.hidden = !chips.length;
-  if (!chips.length) return place.replaceChildren();
+  if (!chips.length) return refill(place);
   const reset = make("button.button.plain", { type: "button", id: "reset-filters", onclick: () => change({ ...question, tags: [], any: [], not: [], where: "" }) }, "Reset");
-  place.replaceChildren(make("span.quiet", {}, icon("filter"), "Only"), ...chips, reset);
+  refill(place, make("span.quiet", {}, icon("filter"), "Only"), ...chips, reset);
 }
 
 /**

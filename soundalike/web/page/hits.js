@@ -1,7 +1,7 @@
 // @ts-check
 /** The hits as rows: heard, looked at, and asked further with. */
 
-import { clock, copy, icon, iconButton, make, span } from "./dom.js";
+import { clock, copy, fetchPicture, icon, iconButton, make, span } from "./dom.js";
 import { player } from "./sound.js";
 import { audioOf, pictureOf } from "./server.js";
 
@@ -26,8 +26,6 @@ import { audioOf, pictureOf } from "./server.js";
 const ROW_TAGS = 4;
 /** Pixels below the window from which pictures are fetched. */
 const AHEAD = "300px";
-/** Milliseconds after which a picture that did not come is asked for once more. */
-const PICTURE_AGAIN_MS = 3000;
 
 /** @type {Record<string, (one: Hit, other: Hit) => number>} */
 const ORDERS = {
@@ -40,6 +38,8 @@ const ORDERS = {
 class HitList extends HTMLElement {
   /** @type {Hit[]} in the order of the server */
   hits = [];
+  /** @type {Hit[]} as they are sorted */
+  ordered = [];
   /** @type {Map<string, HTMLElement>} */
   rows = new Map();
   /** @type {Set<string>} */
@@ -62,10 +62,12 @@ class HitList extends HTMLElement {
   /** @param {Hit[]} hits @param {{ranked?: boolean, sort: string}} how */
   show(hits, { ranked = true, sort }) {
     if (player.key.startsWith("hit:")) player.stop();
+    const focused = this.contains(document.activeElement);
     Object.assign(this, { hits, ranked, sort, rows: new Map(), current: "" });
     this.selected.clear();
     this.arrange();
     this.dispatchEvent(new Event("select"));
+    if (focused) document.getElementById("results")?.focus({ preventScroll: true });
   }
 
   /** @param {Hit[]} hits of the next page */
@@ -129,17 +131,14 @@ class HitList extends HTMLElement {
   /** @param {HTMLImageElement} picture */
   fetch(picture) {
     this.seen?.unobserve(picture);
-    const source = picture.dataset.src ?? "";
-    picture.addEventListener("load", () => picture.classList.add("here"));
-    picture.addEventListener("error", () => setTimeout(() => { if (picture.isConnected) picture.src = source; }, PICTURE_AGAIN_MS), { once: true });
-    picture.src = source;
+    fetchPicture(picture, picture.dataset.src ?? "");
   }
 
   /** @param {Hit} hit @param {(what: string, detail: object) => void} tell */
   says(hit, tell) {
     const facts = [span(hit.start_s, hit.end_s)];
     if (hit.match) facts.push(`match at ${hit.match.start_s.toFixed(1)}–${hit.match.end_s.toFixed(1)} s`);
-    if (hit.clock) facts.push(hit.clock.replace("T", " "));
+    if (hit.clock) facts.push(hit.clock.slice(0, 16).replace("T", " "));
     if (hit.stands_for > 1) facts.push(`and ${hit.stands_for - 1} like it`);
     for (const [name, value] of Object.entries(hit.metadata ?? {})) if (value !== null && value !== "") facts.push(`${name} ${value}`);
     const tags = hit.tags.slice(0, ROW_TAGS).map((tag) => make("button.tag", { type: "button", title: `Only where ${tag.name} is heard (here ${tag.probability.toFixed(2)})`, onclick: () => tell("tag", { name: tag.name }) }, tag.name, make("small", {}, tag.probability.toFixed(2))));
@@ -151,8 +150,8 @@ class HitList extends HTMLElement {
     return make("div.score", { title: `score ${hit.score.toFixed(4)}` }, make("span.number", {}, hit.score.toFixed(3)), make("span.bar", { "aria-hidden": "true" }, make("span", { style: { width: `${Math.max(0, Math.min(1, hit.score)) * 100}%` } })));
   }
 
-  /** @param {Hit} hit @param {number} [at] seconds in the window */
-  play(hit, at = 0) {
+  /** @param {Hit} hit @param {number} [at] seconds in the window; where the match is if it is known */
+  play(hit, at = hit.match ? Math.max(0, hit.match.start_s - hit.start_s) : 0) {
     this.choose(hit.window);
     player.play(`hit:${hit.window}`, audioOf({ kind: "w", id: hit.window }), { at });
   }
@@ -190,7 +189,7 @@ class HitList extends HTMLElement {
 
   /** The next row, or the one before. @param {number} by @param {boolean} preview */
   move(by, preview) {
-    const ordered = this.ordered ?? [];
+    const { ordered } = this;
     const now = ordered.findIndex((hit) => hit.window === this.current);
     const hit = ordered[now < 0 ? (by > 0 ? 0 : ordered.length - 1) : Math.max(0, Math.min(ordered.length - 1, now + by))];
     if (!hit) return;

@@ -50,6 +50,8 @@ export function listenToKeys(hits, { preview, playExample, press, alike, add }) 
     }
     const act = keys[event.key];
     if (!act || event.ctrlKey || event.metaKey || event.altKey || types(event.target) || wants(event.target, event.key)) return;
+    // Where there is no hit to go to, or one looks through the filters, arrows scroll as they always do.
+    if (event.key.startsWith("Arrow") && (!hits.hits.length || /** @type {HTMLElement} */ (event.target).closest("#filters"))) return;
     event.preventDefault();
     act();
   });

@@ -26,6 +26,8 @@ class ScoreChart extends HTMLElement {
   scores = [];
   /** @type {number | null} */
   current = null;
+  /** What a hit must score to be more than chance. */
+  bound = 0;
 
   connectedCallback() {
     this.canvas = make("canvas", { role: "img" });
@@ -72,8 +74,8 @@ class ScoreChart extends HTMLElement {
     pen.setLineDash([3, 3]);
     pen.strokeStyle = colour("quiet");
     pen.beginPath();
-    pen.moveTo(x(this.bound ?? 0), 0);
-    pen.lineTo(x(this.bound ?? 0), foot);
+    pen.moveTo(x(this.bound), 0);
+    pen.lineTo(x(this.bound), foot);
     pen.stroke();
     pen.fillStyle = colour("accent");
     for (const score of this.scores) pen.fillRect(x(score) - 0.75, foot + 2, 1.5, 9);
@@ -92,8 +94,10 @@ export function sayNone(place, answer, question, change) {
     make("button.button", { type: "button", "data-removed": one.term, onclick: () => change(withoutTerm(question, one.term)) }, "Drop ", make("strong", {}, one.term.replace(/^(any_|not_)?tags: /, (_, kind) => ({ any_: "or ", not_: "without " })[/** @type {"any_" | "not_"} */ (kind)] ?? ""))),
     ` leaves ${counted(one.num_windows, "window")}`));
   const almost = (answer.almost ?? []).length > 0;
+  const helps = (answer.removed ?? []).some((/** @type {{num_windows: number}} */ one) => one.num_windows > 0);
+  const reset = make("p", {}, make("button.button", { type: "button", id: "drop-all", onclick: () => change({ ...question, tags: [], any: [], not: [], where: "" }) }, "Drop all of the filter"));
   const reason = removed.length ? "No window fits all of the filter. Drop a part of it:" : "Nothing found. Ask with another sound, or with a longer region of it.";
-  place.replaceChildren(make("p", {}, make("strong", {}, reason)), removed.length ? make("ul", {}, removed) : "", almost ? make("p.quiet", {}, "Closest by probability:") : "");
+  place.replaceChildren(make("p", {}, make("strong", {}, reason)), removed.length ? make("ul", {}, removed) : "", removed.length && !helps ? reset : "", almost ? make("p.quiet", {}, "Closest by probability:") : "");
 }
 
 /** Say that something is being listened to, and for how long. @returns {() => void} */
@@ -132,13 +136,19 @@ export function sayNotes(found) {
   at("notes").hidden = !found.notes?.length;
 }
 
-/** One banner of each kind; none where there is nothing to say. @param {string} kind @param {string} sentence @param {...Node} more */
-export function banner(kind, sentence, ...more) {
-  const old = document.querySelector(`[data-banner="${kind}"]`);
+/**
+ * One banner of each kind; none where there is nothing to say. The same sentence stays, so that it is read out once.
+ * @param {string} kind @param {string} sentence @param {string} [left] what changes each second, for eyes only @param {() => void} [wake]
+ */
+export function banner(kind, sentence, left = "", wake) {
+  const old = /** @type {HTMLElement | null} */ (document.querySelector(`[data-banner="${kind}"]`));
   if (!sentence) return old?.remove();
-  const next = make(`p.banner.${kind}`, { "data-banner": kind }, make("span", {}, ...textWithCode(sentence)), ...more);
-  if (old) old.replaceWith(next);
-  else at("banners").append(next);
+  if (old?.dataset.sentence !== sentence) {
+    old?.remove();
+    at("banners").append(make(`p.banner.${kind}`, { "data-banner": kind, "data-sentence": sentence }, make("span", {}, ...textWithCode(sentence)), make("span.left", { "aria-hidden": "true" }),
+      wake ? make("button.button", { type: "button", onclick: wake }, "Try now") : ""));
+  }
+  /** @type {any} */ (document.querySelector(`[data-banner="${kind}"] .left`)).textContent = left;
 }
 
 export const refuse = () => banner("token", "This page is not let in: open the address that `soundalike serve` printed, with its token.");
@@ -146,13 +156,17 @@ export const refuse = () => banner("token", "This page is not let in: open the a
 /** @param {number} parts */
 export const sayNewParts = (parts) => banner("new", parts ? `${counted(parts, "new part")} of the store ${parts === 1 ? "is" : "are"} not searched yet: run \`soundalike build STORE\`.` : "");
 
+/** @type {[import("./server.js").Waiter["kind"], string][]} */
+const WAITS = [
+  ["busy", "The server has its hands full. It is asked again by itself"],
+  ["gone", "The server does not answer: is `soundalike serve` still running? It is tried again by itself"],
+];
+
 line.addEventListener("change", () => {
-  for (const kind of /** @type {const} */ (["busy", "gone"])) {
-    const waiters = [...line.waiters].filter((waiter) => waiter.kind === kind);
-    const left = Math.min(...waiters.map((waiter) => waiter.left));
-    const wake = make("button.button", { type: "button", onclick: () => waiters.forEach((waiter) => waiter.wake()) }, "Try now");
-    const sentence = kind === "busy" ? `The server has its hands full; asking again in ${left} s.` : `The server does not answer; trying again in ${left} s. Is \`soundalike serve\` still running?`;
-    banner(kind, waiters.length ? sentence : "", wake);
+  for (const [kind, sentence] of WAITS) {
+    const waiters = () => [...line.waiters].filter((waiter) => waiter.kind === kind);
+    const left = Math.min(...waiters().map((waiter) => waiter.left));
+    banner(kind, waiters().length ? sentence : "", `in ${left} s`, () => waiters().forEach((waiter) => waiter.wake()));
   }
 });
 

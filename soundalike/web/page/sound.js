@@ -12,6 +12,8 @@ class Player extends EventTarget {
   from = 0;
   /** @type {{key: string, status: number, sentence: string}} */
   failure = { key: "", status: 0, sentence: "" };
+  /** What was tried once more: a busy server refuses a sound that it has. */
+  again = "";
 
   constructor() {
     super();
@@ -64,13 +66,18 @@ class Player extends EventTarget {
   /** An audio element does not say why: ask for the first byte once more and read what the server says. */
   async explain() {
     const { key } = this;
+    const source = this.audio.src;
     if (!key) return;
     this.key = "";
     this.dispatchEvent(new Event("change"));
-    const [status, sentence] = await ask(this.audio.src, { headers: { Range: "bytes=0-0" } }).then(
+    const [status, sentence] = await ask(source, { headers: { Range: "bytes=0-0" } }).then(
       () => [0, "This browser cannot play the sound."],
       (error) => [error.status ?? 0, error.message],
     );
+    if (!status && this.again !== source && !this.key) {
+      this.again = source;
+      return this.play(key, source, { from: this.from });
+    }
     this.failure = { key, status: Number(status), sentence: String(sentence) };
     this.dispatchEvent(new Event("failed"));
   }
@@ -83,7 +90,7 @@ const LEVEL_SAMPLES = 1024;
 
 /** Why there is no microphone, as a sentence, or null where there may be one. */
 export const whyNoMicrophone = () =>
-  navigator.mediaDevices?.getUserMedia ? null : "A browser records only on this computer's own address or with https: choose a file instead.";
+  navigator.mediaDevices ? null : "A browser records only on this computer's own address or with https: choose a file instead.";
 
 /** From the microphone to 16-bit WAV, which every server reads: what browsers record differs from one to the next. */
 export class Recorder {

@@ -140,8 +140,14 @@ export function offerLooks(button) {
   matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => document.dispatchEvent(new Event("look")));
 }
 
-/** A colour of the style sheet, for a canvas. @param {string} name */
-export const colour = (name) => getComputedStyle(document.documentElement).getPropertyValue(`--${name}`).trim();
+/** A colour of the style sheet as it is now, light or dark, for a canvas. @param {string} name */
+export function colour(name) {
+  const probe = make("i", { hidden: true, style: { color: `var(--${name})` } });
+  document.body.append(probe);
+  const { color } = getComputedStyle(probe);
+  probe.remove();
+  return color;
+}
 
 /**
  * A canvas's context in which one unit is one CSS pixel, emptied.

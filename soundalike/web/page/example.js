@@ -222,6 +222,11 @@ class SoundExample extends HTMLElement {
 
   /** @param {KeyboardEvent} event @param {string} part */
   press(event, part) {
+    if (event.key === " ") {
+      event.preventDefault();
+      event.stopPropagation();
+      return this.toggle();
+    }
     const steps = /** @type {Record<string, number>} */ ({ ArrowLeft: -0.1, ArrowDown: -0.1, ArrowRight: 0.1, ArrowUp: 0.1, PageDown: -1, PageUp: 1, Home: -1e9, End: 1e9 });
     const by = steps[event.key];
     if (by === undefined) return;

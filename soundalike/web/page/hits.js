@@ -142,7 +142,7 @@ class HitList extends HTMLElement {
     if (hit.stands_for > 1) facts.push(`and ${hit.stands_for - 1} like it`);
     for (const [name, value] of Object.entries(hit.metadata ?? {})) if (value !== null && value !== "") facts.push(`${name} ${value}`);
     const tags = hit.tags.slice(0, ROW_TAGS).map((tag) => make("button.tag", { type: "button", title: `Only where ${tag.name} is heard (here ${tag.probability.toFixed(2)})`, onclick: () => tell("tag", { name: tag.name }) }, tag.name, make("small", {}, tag.probability.toFixed(2))));
-    return make("div.says", {}, make("p.name", { title: hit.path }, hit.name), make("p.facts.quiet", {}, facts.join(" · ")), make("p.tags", {}, tags));
+    return make("div.says", {}, make("p.name", { title: hit.path }, hit.name), make("p.facts.quiet", {}, facts.map((fact) => fact.replaceAll(" ", "\u00a0")).join(" · ")), make("p.tags", {}, tags));
   }
 
   /** @param {Hit} hit */

@@ -132,8 +132,10 @@ const textWithCode = (sentence) => sentence.split("`").map((part, index) => (ind
 
 /** @param {any} found */
 export function sayNotes(found) {
-  at("notes").replaceChildren(...(found.notes ?? []).map((/** @type {string} */ note) => make("li", {}, note)));
-  at("notes").hidden = !found.notes?.length;
+  const items = (/** @type {string[]} */ lines) => make("ul", {}, lines.map((text) => make("li", {}, text)));
+  const [notes, explain] = [found.notes ?? [], found.explain ?? []];
+  at("notes").hidden = !notes.length && !explain.length;
+  at("notes").replaceChildren(notes.length ? items(notes) : "", explain.length ? make("details", {}, make("summary", {}, "How this was asked"), items(explain)) : "");
 }
 
 /**

@@ -17,6 +17,8 @@ import { aboutClip, aboutOf, forgetClip, json, post } from "./server.js";
 
 /** Hits that are asked for at once. */
 const PAGE = 30;
+/** Pixels below the window from which more hits are loaded. */
+const AHEAD_PX = 600;
 
 /** @param {string} id @returns {any} */
 const at = (id) => document.getElementById(id);
@@ -103,6 +105,7 @@ async function search() {
   const asked = question;
   cursor = null;
   at("load-more").hidden = true;
+  at("end").hidden = true;
   showWhereError(null, "");
   if (isEmpty(asked)) return welcome();
   const stopSaying = sayListening();
@@ -126,7 +129,7 @@ function welcome() {
   scores.show(undefined, []);
   at("notes").hidden = true;
   at("count").textContent = "";
-  say(stores && !stores.num_windows ? "The store holds no windows yet: fill it with `soundalike index`, then reload." : "Nothing is asked yet. Drop a sound above to find what sounds like it, or choose a tag to look through what there is.");
+  say(stores?.has_index && !stores.num_windows ? "The store holds no windows yet: fill it with `soundalike index`, then reload." : "Nothing is asked yet. Drop a sound above to find what sounds like it, or choose a tag to look through what there is.");
 }
 
 /** @param {any} found @param {Question} asked */
@@ -148,12 +151,18 @@ function paint(found, asked) {
   count();
 }
 
+/** @param {number | undefined} ms */
+const tookInWords = (ms) => (ms === undefined ? "" : ms < 1000 ? `, in ${Math.round(ms)} ms` : `, in ${(ms / 1000).toFixed(1)} s`);
+
 /** How many there are, for eyes and ears. */
 function count() {
   const number = answer?.hits.length ? hits.hits.length : 0;
   const from = hasFilter(question) ? `${counted(answer.num_matching, "window")} that fit` : counted(answer.num_windows, "window");
-  at("count").textContent = `${counted(number, "hit")} of ${from}${answer.ms ? `, in ${Math.round(answer.ms)} ms` : ""}`;
-  at("load-more").hidden = !cursor;
+  at("count").textContent = `${counted(number, "hit")} of ${from}${tookInWords(answer.ms)}`;
+  const isFull = number >= stores.limits.hits;
+  at("load-more").hidden = !cursor || isFull;
+  at("end").hidden = !number || (Boolean(cursor) && !isFull);
+  at("end").textContent = isFull ? `An answer ends with ${counted(number, "hit")}: narrow it with a filter.` : "These are all of them.";
 }
 
 async function loadMore() {
@@ -161,7 +170,7 @@ async function loadMore() {
   at("load-more").disabled = true;
   const { signal } = searching;
   try {
-    const found = await (await post("/api/v1/search", { ...sent, cursor }, signal)).json();
+    const found = await (await post("/api/v1/search", { ...sent, cursor, k: Math.min(PAGE, stores.limits.hits - hits.hits.length) }, signal)).json();
     if (signal.aborted) return;
     cursor = found.cursor;
     hits.extend(found.hits);
@@ -174,10 +183,15 @@ async function loadMore() {
   }
 }
 
+/** Load the next hits before one comes to the end of those there are. */
+function loadAhead() {
+  if (!at("load-more").hidden && at("load-more").getBoundingClientRect().top < innerHeight + AHEAD_PX) loadMore();
+}
+
 /** @param {any} failure @param {Question} asked @param {AbortSignal} signal */
 async function fail(failure, asked, signal) {
   at("count").textContent = "";
-  if (failure.about === "where") {
+  if (failure.about === "where" || failure.at) {
     showWhereError(failure, asked.where);
     at("count").textContent = hits.hits.length ? "The filter expression cannot be read; these are the hits from before." : "The filter expression cannot be read.";
     return;
@@ -203,7 +217,7 @@ async function countTags() {
   const asked = (/** @type {Question} */ filter) => json(`/api/v1/tags?${filterQuery(filter)}`, { signal });
   try {
     // An expression that cannot be read is told of by the search; the tags are wanted all the same.
-    const { tags } = await asked(question).catch((error) => (error.about === "where" ? asked({ ...question, where: "" }) : Promise.reject(error)));
+    const { tags } = await asked(question).catch((error) => (error.about === "where" || error.at ? asked({ ...question, where: "" }) : Promise.reject(error)));
     if (!signal.aborted) tagFilters.show(tags);
   } catch (error) {
     if (!signal.aborted && /** @type {any} */ (error).status === 401) refuse();
@@ -256,6 +270,7 @@ function listenToAll() {
   });
   tagFilters.addEventListener("filter", (/** @type {any} */ { detail }) => go(withTag(question, detail.name, detail.way)));
   tagFilters.addEventListener("heard", (/** @type {any} */ { detail }) => go({ ...question, heard: detail }, { push: false }));
+  player.addEventListener("failed", () => { if (player.failure.key.startsWith("example:")) mention(player.failure.sentence); });
   hits.addEventListener("alike", (/** @type {any} */ { detail }) => alike(detail.hit));
   hits.addEventListener("add", (/** @type {any} */ { detail }) => addHit(detail.hit, detail.minus));
   hits.addEventListener("tag", (/** @type {any} */ { detail }) => go(withTag(question, detail.name, "tags")));
@@ -277,7 +292,7 @@ function listenToAll() {
     writeWhere();
   });
   at("load-more").addEventListener("click", loadMore);
-  new IntersectionObserver((entries) => { if (entries.some((entry) => entry.isIntersecting) && scrollY > 0) loadMore(); }, { rootMargin: "500px" }).observe(at("load-more"));
+  addEventListener("scroll", loadAhead, { passive: true });
   at("copy-link").addEventListener("click", () => copy(location.href, "the address"));
   for (const dialog of document.querySelectorAll("dialog")) dialog.addEventListener("click", (event) => {
     // A press beside the dialog, on what it covers, closes it; its own margin is part of it.
@@ -299,9 +314,16 @@ function listenToAll() {
   });
 }
 
-const press = (/** @type {string} */ id) => (at(id).matches("input:not([type=checkbox])") ? at(id).focus() : at(id).click());
+/** What a key does to a control: go there, or press it. @param {string} id */
+function press(id) {
+  if (!at(id).matches("input:not([type=checkbox])")) return at(id).click();
+  at("filters-fold").open = true;
+  at(id).focus();
+}
 
 async function begin() {
+  // The token has become a cookie; in the address it would be copied along with links.
+  if (new URLSearchParams(location.search).has("token")) history.replaceState(null, "", location.pathname + location.hash);
   at("show-keys").append(icon("keys"));
   at("copy-link").prepend(icon("link"));
   at("open-export").prepend(icon("down"));

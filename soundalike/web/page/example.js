@@ -89,6 +89,7 @@ class SoundExample extends HTMLElement {
     this.warnings.hidden = about.there && !about.warnings.length;
     this.warnings.textContent = about.there ? about.warnings.join(" ") : "The file is not there any more: it is asked with as it was, but cannot be heard or cut.";
     this.classList.toggle("lost", !about.there);
+    this.button.disabled = !about.there;
     this.classList.toggle("minus", example.minus);
     this.zoomButton.hidden = example.kind === "w" || about.duration <= MOST_AT_FIRST_S;
     if (other) this.look(0, about.duration);

@@ -75,7 +75,7 @@ class TagFilters extends HTMLElement {
     const most = Math.max(1, ...found.map((tag) => tag.count));
     const shown = found.slice(0, wanted ? MOST_TAGS : FIRST_TAGS);
     refill(this.facets, ...shown.map((tag) => make("li", {}, this.row(tag, tag.count / most))));
-    this.says.textContent = wanted && !found.length ? `No tag has “${this.box.value.trim()}” in its name.` : found.length > shown.length ? `and ${found.length - shown.length} more: write in the box above` : "";
+    this.says.textContent = !found.length && !wanted && this.all.length ? "No window is left, so no tag is either." : wanted && !found.length ? `No tag has “${this.box.value.trim()}” in its name.` : found.length > shown.length ? `and ${found.length - shown.length} more: write in the box above` : "";
   }
 
   /** @param {Tag} tag @param {number} share of the longest bar */
@@ -151,8 +151,11 @@ export function showWhereError(failure, where) {
   if (!failure) return place.replaceChildren();
   box.setAttribute("aria-invalid", "true");
   const letters = Array.from(where);
-  const [from, to] = failure.at ?? [0, 0];
-  const pointed = failure.at ? make("code", {}, letters.slice(0, from).join(""), make("mark", {}, letters.slice(from, Math.max(to, from + 1)).join("") || "␣"), letters.slice(Math.max(to, from + 1)).join("")) : null;
+  const [from, least] = failure.at ?? [0, 0];
+  let to = Math.max(least, from + 1);
+  // A single letter is the beginning of a word: point at all of it.
+  while (least <= from + 1 && /[\w.]/.test(letters[to - 1] ?? "") && /[\w.]/.test(letters[to] ?? "")) to += 1;
+  const pointed = failure.at ? make("code", {}, letters.slice(0, from).join(""), make("mark", {}, letters.slice(from, to).join("") || "␣"), letters.slice(to).join("")) : null;
   place.replaceChildren(failure.message, ...(pointed ? [pointed] : []));
 }
 

@@ -9,8 +9,8 @@ import { audioOf, pictureOf } from "./server.js";
  * @typedef {object} Hit as the server tells of it
  * @property {string} window
  * @property {number} score
- * @property {string} path
- * @property {string} name
+ * @property {string | null} path null where its library is not known
+ * @property {string | null} name
  * @property {number} start_s
  * @property {number} end_s
  * @property {{start_s: number, end_s: number, score: number} | null} match
@@ -24,15 +24,23 @@ import { audioOf, pictureOf } from "./server.js";
 
 /** Tags of a row. */
 const ROW_TAGS = 4;
+/** A match that covers more than this of its window is all of it. */
+const WHOLE = 0.98;
 /** Pixels below the window from which pictures are fetched. */
 const AHEAD = "300px";
 
 /** @type {Record<string, (one: Hit, other: Hit) => number>} */
 const ORDERS = {
   score: () => 0,
-  file: (one, other) => one.path.localeCompare(other.path) || one.start_s - other.start_s,
+  file: (one, other) => (one.path ?? "").localeCompare(other.path ?? "") || one.start_s - other.start_s,
   clock: (one, other) => (one.clock?.slice(11) ?? "~").localeCompare(other.clock?.slice(11) ?? "~"),
 };
+
+/** Where a hit fits best; null where that is all of it, or not known. @param {Hit} hit */
+const matchOf = ({ match, start_s, end_s }) => (match && match.end_s - match.start_s < (end_s - start_s) * WHOLE ? match : null);
+
+/** @param {Hit} hit */
+const nameOf = (hit) => hit.name ?? "a file whose place is not known";
 
 /** Emits `alike` {hit}, `add` {hit, minus}, `tag` {name}, `select`, `current`. */
 class HitList extends HTMLElement {
@@ -82,20 +90,23 @@ class HitList extends HTMLElement {
     const sorted = [...this.hits].sort(ORDERS[sort] ?? ORDERS.score);
     this.ordered = sorted;
     for (const [index, hit] of this.hits.entries()) if (!this.rows.has(hit.window)) this.rows.set(hit.window, this.row(hit, index + 1));
+    const focused = /** @type {HTMLElement | null} */ (document.activeElement);
     this.list.replaceChildren(...sorted.map((hit) => this.rows.get(hit.window)));
+    // What is taken out of the page and put back loses the focus.
+    if (this.list.contains(focused)) focused?.focus({ preventScroll: true });
     this.list.classList.toggle("almost", !this.ranked);
   }
 
   /** @param {Hit} hit @param {number} rank */
   row(hit, rank) {
     const tell = (/** @type {string} */ what, /** @type {object} */ detail = {}) => this.dispatchEvent(new CustomEvent(what, { detail: { hit, ...detail } }));
-    const label = `${hit.name}, ${span(hit.start_s, hit.end_s)}`;
+    const label = `${nameOf(hit)}, ${span(hit.start_s, hit.end_s)}`;
     const tick = make("input.tick", { type: "checkbox", "aria-label": `Select ${label}`, onchange: () => this.select(hit, tick.checked) });
     const actions = make("div.actions", {},
       make("button.button.alike", { type: "button", title: "More like this (l)", "data-do": "alike", onclick: () => tell("alike") }, icon("alike"), make("span", {}, "More like this")),
       iconButton("plus", "Add as an example (+)", () => tell("add", { minus: false }), { "data-do": "plus" }),
       iconButton("minus", "Add as an example of what not (m)", () => tell("add", { minus: true }), { "data-do": "minus" }),
-      iconButton("copy", "Copy the path", () => copy(hit.path, "the path"), { "data-do": "copy" }));
+      iconButton("copy", "Copy the path", () => copy(hit.path ?? "", "the path"), { "data-do": "copy", disabled: !hit.path }));
     const row = make(`li.hit${hit.is_there ? "" : ".lost"}`, { tabindex: "-1", "data-window": hit.window, "aria-label": `${this.ranked ? rank + ": " : ""}${label}`, onfocusin: () => this.choose(hit.window), onclick: () => this.choose(hit.window) },
       make("div.order", {}, tick, make("span.rank", {}, this.ranked ? rank : "")),
       hit.is_there ? this.playButton(hit) : make("span.round.lost-mark", { "aria-hidden": "true" }, icon("close")),
@@ -105,7 +116,7 @@ class HitList extends HTMLElement {
 
   /** @param {Hit} hit */
   playButton(hit) {
-    const button = iconButton("play", `Play ${hit.name} at ${clock(hit.start_s)}`, () => this.toggle(hit), { "data-do": "play" });
+    const button = iconButton("play", `Play ${nameOf(hit)} at ${clock(hit.start_s)}`, () => this.toggle(hit), { "data-do": "play" });
     button.classList.add("round");
     return button;
   }
@@ -120,8 +131,9 @@ class HitList extends HTMLElement {
       const box = thumb.getBoundingClientRect();
       this.play(hit, ((event.clientX - box.left) / box.width) * length);
     } }, picture);
-    if (hit.match) {
-      const [left, right] = [hit.match.start_s, hit.match.end_s].map((second) => ((second - hit.start_s) / length) * 100);
+    const match = matchOf(hit);
+    if (match) {
+      const [left, right] = [match.start_s, match.end_s].map((second) => ((second - hit.start_s) / length) * 100);
       thumb.append(make("span.match", { style: { left: `${left}%`, width: `${right - left}%` } }));
     }
     thumb.append(make("span.cursor", { hidden: true }));
@@ -137,12 +149,13 @@ class HitList extends HTMLElement {
   /** @param {Hit} hit @param {(what: string, detail: object) => void} tell */
   says(hit, tell) {
     const facts = [span(hit.start_s, hit.end_s)];
-    if (hit.match) facts.push(`match at ${hit.match.start_s.toFixed(1)}–${hit.match.end_s.toFixed(1)} s`);
+    const match = matchOf(hit);
+    if (match) facts.push(`match at ${match.start_s.toFixed(1)}–${match.end_s.toFixed(1)} s`);
     if (hit.clock) facts.push(hit.clock.slice(0, 16).replace("T", " "));
     if (hit.stands_for > 1) facts.push(`and ${hit.stands_for - 1} like it`);
     for (const [name, value] of Object.entries(hit.metadata ?? {})) if (value !== null && value !== "") facts.push(`${name} ${value}`);
     const tags = hit.tags.slice(0, ROW_TAGS).map((tag) => make("button.tag", { type: "button", title: `Only where ${tag.name} is heard (here ${tag.probability.toFixed(2)})`, onclick: () => tell("tag", { name: tag.name }) }, tag.name, make("small", {}, tag.probability.toFixed(2))));
-    return make("div.says", {}, make("p.name", { title: hit.path }, hit.name), make("p.facts.quiet", {}, facts.map((fact) => fact.replaceAll(" ", "\u00a0")).join(" · ")), make("p.tags", {}, tags));
+    return make("div.says", {}, make("p.name", { title: hit.path }, nameOf(hit)), make("p.facts.quiet", {}, facts.map((fact) => fact.replaceAll(" ", "\u00a0")).join(" · ")), make("p.tags", {}, tags));
   }
 
   /** @param {Hit} hit */

@@ -45,7 +45,8 @@ class ScoreChart extends HTMLElement {
     this.scores = hits.map((hit) => hit.score);
     this.bound = random[Math.min(random.length - 1, Math.floor(random.length * RARE))];
     const above = this.scores.filter((score) => score > this.bound).length;
-    this.caption.textContent = `${above === hits.length ? `All ${hits.length}` : `${above} of the ${hits.length}`} hits score above what ${RARE * 100} % of random windows score (${this.bound.toFixed(2)}).`;
+    const who = hits.length === 1 ? `The hit scores ${above ? "above" : "no more than"}` : `${above === hits.length ? `All ${above}` : `${above} of the ${hits.length}`} hits score above`;
+    this.caption.textContent = `${who} what ${RARE * 100} % of random windows score (${this.bound.toFixed(2)}).`;
     this.canvas.setAttribute("aria-label", `Scores: ${this.caption.textContent}`);
     this.draw();
   }
@@ -135,7 +136,7 @@ export function sayNotes(found) {
   const items = (/** @type {string[]} */ lines) => make("ul", {}, lines.map((text) => make("li", {}, text)));
   const [notes, explain] = [found.notes ?? [], found.explain ?? []];
   at("notes").hidden = !notes.length && !explain.length;
-  at("notes").replaceChildren(notes.length ? items(notes) : "", explain.length ? make("details", {}, make("summary", {}, "How this was asked"), items(explain)) : "");
+  at("notes").replaceChildren(notes.length ? items(notes) : "", explain.length ? make("details", {}, make("summary", {}, "How this was asked"), make("pre", { tabindex: "0" }, explain.join("\n"))) : "");
 }
 
 /**
@@ -173,16 +174,17 @@ line.addEventListener("change", () => {
 });
 
 /** @param {any} stores what the server has */
-export function describeStores(stores) {
-  at("stores").textContent = `${counted(stores.num_windows, "window")} of ${stores.stores.map((/** @type {any} */ one) => one.name).join(", ")}`;
-  at("stores").title = stores.stores.map((/** @type {any} */ one) => one.path).join("\n");
-  at("words-form").hidden = !stores.projections.length;
-  at("projection").hidden = stores.projections.length < 2;
-  at("projection").replaceChildren(...stores.projections.map((/** @type {string} */ name) => make("option", { value: name }, name)));
-  at("where-columns").hidden = !stores.metadata_columns.length;
-  at("where-columns").textContent = `Columns of your own: ${stores.metadata_columns.join(", ")}.`;
-  sayNewParts(stores.num_new_parts);
-  if (!stores.has_index) banner("index", "The store has no index yet: run `soundalike build STORE`, then reload this page.");
+export function describeStores({ stores, has_index: isBuilt, num_windows: number = 0, num_new_parts: parts = 0, projections = [], metadata_columns: columns = [] }) {
+  const names = stores.map((/** @type {any} */ one) => one.name);
+  at("stores").textContent = isBuilt ? `${counted(number, "window")} of ${names.join(", ")}` : names.join(", ");
+  at("stores").title = stores.map((/** @type {any} */ one) => one.path).join("\n");
+  at("words-form").hidden = !projections.length;
+  at("projection").hidden = projections.length < 2;
+  at("projection").replaceChildren(...projections.map((/** @type {string} */ name) => make("option", { value: name }, name)));
+  at("where-columns").hidden = !columns.length;
+  at("where-columns").textContent = `Columns of your own: ${columns.join(", ")}.`;
+  sayNewParts(parts);
+  if (!isBuilt) banner("index", "The store has no index yet: run `soundalike build STORE`, then reload this page.");
 }
 
 /** The forms of files, as the server calls them. */

@@ -7,7 +7,8 @@
 export class Failure extends Error {
   /** @param {string} sentence @param {number} status @param {string | null} about @param {[number, number] | null} at */
   constructor(sentence, status, about = null, at = null) {
-    super(sentence);
+    // The server's sentences begin small, as in a terminal; names of files stay as they are.
+    super(sentence.replace(/^[a-z]+ /, (word) => word[0].toUpperCase() + word.slice(1)));
     this.status = status;
     this.about = about;
     this.at = at;
@@ -153,7 +154,7 @@ async function aboutWindow(example) {
   const window = await json(placeOf(example));
   const heard = window.is_there ? await json(placeOf(example) + "/peaks?num=1000").catch(() => null) : null;
   return {
-    name: window.name, path: window.path, duration: heard?.duration_s ?? window.end_s - window.start_s, offset: window.start_s,
+    name: window.name ?? `window ${window.window}`, path: window.path ?? "", duration: heard?.duration_s ?? window.end_s - window.start_s, offset: window.start_s,
     there: heard !== null, peaks: heard?.peaks ?? [], tags: window.tags, warnings: [],
   };
 }

@@ -1,0 +1,113 @@
+// @ts-check
+/** The question, and how it stands in the address: whatever is asked can be gone back to, reloaded and sent to others. */
+
+/** @typedef {{kind: "w" | "c", id: string, start?: number, end?: number, minus: boolean}} Example a window or an uploaded clip; seconds from its start */
+/**
+ * @typedef {object} Question
+ * @property {Example[]} examples
+ * @property {string} words
+ * @property {string} projection
+ * @property {string[]} tags must be heard
+ * @property {string[]} any one of these must be heard
+ * @property {string[]} not must not be heard
+ * @property {string} where
+ * @property {string} heard from which probability a tag counts, or "auto"; empty: as the server has it
+ * @property {boolean} group one hit a file
+ * @property {boolean} once near-copies once
+ * @property {boolean} diverse
+ * @property {boolean} place rank by the place within a window
+ * @property {string} sort
+ */
+
+/** @returns {Question} */
+export const nothing = () => ({
+  examples: [], words: "", projection: "", tags: [], any: [], not: [], where: "", heard: "", group: false, once: false, diverse: false, place: false, sort: "score",
+});
+
+/** Names in the address of what is a text, a list or yes and no. @type {[keyof Question, string][]} */
+const TEXTS = [["words", "words"], ["projection", "in"], ["where", "where"], ["heard", "heard"]];
+/** @type {["tags" | "any" | "not", string][]} */
+const LISTS = [["tags", "tag"], ["any", "any"], ["not", "not"]];
+/** @type {["group" | "once" | "diverse" | "place", string][]} */
+const SWITCHES = [["group", "group"], ["once", "once"], ["diverse", "diverse"], ["place", "place"]];
+
+/** Percent signs only where they are needed, so that an address can be read. @param {string} text */
+const escaped = (text) => encodeURIComponent(text).replace(/%(3A|40|2C|2F|20)/g, (_, code) => (code === "20" ? "+" : String.fromCharCode(parseInt(code, 16))));
+
+/** @param {number} seconds */
+const short = (seconds) => String(Math.round(seconds * 1000) / 1000);
+
+/** @param {Example} example */
+function written(example) {
+  const region = example.end === undefined ? "" : `@${short(example.start ?? 0)}-${short(example.end)}`;
+  return `${example.kind}:${example.id}${region}`;
+}
+
+/** @param {string} text @param {boolean} minus @returns {Example[]} none where it cannot be read */
+function read(text, minus) {
+  const found = /^([wc]):([\w-]+)(?:@([\d.]+)-([\d.]+))?$/.exec(text);
+  if (!found) return [];
+  const example = { kind: /** @type {"w" | "c"} */ (found[1]), id: found[2], minus };
+  return [found[4] ? { ...example, start: Number(found[3]), end: Number(found[4]) } : example];
+}
+
+/** @param {Question} question @returns {string} what follows the # of the address */
+export function toAddress(question) {
+  const parts = question.examples.map((example) => [example.minus ? "unlike" : "like", written(example)]);
+  for (const [field, name] of TEXTS) if (question[field]) parts.push([name, String(question[field])]);
+  for (const [field, name] of LISTS) for (const tag of question[field]) parts.push([name, tag]);
+  for (const [field, name] of SWITCHES) if (question[field]) parts.push([name, "1"]);
+  if (question.sort !== "score") parts.push(["sort", question.sort]);
+  return parts.map(([name, value]) => `${name}=${escaped(value)}`).join("&");
+}
+
+/** @param {string} hash @returns {Question} what cannot be read is left out */
+export function fromAddress(hash) {
+  const given = new URLSearchParams(hash.replace(/^#/, ""));
+  const question = nothing();
+  for (const [name, value] of given) if (name === "like" || name === "unlike") question.examples.push(...read(value, name === "unlike"));
+  for (const [field, name] of TEXTS) /** @type {any} */ (question)[field] = given.get(name) ?? "";
+  for (const [field, name] of LISTS) question[field] = given.getAll(name);
+  for (const [field, name] of SWITCHES) question[field] = given.get(name) === "1";
+  question.sort = given.get("sort") ?? "score";
+  return question;
+}
+
+/** @param {Question} question */
+export const hasFilter = (question) => Boolean(question.tags.length || question.any.length || question.not.length || question.where);
+
+/** @param {Question} question */
+export const isEmpty = (question) => !question.examples.length && !question.words && !hasFilter(question);
+
+/** @param {Question} question */
+const filterOf = (question) => ({ tags: question.tags, any_tags: question.any, not_tags: question.not, where: question.where || null });
+
+/** @param {Example} example */
+function named(example) {
+  const it = example.kind === "w" ? { window: example.id } : { clip: example.id };
+  return example.end === undefined ? it : { ...it, start_s: example.start ?? 0, end_s: example.end };
+}
+
+/** @param {Question} question @param {number} k @returns {Record<string, any>} what the server is sent */
+export function bodyOf(question, k) {
+  const { examples, words, projection, heard } = question;
+  return {
+    like: examples.filter((example) => !example.minus).map(named), unlike: examples.filter((example) => example.minus).map(named),
+    text: words ? [words] : [], ...(projection ? { projection } : {}), ...filterOf(question), ...(heard ? { threshold: heard === "auto" ? heard : Number(heard) } : {}),
+    k, group_by: question.group ? "file" : null, unique: question.once, diverse: question.diverse, by: question.place ? "place" : "scene",
+  };
+}
+
+/** @param {Question} question @returns {string} the filter as a query string */
+export function filterQuery(question) {
+  const given = new URLSearchParams();
+  for (const [name, value] of Object.entries(filterOf(question))) for (const one of [value ?? []].flat()) given.append(name, one);
+  if (question.heard) given.append("threshold", question.heard);
+  return given.toString();
+}
+
+/** Under what an example plays, and what it is told apart by. @param {Example} example */
+export const keyOf = (example) => `example:${written(example)}`;
+
+/** @param {Question} question */
+export const asksWithUpload = (question) => question.examples.some((example) => example.kind === "c");

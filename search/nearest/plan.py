@@ -29,10 +29,12 @@ class Plan(NamedTuple):
     Attributes:
         name: "exact" computes the score of every row that matches; "sketches" those of the rows
             that are best by their sketches.
-        num_scanned: Rows that match whose sketches are looked at, at least; in the end, how many.
+        num_scanned: Rows that match whose sketches are expected to be looked at; in the end, how
+            many were.
         num_scored: How many of them are scored, the best by their sketches.
         num_lists: Lists that were visited; 0 if all rows that match were looked at.
         recall: Measured at the build for filters about as narrow; 1 for an exact answer.
+        reach: How far lists are looked through, see `scan`.
     """
 
     name: PlanName
@@ -40,6 +42,7 @@ class Plan(NamedTuple):
     num_scored: int = 0
     num_lists: int = 0
     recall: float = 1.0
+    reach: float = 0.0
 
     @property
     def is_exact(self) -> bool:
@@ -85,5 +88,5 @@ def choose_plan(
     near = narrower if is_like_it else wider + narrower
     more_scanned = more**_MORE_SCANNED * num_vectors**_MORE_VECTORS
     num_scanned = max(one.num_scanned for one in near) * more_scanned
-    recall = min(one.recall for one in near)
-    return Plan("sketches", math.ceil(num_scanned), num_scored, 0, recall)
+    recall, reach = min(one.recall for one in near), max(one.reach for one in near)
+    return Plan("sketches", math.ceil(num_scanned), num_scored, 0, recall, reach)

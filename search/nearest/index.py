@@ -177,12 +177,12 @@ class VectorIndex:
     ) -> tuple[Integers, Plan]:
         """Return rows that may be nearest, and what was done: what no sketch knows is computed."""
         parts = self._parts(allowed)
-        proposed = propose(parts, vectors, plan, k)
+        proposed = propose(parts, vectors, plan)
         rows = [proposed.rows]
         if least is not None and is_blend(vectors, self._num_columns):
             # Of those that are less like it by the blend, some may have a scene that is more so.
             scenes = scenes_of(vectors, self._num_columns)
-            rows.append(propose(parts, scenes, plan, k).rows)
+            rows.append(propose(parts, scenes, plan).rows)
         if None in self.sketches:
             rows.append(find_near(self.generation, vectors, k, self._unknown(allowed), least))
         done = plan._replace(num_scanned=proposed.num_scanned, num_lists=proposed.num_lists)
@@ -224,7 +224,7 @@ class VectorIndex:
         scenes = scenes_of(vectors, self._num_columns)
         if not plan.is_exact:
             asking = [vectors] if least is None else [vectors, scenes]
-            proposed = [self._propose_each(plan, one, k, allowed) for one in asking]
+            proposed = [self._propose_each(plan, one, allowed) for one in asking]
             found = _distinct(np.concatenate([found, *proposed], axis=1))
         found = np.pad(found, ((0, 0), (0, max(0, k - found.shape[1]))), constant_values=-1)
         scores = score_pairs(self.generation, vectors, found)
@@ -242,12 +242,12 @@ class VectorIndex:
             scores[at, : len(one.rows)], rows[at, : len(one.rows)] = one[:2]
         return scores, rows
 
-    def _propose_each(self, plan: Plan, vectors: Float32, k: int, allowed: Allowed) -> Integers:
+    def _propose_each(self, plan: Plan, vectors: Float32, allowed: Allowed) -> Integers:
         """Return (n, m) rows that may be nearest to each vector, by the sketches; -1 for none."""
         parts = self._parts(allowed)
 
         def look(one: Float32) -> Integers:
-            rows = propose(parts, one[None], plan, k).rows
+            rows = propose(parts, one[None], plan).rows
             return np.pad(rows, (0, plan.num_scored - len(rows)), constant_values=-1)
 
         with ThreadPoolExecutor(num_cores()) as threads:

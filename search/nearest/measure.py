@@ -33,7 +33,7 @@ _NUM_QUESTIONS = 200
 #: Rows to score, and how far lists are looked through, the least first. Hardly a row is as many
 #: times the spread of its list nearer than its centre as the last one says.
 _NUM_SCORED = (60, 120, 240, 480)
-_REACHES = (0.2, 0.3, 0.4, 0.5, 0.55, 0.6, 0.65, 0.7, 0.8, 1.0, 1.4, 2.0, 4.0)
+_REACHES = (0.2, 0.4, 0.5, 0.55, 0.6, 0.7, 0.8, 1.0, 1.4, 2.0, 4.0)
 #: Scores that differ by no more are equal.
 _EQUAL = 1e-6
 #: Aimed at is this share of the way from the target to 1: of 0.99, 0.997. Filters that nothing like

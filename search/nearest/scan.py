@@ -24,8 +24,8 @@ Float64 = npt.NDArray[np.float64]
 #: segment and in some of its lists; and to scan one that does.
 _LOOK_NS, _VISIT_NS, SCAN_NS = 1, 8, 40
 #: Rows that match, of the nearest lists, that say how near the others have to be; and how many
-#: times more say it again. Half of the questions about made-up windows needed no others, whatever
-#: the filter; 4 times more scanned a tenth less, and took longer for it.
+#: times more say it again. At most filters half of the questions about made-up windows needed no
+#: others; with 4 times as many, a tenth fewer were scanned in all, and that took longer.
 FIRST_ROWS, _GROWTH = 1024, 16
 #: Rows that say how near the best are, before the others are looked through.
 _SAMPLED_ROWS = 4096
@@ -111,10 +111,7 @@ def _are_lists_quicker(parts: Sequence[Part], num_scanned: int) -> bool:
 
 
 def _visit(parts: Sequence[Part], asked: Sequence[Asked], plan: Plan) -> Proposed:
-    """Propose rows of the nearest lists.
-
-    As many of the rows seen as the plan says are nearer than those of the lists that are left.
-    """
+    """Propose rows of the nearest lists, until enough are nearer than any of a list left may be."""
     order, ranks, held = _rank(parts, asked, plan.reach)
     num_lists = [part.sketch.num_lists for part in parts]
     starts = np.cumsum(num_lists) - num_lists

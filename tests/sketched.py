@@ -51,7 +51,7 @@ def scenes_of(num_rows: int, seed: int = 1, world: int = 0) -> Array:
 
 
 def with_little_effort(index: SoundIndex, num_scanned: int, num_scored: int = 10) -> SoundIndex:
-    """Let the sketches of an index be looked through no further than this, whatever it finds."""
+    """Let the sketches of an index be looked through hardly further, whatever that finds."""
     for one in index.opened:
         spare(one.index, num_scanned, num_scored)
     return index
@@ -60,7 +60,7 @@ def with_little_effort(index: SoundIndex, num_scanned: int, num_scored: int = 10
 def spare(index: VectorIndex, num_scanned: int, num_scored: int = 10) -> VectorIndex:
     """Do the same with the index of one store; nothing without sketches."""
     if any(index.sketches):
-        told = Measured(share=1.0, num_scanned=num_scanned, recall=0.5, ms=1.0)
+        told = Measured(1.0, reach=0.0, num_scanned=num_scanned, recall=0.5, ms=1.0)
         index.effort = Effort(0.5, index.generation.num_windows, num_scored, (told,))
     return index
 

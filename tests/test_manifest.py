@@ -30,7 +30,7 @@ FILES = {"a.raw": [7, DIGEST]}
 
 #: As it is written for a store with sketches.
 DOCUMENT: dict[str, Any] = {
-    "format": 5,
+    "format": 6,
     "num_windows": 600,
     "segments": [
         {
@@ -52,7 +52,7 @@ DOCUMENT: dict[str, Any] = {
         "target": 0.99,
         "num_rows": 580,
         "num_scored": 60,
-        "measured": [[1.0, 8192, 0.999, 0.5], [0.1, 4096, 0.998, 1.5]],
+        "measured": [[1.0, 0.7, 8192, 0.999, 0.5], [0.1, 0.55, 4096, 0.998, 1.5]],
         "segments": ["c" * 32],
     },
     "files": {"parts.txt": [0, DIGEST]},
@@ -72,7 +72,7 @@ MANIFEST = Manifest(
         target=0.99,
         num_rows=580,
         num_scored=60,
-        measured=(Measured(1.0, 8192, 0.999, 0.5), Measured(0.1, 4096, 0.998, 1.5)),
+        measured=(Measured(1.0, 0.7, 8192, 0.999, 0.5), Measured(0.1, 0.55, 4096, 0.998, 1.5)),
         segments=("c" * 32,),
     ),
     files={"parts.txt": FileEntry(0, DIGEST)},
@@ -203,7 +203,7 @@ def test_manifest_that_names_files_elsewhere_is_damage(file: Path, name: str) ->
             Manifest.read(file)
 
 
-@pytest.mark.parametrize("number", [2, 3, 4, None, "5"])
+@pytest.mark.parametrize("number", [2, 3, 4, 5, None, "6"])
 def test_manifest_of_another_version_says_what_helps(file: Path, number: object) -> None:
     file.write_bytes(seal({**DOCUMENT, "format": number}))
     with pytest.raises(StoreError, match="another version") as caught:

@@ -14,9 +14,9 @@ EFFORT = Effort(
     num_rows=1_000_000,
     num_scored=60,
     measured=(
-        Measured(share=1.0, num_scanned=9000, recall=0.999, ms=0.5),
-        Measured(share=0.5, num_scanned=8000, recall=0.998, ms=1.0),
-        Measured(share=0.1, num_scanned=7000, recall=0.996, ms=1.5),
+        Measured(share=1.0, reach=0.6, num_scanned=9000, recall=0.999, ms=0.5),
+        Measured(share=0.5, reach=0.5, num_scanned=8000, recall=0.998, ms=1.0),
+        Measured(share=0.1, reach=0.7, num_scanned=7000, recall=0.996, ms=1.5),
     ),
 )
 
@@ -24,18 +24,34 @@ EFFORT = Effort(
 @pytest.mark.parametrize(
     ("num_matching", "k", "expected"),
     [
-        (1_000_000, 10, Plan("sketches", 9000, 60, 0, 0.999)),  # all windows
-        (999_000, 10, Plan("sketches", 9000, 60, 0, 0.999)),  # all but the query's recording
-        (950_000, 10, Plan("sketches", 9000, 60, 0, 0.999)),
-        (700_000, 10, Plan("sketches", 9000, 60, 0, 0.998)),  # between two: the worse of both
-        (500_000, 10, Plan("sketches", 8000, 60, 0, 0.998)),  # as one of them
-        (100_000, 10, Plan("sketches", 7000, 60, 0, 0.996)),
-        (1_000, 10, Plan("sketches", 7000, 60, 0, 0.996)),  # narrower than anything measured
-        (121, 10, Plan("sketches", 7000, 60, 0, 0.996)),
+        (1_000_000, 10, Plan("sketches", 9000, 60, 0, 0.999, 0.6, 10)),  # all windows
+        (
+            999_000,
+            10,
+            Plan("sketches", 9000, 60, 0, 0.999, 0.6, 10),
+        ),  # all but the query's recording
+        (950_000, 10, Plan("sketches", 9000, 60, 0, 0.999, 0.6, 10)),
+        (
+            700_000,
+            10,
+            Plan("sketches", 9000, 60, 0, 0.998, 0.6, 10),
+        ),  # between two: the worse of both
+        (500_000, 10, Plan("sketches", 8000, 60, 0, 0.998, 0.5, 10)),  # as one of them
+        (100_000, 10, Plan("sketches", 7000, 60, 0, 0.996, 0.7, 10)),
+        (
+            1_000,
+            10,
+            Plan("sketches", 7000, 60, 0, 0.996, 0.7, 10),
+        ),  # narrower than anything measured
+        (121, 10, Plan("sketches", 7000, 60, 0, 0.996, 0.7, 10)),
         (120, 10, EXACT),  # they might as well all be scored
         (0, 10, EXACT),
-        (1_000_000, 1, Plan("sketches", 9000, 60, 0, 0.999)),
-        (1_000_000, 1000, Plan("sketches", 284_605, 2040, 0, 0.999)),  # 9000 * 100^0.75
+        (1_000_000, 1, Plan("sketches", 9000, 60, 0, 0.999, 0.6, 10)),
+        (
+            1_000_000,
+            1000,
+            Plan("sketches", 284_605, 2040, 0, 0.999, 0.6, 317),
+        ),  # 9000, 10 * 100^0.75
         (4_080, 1000, EXACT),
     ],
 )
@@ -46,11 +62,13 @@ def test_plan_follows_what_was_measured(num_matching: int, k: int, expected: Pla
 
 
 def test_several_vectors_take_more_than_one_and_less_than_each_alone() -> None:
-    taken = [
-        choose_plan(EFFORT, 1_000_000, 1_000_000, 10, num_vectors=one).num_scanned
-        for one in (1, 2, 5)
+    plans = [
+        choose_plan(EFFORT, 1_000_000, 1_000_000, 10, num_vectors=one) for one in (1, 2, 5, 64)
     ]
-    assert taken == [9000, 13_642, 23_639]  # 9000 * n^0.6
+    assert [one.num_scanned for one in plans[:3]] == [9000, 13_642, 23_639]  # 9000 * n^0.6
+    expected = [0.6, 0.6735, 0.7846, 1.2]  # 0.6 * n^(1/6)
+    assert [one.reach for one in plans] == pytest.approx(expected, abs=1e-4)
+    assert {one.num_nearer for one in plans} == {10}
 
 
 @given(
@@ -74,6 +92,7 @@ def test_plan_never_scores_too_few(
         assert k <= plan.num_scored < num_matching
         assert num_scanned <= plan.num_scanned <= num_scanned * max(1, k / MEASURED_K) + 1
         assert plan.recall in {one.recall for one in EFFORT.measured}
+        assert plan.reach in {one.reach for one in EFFORT.measured}
 
 
 @given(st.integers(1, 1_000_000), st.integers(1, 1_000_000))
@@ -91,6 +110,7 @@ def test_plan_without_sketches_is_exact() -> None:
     told=st.builds(
         Measured,
         share=st.floats(-1e12, 1e12),
+        reach=st.floats(-1e12, 1e12),
         num_scanned=st.integers(0, 10**12),
         recall=st.just(0.9),
         ms=st.just(1.0),

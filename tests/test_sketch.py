@@ -23,6 +23,7 @@ from search.generation.writing import normalise
 from search.nearest import bytes as products
 from search.nearest.blend import blended, with_roots
 from search.nearest.bytes import MAX_COLUMNS, multiply_bytes
+from search.nearest.plan import Plan
 from search.nearest.scan import Part, propose
 from search.nearest.sketch import FAISS_FILE, MOST, Sketch, shapes_of, sketch_file
 from search.nearest.sketching import make_sketch, quantise
@@ -205,9 +206,9 @@ def test_lists_are_ranked_by_their_centre_and_how_far_their_rows_are_from_it(mad
         length = np.linalg.norm(made.sketch.basis.project(vectors), axis=1).max()
         rounded = (asked.codes.astype(int) - 128) * asked.steps[:, None]
         near = (centres @ rounded.T).max(1)
-        times = (made.sketch.rank(asked) - near) / (length * arrays["spreads"])
-        assert times == pytest.approx(np.full(len(times), times[0]), abs=1e-3)
-        assert 0 < times[0] < 2
+        for reach in (0.0, 0.6, 2.0):
+            expected = near + reach * length * arrays["spreads"]
+            assert made.sketch.rank(asked, reach) == pytest.approx(expected, abs=ROUNDING)
 
 
 def test_row_is_said_to_be_where_its_list_has_it(made: Made) -> None:
@@ -283,7 +284,7 @@ def test_rows_of_which_there_is_little_to_tell_are_sketched(tmp_path: Path, of: 
     near = made.sketch.multiply(made.sketch.ask(scenes[:1]), made.sketch.at(np.arange(200)))
     assert near == pytest.approx(made.scenes @ scenes[0], abs=0.05)
     part = Part(0, made.sketch, np.ones(200, bool), 200)
-    assert len(propose([part], scenes[:2], 20, 10).rows) == 10
+    assert len(propose([part], scenes[:2], Plan("sketches", 20, 10)).rows) == 10
 
 
 def test_codes_reach_from_nothing_to_all() -> None:
@@ -329,15 +330,27 @@ def test_proposals_are_the_same_without_simsimd(
 ) -> None:
     part = Part(0, made.sketch, np.ones(NUM_ROWS, bool), NUM_ROWS)
     questions = [vectors[:size] for vectors in asking(5, 20) for size in (1, 3, 20)]
-    found = [propose([part], vectors, 400, 60) for vectors in questions]
+    plan = Plan("sketches", 400, 60, reach=0.5)
+    found = [propose([part], vectors, plan) for vectors in questions]
     monkeypatch.setattr(products, "_simsimd", None)
     for one, vectors in zip(found, questions, strict=True):
-        again = propose([part], vectors, 400, 60)
+        again = propose([part], vectors, plan)
         assert (one.rows == again.rows).all()
         assert one[1:] == again[1:]
 
 
 # --- proposing -----------------------------------------------------------------------------------
+
+
+def parts_of(made: Made, seed: int, share: float, num_parts: int) -> list[Part]:
+    """The same segment several times, with rows at random that may be found; none without any."""
+    rng = np.random.default_rng(seed)
+    masks = [rng.random(NUM_ROWS) < share for _ in range(num_parts)]
+    return [
+        Part(10 + number * NUM_ROWS, made.sketch, mask, int(mask.sum()))
+        for number, mask in enumerate(masks)
+        if mask.any()
+    ]
 
 
 @settings(max_examples=200, deadline=None)
@@ -349,7 +362,7 @@ def test_proposals_are_the_same_without_simsimd(
     num_proposed=st.integers(1, 300),
     num_parts=st.integers(0, 3),
     is_blend=st.booleans(),
-    first_rows=st.sampled_from([64, 4096]),
+    sampled_rows=st.sampled_from([64, 4096]),
 )
 def test_proposed_rows_match_and_are_as_many_as_there_may_be(
     made: Made,
@@ -360,26 +373,18 @@ def test_proposed_rows_match_and_are_as_many_as_there_may_be(
     num_proposed: int,
     num_parts: int,
     is_blend: bool,
-    first_rows: int,
+    sampled_rows: int,
 ) -> None:
-    rng = np.random.default_rng(seed)
-    masks = [rng.random(NUM_ROWS) < share for _ in range(num_parts)]
-    starts = [10 + number * NUM_ROWS for number in range(num_parts)]
-    parts = [
-        Part(start, made.sketch, mask, int(mask.sum()))
-        for start, mask in zip(starts, masks, strict=True)
-        if mask.any()
-    ]
+    parts = parts_of(made, seed, share, num_parts)
     vectors = asking(seed, num_vectors)[int(is_blend)]
-    num_scanned = max(num_scanned, num_proposed)
+    plan = Plan("sketches", num_scanned, num_proposed, reach=0.5)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("search.nearest.scan._FIRST_ROWS", first_rows)
-        found = propose(parts, vectors, num_scanned, num_proposed)
-    pairs = zip(starts, masks, strict=True)
-    matching = np.concatenate([[], *(start + np.flatnonzero(mask) for start, mask in pairs)])
+        patch.setattr("search.nearest.scan._SAMPLED_ROWS", sampled_rows)
+        found = propose(parts, vectors, plan)
+    matching = np.concatenate([[], *(part.start + np.flatnonzero(part.mask) for part in parts)])
     assert np.isin(found.rows, matching).all()
     assert len(np.unique(found.rows)) == len(found.rows) == min(num_proposed, len(matching))
-    assert found.num_scanned >= min(num_scanned, len(matching))
+    assert found.num_scanned >= min(num_proposed, len(matching))
     assert found.num_lists <= num_parts * made.sketch.num_lists
     if not found.num_lists:  # then all were scanned, and no row is nearer than those proposed
         assert found.num_scanned == len(matching)
@@ -393,35 +398,128 @@ def test_proposed_rows_match_and_are_as_many_as_there_may_be(
 def test_lists_are_visited_where_many_match_and_all_are_scanned_where_few_do(made: Made) -> None:
     vectors = asking(2, 1)[0]
     every, few = np.ones(NUM_ROWS, bool), np.arange(NUM_ROWS) % 50 == 0
-    wide = propose([Part(0, made.sketch, every, NUM_ROWS)], vectors, 100, 60)
+    plan = Plan("sketches", 100, 60, reach=0.0)
+    wide = propose([Part(0, made.sketch, every, NUM_ROWS)], vectors, plan)
     assert 0 < wide.num_lists < made.sketch.num_lists
     assert 100 <= wide.num_scanned < NUM_ROWS // 2
-    narrow = propose([Part(0, made.sketch, few, int(few.sum()))], vectors, 25, 10)
+    plan = Plan("sketches", 25, 10, reach=0.0)
+    narrow = propose([Part(0, made.sketch, few, int(few.sum()))], vectors, plan)
     assert (narrow.num_lists, narrow.num_scanned) == (0, 30)
 
 
-def test_visited_lists_are_the_nearest(made: Made) -> None:
-    """As many of the highest rank as hold what is to be scanned, or one more."""
-    for vectors in asking(11, 3):
-        found = propose([Part(0, made.sketch, np.ones(NUM_ROWS, bool), NUM_ROWS)], vectors, 300, 60)
-        order = np.argsort(-made.sketch.rank(made.sketch.ask(vectors)))[: found.num_lists]
-        sizes = made.sketch.sizes[order]
-        assert sizes.sum() == found.num_scanned >= 300
-        held = made.sketch.in_lists(order, None)
-        near = made.sketch.multiply(made.sketch.ask(vectors), held)
-        best = held.rows[np.argsort(-near)[:60]]
-        assert len(np.intersect1d(best, found.rows)) >= 59  # of equal ones, any
+class Known(NamedTuple):
+    """All that a question could see.
+
+    Attributes:
+        near: (n,) of each row that matches.
+        rows: (n,) these.
+        places: (n,) the place of its list among all, the nearest first.
+        ranks: (num_lists,) of the lists, the nearest first.
+        held: (num_lists,) rows that match these and all before hold, if they are evenly spread.
+    """
+
+    near: Array
+    rows: Array
+    places: Array
+    ranks: Array
+    held: Array
+
+
+def know(parts: list[Part], vectors: Array, reach: float) -> Known:
+    """Look at all lists of parts that share a sketch."""
+    sketch, number = parts[0].sketch, len(parts)
+    asked, every = sketch.ask(vectors), np.arange(NUM_ROWS)
+    ranks = np.tile(sketch.rank(asked, reach), number)
+    order = np.argsort(-ranks)
+    places = np.argsort(order)[np.repeat(np.arange(len(ranks)), np.tile(sketch.sizes, number))]
+    mask = np.concatenate([part.mask for part in parts])
+    near = np.tile(sketch.multiply(asked, sketch.at(every)), number)
+    rows = np.concatenate([part.start + every for part in parts])
+    sizes = np.concatenate([part.mask.mean() * sketch.sizes for part in parts])
+    return Known(near[mask], rows[mask], places[mask], ranks[order], np.cumsum(sizes[order]))
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    seed=st.integers(0, 2**32 - 1),
+    share=st.sampled_from([0.1, 0.5, 0.99, 1.0]),
+    num_parts=st.integers(1, 3),
+    num_vectors=st.integers(1, 3),
+    kind=st.integers(0, 2),
+    num_scored=st.integers(1, 60),
+    num_nearer=st.integers(1, 40),
+    reach=st.sampled_from([0.0, 0.3, 0.6, 1.0, 4.0]),
+    first_rows=st.sampled_from([1, 40, 200]),
+    growth=st.sampled_from([2, 16]),
+)
+def test_lists_are_visited_until_none_that_is_left_may_hold_one_of_the_nearest(
+    made: Made,
+    seed: int,
+    share: float,
+    num_parts: int,
+    num_vectors: int,
+    kind: int,
+    num_scored: int,
+    num_nearer: int,
+    reach: float,
+    first_rows: int,
+    growth: int,
+) -> None:
+    parts, vectors = parts_of(made, seed, share, num_parts), asking(seed, num_vectors)[kind]
+    plan = Plan("sketches", 1000, num_scored, reach=reach, num_nearer=num_nearer)
+    known = know(parts, vectors, reach)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("search.nearest.scan.FIRST_ROWS", first_rows)
+        patch.setattr("search.nearest.scan._GROWTH", growth)
+        patch.setattr("search.nearest.scan._are_lists_quicker", lambda *_: True)
+        found = propose(parts, vectors, plan)
+    num_best = max(num_scored, num_nearer)
+    is_visited = known.places < found.num_lists
+    assert found.num_scanned == is_visited.sum()
+    best = np.sort(known.near[is_visited])[::-1]
+    of_found = np.sort(known.near[np.isin(known.rows, found.rows)])[::-1]
+    assert (of_found == best[: plan.num_scored]).all()
+    if found.num_lists < len(known.ranks):
+        assert len(best) >= num_best
+        assert known.ranks[found.num_lists] < best[num_nearer - 1]
+    # And no further: by what was seen first, each that came after might have held one.
+    first = np.searchsorted(known.held, max(first_rows, num_best)) + 1
+    at_first = np.sort(known.near[known.places < first])[::-1]
+    if found.num_lists > first and len(at_first) >= num_best:
+        assert known.ranks[found.num_lists - 1] >= at_first[num_nearer - 1]
+
+
+@settings(max_examples=60, deadline=None)
+@given(seed=st.integers(0, 2**32 - 1), kind=st.integers(0, 2), k=st.integers(1, 30))
+def test_nearest_are_found_where_no_row_is_nearer_than_its_list_may_be(
+    made: Made, seed: int, kind: int, k: int
+) -> None:
+    """A reach that no row exceeds overlooks nothing, and need not look at everything."""
+    parts, vectors = parts_of(made, seed, 0.5, 2), asking(seed, 1)[kind]
+    known = know(parts, vectors, 0.0)
+    asked = made.sketch.ask(vectors)
+    centres = made.sketch.rank(asked, 0.0)
+    own = np.repeat(np.arange(made.sketch.num_lists), made.sketch.sizes)
+    near = made.sketch.multiply(asked, made.sketch.at(np.arange(NUM_ROWS)))
+    spreads = made.sketch.rank(asked, 1.0) - centres
+    reach = float(((near - centres[own]) / spreads[own]).max()) * 1.001
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("search.nearest.scan._are_lists_quicker", lambda *_: True)
+        plan = Plan("sketches", 40, k, reach=reach, num_nearer=k)
+        found = propose(parts, vectors, plan)
+    of_found = np.sort(known.near[np.isin(known.rows, found.rows)])
+    assert (of_found == np.sort(known.near)[-k:]).all()
 
 
 def test_matches_that_are_far_from_what_asks_are_found(made: Made) -> None:
     """Where nothing matches in the nearest lists, ever more are visited."""
     vectors = made.scenes[:1]
-    order = np.argsort(-made.sketch.rank(made.sketch.ask(vectors)))
+    order = np.argsort(-made.sketch.rank(made.sketch.ask(vectors), 0.5))
     mask = np.zeros(NUM_ROWS, bool)
     far = made.sketch.in_lists(np.sort(order[made.sketch.num_lists // 3 :]), None).rows
     mask[far] = True
     part = Part(0, made.sketch, mask, len(far))
-    found = propose([part], vectors, 60, 60)
+    found = propose([part], vectors, Plan("sketches", 60, 60, reach=0.5))
     assert found.num_lists > made.sketch.num_lists // 3
     assert len(found.rows) == 60
     assert mask[found.rows].all()
@@ -497,7 +595,7 @@ def test_sizes_of_lists_that_do_not_add_up_are_damage(small: Made, sizes: list[i
 def propose_unless_damaged(part: Part, vectors: Array, num_scanned: int) -> Array | None:
     """Twenty rows; None where a damaged file is named."""
     with suppress(DamagedStoreError):
-        return propose([part], vectors, num_scanned, 20).rows
+        return propose([part], vectors, Plan("sketches", num_scanned, 20, reach=0.5)).rows
     return None
 
 

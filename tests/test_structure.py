@@ -535,6 +535,7 @@ def test_manifest_that_says_something_else_of_a_sketch_is_mended_or_does_no_harm
     measured=st.lists(
         st.tuples(
             st.sampled_from([-1e12, 0.0, 0.1, 1.0, 1e12]),
+            st.sampled_from([-1e12, 0.0, 0.6, 1e12]),
             st.sampled_from([0, 1, 8192, 10**12]),
             st.just(0.9),
             st.just(1.0),
@@ -591,10 +592,11 @@ def test_sketch_of_another_segment_is_mended_or_does_no_harm(
     assert answers_or_says_why(copy)
 
 
-def test_index_of_another_version_is_named_and_replaced(store: Synthetic) -> None:
+@pytest.mark.parametrize("number", [4, 5])  # with no sketches, and with a number for a reach
+def test_index_of_another_version_is_named_and_replaced(store: Synthetic, number: int) -> None:
     generation = build(store.store)
     file, document = manifest_of(generation)
-    file.write_bytes(seal({**document, "format": 4}))  # which had lists in the place of sketches
+    file.write_bytes(seal({**document, "format": number}))
     with pytest.raises(StoreError, match="built by another version") as refused:
         OpenedStore.at(store.store.path)
     assert (refused.value.about, refused.value.value) == ("build", store.store.path)
@@ -709,7 +711,7 @@ def little_effort(whole: None, monkeypatch: pytest.MonkeyPatch) -> None:
     """Few rows are enough to be measured with: a store of thousands is scanned only in part."""
     monkeypatch.setattr("search.nearest.measure._NUM_QUESTIONS", 100)
     monkeypatch.setattr("search.nearest.measure._NUM_SCORED", (15, 30, 60))
-    monkeypatch.setattr("search.nearest.measure._NUM_SCANNED", (15, 30, 60, 120, 240, 480, 4000))
+    monkeypatch.setattr("search.nearest.measure.FIRST_ROWS", 15)
 
 
 def test_measured_recall_is_that_of_other_questions(tmp_path: Path, little_effort: None) -> None:
@@ -760,7 +762,8 @@ def test_higher_recall_takes_more_effort(tmp_path: Path, little_effort: None) ->
     for recall in (0.5, 0.99):
         effort = open_index(build(made.store, config=IndexConfig(recall=recall))).effort
         assert effort.target == recall
-        efforts.append((effort.num_scored, effort.measured[0].num_scanned))
+        told = effort.measured[0]
+        efforts.append((effort.num_scored, told.reach, told.num_scanned))
     assert efforts[0] < efforts[1]
 
 

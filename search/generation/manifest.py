@@ -16,7 +16,7 @@ GENERATION_FILE = "manifest.json"
 #: What to do where something of the index is found to be damaged that a build would use again.
 MENDED_ANEW = "building the index anew, from nothing but the parts, mends it"
 #: Of a generation; the store's own parts have another.
-FORMAT = 5
+FORMAT = 6
 
 #: No share, time or factor in a manifest is larger; some are written as less than nothing.
 _MOST = 1e12
@@ -87,12 +87,15 @@ class Measured(NamedTuple):
 
     Attributes:
         share: Of all rows, those that match.
-        num_scanned: Rows that match whose sketches are looked at, of the nearest lists.
+        reach: How many times its spread nearer than its centre a list is looked for rows, see
+            `search.nearest.scan`.
+        num_scanned: Rows that match whose sketches were looked at, on average.
         recall: Share of the true best 10 that were found.
         ms: Median milliseconds of a query, without its filter.
     """
 
     share: float
+    reach: float
     num_scanned: int
     recall: float
     ms: float
@@ -239,10 +242,11 @@ def _read_effort(entry: Any) -> Effort:
 
 def _read_measured(entry: Any) -> Measured:
     if not isinstance(entry, list) or len(entry) != len(Measured._fields):
-        raise NotAsWrittenError("what was measured is not four numbers each")
+        raise NotAsWrittenError("what was measured is not five numbers each")
     named = dict(zip(Measured._fields, entry, strict=True))
     return Measured(
         _take_number(named, "share"),
+        _take_number(named, "reach"),
         _take_count(named, "num_scanned"),
         _take_number(named, "recall"),
         _take_number(named, "ms"),

@@ -177,12 +177,12 @@ class VectorIndex:
     ) -> tuple[Integers, Plan]:
         """Return rows that may be nearest, and what was done: what no sketch knows is computed."""
         parts = self._parts(allowed)
-        proposed = propose(parts, vectors, plan.num_scanned, plan.num_scored)
+        proposed = propose(parts, vectors, plan)
         rows = [proposed.rows]
         if least is not None and is_blend(vectors, self._num_columns):
             # Of those that are less like it by the blend, some may have a scene that is more so.
             scenes = scenes_of(vectors, self._num_columns)
-            rows.append(propose(parts, scenes, plan.num_scanned, plan.num_scored).rows)
+            rows.append(propose(parts, scenes, plan).rows)
         if None in self.sketches:
             rows.append(find_near(self.generation, vectors, k, self._unknown(allowed), least))
         done = plan._replace(num_scanned=proposed.num_scanned, num_lists=proposed.num_lists)
@@ -247,7 +247,7 @@ class VectorIndex:
         parts = self._parts(allowed)
 
         def look(one: Float32) -> Integers:
-            rows = propose(parts, one[None], plan.num_scanned, plan.num_scored).rows
+            rows = propose(parts, one[None], plan).rows
             return np.pad(rows, (0, plan.num_scored - len(rows)), constant_values=-1)
 
         with ThreadPoolExecutor(num_cores()) as threads:

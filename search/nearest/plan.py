@@ -13,12 +13,16 @@ MEASURED_K = 10
 _AS_GOOD_AS = 1.1
 #: Where no more than so many times the rows that would be scored match, all of them are.
 _EXACT = 2
-#: The power of the number of vectors with which rows to scan grow. Five unlike ones that share what
-#: one takes found 0.92 of their true ten among 200,000 made-up windows, and so 0.99.
-_MORE_VECTORS = 0.6
-#: The power of the number of hits with which rows to scan grow: with a half, 100 hits of 200,000
-#: made-up windows had a recall of 0.975 where 10 had 0.999.
-_MORE_SCANNED = 0.75
+#: The power of the number of vectors with which the reach grows. What is nearest to any of some
+#: vectors is further from its centre than what is nearest to one: five unlike ones found 0.97 of
+#: their true ten among 200,000 made-up windows with the reach of one, and so 0.997.
+_MORE_REACH = 1 / 6
+#: The power of the number of hits with which rows grow that have to be nearer than what is left.
+#: 100 hits of these windows had a recall of 0.974 with a half, and so 0.999, as with 1, which
+#: scanned a third more.
+_MORE_NEARER = 0.75
+#: With which powers of the number of vectors and of hits the rows that are scanned grow, about.
+_VECTORS_SCANNED, _HITS_SCANNED = 0.6, 0.75
 
 PlanName = Literal["exact", "sketches"]
 
@@ -28,11 +32,15 @@ class Plan(NamedTuple):
 
     Attributes:
         name: "exact" computes the score of every row that matches; "sketches" those of the rows
-            that are best by their sketches.
-        num_scanned: Rows that match whose sketches are looked at, at least; in the end, how many.
+            that are best by their sketches, of all that match or of the nearest lists.
+        num_scanned: Rows that match whose sketches are expected to be looked at; in the end, how
+            many were.
         num_scored: How many of them are scored, the best by their sketches.
         num_lists: Lists that were visited; 0 if all rows that match were looked at.
         recall: Measured at the build for filters about as narrow; 1 for an exact answer.
+        reach: How many times its spread nearer than its centre the rows of a list may be.
+        num_nearer: Lists are visited until so many rows are nearer than any in those that are left
+            may be.
     """
 
     name: PlanName
@@ -40,6 +48,8 @@ class Plan(NamedTuple):
     num_scored: int = 0
     num_lists: int = 0
     recall: float = 1.0
+    reach: float = 0.0
+    num_nearer: int = MEASURED_K
 
     @property
     def is_exact(self) -> bool:
@@ -62,9 +72,9 @@ def choose_plan(
 ) -> Plan:
     """Choose how k of some rows are to be found.
 
-    Where what matches is a share between two that were measured, as much is scanned as for either.
-    More hits take more: a third of what is scored for ten for each ten, and `_MORE_SCANNED`; so do
-    several vectors, whose nearest lists are others.
+    Where what matches is a share between two that were measured, lists are looked through as far
+    as for either. More hits take more: a third of what is scored for ten for each ten, and
+    `_MORE_NEARER`; so do several vectors, see `_MORE_REACH`.
 
     Args:
         effort: What was measured at the build.
@@ -83,7 +93,9 @@ def choose_plan(
     narrower = [one for one in effort.measured if one.share <= share][:1]
     is_like_it = bool(narrower) and narrower[0].share * _AS_GOOD_AS**2 >= share
     near = narrower if is_like_it else wider + narrower
-    more_scanned = more**_MORE_SCANNED * num_vectors**_MORE_VECTORS
-    num_scanned = max(one.num_scanned for one in near) * more_scanned
+    more_scanned = more**_HITS_SCANNED * num_vectors**_VECTORS_SCANNED
+    num_scanned = math.ceil(max(one.num_scanned for one in near) * more_scanned)
+    reach = max(one.reach for one in near) * num_vectors**_MORE_REACH
+    num_nearer = math.ceil(MEASURED_K * more**_MORE_NEARER)
     recall = min(one.recall for one in near)
-    return Plan("sketches", math.ceil(num_scanned), num_scored, 0, recall)
+    return Plan("sketches", num_scanned, num_scored, 0, recall, reach, num_nearer)

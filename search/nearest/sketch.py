@@ -40,11 +40,6 @@ MOST = 255
 _MIDDLE, _REACH = 128, 127
 
 
-#: Rows of a list are looked for so many times its spread nearer than its centre. Of made-up windows
-#: in 500 lists, the nearest 8,192 of 200,000 held 99 % of the true ten, and without it 90 %.
-_SPREAD = 0.8
-
-
 class Basis(NamedTuple):
     """Principal components of scenes, and of the roots of what is heard, each on its own.
 
@@ -148,13 +143,17 @@ class Sketch:
         shifts = steps * whole.sum(1) * self._half_width * np.float32(1 / MOST - 1)
         return Asked((whole + _MIDDLE).astype(np.uint8), steps, shifts, length)
 
-    def rank(self, asked: Asked) -> Float32:
+    def rank(self, asked: Asked, reach: float) -> Float32:
         """Return (num_lists,) float32 how near the nearest rows of each list may be.
 
         That is how near its centre is, and more where its rows are further from it.
+
+        Args:
+            asked: What asks.
+            reach: How many times their spread rows are taken to be nearer than their centre.
         """
         near = self.multiply(asked, self._centres)
-        near += self._spreads * np.float32(_SPREAD * asked.length)
+        near += self._spreads * np.float32(reach * asked.length)
         return near
 
     def in_lists(self, lists: Integers, mask: Mask | None) -> Some:

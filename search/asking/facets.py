@@ -38,8 +38,11 @@ def count_tags(stores: Sequence[OpenedStore], scope: Scope) -> list[TagCount]:
     """
     tags = _countable(descendants=scope.terms.descendants)
     threshold = scope.resolved.threshold
-    resolve = _terms_of if isinstance(threshold, float) else _resolve
-    asked = resolve(threshold, descendants=scope.terms.descendants)
+    how = {"descendants": scope.terms.descendants}
+    if isinstance(threshold, float):
+        asked = _terms_of(threshold, **how)
+    else:
+        asked = _resolve(threshold, **how)
     counts = np.zeros(len(tags), np.int64)
     for one, allowed in zip(stores, scope.allowed, strict=True):
         for segment, mask, number in zip(one.generation.segments, *allowed, strict=True):

@@ -38,11 +38,11 @@ def count_tags(stores: Sequence[OpenedStore], scope: Scope) -> list[TagCount]:
     """
     tags = _countable(descendants=scope.terms.descendants)
     threshold = scope.resolved.threshold
-    how = {"descendants": scope.terms.descendants}
+    descendants = scope.terms.descendants
     if isinstance(threshold, float):
-        asked = _terms_of(threshold, **how)
+        asked = _terms_of(threshold, descendants=descendants)
     else:
-        asked = _resolve(threshold, **how)
+        asked = _resolve(threshold, descendants=descendants)
     counts = np.zeros(len(tags), np.int64)
     for one, allowed in zip(stores, scope.allowed, strict=True):
         for segment, mask, number in zip(one.generation.segments, *allowed, strict=True):

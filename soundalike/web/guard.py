@@ -12,6 +12,7 @@ from http.cookies import CookieError, SimpleCookie
 from urllib.parse import parse_qs
 
 from starlette.exceptions import HTTPException
+from starlette.responses import PlainTextResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from soundalike.web.replies import Json
@@ -38,6 +39,7 @@ _HEADERS = {
 _READING = frozenset({"GET", "HEAD"})
 #: What a browser says of a request that its own page makes, or somebody who typed an address.
 _OWN_SITES = frozenset({"same-origin", "none"})
+_NO_TOKEN = "open the address that 'soundalike serve' printed: it has a token"
 #: Of a multipart form, what is around the file.
 _AROUND_BYTES = 64 << 10
 
@@ -99,7 +101,9 @@ class Guard:
         most = self._upload_bytes if scope["path"] == self._upload_path else self._body_bytes
         await self._app(scope, _counted(receive, most), send_guarded)
 
-    def _refuse(self, scope: Scope, headers: dict[bytes, str], given: str | None) -> Json | None:
+    def _refuse(
+        self, scope: Scope, headers: dict[bytes, str], given: str | None
+    ) -> Response | None:
         host = headers.get(b"host", "")
         if _name_of(host) not in self._names:
             return _refusal(400, "this server does not go by that name: use the address it printed")
@@ -115,7 +119,9 @@ class Guard:
         if int(length) > most:
             return _refusal(413, f"too large: at most {most:,} bytes can be sent here")
         if self.token is not None and not self._is_known(headers, given):
-            return _refusal(401, "open the address that 'soundalike serve' printed: it has a token")
+            if scope["path"] == "/":  # somebody has typed the address
+                return PlainTextResponse(_NO_TOKEN, 401)
+            return _refusal(401, _NO_TOKEN)
         return None
 
     def _is_known(self, headers: dict[bytes, str], given: str | None) -> bool:

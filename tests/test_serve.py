@@ -16,7 +16,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import h11
 import httpx2 as httpx
 import numpy as np
 import psutil
@@ -79,7 +78,7 @@ def test_a_server_is_asked_as_stores_are(
         here, there = sounds.search(file, **terms, **more), remote.search(file, **terms, **more)
         assert [one.window_id for one in there] == [one.window_id for one in here]
         for one, other in zip(there, here, strict=True):  # what is stored whole asks as it was
-            assert one.score == pytest.approx(other.score, abs=1e-6)
+            assert one.score == pytest.approx(other.score, abs=1e-4)
             assert replace(one, score=0, scene_score=0, tag_score=0, match_score=0) == replace(
                 other, score=0, scene_score=0, tag_score=0, match_score=0
             )
@@ -291,8 +290,8 @@ def bad_request(rng: random.Random) -> dict[str, Any]:
             ["multipart/form-data; boundary=x", "multipart/form-data", "multipart/form-data; =\0"]
         ).replace("\0", "")
     elif kind == 6:
-        how["content"] = b"x"
-        how["headers"]["Content-Length"] = rng.choice(["99999999999", "1000001"])
+        how["content"] = bytes(1_000_001)
+        how["url"] = "/api/v1/search"
     elif kind == 7:
         value = rng.choice([junk, -1, 1e308, None, True, [], {"a": 1}, "NaN", "9" * 400])
         names = ["k", "like", "unlike", "tags", "where", "threshold", "cursor", "by", "min_score"]
@@ -314,7 +313,7 @@ def test_a_thousand_bad_requests_do_no_harm(server: Running) -> None:
         how = bad_request(rng)
         try:
             response = server.client.request(**how)
-        except (httpx.HTTPError, httpx.InvalidURL, UnicodeError, h11.LocalProtocolError):
+        except (httpx.HTTPError, httpx.InvalidURL, UnicodeError):
             continue  # the client, or uvicorn, has closed the connection
         assert 400 <= response.status_code < 500 or (
             how["method"] in ("GET", "HEAD", "OPTIONS") or "tags" in how["url"]

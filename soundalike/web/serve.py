@@ -17,6 +17,7 @@ from threadpoolctl import threadpool_limits
 
 from indexer.errors import SoundalikeError
 from indexer.reading.apart import Apart
+from indexer.store.reader import Store
 from soundalike.sounds import Sounds
 from soundalike.web.app import make_app
 from soundalike.web.desk import Desk
@@ -65,10 +66,13 @@ def serve(
         began: Called with the address that opens the page, once it is served.
 
     Raises:
+        StoreError: If a store is not there.
         SoundalikeError: If the port is taken, the host is none of this machine, or a token is to be
             left out off loopback.
     """
     limits = limits or Limits()
+    for path in sounds.paths:
+        Store.open(path)  # an index may come later
     is_loopback = _is_loopback(address.host)
     if not address.has_token and not is_loopback:
         raise SoundalikeError(

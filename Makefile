@@ -29,6 +29,7 @@ demo: $(VENV)/installed
 	$(SOUNDALIKE) search $(STORE) $(SAMPLES)/animals/dog.ogg --tag Dog -k 5
 	@echo; echo "Where is a bird?"
 	$(SOUNDALIKE) search $(STORE) --tag Bird -k 5
+	@echo; echo "To look and listen, open the page: $(SOUNDALIKE) serve $(STORE) --browser"
 
 check: lint types contracts
 	$(PYTEST) $(BRIEF)

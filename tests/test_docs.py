@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 from conftest import REPOSITORY, Run
 from synthetic import write_tone
+from web_server import serving
 
 from indexer.store.schema import SCHEMAS
 from indexer.tags import TagVocabulary
@@ -68,7 +69,7 @@ def run_here(monkeypatch: pytest.MonkeyPatch, run: Run) -> RunHere:
 
 def without_setup(lines: str) -> str:
     """Drop what installs, for tests/test_install.py, and `make`, which runs these very tests."""
-    others = ("make ", "pip ", "docker ")
+    others = ("make ", "pip ", "docker ", "soundalike serve ")  # the last one does not end
     return "\n".join(line for line in lines.splitlines() if not line.startswith(others))
 
 
@@ -105,6 +106,26 @@ def test_readme_python_prints_three_birds(workplace: Path) -> None:
     lines = result.stdout.splitlines()
     assert len(lines) == 3
     assert all(re.fullmatch(r"0\.\d{3}  \S+  \d+\.\d s to \d+\.\d s", line) for line in lines)
+
+
+@pytest.mark.whole
+def test_page_document_is_served_and_asked_as_it_says(
+    workplace: Path, run_here: RunHere, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    page = REPOSITORY / "docs" / "page.md"
+    (lines,), (code,) = blocks(page, "sh"), blocks(page, "python")
+    if not (workplace / "samples.soundalike").exists():
+        run_here(without_setup(lines), workplace)
+    monkeypatch.chdir(workplace)
+    *_, words = (shlex.split(line) for line in lines.splitlines())
+    assert words[:2] == ["soundalike", "serve"]
+    with serving(*words[2:]) as server:
+        code = code.replace("http://127.0.0.1:8765/?token=TOKEN", server.address)
+        result = subprocess.run(
+            [sys.executable, "-c", code], cwd=workplace, capture_output=True, text=True, check=False
+        )
+    assert result.returncode == 0, result.stderr
+    assert len(re.findall(r"^0\.\d{3}  \S+  \d+\.\d s$", result.stdout, re.MULTILINE)) == 3
 
 
 @pytest.mark.whole

@@ -19,7 +19,11 @@ SOURCES = sorted(
     path for room in ("indexer", "search") for path in (REPOSITORY / room).rglob("*.py")
 )
 #: What may raise an error that is about something: the front door does as well.
-RAISING = [*SOURCES, *sorted((REPOSITORY / "soundalike").glob("*.py"))]
+RAISING = [
+    *SOURCES,
+    *sorted((REPOSITORY / "soundalike").glob("*.py")),
+    *sorted((REPOSITORY / "soundalike/web").glob("*.py")),
+]
 COMMANDS = sorted(typer.main.get_command(app).commands)  # type: ignore[attr-defined]
 #: A flag, or one of our commands, in a text for people.
 NAMED = re.compile(rf"(?<![\w-])--[a-z]|\bsoundalike (?:{'|'.join(COMMANDS)})\b")

@@ -250,10 +250,11 @@ def test_32_clients_get_the_answers_of_one(
 ) -> None:
     bodies = questions(server, sounds, tmp_path)
     expected = [server.post("search", **one)["hits"] for one in bodies]
-    assert ask_for(server, 3, bodies, expected) == []  # what is kept is there after that
-    before = server.memory_bytes()
-    assert ask_for(server, seconds, bodies, expected) == []
-    assert server.memory_bytes() < before + 30e6
+    assert ask_for(server, seconds / 2, bodies, expected) == []
+    before = server.memory_bytes()  # of forty threads, each with some memory of its own
+    assert ask_for(server, seconds / 2, bodies, expected) == []
+    if seconds > 30:
+        assert server.memory_bytes() < 1.1 * before
 
 
 def bad_request(rng: random.Random) -> dict[str, Any]:

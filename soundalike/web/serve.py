@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import logging
 import os
 import secrets
 import socket
@@ -80,6 +81,7 @@ def serve(
             f"could ask: serve on 127.0.0.1, or keep the token",
             about="token",
         )
+    logging.getLogger("python_multipart").setLevel(logging.ERROR)
     with (
         _listening(address) as listener,
         tempfile.TemporaryDirectory(prefix="soundalike-") as folder,
@@ -91,7 +93,7 @@ def serve(
         app = guarded(desk, frozenset(one.lower() for one in names), token, port)
         config = uvicorn.Config(
             app,
-            log_level="warning",
+            log_level="error",  # what strangers send is no news
             access_log=False,
             server_header=False,
             timeout_graceful_shutdown=_LAST_S,

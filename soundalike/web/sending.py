@@ -101,7 +101,8 @@ def window_peaks(
 ) -> Response:
     """Return the least and the greatest samples of a window, of so many equal parts of it."""
     peaks, duration_s = desk.media.peaks(desk.span_of_window(window, 0, None), num)
-    return Json({"peaks": _told(peaks), "duration_s": duration_s})
+    told = {"peaks": _told(peaks), "duration_s": duration_s}
+    return Json(told, Cache_Control=_KEPT["Cache-Control"])
 
 
 def _span(

@@ -20,6 +20,7 @@ from indexer.errors import (
     StoreError,
 )
 from soundalike.web import answering, sending
+from soundalike.web.bodies import Problem
 from soundalike.web.desk import Desk, NotThereError
 from soundalike.web.gate import BusyError
 from soundalike.web.replies import Json
@@ -34,6 +35,19 @@ _STATUS: tuple[tuple[type[Exception], int], ...] = (
 )
 
 
+#: What each status means, for the description of the API.
+_SAID = (
+    (400, "It cannot be asked so"),
+    (401, "The token is missing"),
+    (404, "Not there, or not any more"),
+    (409, "A store has no index yet, or no network"),
+    (413, "Too large"),
+    (415, "Nothing that can be decoded"),
+    (422, "Misshapen"),
+    (503, "Busy: Retry-After says when to come again"),
+)
+
+
 def make_app(desk: Desk) -> FastAPI:
     """Return the application; it has to be guarded, see `soundalike.web.guard`."""
     app = FastAPI(
@@ -44,6 +58,7 @@ def make_app(desk: Desk) -> FastAPI:
         docs_url=None,
         redoc_url=None,
         default_response_class=Json,
+        responses={number: {"model": Problem, "description": told} for number, told in _SAID},
     )
     app.state.desk = desk
     app.include_router(answering.router, prefix="/api/v1")

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import fields
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, StringConstraints, model_validator
 
-from search.asking.terms import MAX_DIVERSE
+from search.asking.terms import MAX_DIVERSE, Terms
 
 #: Ids have 63 bits, more than a number of JavaScript holds: they are text.
 WindowId = Annotated[str, StringConstraints(pattern=r"^[0-9]{1,19}$")]
@@ -16,10 +17,25 @@ Expression = Annotated[str, StringConstraints(max_length=10_000)]
 Seconds = Annotated[FiniteFloat, Field(ge=0, le=1e7)]
 
 
+def _explain(schema: dict[str, Any]) -> None:
+    """Say of each field what it means, in the words of `Terms`."""
+    for one in fields(Terms):
+        if one.name in schema["properties"] and "help" in one.metadata:
+            schema["properties"][one.name]["description"] = one.metadata["help"]
+
+
 class Body(BaseModel):
     """What is sent; a field that nobody knows is an error."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(extra="forbid", json_schema_extra=_explain)
+
+
+class Problem(BaseModel):
+    """What is wrong with a request, what it is about, and where in an expression that is."""
+
+    detail: str
+    about: str | None
+    at: tuple[int, int] | None
 
 
 class Asking(Body):

@@ -5,17 +5,15 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from starlette.responses import Response
+from starlette.responses import JSONResponse
 
 from indexer.tags import HeardTag
 from search.asking.answers import Hit
 from soundalike.show.hits import plain_value
 
 
-class Json(Response):
+class Json(JSONResponse):
     """JSON in ASCII: names of files may have bytes in them that are no text."""
-
-    media_type = "application/json"
 
     def __init__(self, content: Any, status_code: int = 200, **headers: str) -> None:
         shown = {name.replace("_", "-"): value for name, value in headers.items()}

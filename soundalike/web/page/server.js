@@ -7,8 +7,8 @@
 export class Failure extends Error {
   /** @param {string} sentence @param {number} status @param {string | null} about @param {[number, number] | null} at */
   constructor(sentence, status, about = null, at = null) {
-    // The server's sentences begin small, as in a terminal; names of files stay as they are.
-    super(sentence.replace(/^[a-z]+ /, (word) => word[0].toUpperCase() + word.slice(1)));
+    // The server's sentences begin small, as in a terminal; names of files that they begin with stay as they are.
+    super(sentence.replace(/^[a-z]+ (?!.*\.[a-z]\w*[: ])/, (word) => word[0].toUpperCase() + word.slice(1)));
     this.status = status;
     this.about = about;
     this.at = at;

@@ -19,7 +19,12 @@ PYTEST = PYTHONDONTWRITEBYTECODE= $(BIN)/pytest --numprocesses 2 --dist loadfile
 # The tests that start no process and no run: 90 seconds on two cores.
 BRIEF := -m "not slow and not whole"
 
-.PHONY: demo check test lowest lint types contracts fuzz clean
+# Debian's browser. What is listed will do where no newer list can be had; root needs no sudo.
+AS_ROOT := $(if $(filter 0,$(shell id -u)),,sudo)
+CHROMIUM := { $(AS_ROOT) apt-get -qq update; \
+	$(AS_ROOT) apt-get -qq -o DPkg::Lock::Timeout=500 install -y --no-install-recommends chromium >/dev/null; }
+
+.PHONY: demo check test browser lowest lint types contracts fuzz clean
 
 demo: $(VENV)/installed
 	$(SOUNDALIKE) index $(SAMPLES) --store $(STORE) --checkpoint demo
@@ -36,6 +41,12 @@ check: lint types contracts
 
 test: lint types contracts
 	$(PYTEST) -m "not slow"
+
+# A browser for the page, and what drives it: its tests are skipped where there is none.
+browser: $(VENV)/installed-browser
+	@for name in $${SOUNDALIKE_BROWSER:-chromium chromium-browser google-chrome}; do command -v $$name && exit; done; \
+		echo "installing Chromium"; $(CHROMIUM) || \
+		{ echo "that failed: install Chromium or Google Chrome yourself"; exit 1; }
 
 # The brief tests with the lowest versions that pyproject.toml allows; Python 3.11 has wheels of all.
 lowest: BIN := $(LOWEST)/bin
@@ -70,6 +81,10 @@ $(VENV)/installed: pyproject.toml | $(BIN)/python
 $(VENV)/installed-dev: pyproject.toml | $(BIN)/python
 	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[dev]'
 	@touch $(VENV)/installed $@
+
+$(VENV)/installed-browser: $(VENV)/installed-dev
+	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[browser]'
+	@touch $@
 
 # pip can only choose the highest versions; uv is a package like any other.
 $(LOWEST)/installed-dev: pyproject.toml

@@ -60,9 +60,9 @@ class Running(NamedTuple):
 
 
 @contextmanager
-def serving(*words: object, token: bool = True) -> Iterator[Running]:
-    """Run `soundalike serve` on a port that is free, until the end of the block."""
-    command = [sys.executable, "-m", "soundalike", "serve", *map(str, words), "--port", "0"]
+def serving(*words: object, token: bool = True, port: int = 0) -> Iterator[Running]:
+    """Run `soundalike serve` until the end of the block; port 0 is one that is free."""
+    command = [sys.executable, "-m", "soundalike", "serve", *map(str, words), "--port", str(port)]
     process = subprocess.Popen(
         [*command, *([] if token else ["--no-token"])],
         stdout=subprocess.PIPE,

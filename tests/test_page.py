@@ -366,6 +366,7 @@ def test_a_server_that_is_gone_and_comes_back(
         page = visit(of=running, provoked="ERR_CONNECTION|ERR_SOCKET|status of 404")
         drop(page, DOG)
         see_hits(page, sounds.search(DOG, k=PAGE))
+        page.locator("#facets [data-tag=Animal]").wait_for()
     page.click("#facets [data-tag=Animal]")
     see_text(page, "[data-banner=gone]", "does not answer", "soundalike serve", "in ")
     page.click("[data-banner=gone] button")
@@ -380,6 +381,7 @@ def test_a_server_that_is_gone_and_comes_back(
 
 def test_who_has_no_token_is_told(visit: Visit, server: Running, browser: Browser) -> None:
     page = visit(provoked="status of 401")
+    page.locator("#facets [data-tag=Animal]").wait_for()
     page.context.clear_cookies()
     page.click("#facets [data-tag=Animal]")
     see_text(page, "[data-banner=token]", "not let in", "with its token")

@@ -36,6 +36,9 @@ os.environ["OMP_NUM_THREADS"] = "1"
 # gives. Some machines have such processors and some have not.
 os.environ.setdefault("ONEDNN_MAX_CPU_ISA", "AVX512_CORE")
 
+# What is seen in a browser is asserted there.
+pytest.register_assert_rewrite("browsing")
+
 REPOSITORY = Path(__file__).parent.parent
 #: Recordings that are not part of the project; tests that want them are skipped where they are not.
 SHARED_AUDIO = REPOSITORY.parent / "shared" / "audio"

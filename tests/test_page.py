@@ -315,6 +315,21 @@ def test_a_filter_that_cannot_be_read_is_pointed_at(
     assert page.locator("#where-error mark").inner_text() == "and"
     see_hits(page, found)  # those from before
 
+    # Where there is little room the filters are folded, until there is something to say of them.
+    page.set_viewport_size({"width": 360, "height": 800})
+    until(page, lambda: not page.locator("#where").is_visible())
+    page.reload()
+    see_text(page, "#where-error", "annot read the filter")
+
+
+def test_what_is_no_window_is_not_asked_with(visit: Visit) -> None:
+    page = visit("like=w:bark&like=w:" + "9" * 20, provoked="status of 404")
+    see_text(page, "#state", "Nothing is asked yet")
+    page.fill("#window-id", "9" * 19)  # more than there may be
+    page.press("#window-id", "Enter")
+    see_text(page, "#state", "No window " + "9" * 19)
+    assert page.url.endswith("#like=w:" + "9" * 19)
+
 
 def test_a_store_without_an_index_is_told(visit: Visit, tmp_path: Path) -> None:
     made = make_store(tmp_path / "store")
@@ -464,7 +479,12 @@ def test_nothing_keeps_people_out(
 @pytest.mark.parametrize("look", LOOKS)
 @pytest.mark.parametrize("width", [360, 1280, 1920])
 def test_it_fits_into_windows_of_every_width(
-    visit: Visit, sounds: soundalike.Sounds, tmp_path: Path, width: int, look: str
+    visit: Visit,
+    server: Running,
+    sounds: soundalike.Sounds,
+    tmp_path: Path,
+    width: int,
+    look: str,
 ) -> None:
     page = visit(color_scheme=look, viewport={"width": width, "height": 800})
     see_text(page, "#state", "Nothing is asked yet")
@@ -487,6 +507,13 @@ def test_it_fits_into_windows_of_every_width(
     page.click("#open-export")
     see_no_scrolling(page)
     page.screenshot(path=tmp_path / "dialog.png")
+
+    page.goto(f"{server.root}/api/docs")
+    page.locator("[data-route]").first.wait_for()
+    see_no_scrolling(page)
+    page.evaluate("for (const one of document.querySelectorAll('details')) one.open = true")
+    see_no_scrolling(page)
+    page.screenshot(path=tmp_path / "docs.png")
 
 
 def see_no_scrolling(page: Page) -> None:

@@ -193,6 +193,7 @@ async function fail(failure, asked, signal) {
   at("count").textContent = "";
   if (failure.about === "where" || failure.at) {
     showWhereError(failure, asked.where);
+    at("filters-fold").open = true;
     at("count").textContent = hits.hits.length ? "The filter expression cannot be read; these are the hits from before." : "The filter expression cannot be read.";
     return;
   }

@@ -4,7 +4,7 @@
 import { clean, clock, colour, icon, iconButton, make, refill, span } from "./dom.js";
 import { Recorder, player, whyNoMicrophone } from "./sound.js";
 import { aboutOf, audioOf, upload } from "./server.js";
-import { keyOf } from "./address.js";
+import { isWindow, keyOf } from "./address.js";
 
 /** @typedef {import("./address.js").Example} Example */
 
@@ -93,7 +93,7 @@ export function listen(asked) {
   at("window-form").addEventListener("submit", (/** @type {Event} */ event) => {
     event.preventDefault();
     const id = at("window-id").value.trim();
-    if (/^\d+$/.test(id)) asked.window(id);
+    if (isWindow(id)) asked.window(id);
     at("window-id").value = "";
   });
   const words = () => asked.words(at("words").value.trim(), at("projection").value);
@@ -107,7 +107,7 @@ export function listen(asked) {
     const { files } = event.clipboardData ?? { files: [] };
     const text = event.clipboardData?.getData("text").trim() ?? "";
     if (files.length) take(files, false);
-    else if (!typing && /^\d+$/.test(text)) asked.window(text);
+    else if (!typing && isWindow(text)) asked.window(text);
   });
   listenToDrops((files) => take(files, false));
   listenToMicrophone((sound) => asked.sounds([{ sound, name: `recording ${new Date().toLocaleTimeString("en-GB")}.wav` }], false));

@@ -556,3 +556,41 @@ def test_who_is_sent_away_is_told_when_to_come_again(
     monkeypatch.setattr(desk, "_searching", Gate(at_once=0, most_waiting=0, retry_s=3))
     response = client.post("/api/v1/search", json={"where": "duration > 1"})
     assert (response.status_code, response.headers["retry-after"]) == (503, "3")
+
+
+def test_two_decode_at_once_whoever_asks(client: TestClient, desk: Desk, tmp_path: Path) -> None:
+    content, busy = write_tone(tmp_path / "tone.wav", 30.0).read_bytes(), [0]
+    statuses: list[int] = []
+    threads = [
+        threading.Thread(target=lambda: statuses.append(send(client, content).status_code))
+        for _ in range(8)
+    ]
+    for one in threads:
+        one.start()
+    while any(one.is_alive() for one in threads):
+        busy.append(len(desk.media._apart._busy))
+        threads[0].join(0.002)
+    assert statuses == [201] * 8
+    assert 0 < max(busy) <= 3  # two that look it through, and one that is embedded
+
+
+def test_a_sound_is_kept_once_however_busy_the_server_is(
+    client: TestClient, desk: Desk, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    content, none = write_tone(tmp_path / "new.wav", 2.5).read_bytes(), Gate(0, 0, retry_s=3)
+
+    def kept() -> int:
+        return len(list(desk.uploads._folder.iterdir()))
+
+    with monkeypatch.context() as patched:
+        patched.setattr(desk.uploads, "_decoding", none)
+        before = kept()
+        assert (send(client, content).status_code, kept()) == (503, before)
+    with monkeypatch.context() as patched:
+        patched.setattr(desk, "_embedding", none)
+        response = send(client, content)
+        told = response.json()
+        assert (response.status_code, told["tags"]) == (201, [])
+        assert "busy" in told["warnings"][0]
+    again = client.get(f"/api/v1/clips/{told['id']}").json()
+    assert again["warnings"] == []

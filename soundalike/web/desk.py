@@ -74,8 +74,9 @@ class Desk:
         self.sounds, self.limits, self.metadata = sounds, limits, metadata
         for name in ("media", "uploads"):
             (folder / name).mkdir()
-        self.media = Media(folder / "media", apart, limits.cache_bytes)
-        self.uploads = Uploads(folder / "uploads", apart, limits)
+        decoding = Gate(at_once=2, most_waiting=30, retry_s=1)
+        self.media = Media(folder / "media", apart, decoding, limits.cache_bytes)
+        self.uploads = Uploads(folder / "uploads", apart, decoding, limits)
         self.columns = Metadata.read(metadata).shown.column_names if metadata else []
         self._embedding = Gate(at_once=1, most_waiting=8, retry_s=2)
         self._searching = Gate(at_once=2, most_waiting=32, retry_s=1)

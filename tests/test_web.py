@@ -153,6 +153,28 @@ def test_pages_are_the_whole_answer(client: TestClient, sounds: soundalike.Sound
     assert (more.status_code, "at most 60 hits" in more.json()["detail"]) == (400, True)
 
 
+def test_diverse_hits_are_chosen_together(tmp_path: Path) -> None:
+    """Of ten times as many as are wanted: one more would be chosen of ten others, too."""
+    made, rng = make_store(tmp_path / "store"), np.random.default_rng(3)
+    kinds = np.where(np.arange(400) < 205, 0, rng.integers(1, 30, 400))
+    scene = rng.normal(0, 1, 768) + rng.normal(0, 0.8, (30, 768))[kinds]
+    scene += rng.normal(0, 0.05, scene.shape)
+    made.add({str(number): 1 for number in range(400)}, scene=scene.astype(np.float32))
+    sounds, apart = soundalike.open(made.store.path), Apart()
+    sounds.build()
+    (tmp_path / "kept").mkdir()
+    desk = Desk(sounds, apart, tmp_path / "kept", LIMITS)
+    client = TestClient(guarded(desk, frozenset({"testserver"}), None, 1))
+    query = made.windows[0].window_id
+    asked = {"like": [{"window": str(query)}], "k": 20, "diverse": 0.8}
+    found, expected = post(client, "search", **asked), sounds.search(query, k=20, diverse=0.8)
+    assert [one["window"] for one in found["hits"]] == [str(hit.window_id) for hit in expected]
+    assert expected.hits != sounds.search(query, k=21, diverse=0.8)[:20].hits
+    assert found["cursor"] is None
+    more = client.post("/api/v1/search", json={**asked, "cursor": "20"})
+    assert (more.status_code, "at once" in more.json()["detail"]) == (400, True)
+
+
 def test_an_answer_without_hits_says_which_filter_took_how_many(
     client: TestClient, sounds: soundalike.Sounds
 ) -> None:

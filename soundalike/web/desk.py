@@ -195,6 +195,9 @@ class Desk:
         last = min(last, self.limits.hits)
         if first >= self.limits.hits:
             raise QueryError(f"an answer has at most {self.limits.hits:,} hits, in all its pages")
+        has_pages = not body.diverse  # of more hits, others are chosen
+        if first and not has_pages:
+            raise QueryError("diverse hits are chosen together: ask for more of them at once")
         began = time.perf_counter()
         like, unlike = ([self.listen(one) for one in each] for each in (body.like, body.unlike))
         with self._searching.passing():
@@ -203,7 +206,7 @@ class Desk:
                 unlike=unlike,
                 text=body.text or None,
                 projection=body.projection,
-                terms=self.terms(body, k=min(last + 1, self.limits.hits)),
+                terms=self.terms(body, k=min(last + has_pages, self.limits.hits)),
             )
         cursor = str(last) if len(answer.hits) > last and last < self.limits.hits else None
         seconds = time.perf_counter() - began

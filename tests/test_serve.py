@@ -173,11 +173,13 @@ def test_what_cannot_be_served_is_one_line(store: Path, run: Run, tmp_path: Path
         assert f"port {port}: Address already in use; say --port 0" in said
     for words, wanted in (
         (("--host", "0.0.0.0", "--no-token"), "can be reached from other machines"),
-        (("--host", "192.0.2.1"), "cannot listen at 192.0.2.1"),
+        (("--host", "192.0.2.1"), "port 0: Cannot assign requested address\n"),
+        (("--host", "a..b"), "cannot listen at a..b"),
         (("--metadata", tmp_path / "nix.csv"), "nix.csv"),
     ):
         said = run("serve", store, *words, "--port", 0, code=1).err
         assert wanted in said
+        assert "Unknown error" not in said
         assert len(said.strip().splitlines()) == 1
     assert "no store" in run("serve", tmp_path / "nix", "--port", 0, code=1).err
 

@@ -94,6 +94,10 @@ def test_what_else_a_server_is_asked(remote: soundalike.Remote, sounds: soundali
     assert remote.count(tags="Animal") == sounds.count(tags="Animal")
     assert remote.facets(where="duration > 2") == sounds.facets(where="duration > 2")
     assert [a.hits for a in remote.search_many(ids)] == [a.hits for a in sounds.search_many(ids)]
+    several = [ids[:2], ids[2]]
+    assert [a.hits for a in remote.search_many(several, k=3)] == [
+        a.hits for a in sounds.search_many(several, k=3)
+    ]
     samples, rate = remote.audio(ids[0])
     (hit,) = sounds.windows(ids[0])
     assert len(samples) / rate == pytest.approx(hit.end_s - hit.start_s, abs=0.01)
@@ -117,6 +121,7 @@ def test_what_a_server_cannot_be_asked(
         (QueryError, "unique is none", lambda: remote.count(unique=True)),
         (QueryError, "nothing to look for", remote.search),
         (SoundalikeError, "begins with http", lambda: soundalike.connect("localhost")),
+        (SoundalikeError, "not the address", lambda: soundalike.connect("http://[::1")),
         (SoundalikeError, "it has a token", lambda: soundalike.connect(server.root)),
         (SoundalikeError, "does not answer", lambda: soundalike.connect("http://127.0.0.1:9")),
     ):

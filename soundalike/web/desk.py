@@ -14,6 +14,7 @@ from indexer.errors import QueryError
 from indexer.reading.apart import Apart
 from search.asking.answers import Hit
 from search.asking.clip import Clip
+from search.asking.facets import TagCount
 from search.asking.terms import Terms
 from search.filters.metadata import Metadata
 from soundalike.answer import Answer
@@ -216,11 +217,28 @@ class Desk:
         """Return terms as a body has them."""
         return Terms(**body.fields(), metadata=self.metadata, **more)
 
+    def count(self, body: Filter) -> tuple[int, list[TagCount]]:
+        """Count the windows that a filter leaves, and in how many of them each tag is heard.
+
+        Raises:
+            SoundalikeError: If it cannot be asked so.
+            BusyError: If too many wait.
+        """
+        terms = self.terms(body)
+        with self._searching.passing():
+            return self.sounds.count(terms=terms), self.sounds.facets(terms=terms)
+
     def removed(self, body: Filter) -> list[tuple[str, int]]:
-        """Return each filter, and how many windows match without it."""
-        return [
-            (term, self.sounds.count(terms=self.terms(body.without(term)))) for term in body.terms()
-        ]
+        """Return each filter, and how many windows match without it.
+
+        Raises:
+            BusyError: If too many wait.
+        """
+        with self._searching.passing():
+            return [
+                (term, self.sounds.count(terms=self.terms(body.without(term))))
+                for term in body.terms()
+            ]
 
     # --- sound -----------------------------------------------------------------------------------
 

@@ -68,7 +68,10 @@ class Remote:
 
     def __init__(self, address: str) -> None:
         """See `connect`."""
-        parts = urlsplit(address)
+        try:
+            parts = urlsplit(address)
+        except ValueError as error:
+            raise SoundalikeError(f"not the address of a server: {address!r}; {error}") from error
         if parts.scheme not in ("http", "https") or not parts.netloc:
             raise SoundalikeError(
                 f"an address of a server begins with http:// or https://, got {address!r}"
@@ -143,9 +146,12 @@ class Remote:
         body["projection"] = projection
         return _answer(self._post("search", json=body))
 
-    def search_many(self, questions: Iterable[Asking], **terms: Any) -> list[Answer]:
-        """Ask some questions, one after the other; see `search`."""
-        return [self.search(one, **terms) for one in questions]
+    def search_many(
+        self, questions: Iterable[Asking | Sequence[Asking]], **terms: Any
+    ) -> list[Answer]:
+        """Ask some questions, one after the other; of each what `search` takes, or a list of it."""
+        each = [list(one) if isinstance(one, (list, tuple)) else [one] for one in questions]
+        return [self.search(*one, **terms) for one in each]
 
     def count(self, **terms: Any) -> int:
         """Count the windows that fit terms, see `Sounds.count`."""

@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import signal
 import struct
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -131,6 +133,75 @@ def test_a_file_that_takes_too_long_is_given_up(tmp_path: Path) -> None:
     assert time.monotonic() - began < 20
     assert len(apart.read_span(tmp_path / "tone.wav", 0, 1)[0])
     apart.close()
+
+
+def test_the_time_that_is_taken_with_windows_does_not_count(tmp_path: Path) -> None:
+    """A network takes longer than a decoder: an hour of audio is no hang."""
+    apart, tone = Apart(timeout_s=3), write_tone(tmp_path / "tone.wav", 300)  # 38 MB of samples
+    with apart.open_audio(tone) as audio:
+        num_windows = 0
+        for number, _ in enumerate(audio.windows(Geometry())):
+            time.sleep(4.0 if number == 1 else 0.0)
+            num_windows += 1
+    assert num_windows == 30
+    apart.close()
+
+
+def test_closing_ends_what_decodes(tmp_path: Path) -> None:
+    apart, tone = Apart(), write_tone(tmp_path / "tone.wav", 1)
+    apart.read_span(tone, 0, 1)
+    others, (process,) = _decoders() - {psutil.Process(apart._idle[0].pid)}, apart._idle
+    process.send_signal(signal.SIGSTOP)
+    failures: list[str] = []
+
+    def read() -> None:
+        try:
+            apart.read_span(tone, 0, 1)
+        except AudioError as error:
+            failures.append(error.reason)
+
+    thread = threading.Thread(target=read)
+    thread.start()
+    while not apart._busy:
+        time.sleep(0.01)
+    apart.close()
+    thread.join(10)
+    assert failures == ["the process that decodes it died of it (SIGKILL)"]
+    assert _decoders() == others
+
+
+def test_few_processes_are_kept_for_later(tmp_path: Path) -> None:
+    apart, tone, others = Apart(), write_tone(tmp_path / "tone.wav", 60), _decoders()
+    several = [apart.open_audio(tone) for _ in range(4)]
+    cuts = [one.__enter__().windows(Geometry()) for one in several]
+    for one in cuts:
+        next(one)
+    assert len(_decoders() - others) == 4
+    for one in cuts:
+        assert len(list(one)) == 5
+    assert len(_decoders() - others) == 2
+    apart.close()
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        b"{}",
+        b"[1]",
+        b"text",
+        b'{"shapes": ["a"]}',
+        b'{"shapes": [[-1]]}',
+        b'{"shapes": [[1000000000000]]}',
+        b'{"reason": "x", "shapes": []}',
+    ],
+)
+def test_a_decoder_that_was_taken_over_costs_its_request(tmp_path: Path, message: bytes) -> None:
+    told = f"import sys; sys.stdin.readline(); sys.stdout.buffer.write({message!r} + bytes([10]))"
+    apart, pipe = Apart(), subprocess.PIPE
+    apart._idle.append(subprocess.Popen([sys.executable, "-c", told], stdin=pipe, stdout=pipe))
+    with pytest.raises(AudioError, match="died of it"):
+        apart.read_span(tmp_path, 0, 1)
+    assert not apart._idle
 
 
 def test_a_file_that_takes_all_memory_is_an_error(apart: Apart, tmp_path: Path) -> None:

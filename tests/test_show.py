@@ -211,6 +211,18 @@ def test_json_keeps_all_paths_of_a_hit_and_all_digits_of_its_id() -> None:
     assert json.loads(answer_json([])) == {"hits": [], "background": None, "almost": None}
 
 
+def test_json_has_no_number_that_json_does_not_know() -> None:
+    some = replace(hit(b"a.wav"), metadata={"gain": float("-inf"), "depth": 1.5})
+
+    def refuse(name: str) -> None:
+        raise AssertionError(name)
+
+    [row] = json.loads(answer_json([some]), parse_constant=refuse)["hits"]
+    assert row["metadata"] == {"gain": "-inf", "depth": 1.5}
+    [told] = csv.DictReader(io.StringIO(hits_csv([some])))
+    assert (told["gain"], told["depth"]) == ("-inf", "1.5")
+
+
 # --- m3u -----------------------------------------------------------------------------------------
 
 

@@ -13,6 +13,7 @@ import shutil
 import subprocess
 import sys
 import threading
+import tracemalloc
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from importlib.metadata import version
@@ -583,6 +584,15 @@ def test_spectrogram_is_loudest_at_the_pitch(hz: int) -> None:
     row = 71 * (1 - np.log(hz / 60) / np.log(14_000 / 60))  # of an octave's steps, upwards
     assert abs(int(pixels[:, 200:].mean(1).argmax()) - row) <= 1
     assert pixels[:, :150].max() < pixels[:, 200:].max() / 2  # time goes to the right
+
+
+def test_picture_of_long_sound_takes_no_more_memory_than_the_sound() -> None:
+    samples = np.full(32_000 * 300, 0.1, np.float32)
+    tracemalloc.start()
+    spectrogram_png(samples, 32_000)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < samples.nbytes * 1.5
 
 
 # --- everything else that a command does ---------------------------------------------------------

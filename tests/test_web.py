@@ -153,6 +153,28 @@ def test_pages_are_the_whole_answer(client: TestClient, sounds: soundalike.Sound
     assert (more.status_code, "at most 60 hits" in more.json()["detail"]) == (400, True)
 
 
+def test_diverse_hits_are_chosen_together(tmp_path: Path) -> None:
+    """Of ten times as many as are wanted: one more would be chosen of ten others, too."""
+    made, rng = make_store(tmp_path / "store"), np.random.default_rng(3)
+    kinds = np.where(np.arange(400) < 205, 0, rng.integers(1, 30, 400))
+    scene = rng.normal(0, 1, 768) + rng.normal(0, 0.8, (30, 768))[kinds]
+    scene += rng.normal(0, 0.05, scene.shape)
+    made.add({str(number): 1 for number in range(400)}, scene=scene.astype(np.float32))
+    sounds, apart = soundalike.open(made.store.path), Apart()
+    sounds.build()
+    (tmp_path / "kept").mkdir()
+    desk = Desk(sounds, apart, tmp_path / "kept", LIMITS)
+    client = TestClient(guarded(desk, frozenset({"testserver"}), None, 1))
+    query = made.windows[0].window_id
+    asked = {"like": [{"window": str(query)}], "k": 20, "diverse": 0.8}
+    found, expected = post(client, "search", **asked), sounds.search(query, k=20, diverse=0.8)
+    assert [one["window"] for one in found["hits"]] == [str(hit.window_id) for hit in expected]
+    assert expected.hits != sounds.search(query, k=21, diverse=0.8)[:20].hits
+    assert found["cursor"] is None
+    more = client.post("/api/v1/search", json={**asked, "cursor": "20"})
+    assert (more.status_code, "at once" in more.json()["detail"]) == (400, True)
+
+
 def test_an_answer_without_hits_says_which_filter_took_how_many(
     client: TestClient, sounds: soundalike.Sounds
 ) -> None:
@@ -554,5 +576,46 @@ def test_who_is_sent_away_is_told_when_to_come_again(
     client: TestClient, desk: Desk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(desk, "_searching", Gate(at_once=0, most_waiting=0, retry_s=3))
-    response = client.post("/api/v1/search", json={"where": "duration > 1"})
-    assert (response.status_code, response.headers["retry-after"]) == (503, "3")
+    for response in (
+        client.post("/api/v1/search", json={"where": "duration > 1"}),
+        client.get("/api/v1/tags"),
+    ):
+        assert (response.status_code, response.headers["retry-after"]) == (503, "3")
+
+
+def test_two_decode_at_once_whoever_asks(client: TestClient, desk: Desk, tmp_path: Path) -> None:
+    content, busy = write_tone(tmp_path / "tone.wav", 30.0).read_bytes(), [0]
+    statuses: list[int] = []
+    threads = [
+        threading.Thread(target=lambda: statuses.append(send(client, content).status_code))
+        for _ in range(8)
+    ]
+    for one in threads:
+        one.start()
+    while any(one.is_alive() for one in threads):
+        busy.append(len(desk.media._apart._busy))
+        threads[0].join(0.002)
+    assert statuses == [201] * 8
+    assert 0 < max(busy) <= 3  # two that look it through, and one that is embedded
+
+
+def test_a_sound_is_kept_once_however_busy_the_server_is(
+    client: TestClient, desk: Desk, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    content, none = write_tone(tmp_path / "new.wav", 2.5).read_bytes(), Gate(0, 0, retry_s=3)
+
+    def kept() -> int:
+        return len(list(desk.uploads._folder.iterdir()))
+
+    with monkeypatch.context() as patched:
+        patched.setattr(desk.uploads, "_decoding", none)
+        before = kept()
+        assert (send(client, content).status_code, kept()) == (503, before)
+    with monkeypatch.context() as patched:
+        patched.setattr(desk, "_embedding", none)
+        response = send(client, content)
+        told = response.json()
+        assert (response.status_code, told["tags"]) == (201, [])
+        assert "busy" in told["warnings"][0]
+    again = client.get(f"/api/v1/clips/{told['id']}").json()
+    assert again["warnings"] == []

@@ -13,6 +13,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict
@@ -30,8 +31,13 @@ Message = tuple[dict[str, Any], list[Float32]]
 
 #: Bytes that a message's line has, at most: warnings and names are short.
 _LONGEST_LINE = 1 << 20
+#: Memory that a process which decodes may take, and so what it can send: PyTorch takes 0.3 GB of
+#: it, a window of 96 kHz and 64 channels 0.25.
+MOST_BYTES = 3 << 30
 #: A process whose pipe is closed has ended by then, in seconds.
 _LAST_S = 1.0
+#: Processes that are kept for later, of 60 to 400 MB each: as many as decode at once in a server.
+_MOST_IDLE = 2
 
 
 class Survey(NamedTuple):
@@ -58,13 +64,15 @@ class Apart:
     """Processes that decode, started when they are needed and anew when one dies; threads share it.
 
     Attributes:
-        timeout_s: How long one request may take, in seconds.
+        timeout_s: How long one request may take, in seconds; what is done with its windows while
+            they come does not count.
     """
 
     def __init__(self, timeout_s: float = 60.0) -> None:
         self.timeout_s = timeout_s
         self._lock = threading.Lock()
         self._idle: list[subprocess.Popen[bytes]] = []
+        self._busy: set[subprocess.Popen[bytes]] = set()
         self._is_closed = False
 
     @contextmanager
@@ -113,10 +121,7 @@ class Apart:
             AudioError: As of `read_span`.
         """
         process = self._take()
-        is_late = threading.Event()
-        timer = threading.Timer(self.timeout_s, _end_late, (process, is_late))
-        timer.daemon = True
-        timer.start()
+        clock = _Clock(process, self.timeout_s)
         is_done = False
         try:
             assert process.stdin
@@ -124,28 +129,28 @@ class Apart:
             process.stdin.write(json.dumps(request).encode() + b"\n")
             process.stdin.flush()
             while True:
-                told, arrays = _receive(process.stdout)
+                with clock.running():
+                    told, arrays = _receive(process.stdout)
                 if "reason" in told:
+                    failure = AudioError(told["stage"], told["reason"])
                     is_done = True
-                    raise AudioError(told["stage"], told["reason"])
+                    raise failure
                 if "end" in told:
                     is_done = True
                     return
                 yield told, arrays
-        except (OSError, EOFError, ValueError) as error:
-            raise AudioError("decode", self._why(process, is_late=is_late.is_set())) from error
+        except (OSError, EOFError, ValueError, KeyError, TypeError) as error:  # or no such message
+            raise AudioError("decode", self._why(process, is_late=clock.is_late)) from error
         finally:
-            timer.cancel()
-            if is_done and not is_late.is_set():
-                self._give_back(process)
-            else:
-                _end(process)
+            self._give_back(process, is_whole=is_done and not clock.is_late)
 
     def close(self) -> None:
-        """End all processes."""
+        """End all processes; what they were asked for is an error of whoever waits for it."""
         with self._lock:
             self._is_closed = True
             idle, self._idle = self._idle, []
+            for process in self._busy:
+                process.kill()
         for process in idle:
             _end(process)
 
@@ -154,21 +159,20 @@ class Apart:
             while self._idle:
                 process = self._idle.pop()
                 if process.poll() is None:
+                    self._busy.add(process)
                     return process
                 _end(process)
-        few = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
-        return subprocess.Popen(
-            [sys.executable, "-P", "-m", "indexer.reading.decoder"],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            env={**os.environ, **few, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
-            start_new_session=True,  # Ctrl-C is for the process that asks
-        )
-
-    def _give_back(self, process: subprocess.Popen[bytes]) -> None:
+        process = _start()
         with self._lock:
-            if not self._is_closed:
+            self._busy.add(process)
+            if self._is_closed:
+                process.kill()
+        return process
+
+    def _give_back(self, process: subprocess.Popen[bytes], *, is_whole: bool) -> None:
+        with self._lock:
+            self._busy.discard(process)
+            if is_whole and not self._is_closed and len(self._idle) < _MOST_IDLE:
                 self._idle.append(process)
                 return
         _end(process)
@@ -233,13 +237,58 @@ def _receive(answers: IO[bytes]) -> Message:
 
 
 def _receive_array(answers: IO[bytes], shape: Sequence[int]) -> Float32:
-    content = answers.read(4 * math.prod(shape))
+    num_bytes = 4 * math.prod(shape)
+    if not 0 <= num_bytes <= MOST_BYTES:
+        raise ValueError(f"no array that it can have: {shape}")
+    content = answers.read(num_bytes)
     return np.frombuffer(content, np.float32).reshape(shape)
 
 
-def _end_late(process: subprocess.Popen[bytes], is_late: threading.Event) -> None:
-    is_late.set()
-    process.kill()
+class _Clock:
+    """Ends a process for which one has waited for too long.
+
+    Attributes:
+        is_late: Whether it did.
+    """
+
+    def __init__(self, process: subprocess.Popen[bytes], timeout_s: float) -> None:
+        self.is_late = False
+        self._process, self._left_s = process, timeout_s
+        self._lock = threading.Lock()  # it may be given away in the moment in which its time is up
+        self._is_running = False
+
+    @contextmanager
+    def running(self) -> Iterator[None]:
+        """Let it run, until the end of the block."""
+        began, self._is_running = time.monotonic(), True
+        timer = threading.Timer(max(0.0, self._left_s), self._end)
+        timer.daemon = True
+        timer.start()
+        try:
+            yield
+        finally:
+            timer.cancel()
+            with self._lock:
+                self._is_running = False
+            self._left_s -= time.monotonic() - began
+
+    def _end(self) -> None:
+        with self._lock:
+            if self._is_running:
+                self.is_late = True
+                self._process.kill()
+
+
+def _start() -> subprocess.Popen[bytes]:
+    few = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
+    return subprocess.Popen(
+        [sys.executable, "-P", "-m", "indexer.reading.decoder"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        env={**os.environ, **few, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
+        start_new_session=True,  # Ctrl-C is for the process that asks
+    )
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:

@@ -24,11 +24,9 @@ from indexer.audio.decode import open_source
 from indexer.audio.source import END
 from indexer.audio.stream import open_audio, read_span
 from indexer.errors import AudioError, first_line
-from indexer.reading.apart import Message
+from indexer.reading.apart import MOST_BYTES, Message
 from indexer.windows import SAMPLE_RATE_HZ, Geometry
 
-#: Memory that it may take: PyTorch takes 0.3 GB of it, a window of 96 kHz and 64 channels 0.25.
-_MOST_BYTES = 3 << 30
 #: Peaks are found of so many seconds first, and joined until they are few enough.
 _PEAK_S = 0.005
 
@@ -55,7 +53,7 @@ def main() -> None:
 def _limit() -> None:
     """Keep this process from taking all memory, and from leaving a core behind."""
     if sys.platform == "linux":  # elsewhere what is mapped counts as well, and that is PyTorch
-        resource.setrlimit(resource.RLIMIT_DATA, (_MOST_BYTES, _MOST_BYTES))
+        resource.setrlimit(resource.RLIMIT_DATA, (MOST_BYTES, MOST_BYTES))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import math
 import sys
 from collections.abc import Iterator, Sequence
 from datetime import date, datetime
@@ -143,9 +144,14 @@ def _rounded(score: float | None) -> float | None:
 
 
 def plain_value(value: Value) -> str | int | float | bool | None:
-    """Return a value as JSON knows it: days and times in ISO 8601, times to the millisecond."""
+    """Return a value as JSON knows it: days and times in ISO 8601, times to the millisecond.
+
+    Numbers that are infinite it does not know: they are text, "inf".
+    """
     if isinstance(value, datetime):
         return value.isoformat(timespec="milliseconds")
+    if isinstance(value, float) and math.isinf(value):
+        return str(value)
     return value.isoformat() if isinstance(value, date) else value
 
 

@@ -60,7 +60,7 @@ def _levels(samples: Float32, rate_hz: int, width: int, height: int) -> npt.NDAr
     """Return (num_bands, num_frames) dB below the loudest; bands lie as an octave's steps do."""
     size = round(_FRAME_S * rate_hz)
     hop = max(1, round(_HOP_S * rate_hz), len(samples) // (_MOST_FRAMES * width))
-    padded = np.pad(samples.astype(np.float64), (0, max(0, size - len(samples))))
+    padded = np.pad(samples, (0, size - len(samples))) if len(samples) < size else samples
     frames = np.lib.stride_tricks.sliding_window_view(padded, size)[::hop]
     power = np.abs(np.fft.rfft(frames * np.hanning(size))) ** 2  # (num_frames, size // 2 + 1)
     bands_hz = np.geomspace(_LOWEST_HZ, min(_HIGHEST_HZ, rate_hz / 2), height)

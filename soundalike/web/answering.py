@@ -68,14 +68,14 @@ def tags(desk: AtDesk, asked: Annotated[Filter, Query()]) -> Response:
 
     A tag counts where one below it is heard, too: as many windows a filter by it would leave.
     """
-    terms = desk.terms(asked)
-    counts = {one.tag.mid: one.num_windows for one in desk.sounds.facets(terms=terms)}
+    num_matching, found = desk.count(asked)
+    counts = {one.tag.mid: one.num_windows for one in found}
     vocabulary = TagVocabulary.audioset()
     below = {tag.mid: vocabulary.children(tag) for tag in vocabulary.nodes}
     inner = {mid for mids in below.values() for mid in mids}
     return Json(
         {
-            "num_matching": desk.sounds.count(terms=terms),
+            "num_matching": num_matching,
             "tags": [
                 {
                     "id": tag.mid,

@@ -93,7 +93,10 @@ class Filter(Body):
 
 
 class Search(Filter):
-    """A question: sounds or words that hits are like, sounds that they are unlike, and terms."""
+    """A question: sounds or words that hits are like, sounds that they are unlike, and terms.
+
+    A cursor asks for the hits after those of an earlier answer; a diverse answer has none.
+    """
 
     like: list[Asking] = Field(default=[], max_length=100)
     unlike: list[Asking] = Field(default=[], max_length=100)

@@ -14,6 +14,7 @@ from indexer.errors import QueryError
 from indexer.reading.apart import Apart
 from search.asking.answers import Hit
 from search.asking.clip import Clip
+from search.asking.facets import TagCount
 from search.asking.terms import Terms
 from search.filters.metadata import Metadata
 from soundalike.answer import Answer
@@ -74,8 +75,9 @@ class Desk:
         self.sounds, self.limits, self.metadata = sounds, limits, metadata
         for name in ("media", "uploads"):
             (folder / name).mkdir()
-        self.media = Media(folder / "media", apart, limits.cache_bytes)
-        self.uploads = Uploads(folder / "uploads", apart, limits)
+        decoding = Gate(at_once=2, most_waiting=30, retry_s=1)
+        self.media = Media(folder / "media", apart, decoding, limits.cache_bytes)
+        self.uploads = Uploads(folder / "uploads", apart, decoding, limits)
         self.columns = Metadata.read(metadata).shown.column_names if metadata else []
         self._embedding = Gate(at_once=1, most_waiting=8, retry_s=2)
         self._searching = Gate(at_once=2, most_waiting=32, retry_s=1)
@@ -194,6 +196,9 @@ class Desk:
         last = min(last, self.limits.hits)
         if first >= self.limits.hits:
             raise QueryError(f"an answer has at most {self.limits.hits:,} hits, in all its pages")
+        has_pages = not body.diverse  # of more hits, others are chosen
+        if first and not has_pages:
+            raise QueryError("diverse hits are chosen together: ask for more of them at once")
         began = time.perf_counter()
         like, unlike = ([self.listen(one) for one in each] for each in (body.like, body.unlike))
         with self._searching.passing():
@@ -202,7 +207,7 @@ class Desk:
                 unlike=unlike,
                 text=body.text or None,
                 projection=body.projection,
-                terms=self.terms(body, k=min(last + 1, self.limits.hits)),
+                terms=self.terms(body, k=min(last + has_pages, self.limits.hits)),
             )
         cursor = str(last) if len(answer.hits) > last and last < self.limits.hits else None
         seconds = time.perf_counter() - began
@@ -212,11 +217,28 @@ class Desk:
         """Return terms as a body has them."""
         return Terms(**body.fields(), metadata=self.metadata, **more)
 
+    def count(self, body: Filter) -> tuple[int, list[TagCount]]:
+        """Count the windows that a filter leaves, and in how many of them each tag is heard.
+
+        Raises:
+            SoundalikeError: If it cannot be asked so.
+            BusyError: If too many wait.
+        """
+        terms = self.terms(body)
+        with self._searching.passing():
+            return self.sounds.count(terms=terms), self.sounds.facets(terms=terms)
+
     def removed(self, body: Filter) -> list[tuple[str, int]]:
-        """Return each filter, and how many windows match without it."""
-        return [
-            (term, self.sounds.count(terms=self.terms(body.without(term)))) for term in body.terms()
-        ]
+        """Return each filter, and how many windows match without it.
+
+        Raises:
+            BusyError: If too many wait.
+        """
+        with self._searching.passing():
+            return [
+                (term, self.sounds.count(terms=self.terms(body.without(term))))
+                for term in body.terms()
+            ]
 
     # --- sound -----------------------------------------------------------------------------------
 

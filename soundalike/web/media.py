@@ -38,12 +38,12 @@ class Span(NamedTuple):
 class Media:
     """Makes WAV files and pictures of spans, and keeps the newest; threads share it."""
 
-    def __init__(self, folder: Path, apart: Apart, most_bytes: int) -> None:
+    def __init__(self, folder: Path, apart: Apart, decoding: Gate, most_bytes: int) -> None:
         """Keep files in a folder of one's own, of which nothing else is deleted."""
         self._folder, self._apart, self._most_bytes = folder, apart, most_bytes
         self._lock = threading.Lock()
         self._kept: OrderedDict[Path, tuple[int, float]] = OrderedDict()  # bytes, last asked for
-        self._gate = Gate(at_once=2, most_waiting=30, retry_s=1)
+        self._decoding = decoding
 
     def wav(self, span: Span) -> Path:
         """Return a WAV file of 16 bits of a span, at its own rate and with its own channels.
@@ -86,7 +86,7 @@ class Media:
             AudioError: If it cannot be decoded, or there is nothing.
             BusyError: If too many wait.
         """
-        with self._gate.passing():
+        with self._decoding.passing():
             samples, rate_hz = self.read(span)
         mono = samples.mean(1)
         starts = np.unique(np.linspace(0, len(mono), number, endpoint=False).astype(int))
@@ -94,8 +94,14 @@ class Media:
         return np.stack([least, greatest], axis=1), len(mono) / rate_hz
 
     def read_at(self, path: Path, start_s: float, duration_s: float) -> tuple[Float32, int]:
-        """Decode a span as `indexer.audio.stream.read_span` does, in another process."""
-        return self._apart.read_span(path, start_s, duration_s)
+        """Decode a span as `indexer.audio.stream.read_span` does, in another process.
+
+        Raises:
+            AudioError: If it cannot be decoded.
+            BusyError: If too many wait.
+        """
+        with self._decoding.passing():
+            return self._apart.read_span(path, start_s, duration_s)
 
     def read(self, span: Span) -> tuple[Float32, int]:
         """Return (n, channels) float32 and the rate in Hz, decoded in another process.
@@ -113,7 +119,7 @@ class Media:
         path = self._folder / f"{name.hexdigest()}{ending}"
         if self._is_kept(path):
             return path
-        with self._gate.passing():
+        with self._decoding.passing():
             if not self._is_kept(path):
                 content = make()
                 new = path.with_name(f"{path.name}.{threading.get_ident()}")

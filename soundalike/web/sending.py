@@ -10,6 +10,7 @@ from starlette.responses import FileResponse, Response
 from indexer.errors import SoundalikeError
 from indexer.tags import pick_heard
 from soundalike.web.desk import Desk
+from soundalike.web.gate import BusyError
 from soundalike.web.media import Span
 from soundalike.web.replies import Json, tag_reply
 from soundalike.web.uploads import Upload
@@ -146,7 +147,7 @@ def _clip_reply(desk: Desk, upload: Upload) -> dict[str, Any]:
         tags = desk.heard_in(upload).tags.max(0)
         heard = pick_heard(tags, threshold=_LEAST_TOLD, top=_NUM_TAGS)
         told["tags"] = [tag_reply(one) for one in heard]
-    except SoundalikeError as error:  # it can be played all the same
+    except (SoundalikeError, BusyError) as error:  # it is kept, and can be played all the same
         told["warnings"].append(str(error))
     return told
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import ipaddress
 import logging
-import os
 import secrets
 import socket
 import tempfile
@@ -128,16 +128,13 @@ def _listening(address: Address) -> socket.socket:
     except OverflowError as error:
         raise SoundalikeError(f"ports reach from 0 to 65535, got {address.port}") from error
     except OSError as error:
+        # Python adds the address to what the system says, in brackets.
+        why = str(error.strerror or error).partition(" (while ")[0]
+        is_port = error.errno in (errno.EADDRINUSE, errno.EACCES)
         raise SoundalikeError(
-            f"cannot listen at {address.host}, port {address.port}: {_why(error)}",
-            about="port",
+            f"cannot listen at {address.host}, port {address.port}: {why}",
+            about="port" if is_port else None,
         ) from error
-
-
-def _why(error: OSError) -> str:
-    """Return what the system says: Python adds the address to it, in brackets."""
-    is_name = error.errno is None or isinstance(error, socket.gaierror)
-    return str(error.strerror) if is_name or error.errno is None else os.strerror(error.errno)
 
 
 def _is_loopback(host: str) -> bool:

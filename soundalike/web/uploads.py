@@ -13,6 +13,7 @@ from typing import IO, NamedTuple
 from indexer.errors import AudioError
 from indexer.paths import printable
 from indexer.reading.apart import Apart, Survey
+from soundalike.web.gate import Gate
 from soundalike.web.limits import Limits
 
 #: Pairs of least and greatest samples that a waveform is drawn of, at most.
@@ -40,9 +41,10 @@ class Upload(NamedTuple):
 class Uploads:
     """The sounds that were sent; threads share them."""
 
-    def __init__(self, folder: Path, apart: Apart, limits: Limits) -> None:
+    def __init__(self, folder: Path, apart: Apart, decoding: Gate, limits: Limits) -> None:
         """Keep them in a folder of one's own."""
         self._folder, self._apart, self._limits = folder, apart, limits
+        self._decoding = decoding
         self._lock = threading.Lock()
         self._kept: OrderedDict[str, tuple[Upload, float]] = OrderedDict()  # last asked for
 
@@ -51,13 +53,15 @@ class Uploads:
 
         Raises:
             AudioError: If it cannot be decoded, or is too long.
+            BusyError: If too many wait.
         """
         number = secrets.token_urlsafe(12)
         path = self._folder / number
         try:
             with path.open("xb") as out:
                 shutil.copyfileobj(file, out)
-            survey = self._apart.survey(path, _NUM_PEAKS, self._limits.upload_s)
+            with self._decoding.passing():
+                survey = self._apart.survey(path, _NUM_PEAKS, self._limits.upload_s)
         except AudioError as error:
             path.unlink()
             raise AudioError(error.stage, f"{_shown(name)}: {error.reason}") from error

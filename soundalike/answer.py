@@ -266,6 +266,7 @@ class About(NamedTuple):
         projections: Names of what puts words and sounds into one space.
         has_frames: Whether it can be said where in a window something is.
         window_s: How long a window is, in seconds.
+        has_thresholds: Whether it was measured from which probability on each tag is heard.
     """
 
     num_windows: tuple[int, ...]
@@ -273,6 +274,7 @@ class About(NamedTuple):
     projections: tuple[str, ...]
     has_frames: bool
     window_s: float
+    has_thresholds: bool
 
 
 class Verified(NamedTuple):

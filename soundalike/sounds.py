@@ -28,6 +28,7 @@ from search.asking.sound_index import SoundIndex
 from search.asking.sources import Per
 from search.asking.terms import DuplicateTerms, Terms
 from search.asking.worded import make_worded_question, take_texts
+from search.filters.thresholds import are_kept
 from search.projection.kept import names
 from soundalike.answer import About, Answer, answer_all
 from soundalike.arguments import as_several, show_fields, take_fields
@@ -230,6 +231,7 @@ class Sounds(Projections):
             projections=tuple(names(self.own)),
             has_frames=index.identity.frames != "none",
             window_s=index.identity.geometry.window_s,
+            has_thresholds=are_kept(self.own),
         )
 
     def count(self, **terms: Any) -> int:

@@ -246,6 +246,15 @@ class Stores:
             return read(self.own, Store.open(self.paths[0])).of_outputs()
         return threshold
 
+    def load(self) -> None:
+        """Load the network now, and not with the first audio that no store knows.
+
+        Raises:
+            CheckpointError: If the checkpoint is not there.
+            SoundalikeError: If the device is not there, or cannot compute so.
+        """
+        self._kept.load(self._kept.store())
+
     def embed(
         self,
         file: StorePath,

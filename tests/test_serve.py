@@ -181,6 +181,10 @@ def test_what_cannot_be_served_is_one_line(store: Path, run: Run, tmp_path: Path
         (("--host", "192.0.2.1"), "port 0: Cannot assign requested address\n"),
         (("--host", "a..b"), "cannot listen at a..b"),
         (("--metadata", tmp_path / "nix.csv"), "nix.csv"),
+        (("--host", ""), "the host to listen at is empty"),
+        (("--host", "nosuch.invalid"), "nosuch.invalid"),
+        (("--name", "http://birds.example.org"), "without http:// and port"),
+        (("--checkpoint", "nope"), "checkpoint 'nope' does not exist"),
     ):
         said = run("serve", store, *words, "--port", 0, code=1).err
         assert wanted in said

@@ -366,8 +366,8 @@ def test_too_long_a_clip_is_said(client: TestClient, tmp_path: Path) -> None:
         ("csv", "hits.csv", b"rank,"),
         ("json", "hits.json", b"["),
         ("m3u", "hits.m3u", b"#EXTM3U"),
-        ("audacity", "hits.txt", b""),
-        ("raven", "hits.txt", b"Selection"),
+        ("audacity", "hits.labels.txt", b""),
+        ("raven", "hits.selections.txt", b"Selection"),
     ],
 )
 def test_hits_are_taken_away(
@@ -418,7 +418,7 @@ def test_token_is_needed_and_becomes_a_cookie(desk: Desk) -> None:
         assert (response.status_code, "has a token" in response.text) == (401, True)
         assert "set-cookie" not in response.headers
     wrong = client.get("/api/v1/stores", headers={"Authorization": "Bearer x"})
-    assert wrong.status_code == 401
+    assert (wrong.status_code, "not the token of this run" in wrong.text) == (401, True)
     response = client.get("/", params={"token": TOKEN})
     assert response.status_code == 200
     cookie = response.headers["set-cookie"]
@@ -433,6 +433,18 @@ def test_token_is_needed_and_becomes_a_cookie(desk: Desk) -> None:
 def test_foreign_names_are_refused(client: TestClient, host: str) -> None:
     response = client.get("/api/v1/stores", headers={"Host": host})
     assert (response.status_code, "by that name" in response.text) == (400, True)
+
+
+def test_numbers_are_names_of_a_server_for_others_and_names_are_not(desk: Desk) -> None:
+    """A name can be made to lead anywhere, so that a foreign page is of the same origin."""
+    app = guarded(desk, frozenset({"testserver"}), None, 1, takes_numbers=True)
+    with TestClient(app) as client:
+        for host, status in (
+            *(("10.1.2.3", 200), ("10.1.2.3:80", 200), ("[fe80::1]:80", 200)),
+            *(("evil.example", 400), ("10.1.2.3.evil.example", 400), ("1e3", 400)),
+        ):
+            found = client.get("/api/v1/stores", headers={"Host": host}).status_code
+            assert (host, found) == (host, status)
 
 
 @pytest.mark.parametrize(

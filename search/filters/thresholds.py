@@ -150,6 +150,11 @@ def read(own: Own, store: Store) -> Thresholds:
     return thresholds
 
 
+def are_kept(own: Own) -> bool:
+    """Whether thresholds are kept for a store, be they as they should or not."""
+    return bool(own.read(NAME))
+
+
 def problems(own: Own) -> Iterator[tuple[Path, StoreError]]:
     """Yield the file of thresholds if it is whole and says what cannot be, and why."""
     document: dict[str, Any] = {}

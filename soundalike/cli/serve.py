@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from soundalike.cli.bars import Bars, telling
 from soundalike.cli.numbers import number_option
 from soundalike.cli.options import Given, Network, OwnOption, QuietOption, takes
-from soundalike.cli.printing import say
+from soundalike.cli.printing import say, say_what_is_missing
+
+if TYPE_CHECKING:
+    from search.filters.metadata import Coverage
+    from soundalike.sounds import Sounds
 
 
 @takes(network=(Network,))
@@ -74,18 +78,34 @@ def serve(
 
         import soundalike
         from indexer.reading.apart import Apart
-        from soundalike.web.serve import Address
+        from soundalike.web.address import Address
         from soundalike.web.serve import serve as run
 
     def began(address: str) -> None:
         typer.echo(address)
         if not quiet:
             say("the page is at this address; Ctrl-C ends it")
+        if not where.is_loopback:
+            say("others can open it as well; what they send and hear is not encrypted")
         if browser:
             webbrowser.open(address)
 
+    where = Address(host, port, name or (), has_token=not no_token)
     apart = Apart()
     with Bars(quiet=quiet) as bars:
         sounds = soundalike.open(*stores, own=own, **network, listen=bars, apart=apart)
-        where = Address(host, port, name or (), has_token=not no_token)
+        if any(network[one] != getattr(Network, one) for one in network):
+            sounds.load()  # what was asked for may not be there
+        if metadata and not quiet:
+            say_what_is_missing(_coverage(sounds, metadata), 0)
         run(sounds, apart, where, metadata, began=began)
+
+
+def _coverage(sounds: Sounds, metadata: Path) -> Coverage | None:
+    """Return how metadata and the stores fit together; None where there is no index yet."""
+    from indexer.errors import StoreError
+
+    try:
+        return sounds.search(where="duration >= 0", metadata=metadata, k=1).coverage
+    except StoreError:
+        return None

@@ -55,6 +55,7 @@ def stores(desk: AtDesk) -> Response:
             "has_index": True,
             "projections": about.projections,
             "has_frames": about.has_frames,
+            "has_thresholds": about.has_thresholds,
             "window_s": about.window_s,
             "metadata_columns": desk.columns,
             **told,

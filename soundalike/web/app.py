@@ -65,7 +65,7 @@ def make_app(desk: Desk) -> FastAPI:
     app.include_router(sending.router, prefix="/api/v1")
     app.mount("/page", StaticFiles(directory=PAGE), name="page")
 
-    @app.get("/", include_in_schema=False)
+    @app.api_route("/", methods=["GET", "HEAD"], include_in_schema=False)
     def page() -> FileResponse:
         return FileResponse(PAGE / "index.html", headers={"Cache-Control": "no-cache"})
 
@@ -106,6 +106,8 @@ def _say_wrong(_: Request, error: Exception) -> Response:
     first: dict[str, Any] = error.errors()[0]
     place = ".".join(str(one) for one in first["loc"] if one != "body")
     told = str(first["msg"]).removeprefix("Value error, ")
+    if first["loc"] == ("body",) and first["type"] == "missing":
+        told = "the request has no body, which says what is asked for"
     return _said(f"{place}: {told}" if place else told, 422, place or None)
 
 

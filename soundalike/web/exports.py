@@ -26,8 +26,8 @@ _FILES = {
     "csv": ("hits.csv", "text/csv"),
     "json": ("hits.json", "application/json"),
     "m3u": ("hits.m3u", "audio/x-mpegurl"),
-    "audacity": ("hits.txt", "text/plain"),
-    "raven": ("hits.txt", "text/plain"),
+    "audacity": ("hits.labels.txt", "text/plain"),
+    "raven": ("hits.selections.txt", "text/plain"),
     "zip": ("hits.zip", "application/zip"),
 }
 

@@ -15,6 +15,8 @@ from starlette.exceptions import HTTPException
 from starlette.responses import PlainTextResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from soundalike.web.address import is_number
+from soundalike.web.limits import Limits
 from soundalike.web.replies import Json
 
 #: What a page may do: nothing that is not of this server, and no script that is not a file of it.
@@ -40,6 +42,7 @@ _READING = frozenset({"GET", "HEAD"})
 #: What a browser says of a request that its own page makes, or somebody who typed an address.
 _OWN_SITES = frozenset({"same-origin", "none"})
 _NO_TOKEN = "open the address that 'soundalike serve' printed: it has a token"
+_WRONG_TOKEN = f"that is not the token of this run; {_NO_TOKEN}"
 #: Of a multipart form, what is around the file.
 _AROUND_BYTES = 64 << 10
 
@@ -56,26 +59,27 @@ class Guard:
         app: ASGIApp,
         *,
         names: frozenset[str],
+        takes_numbers: bool,
         token: str | None,
         cookie: str,
         upload_path: str,
-        upload_bytes: int,
-        body_bytes: int,
+        limits: Limits,
     ) -> None:
         """Guard an application.
 
         Args:
             app: The application.
             names: Names of the server, as a browser has them in addresses, without the port.
+            takes_numbers: Whether it goes by every number, too: those of this machine are many.
             token: As above.
             cookie: Name of the cookie that the token is kept in; it is the same for all ports.
             upload_path: Where sounds are sent.
-            upload_bytes: How long such a request may be.
-            body_bytes: How long any other may be.
+            limits: How long requests may be, there and elsewhere.
         """
         self._app, self._names, self.token, self._cookie = app, names, token, cookie
-        self._upload_path, self._body_bytes = upload_path, body_bytes
-        self._upload_bytes = upload_bytes + _AROUND_BYTES
+        self._takes_numbers = takes_numbers
+        self._upload_path, self._body_bytes = upload_path, limits.body_bytes
+        self._upload_bytes = limits.upload_bytes + _AROUND_BYTES
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a request: see ASGI."""
@@ -105,8 +109,13 @@ class Guard:
         self, scope: Scope, headers: dict[bytes, str], given: str | None
     ) -> Response | None:
         host = headers.get(b"host", "")
-        if _name_of(host) not in self._names:
-            return _refusal(400, "this server does not go by that name: use the address it printed")
+        name = _name_of(host)
+        if name not in self._names and not (self._takes_numbers and is_number(name)):
+            return _refusal(
+                400,
+                "this server does not go by that name: use the address that it printed, or serve "
+                "with that name as well",
+            )
         if scope["method"] not in _READING:
             site = headers.get(b"sec-fetch-site", "same-origin")
             origin = headers.get(b"origin", f"{scope['scheme']}://{host}")
@@ -117,11 +126,13 @@ class Guard:
         if not length.isascii() or not length.isdigit():
             return _refusal(400, "the length of the request is no number")
         if int(length) > most:
-            return _refusal(413, f"too large: at most {most:,} bytes can be sent here")
+            return _refusal(413, _too_large(most))
         if self.token is not None and not self._is_known(headers, given):
+            is_wrong = given or b"authorization" in headers
+            told = _WRONG_TOKEN if is_wrong else _NO_TOKEN
             if scope["path"] == "/":  # somebody has typed the address
-                return PlainTextResponse(_NO_TOKEN, 401)
-            return _refusal(401, _NO_TOKEN)
+                return PlainTextResponse(told, 401)
+            return _refusal(401, told)
         return None
 
     def _is_known(self, headers: dict[bytes, str], given: str | None) -> bool:
@@ -163,6 +174,10 @@ def _refusal(status: int, detail: str) -> Json:
     return Json({"detail": detail, "about": None, "at": None}, status)
 
 
+def _too_large(most: int) -> str:
+    return f"too large: at most {most // 1_000_000} MB can be sent here"
+
+
 def _counted(receive: Receive, most: int) -> Receive:
     """Return what receives a body, of so many bytes at most."""
     num_bytes = 0
@@ -172,7 +187,7 @@ def _counted(receive: Receive, most: int) -> Receive:
         message = await receive()
         num_bytes += len(message.get("body", b""))
         if num_bytes > most:
-            raise HTTPException(413, f"too large: at most {most:,} bytes can be sent here")
+            raise HTTPException(413, _too_large(most))
         return message
 
     return receive_counted

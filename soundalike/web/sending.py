@@ -41,7 +41,7 @@ Height = Annotated[int, Query(ge=8, le=512)]
 @router.post("/clips", status_code=201)
 def send(desk: AtDesk, file: Annotated[UploadFile, File()]) -> Response:
     """Send a sound that is to ask: an audio file, or a recording. It is kept for an hour."""
-    upload = desk.uploads.add(file.file, file.filename or "recording")
+    upload = desk.uploads.add(file.file, _name_of(file))
     return Json(_clip_reply(desk, upload), 201)
 
 
@@ -104,6 +104,12 @@ def window_peaks(
     peaks, duration_s = desk.media.peaks(desk.span_of_window(window, 0, None), num)
     told = {"peaks": _told(peaks), "duration_s": duration_s}
     return Json(told, Cache_Control=_KEPT["Cache-Control"])
+
+
+def _name_of(file: UploadFile) -> str:
+    """Return how a file was called: browsers write three characters of a name in another way."""
+    name = file.filename or "recording"
+    return name.replace("%22", '"').replace("%0D", "").replace("%0A", " ")
 
 
 def _span(

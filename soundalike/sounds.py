@@ -102,7 +102,8 @@ class Sounds(Projections):
             UnknownTagError: If AudioSet has no such tag.
             ExpressionError: If the filter expression cannot be understood.
             CheckpointError: If a file asks, and the checkpoint is not there.
-            IdentityError: If the projection was trained on another checkpoint.
+            IdentityError: If the projection was trained on another checkpoint, or a clip was
+                embedded in another way than the stores.
         """
         span_of(span := (start, end, duration))  # a wrong one is told before anything is opened
         resolved = self._resolve(take_fields(Terms, _located(terms), _BESIDE_TERMS))

@@ -632,6 +632,19 @@ def test_embed_gives_what_the_store_has_of_the_file(embedded: Embedded) -> None:
     assert (part.windows[0].start_s, part.windows[0].end_s) == (10, 13.5)
 
 
+def test_a_clip_asks_stores_that_were_made_as_it_was(embedded: Embedded, tmp_path: Path) -> None:
+    sounds = soundalike.open(embedded.store, device="cpu")
+    clip = sounds.embed(embedded.library / "long.wav")
+    assert sounds.search(clip, unlike=[clip], k=1)
+    other = make_store(tmp_path / "store", frames="none")
+    other.add({"a": 2})
+    build(other.store)
+    window = other.windows[0].window_id
+    for like, unlike in ((clip, []), (window, [clip])):
+        with pytest.raises(IdentityError, match=r"long\.wav was not embedded as these stores were"):
+            soundalike.open(other.store.path).search(like, unlike=unlike)
+
+
 def test_tags_are_counted_the_most_frequent_first(tmp_path: Path) -> None:
     store = make_store(tmp_path / "store", frames="none")
     tags = np.zeros((3, 527))

@@ -8,6 +8,7 @@ import numpy as np
 
 from indexer.arrays import Float16, Float32, Mask
 from indexer.audio.times import FileSpan
+from indexer.store.schema import Identity
 from indexer.windows import WINDOW_SAMPLES, Decibels, Window
 from search.asking.example import Example, Louder
 from search.asking.locate import Pattern
@@ -21,6 +22,7 @@ class Clip:
 
     Attributes:
         asked: The file, and which part of it.
+        identity: How it was embedded: as which stores were.
         scene: (n, 768) float32 scene embeddings, one for each of its windows, not normalised.
         frames: Frame embeddings of each window, as the store keeps them; None if it keeps none.
         tags: (n, 527) float32 probabilities.
@@ -34,6 +36,7 @@ class Clip:
     """
 
     asked: FileSpan
+    identity: Identity
     scene: Float32
     frames: list[Float16] | None
     tags: Float32

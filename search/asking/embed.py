@@ -155,6 +155,7 @@ def embed_clip(  # noqa: PLR0913 - each is a choice of its own
     has_frames = embedded[0].frames is not None
     return Clip(
         asked=asked,
+        identity=identity,
         scene=np.concatenate([one.scene for one in embedded]),
         frames=[one.frames[0] for one in embedded if one.frames is not None]
         if has_frames

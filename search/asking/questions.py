@@ -54,6 +54,7 @@ def make_question(
         QueryError: If there is no such file or window, a vector is none, a value is none of
             these, or there is a span and no file, or one with a span of its own; if nothing that
             asks can be read, or nothing asks and hits are not to be like something.
+        IdentityError: If a clip was embedded in another way than the stores.
     """
     if not len(queries) and span == NO_SPAN:
         if away is not None:
@@ -82,6 +83,7 @@ def turn_away(
 
     Raises:
         QueryError: If there is no such file or window, one cannot be read, or a vector is none.
+        IdentityError: If a clip was embedded in another way than the stores.
     """
     if not len(unlike):
         return None
@@ -139,6 +141,11 @@ def _listen(
         heard.asking.append(Asking(vectors, tags, starts_s, stored_patterns(index, rows), silent))
     heard.asking += [Asking.of_vectors(unit_vectors(one)) for one in queries if _is_array(one)]
     for clip in clips:
+        index.identity.require(
+            clip.identity,
+            f"{clip.asked.file.name} was not embedded as these stores were",
+            "Embed it with them",
+        )
         recording_id = index.recording_of(clip.recording_id)
         recording_id = index.recording_with(recording_id, clip.audio_id)
         heard.add(clip.example._replace(recording_id=recording_id), clip.asked)

@@ -31,6 +31,8 @@ from soundalike.arguments import show_fields, take_fields
 #: What asks a server: an audio file or a part of it, or the id of a window.
 Asking = str | os.PathLike[str] | int
 
+#: Names of this machine.
+_HERE = ("localhost", "127.0.0.1", "::1")
 #: A clip is sent and listened to in this time, or nobody answers; in seconds.
 _TIMEOUT_S = 120.0
 #: A server that is busy is asked again so often.
@@ -82,6 +84,7 @@ class Remote:
             base_url=f"{self._shown}/api/v1/",
             headers={"Authorization": f"Bearer {token[0]}"} if token else {},
             timeout=_TIMEOUT_S,
+            trust_env=parts.hostname not in _HERE,  # no proxy is between a machine and itself
         )
         self._sent: dict[tuple[object, ...], str] = {}
 

@@ -17,6 +17,7 @@ from indexer.errors import QueryError
 from indexer.paths import as_path
 from indexer.store.reader import Store
 from search.asking.answers import Hit
+from search.asking.clip import Clip
 from search.asking.duplicates import Duplicates, find_duplicates
 from search.asking.facets import TagCount, count_tags
 from search.asking.find import Question
@@ -123,7 +124,9 @@ class Sounds(Projections):
             else:
                 level = resolved.terms.level
                 hear = partial(self._kept.hear, index, listen=self._kept.listen, level=level)
-                asked = make_question(queries, index, hear, span, turn_away(unlike, index, hear))
+                away = turn_away(_at_level(unlike, resolved.terms), index, hear)
+                likes = _at_level(queries, resolved.terms)
+                asked = make_question(likes, index, hear, span, away)
             scope = Scope.over(resolved, index.opened)
             return answer_all(index, [asked], scope, self._kept.listen)[0]
 
@@ -198,7 +201,7 @@ class Sounds(Projections):
         with self._kept.holding() as index:
             scope = Scope.over(resolved, index.opened)
             hear = partial(self._kept.hear, index, level=resolved.terms.level)
-            away = turn_away(unlike, index, hear)
+            away = turn_away(_at_level(unlike, resolved.terms), index, hear)
             if output is not None:
                 return write_answers(
                     index,
@@ -211,11 +214,10 @@ class Sounds(Projections):
                     force=force,
                     listen=self._kept.listen,
                 )
+            several = [one if isinstance(one, (list, tuple)) else [one] for one in questions]
             each = [
-                make_question(
-                    one if isinstance(one, (list, tuple)) else [one], index, hear, away=away
-                )
-                for one in questions
+                make_question(_at_level(some, resolved.terms), index, hear, away=away)
+                for some in several
             ]
             return answer_all(index, each, scope, self._kept.listen)
 
@@ -346,6 +348,14 @@ def _located(terms: dict[str, Any]) -> dict[str, Any]:
     """Return the fields of terms that look for the place in hits, unless they say otherwise."""
     said = terms.get("locate", getattr(terms.get("terms"), "locate", None))
     return {**terms, "locate": True} if said is None else terms
+
+
+def _at_level(queries: Sequence[Query], terms: Terms) -> list[Query]:
+    """Return what asks, clips at full scale no more if terms do not want that."""
+    return [
+        replace(one, louder=None) if isinstance(one, Clip) and not terms.level else one
+        for one in queries
+    ]
 
 
 def _require_turnable(unlike: Any, terms: Terms) -> None:

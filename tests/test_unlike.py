@@ -152,6 +152,26 @@ def test_command_takes_like_and_unlike(made: Synthetic, run: Run) -> None:
     assert "goes with a QUERY" in run("search", made.store.path, "--unlike", second, code=2).err
 
 
+@pytest.mark.whole
+def test_a_clip_that_was_listened_to_asks_as_its_file_does(tmp_path: Path) -> None:
+    write_tone(tmp_path / "library/a.wav", 3.0, 440)
+    write_tone(tmp_path / "library/b.wav", 3.0, 900)
+    sounds = soundalike.open(tmp_path / "store", checkpoint="demo", device="cpu")
+    sounds.index(tmp_path / "library", num_workers=0)
+    quiet, loud = write_tone(tmp_path / "q.wav", 3.0, 500, peak=0.05), tmp_path / "library/b.wav"
+    for level in (True, False):
+        asked = {"level": level, "unlike": [loud], "include_self": True}
+        heard = {**asked, "unlike": [sounds.embed(loud, level=True)]}
+        expected = sounds.search(quiet, **asked)
+        clip = sounds.embed(quiet, level=True)
+        assert clip.louder is not None
+        for found in (sounds.search(clip, **heard), sounds.search_many([clip], **heard)[0]):
+            # What is stored whole asks as it is stored, with probabilities of 16 bits.
+            scores = [hit.score for hit in expected]
+            assert [hit.score for hit in found] == pytest.approx(scores, abs=1e-4)
+            assert found.notes == expected.notes
+
+
 # --- tags counted --------------------------------------------------------------------------------
 
 

@@ -27,6 +27,8 @@ from indexer.errors import AudioError, first_line
 from indexer.reading.apart import MOST_BYTES, Message
 from indexer.windows import SAMPLE_RATE_HZ, Geometry
 
+#: Samples of all channels that are sent at once: ten minutes of 48 kHz in stereo.
+_MOST_VALUES = 60_000_000
 #: Peaks are found of so many seconds first, and joined until they are few enough.
 _PEAK_S = 0.005
 
@@ -97,6 +99,8 @@ def _cut(
 
 def _span(path: str, start_s: float, duration_s: float) -> Iterator[Message]:
     samples, rate_hz = read_span(Path(path), start_s, duration_s)
+    if samples.size > _MOST_VALUES:
+        raise AudioError("decode", f"{duration_s:g} s of it are too much at once: take a part")
     yield {"rate_hz": rate_hz}, [samples]
 
 

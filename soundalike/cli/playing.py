@@ -66,7 +66,10 @@ def play_hits(hits: Sequence[Hit], player: Sequence[str]) -> list[str]:
                 failures.append(f"{name}: {printable(error.reason)}")
                 continue
             soundfile.write(wave, samples, rate_hz, subtype="PCM_16")
-            done = subprocess.run([*player, str(wave)], stdin=subprocess.DEVNULL, check=False)
-            if done.returncode:
-                failures.append(f"{name}: {Path(player[0]).name} ended with {done.returncode}")
+            try:
+                subprocess.run([*player, str(wave)], stdin=subprocess.DEVNULL, check=True)
+            except subprocess.CalledProcessError as error:
+                failures.append(f"{name}: {Path(player[0]).name} ended with {error.returncode}")
+            except OSError as error:
+                failures.append(f"{name}: {player[0]} cannot be run: {error.strerror}")
     return failures

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from importlib import metadata
-from typing import Annotated, Any, cast
+from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends, Path, Query, Request
+from fastapi import APIRouter, Query
 from starlette.responses import FileResponse, Response
 
 from indexer.errors import SoundalikeError
@@ -14,22 +14,14 @@ from search.asking.background import Background, Beside
 from soundalike.answer import Answer
 from soundalike.show.steps import steps_lines
 from soundalike.web.bodies import Export, Filter, Search
-from soundalike.web.desk import Desk
 from soundalike.web.exports import export_hits
+from soundalike.web.parameters import AtDesk, WindowPath
 from soundalike.web.replies import Json, hit_reply
 
 router = APIRouter(default_response_class=Json)
 
 #: Scores of windows drawn at random that are told, at most: enough for a histogram.
 _MOST_SCORES = 500
-
-
-def _desk(request: Request) -> Desk:
-    return cast(Desk, request.app.state.desk)
-
-
-AtDesk = Annotated[Desk, Depends(_desk)]
-WindowPath = Annotated[str, Path(pattern=r"^[0-9]{1,19}$")]
 
 
 @router.get("/stores")

@@ -79,6 +79,7 @@ def make_app(desk: Desk) -> FastAPI:
         (BusyError, _say_busy),
         (RequestValidationError, _say_wrong),
         (HTTPException, _say_http),
+        (OSError, _say_disk),
     ):
         app.add_exception_handler(kind, answer)
     return app
@@ -109,6 +110,12 @@ def _say_wrong(_: Request, error: Exception) -> Response:
     if first["loc"] == ("body",) and first["type"] == "missing":
         told = "the request has no body, which says what is asked for"
     return _said(f"{place}: {told}" if place else told, 422, place or None)
+
+
+def _say_disk(_: Request, error: Exception) -> Response:
+    """Say what is wrong with the server's own disk: it is full, as a rule."""
+    assert isinstance(error, OSError)
+    return _said(f"the server's disk: {error.strerror or error}", 507)
 
 
 def _say_http(_: Request, error: Exception) -> Response:

@@ -59,6 +59,7 @@ class Desk:
         limits: What is given at most.
         media: Decoded spans, and pictures.
         uploads: What was sent.
+        folder: A temporary one, for what is sent and decoded, and for exports on their way.
         metadata: File with what is known of recordings beside the stores; None for none.
         columns: Its columns.
     """
@@ -73,14 +74,16 @@ class Desk:
     ) -> None:
         """Begin, with a temporary folder of one's own."""
         self.sounds, self.limits, self.metadata = sounds, limits, metadata
+        self.folder = folder
         for name in ("media", "uploads"):
             (folder / name).mkdir()
-        decoding = Gate(at_once=2, most_waiting=30, retry_s=1)
+        # Who waits holds one of the server's 40 threads; some are left for what waits for nobody.
+        decoding = Gate(at_once=2, most_waiting=12, retry_s=1)
         self.media = Media(folder / "media", apart, decoding, limits.cache_bytes)
         self.uploads = Uploads(folder / "uploads", apart, decoding, limits)
         self.columns = Metadata.read(metadata).shown.column_names if metadata else []
-        self._embedding = Gate(at_once=1, most_waiting=8, retry_s=2)
-        self._searching = Gate(at_once=2, most_waiting=32, retry_s=1)
+        self._embedding = Gate(at_once=1, most_waiting=4, retry_s=2)
+        self._searching = Gate(at_once=2, most_waiting=17, retry_s=1)
         self._lock = threading.Lock()
         self._clips: OrderedDict[tuple[object, ...], Clip] = OrderedDict()
 

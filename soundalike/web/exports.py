@@ -45,7 +45,7 @@ def export_hits(desk: Desk, asked: Export) -> FileResponse:
         hits = [one for one in hits if str(one.window_id) in chosen]
     if not hits:
         raise QueryError("nothing to export: the question has no such hits")
-    folder = Path(tempfile.mkdtemp(prefix="soundalike-export-"))
+    folder = Path(tempfile.mkdtemp(dir=desk.folder))
     name, kind = _FILES[asked.format]
     try:
         if asked.format == "zip":
@@ -64,11 +64,11 @@ def _number_of(desk: Desk, asked: Export) -> int:
     """Return how many hits are looked at: those that the page has, which may be many pages."""
     search, limits = asked.search, desk.limits
     most = limits.zipped if asked.format == "zip" else limits.hits
-    if asked.windows is not None:
-        if len(asked.windows) > most:
-            raise QueryError(f"at most {most:,} hits can be taken so, and {len(asked.windows):,}")
-        return min(search.first + search.k, limits.hits)
-    return min(search.first + search.k, most)
+    wanted = search.first + search.k
+    number = wanted if asked.windows is None else len(asked.windows)
+    if number > most:
+        raise QueryError(f"at most {most:,} hits can be taken so, and these are {number:,}")
+    return min(wanted, limits.hits)
 
 
 def _text(hits: Sequence[Hit], asked: Export) -> str:

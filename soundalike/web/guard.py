@@ -7,6 +7,7 @@ this server has, and what changes something has to come from its own page.
 
 from __future__ import annotations
 
+import re
 import secrets
 from http.cookies import CookieError, SimpleCookie
 from urllib.parse import parse_qs
@@ -43,6 +44,8 @@ _READING = frozenset({"GET", "HEAD"})
 _OWN_SITES = frozenset({"same-origin", "none"})
 _NO_TOKEN = "open the address that 'soundalike serve' printed: it has a token"
 _WRONG_TOKEN = f"that is not the token of this run; {_NO_TOKEN}"
+#: A name, or a number of IPv6, and perhaps a port.
+_HOST = re.compile(r"([\w.-]+|\[[0-9A-Fa-f:.]+\])(?::[0-9]+)?", re.ASCII)
 #: Of a multipart form, what is around the file.
 _AROUND_BYTES = 64 << 10
 
@@ -156,10 +159,9 @@ class Guard:
 
 
 def _name_of(host: str) -> str:
-    """Return the name in a Host header, without the port."""
-    if host.startswith("["):  # IPv6
-        return host.partition("]")[0] + "]"
-    return host.partition(":")[0].lower()
+    """Return the name in a Host header, without the port; nothing of what is none."""
+    found = _HOST.fullmatch(host)
+    return found[1].lower() if found else ""
 
 
 def _cookie_in(header: str, name: str) -> str:

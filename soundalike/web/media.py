@@ -123,6 +123,7 @@ class Media:
             if not self._is_kept(path):
                 content = make()
                 new = path.with_name(f"{path.name}.{threading.get_ident()}")
+                self._folder.mkdir(parents=True, exist_ok=True)
                 new.write_bytes(content)
                 new.replace(path)
                 self._keep(path, len(content))
@@ -130,7 +131,7 @@ class Media:
 
     def _is_kept(self, path: Path) -> bool:
         with self._lock:
-            if path not in self._kept:
+            if path not in self._kept or not path.exists():  # somebody may have cleaned up
                 return False
             size, _ = self._kept.pop(path)
             self._kept[path] = size, time.monotonic()

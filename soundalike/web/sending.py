@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, cast
+from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends, File, Path, Query, Request, UploadFile
+from fastapi import APIRouter, File, Query, UploadFile
 from starlette.responses import FileResponse, Response
 
 from indexer.errors import SoundalikeError
@@ -12,6 +12,16 @@ from indexer.tags import pick_heard
 from soundalike.web.desk import Desk
 from soundalike.web.gate import BusyError
 from soundalike.web.media import Span
+from soundalike.web.parameters import (
+    Around,
+    AtDesk,
+    ClipPath,
+    End,
+    Height,
+    Start,
+    Width,
+    WindowPath,
+)
 from soundalike.web.replies import Json, tag_reply
 from soundalike.web.uploads import Upload
 
@@ -21,21 +31,6 @@ router = APIRouter(default_response_class=Json)
 _NUM_TAGS, _LEAST_TOLD = 8, 0.1
 #: Of decoded spans and pictures: a window's audio does not change, but its file may go.
 _KEPT = {"Cache-Control": "private, max-age=600"}
-
-
-def _desk(request: Request) -> Desk:
-    return cast(Desk, request.app.state.desk)
-
-
-AtDesk = Annotated[Desk, Depends(_desk)]
-WindowPath = Annotated[str, Path(pattern=r"^[0-9]{1,19}$")]
-ClipPath = Annotated[str, Path(pattern=r"^[\w-]{1,64}$")]
-Time = Annotated[float, Query(ge=0, le=1e7, allow_inf_nan=False)]
-End = Annotated[float | None, Query(ge=0, le=1e7, allow_inf_nan=False)]
-#: Of windows: times before their start are negative.
-Around = Annotated[float, Query(ge=0, le=300, allow_inf_nan=False)]
-Pixels = Annotated[int, Query(ge=8, le=4000)]
-Height = Annotated[int, Query(ge=8, le=512)]
 
 
 @router.post("/clips", status_code=201)
@@ -52,7 +47,7 @@ def clip(desk: AtDesk, clip: ClipPath) -> Response:
 
 
 @router.get("/clips/{clip}/audio")
-def clip_audio(desk: AtDesk, clip: ClipPath, start_s: Time = 0, end_s: End = None) -> FileResponse:
+def clip_audio(desk: AtDesk, clip: ClipPath, start_s: Start = 0, end_s: End = None) -> FileResponse:
     """Return a part of a sound that was sent, as WAV."""
     return _audio(desk, desk.span_of_upload(clip, start_s, end_s))
 
@@ -61,9 +56,9 @@ def clip_audio(desk: AtDesk, clip: ClipPath, start_s: Time = 0, end_s: End = Non
 def clip_spectrogram(
     desk: AtDesk,
     clip: ClipPath,
-    start_s: Time = 0,
+    start_s: Start = 0,
     end_s: End = None,
-    width: Pixels = 800,
+    width: Width = 800,
     height: Height = 96,
 ) -> FileResponse:
     """Return a picture of a part of a sound that was sent, as PNG."""
@@ -74,7 +69,7 @@ def clip_spectrogram(
 def window_audio(
     desk: AtDesk,
     window: WindowPath,
-    start_s: Time = 0,
+    start_s: Start = 0,
     end_s: End = None,
     before_s: Around = 0,
     after_s: Around = 0,
@@ -89,7 +84,7 @@ def window_spectrogram(
     window: WindowPath,
     before_s: Around = 0,
     after_s: Around = 0,
-    width: Pixels = 320,
+    width: Width = 320,
     height: Height = 72,
 ) -> FileResponse:
     """Return a picture of a window as PNG; and of what is before and after it."""

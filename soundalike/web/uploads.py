@@ -58,6 +58,7 @@ class Uploads:
         number = secrets.token_urlsafe(12)
         path = self._folder / number
         try:
+            self._folder.mkdir(parents=True, exist_ok=True)  # somebody may have cleaned up
             with path.open("xb") as out:
                 shutil.copyfileobj(file, out)
             with self._decoding.passing():

@@ -31,6 +31,7 @@ from browsing import (
     windows_in,
 )
 from conftest import REPOSITORY
+from known_structure import make_captioned
 from synthetic import Synthetic, make_store, write_tone
 from web_server import Running, serving
 
@@ -249,6 +250,60 @@ def test_a_recording_asks(
     assert soundfile.info(file).duration > 1
     assert abs(soundfile.read(file)[0]).max() > 0.01
     see_hits(page, sounds.search(file, k=PAGE))
+
+
+def test_words_and_sounds_ask_in_place_of_each_other(visit: Visit, tmp_path: Path) -> None:
+    """Both have no common score, so neither leads to a refusal."""
+    make_captioned(tmp_path, {"train": 24, "val": 6})
+    sounds = soundalike.open(tmp_path / "store")
+    sounds.train_projection(tmp_path / "train.csv", tmp_path / "val.csv", epochs=1, dim=8)
+    sounds.build()
+    words = "train-1 said in way 0"
+    with serving(tmp_path / "store", "-q") as running:
+        page = visit(of=running)
+        page.fill("#words", words)
+        page.press("#words", "Enter")
+        see_hits(page, found := sounds.search(text=words, k=PAGE))
+        minus = row_of(page, found[0]).locator("[data-do=minus]")
+        assert minus.is_disabled()
+        assert minus.get_attribute("title") == "Words have no minus yet"
+        for key in ("Escape", "j", "m"):
+            page.keyboard.press(key)
+        see_text(page, "#mention", "Words have no minus yet")
+        see_hits(page, found)
+
+        row_of(page, found[3]).locator("[data-do=plus]").click()
+        see_text(page, "#mention", "in place of", words)
+        see_hits(page, liked := sounds.search(found[3].window_id, k=PAGE))
+        assert page.input_value("#words") == ""
+        assert row_of(page, liked[0]).locator("[data-do=minus]").is_enabled()
+
+        page.fill("#words", words)
+        page.press("#words", "Enter")
+        see_hits(page, found)
+        assert not page.locator(".chip").count()
+
+
+def test_with_nothing_that_hits_are_like_the_hits_stay(
+    visit: Visit, sounds: soundalike.Sounds
+) -> None:
+    page = visit("tag=Dog")
+    see_hits(page, found := sounds.search(tags="Dog", k=PAGE))
+    row_of(page, found[0]).locator("[data-do=minus]").click()
+    see_text(page, "#like-first", "Say first what hits are like")
+    assert f"unlike=w:{found[0].window_id}" in page.url
+    see_hits(page, found)
+    unwanted = [found[0].window_id]
+    row_of(page, found[1]).locator("[data-do=plus]").click()
+    see_hits(page, sounds.search(found[1].window_id, unlike=unwanted, tags="Dog", k=PAGE))
+    assert not page.locator("#like-first").is_visible()
+
+    page.go_back()
+    drop(page, DOG)
+    see_hits(page, both := sounds.search(DOG, unlike=unwanted, tags="Dog", k=PAGE))
+    page.locator(".chip:not(.minus) [data-do=swap]").click()
+    see_text(page, "#like-first", "Say first what hits are like")
+    see_hits(page, both)
 
 
 # --- states --------------------------------------------------------------------------------------

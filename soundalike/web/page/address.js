@@ -5,7 +5,7 @@
 /**
  * @typedef {object} Question
  * @property {Example[]} examples
- * @property {string} words
+ * @property {string} words in place of examples: the two have no common score
  * @property {string} projection
  * @property {string[]} tags must be heard
  * @property {string[]} any one of these must be heard
@@ -70,17 +70,24 @@ export function fromAddress(hash) {
   const question = nothing();
   for (const [name, value] of given) if (name === "like" || name === "unlike") question.examples.push(...read(value, name === "unlike"));
   for (const [field, name] of TEXTS) /** @type {any} */ (question)[field] = given.get(name) ?? "";
+  if (question.examples.length) question.words = "";
   for (const [field, name] of LISTS) question[field] = given.getAll(name);
   for (const [field, name] of SWITCHES) question[field] = given.get(name) === "1";
   question.sort = given.get("sort") ?? "score";
   return question;
 }
 
+/** Why nothing can be an example of what not; empty where it can. @param {Question} question */
+export const whyNoMinus = (question) => (question.words ? "Words have no minus yet" : "");
+
 /** @param {Question} question */
 export const hasFilter = (question) => Boolean(question.tags.length || question.any.length || question.not.length || question.where);
 
 /** @param {Question} question */
 export const isEmpty = (question) => !question.examples.length && !question.words && !hasFilter(question);
+
+/** Whether sounds ask, but none that hits are to be like. @param {Question} question */
+export const lacksLike = ({ examples }) => examples.length > 0 && examples.every((one) => one.minus);
 
 /** @param {Question} question */
 const filterOf = (question) => ({ tags: question.tags, any_tags: question.any, not_tags: question.not, where: question.where || null });

@@ -1,7 +1,7 @@
 // @ts-check
 /** The page: the question in the address, its answer below. */
 
-import { asksWithUpload, bodyOf, filterQuery, fromAddress, hasFilter, isEmpty, keyOf, nothing, toAddress } from "./address.js";
+import { asksWithUpload, bodyOf, filterQuery, fromAddress, hasFilter, isEmpty, keyOf, lacksLike, nothing, toAddress, whyNoMinus } from "./address.js";
 import { chooseFile, listen, send } from "./ask.js";
 import { copy, counted, icon, keep, make, mention, offerLooks, recall } from "./dom.js";
 import { firstRegion } from "./example.js";
@@ -62,6 +62,7 @@ function draw() {
   at("where").value = question.where;
   at("drop").classList.toggle("small", !isEmpty(question));
   at("results").classList.toggle("idle", isEmpty(question));
+  at("like-first").hidden = !lacksLike(question);
   at("link-note").hidden = !asksWithUpload(question);
   tagFilters.mark(question);
   showActive(at("active"), question, go);
@@ -103,7 +104,11 @@ async function search() {
   searching = new AbortController();
   const { signal } = searching;
   const asked = question;
-  cursor = null;
+  if (lacksLike(asked)) {
+    // What was found before stays, and its pages go on.
+    if (answer) count();
+    return;
+  }
   at("load-more").hidden = true;
   at("end").hidden = true;
   showWhereError(null, "");
@@ -139,7 +144,7 @@ function paint(found, asked) {
   const none = !found.hits.length;
   const rows = none ? found.almost ?? [] : found.hits;
   at("sort-clock").hidden = !rows.some((/** @type {any} */ hit) => hit.clock);
-  hits.show(rows, { ranked: !none, sort: asked.sort });
+  hits.show(rows, { ranked: !none, sort: asked.sort, noMinus: whyNoMinus(asked) });
   scores.show(none ? undefined : found.background?.scores, found.hits);
   say("");
   if (none) {
@@ -228,7 +233,7 @@ async function countTags() {
 /** @param {{sound: Blob, name: string}[]} sounds @param {boolean} add beside the examples there are */
 async function takeSounds(sounds, add) {
   const { upload_bytes: most, asked_s: limit } = stores?.limits ?? { upload_bytes: Infinity, asked_s: Infinity };
-  const status = await send(sounds, most, (clip, index) => addExample({ kind: "c", id: clip.id, minus: false, ...firstRegion(aboutClip(clip).duration, limit) }, add || index > 0));
+  const status = await send(sounds, most, (clip, index) => addExample({ kind: "c", id: clip.id, minus: false, ...firstRegion(aboutClip(clip).duration, limit) }, add || index > 0 || lacksLike(question)));
   if (status === 401) refuse();
 }
 
@@ -237,7 +242,9 @@ function addExample(one, beside) {
   player.stop();
   const others = beside ? question.examples.filter((other) => keyOf(other) !== keyOf(one)) : [];
   shown = others.length;
-  go({ ...question, examples: [...others, one], words: beside ? question.words : "" });
+  const { words } = question;
+  go({ ...question, examples: [...others, one], words: "" });
+  if (words) mention(`Asked with the sound, in place of “${words}”.`);
 }
 
 /** @param {any} hit */
@@ -248,18 +255,20 @@ const alike = (hit) => {
 
 /** @param {any} hit @param {boolean} minus */
 const addHit = (hit, minus) => {
-  const before = shown;
+  const why = minus && whyNoMinus(question);
+  if (why) return mention(`${why}.`);
+  const [before, { words }] = [shown, question];
   addExample({ kind: "w", id: hit.window, minus }, true);
   shown = Math.min(before, question.examples.length - 1);
   draw();
-  mention(minus ? "Added as an example of what not." : "Added as an example.");
+  if (!words) mention(minus ? "Added: not like this." : "Added: like this.");
 };
 
 function listenToAll() {
   listen({
     sounds: takeSounds,
-    window: (id) => addExample({ kind: "w", id, minus: false }, false),
-    words: (words, projection) => go({ ...question, words, projection: stores.projections.length > 1 ? projection : "" }),
+    window: (id) => addExample({ kind: "w", id, minus: false }, lacksLike(question)),
+    words: (words, projection) => go({ ...question, words, examples: words ? [] : question.examples, projection: stores.projections.length > 1 ? projection : "" }),
   });
   chips.addEventListener("pick", (/** @type {any} */ { detail }) => { shown = detail.index; draw(); });
   chips.addEventListener("swap", (/** @type {any} */ { detail }) => go({ ...question, examples: question.examples.map((one, index) => (index === detail.index ? { ...one, minus: !one.minus } : one)) }));

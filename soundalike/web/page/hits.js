@@ -57,6 +57,8 @@ class HitList extends HTMLElement {
   /** Whether ranks mean something. */
   ranked = true;
   sort = "score";
+  /** Why no hit can be an example of what not. */
+  noMinus = "";
 
   connectedCallback() {
     this.list = make("ol.hits", { "aria-labelledby": "results-title" });
@@ -67,11 +69,11 @@ class HitList extends HTMLElement {
     player.addEventListener("failed", () => this.lose());
   }
 
-  /** @param {Hit[]} hits @param {{ranked?: boolean, sort: string}} how */
-  show(hits, { ranked = true, sort }) {
+  /** @param {Hit[]} hits @param {{ranked?: boolean, sort: string, noMinus?: string}} how */
+  show(hits, { ranked = true, sort, noMinus = "" }) {
     if (player.key.startsWith("hit:")) player.stop();
     const focused = this.contains(document.activeElement);
-    Object.assign(this, { hits, ranked, sort, rows: new Map(), current: "" });
+    Object.assign(this, { hits, ranked, sort, noMinus, rows: new Map(), current: "" });
     this.selected.clear();
     this.arrange();
     this.dispatchEvent(new Event("select"));
@@ -104,8 +106,8 @@ class HitList extends HTMLElement {
     const tick = make("input.tick", { type: "checkbox", "aria-label": `Select ${label}`, onchange: () => this.select(hit, tick.checked) });
     const actions = make("div.actions", {},
       make("button.button.alike", { type: "button", title: "More like this (l)", "data-do": "alike", onclick: () => tell("alike") }, icon("alike"), make("span", {}, "More like this")),
-      iconButton("plus", "Add as an example (+)", () => tell("add", { minus: false }), { "data-do": "plus" }),
-      iconButton("minus", "Add as an example of what not (m)", () => tell("add", { minus: true }), { "data-do": "minus" }),
+      iconButton("plus", "Like this, too (+)", () => tell("add", { minus: false }), { "data-do": "plus" }),
+      iconButton("minus", this.noMinus || "Not like this (m)", () => tell("add", { minus: true }), { "data-do": "minus", disabled: Boolean(this.noMinus) }),
       iconButton("copy", "Copy the path", () => copy(hit.path ?? "", "the path"), { "data-do": "copy", disabled: !hit.path }));
     const row = make(`li.hit${hit.is_there ? "" : ".lost"}`, { tabindex: "-1", "data-window": hit.window, "aria-label": `${this.ranked ? rank + ": " : ""}${label}`, onfocusin: () => this.choose(hit.window), onclick: () => this.choose(hit.window) },
       make("div.order", {}, tick, make("span.rank", {}, this.ranked ? rank : "")),

@@ -85,7 +85,8 @@ class SoundExample extends HTMLElement {
     this.end = within(example.end ?? about.duration, this.start, about.duration);
     this.heading.textContent = about.name;
     this.heading.title = about.path || about.name;
-    this.tags.replaceChildren(...about.tags.slice(0, 3).map((tag) => make("span.tag.still", {}, tag.name, make("small", {}, tag.probability.toFixed(2)))));
+    this.tagsSay = make("small.quiet", {});
+    this.tags.replaceChildren(about.tags.length ? this.tagsSay : "", ...about.tags.slice(0, 3).map((tag) => make("span.tag.still", {}, tag.name, make("small", {}, tag.probability.toFixed(2)))));
     this.warnings.hidden = about.there && !about.warnings.length;
     this.warnings.textContent = about.there ? about.warnings.join(" ") : "The file is not there any more: it is asked with as it was, but cannot be heard or cut.";
     this.classList.toggle("lost", !about.there);
@@ -166,6 +167,10 @@ class SoundExample extends HTMLElement {
     tell(this.first, this.start, `begins at ${this.start.toFixed(1)} seconds`);
     tell(this.last, this.end, `ends at ${this.end.toFixed(1)} seconds`);
     const all = this.isWhole();
+    // Tags are of all of it, or of the beginning of what is long: of another part they would tell something wrong.
+    const isLong = about.duration > MOST_AT_FIRST_S;
+    this.tags.hidden = this.start > 0.005 || Math.abs(this.end - (isLong ? FIRST_S : about.duration)) > 0.005;
+    this.tagsSay.textContent = isLong ? `in these ${FIRST_S} s:` : "in all of it:";
     const inFile = about.offset ? `, in its file from ${clock(about.offset + this.start)}` : "";
     this.says.textContent = all ? `all of it: ${clock(about.duration)}${inFile}` : `${clock(this.start)}–${clock(this.end)}: ${length.toFixed(1)} s of ${clock(about.duration)}${inFile}`;
     this.wholeButton.hidden = all || about.duration > this.limit;

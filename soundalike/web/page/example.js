@@ -1,7 +1,7 @@
 // @ts-check
 /** One example: its waveform over its spectrogram, and the region that is asked with. */
 
-import { clean, clock, colour, fetchPicture, icon, iconButton, make } from "./dom.js";
+import { clean, clock, colour, counted, fetchPicture, icon, iconButton, make } from "./dom.js";
 import { player } from "./sound.js";
 import { audioOf, pictureOf } from "./server.js";
 
@@ -39,6 +39,8 @@ class SoundExample extends HTMLElement {
   view = [0, 1];
   /** The longest region that may be asked with, in seconds. */
   limit = Infinity;
+  /** Whether more was drawn than that. */
+  capped = false;
   /** @type {Example | null} */
   example = null;
   /** @type {About | null} */
@@ -93,6 +95,7 @@ class SoundExample extends HTMLElement {
     this.button.disabled = !about.there;
     this.classList.toggle("minus", example.minus);
     this.zoomButton.hidden = example.kind === "w" || about.duration <= MOST_AT_FIRST_S;
+    this.capped &&= !other;
     if (other) this.look(0, about.duration);
     this.place();
   }
@@ -172,7 +175,8 @@ class SoundExample extends HTMLElement {
     this.tags.hidden = this.start > 0.005 || Math.abs(this.end - (isLong ? FIRST_S : about.duration)) > 0.005;
     this.tagsSay.textContent = isLong ? `in these ${FIRST_S} s:` : "in all of it:";
     const inFile = about.offset ? `, in its file from ${clock(about.offset + this.start)}` : "";
-    this.says.textContent = all ? `all of it: ${clock(about.duration)}${inFile}` : `${clock(this.start)}–${clock(this.end)}: ${length.toFixed(1)} s of ${clock(about.duration)}${inFile}`;
+    const capped = this.capped && length > this.limit - 0.01 ? `At most ${this.limit % 60 ? `${this.limit} s` : counted(this.limit / 60, "minute")} ask at once: ` : "";
+    this.says.textContent = capped + (all ? `all of it: ${clock(about.duration)}${inFile}` : `${clock(this.start)}–${clock(this.end)}: ${length.toFixed(1)} s of ${clock(about.duration)}${inFile}`);
     this.wholeButton.hidden = all || about.duration > this.limit;
   }
 
@@ -184,6 +188,7 @@ class SoundExample extends HTMLElement {
   change(start, end, done) {
     const { duration, there } = /** @type {About} */ (this.about);
     if (!there) return;
+    this.capped = end - start > this.limit + 0.01;
     this.start = milli(within(start, 0, Math.max(0, duration - LEAST_S)));
     this.end = milli(within(end, this.start + Math.min(LEAST_S, duration), Math.min(duration, this.start + this.limit)));
     this.place();

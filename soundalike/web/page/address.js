@@ -16,20 +16,21 @@
  * @property {boolean} once near-copies once
  * @property {boolean} diverse
  * @property {boolean} place rank by the place within a window
+ * @property {boolean} self what asks is among the hits
  * @property {string} sort
  */
 
 /** @returns {Question} */
 export const nothing = () => ({
-  examples: [], words: "", projection: "", tags: [], any: [], not: [], where: "", heard: "", group: false, once: false, diverse: false, place: false, sort: "score",
+  examples: [], words: "", projection: "", tags: [], any: [], not: [], where: "", heard: "", group: false, once: false, diverse: false, place: false, self: false, sort: "score",
 });
 
 /** Names in the address of what is a text, a list or yes and no. @type {[keyof Question, string][]} */
 const TEXTS = [["words", "words"], ["projection", "in"], ["where", "where"], ["heard", "heard"]];
 /** @type {["tags" | "any" | "not", string][]} */
 const LISTS = [["tags", "tag"], ["any", "any"], ["not", "not"]];
-/** @type {["group" | "once" | "diverse" | "place", string][]} */
-const SWITCHES = [["group", "group"], ["once", "once"], ["diverse", "diverse"], ["place", "place"]];
+/** @type {["group" | "once" | "diverse" | "place" | "self", string][]} */
+const SWITCHES = [["group", "group"], ["once", "once"], ["diverse", "diverse"], ["place", "place"], ["self", "self"]];
 
 /** Percent signs only where they are needed, so that an address can be read. @param {string} text */
 const escaped = (text) => encodeURIComponent(text).replace(/%(3A|40|2C|2F|20)/g, (_, code) => (code === "20" ? "+" : String.fromCharCode(parseInt(code, 16))));
@@ -104,7 +105,7 @@ export function bodyOf(question, k) {
   return {
     like: examples.filter((example) => !example.minus).map(named), unlike: examples.filter((example) => example.minus).map(named),
     text: words ? [words] : [], ...(projection ? { projection } : {}), ...filterOf(question), ...(heard ? { threshold: heard === "auto" ? heard : Number(heard) } : {}),
-    k, group_by: question.group ? "file" : null, unique: question.once, diverse: question.diverse, by: question.place ? "place" : "scene",
+    k, group_by: question.group ? "file" : null, unique: question.once, diverse: question.diverse, by: question.place ? "place" : "scene", include_self: question.self,
   };
 }
 

@@ -151,7 +151,7 @@ function paint(found, asked) {
     at("state").hidden = false;
     sayNone(at("state"), found, asked, go);
   }
-  sayNotes(found);
+  sayNotes(found, asked, (next) => go(next, { push: false }));
   sayNewParts(found.num_new_parts);
   count();
 }
@@ -243,7 +243,7 @@ function addExample(one, beside) {
   const others = beside ? question.examples.filter((other) => keyOf(other) !== keyOf(one)) : [];
   shown = others.length;
   const { words } = question;
-  go({ ...question, examples: [...others, one], words: "" });
+  go({ ...question, examples: [...others, one], words: "", self: beside && question.self });
   if (words) mention(`Asked with the sound, in place of “${words}”.`);
 }
 

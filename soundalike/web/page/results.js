@@ -131,10 +131,15 @@ export function say(sentence, ...more) {
 /** Words between backquotes as code. @param {string} sentence */
 const textWithCode = (sentence) => sentence.split("`").map((part, index) => (index % 2 ? make("code", {}, part) : part));
 
-/** @param {any} found */
-export function sayNotes(found) {
-  const items = (/** @type {string[]} */ lines) => make("ul", {}, lines.map((text) => make("li", {}, text)));
-  const [notes, explain] = [found.notes ?? [], found.explain ?? []];
+/** @param {any} found @param {Question} question @param {(next: Question) => void} change */
+export function sayNotes(found, question, change) {
+  const items = (/** @type {any[]} */ lines) => make("ul", {}, lines.map((one) => make("li", {}, one)));
+  const [notes, explain] = [[...(found.notes ?? [])], found.explain ?? []];
+  const offer = (/** @type {string} */ what) => make("button.button.plain", { type: "button", id: "show-self", onclick: () => change({ ...question, self: !question.self }) }, what);
+  const { num_left_out: left, num_silent: silent } = found;
+  if (left) notes.push([`${counted(left, "window")} of what asks ${left === 1 ? "is" : "are"} not among the hits · `, offer(`Show ${left === 1 ? "it" : "them"}`)]);
+  else if (question.self && question.examples.length) notes.push(["What asks is among the hits · ", offer("Leave it out")]);
+  if (silent) notes.push(`${counted(silent, "silent window")} ${silent === 1 ? "is" : "are"} not among the hits`);
   at("notes").hidden = !notes.length && !explain.length;
   at("notes").replaceChildren(notes.length ? items(notes) : "", explain.length ? make("details", {}, make("summary", {}, "How this was asked"), make("pre", { tabindex: "0" }, explain.join("\n"))) : "");
 }

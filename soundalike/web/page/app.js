@@ -345,7 +345,7 @@ async function begin() {
   fold();
   listenToAll();
   listenToKeys(hits, { preview: () => at("preview").checked, playExample: () => example.play(), press, alike, add: addHit });
-  offerExport(() => ({ search: { ...sent, k: hits.hits.length }, selected: [...hits.selected], shown: hits.hits.length }));
+  offerExport(() => ({ search: { ...sent, k: hits.hits.length }, selected: [...hits.selected], shown: hits.hits, zipped: stores.limits.zipped }));
   draw();
   try {
     stores = await json("/api/v1/stores");

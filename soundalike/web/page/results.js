@@ -199,7 +199,7 @@ const FORMATS = [
 ];
 
 /**
- * @param {() => {search: object, selected: string[], shown: number}} what is exported, when the dialog opens
+ * @param {() => {search: object, selected: string[], shown: Hit[], zipped: number}} what is exported, when the dialog opens; `zipped` at most as sounds
  */
 export function offerExport(what) {
   const busy = (/** @type {string} */ sentence) => {
@@ -207,13 +207,15 @@ export function offerExport(what) {
     at("export-state").textContent = sentence;
   };
   const save = async (/** @type {string} */ format) => {
-    const { search, selected } = what();
+    const { search, selected, shown, zipped } = what();
     const windows = at("export-selected").checked ? selected : null;
     busy("Writing…");
     try {
       const answer = await post("/api/v1/export", { format, search, windows });
       download(await answer.blob(), nameIn(answer.headers.get("Content-Disposition")) ?? `hits.${format}`);
-      busy("Saved.");
+      const written = windows ? shown.filter((hit) => windows.includes(hit.window)) : shown.slice(0, zipped);
+      const lost = format === "zip" ? written.filter((hit) => !hit.is_there).length : 0;
+      busy(lost ? `Saved; ${lost} ${lost === 1 ? "is" : "are"} not there and ${lost === 1 ? "is" : "are"} named in not_read.txt.` : "Saved.");
     } catch (error) {
       busy(/** @type {Error} */ (error).message);
     }
@@ -222,7 +224,7 @@ export function offerExport(what) {
   at("open-export").addEventListener("click", () => {
     const { selected, shown } = what();
     busy("");
-    at("export-all-says").textContent = `all ${counted(shown, "hit")} that are shown`;
+    at("export-all-says").textContent = `all ${counted(shown.length, "hit")} that are shown`;
     at("export-selected-says").textContent = selected.length ? `the ${counted(selected.length, "selected hit")}` : "selected hits: tick some first";
     at("export-selected").disabled = !selected.length;
     at(selected.length ? "export-selected" : "export-all").checked = true;

@@ -1,7 +1,7 @@
 // @ts-check
 /** How a question begins: a file dropped, chosen, pasted or recorded, a window's id, words; and the examples as chips. */
 
-import { clean, clock, colour, icon, iconButton, make, refill, span } from "./dom.js";
+import { clean, clock, colour, icon, iconButton, make, refill, span, visible } from "./dom.js";
 import { Recorder, player, whyNoMicrophone } from "./sound.js";
 import { aboutOf, audioOf, upload } from "./server.js";
 import { isWindow, keyOf } from "./address.js";
@@ -38,7 +38,7 @@ export async function send(sounds, most, take) {
   const { signal } = uploading;
   for (const [index, { sound, name }] of sounds.entries()) {
     if (sound.size > most) {
-      sayAtTop(`${name} is too large: at most ${Math.round(most / 1e6)} MB are taken. Cut it first.`);
+      sayAtTop(`${visible(name)} is too large: at most ${Math.round(most / 1e6)} MB are taken. Cut it first.`);
       return 413;
     }
     const stopSaying = sayUploading(name, () => uploading.abort());
@@ -59,7 +59,7 @@ function sayUploading(name, cancel) {
   const began = performance.now();
   const seconds = make("span", { "aria-hidden": "true" });
   const ticking = setInterval(() => { seconds.textContent = ` ${((performance.now() - began) / 1000).toFixed(1)} s `; }, 100);
-  sayAtTop(`Listening to ${name}…`, seconds, make("button.button.plain", { type: "button", onclick: cancel }, "Cancel"));
+  sayAtTop(`Listening to ${visible(name)}…`, seconds, make("button.button.plain", { type: "button", onclick: cancel }, "Cancel"));
   return (sentence) => {
     clearInterval(ticking);
     sayAtTop(sentence);
@@ -189,7 +189,7 @@ class ExampleChips extends HTMLElement {
   /** @param {Example} example @param {number} index @param {boolean} shown */
   chip(example, index, shown) {
     const tell = (/** @type {string} */ what) => this.dispatchEvent(new CustomEvent(what, { detail: { index } }));
-    const name = make("span.chip-name", {}, example.kind === "w" ? `window ${example.id}` : "uploaded sound");
+    const name = make("bdi.chip-name", {}, example.kind === "w" ? `window ${example.id}` : "uploaded sound");
     const time = make("small", {});
     const sign = example.minus ? "−" : "+";
     const pick = make("button.chip-pick", { type: "button", "aria-pressed": String(shown), title: "Show it above its region", onclick: () => tell("pick") }, make("span.sign", {}, sign), name, time);

@@ -101,6 +101,15 @@ export const span = (start, end) => `${clock(start)}–${clock(end)}`;
 /** @param {number} count @param {string} one @param {string} [many] */
 export const counted = (count, one, many = one + "s") => `${count.toLocaleString("en")} ${count === 1 ? one : many}`;
 
+/** A text from a file, with what would not be seen in it, or would turn what follows it, written out. @param {string} text */
+export const visible = (text) => text.replace(/[\p{Cc}\p{Cs}\p{Bidi_Control}\u2028\u2029]/gu, (sign) => `\\u${sign.charCodeAt(0).toString(16).padStart(4, "0")}`);
+
+/** A file's name, after the folder it lies in. @param {string} name @param {string} path @returns {Node[]} */
+export function inFolder(name, path) {
+  const folder = path.endsWith(name) && /[^\\/]+[\\/]$/.exec(path.slice(0, path.length - name.length))?.[0];
+  return [...(folder ? [make("bdi.folder", {}, folder)] : []), make("bdi.file", {}, name)];
+}
+
 /** What was kept in this browser, or null where it keeps nothing. @param {string} name */
 export function recall(name) {
   try {

@@ -1,7 +1,7 @@
 // @ts-check
 /** One example: its waveform over its spectrogram, and the region that is asked with. */
 
-import { clean, clock, colour, counted, fetchPicture, icon, iconButton, make } from "./dom.js";
+import { clean, clock, colour, counted, fetchPicture, icon, iconButton, inFolder, make } from "./dom.js";
 import { player } from "./sound.js";
 import { audioOf, pictureOf } from "./server.js";
 
@@ -85,7 +85,7 @@ class SoundExample extends HTMLElement {
     this.hidden = false;
     this.start = within(example.start ?? 0, 0, about.duration);
     this.end = within(example.end ?? about.duration, this.start, about.duration);
-    this.heading.textContent = about.name;
+    this.heading.replaceChildren(...inFolder(about.name, about.path));
     this.heading.title = about.path || about.name;
     this.tagsSay = make("small.quiet", {});
     this.tags.replaceChildren(about.tags.length ? this.tagsSay : "", ...about.tags.slice(0, 3).map((tag) => make("span.tag.still", {}, tag.name, make("small", {}, tag.probability.toFixed(2)))));

@@ -1,7 +1,7 @@
 // @ts-check
 /** The hits as rows: heard, looked at, and asked further with. */
 
-import { clock, copy, fetchPicture, icon, iconButton, make, span } from "./dom.js";
+import { clock, copy, fetchPicture, icon, iconButton, inFolder, make, span, visible } from "./dom.js";
 import { player } from "./sound.js";
 import { audioOf, pictureOf } from "./server.js";
 
@@ -40,7 +40,7 @@ const ORDERS = {
 const matchOf = ({ match, start_s, end_s }) => (match && match.end_s - match.start_s < (end_s - start_s) * WHOLE ? match : null);
 
 /** @param {Hit} hit */
-const nameOf = (hit) => hit.name ?? "a file whose place is not known";
+const nameOf = (hit) => visible(hit.name ?? "a file whose place is not known");
 
 /** Emits `alike` {hit}, `add` {hit, minus}, `tag` {name}, `select`, `current`. */
 class HitList extends HTMLElement {
@@ -150,14 +150,15 @@ class HitList extends HTMLElement {
 
   /** @param {Hit} hit @param {(what: string, detail: object) => void} tell */
   says(hit, tell) {
+    const path = visible(hit.path ?? "");
     const facts = [span(hit.start_s, hit.end_s)];
     const match = matchOf(hit);
     if (match) facts.push(`match at ${match.start_s.toFixed(1)}–${match.end_s.toFixed(1)} s`);
     if (hit.clock) facts.push(hit.clock.slice(0, 16).replace("T", " "));
     if (hit.stands_for > 1) facts.push(`and ${hit.stands_for - 1} like it`);
-    for (const [name, value] of Object.entries(hit.metadata ?? {})) if (value !== null && value !== "") facts.push(`${name} ${value}`);
+    for (const [name, value] of Object.entries(hit.metadata ?? {})) if (value !== null && value !== "") facts.push(visible(`${name} ${value}`));
     const tags = hit.tags.slice(0, ROW_TAGS).map((tag) => make("button.tag", { type: "button", title: `Only where ${tag.name} is heard (here ${tag.probability.toFixed(2)})`, onclick: () => tell("tag", { name: tag.name }) }, tag.name, make("small", {}, tag.probability.toFixed(2))));
-    return make("div.says", {}, make("p.name", { title: hit.path }, nameOf(hit)), make("p.facts.quiet", {}, facts.map((fact) => fact.replaceAll(" ", "\u00a0")).join(" · ")), make("p.tags", {}, tags));
+    return make("div.says", {}, make("p.name", { title: path }, inFolder(nameOf(hit), path)), make("p.facts.quiet", {}, facts.map((fact) => fact.replaceAll(" ", "\u00a0")).join(" · ")), make("p.tags", {}, tags));
   }
 
   /** @param {Hit} hit */

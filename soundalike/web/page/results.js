@@ -1,7 +1,7 @@
 // @ts-check
 /** What stands around the hits: their scores beside those of random windows, why there are none, files of them. */
 
-import { clean, colour, counted, make } from "./dom.js";
+import { clean, colour, counted, make, visible } from "./dom.js";
 import { ask, line, post } from "./server.js";
 import { withoutTerm } from "./filters.js";
 
@@ -134,7 +134,7 @@ const textWithCode = (sentence) => sentence.split("`").map((part, index) => (ind
 /** @param {any} found @param {Question} question @param {(next: Question) => void} change */
 export function sayNotes(found, question, change) {
   const items = (/** @type {any[]} */ lines) => make("ul", {}, lines.map((one) => make("li", {}, one)));
-  const [notes, explain] = [[...(found.notes ?? [])], found.explain ?? []];
+  const [notes, explain] = [[...(found.notes ?? []).map(visible)], (found.explain ?? []).map(visible)];
   const offer = (/** @type {string} */ what) => make("button.button.plain", { type: "button", id: "show-self", onclick: () => change({ ...question, self: !question.self }) }, what);
   const { num_left_out: left, num_silent: silent } = found;
   if (left) notes.push([`${counted(left, "window")} of what asks ${left === 1 ? "is" : "are"} not among the hits · `, offer(`Show ${left === 1 ? "it" : "them"}`)]);
@@ -180,14 +180,14 @@ line.addEventListener("change", () => {
 
 /** @param {any} stores what the server has */
 export function describeStores({ stores, has_index: isBuilt, num_windows: number = 0, num_new_parts: parts = 0, projections = [], metadata_columns: columns = [] }) {
-  const names = stores.map((/** @type {any} */ one) => one.name);
+  const names = stores.map((/** @type {any} */ one) => visible(one.name));
   at("stores").textContent = isBuilt ? `${counted(number, "window")} of ${names.join(", ")}` : names.join(", ");
-  at("stores").title = stores.map((/** @type {any} */ one) => one.path).join("\n");
+  at("stores").title = stores.map((/** @type {any} */ one) => visible(one.path)).join("\n");
   at("words-form").hidden = !projections.length;
   at("projection").hidden = projections.length < 2;
   at("projection").replaceChildren(...projections.map((/** @type {string} */ name) => make("option", { value: name }, name)));
   at("where-columns").hidden = !columns.length;
-  at("where-columns").textContent = `Columns of your own: ${columns.join(", ")}.`;
+  at("where-columns").textContent = `Columns of your own: ${columns.map(visible).join(", ")}.`;
   sayNewParts(parts);
   if (!isBuilt) banner("index", "The store has no index yet: run `soundalike build STORE`, then reload this page.");
 }

@@ -49,7 +49,7 @@ export const isWindow = (text) => /^\d{1,19}$/.test(text);
 
 /** @param {string} text @param {boolean} minus @returns {Example[]} none where it cannot be read */
 function read(text, minus) {
-  const found = /^([wc]):([\w-]+)(?:@([\d.]+)-([\d.]+))?$/.exec(text);
+  const found = /^([wc]):([\w-]{1,64})(?:@(\d+\.?\d*)-(\d+\.?\d*))?$/.exec(text);
   if (!found || (found[1] === "w" && !isWindow(found[2]))) return [];
   const example = { kind: /** @type {"w" | "c"} */ (found[1]), id: found[2], minus };
   return [found[4] ? { ...example, start: Number(found[3]), end: Number(found[4]) } : example];

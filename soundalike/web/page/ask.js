@@ -90,6 +90,9 @@ export function listen(asked) {
     take(at("file").files, adding);
     at("file").value = "";
   });
+  const sayId = (/** @type {string} */ sentence) => at("window-id").setCustomValidity(sentence);
+  at("window-id").addEventListener("invalid", () => sayId("A window id is a number of up to 19 digits"));
+  at("window-id").addEventListener("input", () => sayId(""));
   at("window-form").addEventListener("submit", (/** @type {Event} */ event) => {
     event.preventDefault();
     const id = at("window-id").value.trim();

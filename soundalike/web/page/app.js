@@ -354,6 +354,7 @@ async function begin() {
     return failure.status === 401 ? refuse() : say(failure.message);
   }
   describeStores(stores);
+  if (stores.has_thresholds) tagFilters.offerMeasured();
   draw();
   search();
   countTags();

@@ -48,7 +48,7 @@ class TagFilters extends HTMLElement {
     this.tree = make("div.tree", { id: "tree" });
     this.fold = make("details.fold", { id: "tree-fold", ontoggle: () => this.grow() }, make("summary", {}, "All kinds of sound"), this.tree);
     this.heard = make("select", { id: "heard", onchange: () => this.dispatchEvent(new CustomEvent("heard", { detail: this.heard.value })) });
-    for (const [value, says] of [["0.1", "0.1: more, and more wrong"], ["", "0.25"], ["0.5", "0.5: fewer, and surer"], ["auto", "each its own, as measured"]]) this.heard.append(make("option", { value }, says));
+    for (const [value, says] of [["0.1", "0.1: more, and more wrong"], ["", "0.25"], ["0.5", "0.5: fewer, and surer"]]) this.heard.append(make("option", { value }, says));
     this.append(this.box, this.facets, this.says, this.fold, make("label.choice.heard", {}, "A tag counts from", this.heard));
   }
 
@@ -59,6 +59,12 @@ class TagFilters extends HTMLElement {
     this.heard.value = question.heard;
     this.list();
     this.grow();
+  }
+
+  /** For stores in which it was measured from where on each tag is right. */
+  offerMeasured() {
+    this.heard.querySelector("[value=auto]")?.remove();
+    this.heard.append(make("option", { value: "auto" }, "each its own, as measured"));
   }
 
   /** @param {Tag[]} tags */

@@ -79,7 +79,13 @@ export function fromAddress(hash) {
 }
 
 /** Why nothing can be an example of what not; empty where it can. @param {Question} question */
-export const whyNoMinus = (question) => (question.words ? "Words have no minus yet" : "");
+export const whyNoMinus = (question) => (question.words ? "Words have no minus yet" : ranksByPlace(question) ? "Ranked by the place there is no minus" : "");
+
+/** @param {Question} question */
+export const hasMinus = ({ examples }) => examples.some((one) => one.minus);
+
+/** Nothing is both unlike something and ranked by the place: the server has no score for it. @param {Question} question */
+export const ranksByPlace = (question) => question.place && !hasMinus(question);
 
 /** @param {Question} question */
 export const hasFilter = (question) => Boolean(question.tags.length || question.any.length || question.not.length || question.where);
@@ -105,7 +111,7 @@ export function bodyOf(question, k) {
   return {
     like: examples.filter((example) => !example.minus).map(named), unlike: examples.filter((example) => example.minus).map(named),
     text: words ? [words] : [], ...(projection ? { projection } : {}), ...filterOf(question), ...(heard ? { threshold: heard === "auto" ? heard : Number(heard) } : {}),
-    k, group_by: question.group ? "file" : null, unique: question.once, diverse: question.diverse, by: question.place ? "place" : "scene", include_self: question.self,
+    k, group_by: question.group ? "file" : null, unique: question.once, diverse: question.diverse, by: ranksByPlace(question) ? "place" : "scene", include_self: question.self,
   };
 }
 

@@ -1,7 +1,7 @@
 // @ts-check
 /** The page: the question in the address, its answer below. */
 
-import { asksWithUpload, bodyOf, filterQuery, fromAddress, hasFilter, isEmpty, keyOf, lacksLike, nothing, toAddress, whyNoMinus } from "./address.js";
+import { asksWithUpload, bodyOf, filterQuery, fromAddress, hasFilter, hasMinus, isEmpty, keyOf, lacksLike, nothing, toAddress, whyNoMinus } from "./address.js";
 import { chooseFile, listen, send } from "./ask.js";
 import { copy, counted, icon, keep, make, mention, offerLooks, recall } from "./dom.js";
 import { firstRegion } from "./example.js";
@@ -56,6 +56,8 @@ function go(next, { push = true, search: searches = true } = {}) {
 function draw() {
   shown = Math.min(shown, Math.max(0, question.examples.length - 1));
   for (const name of /** @type {const} */ (["group", "once", "diverse", "place"])) at(name).checked = question[name];
+  at("place").disabled = hasMinus(question);
+  at("place-choice").title = hasMinus(question) ? "With an example of what not, hits are ranked by all of them" : "";
   at("sort").value = question.sort;
   at("words").value = question.words;
   if (question.projection) at("projection").value = question.projection;
@@ -66,7 +68,7 @@ function draw() {
   at("link-note").hidden = !asksWithUpload(question);
   tagFilters.mark(question);
   showActive(at("active"), question, go);
-  chips.show(question.examples, shown);
+  chips.show(question.examples, shown, whyNoMinus(question));
   showExample();
 }
 

@@ -181,16 +181,16 @@ class ExampleChips extends HTMLElement {
     player.addEventListener("change", () => this.follow());
   }
 
-  /** @param {Example[]} examples @param {number} shown index of the one whose waveform is shown */
-  show(examples, shown) {
+  /** @param {Example[]} examples @param {number} shown index of the one whose waveform is shown @param {string} noMinus why none can be turned */
+  show(examples, shown, noMinus) {
     this.hidden = !examples.length;
     const more = make("button.button.plain", { type: "button", id: "add-sound", onclick: () => this.dispatchEvent(new Event("more")) }, icon("plus"), "Add a sound");
-    refill(this, make("ul.chips", { "aria-label": "Examples" }, examples.map((example, index) => make("li", {}, this.chip(example, index, index === shown))), make("li", {}, more)));
+    refill(this, make("ul.chips", { "aria-label": "Examples" }, examples.map((example, index) => make("li", {}, this.chip(example, index, index === shown, noMinus))), make("li", {}, more)));
     this.follow();
   }
 
-  /** @param {Example} example @param {number} index @param {boolean} shown */
-  chip(example, index, shown) {
+  /** @param {Example} example @param {number} index @param {boolean} shown @param {string} noMinus */
+  chip(example, index, shown, noMinus) {
     const tell = (/** @type {string} */ what) => this.dispatchEvent(new CustomEvent(what, { detail: { index } }));
     const name = make("bdi.chip-name", {}, example.kind === "w" ? `window ${example.id}` : "uploaded sound");
     const time = make("small", {});
@@ -203,7 +203,7 @@ class ExampleChips extends HTMLElement {
     }).catch(() => { time.textContent = "not there"; });
     const key = keyOf(example);
     const play = iconButton("play", "Play this example", () => player.toggle(key, audioOf(example, example.start, example.end), { from: example.start ?? 0 }), { "data-key": key });
-    const swap = iconButton("swap", example.minus ? "Make it an example of what is wanted" : "Make it an example of what is not wanted", () => tell("swap"), { "data-do": "swap" });
+    const swap = iconButton("swap", example.minus ? "Turn to: like this" : noMinus || "Turn to: not like this", () => tell("swap"), { "data-do": "swap", disabled: !example.minus && Boolean(noMinus) });
     return make(`div.chip${example.minus ? ".minus" : ""}${shown ? ".shown" : ""}`, { "data-example": key }, pick, play, swap, iconButton("close", "Remove this example", () => tell("remove"), { "data-do": "remove" }));
   }
 

@@ -79,7 +79,7 @@ export function fromAddress(hash) {
 }
 
 /** Why nothing can be an example of what not; empty where it can. @param {Question} question */
-export const whyNoMinus = (question) => (question.words ? "Words have no minus yet" : ranksByPlace(question) ? "Ranked by the place there is no minus" : "");
+export const whyNoMinus = (question) => (question.words ? "Words have no minus yet" : ranksByPlace(question) ? "Ranked by the place there is no minus: untick that first" : "");
 
 /** @param {Question} question */
 export const hasMinus = ({ examples }) => examples.some((one) => one.minus);

@@ -9,7 +9,7 @@ import { showActive, showWhereError, withTag } from "./filters.js";
 import "./hits.js";
 import { listenToKeys } from "./keys.js";
 import { player } from "./sound.js";
-import { describeStores, lostClips, offerExport, refuse, say, sayListening, sayNewParts, sayNone, sayNotes } from "./results.js";
+import { describeStores, lostClips, offerExport, refuse, say, sayListening, sayNewParts, sayNone, sayNotes, sayWindows } from "./results.js";
 import { aboutClip, aboutOf, forgetClip, json, post } from "./server.js";
 
 /** @typedef {import("./address.js").Question} Question */
@@ -35,6 +35,8 @@ let searching = new AbortController();
 let counting = new AbortController();
 /** @type {any} */
 let answer = null;
+/** Whether the first row of the next answer is the current one, for who goes on with keys. */
+let choosing = false;
 /** @type {Record<string, any>} what was sent for it */
 let sent = {};
 
@@ -148,6 +150,8 @@ function paint(found, asked) {
   at("sort-clock").hidden = !rows.some((/** @type {any} */ hit) => hit.clock);
   hits.show(rows, { ranked: !none, sort: asked.sort, noMinus: whyNoMinus(asked) });
   scores.show(none ? undefined : found.background?.scores, found.hits);
+  if (choosing && rows.length) hits.choose(hits.ordered[0].window);
+  choosing = false;
   say("");
   if (none) {
     at("state").hidden = false;
@@ -155,6 +159,7 @@ function paint(found, asked) {
   }
   sayNotes(found, asked, (next) => go(next, { push: false }));
   sayNewParts(found.num_new_parts);
+  sayWindows(stores.stores, found.num_windows);
   count();
 }
 
@@ -224,8 +229,8 @@ async function countTags() {
   const { signal } = counting;
   const asked = (/** @type {Question} */ filter) => json(`/api/v1/tags?${filterQuery(filter)}`, { signal });
   try {
-    // An expression that cannot be read is told of by the search; the tags are wanted all the same.
-    const { tags } = await asked(question).catch((error) => (error.about === "where" || error.at ? asked({ ...question, where: "" }) : Promise.reject(error)));
+    // An expression that cannot be read is told of by the search: numbers from before stay, and where there are none any will do.
+    const { tags } = await asked(question).catch((error) => (!tagFilters.all.length && (error.about === "where" || error.at) ? asked({ ...question, where: "" }) : Promise.reject(error)));
     if (!signal.aborted) tagFilters.show(tags);
   } catch (error) {
     if (!signal.aborted && /** @type {any} */ (error).status === 401) refuse();
@@ -346,7 +351,7 @@ async function begin() {
   wide.addEventListener("change", fold);
   fold();
   listenToAll();
-  listenToKeys(hits, { preview: () => at("preview").checked, playExample: () => example.play(), press, alike, add: addHit });
+  listenToKeys(hits, { preview: () => at("preview").checked, playExample: () => example.play(), press, alike: (hit) => { choosing = true; alike(hit); }, add: addHit });
   offerExport(() => ({ search: { ...sent, k: hits.hits.length }, selected: [...hits.selected], shown: hits.hits, zipped: stores.limits.zipped }));
   draw();
   try {

@@ -18,10 +18,12 @@ import { isWindow, keyOf } from "./address.js";
 /** @param {string} id @returns {any} */
 const at = (id) => document.getElementById(id);
 
-/** @param {string} sentence empty: none @param {Node[]} more */
+/** @param {string} sentence empty: none; alone it is what went wrong @param {Node[]} more */
 export function sayAtTop(sentence, ...more) {
+  const isWrong = Boolean(sentence) && !more.length;
   at("ask-state").hidden = !sentence;
-  at("ask-state").replaceChildren(sentence, ...more);
+  at("ask-state").classList.toggle("bad", isWrong);
+  at("ask-state").replaceChildren(isWrong ? icon("wrong") : "", sentence, ...more);
 }
 
 let uploading = new AbortController();

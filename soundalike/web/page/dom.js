@@ -27,17 +27,17 @@ export function make(what, props = {}, ...children) {
 
 /** What an icon is drawn with: paths on 24 by 24, in lines unless the name is in FULL. @type {Record<string, string>} */
 const PATHS = {
-  play: "M7 4.5v15l12.5-7.5z", pause: "M6.5 5h4v14h-4z M13.5 5h4v14h-4z", stop: "M6 6h12v12H6z",
-  plus: "M12 5v14M5 12h14", minus: "M5 12h14", close: "M6 6l12 12M18 6L6 18", more: "M4 12a8 8 0 1 0 2.5-5.8M4 4v4.5h4.5",
+  play: "M7 4.5v15l12.5-7.5z", stop: "M6 6h12v12H6z",
+  plus: "M12 5v14M5 12h14", minus: "M5 12h14", close: "M6 6l12 12M18 6L6 18", wrong: "M12 3.5L22 20H2z M12 10v4.5M12 17.3h.01",
   alike: "M3 12h2l2-6 3 13 3-16 3 12 2-3h3", copy: "M9 9h11v11H9z M15 9V4H4v11h5", down: "M12 4v12M7 11.5l5 5 5-5M5 20h14",
   mic: "M12 3a3 3 0 0 1 3 3v5a3 3 0 0 1-6 0V6a3 3 0 0 1 3-3z M5.5 11a6.5 6.5 0 0 0 13 0 M12 17.5V21", file: "M6 3h8l4 4v14H6z M14 3v4h4",
   swap: "M7 4v16M3.5 7.5L7 4l3.5 3.5 M17 20V4M13.5 16.5L17 20l3.5-3.5", search: "M10.5 4a6.5 6.5 0 1 0 0 13 6.5 6.5 0 0 0 0-13z M15.5 15.5L20.5 20.5",
   light: "M12 8a4 4 0 1 0 0 8 4 4 0 0 0 0-8z M12 2v2.5M12 19.5V22M2 12h2.5M19.5 12H22M5 5l1.7 1.7M17.3 17.3L19 19M19 5l-1.7 1.7M6.7 17.3L5 19",
   dark: "M20 14.5A8.5 8.5 0 0 1 9.5 4a8.5 8.5 0 1 0 10.5 10.5z", auto: "M12 3.5a8.5 8.5 0 1 0 0 17z M12 3.5a8.5 8.5 0 0 1 0 17",
   link: "M10 14a4 4 0 0 0 6 .4l3-3a4.2 4.2 0 0 0-6-6l-1.5 1.5 M14 10a4 4 0 0 0-6-.4l-3 3a4.2 4.2 0 0 0 6 6l1.5-1.5", keys: "M3 6.5h18v11H3z M7 10h.01M11 10h.01M15 10h.01M8 14h8",
-  whole: "M4 6v12M20 6v12M7 12h10M10 9l-3 3 3 3M14 9l3 3-3 3", zoom: "M10.5 4a6.5 6.5 0 1 0 0 13 6.5 6.5 0 0 0 0-13z M15.5 15.5L20.5 20.5 M7.5 10.5h6 M10.5 7.5v6", filter: "M4 6h16M7 12h10M10 18h4", check: "M5 12.5l4.5 4.5L19 7.5",
+  whole: "M4 6v12M20 6v12M7 12h10M10 9l-3 3 3 3M14 9l3 3-3 3", zoom: "M10.5 4a6.5 6.5 0 1 0 0 13 6.5 6.5 0 0 0 0-13z M15.5 15.5L20.5 20.5 M7.5 10.5h6 M10.5 7.5v6", filter: "M4 6h16M7 12h10M10 18h4",
 };
-const FULL = new Set(["play", "pause", "stop"]);
+const FULL = new Set(["play", "stop"]);
 
 /** @param {string} name of PATHS */
 export function icon(name) {

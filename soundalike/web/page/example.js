@@ -66,7 +66,7 @@ class SoundExample extends HTMLElement {
     this.button.classList.add("round");
     this.heading = make("h3.name", { id: "example-name" });
     this.says = make("p.says.quiet", { id: "example-region" });
-    this.wholeButton = make("button.button.plain", { type: "button", id: "example-whole", onclick: () => this.change(0, this.about?.duration ?? 0, true) }, icon("whole"), "All of it");
+    this.wholeButton = make("button.button.plain", { type: "button", id: "example-whole", onclick: () => this.takeAll() }, icon("whole"), "All of it");
     this.zoomButton = make("button.button.plain", { type: "button", id: "example-zoom", "aria-pressed": "false", onclick: () => this.zoom() }, icon("zoom"), "Zoom");
     this.tags = make("p.tags", { id: "example-tags" });
     this.warnings = make("p.state", { hidden: true });
@@ -119,7 +119,7 @@ class SoundExample extends HTMLElement {
     const first = Math.ceil(from / step - 1e-9);
     const count = Math.floor(to / step + 1e-9) - first + 1;
     const seconds = Array.from({ length: count }, (_, index) => (first + index) * step).filter((second) => this.percent(second) < 99);
-    this.ticks.replaceChildren(...seconds.map((second) => make("span", { style: { left: `${this.percent(second)}%` } }, clock(second))));
+    this.ticks.replaceChildren(...seconds.map((second) => make("span", { style: { left: `${this.percent(second)}%` } }, to < 10 ? `${Number(second.toFixed(1))} s` : clock(second))));
   }
 
   zoom() {
@@ -178,6 +178,12 @@ class SoundExample extends HTMLElement {
     const capped = this.capped && length > this.limit - 0.01 ? `At most ${this.limit % 60 ? `${this.limit} s` : counted(this.limit / 60, "minute")} ask at once: ` : "";
     this.says.textContent = capped + (all ? `all of it: ${clock(about.duration)}${inFile}` : `${clock(this.start)}–${clock(this.end)}: ${length.toFixed(1)} s of ${clock(about.duration)}${inFile}`);
     this.wholeButton.hidden = all || about.duration > this.limit;
+  }
+
+  takeAll() {
+    const { duration } = /** @type {About} */ (this.about);
+    this.look(0, duration);
+    this.change(0, duration, true);
   }
 
   isWhole() {

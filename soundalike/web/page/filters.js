@@ -42,14 +42,14 @@ class TagFilters extends HTMLElement {
   opened = new Set();
 
   connectedCallback() {
-    this.box = make("input", { id: "tag-search", type: "search", placeholder: "Filter tags…", autocomplete: "off", spellcheck: "false", "aria-label": "Filter tags", oninput: () => this.list(), onkeydown: (/** @type {KeyboardEvent} */ event) => event.key === "Enter" && this.facets.querySelector("button")?.click() });
+    this.box = make("input", { id: "tag-search", type: "search", placeholder: "Find a tag", autocomplete: "off", spellcheck: "false", "aria-label": "Find a tag", oninput: () => this.list(), onkeydown: (/** @type {KeyboardEvent} */ event) => event.key === "Enter" && this.facets.querySelector("button")?.click() });
     this.facets = make("ul.facets", { id: "facets", "aria-label": "Tags, most frequent first" });
     this.says = make("p.quiet.note", { role: "status" });
     this.tree = make("div.tree", { id: "tree" });
     this.fold = make("details.fold", { id: "tree-fold", ontoggle: () => this.grow() }, make("summary", {}, "All kinds of sound"), this.tree);
     this.heard = make("select", { id: "heard", onchange: () => this.dispatchEvent(new CustomEvent("heard", { detail: this.heard.value })) });
     for (const [value, says] of [["0.1", "0.1: more, and more wrong"], ["", "0.25"], ["0.5", "0.5: fewer, and surer"]]) this.heard.append(make("option", { value }, says));
-    this.append(this.box, this.facets, this.says, this.fold, make("label.choice.heard", {}, "A tag counts from", this.heard));
+    this.append(this.box, this.facets, this.says, this.fold, make("label.choice.heard", {}, "Count a tag from", this.heard));
   }
 
   /** @param {Question} question */
@@ -81,7 +81,7 @@ class TagFilters extends HTMLElement {
     const most = Math.max(1, ...found.map((tag) => tag.count));
     const shown = found.slice(0, wanted ? MOST_TAGS : FIRST_TAGS);
     refill(this.facets, ...shown.map((tag) => make("li", {}, this.row(tag, tag.count / most))));
-    this.says.textContent = !found.length && !wanted && this.all.length ? "No window is left, so no tag is either." : wanted && !found.length ? `No tag has “${this.box.value.trim()}” in its name.` : found.length > shown.length ? `and ${found.length - shown.length} more: write in the box above` : "";
+    this.says.textContent = !found.length && !wanted && this.all.length ? "No window is left, so no tag is either." : wanted && !found.length ? `No tag has “${this.box.value.trim()}” in its name.` : found.length > shown.length ? `and ${found.length - shown.length} more: search above` : "";
   }
 
   /** @param {Tag} tag @param {number} share of the longest bar */

@@ -45,8 +45,9 @@ class ScoreChart extends HTMLElement {
     this.scores = hits.map((hit) => hit.score);
     this.bound = random[Math.min(random.length - 1, Math.floor(random.length * RARE))];
     const above = this.scores.filter((score) => score > this.bound).length;
-    const who = hits.length === 1 ? `The hit scores ${above ? "above" : "no more than"}` : `${above === hits.length ? `All ${above}` : `${above} of the ${hits.length}`} hits score above`;
-    this.caption.textContent = `${who} what ${RARE * 100} % of random windows score (${this.bound.toFixed(2)}).`;
+    const of = `of the ${hits.length} hits`;
+    const who = hits.length === 1 ? `The hit is${above ? "" : " not"}` : above === hits.length ? `All ${above} hits are` : above ? `${above} ${of} ${above === 1 ? "is" : "are"}` : `None ${of} is`;
+    this.caption.textContent = `${who} clearly better than chance: above what ${RARE * 100} % of random windows score (${this.bound.toFixed(2)}).`;
     this.canvas.setAttribute("aria-label", `Scores: ${this.caption.textContent}`);
     this.draw();
   }
@@ -178,10 +179,14 @@ line.addEventListener("change", () => {
   }
 });
 
+/** How much there is to find. @param {{name: string}[]} stores @param {number} [number] unknown without an index */
+export function sayWindows(stores, number) {
+  at("stores").textContent = (number === undefined ? "" : `${counted(number, "window")} of `) + stores.map((one) => visible(one.name)).join(", ");
+}
+
 /** @param {any} stores what the server has */
 export function describeStores({ stores, has_index: isBuilt, num_windows: number = 0, num_new_parts: parts = 0, projections = [], metadata_columns: columns = [] }) {
-  const names = stores.map((/** @type {any} */ one) => visible(one.name));
-  at("stores").textContent = isBuilt ? `${counted(number, "window")} of ${names.join(", ")}` : names.join(", ");
+  sayWindows(stores, isBuilt ? number : undefined);
   at("stores").title = stores.map((/** @type {any} */ one) => visible(one.path)).join("\n");
   at("words-form").hidden = !projections.length;
   at("projection").hidden = projections.length < 2;

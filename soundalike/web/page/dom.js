@@ -12,18 +12,28 @@
  */
 export function make(what, props = {}, ...children) {
   const [tag, ...classes] = what.split(".");
-  const element = document.createElement(tag);
+  const element = /** @type {any} */ (document.createElement(tag));
+  if (tag === "button") element.type = "button";
   if (classes.length) element.className = classes.join(" ");
   for (const [name, value] of Object.entries(props)) {
     if (typeof value === "function") element.addEventListener(name.slice(2), value);
     else if (name === "style") Object.assign(element.style, value);
-    else if (name === "value" || name === "checked" || name === "indeterminate") /** @type {any} */ (element)[name] = value;
+    else if (name === "value" || name === "checked" || name === "indeterminate") element[name] = value;
     else if (value === true) element.setAttribute(name, "");
     else if (value !== false && value !== null && value !== undefined) element.setAttribute(name, String(value));
   }
   element.append(...children.flat().filter((child) => child !== null && child !== undefined && child !== false).map((child) => (child instanceof Node ? child : String(child))));
   return element;
 }
+
+/** @param {string} id @returns {any} */
+export const at = (id) => document.getElementById(id);
+
+/** @param {string | EventTarget} what an element's id, or what tells of itself @param {string} event @param {(event: any) => any} act */
+export const on = (what, event, act) => (typeof what === "string" ? at(what) : what).addEventListener(event, act);
+
+/** @param {EventTarget} who @param {string} event @param {any} [detail] */
+export const emit = (who, event, detail) => who.dispatchEvent(new CustomEvent(event, { detail }));
 
 /** What an icon is drawn with: paths on 24 by 24, in lines unless the name is in FULL. @type {Record<string, string>} */
 const PATHS = {
@@ -56,7 +66,7 @@ export function icon(name) {
  * @param {string} name of the icon @param {string} label @param {(event: any) => void} onclick @param {Record<string, any>} [props]
  */
 export const iconButton = (name, label, onclick, props = {}) =>
-  make("button.icon", { type: "button", title: label, "aria-label": label, onclick, ...props }, icon(name));
+  make("button.icon", { title: label, "aria-label": label, onclick, ...props }, icon(name));
 
 /**
  * Put other children in a place, and the focus back to the control that had it, or to the one that took its turn.
@@ -71,7 +81,7 @@ export function refill(place, ...children) {
   const now = controls();
   const same = now.filter((control) => control.title && control.title === before[index].title);
   const next = same.length === 1 ? same[0] : now[Math.min(index, now.length - 1)];
-  (next ?? document.getElementById("results"))?.focus({ preventScroll: true });
+  (next ?? at("results"))?.focus({ preventScroll: true });
 }
 
 /** Milliseconds after which a picture that did not come is asked for once more: the server may have been busy. */
@@ -132,7 +142,7 @@ const LOOKS = ["auto", "light", "dark"];
 
 /** Light, dark, or as the system has it; the button goes round. @param {HTMLElement} button */
 export function offerLooks(button) {
-  const show = (/** @type {string} */ look) => {
+  const show = (look) => {
     document.documentElement.dataset.look = look;
     button.replaceChildren(icon(look));
     button.title = `Colours: ${look === "auto" ? "as the system has them" : look}`;
@@ -177,7 +187,7 @@ let fading;
 
 /** One sentence at the foot of the page, for some seconds. @param {string} sentence */
 export function mention(sentence) {
-  const place = /** @type {HTMLElement} */ (document.getElementById("mention"));
+  const place = at("mention");
   place.textContent = sentence;
   place.hidden = false;
   clearTimeout(fading);

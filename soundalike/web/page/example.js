@@ -1,7 +1,7 @@
 // @ts-check
 /** One example: its waveform over its spectrogram, and the region that is asked with. */
 
-import { clean, clock, colour, counted, fetchPicture, icon, iconButton, inFolder, make } from "./dom.js";
+import { clean, clock, colour, counted, emit, fetchPicture, icon, iconButton, inFolder, make } from "./dom.js";
 import { player } from "./sound.js";
 import { audioOf, pictureOf } from "./server.js";
 
@@ -41,9 +41,9 @@ class SoundExample extends HTMLElement {
   limit = Infinity;
   /** Whether more was drawn than that. */
   capped = false;
-  /** @type {Example | null} */
+  /** @type {any} an Example, once it is shown */
   example = null;
-  /** @type {About | null} */
+  /** @type {any} its About */
   about = null;
   key = "";
   /** @type {HTMLElement[]} what is left and right of the region */
@@ -56,18 +56,18 @@ class SoundExample extends HTMLElement {
     this.picture = make("img.spectrogram", { alt: "", draggable: "false" });
     this.cursor = make("div.cursor", { hidden: true });
     this.shades = [make("div.shade"), make("div.shade")];
-    const slider = (/** @type {string} */ part, /** @type {string} */ label) =>
-      make(`div.${part}`, { role: "slider", tabindex: "0", "aria-label": label, "aria-orientation": "horizontal", "data-part": part, onkeydown: (/** @type {KeyboardEvent} */ event) => this.press(event, part) });
+    const slider = (part, label) =>
+      make(`div.${part}`, { role: "slider", tabindex: "0", "aria-label": label, "aria-orientation": "horizontal", "data-part": part, onkeydown: (event) => this.press(event, part) });
     this.body = slider("body", "Region: arrows move it, shift and arrows change its end");
     this.first = slider("first", "Where the region begins");
     this.last = slider("last", "Where the region ends");
-    this.stage = make("div.stage", { onpointerdown: (/** @type {PointerEvent} */ event) => this.grab(event) }, this.canvas, this.picture, ...this.shades, this.body, this.first, this.last, this.cursor);
+    this.stage = make("div.stage", { onpointerdown: (event) => this.grab(event) }, this.canvas, this.picture, ...this.shades, this.body, this.first, this.last, this.cursor);
     this.button = iconButton("play", "Play the region", () => this.toggle(), { id: "example-play" });
     this.button.classList.add("round");
     this.heading = make("h3.name", { id: "example-name" });
     this.says = make("p.says.quiet", { id: "example-region" });
-    this.wholeButton = make("button.button.plain", { type: "button", id: "example-whole", onclick: () => this.takeAll() }, icon("whole"), "All of it");
-    this.zoomButton = make("button.button.plain", { type: "button", id: "example-zoom", "aria-pressed": "false", onclick: () => this.zoom() }, icon("zoom"), "Zoom");
+    this.wholeButton = make("button.button.plain", { id: "example-whole", onclick: () => this.takeAll() }, icon("whole"), "All of it");
+    this.zoomButton = make("button.button.plain", { id: "example-zoom", "aria-pressed": "false", onclick: () => this.zoom() }, icon("zoom"), "Zoom");
     this.tags = make("p.tags", { id: "example-tags" });
     this.warnings = make("p.state", { hidden: true });
     this.ticks = make("div.ticks", { "aria-hidden": "true" });
@@ -88,7 +88,7 @@ class SoundExample extends HTMLElement {
     this.heading.replaceChildren(...inFolder(about.name, about.path));
     this.heading.title = about.path || about.name;
     this.tagsSay = make("small.quiet", {});
-    this.tags.replaceChildren(about.tags.length ? this.tagsSay : "", ...about.tags.slice(0, 3).map((tag) => make("span.tag.still", {}, tag.name, make("small", {}, tag.probability.toFixed(2)))));
+    this.tags.replaceChildren(about.tags.length ? this.tagsSay : "", ...about.tags.slice(0, 3).map((tag) => make("span.tag", {}, tag.name, make("small", {}, tag.probability.toFixed(2)))));
     this.warnings.hidden = about.there && !about.warnings.length;
     this.warnings.textContent = about.there ? about.warnings.join(" ") : "The file is not there any more: it is asked with as it was, but cannot be heard or cut.";
     this.classList.toggle("lost", !about.there);
@@ -102,12 +102,12 @@ class SoundExample extends HTMLElement {
 
   /** Show these seconds. @param {number} from @param {number} to */
   look(from, to) {
-    const about = /** @type {About} */ (this.about);
+    const { about } = this;
     this.view = [from, to];
     const whole = from === 0 && to === about.duration;
     this.zoomButton.setAttribute("aria-pressed", String(!whole));
     this.picture.hidden = !about.there;
-    if (about.there) fetchPicture(this.picture, pictureOf(/** @type {Example} */ (this.example), { width: 1000, height: 96, ...(whole ? {} : { start_s: from, end_s: to }) }));
+    if (about.there) fetchPicture(this.picture, pictureOf(this.example, { width: 1000, height: 96, ...(whole ? {} : { start_s: from, end_s: to }) }));
     this.draw();
     this.place();
   }
@@ -123,7 +123,7 @@ class SoundExample extends HTMLElement {
   }
 
   zoom() {
-    const about = /** @type {About} */ (this.about);
+    const { about } = this;
     const around = this.end - this.start;
     if (this.zoomButton.getAttribute("aria-pressed") === "true") this.look(0, about.duration);
     else this.look(Math.max(0, this.start - around), Math.min(about.duration, this.end + around));
@@ -155,14 +155,14 @@ class SoundExample extends HTMLElement {
 
   /** Put the region's parts where they belong, and say so. */
   place() {
-    const about = /** @type {About} */ (this.about);
+    const { about } = this;
     const [left, right] = [this.percent(this.start), this.percent(this.end)];
     Object.assign(this.shades[0].style, { left: "0", width: `${left}%` });
     Object.assign(this.shades[1].style, { left: `${right}%`, width: `${100 - right}%` });
     Object.assign(this.body.style, { left: `${left}%`, width: `${right - left}%` });
     this.first.style.left = `${left}%`;
     this.last.style.left = `${right}%`;
-    const tell = (/** @type {HTMLElement} */ element, /** @type {number} */ now, /** @type {string} */ text) => {
+    const tell = (element, now, text) => {
       for (const [name, value] of [["valuemin", 0], ["valuemax", about.duration.toFixed(2)], ["valuenow", now.toFixed(2)], ["valuetext", text]]) element.setAttribute(`aria-${name}`, String(value));
     };
     const length = this.end - this.start;
@@ -181,7 +181,7 @@ class SoundExample extends HTMLElement {
   }
 
   takeAll() {
-    const { duration } = /** @type {About} */ (this.about);
+    const { duration } = this.about;
     this.look(0, duration);
     this.change(0, duration, true);
   }
@@ -192,26 +192,26 @@ class SoundExample extends HTMLElement {
 
   /** @param {number} start @param {number} end in seconds @param {boolean} done whether to search with it */
   change(start, end, done) {
-    const { duration, there } = /** @type {About} */ (this.about);
+    const { duration, there } = this.about;
     if (!there) return;
     this.capped = end - start > this.limit + 0.01;
     this.start = milli(within(start, 0, Math.max(0, duration - LEAST_S)));
     this.end = milli(within(end, this.start + Math.min(LEAST_S, duration), Math.min(duration, this.start + this.limit)));
     this.place();
-    if (done) this.dispatchEvent(new CustomEvent("region", { detail: this.isWhole() ? {} : { start: this.start, end: this.end } }));
+    if (done) emit(this, "region", this.isWhole() ? {} : { start: this.start, end: this.end });
   }
 
   /** A press on the stage: on an end it changes that, within the region it moves all, elsewhere it draws a new one. @param {PointerEvent} event */
   grab(event) {
     if (event.button || !this.about?.there) return;
     const box = this.stage.getBoundingClientRect();
-    const second = (/** @type {PointerEvent} */ move) => within(this.view[0] + ((move.clientX - box.left) / box.width) * (this.view[1] - this.view[0]), this.view[0], this.view[1]);
+    const second = (move) => within(this.view[0] + ((move.clientX - box.left) / box.width) * (this.view[1] - this.view[0]), this.view[0], this.view[1]);
     const part = /** @type {HTMLElement} */ (event.target).dataset.part ?? "";
     const [from, start, end] = [second(event), this.start, this.end];
     const draws = part === "" || (part === "body" && this.isWhole());
     let moved = false;
     this.stage.setPointerCapture(event.pointerId);
-    const move = (/** @type {PointerEvent} */ event_) => {
+    const move = (event_) => {
       moved ||= Math.abs(event_.clientX - event.clientX) > CLICK_PX;
       if (!moved) return;
       const now = second(event_);

@@ -1,7 +1,7 @@
 // @ts-check
 /** The hits as rows: heard, looked at, and asked further with. */
 
-import { clock, copy, fetchPicture, icon, iconButton, inFolder, make, span, visible } from "./dom.js";
+import { at, clock, copy, emit, fetchPicture, icon, iconButton, inFolder, make, span, visible } from "./dom.js";
 import { player } from "./sound.js";
 import { audioOf, pictureOf } from "./server.js";
 
@@ -48,7 +48,7 @@ class HitList extends HTMLElement {
   hits = [];
   /** @type {Hit[]} as they are sorted */
   ordered = [];
-  /** @type {Map<string, HTMLElement>} */
+  /** @type {Map<string, any>} elements */
   rows = new Map();
   /** @type {Set<string>} */
   selected = new Set();
@@ -76,8 +76,8 @@ class HitList extends HTMLElement {
     Object.assign(this, { hits, ranked, sort, noMinus, rows: new Map(), current: "" });
     this.selected.clear();
     this.arrange();
-    this.dispatchEvent(new Event("select"));
-    if (focused) document.getElementById("results")?.focus({ preventScroll: true });
+    emit(this, "select");
+    if (focused) at("results").focus({ preventScroll: true });
   }
 
   /** @param {Hit[]} hits of the next page */
@@ -101,11 +101,11 @@ class HitList extends HTMLElement {
 
   /** @param {Hit} hit @param {number} rank */
   row(hit, rank) {
-    const tell = (/** @type {string} */ what, /** @type {object} */ detail = {}) => this.dispatchEvent(new CustomEvent(what, { detail: { hit, ...detail } }));
+    const tell = (what, detail = {}) => emit(this, what, { hit, ...detail });
     const label = `${nameOf(hit)}, ${span(hit.start_s, hit.end_s)}`;
     const tick = make("input.tick", { type: "checkbox", "aria-label": `Select ${label}`, onchange: () => this.select(hit, tick.checked) });
     const actions = make("div.actions", {},
-      make("button.button.alike", { type: "button", title: "More like this (l)", "data-do": "alike", onclick: () => tell("alike") }, icon("alike"), make("span", {}, "More like this")),
+      make("button.button.alike", { title: "More like this (l)", "data-do": "alike", onclick: () => tell("alike") }, icon("alike"), make("span", {}, "More like this")),
       iconButton("plus", "Like this, too (+)", () => tell("add", { minus: false }), { "data-do": "plus" }),
       iconButton("minus", this.noMinus || "Not like this (m)", () => tell("add", { minus: true }), { "data-do": "minus", disabled: Boolean(this.noMinus) }),
       iconButton("copy", "Copy the path", () => copy(hit.path ?? "", "the path"), { "data-do": "copy", disabled: !hit.path }));
@@ -129,7 +129,7 @@ class HitList extends HTMLElement {
     const length = hit.end_s - hit.start_s;
     const picture = make("img", { alt: "", width: 240, height: 48, fetchpriority: "low", "data-src": pictureOf({ kind: "w", id: hit.window }, { width: 240, height: 48 }) });
     this.seen?.observe(picture);
-    const thumb = make("div.thumb", { onclick: (/** @type {MouseEvent} */ event) => {
+    const thumb = make("div.thumb", { onclick: (event) => {
       const box = thumb.getBoundingClientRect();
       this.play(hit, ((event.clientX - box.left) / box.width) * length);
     } }, picture);
@@ -157,7 +157,7 @@ class HitList extends HTMLElement {
     if (hit.clock) facts.push(hit.clock.slice(0, 16).replace("T", " "));
     if (hit.stands_for > 1) facts.push(`and ${hit.stands_for - 1} like it`);
     for (const [name, value] of Object.entries(hit.metadata ?? {})) if (value !== null && value !== "") facts.push(visible(`${name} ${value}`));
-    const tags = hit.tags.slice(0, ROW_TAGS).map((tag) => make("button.tag", { type: "button", title: `Only where ${tag.name} is heard (here ${tag.probability.toFixed(2)})`, onclick: () => tell("tag", { name: tag.name }) }, tag.name, make("small", {}, tag.probability.toFixed(2))));
+    const tags = hit.tags.slice(0, ROW_TAGS).map((tag) => make("button.tag", { title: `Only where ${tag.name} is heard (here ${tag.probability.toFixed(2)})`, onclick: () => tell("tag", { name: tag.name }) }, tag.name, make("small", {}, tag.probability.toFixed(2))));
     return make("div.says", {}, make("p.name", { title: path }, inFolder(nameOf(hit), path)), make("p.facts.quiet", {}, facts.map((fact) => fact.replaceAll(" ", "\u00a0")).join(" · ")), make("p.tags", {}, tags));
   }
 
@@ -185,8 +185,8 @@ class HitList extends HTMLElement {
     const row = this.rows.get(hit.window);
     row?.classList.toggle("selected", on);
     const tick = row?.querySelector(".tick");
-    if (tick) /** @type {HTMLInputElement} */ (tick).checked = on;
-    this.dispatchEvent(new Event("select"));
+    if (tick) tick.checked = on;
+    emit(this, "select");
   }
 
   /** @param {string} window */
@@ -195,7 +195,7 @@ class HitList extends HTMLElement {
     this.rows.get(this.current)?.removeAttribute("aria-current");
     this.current = window;
     this.rows.get(window)?.setAttribute("aria-current", "true");
-    this.dispatchEvent(new Event("current"));
+    emit(this, "current");
   }
 
   /** @returns {Hit | undefined} */
@@ -225,7 +225,7 @@ class HitList extends HTMLElement {
       if (row.classList.contains("plays") === plays) continue;
       row.classList.toggle("plays", plays);
       row.querySelector("[data-do=play]")?.replaceChildren(icon(plays ? "stop" : "play"));
-      const cursor = /** @type {HTMLElement | null} */ (row.querySelector(".cursor"));
+      const cursor = row.querySelector(".cursor");
       if (cursor) cursor.hidden = !plays;
     }
   }
@@ -233,7 +233,7 @@ class HitList extends HTMLElement {
   /** Move the cursor of the row that plays. */
   run() {
     if (!player.key.startsWith("hit:")) return;
-    const cursor = /** @type {HTMLElement | null | undefined} */ (this.rows.get(player.key.slice(4))?.querySelector(".cursor"));
+    const cursor = this.rows.get(player.key.slice(4))?.querySelector(".cursor");
     if (cursor && player.audio.duration) cursor.style.left = `${Math.min(100, (player.audio.currentTime / player.audio.duration) * 100)}%`;
   }
 

@@ -1,15 +1,12 @@
 // @ts-check
 /** What stands around the hits: their scores beside those of random windows, why there are none, files of them. */
 
-import { clean, colour, counted, make, visible } from "./dom.js";
+import { at, clean, colour, counted, make, on, visible } from "./dom.js";
 import { ask, line, post } from "./server.js";
 import { withoutTerm } from "./filters.js";
 
 /** @typedef {import("./hits.js").Hit} Hit */
 /** @typedef {import("./address.js").Question} Question */
-
-/** @param {string} id @returns {any} */
-const at = (id) => document.getElementById(id);
 
 /** Milliseconds after which waiting is said: what takes less would only flash. */
 const SAY_AFTER_MS = 250;
@@ -64,7 +61,7 @@ class ScoreChart extends HTMLElement {
     const all = [this.random[0], this.random[this.random.length - 1], ...this.scores];
     const [low, high] = [Math.min(...all), Math.max(...all)];
     const room = (high - low || 1) * 0.02;
-    const x = (/** @type {number} */ score) => ((score - low + room) / (high - low + 2 * room || 1)) * width;
+    const x = (score) => ((score - low + room) / (high - low + 2 * room || 1)) * width;
     const bins = new Array(BINS).fill(0);
     for (const score of this.random) bins[Math.min(BINS - 1, Math.floor((x(score) / width) * BINS))] += 1;
     const most = Math.max(...bins);
@@ -93,11 +90,11 @@ customElements.define("score-chart", ScoreChart);
  */
 export function sayNone(place, answer, question, change) {
   const removed = (answer.removed ?? []).map((/** @type {{term: string, num_windows: number}} */ one) => make("li", {},
-    make("button.button", { type: "button", "data-removed": one.term, onclick: () => change(withoutTerm(question, one.term)) }, "Drop ", make("strong", {}, one.term.replace(/^(any_|not_)?tags: /, (_, kind) => ({ any_: "or ", not_: "without " })[/** @type {"any_" | "not_"} */ (kind)] ?? ""))),
+    make("button.button", { "data-removed": one.term, onclick: () => change(withoutTerm(question, one.term)) }, "Drop ", make("strong", {}, one.term.replace(/^(any_|not_)?tags: /, (_, kind) => ({ any_: "or ", not_: "without " })[/** @type {"any_" | "not_"} */ (kind)] ?? ""))),
     ` leaves ${counted(one.num_windows, "window")}`));
   const almost = (answer.almost ?? []).length > 0;
   const helps = (answer.removed ?? []).some((/** @type {{num_windows: number}} */ one) => one.num_windows > 0);
-  const reset = make("p", {}, make("button.button", { type: "button", id: "drop-all", onclick: () => change({ ...question, tags: [], any: [], not: [], where: "" }) }, "Drop all of the filter"));
+  const reset = make("p", {}, make("button.button", { id: "drop-all", onclick: () => change({ ...question, tags: [], any: [], not: [], where: "" }) }, "Drop all of the filter"));
   const reason = removed.length ? "No window fits all of the filter. Drop a part of it:" : "Nothing found. Ask with another sound, or with a longer region of it.";
   place.replaceChildren(make("p", {}, make("strong", {}, reason)), removed.length ? make("ul", {}, removed) : "", removed.length && !helps ? reset : "", almost ? make("p.quiet", {}, "Closest by probability:") : "");
 }
@@ -136,7 +133,7 @@ const textWithCode = (sentence) => sentence.split("`").map((part, index) => (ind
 export function sayNotes(found, question, change) {
   const items = (/** @type {any[]} */ lines) => make("ul", {}, lines.map((one) => make("li", {}, one)));
   const [notes, explain] = [[...(found.notes ?? []).map(visible)], (found.explain ?? []).map(visible)];
-  const offer = (/** @type {string} */ what) => make("button.button.plain", { type: "button", id: "show-self", onclick: () => change({ ...question, self: !question.self }) }, what);
+  const offer = (what) => make("button.button.plain", { id: "show-self", onclick: () => change({ ...question, self: !question.self }) }, what);
   const { num_left_out: left, num_silent: silent } = found;
   if (left) notes.push([`${counted(left, "window")} of what asks ${left === 1 ? "is" : "are"} not among the hits · `, offer(`Show ${left === 1 ? "it" : "them"}`)]);
   else if (question.self && question.examples.length) notes.push(["What asks is among the hits · ", offer("Leave it out")]);
@@ -155,7 +152,7 @@ export function banner(kind, sentence, left = "", wake) {
   if (old?.dataset.sentence !== sentence) {
     old?.remove();
     at("banners").append(make(`p.banner.${kind}`, { "data-banner": kind, "data-sentence": sentence }, make("span", {}, ...textWithCode(sentence)), make("span.left", { "aria-hidden": "true" }),
-      wake ? make("button.button", { type: "button", onclick: wake }, "Try now") : ""));
+      wake ? make("button.button", { onclick: wake }, "Try now") : ""));
   }
   /** @type {any} */ (document.querySelector(`[data-banner="${kind}"] .left`)).textContent = left;
 }
@@ -171,7 +168,7 @@ const WAITS = [
   ["gone", "The server does not answer: is `soundalike serve` still running? It is tried again by itself"],
 ];
 
-line.addEventListener("change", () => {
+on(line, "change", () => {
   for (const [kind, sentence] of WAITS) {
     const waiters = () => [...line.waiters].filter((waiter) => waiter.kind === kind);
     const left = Math.min(...waiters().map((waiter) => waiter.left));
@@ -187,10 +184,10 @@ export function sayWindows(stores, number) {
 /** @param {any} stores what the server has */
 export function describeStores({ stores, has_index: isBuilt, num_windows: number = 0, num_new_parts: parts = 0, projections = [], metadata_columns: columns = [] }) {
   sayWindows(stores, isBuilt ? number : undefined);
-  at("stores").title = stores.map((/** @type {any} */ one) => visible(one.path)).join("\n");
+  at("stores").title = stores.map((one) => visible(one.path)).join("\n");
   at("words-form").hidden = !projections.length;
   at("projection").hidden = projections.length < 2;
-  at("projection").replaceChildren(...projections.map((/** @type {string} */ name) => make("option", { value: name }, name)));
+  at("projection").replaceChildren(...projections.map((name) => make("option", { value: name }, name)));
   at("where-columns").hidden = !columns.length;
   at("where-columns").textContent = `Columns of your own: ${columns.map(visible).join(", ")}.`;
   sayNewParts(parts);
@@ -207,11 +204,11 @@ const FORMATS = [
  * @param {() => {search: object, selected: string[], shown: Hit[], zipped: number}} what is exported, when the dialog opens; `zipped` at most as sounds
  */
 export function offerExport(what) {
-  const busy = (/** @type {string} */ sentence) => {
+  const busy = (sentence) => {
     at("export-state").hidden = !sentence;
     at("export-state").textContent = sentence;
   };
-  const save = async (/** @type {string} */ format) => {
+  const save = async (format) => {
     const { search, selected, shown, zipped } = what();
     const windows = at("export-selected").checked ? selected : null;
     busy("Writing…");
@@ -225,8 +222,8 @@ export function offerExport(what) {
       busy(/** @type {Error} */ (error).message);
     }
   };
-  at("formats").replaceChildren(...FORMATS.map(([format, name, says]) => make("button.format", { type: "button", "data-format": format, onclick: () => save(format) }, make("strong", {}, name), make("small.quiet", {}, says))));
-  at("open-export").addEventListener("click", () => {
+  at("formats").replaceChildren(...FORMATS.map(([format, name, says]) => make("button.format", { "data-format": format, onclick: () => save(format) }, make("strong", {}, name), make("small.quiet", {}, says))));
+  on("open-export", "click", () => {
     const { selected, shown } = what();
     busy("");
     at("export-all-says").textContent = `all ${counted(shown.length, "hit")} that are shown`;

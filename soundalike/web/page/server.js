@@ -3,7 +3,7 @@
 
 /** @typedef {import("./address.js").Example} Example */
 
-import { visible } from "./dom.js";
+import { emit, visible } from "./dom.js";
 
 /** The server said no, and why. */
 export class Failure extends Error {
@@ -51,7 +51,7 @@ class Line extends EventTarget {
   }
 
   tell() {
-    this.dispatchEvent(new Event("change"));
+    emit(this, "change");
   }
 }
 

@@ -6,6 +6,7 @@ import csv
 import shutil
 import threading
 import time
+import zipfile
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -31,6 +32,7 @@ from browsing import (
     windows_in,
 )
 from conftest import REPOSITORY
+from known_structure import make_captioned
 from synthetic import Synthetic, make_store, write_tone
 from web_server import Running, serving
 
@@ -209,7 +211,7 @@ def test_a_walk_with_the_keyboard(visit: Visit, sounds: soundalike.Sounds) -> No
     liked = found[0]
     found = before = sounds.search(liked.window_id, **terms)
     see_hits(page, found)
-    press("ArrowDown")
+    until(page, lambda: row_of(page, found[0]).get_attribute("aria-current") == "true")
     press("m")
     found = sounds.search(liked.window_id, unlike=[found[0].window_id], **terms)
     see_hits(page, found)
@@ -249,6 +251,60 @@ def test_a_recording_asks(
     assert soundfile.info(file).duration > 1
     assert abs(soundfile.read(file)[0]).max() > 0.01
     see_hits(page, sounds.search(file, k=PAGE))
+
+
+def test_words_and_sounds_ask_in_place_of_each_other(visit: Visit, tmp_path: Path) -> None:
+    """Both have no common score, so neither leads to a refusal."""
+    make_captioned(tmp_path, {"train": 24, "val": 6})
+    sounds = soundalike.open(tmp_path / "store")
+    sounds.train_projection(tmp_path / "train.csv", tmp_path / "val.csv", epochs=1, dim=8)
+    sounds.build()
+    words = "train-1 said in way 0"
+    with serving(tmp_path / "store", "-q") as running:
+        page = visit(of=running)
+        page.fill("#words", words)
+        page.press("#words", "Enter")
+        see_hits(page, found := sounds.search(text=words, k=PAGE))
+        minus = row_of(page, found[0]).locator("[data-do=minus]")
+        assert minus.is_disabled()
+        assert minus.get_attribute("title") == "Words have no minus yet"
+        for key in ("Escape", "j", "m"):
+            page.keyboard.press(key)
+        see_text(page, "#mention", "Words have no minus yet")
+        see_hits(page, found)
+
+        row_of(page, found[3]).locator("[data-do=plus]").click()
+        see_text(page, "#mention", "in place of", words)
+        see_hits(page, liked := sounds.search(found[3].window_id, k=PAGE))
+        assert page.input_value("#words") == ""
+        assert row_of(page, liked[0]).locator("[data-do=minus]").is_enabled()
+
+        page.fill("#words", words)
+        page.press("#words", "Enter")
+        see_hits(page, found)
+        assert not page.locator(".chip").count()
+
+
+def test_with_nothing_that_hits_are_like_the_hits_stay(
+    visit: Visit, sounds: soundalike.Sounds
+) -> None:
+    page = visit("tag=Dog")
+    see_hits(page, found := sounds.search(tags="Dog", k=PAGE))
+    row_of(page, found[0]).locator("[data-do=minus]").click()
+    see_text(page, "#like-first", "Say first what hits are like")
+    assert f"unlike=w:{found[0].window_id}" in page.url
+    see_hits(page, found)
+    unwanted = [found[0].window_id]
+    row_of(page, found[1]).locator("[data-do=plus]").click()
+    see_hits(page, sounds.search(found[1].window_id, unlike=unwanted, tags="Dog", k=PAGE))
+    assert not page.locator("#like-first").is_visible()
+
+    page.go_back()
+    drop(page, DOG)
+    see_hits(page, both := sounds.search(DOG, unlike=unwanted, tags="Dog", k=PAGE))
+    page.locator(".chip:not(.minus) [data-do=swap]").click()
+    see_text(page, "#like-first", "Say first what hits are like")
+    see_hits(page, both)
 
 
 # --- states --------------------------------------------------------------------------------------
@@ -325,6 +381,10 @@ def test_a_filter_that_cannot_be_read_is_pointed_at(
 def test_what_is_no_window_is_not_asked_with(visit: Visit) -> None:
     page = visit("like=w:bark&like=w:" + "9" * 20, provoked="status of 404")
     see_text(page, "#state", "Nothing is asked yet")
+    page.fill("#window-id", "bark")
+    page.press("#window-id", "Enter")
+    told = page.evaluate("document.getElementById('window-id').validationMessage")
+    assert told == "A window id is a number of up to 19 digits"
     page.fill("#window-id", "9" * 19)  # more than there may be
     page.press("#window-id", "Enter")
     see_text(page, "#state", "No window " + "9" * 19)
@@ -445,6 +505,91 @@ def test_a_busy_server_is_asked_again(
         see_text(page, "[data-banner=busy]", "hands full", "asked again by itself", "in ")
     see_hits(page, sounds.search(DOG, **region_in(page), k=PAGE))
     assert not banner.count()
+
+
+# --- what is told -------------------------------------------------------------------------------
+
+
+def test_what_asks_is_left_out_until_it_is_wanted(visit: Visit, sounds: soundalike.Sounds) -> None:
+    asks = sounds.search(tags="Dog", k=1)[0].window_id
+    page = visit(f"like=w:{asks}")
+    see_hits(page, found := sounds.search(asks, k=PAGE))
+    number = found.num_left_out
+    assert number > 0
+    see_text(page, "#notes", f"{number} window{'' if number == 1 else 's'} of what asks")
+    page.click("#show-self")
+    see_hits(page, sounds.search(asks, include_self=True, k=PAGE))
+    see_text(page, "#notes", "What asks is among the hits")
+    page.reload()
+    see_hits(page, sounds.search(asks, include_self=True, k=PAGE))
+    page.click("#show-self")
+    see_hits(page, found)
+
+
+def test_an_export_of_sounds_names_those_that_are_not_there(
+    visit: Visit, library: Path, sounds: soundalike.Sounds
+) -> None:
+    file = library / "animals/cow.ogg"
+    moved = file.rename(library / "cow elsewhere.ogg")
+    try:
+        page = visit("where=path+like+'%25animals/c%25'")
+        hits = sounds.search(where="path like '%animals/c%'", k=PAGE)
+        see_hits(page, hits)
+        lost = sum(not hit.is_there for hit in hits)
+        page.click("#open-export")
+        with page.expect_download() as awaited:
+            page.click("[data-format=zip]")
+        see_text(page, "#export-state", f"Saved; {lost} {'is' if lost == 1 else 'are'} not there")
+        with zipfile.ZipFile(awaited.value.path()) as packed:
+            told = packed.read("not_read.txt").decode()
+        assert len(told.splitlines()) == lost > 0
+    finally:
+        moved.rename(file)
+
+
+def test_tags_beside_the_waveform_are_of_what_is_told(visit: Visit) -> None:
+    page = visit()
+    drop(page, DOG)
+    see_text(page, "#example-tags", "in all of it")
+    drag(page, 0.2, 0.7)
+    region_in(page)
+    assert not page.locator("#example-tags").is_visible()
+    page.click("#example-whole")
+    see_text(page, "#example-tags", "in all of it")
+
+
+def test_no_more_asks_than_may(visit: Visit, tmp_path: Path) -> None:
+    page = visit()
+    drop(page, write_tone(tmp_path / "long.wav", 150.0))
+    see_text(page, "#example-region", "10.0 s of 2:30")
+    drag(page, 0.1, 0.99)
+    see_text(page, "#example-region", "At most 2 minutes ask at once", "120.0 s of 2:30")
+    assert region_in(page)["duration"] == pytest.approx(120, abs=0.01)
+
+
+def test_minus_and_the_place_leave_each_other_alone(
+    visit: Visit, sounds: soundalike.Sounds
+) -> None:
+    one, other = (hit.window_id for hit in sounds.search(tags="Animal", k=2))
+    page = visit(f"like=w:{one}@0-1&place=1")
+    page.locator(".hit").first.wait_for()
+    minus = page.locator(".hit [data-do=minus]").first
+    assert minus.is_disabled()
+    assert "no minus" in (minus.get_attribute("title") or "")
+    page.click("#place")
+    until(page, minus.is_enabled)
+    assert minus.is_enabled()
+    page.goto(page.url.partition("#")[0] + f"#like=w:{one}&unlike=w:{other}&place=1")
+    see_hits(page, sounds.search(one, unlike=[other], k=PAGE))
+    assert page.locator("#place").is_disabled()
+
+
+def test_names_of_files_are_seen_as_they_are(visit: Visit, sounds: soundalike.Sounds) -> None:
+    page = visit("where=path+like+'%25/cow.ogg'")
+    see_hits(page, sounds.search(where="path like '%/cow.ogg'", k=PAGE))
+    assert page.locator(".hit .name").first.text_content() == "animals/cow.ogg"
+    drop(page, DOG, "dog\u202egnp.ogg")
+    see_text(page, "#example-name", "dog\\u202egnp.ogg")
 
 
 # --- what it looks like --------------------------------------------------------------------------

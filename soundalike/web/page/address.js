@@ -5,7 +5,7 @@
 /**
  * @typedef {object} Question
  * @property {Example[]} examples
- * @property {string} words
+ * @property {string} words in place of examples: the two have no common score
  * @property {string} projection
  * @property {string[]} tags must be heard
  * @property {string[]} any one of these must be heard
@@ -16,20 +16,21 @@
  * @property {boolean} once near-copies once
  * @property {boolean} diverse
  * @property {boolean} place rank by the place within a window
+ * @property {boolean} self what asks is among the hits
  * @property {string} sort
  */
 
 /** @returns {Question} */
 export const nothing = () => ({
-  examples: [], words: "", projection: "", tags: [], any: [], not: [], where: "", heard: "", group: false, once: false, diverse: false, place: false, sort: "score",
+  examples: [], words: "", projection: "", tags: [], any: [], not: [], where: "", heard: "", group: false, once: false, diverse: false, place: false, self: false, sort: "score",
 });
 
 /** Names in the address of what is a text, a list or yes and no. @type {[keyof Question, string][]} */
 const TEXTS = [["words", "words"], ["projection", "in"], ["where", "where"], ["heard", "heard"]];
 /** @type {["tags" | "any" | "not", string][]} */
 const LISTS = [["tags", "tag"], ["any", "any"], ["not", "not"]];
-/** @type {["group" | "once" | "diverse" | "place", string][]} */
-const SWITCHES = [["group", "group"], ["once", "once"], ["diverse", "diverse"], ["place", "place"]];
+/** @type {["group" | "once" | "diverse" | "place" | "self", string][]} */
+const SWITCHES = [["group", "group"], ["once", "once"], ["diverse", "diverse"], ["place", "place"], ["self", "self"]];
 
 /** Percent signs only where they are needed, so that an address can be read. @param {string} text */
 const escaped = (text) => encodeURIComponent(text).replace(/%(3A|40|2C|2F|20)/g, (_, code) => (code === "20" ? "+" : String.fromCharCode(parseInt(code, 16))));
@@ -48,7 +49,7 @@ export const isWindow = (text) => /^\d{1,19}$/.test(text);
 
 /** @param {string} text @param {boolean} minus @returns {Example[]} none where it cannot be read */
 function read(text, minus) {
-  const found = /^([wc]):([\w-]+)(?:@([\d.]+)-([\d.]+))?$/.exec(text);
+  const found = /^([wc]):([\w-]{1,64})(?:@(\d+\.?\d*)-(\d+\.?\d*))?$/.exec(text);
   if (!found || (found[1] === "w" && !isWindow(found[2]))) return [];
   const example = { kind: /** @type {"w" | "c"} */ (found[1]), id: found[2], minus };
   return [found[4] ? { ...example, start: Number(found[3]), end: Number(found[4]) } : example];
@@ -70,17 +71,30 @@ export function fromAddress(hash) {
   const question = nothing();
   for (const [name, value] of given) if (name === "like" || name === "unlike") question.examples.push(...read(value, name === "unlike"));
   for (const [field, name] of TEXTS) /** @type {any} */ (question)[field] = given.get(name) ?? "";
+  if (question.examples.length) question.words = "";
   for (const [field, name] of LISTS) question[field] = given.getAll(name);
   for (const [field, name] of SWITCHES) question[field] = given.get(name) === "1";
   question.sort = given.get("sort") ?? "score";
   return question;
 }
 
+/** Why nothing can be an example of what not; empty where it can. @param {Question} question */
+export const whyNoMinus = (question) => (question.words ? "Words have no minus yet" : ranksByPlace(question) ? "Ranked by the place there is no minus: untick that first" : "");
+
+/** @param {Question} question */
+export const hasMinus = ({ examples }) => examples.some((one) => one.minus);
+
+/** Nothing is both unlike something and ranked by the place: the server has no score for it. @param {Question} question */
+export const ranksByPlace = (question) => question.place && !hasMinus(question);
+
 /** @param {Question} question */
 export const hasFilter = (question) => Boolean(question.tags.length || question.any.length || question.not.length || question.where);
 
 /** @param {Question} question */
 export const isEmpty = (question) => !question.examples.length && !question.words && !hasFilter(question);
+
+/** Whether sounds ask, but none that hits are to be like. @param {Question} question */
+export const lacksLike = ({ examples }) => examples.length > 0 && examples.every((one) => one.minus);
 
 /** @param {Question} question */
 const filterOf = (question) => ({ tags: question.tags, any_tags: question.any, not_tags: question.not, where: question.where || null });
@@ -97,7 +111,7 @@ export function bodyOf(question, k) {
   return {
     like: examples.filter((example) => !example.minus).map(named), unlike: examples.filter((example) => example.minus).map(named),
     text: words ? [words] : [], ...(projection ? { projection } : {}), ...filterOf(question), ...(heard ? { threshold: heard === "auto" ? heard : Number(heard) } : {}),
-    k, group_by: question.group ? "file" : null, unique: question.once, diverse: question.diverse, by: question.place ? "place" : "scene",
+    k, group_by: question.group ? "file" : null, unique: question.once, diverse: question.diverse, by: ranksByPlace(question) ? "place" : "scene", include_self: question.self,
   };
 }
 

@@ -1,15 +1,15 @@
 // @ts-check
 /** The page: the question in the address, its answer below. */
 
-import { asksWithUpload, bodyOf, filterQuery, fromAddress, hasFilter, isEmpty, keyOf, nothing, toAddress } from "./address.js";
+import { asksWithUpload, bodyOf, filterQuery, fromAddress, hasFilter, hasMinus, isEmpty, keyOf, lacksLike, nothing, toAddress, whyNoMinus } from "./address.js";
 import { chooseFile, listen, send } from "./ask.js";
-import { copy, counted, icon, keep, make, mention, offerLooks, recall } from "./dom.js";
+import { at, copy, counted, icon, keep, make, mention, offerLooks, on, recall } from "./dom.js";
 import { firstRegion } from "./example.js";
 import { showActive, showWhereError, withTag } from "./filters.js";
 import "./hits.js";
 import { listenToKeys } from "./keys.js";
 import { player } from "./sound.js";
-import { describeStores, lostClips, offerExport, refuse, say, sayListening, sayNewParts, sayNone, sayNotes } from "./results.js";
+import { describeStores, lostClips, offerExport, refuse, say, sayListening, sayNewParts, sayNone, sayNotes, sayWindows } from "./results.js";
 import { aboutClip, aboutOf, forgetClip, json, post } from "./server.js";
 
 /** @typedef {import("./address.js").Question} Question */
@@ -17,11 +17,11 @@ import { aboutClip, aboutOf, forgetClip, json, post } from "./server.js";
 
 /** Hits that are asked for at once. */
 const PAGE = 30;
+/** What is ticked above the hits. */
+const TICKS = /** @type {const} */ (["group", "once", "diverse", "place"]);
 /** Pixels below the window from which more hits are loaded. */
 const AHEAD_PX = 600;
 
-/** @param {string} id @returns {any} */
-const at = (id) => document.getElementById(id);
 const [hits, example, chips, tagFilters, scores] = [at("hits"), at("example"), at("chips"), at("tags"), at("scores")];
 
 /** @type {any} what the server has, once it said */
@@ -35,6 +35,8 @@ let searching = new AbortController();
 let counting = new AbortController();
 /** @type {any} */
 let answer = null;
+/** Whether the first row of the next answer is the current one, for who goes on with keys. */
+let choosing = false;
 /** @type {Record<string, any>} what was sent for it */
 let sent = {};
 
@@ -55,17 +57,20 @@ function go(next, { push = true, search: searches = true } = {}) {
 
 function draw() {
   shown = Math.min(shown, Math.max(0, question.examples.length - 1));
-  for (const name of /** @type {const} */ (["group", "once", "diverse", "place"])) at(name).checked = question[name];
+  for (const name of TICKS) at(name).checked = question[name];
+  at("place").disabled = hasMinus(question);
+  at("place-choice").title = hasMinus(question) ? "With an example of what not, hits are ranked by all of them" : "";
   at("sort").value = question.sort;
   at("words").value = question.words;
   if (question.projection) at("projection").value = question.projection;
   at("where").value = question.where;
   at("drop").classList.toggle("small", !isEmpty(question));
   at("results").classList.toggle("idle", isEmpty(question));
+  at("like-first").hidden = !lacksLike(question);
   at("link-note").hidden = !asksWithUpload(question);
   tagFilters.mark(question);
   showActive(at("active"), question, go);
-  chips.show(question.examples, shown);
+  chips.show(question.examples, shown, whyNoMinus(question));
   showExample();
 }
 
@@ -103,7 +108,11 @@ async function search() {
   searching = new AbortController();
   const { signal } = searching;
   const asked = question;
-  cursor = null;
+  if (lacksLike(asked)) {
+    // What was found before stays, and its pages go on.
+    if (answer) count();
+    return;
+  }
   at("load-more").hidden = true;
   at("end").hidden = true;
   showWhereError(null, "");
@@ -138,16 +147,19 @@ function paint(found, asked) {
   cursor = found.cursor;
   const none = !found.hits.length;
   const rows = none ? found.almost ?? [] : found.hits;
-  at("sort-clock").hidden = !rows.some((/** @type {any} */ hit) => hit.clock);
-  hits.show(rows, { ranked: !none, sort: asked.sort });
+  at("sort-clock").hidden = !rows.some((hit) => hit.clock);
+  hits.show(rows, { ranked: !none, sort: asked.sort, noMinus: whyNoMinus(asked) });
   scores.show(none ? undefined : found.background?.scores, found.hits);
+  if (choosing && rows.length) hits.choose(hits.ordered[0].window);
+  choosing = false;
   say("");
   if (none) {
     at("state").hidden = false;
     sayNone(at("state"), found, asked, go);
   }
-  sayNotes(found);
+  sayNotes(found, asked, (next) => go(next, { push: false }));
   sayNewParts(found.num_new_parts);
+  sayWindows(stores.stores, found.num_windows);
   count();
 }
 
@@ -207,7 +219,7 @@ async function fail(failure, asked, signal) {
   lost.forEach(forgetClip);
   example.hidden = lost.includes(question.examples[shown]?.id) || example.hidden;
   const rest = asked.examples.filter((one) => !lost.includes(one.id));
-  say("The uploaded sound is no longer kept; drop it again.", make("p", {}, make("button.button", { type: "button", id: "drop-lost", onclick: () => go({ ...asked, examples: rest }) }, "Ask without it")));
+  say("The uploaded sound is no longer kept; drop it again.", make("p", {}, make("button.button", { id: "drop-lost", onclick: () => go({ ...asked, examples: rest }) }, "Ask without it")));
 }
 
 /** The numbers beside the tags, under the filter as it is. */
@@ -215,10 +227,10 @@ async function countTags() {
   counting.abort();
   counting = new AbortController();
   const { signal } = counting;
-  const asked = (/** @type {Question} */ filter) => json(`/api/v1/tags?${filterQuery(filter)}`, { signal });
+  const asked = (filter) => json(`/api/v1/tags?${filterQuery(filter)}`, { signal });
   try {
-    // An expression that cannot be read is told of by the search; the tags are wanted all the same.
-    const { tags } = await asked(question).catch((error) => (error.about === "where" || error.at ? asked({ ...question, where: "" }) : Promise.reject(error)));
+    // An expression that cannot be read is told of by the search: numbers from before stay, and where there are none any will do.
+    const { tags } = await asked(question).catch((error) => (!tagFilters.all.length && (error.about === "where" || error.at) ? asked({ ...question, where: "" }) : Promise.reject(error)));
     if (!signal.aborted) tagFilters.show(tags);
   } catch (error) {
     if (!signal.aborted && /** @type {any} */ (error).status === 401) refuse();
@@ -228,7 +240,7 @@ async function countTags() {
 /** @param {{sound: Blob, name: string}[]} sounds @param {boolean} add beside the examples there are */
 async function takeSounds(sounds, add) {
   const { upload_bytes: most, asked_s: limit } = stores?.limits ?? { upload_bytes: Infinity, asked_s: Infinity };
-  const status = await send(sounds, most, (clip, index) => addExample({ kind: "c", id: clip.id, minus: false, ...firstRegion(aboutClip(clip).duration, limit) }, add || index > 0));
+  const status = await send(sounds, most, (clip, index) => addExample({ kind: "c", id: clip.id, minus: false, ...firstRegion(aboutClip(clip).duration, limit) }, add || index > 0 || lacksLike(question)));
   if (status === 401) refuse();
 }
 
@@ -237,7 +249,9 @@ function addExample(one, beside) {
   player.stop();
   const others = beside ? question.examples.filter((other) => keyOf(other) !== keyOf(one)) : [];
   shown = others.length;
-  go({ ...question, examples: [...others, one], words: beside ? question.words : "" });
+  const { words } = question;
+  go({ ...question, examples: [...others, one], words: "", self: beside && question.self });
+  if (words) mention(`Asked with the sound, in place of “${words}”.`);
 }
 
 /** @param {any} hit */
@@ -248,70 +262,68 @@ const alike = (hit) => {
 
 /** @param {any} hit @param {boolean} minus */
 const addHit = (hit, minus) => {
-  const before = shown;
+  const why = minus && whyNoMinus(question);
+  if (why) return mention(`${why}.`);
+  const [before, { words }] = [shown, question];
   addExample({ kind: "w", id: hit.window, minus }, true);
   shown = Math.min(before, question.examples.length - 1);
   draw();
-  mention(minus ? "Added as an example of what not." : "Added as an example.");
+  if (!words) mention(minus ? "Added: not like this." : "Added: like this.");
 };
 
 function listenToAll() {
   listen({
     sounds: takeSounds,
-    window: (id) => addExample({ kind: "w", id, minus: false }, false),
-    words: (words, projection) => go({ ...question, words, projection: stores.projections.length > 1 ? projection : "" }),
+    window: (id) => addExample({ kind: "w", id, minus: false }, lacksLike(question)),
+    words: (words, projection) => go({ ...question, words, examples: words ? [] : question.examples, projection: stores.projections.length > 1 ? projection : "" }),
   });
-  chips.addEventListener("pick", (/** @type {any} */ { detail }) => { shown = detail.index; draw(); });
-  chips.addEventListener("swap", (/** @type {any} */ { detail }) => go({ ...question, examples: question.examples.map((one, index) => (index === detail.index ? { ...one, minus: !one.minus } : one)) }));
-  chips.addEventListener("remove", (/** @type {any} */ { detail }) => go({ ...question, examples: question.examples.filter((_, index) => index !== detail.index) }));
-  chips.addEventListener("more", () => chooseFile(true));
-  example.addEventListener("region", (/** @type {any} */ { detail }) => {
+  on(chips, "pick", ({ detail }) => { shown = detail.index; draw(); });
+  on(chips, "swap", ({ detail }) => go({ ...question, examples: question.examples.map((one, index) => (index === detail.index ? { ...one, minus: !one.minus } : one)) }));
+  on(chips, "remove", ({ detail }) => go({ ...question, examples: question.examples.filter((_, index) => index !== detail.index) }));
+  on(chips, "more", () => chooseFile(true));
+  on(example, "region", ({ detail }) => {
     const { kind, id, minus } = question.examples[shown];
     go({ ...question, examples: question.examples.map((one, index) => (index === shown ? { kind, id, minus, ...detail } : one)) }, { push: false });
   });
-  tagFilters.addEventListener("filter", (/** @type {any} */ { detail }) => go(withTag(question, detail.name, detail.way)));
-  tagFilters.addEventListener("heard", (/** @type {any} */ { detail }) => go({ ...question, heard: detail }, { push: false }));
-  player.addEventListener("failed", () => { if (player.failure.key.startsWith("example:")) mention(player.failure.sentence); });
-  hits.addEventListener("alike", (/** @type {any} */ { detail }) => alike(detail.hit));
-  hits.addEventListener("add", (/** @type {any} */ { detail }) => addHit(detail.hit, detail.minus));
-  hits.addEventListener("tag", (/** @type {any} */ { detail }) => go(withTag(question, detail.name, "tags")));
-  hits.addEventListener("current", () => scores.point(hits.currentHit()?.score ?? null));
-  hits.addEventListener("select", () => { at("open-export").textContent = hits.selected.size ? `Export ${hits.selected.size} selected` : "Export"; });
-  for (const name of /** @type {const} */ (["group", "once", "diverse", "place"])) at(name).addEventListener("change", () => go({ ...question, [name]: at(name).checked }, { push: false }));
-  at("sort").addEventListener("change", () => {
+  on(tagFilters, "filter", ({ detail }) => go(withTag(question, detail.name, detail.way)));
+  on(tagFilters, "heard", ({ detail }) => go({ ...question, heard: detail }, { push: false }));
+  on(player, "failed", () => { if (player.failure.key.startsWith("example:")) mention(player.failure.sentence); });
+  on(hits, "alike", ({ detail }) => alike(detail.hit));
+  on(hits, "add", ({ detail }) => addHit(detail.hit, detail.minus));
+  on(hits, "tag", ({ detail }) => go(withTag(question, detail.name, "tags")));
+  on(hits, "current", () => scores.point(hits.currentHit()?.score ?? null));
+  on(hits, "select", () => at("open-export").replaceChildren(icon("down"), hits.selected.size ? `Export ${hits.selected.size} selected` : "Export"));
+  for (const name of TICKS) on(name, "change", () => go({ ...question, [name]: at(name).checked }, { push: false }));
+  on("sort", "change", () => {
     go({ ...question, sort: at("sort").value }, { push: false, search: false });
     hits.arrange(question.sort);
   });
   const writeWhere = () => { if (at("where").value.trim() !== question.where) go({ ...question, where: at("where").value.trim() }); };
-  at("where").addEventListener("change", writeWhere);
-  at("where-form").addEventListener("submit", (/** @type {Event} */ event) => { event.preventDefault(); writeWhere(); });
-  at("where-help").addEventListener("click", () => at("where-dialog").showModal());
-  at("where-examples").addEventListener("click", (/** @type {any} */ event) => {
+  on("where", "change", writeWhere);
+  on("where-form", "submit", (event) => { event.preventDefault(); writeWhere(); });
+  on("where-help", "click", () => at("where-dialog").showModal());
+  on("where-examples", "click", (event) => {
     if (!event.target.matches("button")) return;
     at("where-dialog").close();
     at("where").value = event.target.textContent;
     writeWhere();
   });
-  at("load-more").addEventListener("click", loadMore);
+  on("load-more", "click", loadMore);
   addEventListener("scroll", loadAhead, { passive: true });
-  at("copy-link").addEventListener("click", () => copy(location.href, "the address"));
-  for (const dialog of document.querySelectorAll("dialog")) dialog.addEventListener("click", (event) => {
+  on("copy-link", "click", () => copy(location.href, "the address"));
+  for (const dialog of document.querySelectorAll("dialog")) on(dialog, "click", (event) => {
     // A press beside the dialog, on what it covers, closes it; its own margin is part of it.
     const { left, right, top, bottom } = dialog.getBoundingClientRect();
     const beside = event.clientX < left || event.clientX > right || event.clientY < top || event.clientY > bottom;
     if (event.target === dialog && beside) dialog.close();
   });
-  at("home").addEventListener("click", (/** @type {Event} */ event) => { event.preventDefault(); go(nothing()); });
-  at("skip").addEventListener("click", () => at("results").focus());
-  at("show-keys").addEventListener("click", () => at("keys-dialog").showModal());
-  at("preview").addEventListener("change", () => keep("preview", at("preview").checked ? "on" : "off"));
+  on("home", "click", (event) => { event.preventDefault(); go(nothing()); });
+  on("skip", "click", () => at("results").focus());
+  on("show-keys", "click", () => at("keys-dialog").showModal());
+  on("preview", "change", () => keep("preview", at("preview").checked ? "on" : "off"));
   addEventListener("popstate", () => {
-    const sameFilter = filterQuery(fromAddress(location.hash)) === filterQuery(question);
-    question = fromAddress(location.hash);
     shown = 0;
-    draw();
-    search();
-    if (!sameFilter) countTags();
+    go(fromAddress(location.hash), { push: false });
   });
 }
 
@@ -327,16 +339,15 @@ async function begin() {
   if (new URLSearchParams(location.search).has("token")) history.replaceState(null, "", location.pathname + location.hash);
   at("show-keys").append(icon("keys"));
   at("copy-link").prepend(icon("link"));
-  at("open-export").prepend(icon("down"));
   offerLooks(at("look"));
   at("preview").checked = recall("preview") !== "off";
   const wide = matchMedia("(min-width: 900px)");
   const fold = () => { at("filters-fold").open = wide.matches; };
-  wide.addEventListener("change", fold);
+  on(wide, "change", fold);
   fold();
   listenToAll();
-  listenToKeys(hits, { preview: () => at("preview").checked, playExample: () => example.play(), press, alike, add: addHit });
-  offerExport(() => ({ search: { ...sent, k: hits.hits.length }, selected: [...hits.selected], shown: hits.hits.length }));
+  listenToKeys(hits, { preview: () => at("preview").checked, playExample: () => example.play(), press, alike: (hit) => { choosing = true; alike(hit); }, add: addHit });
+  offerExport(() => ({ search: { ...sent, k: hits.hits.length }, selected: [...hits.selected], shown: hits.hits, zipped: stores.limits.zipped }));
   draw();
   try {
     stores = await json("/api/v1/stores");
@@ -345,6 +356,7 @@ async function begin() {
     return failure.status === 401 ? refuse() : say(failure.message);
   }
   describeStores(stores);
+  if (stores.has_thresholds) tagFilters.offerMeasured();
   draw();
   search();
   countTags();

@@ -1,7 +1,7 @@
 // @ts-check
 /** How a question begins: a file dropped, chosen, pasted or recorded, a window's id, words; and the examples as chips. */
 
-import { clean, clock, colour, icon, iconButton, make, refill, span } from "./dom.js";
+import { at, clean, clock, colour, emit, icon, iconButton, make, on, refill, span, visible } from "./dom.js";
 import { Recorder, player, whyNoMicrophone } from "./sound.js";
 import { aboutOf, audioOf, upload } from "./server.js";
 import { isWindow, keyOf } from "./address.js";
@@ -15,13 +15,12 @@ import { isWindow, keyOf } from "./address.js";
  * @property {(words: string, projection: string) => void} words
  */
 
-/** @param {string} id @returns {any} */
-const at = (id) => document.getElementById(id);
-
-/** @param {string} sentence empty: none @param {Node[]} more */
+/** @param {string} sentence empty: none; alone it is what went wrong @param {Node[]} more */
 export function sayAtTop(sentence, ...more) {
+  const isWrong = Boolean(sentence) && !more.length;
   at("ask-state").hidden = !sentence;
-  at("ask-state").replaceChildren(sentence, ...more);
+  at("ask-state").classList.toggle("bad", isWrong);
+  at("ask-state").replaceChildren(isWrong ? icon("wrong") : "", sentence, ...more);
 }
 
 let uploading = new AbortController();
@@ -38,7 +37,7 @@ export async function send(sounds, most, take) {
   const { signal } = uploading;
   for (const [index, { sound, name }] of sounds.entries()) {
     if (sound.size > most) {
-      sayAtTop(`${name} is too large: at most ${Math.round(most / 1e6)} MB are taken. Cut it first.`);
+      sayAtTop(`${visible(name)} is too large: at most ${Math.round(most / 1e6)} MB are taken. Cut it first.`);
       return 413;
     }
     const stopSaying = sayUploading(name, () => uploading.abort());
@@ -59,7 +58,7 @@ function sayUploading(name, cancel) {
   const began = performance.now();
   const seconds = make("span", { "aria-hidden": "true" });
   const ticking = setInterval(() => { seconds.textContent = ` ${((performance.now() - began) / 1000).toFixed(1)} s `; }, 100);
-  sayAtTop(`Listening to ${name}…`, seconds, make("button.button.plain", { type: "button", onclick: cancel }, "Cancel"));
+  sayAtTop(`Listening to ${visible(name)}…`, seconds, make("button.button.plain", { onclick: cancel }, "Cancel"));
   return (sentence) => {
     clearInterval(ticking);
     sayAtTop(sentence);
@@ -77,7 +76,7 @@ export function chooseFile(add) {
 
 /** @param {Asked} asked */
 export function listen(asked) {
-  const take = (/** @type {Iterable<File>} */ files, /** @type {boolean} */ add) => {
+  const take = (/** @type {Iterable<File>} */ files, add) => {
     const sounds = [...files].map((file) => ({ sound: file, name: file.name || "pasted sound" }));
     if (sounds.length) asked.sounds(sounds, add);
   };
@@ -85,23 +84,26 @@ export function listen(asked) {
   at("words-go").append(icon("search"));
   at("record").prepend(icon("mic"));
   at("choose").prepend(icon("file"));
-  at("choose").addEventListener("click", () => chooseFile(false));
-  at("file").addEventListener("change", () => {
+  on("choose", "click", () => chooseFile(false));
+  on("file", "change", () => {
     take(at("file").files, adding);
     at("file").value = "";
   });
-  at("window-form").addEventListener("submit", (/** @type {Event} */ event) => {
+  const sayId = (sentence) => at("window-id").setCustomValidity(sentence);
+  on("window-id", "invalid", () => sayId("A window id is a number of up to 19 digits"));
+  on("window-id", "input", () => sayId(""));
+  on("window-form", "submit", (event) => {
     event.preventDefault();
     const id = at("window-id").value.trim();
     if (isWindow(id)) asked.window(id);
     at("window-id").value = "";
   });
   const words = () => asked.words(at("words").value.trim(), at("projection").value);
-  at("words-form").addEventListener("submit", (/** @type {Event} */ event) => {
+  on("words-form", "submit", (event) => {
     event.preventDefault();
     words();
   });
-  at("projection").addEventListener("change", () => at("words").value.trim() && words());
+  on("projection", "change", () => at("words").value.trim() && words());
   document.addEventListener("paste", (event) => {
     const typing = event.target instanceof HTMLElement && event.target.matches("input, textarea, select");
     const { files } = event.clipboardData ?? { files: [] };
@@ -116,7 +118,7 @@ export function listen(asked) {
 /** @param {(files: FileList) => void} take */
 function listenToDrops(take) {
   const overlay = at("overlay");
-  const hasFiles = (/** @type {DragEvent} */ event) => event.dataTransfer?.types.includes("Files");
+  const hasFiles = (event) => event.dataTransfer?.types.includes("Files");
   addEventListener("dragenter", (event) => { if (hasFiles(event)) overlay.hidden = false; });
   addEventListener("dragover", (event) => { if (hasFiles(event)) event.preventDefault(); });
   addEventListener("dragleave", (event) => { if (!event.relatedTarget) overlay.hidden = true; });
@@ -136,7 +138,7 @@ function listenToMicrophone(take) {
     at("record").disabled = false;
     at("record").focus();
   };
-  const draw = (/** @type {number} */ level, /** @type {number} */ seconds) => {
+  const draw = (level, seconds) => {
     at("record-time").textContent = clock(Math.floor(seconds));
     const { pen, width, height } = clean(at("record-level"));
     pen.fillStyle = colour("line");
@@ -144,7 +146,7 @@ function listenToMicrophone(take) {
     pen.fillStyle = colour("minus");
     pen.fillRect(0, 0, width * Math.min(1, level), height);
   };
-  at("record").addEventListener("click", async () => {
+  on("record", "click", async () => {
     const why = whyNoMicrophone();
     if (why) return sayAtTop(why);
     player.stop();
@@ -158,7 +160,7 @@ function listenToMicrophone(take) {
     at("record").disabled = true;
     at("record-stop").focus();
   });
-  at("record-stop").addEventListener("click", async () => {
+  on("record-stop", "click", async () => {
     close();
     try {
       take(await recorder.stop());
@@ -166,7 +168,7 @@ function listenToMicrophone(take) {
       sayAtTop("The browser could not read its own recording: record once more, or choose a file.");
     }
   });
-  at("record-cancel").addEventListener("click", async () => {
+  on("record-cancel", "click", async () => {
     close();
     await recorder.cancel();
   });
@@ -175,24 +177,24 @@ function listenToMicrophone(take) {
 /** The examples; emits `pick`, `swap` and `remove` with {index}, and `more`. */
 class ExampleChips extends HTMLElement {
   connectedCallback() {
-    player.addEventListener("change", () => this.follow());
+    on(player, "change", () => this.follow());
   }
 
-  /** @param {Example[]} examples @param {number} shown index of the one whose waveform is shown */
-  show(examples, shown) {
+  /** @param {Example[]} examples @param {number} shown index of the one whose waveform is shown @param {string} noMinus why none can be turned */
+  show(examples, shown, noMinus) {
     this.hidden = !examples.length;
-    const more = make("button.button.plain", { type: "button", id: "add-sound", onclick: () => this.dispatchEvent(new Event("more")) }, icon("plus"), "Add a sound");
-    refill(this, make("ul.chips", { "aria-label": "Examples" }, examples.map((example, index) => make("li", {}, this.chip(example, index, index === shown))), make("li", {}, more)));
+    const more = make("button.button.plain", { id: "add-sound", onclick: () => emit(this, "more") }, icon("plus"), "Add a sound");
+    refill(this, make("ul.chips", { "aria-label": "Examples" }, examples.map((example, index) => make("li", {}, this.chip(example, index, index === shown, noMinus))), make("li", {}, more)));
     this.follow();
   }
 
-  /** @param {Example} example @param {number} index @param {boolean} shown */
-  chip(example, index, shown) {
-    const tell = (/** @type {string} */ what) => this.dispatchEvent(new CustomEvent(what, { detail: { index } }));
-    const name = make("span.chip-name", {}, example.kind === "w" ? `window ${example.id}` : "uploaded sound");
+  /** @param {Example} example @param {number} index @param {boolean} shown @param {string} noMinus */
+  chip(example, index, shown, noMinus) {
+    const tell = (what) => emit(this, what, { index });
+    const name = make("bdi.chip-name", {}, example.kind === "w" ? `window ${example.id}` : "uploaded sound");
     const time = make("small", {});
     const sign = example.minus ? "−" : "+";
-    const pick = make("button.chip-pick", { type: "button", "aria-pressed": String(shown), title: "Show it above its region", onclick: () => tell("pick") }, make("span.sign", {}, sign), name, time);
+    const pick = make("button.chip-pick", { "aria-pressed": String(shown), title: "Show it above its region", onclick: () => tell("pick") }, make("span.sign", {}, sign), name, time);
     aboutOf(example).then((about) => {
       name.textContent = about.name;
       pick.title = about.path || about.name;
@@ -200,7 +202,7 @@ class ExampleChips extends HTMLElement {
     }).catch(() => { time.textContent = "not there"; });
     const key = keyOf(example);
     const play = iconButton("play", "Play this example", () => player.toggle(key, audioOf(example, example.start, example.end), { from: example.start ?? 0 }), { "data-key": key });
-    const swap = iconButton("swap", example.minus ? "Make it an example of what is wanted" : "Make it an example of what is not wanted", () => tell("swap"), { "data-do": "swap" });
+    const swap = iconButton("swap", example.minus ? "Turn to: like this" : noMinus || "Turn to: not like this", () => tell("swap"), { "data-do": "swap", disabled: !example.minus && Boolean(noMinus) });
     return make(`div.chip${example.minus ? ".minus" : ""}${shown ? ".shown" : ""}`, { "data-example": key }, pick, play, swap, iconButton("close", "Remove this example", () => tell("remove"), { "data-do": "remove" }));
   }
 

@@ -1,7 +1,7 @@
 // @ts-check
 /** The routes of the server, from its own openapi.json: parameters, bodies, answers, and GETs to try. */
 
-import { make, offerLooks } from "./dom.js";
+import { at, make, offerLooks } from "./dom.js";
 
 /** Characters of an answer that are shown. */
 const MOST_SHOWN = 20000;
@@ -12,7 +12,7 @@ const DEEPEST = 6;
 let api = null;
 
 /** @param {any} schema @returns {any} what a reference stands for */
-const resolved = (schema) => (schema?.$ref ? schema.$ref.slice(2).split("/").reduce((/** @type {any} */ part, /** @type {string} */ name) => part[name], api) : schema ?? {});
+const resolved = (schema) => (schema?.$ref ? schema.$ref.slice(2).split("/").reduce((part, name) => part[name], api) : schema ?? {});
 
 /** @param {any} schema @returns {string} its type in a few words */
 function typeOf(schema) {
@@ -21,7 +21,7 @@ function typeOf(schema) {
   const choices = schema.anyOf ?? schema.oneOf;
   if (choices) return choices.map(typeOf).join(" or ");
   if (schema.allOf) return schema.allOf.map(typeOf).join(" and ");
-  if (schema.enum) return schema.enum.map((/** @type {any} */ one) => JSON.stringify(one)).join(" or ");
+  if (schema.enum) return schema.enum.map((one) => JSON.stringify(one)).join(" or ");
   if (schema.const !== undefined) return JSON.stringify(schema.const);
   if (schema.type === "array") return schema.prefixItems ? `[${schema.prefixItems.map(typeOf).join(", ")}]` : `list of ${typeOf(schema.items)}`;
   return schema.format ? `${schema.type}, ${schema.format}` : schema.type ?? "anything";
@@ -61,9 +61,9 @@ const bodies = (content) => Object.entries(content ?? {}).map(([type, { schema }
 function section(path, method, route) {
   const parameters = (route.parameters ?? []).map(resolved);
   const body = resolved(route.requestBody);
-  const part = (/** @type {string} */ title, /** @type {Node[]} */ nodes) => (nodes.length ? [make("h2", {}, title), ...nodes] : []);
-  const inputs = new Map(parameters.map((/** @type {any} */ one) => [one, make("input", { "aria-label": one.name, placeholder: one.schema?.default ?? (one.required ? "required" : ""), size: 18 })]));
-  const table = make("table", {}, make("tbody", {}, parameters.map((/** @type {any} */ one) => make("tr", {},
+  const part = (title, /** @type {Node[]} */ nodes) => (nodes.length ? [make("h2", {}, title), ...nodes] : []);
+  const inputs = new Map(parameters.map((one) => [one, make("input", { "aria-label": one.name, placeholder: one.schema?.default ?? (one.required ? "required" : ""), size: 18 })]));
+  const table = make("table", {}, make("tbody", {}, parameters.map((one) => make("tr", {},
     make("th", { scope: "row" }, make("code", {}, one.name), make("small.quiet", {}, ` ${one.in}${one.required ? ", required" : ""}`)),
     make("td", {}, make("span.type", {}, typeOf(one.schema)), one.description ? make("p", {}, one.description) : ""),
     method === "get" ? make("td", {}, inputs.get(one)) : ""))));
@@ -92,7 +92,7 @@ function attempt(path, inputs) {
       shown.replaceChildren("The server does not answer. Is soundalike serve still running?");
     }
   };
-  return make("div.try", {}, make("button.button.strong", { type: "button", onclick: go }, "Try"), make("small.quiet", {}, inputs.size ? " several values of a list with ; between" : ""), shown);
+  return make("div.try", {}, make("button.button.strong", { onclick: go }, "Try"), make("small.quiet", {}, inputs.size ? " several values of a list with ; between" : ""), shown);
 }
 
 /** @param {Response} answer @returns {Promise<Node>} a picture, a sound or text */
@@ -106,8 +106,8 @@ async function view(answer) {
 }
 
 async function begin() {
-  offerLooks(/** @type {HTMLElement} */ (document.getElementById("look")));
-  const state = /** @type {HTMLElement} */ (document.getElementById("state"));
+  offerLooks(at("look"));
+  const state = at("state");
   try {
     const answer = await fetch("/api/openapi.json");
     if (!answer.ok) throw new Error(answer.status === 401 ? "This page is not let in: open the address that soundalike serve printed." : `The server answered ${answer.status}.`);
@@ -117,9 +117,9 @@ async function begin() {
     return;
   }
   state.textContent = api.info.description ?? "All routes are below the address of this page, and want its cookie. Open one to see what it takes and gives.";
-  /** @type {HTMLElement} */ (document.getElementById("about")).textContent = `API of version ${api.info.version}`;
+  at("about").textContent = `API of version ${api.info.version}`;
   const methods = new Set(["get", "post", "put", "patch", "delete"]);
-  document.getElementById("routes")?.append(...Object.entries(api.paths).flatMap(([path, routes]) => Object.entries(routes).filter(([method]) => methods.has(method)).map(([method, route]) => section(path, method, route))));
+  at("routes").append(...Object.entries(api.paths).flatMap(([path, routes]) => Object.entries(routes).filter(([method]) => methods.has(method)).map(([method, route]) => section(path, method, route))));
 }
 
 begin();

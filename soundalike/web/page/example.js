@@ -1,7 +1,7 @@
 // @ts-check
 /** One example: its waveform over its spectrogram, and the region that is asked with. */
 
-import { clean, clock, colour, fetchPicture, icon, iconButton, make } from "./dom.js";
+import { clean, clock, colour, counted, emit, fetchPicture, icon, iconButton, inFolder, make } from "./dom.js";
 import { player } from "./sound.js";
 import { audioOf, pictureOf } from "./server.js";
 
@@ -39,9 +39,11 @@ class SoundExample extends HTMLElement {
   view = [0, 1];
   /** The longest region that may be asked with, in seconds. */
   limit = Infinity;
-  /** @type {Example | null} */
+  /** Whether more was drawn than that. */
+  capped = false;
+  /** @type {any} an Example, once it is shown */
   example = null;
-  /** @type {About | null} */
+  /** @type {any} its About */
   about = null;
   key = "";
   /** @type {HTMLElement[]} what is left and right of the region */
@@ -54,18 +56,18 @@ class SoundExample extends HTMLElement {
     this.picture = make("img.spectrogram", { alt: "", draggable: "false" });
     this.cursor = make("div.cursor", { hidden: true });
     this.shades = [make("div.shade"), make("div.shade")];
-    const slider = (/** @type {string} */ part, /** @type {string} */ label) =>
-      make(`div.${part}`, { role: "slider", tabindex: "0", "aria-label": label, "aria-orientation": "horizontal", "data-part": part, onkeydown: (/** @type {KeyboardEvent} */ event) => this.press(event, part) });
+    const slider = (part, label) =>
+      make(`div.${part}`, { role: "slider", tabindex: "0", "aria-label": label, "aria-orientation": "horizontal", "data-part": part, onkeydown: (event) => this.press(event, part) });
     this.body = slider("body", "Region: arrows move it, shift and arrows change its end");
     this.first = slider("first", "Where the region begins");
     this.last = slider("last", "Where the region ends");
-    this.stage = make("div.stage", { onpointerdown: (/** @type {PointerEvent} */ event) => this.grab(event) }, this.canvas, this.picture, ...this.shades, this.body, this.first, this.last, this.cursor);
+    this.stage = make("div.stage", { onpointerdown: (event) => this.grab(event) }, this.canvas, this.picture, ...this.shades, this.body, this.first, this.last, this.cursor);
     this.button = iconButton("play", "Play the region", () => this.toggle(), { id: "example-play" });
     this.button.classList.add("round");
     this.heading = make("h3.name", { id: "example-name" });
     this.says = make("p.says.quiet", { id: "example-region" });
-    this.wholeButton = make("button.button.plain", { type: "button", id: "example-whole", onclick: () => this.change(0, this.about?.duration ?? 0, true) }, icon("whole"), "All of it");
-    this.zoomButton = make("button.button.plain", { type: "button", id: "example-zoom", "aria-pressed": "false", onclick: () => this.zoom() }, icon("zoom"), "Zoom");
+    this.wholeButton = make("button.button.plain", { id: "example-whole", onclick: () => this.takeAll() }, icon("whole"), "All of it");
+    this.zoomButton = make("button.button.plain", { id: "example-zoom", "aria-pressed": "false", onclick: () => this.zoom() }, icon("zoom"), "Zoom");
     this.tags = make("p.tags", { id: "example-tags" });
     this.warnings = make("p.state", { hidden: true });
     this.ticks = make("div.ticks", { "aria-hidden": "true" });
@@ -83,27 +85,29 @@ class SoundExample extends HTMLElement {
     this.hidden = false;
     this.start = within(example.start ?? 0, 0, about.duration);
     this.end = within(example.end ?? about.duration, this.start, about.duration);
-    this.heading.textContent = about.name;
+    this.heading.replaceChildren(...inFolder(about.name, about.path));
     this.heading.title = about.path || about.name;
-    this.tags.replaceChildren(...about.tags.slice(0, 3).map((tag) => make("span.tag.still", {}, tag.name, make("small", {}, tag.probability.toFixed(2)))));
+    this.tagsSay = make("small.quiet", {});
+    this.tags.replaceChildren(about.tags.length ? this.tagsSay : "", ...about.tags.slice(0, 3).map((tag) => make("span.tag", {}, tag.name, make("small", {}, tag.probability.toFixed(2)))));
     this.warnings.hidden = about.there && !about.warnings.length;
     this.warnings.textContent = about.there ? about.warnings.join(" ") : "The file is not there any more: it is asked with as it was, but cannot be heard or cut.";
     this.classList.toggle("lost", !about.there);
     this.button.disabled = !about.there;
     this.classList.toggle("minus", example.minus);
     this.zoomButton.hidden = example.kind === "w" || about.duration <= MOST_AT_FIRST_S;
+    this.capped &&= !other;
     if (other) this.look(0, about.duration);
     this.place();
   }
 
   /** Show these seconds. @param {number} from @param {number} to */
   look(from, to) {
-    const about = /** @type {About} */ (this.about);
+    const { about } = this;
     this.view = [from, to];
     const whole = from === 0 && to === about.duration;
     this.zoomButton.setAttribute("aria-pressed", String(!whole));
     this.picture.hidden = !about.there;
-    if (about.there) fetchPicture(this.picture, pictureOf(/** @type {Example} */ (this.example), { width: 1000, height: 96, ...(whole ? {} : { start_s: from, end_s: to }) }));
+    if (about.there) fetchPicture(this.picture, pictureOf(this.example, { width: 1000, height: 96, ...(whole ? {} : { start_s: from, end_s: to }) }));
     this.draw();
     this.place();
   }
@@ -115,11 +119,11 @@ class SoundExample extends HTMLElement {
     const first = Math.ceil(from / step - 1e-9);
     const count = Math.floor(to / step + 1e-9) - first + 1;
     const seconds = Array.from({ length: count }, (_, index) => (first + index) * step).filter((second) => this.percent(second) < 99);
-    this.ticks.replaceChildren(...seconds.map((second) => make("span", { style: { left: `${this.percent(second)}%` } }, clock(second))));
+    this.ticks.replaceChildren(...seconds.map((second) => make("span", { style: { left: `${this.percent(second)}%` } }, to < 10 ? `${Number(second.toFixed(1))} s` : clock(second))));
   }
 
   zoom() {
-    const about = /** @type {About} */ (this.about);
+    const { about } = this;
     const around = this.end - this.start;
     if (this.zoomButton.getAttribute("aria-pressed") === "true") this.look(0, about.duration);
     else this.look(Math.max(0, this.start - around), Math.min(about.duration, this.end + around));
@@ -151,14 +155,14 @@ class SoundExample extends HTMLElement {
 
   /** Put the region's parts where they belong, and say so. */
   place() {
-    const about = /** @type {About} */ (this.about);
+    const { about } = this;
     const [left, right] = [this.percent(this.start), this.percent(this.end)];
     Object.assign(this.shades[0].style, { left: "0", width: `${left}%` });
     Object.assign(this.shades[1].style, { left: `${right}%`, width: `${100 - right}%` });
     Object.assign(this.body.style, { left: `${left}%`, width: `${right - left}%` });
     this.first.style.left = `${left}%`;
     this.last.style.left = `${right}%`;
-    const tell = (/** @type {HTMLElement} */ element, /** @type {number} */ now, /** @type {string} */ text) => {
+    const tell = (element, now, text) => {
       for (const [name, value] of [["valuemin", 0], ["valuemax", about.duration.toFixed(2)], ["valuenow", now.toFixed(2)], ["valuetext", text]]) element.setAttribute(`aria-${name}`, String(value));
     };
     const length = this.end - this.start;
@@ -166,9 +170,20 @@ class SoundExample extends HTMLElement {
     tell(this.first, this.start, `begins at ${this.start.toFixed(1)} seconds`);
     tell(this.last, this.end, `ends at ${this.end.toFixed(1)} seconds`);
     const all = this.isWhole();
+    // Tags are of all of it, or of the beginning of what is long: of another part they would tell something wrong.
+    const isLong = about.duration > MOST_AT_FIRST_S;
+    this.tags.hidden = this.start > 0.005 || Math.abs(this.end - (isLong ? FIRST_S : about.duration)) > 0.005;
+    this.tagsSay.textContent = isLong ? `in these ${FIRST_S} s:` : "in all of it:";
     const inFile = about.offset ? `, in its file from ${clock(about.offset + this.start)}` : "";
-    this.says.textContent = all ? `all of it: ${clock(about.duration)}${inFile}` : `${clock(this.start)}–${clock(this.end)}: ${length.toFixed(1)} s of ${clock(about.duration)}${inFile}`;
+    const capped = this.capped && length > this.limit - 0.01 ? `At most ${this.limit % 60 ? `${this.limit} s` : counted(this.limit / 60, "minute")} ask at once: ` : "";
+    this.says.textContent = capped + (all ? `all of it: ${clock(about.duration)}${inFile}` : `${clock(this.start)}–${clock(this.end)}: ${length.toFixed(1)} s of ${clock(about.duration)}${inFile}`);
     this.wholeButton.hidden = all || about.duration > this.limit;
+  }
+
+  takeAll() {
+    const { duration } = this.about;
+    this.look(0, duration);
+    this.change(0, duration, true);
   }
 
   isWhole() {
@@ -177,25 +192,26 @@ class SoundExample extends HTMLElement {
 
   /** @param {number} start @param {number} end in seconds @param {boolean} done whether to search with it */
   change(start, end, done) {
-    const { duration, there } = /** @type {About} */ (this.about);
+    const { duration, there } = this.about;
     if (!there) return;
+    this.capped = end - start > this.limit + 0.01;
     this.start = milli(within(start, 0, Math.max(0, duration - LEAST_S)));
     this.end = milli(within(end, this.start + Math.min(LEAST_S, duration), Math.min(duration, this.start + this.limit)));
     this.place();
-    if (done) this.dispatchEvent(new CustomEvent("region", { detail: this.isWhole() ? {} : { start: this.start, end: this.end } }));
+    if (done) emit(this, "region", this.isWhole() ? {} : { start: this.start, end: this.end });
   }
 
   /** A press on the stage: on an end it changes that, within the region it moves all, elsewhere it draws a new one. @param {PointerEvent} event */
   grab(event) {
     if (event.button || !this.about?.there) return;
     const box = this.stage.getBoundingClientRect();
-    const second = (/** @type {PointerEvent} */ move) => within(this.view[0] + ((move.clientX - box.left) / box.width) * (this.view[1] - this.view[0]), this.view[0], this.view[1]);
+    const second = (move) => within(this.view[0] + ((move.clientX - box.left) / box.width) * (this.view[1] - this.view[0]), this.view[0], this.view[1]);
     const part = /** @type {HTMLElement} */ (event.target).dataset.part ?? "";
     const [from, start, end] = [second(event), this.start, this.end];
     const draws = part === "" || (part === "body" && this.isWhole());
     let moved = false;
     this.stage.setPointerCapture(event.pointerId);
-    const move = (/** @type {PointerEvent} */ event_) => {
+    const move = (event_) => {
       moved ||= Math.abs(event_.clientX - event.clientX) > CLICK_PX;
       if (!moved) return;
       const now = second(event_);

@@ -1,7 +1,7 @@
 // @ts-check
 /** Filters: tags with how many windows have them, their tree, the expression and where it cannot be read, what is in force. */
 
-import { icon, iconButton, make, refill } from "./dom.js";
+import { at, emit, icon, iconButton, make, refill } from "./dom.js";
 
 /** @typedef {import("./address.js").Question} Question */
 /** @typedef {{id: string, name: string, count: number, children: string[], is_root: boolean}} Tag */
@@ -42,14 +42,14 @@ class TagFilters extends HTMLElement {
   opened = new Set();
 
   connectedCallback() {
-    this.box = make("input", { id: "tag-search", type: "search", placeholder: "Filter tags…", autocomplete: "off", spellcheck: "false", "aria-label": "Filter tags", oninput: () => this.list(), onkeydown: (/** @type {KeyboardEvent} */ event) => event.key === "Enter" && this.facets.querySelector("button")?.click() });
+    this.box = make("input", { id: "tag-search", type: "search", placeholder: "Find a tag", autocomplete: "off", spellcheck: "false", "aria-label": "Find a tag", oninput: () => this.list(), onkeydown: (event) => event.key === "Enter" && this.facets.querySelector("button")?.click() });
     this.facets = make("ul.facets", { id: "facets", "aria-label": "Tags, most frequent first" });
     this.says = make("p.quiet.note", { role: "status" });
     this.tree = make("div.tree", { id: "tree" });
     this.fold = make("details.fold", { id: "tree-fold", ontoggle: () => this.grow() }, make("summary", {}, "All kinds of sound"), this.tree);
-    this.heard = make("select", { id: "heard", onchange: () => this.dispatchEvent(new CustomEvent("heard", { detail: this.heard.value })) });
-    for (const [value, says] of [["0.1", "0.1: more, and more wrong"], ["", "0.25"], ["0.5", "0.5: fewer, and surer"], ["auto", "each its own, as measured"]]) this.heard.append(make("option", { value }, says));
-    this.append(this.box, this.facets, this.says, this.fold, make("label.choice.heard", {}, "A tag counts from", this.heard));
+    this.heard = make("select", { id: "heard", onchange: () => emit(this, "heard", this.heard.value) });
+    for (const [value, says] of [["0.1", "0.1: more, and more wrong"], ["", "0.25"], ["0.5", "0.5: fewer, and surer"]]) this.heard.append(make("option", { value }, says));
+    this.append(this.box, this.facets, this.says, this.fold, make("label.choice.heard", {}, "Count a tag from", this.heard));
   }
 
   /** @param {Question} question */
@@ -59,6 +59,12 @@ class TagFilters extends HTMLElement {
     this.heard.value = question.heard;
     this.list();
     this.grow();
+  }
+
+  /** For stores in which it was measured from where on each tag is right. */
+  offerMeasured() {
+    this.heard.querySelector("[value=auto]")?.remove();
+    this.heard.append(make("option", { value: "auto" }, "each its own, as measured"));
   }
 
   /** @param {Tag[]} tags */
@@ -75,17 +81,17 @@ class TagFilters extends HTMLElement {
     const most = Math.max(1, ...found.map((tag) => tag.count));
     const shown = found.slice(0, wanted ? MOST_TAGS : FIRST_TAGS);
     refill(this.facets, ...shown.map((tag) => make("li", {}, this.row(tag, tag.count / most))));
-    this.says.textContent = !found.length && !wanted && this.all.length ? "No window is left, so no tag is either." : wanted && !found.length ? `No tag has “${this.box.value.trim()}” in its name.` : found.length > shown.length ? `and ${found.length - shown.length} more: write in the box above` : "";
+    this.says.textContent = !found.length && !wanted && this.all.length ? "No window is left, so no tag is either." : wanted && !found.length ? `No tag has “${this.box.value.trim()}” in its name.` : found.length > shown.length ? `and ${found.length - shown.length} more: search above` : "";
   }
 
   /** @param {Tag} tag @param {number} share of the longest bar */
   row(tag, share) {
     const way = this.question ? wayOf(this.question, tag.name) : null;
-    const tell = (/** @type {Way} */ next) => this.dispatchEvent(new CustomEvent("filter", { detail: { name: tag.name, way: way === next ? null : next } }));
+    const tell = (next) => emit(this, "filter", { name: tag.name, way: way === next ? null : next });
     const bar = make("span.bar", { style: { width: `${share * 100}%` } });
-    const name = make("button.facet-name", { type: "button", "aria-pressed": String(way === "tags" || way === "any"), title: `${tag.name} must be heard`, "data-tag": tag.name, onclick: () => tell("tags") },
+    const name = make("button.facet-name", { "aria-pressed": String(way === "tags" || way === "any"), title: `${tag.name} must be heard`, "data-tag": tag.name, onclick: () => tell("tags") },
       bar, make("span.label", {}, tag.name), make("span.number", {}, tag.count.toLocaleString("en")));
-    const minus = make("button.icon.small", { type: "button", "aria-pressed": String(way === "not"), title: `${tag.name} must not be heard`, "aria-label": `Without ${tag.name}`, "data-not": tag.name, onclick: () => tell("not") }, icon("minus"));
+    const minus = make("button.icon.small", { "aria-pressed": String(way === "not"), title: `${tag.name} must not be heard`, "aria-label": `Without ${tag.name}`, "data-not": tag.name, onclick: () => tell("not") }, icon("minus"));
     return make(`div.facet${tag.count ? "" : ".none"}${way ? `.${way}` : ""}`, {}, name, minus);
   }
 
@@ -107,7 +113,7 @@ class TagFilters extends HTMLElement {
     const children = tag.children.map((id) => this.byId.get(id)).filter((child) => child !== undefined);
     const open = this.opened.has(tag.id);
     const fork = make("div.fork", {});
-    const toggle = make("button.icon.small.twist", { type: "button", "aria-expanded": String(open), "aria-label": `Kinds of ${tag.name}`, onclick: () => {
+    const toggle = make("button.icon.small.twist", { "aria-expanded": String(open), "aria-label": `Kinds of ${tag.name}`, onclick: () => {
       if (open) this.opened.delete(tag.id);
       else this.opened.add(tag.id);
       const next = this.fork(tag);
@@ -129,13 +135,13 @@ export function showActive(place, question, change) {
   const chips = ALL_WAYS.flatMap((way) => question[way].map((name) => {
     const { sign, says, next } = WAYS[way];
     return make(`span.filter-chip.${way}`, { "data-filter": name },
-      make("button.sign", { type: "button", title: `${says}; click: ${WAYS[next].says}`, "aria-label": `${name} ${says}; change that`, onclick: () => change(withTag(question, name, next)) }, sign),
+      make("button.sign", { title: `${says}; click: ${WAYS[next].says}`, "aria-label": `${name} ${says}; change that`, onclick: () => change(withTag(question, name, next)) }, sign),
       name, iconButton("close", `Drop the filter ${name}`, () => change(withTag(question, name, null))));
   }));
   if (question.where) chips.push(make("span.filter-chip.where-chip", { "data-filter": "where" }, make("code", {}, question.where), iconButton("close", "Drop the expression", () => change({ ...question, where: "" }))));
   place.hidden = !chips.length;
   if (!chips.length) return refill(place);
-  const reset = make("button.button.plain", { type: "button", id: "reset-filters", onclick: () => change({ ...question, tags: [], any: [], not: [], where: "" }) }, "Reset");
+  const reset = make("button.button.plain", { id: "reset-filters", onclick: () => change({ ...question, tags: [], any: [], not: [], where: "" }) }, "Reset");
   refill(place, make("span.quiet", {}, icon("filter"), "Only"), ...chips, reset);
 }
 
@@ -144,8 +150,8 @@ export function showActive(place, question, change) {
  * @param {{message: string, at: [number, number] | null} | null} failure @param {string} where
  */
 export function showWhereError(failure, where) {
-  const place = /** @type {HTMLElement} */ (document.getElementById("where-error"));
-  const box = /** @type {HTMLInputElement} */ (document.getElementById("where"));
+  const place = at("where-error");
+  const box = at("where");
   place.hidden = !failure;
   box.toggleAttribute("aria-invalid", Boolean(failure));
   if (!failure) return place.replaceChildren();

@@ -1,7 +1,7 @@
 // @ts-check
 /** The hits as rows: heard, looked at, and asked further with. */
 
-import { clock, copy, fetchPicture, icon, iconButton, make, span } from "./dom.js";
+import { at, clock, copy, emit, fetchPicture, icon, iconButton, inFolder, make, span, visible } from "./dom.js";
 import { player } from "./sound.js";
 import { audioOf, pictureOf } from "./server.js";
 
@@ -40,7 +40,7 @@ const ORDERS = {
 const matchOf = ({ match, start_s, end_s }) => (match && match.end_s - match.start_s < (end_s - start_s) * WHOLE ? match : null);
 
 /** @param {Hit} hit */
-const nameOf = (hit) => hit.name ?? "a file whose place is not known";
+const nameOf = (hit) => visible(hit.name ?? "a file whose place is not known");
 
 /** Emits `alike` {hit}, `add` {hit, minus}, `tag` {name}, `select`, `current`. */
 class HitList extends HTMLElement {
@@ -48,7 +48,7 @@ class HitList extends HTMLElement {
   hits = [];
   /** @type {Hit[]} as they are sorted */
   ordered = [];
-  /** @type {Map<string, HTMLElement>} */
+  /** @type {Map<string, any>} elements */
   rows = new Map();
   /** @type {Set<string>} */
   selected = new Set();
@@ -57,6 +57,8 @@ class HitList extends HTMLElement {
   /** Whether ranks mean something. */
   ranked = true;
   sort = "score";
+  /** Why no hit can be an example of what not. */
+  noMinus = "";
 
   connectedCallback() {
     this.list = make("ol.hits", { "aria-labelledby": "results-title" });
@@ -67,15 +69,15 @@ class HitList extends HTMLElement {
     player.addEventListener("failed", () => this.lose());
   }
 
-  /** @param {Hit[]} hits @param {{ranked?: boolean, sort: string}} how */
-  show(hits, { ranked = true, sort }) {
+  /** @param {Hit[]} hits @param {{ranked?: boolean, sort: string, noMinus?: string}} how */
+  show(hits, { ranked = true, sort, noMinus = "" }) {
     if (player.key.startsWith("hit:")) player.stop();
     const focused = this.contains(document.activeElement);
-    Object.assign(this, { hits, ranked, sort, rows: new Map(), current: "" });
+    Object.assign(this, { hits, ranked, sort, noMinus, rows: new Map(), current: "" });
     this.selected.clear();
     this.arrange();
-    this.dispatchEvent(new Event("select"));
-    if (focused) document.getElementById("results")?.focus({ preventScroll: true });
+    emit(this, "select");
+    if (focused) at("results").focus({ preventScroll: true });
   }
 
   /** @param {Hit[]} hits of the next page */
@@ -99,13 +101,13 @@ class HitList extends HTMLElement {
 
   /** @param {Hit} hit @param {number} rank */
   row(hit, rank) {
-    const tell = (/** @type {string} */ what, /** @type {object} */ detail = {}) => this.dispatchEvent(new CustomEvent(what, { detail: { hit, ...detail } }));
+    const tell = (what, detail = {}) => emit(this, what, { hit, ...detail });
     const label = `${nameOf(hit)}, ${span(hit.start_s, hit.end_s)}`;
     const tick = make("input.tick", { type: "checkbox", "aria-label": `Select ${label}`, onchange: () => this.select(hit, tick.checked) });
     const actions = make("div.actions", {},
-      make("button.button.alike", { type: "button", title: "More like this (l)", "data-do": "alike", onclick: () => tell("alike") }, icon("alike"), make("span", {}, "More like this")),
-      iconButton("plus", "Add as an example (+)", () => tell("add", { minus: false }), { "data-do": "plus" }),
-      iconButton("minus", "Add as an example of what not (m)", () => tell("add", { minus: true }), { "data-do": "minus" }),
+      make("button.button.alike", { title: "More like this (l)", "data-do": "alike", onclick: () => tell("alike") }, icon("alike"), make("span", {}, "More like this")),
+      iconButton("plus", "Like this, too (+)", () => tell("add", { minus: false }), { "data-do": "plus" }),
+      iconButton("minus", this.noMinus || "Not like this (m)", () => tell("add", { minus: true }), { "data-do": "minus", disabled: Boolean(this.noMinus) }),
       iconButton("copy", "Copy the path", () => copy(hit.path ?? "", "the path"), { "data-do": "copy", disabled: !hit.path }));
     const row = make(`li.hit${hit.is_there ? "" : ".lost"}`, { tabindex: "-1", "data-window": hit.window, "aria-label": `${this.ranked ? rank + ": " : ""}${label}`, onfocusin: () => this.choose(hit.window), onclick: () => this.choose(hit.window) },
       make("div.order", {}, tick, make("span.rank", {}, this.ranked ? rank : "")),
@@ -127,7 +129,7 @@ class HitList extends HTMLElement {
     const length = hit.end_s - hit.start_s;
     const picture = make("img", { alt: "", width: 240, height: 48, fetchpriority: "low", "data-src": pictureOf({ kind: "w", id: hit.window }, { width: 240, height: 48 }) });
     this.seen?.observe(picture);
-    const thumb = make("div.thumb", { onclick: (/** @type {MouseEvent} */ event) => {
+    const thumb = make("div.thumb", { onclick: (event) => {
       const box = thumb.getBoundingClientRect();
       this.play(hit, ((event.clientX - box.left) / box.width) * length);
     } }, picture);
@@ -148,14 +150,15 @@ class HitList extends HTMLElement {
 
   /** @param {Hit} hit @param {(what: string, detail: object) => void} tell */
   says(hit, tell) {
+    const path = visible(hit.path ?? "");
     const facts = [span(hit.start_s, hit.end_s)];
     const match = matchOf(hit);
     if (match) facts.push(`match at ${match.start_s.toFixed(1)}–${match.end_s.toFixed(1)} s`);
     if (hit.clock) facts.push(hit.clock.slice(0, 16).replace("T", " "));
     if (hit.stands_for > 1) facts.push(`and ${hit.stands_for - 1} like it`);
-    for (const [name, value] of Object.entries(hit.metadata ?? {})) if (value !== null && value !== "") facts.push(`${name} ${value}`);
-    const tags = hit.tags.slice(0, ROW_TAGS).map((tag) => make("button.tag", { type: "button", title: `Only where ${tag.name} is heard (here ${tag.probability.toFixed(2)})`, onclick: () => tell("tag", { name: tag.name }) }, tag.name, make("small", {}, tag.probability.toFixed(2))));
-    return make("div.says", {}, make("p.name", { title: hit.path }, nameOf(hit)), make("p.facts.quiet", {}, facts.map((fact) => fact.replaceAll(" ", "\u00a0")).join(" · ")), make("p.tags", {}, tags));
+    for (const [name, value] of Object.entries(hit.metadata ?? {})) if (value !== null && value !== "") facts.push(visible(`${name} ${value}`));
+    const tags = hit.tags.slice(0, ROW_TAGS).map((tag) => make("button.tag", { title: `Only where ${tag.name} is heard (here ${tag.probability.toFixed(2)})`, onclick: () => tell("tag", { name: tag.name }) }, tag.name, make("small", {}, tag.probability.toFixed(2))));
+    return make("div.says", {}, make("p.name", { title: path }, inFolder(nameOf(hit), path)), make("p.facts.quiet", {}, facts.map((fact) => fact.replaceAll(" ", "\u00a0")).join(" · ")), make("p.tags", {}, tags));
   }
 
   /** @param {Hit} hit */
@@ -182,8 +185,8 @@ class HitList extends HTMLElement {
     const row = this.rows.get(hit.window);
     row?.classList.toggle("selected", on);
     const tick = row?.querySelector(".tick");
-    if (tick) /** @type {HTMLInputElement} */ (tick).checked = on;
-    this.dispatchEvent(new Event("select"));
+    if (tick) tick.checked = on;
+    emit(this, "select");
   }
 
   /** @param {string} window */
@@ -192,7 +195,7 @@ class HitList extends HTMLElement {
     this.rows.get(this.current)?.removeAttribute("aria-current");
     this.current = window;
     this.rows.get(window)?.setAttribute("aria-current", "true");
-    this.dispatchEvent(new Event("current"));
+    emit(this, "current");
   }
 
   /** @returns {Hit | undefined} */
@@ -222,7 +225,7 @@ class HitList extends HTMLElement {
       if (row.classList.contains("plays") === plays) continue;
       row.classList.toggle("plays", plays);
       row.querySelector("[data-do=play]")?.replaceChildren(icon(plays ? "stop" : "play"));
-      const cursor = /** @type {HTMLElement | null} */ (row.querySelector(".cursor"));
+      const cursor = row.querySelector(".cursor");
       if (cursor) cursor.hidden = !plays;
     }
   }
@@ -230,7 +233,7 @@ class HitList extends HTMLElement {
   /** Move the cursor of the row that plays. */
   run() {
     if (!player.key.startsWith("hit:")) return;
-    const cursor = /** @type {HTMLElement | null | undefined} */ (this.rows.get(player.key.slice(4))?.querySelector(".cursor"));
+    const cursor = this.rows.get(player.key.slice(4))?.querySelector(".cursor");
     if (cursor && player.audio.duration) cursor.style.left = `${Math.min(100, (player.audio.currentTime / player.audio.duration) * 100)}%`;
   }
 

@@ -1,15 +1,12 @@
 // @ts-check
 /** What stands around the hits: their scores beside those of random windows, why there are none, files of them. */
 
-import { clean, colour, counted, make } from "./dom.js";
+import { at, clean, colour, counted, make, on, visible } from "./dom.js";
 import { ask, line, post } from "./server.js";
 import { withoutTerm } from "./filters.js";
 
 /** @typedef {import("./hits.js").Hit} Hit */
 /** @typedef {import("./address.js").Question} Question */
-
-/** @param {string} id @returns {any} */
-const at = (id) => document.getElementById(id);
 
 /** Milliseconds after which waiting is said: what takes less would only flash. */
 const SAY_AFTER_MS = 250;
@@ -45,8 +42,9 @@ class ScoreChart extends HTMLElement {
     this.scores = hits.map((hit) => hit.score);
     this.bound = random[Math.min(random.length - 1, Math.floor(random.length * RARE))];
     const above = this.scores.filter((score) => score > this.bound).length;
-    const who = hits.length === 1 ? `The hit scores ${above ? "above" : "no more than"}` : `${above === hits.length ? `All ${above}` : `${above} of the ${hits.length}`} hits score above`;
-    this.caption.textContent = `${who} what ${RARE * 100} % of random windows score (${this.bound.toFixed(2)}).`;
+    const of = `of the ${hits.length} hits`;
+    const who = hits.length === 1 ? `The hit is${above ? "" : " not"}` : above === hits.length ? `All ${above} hits are` : above ? `${above} ${of} ${above === 1 ? "is" : "are"}` : `None ${of} is`;
+    this.caption.textContent = `${who} clearly better than chance: above what ${RARE * 100} % of random windows score (${this.bound.toFixed(2)}).`;
     this.canvas.setAttribute("aria-label", `Scores: ${this.caption.textContent}`);
     this.draw();
   }
@@ -63,7 +61,7 @@ class ScoreChart extends HTMLElement {
     const all = [this.random[0], this.random[this.random.length - 1], ...this.scores];
     const [low, high] = [Math.min(...all), Math.max(...all)];
     const room = (high - low || 1) * 0.02;
-    const x = (/** @type {number} */ score) => ((score - low + room) / (high - low + 2 * room || 1)) * width;
+    const x = (score) => ((score - low + room) / (high - low + 2 * room || 1)) * width;
     const bins = new Array(BINS).fill(0);
     for (const score of this.random) bins[Math.min(BINS - 1, Math.floor((x(score) / width) * BINS))] += 1;
     const most = Math.max(...bins);
@@ -92,11 +90,11 @@ customElements.define("score-chart", ScoreChart);
  */
 export function sayNone(place, answer, question, change) {
   const removed = (answer.removed ?? []).map((/** @type {{term: string, num_windows: number}} */ one) => make("li", {},
-    make("button.button", { type: "button", "data-removed": one.term, onclick: () => change(withoutTerm(question, one.term)) }, "Drop ", make("strong", {}, one.term.replace(/^(any_|not_)?tags: /, (_, kind) => ({ any_: "or ", not_: "without " })[/** @type {"any_" | "not_"} */ (kind)] ?? ""))),
+    make("button.button", { "data-removed": one.term, onclick: () => change(withoutTerm(question, one.term)) }, "Drop ", make("strong", {}, one.term.replace(/^(any_|not_)?tags: /, (_, kind) => ({ any_: "or ", not_: "without " })[/** @type {"any_" | "not_"} */ (kind)] ?? ""))),
     ` leaves ${counted(one.num_windows, "window")}`));
   const almost = (answer.almost ?? []).length > 0;
   const helps = (answer.removed ?? []).some((/** @type {{num_windows: number}} */ one) => one.num_windows > 0);
-  const reset = make("p", {}, make("button.button", { type: "button", id: "drop-all", onclick: () => change({ ...question, tags: [], any: [], not: [], where: "" }) }, "Drop all of the filter"));
+  const reset = make("p", {}, make("button.button", { id: "drop-all", onclick: () => change({ ...question, tags: [], any: [], not: [], where: "" }) }, "Drop all of the filter"));
   const reason = removed.length ? "No window fits all of the filter. Drop a part of it:" : "Nothing found. Ask with another sound, or with a longer region of it.";
   place.replaceChildren(make("p", {}, make("strong", {}, reason)), removed.length ? make("ul", {}, removed) : "", removed.length && !helps ? reset : "", almost ? make("p.quiet", {}, "Closest by probability:") : "");
 }
@@ -131,10 +129,15 @@ export function say(sentence, ...more) {
 /** Words between backquotes as code. @param {string} sentence */
 const textWithCode = (sentence) => sentence.split("`").map((part, index) => (index % 2 ? make("code", {}, part) : part));
 
-/** @param {any} found */
-export function sayNotes(found) {
-  const items = (/** @type {string[]} */ lines) => make("ul", {}, lines.map((text) => make("li", {}, text)));
-  const [notes, explain] = [found.notes ?? [], found.explain ?? []];
+/** @param {any} found @param {Question} question @param {(next: Question) => void} change */
+export function sayNotes(found, question, change) {
+  const items = (/** @type {any[]} */ lines) => make("ul", {}, lines.map((one) => make("li", {}, one)));
+  const [notes, explain] = [[...(found.notes ?? []).map(visible)], (found.explain ?? []).map(visible)];
+  const offer = (what) => make("button.button.plain", { id: "show-self", onclick: () => change({ ...question, self: !question.self }) }, what);
+  const { num_left_out: left, num_silent: silent } = found;
+  if (left) notes.push([`${counted(left, "window")} of what asks ${left === 1 ? "is" : "are"} not among the hits · `, offer(`Show ${left === 1 ? "it" : "them"}`)]);
+  else if (question.self && question.examples.length) notes.push(["What asks is among the hits · ", offer("Leave it out")]);
+  if (silent) notes.push(`${counted(silent, "silent window")} ${silent === 1 ? "is" : "are"} not among the hits`);
   at("notes").hidden = !notes.length && !explain.length;
   at("notes").replaceChildren(notes.length ? items(notes) : "", explain.length ? make("details", {}, make("summary", {}, "How this was asked"), make("pre", { tabindex: "0" }, explain.join("\n"))) : "");
 }
@@ -149,7 +152,7 @@ export function banner(kind, sentence, left = "", wake) {
   if (old?.dataset.sentence !== sentence) {
     old?.remove();
     at("banners").append(make(`p.banner.${kind}`, { "data-banner": kind, "data-sentence": sentence }, make("span", {}, ...textWithCode(sentence)), make("span.left", { "aria-hidden": "true" }),
-      wake ? make("button.button", { type: "button", onclick: wake }, "Try now") : ""));
+      wake ? make("button.button", { onclick: wake }, "Try now") : ""));
   }
   /** @type {any} */ (document.querySelector(`[data-banner="${kind}"] .left`)).textContent = left;
 }
@@ -165,7 +168,7 @@ const WAITS = [
   ["gone", "The server does not answer: is `soundalike serve` still running? It is tried again by itself"],
 ];
 
-line.addEventListener("change", () => {
+on(line, "change", () => {
   for (const [kind, sentence] of WAITS) {
     const waiters = () => [...line.waiters].filter((waiter) => waiter.kind === kind);
     const left = Math.min(...waiters().map((waiter) => waiter.left));
@@ -173,16 +176,20 @@ line.addEventListener("change", () => {
   }
 });
 
+/** How much there is to find. @param {{name: string}[]} stores @param {number} [number] unknown without an index */
+export function sayWindows(stores, number) {
+  at("stores").textContent = (number === undefined ? "" : `${counted(number, "window")} of `) + stores.map((one) => visible(one.name)).join(", ");
+}
+
 /** @param {any} stores what the server has */
 export function describeStores({ stores, has_index: isBuilt, num_windows: number = 0, num_new_parts: parts = 0, projections = [], metadata_columns: columns = [] }) {
-  const names = stores.map((/** @type {any} */ one) => one.name);
-  at("stores").textContent = isBuilt ? `${counted(number, "window")} of ${names.join(", ")}` : names.join(", ");
-  at("stores").title = stores.map((/** @type {any} */ one) => one.path).join("\n");
+  sayWindows(stores, isBuilt ? number : undefined);
+  at("stores").title = stores.map((one) => visible(one.path)).join("\n");
   at("words-form").hidden = !projections.length;
   at("projection").hidden = projections.length < 2;
-  at("projection").replaceChildren(...projections.map((/** @type {string} */ name) => make("option", { value: name }, name)));
+  at("projection").replaceChildren(...projections.map((name) => make("option", { value: name }, name)));
   at("where-columns").hidden = !columns.length;
-  at("where-columns").textContent = `Columns of your own: ${columns.join(", ")}.`;
+  at("where-columns").textContent = `Columns of your own: ${columns.map(visible).join(", ")}.`;
   sayNewParts(parts);
   if (!isBuilt) banner("index", "The store has no index yet: run `soundalike build STORE`, then reload this page.");
 }
@@ -194,30 +201,32 @@ const FORMATS = [
 ];
 
 /**
- * @param {() => {search: object, selected: string[], shown: number}} what is exported, when the dialog opens
+ * @param {() => {search: object, selected: string[], shown: Hit[], zipped: number}} what is exported, when the dialog opens; `zipped` at most as sounds
  */
 export function offerExport(what) {
-  const busy = (/** @type {string} */ sentence) => {
+  const busy = (sentence) => {
     at("export-state").hidden = !sentence;
     at("export-state").textContent = sentence;
   };
-  const save = async (/** @type {string} */ format) => {
-    const { search, selected } = what();
+  const save = async (format) => {
+    const { search, selected, shown, zipped } = what();
     const windows = at("export-selected").checked ? selected : null;
     busy("Writing…");
     try {
       const answer = await post("/api/v1/export", { format, search, windows });
       download(await answer.blob(), nameIn(answer.headers.get("Content-Disposition")) ?? `hits.${format}`);
-      busy("Saved.");
+      const written = windows ? shown.filter((hit) => windows.includes(hit.window)) : shown.slice(0, zipped);
+      const lost = format === "zip" ? written.filter((hit) => !hit.is_there).length : 0;
+      busy(lost ? `Saved; ${lost} ${lost === 1 ? "is" : "are"} not there and ${lost === 1 ? "is" : "are"} named in not_read.txt.` : "Saved.");
     } catch (error) {
       busy(/** @type {Error} */ (error).message);
     }
   };
-  at("formats").replaceChildren(...FORMATS.map(([format, name, says]) => make("button.format", { type: "button", "data-format": format, onclick: () => save(format) }, make("strong", {}, name), make("small.quiet", {}, says))));
-  at("open-export").addEventListener("click", () => {
+  at("formats").replaceChildren(...FORMATS.map(([format, name, says]) => make("button.format", { "data-format": format, onclick: () => save(format) }, make("strong", {}, name), make("small.quiet", {}, says))));
+  on("open-export", "click", () => {
     const { selected, shown } = what();
     busy("");
-    at("export-all-says").textContent = `all ${counted(shown, "hit")} that are shown`;
+    at("export-all-says").textContent = `all ${counted(shown.length, "hit")} that are shown`;
     at("export-selected-says").textContent = selected.length ? `the ${counted(selected.length, "selected hit")}` : "selected hits: tick some first";
     at("export-selected").disabled = !selected.length;
     at(selected.length ? "export-selected" : "export-all").checked = true;

@@ -3,12 +3,14 @@
 
 /** @typedef {import("./address.js").Example} Example */
 
+import { emit, visible } from "./dom.js";
+
 /** The server said no, and why. */
 export class Failure extends Error {
   /** @param {string} sentence @param {number} status @param {string | null} about @param {[number, number] | null} at */
   constructor(sentence, status, about = null, at = null) {
     // The server's sentences begin small, as in a terminal; names of files that they begin with stay as they are.
-    super(sentence.replace(/^[a-z]+ (?!.*\.[a-z]\w*[: ])/, (word) => word[0].toUpperCase() + word.slice(1)));
+    super(sentence.split("\n").map(visible).join("\n").replace(/^[a-z]+ (?!.*\.[a-z]\w*[: ])/, (word) => word[0].toUpperCase() + word.slice(1)));
     this.status = status;
     this.about = about;
     this.at = at;
@@ -49,7 +51,7 @@ class Line extends EventTarget {
   }
 
   tell() {
-    this.dispatchEvent(new Event("change"));
+    emit(this, "change");
   }
 }
 
@@ -141,7 +143,7 @@ export function aboutOf(example) {
 
 /** @param {any} clip as the server tells of it @returns {About} */
 export function aboutClip(clip) {
-  const about = { name: clip.name, path: "", duration: clip.duration_s, offset: 0, there: true, peaks: clip.peaks, tags: clip.tags, warnings: clip.warnings };
+  const about = { name: visible(clip.name), path: "", duration: clip.duration_s, offset: 0, there: true, peaks: clip.peaks, tags: clip.tags, warnings: clip.warnings.map(visible) };
   known.set(`c:${clip.id}`, Promise.resolve(about));
   return about;
 }
@@ -154,7 +156,7 @@ async function aboutWindow(example) {
   const window = await json(placeOf(example));
   const heard = window.is_there ? await json(placeOf(example) + "/peaks?num=1000").catch(() => null) : null;
   return {
-    name: window.name ?? `window ${window.window}`, path: window.path ?? "", duration: heard?.duration_s ?? window.end_s - window.start_s, offset: window.start_s,
+    name: visible(window.name ?? `window ${window.window}`), path: visible(window.path ?? ""), duration: heard?.duration_s ?? window.end_s - window.start_s, offset: window.start_s,
     there: heard !== null, peaks: heard?.peaks ?? [], tags: window.tags, warnings: [],
   };
 }

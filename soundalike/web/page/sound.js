@@ -1,6 +1,7 @@
 // @ts-check
 /** What is heard and recorded: the one audio element, and the microphone. */
 
+import { emit } from "./dom.js";
 import { ask } from "./server.js";
 
 /** `change`: something else plays, or nothing; `time`: each frame while it does; `failed`: `failure` has key and reason. */
@@ -18,7 +19,7 @@ class Player extends EventTarget {
   constructor() {
     super();
     this.audio.preload = "auto";
-    for (const name of ["play", "pause", "ended"]) this.audio.addEventListener(name, () => this.dispatchEvent(new Event("change")));
+    for (const name of ["play", "pause", "ended"]) this.audio.addEventListener(name, () => emit(this, "change"));
     this.audio.addEventListener("playing", () => this.follow());
     this.audio.addEventListener("error", () => this.explain());
   }
@@ -43,7 +44,7 @@ class Player extends EventTarget {
     this.from = from;
     this.audio.currentTime = Math.max(0, at - from);
     this.audio.play().catch(() => undefined);
-    this.dispatchEvent(new Event("change"));
+    emit(this, "change");
   }
 
   /** @param {string} key @param {string} address @param {{from?: number}} [where] */
@@ -55,11 +56,11 @@ class Player extends EventTarget {
   stop() {
     this.audio.pause();
     this.key = "";
-    this.dispatchEvent(new Event("change"));
+    emit(this, "change");
   }
 
   follow() {
-    this.dispatchEvent(new Event("time"));
+    emit(this, "time");
     if (this.playing) requestAnimationFrame(() => this.follow());
   }
 
@@ -69,7 +70,7 @@ class Player extends EventTarget {
     const source = this.audio.src;
     if (!key) return;
     this.key = "";
-    this.dispatchEvent(new Event("change"));
+    emit(this, "change");
     const [status, sentence] = await ask(source, { headers: { Range: "bytes=0-0" } }).then(
       () => [0, "This browser cannot play the sound."],
       (error) => [error.status ?? 0, error.message],
@@ -79,7 +80,7 @@ class Player extends EventTarget {
       return this.play(key, source, { from: this.from });
     }
     this.failure = { key, status: Number(status), sentence: String(sentence) };
-    this.dispatchEvent(new Event("failed"));
+    emit(this, "failed");
   }
 }
 
@@ -153,19 +154,13 @@ export function toWav(sound) {
   const channels = Math.min(2, sound.numberOfChannels);
   const bytes = sound.length * channels * 2;
   const view = new DataView(new ArrayBuffer(44 + bytes));
-  const text = (/** @type {number} */ at, /** @type {string} */ letters) => [...letters].forEach((letter, index) => view.setUint8(at + index, letter.charCodeAt(0)));
+  const text = (at, letters) => [...letters].forEach((letter, index) => view.setUint8(at + index, letter.charCodeAt(0)));
   text(0, "RIFF");
-  view.setUint32(4, 36 + bytes, true);
   text(8, "WAVEfmt ");
-  view.setUint32(16, 16, true);
-  view.setUint16(20, 1, true);
-  view.setUint16(22, channels, true);
-  view.setUint32(24, sound.sampleRate, true);
-  view.setUint32(28, sound.sampleRate * channels * 2, true);
-  view.setUint16(32, channels * 2, true);
-  view.setUint16(34, 16, true);
   text(36, "data");
-  view.setUint32(40, bytes, true);
+  const { sampleRate } = sound;
+  for (const [at, number] of [[4, 36 + bytes], [16, 16], [24, sampleRate], [28, sampleRate * channels * 2], [40, bytes]]) view.setUint32(at, number, true);
+  for (const [at, number] of [[20, 1], [22, channels], [32, channels * 2], [34, 16]]) view.setUint16(at, number, true);
   for (let channel = 0; channel < channels; channel += 1) {
     const samples = sound.getChannelData(channel);
     for (let index = 0; index < samples.length; index += 1) {

@@ -194,7 +194,7 @@ class SoundExample extends HTMLElement {
   change(start, end, done) {
     const { duration, there } = this.about;
     if (!there) return;
-    this.capped = end - start > this.limit + 0.01;
+    if (start !== this.start || end !== this.end) this.capped = end - start > this.limit + 0.01;
     this.start = milli(within(start, 0, Math.max(0, duration - LEAST_S)));
     this.end = milli(within(end, this.start + Math.min(LEAST_S, duration), Math.min(duration, this.start + this.limit)));
     this.place();

@@ -480,6 +480,15 @@ def test_every_answer_has_the_headers_of_a_careful_page(client: TestClient, url:
     assert headers["cross-origin-resource-policy"] == "same-origin"
 
 
+def test_modules_of_the_page_are_asked_for_anew(client: TestClient) -> None:
+    """Of another version, some would be old and some new."""
+    for url in ("/", "/page/app.js", "/page/page.css"):
+        response = client.get(url)
+        assert response.headers["cache-control"] == "no-cache"
+        etag = response.headers["etag"]
+        assert client.get(url, headers={"If-None-Match": etag}).status_code in (200, 304)
+
+
 def test_a_body_that_grows_is_cut_off(client: TestClient) -> None:
     """It does not say how long it is, and would never end."""
 

@@ -48,6 +48,16 @@ _SAID = (
 )
 
 
+class _PageFiles(StaticFiles):
+    """The modules of the page: a browser asks each time whether one has changed."""
+
+    def file_response(self, *given: Any, **named: Any) -> Response:
+        """Return a file."""
+        response = super().file_response(*given, **named)
+        response.headers["Cache-Control"] = "no-cache"
+        return response
+
+
 def make_app(desk: Desk) -> FastAPI:
     """Return the application; it has to be guarded, see `soundalike.web.guard`."""
     app = FastAPI(
@@ -63,7 +73,7 @@ def make_app(desk: Desk) -> FastAPI:
     app.state.desk = desk
     app.include_router(answering.router, prefix="/api/v1")
     app.include_router(sending.router, prefix="/api/v1")
-    app.mount("/page", StaticFiles(directory=PAGE), name="page")
+    app.mount("/page", _PageFiles(directory=PAGE), name="page")
 
     @app.api_route("/", methods=["GET", "HEAD"], include_in_schema=False)
     def page() -> FileResponse:

@@ -49,6 +49,7 @@ OPTIONS = sorted(numeric_options())
 #: Arguments with which a command would do something, if the numbers were right.
 ARGUMENTS = {
     "search": ["STORE", "CLIP", "--tag", "Dog"],
+    "serve": ["no such store"],
     "batch": ["STORE", "STORE", "--tag", "Dog", "--output", "out.jsonl"],
     "duplicates": ["STORE"],
     "tag": ["CLIP", "--checkpoint", "demo"],
@@ -74,6 +75,7 @@ def test_all_numeric_options_are_found() -> None:
     wanted = {"-k", "--start", "--end", "--duration", "--threshold", "--min-score", "--top"}
     wanted |= {
         "--memory",
+        "--port",
         "--recall",
         "--workers",
         "--batch-size",

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import json
 import os
-import resource
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import closing
@@ -26,6 +25,11 @@ from indexer.audio.stream import open_audio, read_span
 from indexer.errors import AudioError, first_line
 from indexer.reading.apart import MOST_BYTES, Message
 from indexer.windows import SAMPLE_RATE_HZ, Geometry
+
+try:
+    import resource
+except ImportError:  # Windows has no such limits
+    resource = None  # type: ignore[assignment]
 
 #: Samples of all channels that are sent at once: ten minutes of 48 kHz in stereo.
 _MOST_VALUES = 60_000_000
@@ -54,6 +58,8 @@ def main() -> None:
 
 def _limit() -> None:
     """Keep this process from taking all memory, and from leaving a core behind."""
+    if not resource:
+        return
     if sys.platform == "linux":  # elsewhere what is mapped counts as well, and that is PyTorch
         resource.setrlimit(resource.RLIMIT_DATA, (MOST_BYTES, MOST_BYTES))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))

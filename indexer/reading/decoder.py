@@ -1,9 +1,9 @@
 """A process that decodes for another one, which goes on if this one dies of a file.
 
 It is there within half a second; PyTorch is loaded only where a rate has to be brought to 32 kHz.
-Each line that it reads is a request, in
-JSON; the answer is messages: a line of JSON, and after it the bytes of the arrays whose shapes are
-in it. None of that can run code in the other process, whatever a file makes of this one.
+Each line that it reads is a request, in JSON; the answer is messages: a line of JSON, and after it
+the bytes of the arrays whose shapes are in it. None of that can run code in the other process,
+whatever a file makes of this one.
 """
 
 from __future__ import annotations

@@ -11,7 +11,6 @@ import numpy.typing as npt
 from indexer.arrays import Float16, Float32, Integers
 from indexer.errors import DamagedStoreError, QueryError
 from indexer.progress import Listen, ignore
-from indexer.store.schema import EMBEDDING_DIM
 from search.asking.answers import Found, Match, Why
 from search.asking.by_place import find_by_place
 from search.asking.diversity import choose_diverse
@@ -81,7 +80,7 @@ class Question(NamedTuple):
         vectors, own = _weighted(self.vectors, tags, tag_weight), self.own
         if away is not None:
             unlike = _weighted(away.vectors, None if tags is None else away.tags, tag_weight)
-            vectors, own = turned_away(vectors, unlike, EMBEDDING_DIM), own | away.own
+            vectors, own = turned_away(vectors, unlike), own | away.own
         return self._replace(vectors=vectors, tags=None, own=own, away=None)
 
     def ranks_by_place(self, terms: Terms) -> bool:

@@ -52,22 +52,21 @@ def blended(scenes: Float32, tags: Float16 | Float32, tag_weight: float) -> Floa
     return np.concatenate(both, axis=1, dtype=np.float32)
 
 
-def turned_away(vectors: Float32, unlike: Float32, num_columns: int) -> Float32:
+def turned_away(vectors: Float32, unlike: Float32) -> Float32:
     """Return vectors turned away from what is not meant, scenes and what is heard each on its own.
 
     A quarter of the mean of what is not meant is taken off, see `_UNLIKE_WEIGHT`. A row's score is
     its cosine to what is left, so that all that finds rows goes on as it does.
 
     Args:
-        vectors: (q, c) float32 of length 1, or of `blended`.
+        vectors: (q, c) float32: (q, 768) of length 1, or (q, 1295) of `blended`.
         unlike: (u, c) likewise, at least one.
-        num_columns: Of c, how many are those of scenes, see `columns_of`.
 
     Returns:
         (q, c) float32, each as long as it was, scenes and the rest.
     """
     turned = np.empty_like(vectors)
-    for block in (slice(num_columns), slice(num_columns, None)):
+    for block in (slice(EMBEDDING_DIM), slice(EMBEDDING_DIM, None)):
         lengths = np.linalg.norm(vectors[:, block], axis=1, keepdims=True)
         away = vectors[:, block] - np.float32(_UNLIKE_WEIGHT) * unlike[:, block].mean(0)
         left = np.linalg.norm(away, axis=1, keepdims=True)

@@ -105,8 +105,7 @@ class Guard:
         if refusal is not None:
             await refusal(scope, receive, send_guarded)
             return
-        most = self._upload_bytes if scope["path"] == self._upload_path else self._body_bytes
-        await self._app(scope, _counted(receive, most), send_guarded)
+        await self._app(scope, _counted(receive, self._most_bytes(scope)), send_guarded)
 
     def _refuse(
         self, scope: Scope, headers: dict[bytes, str], given: str | None
@@ -124,7 +123,7 @@ class Guard:
             origin = headers.get(b"origin", f"{scope['scheme']}://{host}")
             if site not in _OWN_SITES or origin != f"{scope['scheme']}://{host}":
                 return _refusal(403, "only the page of this server may ask that")
-        most = self._upload_bytes if scope["path"] == self._upload_path else self._body_bytes
+        most = self._most_bytes(scope)
         length = headers.get(b"content-length", "0")
         if not length.isascii() or not length.isdigit():
             return _refusal(400, "the length of the request is no number")
@@ -137,6 +136,10 @@ class Guard:
                 return PlainTextResponse(told, 401)
             return _refusal(401, told)
         return None
+
+    def _most_bytes(self, scope: Scope) -> int:
+        is_upload = scope["path"] == self._upload_path
+        return self._upload_bytes if is_upload else self._body_bytes
 
     def _is_known(self, headers: dict[bytes, str], given: str | None) -> bool:
         kept = _cookie_in(headers.get(b"cookie", ""), self._cookie)

@@ -146,6 +146,16 @@ def content_id(recording_id: bytes, span: Span | None = None) -> bytes:
     return hashlib.blake2b(recording_id + struct.pack("<qq", *span), digest_size=16).digest()
 
 
+def share_of(path: str, count: int) -> int:
+    """Return which of so many shares a path is in, from 0 on: the same on every machine.
+
+    Args:
+        path: As stored.
+        count: How many shares there are; about as many of all paths are in each.
+    """
+    return _hash63(path.encode()) % count
+
+
 def _hash63(key: bytes) -> int:
     return int.from_bytes(hashlib.blake2b(key, digest_size=8).digest(), "little") >> 1
 

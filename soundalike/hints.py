@@ -43,6 +43,8 @@ HINTS = {
     "recompute": ("--recompute does that", ""),
     "shared_memory": ("in a container, docker run --shm-size 1g mends that", ""),
     "start_s": ("choose another --start", ""),
+    "shard": ("say --shard I/N, too", ""),
+    "stage": ("say --stage DIR, where shards are kept", ""),
     "store": ("--store DIR says where it is", ""),
     "stored": ("say {value} in its place", ""),
     "strict": ("without --strict this is recorded and the run goes on", ""),

@@ -100,9 +100,12 @@ class Kept:
         """Return the first store, which tells how all were made."""
         return Store.open(self.paths[0])
 
-    def check_place(self, settings: Settings) -> None:
-        """Raise unless the first store can be written to, or made, as the settings say."""
-        check_place(self.paths[0], settings)
+    def check_place(self, settings: Settings, stage: Path | None = None) -> None:
+        """Raise unless the first store can be written to, or made, as the settings say.
+
+        With a stage, it is that which has to be written to, if the store is there.
+        """
+        check_place(self.paths[0], settings, stage)
 
     def prepare(self, settings: Settings) -> Store:
         """Open the first store, or create it, if its embeddings are made as the settings say.

@@ -10,15 +10,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from indexer.audio.times import Time, file_span
-from indexer.errors import SoundalikeError
+from indexer.errors import QueryError, SoundalikeError
+from indexer.library.shards import Shard
 from indexer.paths import as_path
 from indexer.progress import Listen, count
 from indexer.reading.apart import Apart
+from indexer.run.commit import CommitReport, commit
 from indexer.run.config import ExtractConfig, Settings
 from indexer.run.forget import Forgotten, forget
 from indexer.run.survey import find_files, survey
 from indexer.store.own import Own
 from indexer.store.reader import Store
+from indexer.store.stage import Stage
 from indexer.tags import DEFAULT_PRECISION, DEFAULT_THRESHOLD, TagVocabulary, Threshold
 from search.asking.facets import TagCount
 from search.asking.terms import Terms
@@ -107,11 +110,21 @@ class Stores:
             build(self._kept.store(), config=config, listen=self._kept.listen, own=self.own)
         return report
 
-    def extract(self, library: StorePath, **settings: Any) -> ExtractReport:
+    def extract(
+        self,
+        library: StorePath,
+        *,
+        shard: str | None = None,
+        stage: StorePath | None = None,
+        **settings: Any,
+    ) -> ExtractReport:
         """Embed what is new or changed in a folder of audio; the store is made if there is none.
 
         Args:
             library: The folder; or a pack, see docs/libraries.md.
+            shard: Embed one share of the library only, "3/16" the third of sixteen, beside the
+                store, which `commit` publishes it into: several machines can do so at once.
+            stage: Folder for the shards; each has a folder of its own in it.
             settings: `frames`, `hop_s`, `native`, `native_max_s` and `channel` of `Settings`, and
                 the fields of `ExtractConfig`.
 
@@ -121,12 +134,15 @@ class Stores:
             StoreError: If the store cannot be read or written, or was made with other settings.
         """
         path, listen = self._require_one("a folder is indexed into"), self._kept.listen
+        part, staged = _stage_of(shard, stage)
         shaping, behaving = split_fields((Settings, ExtractConfig), settings)
         config = ExtractConfig(**behaving)
         shaped = replace(self._kept.settings, **shaping)
-        self._kept.check_place(shaped)  # before the walk, and before a checkpoint is downloaded
+        self._kept.check_place(shaped, staged)  # before the walk, and before any download
         found = find_files(as_path("a library", library), config, listen, store=path)
         store = self._kept.prepare(shaped)
+        if part and staged:
+            found, store = part.of(found), Stage.beside(store, staged)
         with survey(found, store, config, listen) as surveyed:
             if not surveyed.has_files_to_read:
                 return surveyed.settle(config)
@@ -134,6 +150,21 @@ class Stores:
             from indexer.run.extract import embed_new  # noqa: PLC0415 - it imports PyTorch
 
             return embed_new(surveyed, extractor, config, listen)
+
+    def commit(self, *stages: StorePath) -> CommitReport:
+        """Publish shards that `extract` has staged: each once, in any order.
+
+        See `indexer.run.commit.commit`. The index sees them after the next `build`.
+
+        Args:
+            stages: Folders of shards, or of folders of shards.
+
+        Raises:
+            StoreError: If there is no store, or it cannot be written; if a folder has no shard.
+        """
+        path = self._require_one("shards are published into")
+        folders = [as_path("a stage", one) for one in stages]
+        return commit(path, folders, self._kept.listen)
 
     def build(
         self, *, memory_bytes: int | None = None, recall: float | None = None, anew: bool = False
@@ -346,6 +377,21 @@ class Stores:
         if len(self.paths) > 1:
             raise SoundalikeError(f"{what} one store, and {len(self.paths)} are open: {self!r}")
         return self.paths[0]
+
+
+def _stage_of(shard: str | None, stage: StorePath | None) -> tuple[Shard, Path] | tuple[None, None]:
+    """Return which shard is embedded, and where; nothing if it is the whole library.
+
+    Raises:
+        QueryError: If there is only one of the two, or the shard is none.
+    """
+    if shard is None and stage is None:
+        return None, None
+    if shard is None or stage is None:
+        which, other = ("a shard", "stage") if stage is None else ("a stage", "shard")
+        raise QueryError(f"{which} is given, and no {other} with it", about=other)
+    part = Shard.parse(shard)
+    return part, as_path("a stage", stage) / part.folder_name
 
 
 show_fields(Stores.index, Settings, ExtractConfig)

@@ -97,7 +97,7 @@ class Changes:
         """
         self._store, self._ledger, self._found = store, ledger, found
         self.unreadable = list(found.unreadable)
-        self.library_id = _library_id(store, ledger, found)
+        self.library_id = library_id_of(store, ledger, found)
         self._path_ids = _path_ids(self.library_id, found.files)
         size, mtime_ns = found.files.sizes, found.files.mtimes_ns
         embedded, failed = self._find_settled(found.files, self._path_ids)
@@ -169,7 +169,7 @@ class Changes:
         It was found in no state, 0 bytes and no date, so that it is tried again; `NO_FILE` if a
         list names it, and nothing was there now or ever.
         """
-        if self._found.is_complete or file.size or file.mtime_ns:
+        if not self._found.is_list or file.size or file.mtime_ns:
             return 0
         known = self._ledger.positions([self.row(file).path_id])[0]
         return NO_FILE if known < 0 or self._ledger.size[known] == NO_FILE else 0
@@ -315,7 +315,7 @@ def _departure(row: LedgerRow, new_path: str | None) -> LedgerRow:
     return replace(row, status="moved", stage=None, reason=f"now at {new_path}")
 
 
-def _library_id(store: Store, ledger: Ledger, found: Walk) -> str:
+def library_id_of(store: Store, ledger: Ledger, found: Walk) -> str:
     """Return the library at a root, be it known, moved there, or new."""
     known = {root: library_id for library_id, root in store.libraries().items()}
     return known.get(found.root) or _moved_library(store, ledger, found) or uuid.uuid4().hex

@@ -54,6 +54,7 @@ class Walk:
         num_excluded: Files that `include` or `exclude` left out.
         num_unnamed: Rows of packs without a name: clips that were not there to be packed.
         is_complete: Whether the whole library was walked, so that an absent file is a deleted one.
+        is_list: Whether a list named the files, which need not be there.
         seconds: How long that took, if anybody measured it.
     """
 
@@ -66,6 +67,7 @@ class Walk:
     num_excluded: int = 0
     num_unnamed: int = 0
     is_complete: bool = True
+    is_list: bool = False
     seconds: float = 0.0
     _place: tuple[int, int] | None = field(init=False)
 
@@ -205,7 +207,7 @@ def read_list(root: Path, files_from: Path) -> Walk:
     Raises:
         LibraryError: If the list cannot be read, or names a file outside the library.
     """
-    found = Walk(require_folder(root), is_complete=False)
+    found = Walk(require_folder(root), is_complete=False, is_list=True)
     # A list may name files by the root as it was given, which is a link on some machines.
     roots = (found.root, Path(os.path.abspath(root)))  # noqa: PTH100 - resolve() follows links
     spelled = Spelling(found.root)
@@ -244,7 +246,7 @@ def look_again(
     """
     if found.is_complete:
         return walk(found.root, include, exclude, hidden=hidden, may_be_empty=True)
-    again = Walk(require_folder(found.root), is_complete=False)
+    again = Walk(require_folder(found.root), is_complete=False, is_list=found.is_list)
     for file in found.files:
         again.files.append(_found_file(again.root, file.path, file.span))
     return again

@@ -39,8 +39,25 @@ class Clerk:
     """
 
     def __init__(
-        self, config: ExtractConfig, changes: Changes, writer: PartWriter, report: ExtractReport
+        self,
+        config: ExtractConfig,
+        changes: Changes,
+        writer: PartWriter,
+        report: ExtractReport,
+        *,
+        claims_apart: bool = False,
     ) -> None:
+        """Begin the books of a run.
+
+        Args:
+            config: How the run behaves.
+            changes: The library held against the store.
+            writer: Where to.
+            report: What is counted.
+            claims_apart: Whether what is said of content that was known before is a part of its
+                own, as whoever publishes it has to look at it again.
+        """
+        self._claims_apart = claims_apart
         self._config, self._changes, self._writer, self._report = config, changes, writer, report
         self._items = FileList()
         self._copies = Copies()
@@ -118,9 +135,11 @@ class Clerk:
     def commit(self) -> None:
         """Publish what was added since the last time."""
         with undisturbed():
+            if self._claims_apart:
+                self._writer.commit()
             self._writer.add_ledger(self._changes.describe(self._known))
             self._known = []
-            self._writer.commit()
+            self._writer.commit(is_claim=self._claims_apart)
         self._last_commit = time.perf_counter()
 
     def _is_due(self) -> bool:

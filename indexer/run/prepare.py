@@ -40,19 +40,24 @@ def default_store(library: Path) -> Path:
     return here
 
 
-def check_place(path: Path, settings: Settings) -> None:
+def check_place(path: Path, settings: Settings, stage: Path | None = None) -> None:
     """Raise unless a run could write to a store there, as far as that is known without a network.
 
     Args:
         path: Directory of the store.
         settings: What was asked for.
+        stage: Where to, beside the store, if not into it.
 
     Raises:
         IdentityError: If the store was made with other settings; names them.
         StoreError: If it cannot be opened, written to, or made.
     """
-    require_place(path)
-    if existing := _open_if_there(path):
+    existing = _open_if_there(path)
+    if stage:
+        require_place(stage)
+    if not (stage and existing):
+        require_place(path)
+    if existing:
         wanted = _wanted(settings, existing)
         require_matching(existing, identify(existing.identity.weights, *wanted[1:]))
 

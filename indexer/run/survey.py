@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 
-from indexer.library.changes import Changes
+from indexer.library.changes import Changes, library_id_of
 from indexer.library.packs import library_root
 from indexer.library.walk import Walk, look_again, read_list, walk
 from indexer.progress import Listen, ignore
@@ -26,6 +26,7 @@ from indexer.store.lock import sole_writer
 from indexer.store.part import Part
 from indexer.store.reader import Store
 from indexer.store.schema import STORE_FILE, Origin
+from indexer.store.stage import Stage
 from indexer.store.writer import PartWriter, remove_leftovers
 
 #: Device, and precision, where nothing was read: nothing was computed.
@@ -37,7 +38,7 @@ class Survey:
     """What a run finds to do.
 
     Attributes:
-        store: Where its results go.
+        store: Where its results go: a store, or a stage beside one.
         found: What is in the library.
         parts: Of the store, oldest first.
         ledger: What became of every path so far.
@@ -78,13 +79,18 @@ class Survey:
         started_s = time.perf_counter()
         library_at(self.store, self.found.root, self.changes.library_id)
         with PartWriter(self.store, origin_now(device, precision)) as writer:
-            clerk = Clerk(config, self.changes, writer, self.report)
+            stage = self.store if isinstance(self.store, Stage) else None
+            if stage:
+                stage.unseal()
+            clerk = Clerk(config, self.changes, writer, self.report, claims_apart=bool(stage))
             try:
                 clerk.record_unreadable(self.changes.unreadable)
                 yield clerk
                 clerk.record_missing()
             finally:
                 clerk.commit()
+            if stage:
+                stage.seal(self.changes.library_id, self.found.root)
         self.report.seconds["total"] = self.seconds + time.perf_counter() - started_s
 
     def settle(self, config: ExtractConfig) -> ExtractReport:
@@ -140,7 +146,7 @@ def survey(
 
     Args:
         library: Folder of audio, or what `find_files` found in it.
-        store: Where embeddings go.
+        store: Where embeddings go: a store, or a stage beside one.
         config: What is asked for.
         listen: Hears in a sentence what was found, and who is waited for.
 
@@ -160,6 +166,8 @@ def survey(
         remove_leftovers(store)
         parts = store.parts()
         ledger = store.ledger(parts)
+        if isinstance(store, Stage):  # all shards have to call their library the same
+            library_at(store.base, found.root, library_id_of(store, ledger, found))
         changes = Changes(store, ledger, found, retry_failed=config.retry_failed)
         listen(changes.summary())
         report = ExtractReport(

@@ -18,7 +18,13 @@ from indexer.store.head import Head
 from indexer.store.lock import locked
 from indexer.store.own import OWN_FOLDER
 from indexer.store.part import part_names
-from indexer.store.reader import HEAD_FILE, LIBRARIES_FILE, PARTS_FOLDER, Store
+from indexer.store.reader import (
+    HEAD_FILE,
+    LIBRARIES_FILE,
+    PARTS_FOLDER,
+    PUBLISHED_FILE,
+    Store,
+)
 from indexer.store.schema import FORMAT_VERSION, STORE_FILE, Identity
 
 
@@ -155,7 +161,7 @@ def _refuse_strangers(path: Path) -> None:
         raise StoreError(
             f"{path} is a file, not a directory; choose another place for the store", about="store"
         )
-    ours = {STORE_FILE, PARTS_FOLDER, HEAD_FILE, LIBRARIES_FILE, OWN_FOLDER}
+    ours = {STORE_FILE, PARTS_FOLDER, HEAD_FILE, LIBRARIES_FILE, PUBLISHED_FILE, OWN_FOLDER}
     names = {entry.name for entry in path.iterdir()} if path.exists() else set()
     strangers = sorted(name for name in names - ours if not name.startswith("."))
     if strangers:
@@ -175,15 +181,21 @@ def library_at(store: Store, root: Path, library_id: str | None = None) -> str:
         library_id: Of the library that has moved to `root`, or that a new one will have.
     """
     lock = store.path / f".{LIBRARIES_FILE}{LOCK_SUFFIX}"
+    if known_id := _id_at(store, root):  # and a store that may only be read can say so
+        return known_id
     with writing(store.path), locked(lock):
+        if known_id := _id_at(store, root):
+            return known_id
         roots = {key: str(known) for key, known in store.libraries().items()}
-        for known_id, known in roots.items():
-            if known == str(root):
-                return known_id
         library_id = library_id or uuid.uuid4().hex
         roots[library_id] = str(root)
         write_whole(store.path / LIBRARIES_FILE, seal({"roots": roots}))
         return library_id
+
+
+def _id_at(store: Store, root: Path) -> str | None:
+    found = (key for key, known in store.libraries().items() if known == root)
+    return next(found, None)
 
 
 def forget_root(store: Store, library_id: str) -> None:

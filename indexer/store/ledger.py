@@ -208,14 +208,8 @@ def _arrays(batch: pa.RecordBatch, libraries: dict[str, int]) -> dict[str, npt.N
     said, words = _encode(batch["status"])
     status = np.array([STATUSES.index(word) for word in words], np.int8)[said]
     recording_id = ids_from_column(batch["recording_id"])
-    start, length = (
-        pc.fill_null(batch[name], _NO_SPAN).to_numpy() for name in ("span_start", "span_samples")
-    )
+    start = pc.fill_null(batch["span_start"], _NO_SPAN).to_numpy()
     is_span = start != _NO_SPAN
-    spans = [
-        content_id(id_bytes(recording_id[row]), (int(start[row]), int(length[row])))
-        for row in np.flatnonzero((status == _OK) & is_span)
-    ]
     digest = ids_from_column(batch["file_digest"])
     is_alias = (
         (status == _OK) & ~is_span & batch["file_digest"].is_valid().to_numpy(zero_copy_only=False)
@@ -228,10 +222,24 @@ def _arrays(batch: pa.RecordBatch, libraries: dict[str, int]) -> dict[str, npt.N
         "status": status,
         "recording_id": recording_id,
         "is_whole": (status == _OK) & ~is_span,
-        "spans": np.array(spans, ID_DTYPE),
+        "spans": content_ids(batch.filter(pa.array((status == _OK) & is_span))),
         "file_digest": digest[is_alias],
         "aliased": recording_id[is_alias],
     }
+
+
+def content_ids(batch: pa.RecordBatch) -> Ids:
+    """Return (n,) ids of the contents that ledger rows are about: see `indexer.paths.content_id`.
+
+    Zeros where the content was never read.
+    """
+    ids = ids_from_column(batch["recording_id"]).copy()
+    start, length = (
+        pc.fill_null(batch[name], _NO_SPAN).to_numpy() for name in ("span_start", "span_samples")
+    )
+    for row in np.flatnonzero(start != _NO_SPAN):
+        ids[row] = content_id(id_bytes(ids[row]), (int(start[row]), int(length[row])))
+    return ids
 
 
 def _encode(column: pa.Array) -> tuple[npt.NDArray[np.int32], list[Any]]:

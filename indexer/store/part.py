@@ -121,6 +121,8 @@ class Part:
         origin: How it was computed.
         replaces: Names of parts that it stands for.
         unfinished: Recordings that have windows here, and their last window elsewhere or nowhere.
+        is_claim: Whether the words in it are on content that others hold: so a shard says of files
+            that they are copies of what the store has, and whoever publishes it looks again.
     """
 
     path: Path
@@ -130,6 +132,7 @@ class Part:
     origin: Origin
     replaces: tuple[str, ...]
     unfinished: tuple[bytes, ...]
+    is_claim: bool = False
 
     @property
     def name(self) -> str:
@@ -168,6 +171,7 @@ class Part:
                 Origin(**document["origin"]),
                 tuple(map(str, document["replaces"])),
                 tuple(bytes.fromhex(one) for one in document["unfinished"]),
+                document.get("is_claim", False) is True,
             )
 
     def require_sizes(self) -> None:

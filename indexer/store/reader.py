@@ -43,6 +43,8 @@ from indexer.tags import Threshold
 LIBRARIES_FILE = "libraries.json"
 HEAD_FILE = "head.safetensors"
 PARTS_FOLDER = "parts"
+#: Which parts came with shards, see `indexer.store.publishing`.
+PUBLISHED_FILE = "published.json"
 
 #: What to do where the files are damaged that are not in a part.
 _STORE_REMEDY = (

@@ -133,12 +133,19 @@ class PartWriter:
             self._finished.update(ok["recording_id"].to_pylist())
             self.num_ledger_rows += len(rows)
 
-    def commit(self, replaces: Sequence[str] = (), sequence: int | None = None) -> Part | None:
+    def commit(
+        self,
+        replaces: Sequence[str] = (),
+        sequence: int | None = None,
+        *,
+        is_claim: bool = False,
+    ) -> Part | None:
         """Publish everything that was added as one part, and start afresh.
 
         Args:
             replaces: Names of the parts that this one stands for.
             sequence: Its place in the order of parts; None for the one after all others.
+            is_claim: Whether its words are on what others hold, see `Part`.
 
         Returns:
             The part, or None if nothing was added.
@@ -146,26 +153,27 @@ class PartWriter:
         if self.is_empty:
             return None
         with self._all_or_nothing():
-            self._write(FILES_FILE, _ledger_table(self._ledger))
-            for name, table in self._pending.items():
-                if len(table):
-                    self._write_rows(name, table)
-            manifest = {
-                "files": {name: self._close(name) for name in self._writers},
-                "num_windows": self.num_windows,
-                "origin": asdict(self._origin),
-                "replaces": list(replaces),
-                # Windows are here, but no word yet that they are all of their recording's.
-                "unfinished": sorted(one.hex() for one in self._recordings - self._finished),
-            }
-            write_whole(self._folder / MANIFEST_FILE, seal(manifest))
-            place = _next_sequence(self._parts) if sequence is None else sequence
-            target = self._parts / f"{place:010d}-{self._uuid}"
-            _bring_up_to_date(self._parts.parent)
-            self._folder.rename(target)
-            sync_folder(self._parts)
+            self._seal(replaces, is_claim=is_claim)
+            target = publish(self._folder, sequence)
             self._start_afresh()
         return Part.open(target)
+
+    def _seal(self, replaces: Sequence[str], *, is_claim: bool) -> None:
+        """Make the folder whole: from here on nothing in it changes."""
+        self._write(FILES_FILE, _ledger_table(self._ledger))
+        for name, table in self._pending.items():
+            if len(table):
+                self._write_rows(name, table)
+        manifest = {
+            "files": {name: self._close(name) for name in self._writers},
+            "num_windows": self.num_windows,
+            "origin": asdict(self._origin),
+            "replaces": list(replaces),
+            # Windows are here, but no word yet that they are all of their recording's.
+            "unfinished": sorted(one.hex() for one in self._recordings - self._finished),
+            **({"is_claim": True} if is_claim else {}),
+        }
+        write_whole(self._folder / MANIFEST_FILE, seal(manifest))
 
     def _close(self, name: str) -> tuple[int, str]:
         """Finish one of the files, and return its size in bytes and its SHA-256."""
@@ -287,6 +295,32 @@ def _bring_up_to_date(path: Path) -> None:
             "written_by": f"soundalike {version('soundalike')}",
         }
         write_whole(path / STORE_FILE, seal({**document, **now}))
+
+
+def publish(sealed: Path, sequence: int | None = None) -> Path:
+    """Let a folder of which nothing is missing be a part of the store that it lies in.
+
+    It takes one renaming: a reader sees all of it or nothing. Whoever calls this holds
+    `indexer.store.lock.sole_writer`.
+
+    Args:
+        sealed: A folder among the parts, under a temporary name.
+        sequence: Its place in the order of parts; None for the one after all others.
+
+    Returns:
+        Where the part is now.
+
+    Raises:
+        StoreError: If store.json is damaged.
+        OSError: If the disk is full or read-only.
+    """
+    parts, name = sealed.parent, sealed.name.removeprefix(TEMPORARY_PREFIX)
+    place = _next_sequence(parts) if sequence is None else sequence
+    target = parts / f"{place:010d}-{name}"
+    _bring_up_to_date(parts.parent)
+    sealed.rename(target)
+    sync_folder(parts)
+    return target
 
 
 def _next_sequence(parts: Path) -> int:

@@ -77,6 +77,7 @@ for command in (
     store.verify,
     store.forget,
     index.extract,
+    index.commit,
     project.project,
     listen.tag,
     listen.tags,

@@ -76,6 +76,17 @@ def extract(
     library: LibraryArgument,
     store: StoreArgument,
     *,
+    shard: Annotated[
+        str | None,
+        typer.Option(
+            metavar="I/N",
+            help="Embed one of N shares of LIBRARY, as one of N machines would: 1/N to N/N.",
+        ),
+    ] = None,
+    stage: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="Where shards are kept until 'commit' publishes them."),
+    ] = None,
     network: Given,
     settings: Given,
     output: FormatOption = "text",
@@ -86,14 +97,51 @@ def extract(
     The first half of 'index': embeds what is new or changed in LIBRARY. Run it as often as you
     like: files that have not changed are not read again. The second half is 'soundalike build'.
 
+    With --shard and --stage, several machines share the work, under any scheduler: each embeds a
+    share into a folder of its own, and 'soundalike commit' publishes those that are done.
+
     Example: soundalike extract recordings recordings.soundalike
     """
     import soundalike
+    from soundalike.show.runs import staged_line
 
     with Bars(quiet=quiet) as bars:
-        report = soundalike.open(store, **network, listen=bars).extract(library, **settings)
-    _print_run(report, store, output, quiet=quiet)
+        sounds = soundalike.open(store, **network, listen=bars)
+        report = sounds.extract(library, shard=shard, stage=stage, **settings)
+    _print_run(report, None if stage else store, output, quiet=quiet)
+    if stage and output == "text" and not quiet:
+        typer.echo(staged_line(store, stage))
     raise typer.Exit(3 if report.failures else 0)
+
+
+def commit(
+    store: StoreArgument,
+    stages: Annotated[
+        list[Path],
+        typer.Argument(
+            metavar="DIR…", help="What 'extract --stage' was given, or folders of shards in it."
+        ),
+    ],
+    *,
+    output: FormatOption = "text",
+    quiet: QuietOption = False,
+) -> None:
+    """Publish what 'extract --shard' has staged.
+
+    Each shard that is done becomes part of STORE, once, however often it is committed. One whose
+    run was cut short or goes on, or that was made with other options, is named and left alone; the
+    exit code is 3 then. The files in DIR stay: they can be deleted once all is in the store.
+    Afterwards, 'index' of the same library builds the index, and records what is gone.
+
+    Example: soundalike commit recordings.soundalike staged
+    """
+    import soundalike
+    from soundalike.show.runs import commit_data, commit_lines
+
+    with Bars(quiet=quiet) as bars:
+        report = soundalike.open(store, listen=bars).commit(*stages)
+    print_report(output, commit_data(report), commit_lines(store, report), quiet=quiet)
+    raise typer.Exit(3 if report.refused else 0)
 
 
 def build(
@@ -138,11 +186,11 @@ def _num_bytes(memory_gb: float | None) -> int | None:
     return None if memory_gb is None else round(memory_gb * 1e9)
 
 
-def _print_run(report: ExtractReport, store: Path, output: Format, *, quiet: bool) -> None:
+def _print_run(report: ExtractReport, store: Path | None, output: Format, *, quiet: bool) -> None:
     from soundalike.show.runs import report_data, report_lines
     from soundalike.show.words import files_command
 
     lines = list(report_lines(report))
-    if report.failures:
+    if report.failures and store:
         lines.append(f"  by name: {files_command(store, 'failed')}")
     print_report(output, report_data(report), lines, quiet=quiet)

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from indexer.paths import printable
+from indexer.run.commit import CommitReport
 from indexer.run.report import ExtractReport, FailedFile
 from indexer.tags import HeardTag
 from soundalike.show.tags import tags_data
@@ -80,6 +81,44 @@ def searchable_line(store: Path, num_windows: int, report: ExtractReport) -> str
     listed = files_command(store, "failed" if has_failed else None)
     what = "what failed" if has_failed else "what became of each file"
     return f"{name}: no window is in it, so nothing can be searched; {what}: {printable(listed)}"
+
+
+def staged_line(store: Path, stage: Path) -> str:
+    """Say how what was staged comes into the store."""
+    names = " ".join(shlex.quote(printable(str(one))) for one in (store, stage))
+    return f"staged; when all shards are done: soundalike commit {names}"
+
+
+def commit_lines(store: Path, report: CommitReport) -> Iterator[str]:
+    """Say in a few lines what came into a store, and which shards did not."""
+    name = shlex.quote(printable(str(store)))
+    published, windows = count(len(report.published), "shard"), count(report.num_windows, "window")
+    yield (
+        f"published {published}: {count(report.num_files, 'file')} and {windows} in "
+        f"{count(report.num_parts, 'part')}"
+    )
+    if report.already:
+        yield f"in {name} already: {count(len(report.already), 'shard')}"
+    if report.num_left_out:
+        yield (
+            f"{count(report.num_left_out, 'file')} had content that {name} no longer has: the "
+            f"next run reads them"
+        )
+    if report.refused:
+        yield f"{count(len(report.refused), 'shard')} not published:"
+        yield from (f"  {printable(one.reason)}" for one in report.refused)
+    if report.published:
+        yield f"then: soundalike index LIBRARY --store {name}"
+
+
+def commit_data(report: CommitReport) -> dict[str, Any]:
+    """Return what a commit did as plain data."""
+    return {
+        **asdict(report),
+        "published": [str(one) for one in report.published],
+        "already": [str(one) for one in report.already],
+        "refused": [{"path": str(one.path), "reason": one.reason} for one in report.refused],
+    }
 
 
 def _devices(report: ExtractReport) -> str:

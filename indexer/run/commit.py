@@ -1,0 +1,149 @@
+"""Committing shards: what several processes staged is published into the store, each shard once."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import NamedTuple
+
+from indexer.errors import StoreError
+from indexer.progress import Listen, Step, ignore
+from indexer.store.creation import library_at
+from indexer.store.lock import sole_writer
+from indexer.store.part import Part
+from indexer.store.publishing import (
+    Arrived,
+    name_of,
+    note_published,
+    publish_parts,
+    published_names,
+    require_sound,
+)
+from indexer.store.reader import LIBRARIES_FILE, PARTS_FOLDER, Store
+from indexer.store.schema import STORE_FILE
+from indexer.store.stage import read_seal
+from indexer.store.writer import remove_leftovers
+
+
+class Refused(NamedTuple):
+    """A shard that was not published, and why."""
+
+    path: Path
+    reason: str
+
+
+@dataclass(slots=True)
+class CommitReport:
+    """What a commit did.
+
+    Attributes:
+        published: Shards that were published now.
+        already: Shards of which everything was in the store before.
+        refused: Shards that were not published.
+        num_parts: Parts that came into the store.
+        num_windows: Windows in them; what the store had already counts once all the same.
+        num_files: Files of which they say what became of them.
+        num_left_out: Files that the shards took for copies of what the store had, and has no more:
+            the next run reads them.
+    """
+
+    published: list[Path] = field(default_factory=list)
+    already: list[Path] = field(default_factory=list)
+    refused: list[Refused] = field(default_factory=list)
+    num_parts: int = 0
+    num_windows: int = 0
+    num_files: int = 0
+    num_left_out: int = 0
+
+
+def commit(path: Path, folders: Sequence[Path], listen: Listen = ignore) -> CommitReport:
+    """Publish shards that were staged beside a store: each once, in any order.
+
+    A shard that is not done, or was made in another way, is refused, and the others are published.
+    The files of the shards stay where they are.
+
+    Args:
+        path: Directory of the store.
+        folders: Of shards, or of folders of shards.
+        listen: Hears who has to end first, if somebody writes to the store, and how far this is.
+
+    Raises:
+        StoreError: If there is no store, or it cannot be written; if there is no shard in a folder.
+    """
+    store, places = Store.open(path), _find_shards(folders)
+    report = CommitReport()
+    with sole_writer(path, listen):
+        remove_leftovers(store)
+        noted = published_names(store)
+        there = noted | {name.partition("-")[2] for name in store.part_names()}
+        known = store.ledger().known
+        for number, place in enumerate(places):
+            listen(Step("publishing", number, len(places), "shard"))
+            try:
+                parts = _open_shard(store, place)
+                require_sound([part for part in parts if name_of(part) not in there])
+            except StoreError as error:
+                report.refused.append(Refused(place, str(error)))
+                continue
+            names = {name_of(part) for part in parts}
+            (report.already if names <= there else report.published).append(place)
+            _add(report, publish_parts(store, parts, known, there))
+            if not names <= noted:
+                note_published(store, names)
+        listen(Step("publishing", len(places), len(places), "shard"))
+    return report
+
+
+def _find_shards(folders: Sequence[Path]) -> list[Path]:
+    """Return the folders of the shards in some folders, each once."""
+    found: dict[Path, Path] = {}
+    for folder in folders:
+        shards = list(_shards_in(folder))
+        if not shards:
+            what = "there is no shard in" if folder.is_dir() else "no such folder:"
+            raise StoreError(f"{what} {folder}; shards are staged first", about="stage")
+        found.update((shard.resolve(), shard) for shard in shards)
+    return list(found.values())
+
+
+def _shards_in(folder: Path) -> Iterator[Path]:
+    if (folder / STORE_FILE).exists():
+        yield folder
+    elif folder.is_dir():
+        yield from sorted(one for one in folder.iterdir() if (one / STORE_FILE).exists())
+
+
+def _open_shard(store: Store, place: Path) -> list[Part]:
+    """Return the parts of a shard that is done, and fits the store.
+
+    Raises:
+        StoreError: If it is not, does not, or cannot be read.
+    """
+    shard = Store.open(place)
+    store.identity.require(
+        shard.identity,
+        f"{place} was made in another way than {store.path}",
+        "Stage it for this store",
+    )
+    seal = read_seal(place)
+    if seal is None:
+        is_store = (place / LIBRARIES_FILE).exists()
+        raise StoreError(
+            f"{place} is a store, and no shard of one; ask both together instead"
+            if is_store
+            else f"{place} is not done: its run was cut short, or goes on; run it again to its end"
+        )
+    if library_at(store, seal.root, seal.library_id) != seal.library_id:
+        raise StoreError(
+            f"{place} was staged for another store than {store.path}, which has its library "
+            f"{seal.root} under another name; stage it for this one"
+        )
+    return [Part.open(place / PARTS_FOLDER / name) for name in seal.parts]
+
+
+def _add(report: CommitReport, arrived: Arrived) -> None:
+    report.num_parts += arrived.num_parts
+    report.num_windows += arrived.num_windows
+    report.num_files += arrived.num_files
+    report.num_left_out += arrived.num_left_out

@@ -34,8 +34,12 @@ from test_extract import new_store
 
 from indexer.arrays import contains, id_bytes, ids_from_column
 from indexer.embedding.extractor import Extractor, Timed
+from indexer.library.shards import Shard
+from indexer.library.walk import walk
 from indexer.model.checkpoint import Checkpoint
+from indexer.run.commit import commit
 from indexer.run.extract import ExtractConfig, extract
+from indexer.store.stage import Stage
 from indexer.store.verify import verify_parts
 from indexer.windows import SAMPLE_RATE_HZ, Geometry
 from search.asking.sound_index import SoundIndex
@@ -207,6 +211,43 @@ class Protocol(RuleBasedStateMachine):
     @rule(step=st.integers(0, 80))
     def build_and_die(self, step: int) -> None:
         dies_at(step, lambda: build(self.store))
+
+    # --- shards ----------------------------------------------------------------------------------
+
+    def stage(self, number: int) -> None:
+        """Embed one of two shares; the others may do so at other times."""
+        shard = Shard(number, 2)
+        stage = Stage.beside(self.store, self.folder / "staged" / shard.folder_name)
+        found = shard.of(walk(self.root, may_be_empty=True))
+        extract(found, stage, self.extractor, CONFIG)
+
+    @precondition(lambda self: self.paths or self.bad)
+    @rule(number=st.integers(1, 2))
+    def stage_shard(self, number: int) -> None:
+        self.stage(number)
+
+    @precondition(lambda self: self.paths or self.bad)
+    @rule(number=st.integers(1, 2), step=st.integers(0, 60))
+    def stage_shard_and_die(self, number: int, step: int) -> None:
+        dies_at(step, lambda: self.stage(number))
+
+    def has_staged(self) -> bool:
+        return hasattr(self, "folder") and any(self.folder.glob("staged/*/store.json"))
+
+    @precondition(has_staged)
+    @rule()
+    def commit_shards(self) -> None:
+        """What was staged an hour ago may say what is no longer so; the next run mends that."""
+        commit(self.store.path, [self.folder / "staged"])
+        self.is_complete = False
+        again = commit(self.store.path, [self.folder / "staged"])
+        assert (again.published, again.num_parts) == ([], 0)
+
+    @precondition(has_staged)
+    @rule(step=st.integers(0, 60))
+    def commit_shards_and_die(self, step: int) -> None:
+        self.is_complete = False
+        dies_at(step, lambda: commit(self.store.path, [self.folder / "staged"]))
 
     # --- what always holds -----------------------------------------------------------------------
 

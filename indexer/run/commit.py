@@ -134,11 +134,14 @@ def _open_shard(store: Store, place: Path) -> list[Part]:
             if is_store
             else f"{place} is not done: its run was cut short, or goes on; run it again to its end"
         )
-    if library_at(store, seal.root, seal.library_id) != seal.library_id:
+    known = store.libraries()
+    if seal.library_id not in known and seal.root in known.values():
         raise StoreError(
             f"{place} was staged for another store than {store.path}, which has its library "
             f"{seal.root} under another name; stage it for this one"
         )
+    if seal.library_id not in known:  # that of one that is known may have moved since
+        library_at(store, seal.root, seal.library_id)
     return [Part.open(place / PARTS_FOLDER / name) for name in seal.parts]
 
 

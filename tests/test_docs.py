@@ -183,6 +183,16 @@ def test_libraries_page_commands_add_and_move_a_folder(tmp_path: Path, run_here:
     assert {Path(hit[2]).parent.name for hit in hits_of(printed)} == {"field"}
 
 
+@pytest.mark.whole
+def test_scale_page_commands_stage_and_publish(tmp_path: Path, run_here: RunHere) -> None:
+    (tmp_path / "data").symlink_to(REPOSITORY / "data")
+    printed = run_here("\n".join(blocks(REPOSITORY / "docs" / "scale.md", "sh")), tmp_path)
+    assert printed.count("when all shards are done: soundalike commit many.soundalike staged") == 3
+    assert "published 3 shards: 97 files and 97 windows in 3 parts" in printed
+    assert "nothing to embed" in printed
+    assert "many.soundalike: 97 windows" in printed
+
+
 @pytest.fixture
 def laboratory(tmp_path: Path) -> Path:
     """Small stand-ins for the data sets that the page on experiments walks through."""

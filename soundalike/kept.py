@@ -26,6 +26,8 @@ from search.asking.example import Example, find_stored, recording_of
 from search.asking.levels import is_quiet
 from search.asking.sound_index import SoundIndex
 from search.asking.worded import as_projected
+from search.filters.tags import Learned
+from search.learned.tags import LearnedTerm, Stamps, read_all, stamps
 from search.projection.kept import choose, read, stamp
 from search.projection.projecting import Projection
 
@@ -58,6 +60,7 @@ class Kept:
         self._index: SoundIndex | None = None
         self._projection: tuple[tuple[str, tuple[int, int, int]], Projection] | None = None
         self._projected: tuple[SoundIndex, Projection, SoundIndex] | None = None
+        self._learned: tuple[Stamps, Learned] | None = None
         self._extractor: Extractor | None = None
 
     def open_newest(self) -> SoundIndex:
@@ -95,6 +98,15 @@ class Kept:
                 seen = as_projected(index, projection, own, self.listen)
                 self._projected = kept = index, projection, seen
             return kept[2]
+
+    def learned(self, own: Own) -> Learned:
+        """Return the tags that were learned, as filters take them; read again where one was."""
+        asked = stamps(own)
+        with self._projecting:
+            if self._learned is None or self._learned[0] != asked:
+                tags = read_all(own, self.store())
+                self._learned = asked, {name: LearnedTerm(tag) for name, tag in tags.items()}
+            return self._learned[1]
 
     def store(self) -> Store:
         """Return the first store, which tells how all were made."""

@@ -33,8 +33,8 @@ from search.filters.thresholds import are_kept
 from search.projection.kept import names
 from soundalike.answer import About, Answer, answer_all
 from soundalike.arguments import as_several, show_fields, take_fields
-from soundalike.projections import Projections
 from soundalike.stores import StorePath
+from soundalike.teaching import Teaching
 
 if TYPE_CHECKING:  # torch takes seconds to import; what is stored is asked without it
     from search.evaluation.robust import RobustReport
@@ -43,7 +43,7 @@ if TYPE_CHECKING:  # torch takes seconds to import; what is stored is asked with
 _BESIDE_TERMS = ("start", "end", "duration", "text", "projection", "text_encoder", "unlike")
 
 
-class Sounds(Projections):
+class Sounds(Teaching):
     """One or several stores. Several threads may ask at the same time.
 
     The network is loaded with the first audio that no store knows, and kept. When a store has
@@ -130,9 +130,11 @@ class Sounds(Projections):
             scope = Scope.over(resolved, index.opened)
             return answer_all(index, [asked], scope, self._kept.listen)[0]
 
-    def _resolve(self, terms: Terms) -> Resolved:
+    def _resolve(self, terms: Terms, *, learned: bool = False) -> Resolved:
+        """Understand terms; with those tags that were learned, if they are named or wanted."""
         threshold = self._threshold(terms.threshold)
-        return resolve(terms, threshold if isinstance(threshold, np.ndarray) else None)
+        measured = threshold if isinstance(threshold, np.ndarray) else None
+        return resolve(terms, measured, self._terms_of_learned(terms, all_of_them=learned))
 
     def _in_words(
         self, index: SoundIndex, texts: Sequence[str], name: str | None, text_encoder: str | None
@@ -279,7 +281,7 @@ class Sounds(Projections):
         Raises:
             What `count` does.
         """
-        resolved = self._resolve(take_fields(Terms, terms))
+        resolved = self._resolve(take_fields(Terms, terms), learned=True)
         with self._kept.holding() as index:
             return count_tags(index.opened, Scope.over(resolved, index.opened))
 

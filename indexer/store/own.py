@@ -86,7 +86,7 @@ class Own:
         file = self._file(name)
         with writing(self.folder):
             require_own_folder(self.folder)
-            self.folder.mkdir(exist_ok=True)
+            self.folder.mkdir(parents=True, exist_ok=True)
             write_whole(file, seal(document))
 
     def problems(self) -> Iterator[tuple[Path, StoreError]]:

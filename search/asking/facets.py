@@ -11,7 +11,7 @@ import numpy as np
 from indexer.tags import Tag, TagVocabulary, Threshold
 from search.asking.opened import OpenedStore
 from search.asking.scope import Scope
-from search.filters.tags import Asked, TagFilter
+from search.filters.tags import LEARNED_THRESHOLD, Asked, TagFilter, float16_at_least
 
 
 class TagCount(NamedTuple):
@@ -33,9 +33,11 @@ def count_tags(stores: Sequence[OpenedStore], scope: Scope) -> list[TagCount]:
         scope: What counts as a hit in these stores.
 
     Returns:
-        Every node of the ontology that the model tells, in the order of the ontology; with
-        descendants not counted, those with an output of their own.
+        The tags that were learned; then every node of the ontology that the model tells, in the
+        order of the ontology; with descendants not counted, those with an output of their own.
     """
+    learned = scope.resolved.learned
+    bound = float16_at_least(LEARNED_THRESHOLD)
     tags = _countable(descendants=scope.terms.descendants)
     threshold = scope.resolved.threshold
     descendants = scope.terms.descendants
@@ -43,6 +45,8 @@ def count_tags(stores: Sequence[OpenedStore], scope: Scope) -> list[TagCount]:
         asked = _terms_of(threshold, descendants=descendants)
     else:
         asked = _resolve(threshold, descendants=descendants)
+    asked = (*(Asked(learned[name], bound) for name in learned), *asked)
+    tags = (*(Tag(name, name, None) for name in learned), *tags)
     counts = np.zeros(len(tags), np.int64)
     for one, allowed in zip(stores, scope.allowed, strict=True):
         for segment, mask, number in zip(one.generation.segments, *allowed, strict=True):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from time import perf_counter
+from types import MappingProxyType
 from typing import NamedTuple, Self
 
 import numpy as np
@@ -17,7 +18,7 @@ from search.asking.opened import OpenedStore
 from search.asking.terms import Terms
 from search.filters.conditions import Where
 from search.filters.metadata import Coverage, Metadata
-from search.filters.tags import Condition, ResolvedFilter, TagFilter
+from search.filters.tags import Condition, Learned, ResolvedFilter, TagFilter
 from search.generation.allowed import Allowed
 
 #: More recordings than any question may find.
@@ -33,6 +34,7 @@ class Resolved(NamedTuple):
         where: The expression, with the metadata that it may name; None if there is none.
         metadata: What is known of recordings beside the stores; None if nothing is.
         threshold: From which probability on a tag is heard.
+        learned: Tags that were learned, by their names.
     """
 
     terms: Terms
@@ -40,15 +42,19 @@ class Resolved(NamedTuple):
     where: Where | None
     metadata: Metadata | None
     threshold: Threshold = DEFAULT_THRESHOLD
+    learned: Learned = MappingProxyType({})
 
 
-def resolve(terms: Terms, measured: Float32 | None = None) -> Resolved:
+def resolve(
+    terms: Terms, measured: Float32 | None = None, learned: Learned | None = None
+) -> Resolved:
     """Understand terms: what is misspelt in them is found before anything is opened.
 
     Args:
         terms: What was asked for.
         measured: (527,) from which probability on each tag is heard, if the terms leave it to what
             was measured.
+        learned: Tags that were learned, which the terms may name.
 
     Raises:
         UnknownTagError: If they name a tag that cannot be filtered by.
@@ -62,6 +68,7 @@ def resolve(terms: Terms, measured: Float32 | None = None) -> Resolved:
         terms.not_tags,
         threshold,
         descendants=terms.descendants,
+        learned=learned or {},
     )
     metadata = Metadata.read(terms.metadata) if terms.metadata else None
     where = None
@@ -71,8 +78,10 @@ def resolve(terms: Terms, measured: Float32 | None = None) -> Resolved:
             metadata,
             threshold=threshold,
             descendants=terms.descendants,
+            learned=learned or {},
         )
-    return Resolved(terms, tags.resolve() if tags else None, where, metadata, threshold)
+    condition = tags.resolve() if tags else None
+    return Resolved(terms, condition, where, metadata, threshold, learned or {})
 
 
 def _recordings(stores: Sequence[OpenedStore], allowed: Sequence[Allowed]) -> Ids:
@@ -128,7 +137,7 @@ class Scope:
             QueryError: If the metadata is about other recordings.
         """
         began = perf_counter()
-        terms, tags, where, metadata, _ = resolved
+        terms, tags, where, metadata = resolved[:4]
         conditions = tuple(one.condition(tags, where) for one in stores)
         allowed = tuple(
             one.allowed(condition) for one, condition in zip(stores, conditions, strict=True)

@@ -19,10 +19,18 @@ from indexer.tags import DEFAULT_THRESHOLD, Threshold
 from indexer.windows import SAMPLE_RATE_HZ
 from search.filters.metadata import Metadata
 from search.filters.nodes import Compared, Either, Every, Heard, Negation, Node, Operand
-from search.filters.tags import Condition, Probability, Term
+from search.filters.tags import (
+    Condition,
+    Learned,
+    Probability,
+    at_least,
+    at_most,
+    exactly,
+)
 from search.generation.recordings import Places
 from search.generation.segments import Segment
 
+_NONE: Learned = {}
 #: The first whole number that a column of them cannot hold.
 _INT64_END = 2**63
 #: Of the operators without "not" in front.
@@ -88,6 +96,7 @@ class Where:
         *,
         threshold: Threshold = DEFAULT_THRESHOLD,
         descendants: bool = True,
+        learned: Learned = _NONE,
     ) -> Self:
         """Read a filter expression.
 
@@ -97,6 +106,7 @@ class Where:
             threshold: Probability from which on a tag without a comparison counts as heard; one
                 for all, or (527,).
             descendants: Whether a tag stands for those below it in the ontology too.
+            learned: Tags that were learned, which it may name.
 
         Raises:
             ExpressionError: If it cannot be understood; the message points at the spot.
@@ -105,7 +115,8 @@ class Where:
         from search.filters.expression import parse  # noqa: PLC0415 - lark is only for those who ask so
 
         columns = metadata.columns if metadata else ()
-        return cls(parse(text, columns, threshold=threshold, descendants=descendants), metadata)
+        node = parse(text, columns, threshold=threshold, descendants=descendants, learned=learned)
+        return cls(node, metadata)
 
     def on(self, places: Places) -> ResolvedWhere:
         """Compare what belongs to recordings, once for all of their windows.
@@ -151,13 +162,13 @@ class ResolvedWhere(NamedTuple):
         A tag gives its probability, or one minus it where it has to be low; any other comparison 1
         or 0; "and" the least of its parts, "or" the greatest, "not" one minus its part.
         """
-        return self._fit(self.node, segment, rows, Term.exactly, Term.exactly)
+        return self._fit(self.node, segment, rows, exactly, exactly)
 
     def relevance_bounds(self, segment: Segment, rows: Integers) -> tuple[Float32, Float32]:
         """Return the least and the greatest relevance that rows may have, going by their codes."""
         return (
-            self._fit(self.node, segment, rows, Term.least, Term.greatest),
-            self._fit(self.node, segment, rows, Term.greatest, Term.least),
+            self._fit(self.node, segment, rows, at_least, at_most),
+            self._fit(self.node, segment, rows, at_most, at_least),
         )
 
     def _holds(self, node: Node, segment: Segment) -> Mask:

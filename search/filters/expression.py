@@ -20,9 +20,13 @@ from search.filters.columns import BUILT_IN, Column, Kind, find_column, proposal
 from search.filters.nodes import Compared, Either, Every, Heard, Negation, Node, Operand
 from search.filters.pointing import pointing_at, shortened, syntax_error
 from search.filters.tags import (
-    Term,
+    LEARNED_PREFIX,
+    LEARNED_THRESHOLD,
+    Learned,
+    Probable,
     float16_above,
     float16_at_least,
+    learned_term,
     require_probability,
     tag_term,
     threshold_of_tag,
@@ -41,7 +45,7 @@ comparison: _name
           | _name NOT? IN "(" _value ("," _value)* ")"
           | _name NOT? BETWEEN _value _AND _value
           | _name IS NOT? NULL
-_name: WORD | QUOTED | BRACKETED
+_name: WORD | LEARNED | QUOTED | BRACKETED
 _value: NUMBER | TEXT | TRUTH
 
 _AND.1: /and\b/i
@@ -58,10 +62,12 @@ NUMBER: /[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)(e[+-]?[0-9]+)?(?![\w.])/i
 TEXT: /'([^']|'')*'/
 QUOTED: /"([^"]|"")*"/
 BRACKETED: /\[([^\]]|\]\])*\]/
+LEARNED.1: /my\.[a-z][a-z0-9_]*/
 WORD: /[^\W\d]\w*/
 %ignore /\s+/
 """
 
+_NONE: Learned = {}
 #: Deeper nesting is no question that a person asks, and would exhaust the stack.
 _MAX_DEPTH = 50
 #: Each is made with every file: of a million of them, as many take a minute and 2 GB.
@@ -85,6 +91,7 @@ def parse(
     *,
     threshold: Threshold = DEFAULT_THRESHOLD,
     descendants: bool = True,
+    learned: Learned = _NONE,
 ) -> Node:
     """Read a filter expression.
 
@@ -94,6 +101,7 @@ def parse(
         threshold: Probability from which on a tag without a comparison counts as heard; one for
             all, or (527,).
         descendants: Whether a tag stands for those below it in the ontology too.
+        learned: Tags that were learned, by their names with the prefix.
 
     Raises:
         ExpressionError: If it cannot be understood; the message points at the spot.
@@ -103,7 +111,7 @@ def parse(
     tree = _parsed(text)
     _require_shallow(tree, text)
     columns = (*BUILT_IN, *metadata)
-    node = _Reading(text, columns, threshold, descendants).node(tree)
+    node = _Reading(text, columns, threshold, descendants, learned).node(tree)
     if (number := _count(node)) > _MAX_COMPARISONS:
         problem = f"this makes {number:,} comparisons, and {_MAX_COMPARISONS:,} are the most"
         raise pointing_at(text, 0, f"{problem}; 'in (…)' takes any number of values as one")
@@ -149,6 +157,7 @@ class _Reading:
     columns: tuple[Column, ...]
     threshold: Threshold
     descendants: bool
+    learned: Learned
 
     def node(self, tree: Tree[Token]) -> Node:
         if tree.data == "comparison":
@@ -167,11 +176,11 @@ class _Reading:
         operator = " ".join(word.lower() for word in words)
         operator = _SAME_OPERATOR.get(operator, operator)
         meant = self._meant(name)
-        if isinstance(meant, Term):
-            return self._heard(meant, operator, name, words, values)
-        return self._compared(meant, operator, name, words, values)
+        if isinstance(meant, Column):
+            return self._compared(meant, operator, name, words, values)
+        return self._heard(meant, operator, name, words, values)
 
-    def _meant(self, name: Token) -> Column | Term:
+    def _meant(self, name: Token) -> Column | Probable:
         """Look a name up: "…" is a tag, […] a column, and a word the one of them that there is."""
         spelt = _unquoted(name)
         column = find_column(self.columns, spelt) if name.type != "QUOTED" else None
@@ -187,6 +196,8 @@ class _Reading:
         if column is not None:
             return column
         try:
+            if _is_learned(name):
+                return learned_term(spelt, self.learned)
             return tag_term(spelt, descendants=self.descendants)
         except UnknownTagError as error:
             is_unknown = name.type == "WORD" and not is_tag
@@ -195,9 +206,11 @@ class _Reading:
             raise pointing_at(self.text, _start(name), f"{problem}{columns}") from error
 
     def _heard(
-        self, term: Term, operator: str, name: Token, words: list[Token], values: list[Token]
+        self, term: Probable, operator: str, name: Token, words: list[Token], values: list[Token]
     ) -> Node:
         if not operator:
+            if _is_learned(name):
+                return _bounded(term, ">=", LEARNED_THRESHOLD)
             return _bounded(term, ">=", threshold_of_tag(self.threshold, _unquoted(name)))
         if operator not in _ORDERING:
             self._fail(words[0], "a tag has a probability: compare it with <, <=, > or >=")
@@ -280,9 +293,14 @@ def _count(node: Node) -> int:
     return sum(map(_count, node.parts)) if isinstance(node, (Every, Either)) else 1
 
 
-def _bounded(term: Term, operator: str, probability: float) -> Heard:
+def _bounded(term: Probable, operator: str, probability: float) -> Heard:
     bound = (float16_at_least if operator in {">=", "<"} else float16_above)(probability)
     return Heard(term, bound, operator in {">", ">="})
+
+
+def _is_learned(name: Token) -> bool:
+    """Whether a name is that of a tag that was learned."""
+    return name.type != "BRACKETED" and _unquoted(name).startswith(LEARNED_PREFIX)
 
 
 def _start(token: Token) -> int:
@@ -290,7 +308,7 @@ def _start(token: Token) -> int:
 
 
 def _unquoted(token: Token) -> str:
-    if token.type == "WORD":
+    if token.type in {"WORD", "LEARNED"}:
         return str(token)
     closing = token[-1]
     return token[1:-1].replace(closing * 2, closing)

@@ -8,7 +8,7 @@ from datetime import datetime
 import numpy as np
 
 from search.filters.columns import Column
-from search.filters.tags import Term
+from search.filters.tags import Probable
 
 Operand = int | float | str | bool | datetime
 
@@ -23,7 +23,7 @@ class Heard:
         is_wanted: Whether it has to be reached.
     """
 
-    term: Term
+    term: Probable
     bound: np.float16
     is_wanted: bool
 

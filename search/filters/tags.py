@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cache, lru_cache
 from typing import NamedTuple, Protocol
 
 import numpy as np
 
 from indexer.arrays import Float16, Float32, Integers, Mask
-from indexer.errors import QueryError
+from indexer.errors import QueryError, UnknownTagError
 from indexer.store.schema import NUM_TAGS
 from indexer.tags import DEFAULT_THRESHOLD, TagVocabulary, Threshold, threshold_of
 from search.generation.segments import CODE_SHIFT, Segment
@@ -22,8 +22,30 @@ _LEAST, _GREATEST = (
 )
 
 
+class Probable(Protocol):
+    """A tag of a filter, resolved: how probable it is in rows of a segment.
+
+    It is a `Term` of AudioSet's, or one that was learned.
+    """
+
+    def probabilities(self, segment: Segment, rows: Integers) -> Float16:
+        """Return (n,) float16 probabilities in some rows of a segment."""
+
+    def exactly(self, segment: Segment, rows: Integers) -> Float32:
+        """Return `probabilities` as float32."""
+
+    def least(self, segment: Segment, rows: Integers) -> Float32:
+        """Return (n,) float32 the least that they may be, by what is known without reading them."""
+
+    def greatest(self, segment: Segment, rows: Integers) -> Float32:
+        """Return (n,) float32 the greatest that they may be, likewise."""
+
+    def reaches(self, segment: Segment, bound: np.float16) -> Mask:
+        """Return (num_rows,) which rows have a probability at or above a bound, dead rows too."""
+
+
 class Term(NamedTuple):
-    """One tag of a filter, resolved.
+    """One tag of AudioSet's in a filter, resolved.
 
     Attributes:
         indices: Outputs of the model that it stands for; its probability is their maximum.
@@ -61,8 +83,31 @@ class Term(NamedTuple):
         return reaches
 
 
-#: Says of some rows of a segment how probable a term is: `Term.exactly`, or a bound of it.
-Probability = Callable[[Term, Segment, Integers], Float32]
+#: Says of some rows of a segment how probable a term is: `exactly`, or a bound of it.
+Probability = Callable[[Probable, Segment, Integers], Float32]
+
+
+def exactly(term: Probable, segment: Segment, rows: Integers) -> Float32:
+    """Return (n,) float32 probabilities of a term in some rows."""
+    return term.exactly(segment, rows)
+
+
+def at_least(term: Probable, segment: Segment, rows: Integers) -> Float32:
+    """Return (n,) float32 the least that these may be."""
+    return term.least(segment, rows)
+
+
+def at_most(term: Probable, segment: Segment, rows: Integers) -> Float32:
+    """Return (n,) float32 the greatest that these may be."""
+    return term.greatest(segment, rows)
+
+
+#: What stands before the names of tags that were learned.
+LEARNED_PREFIX = "my."
+#: From this probability on a learned tag is heard: learning has cut it there.
+LEARNED_THRESHOLD = 0.5
+#: Tags that were learned, by their names with the prefix.
+Learned = Mapping[str, Probable]
 
 
 class Condition(Protocol):
@@ -91,6 +136,8 @@ class TagFilter:
         none_of: Tags that must not match.
         threshold: Probability from which on a tag matches; one for all, or (527,).
         descendants: Whether a tag stands for those below it in the ontology too.
+        learned: Tags that were learned, which may be named as well; they have a threshold of their
+            own.
     """
 
     all_of: tuple[str, ...] = ()
@@ -98,6 +145,7 @@ class TagFilter:
     none_of: tuple[str, ...] = ()
     threshold: Threshold = DEFAULT_THRESHOLD
     descendants: bool = True
+    learned: Learned = field(default_factory=dict)
 
     def __bool__(self) -> bool:
         return bool(self.all_of or self.any_of or self.none_of)
@@ -117,6 +165,9 @@ class TagFilter:
         return ResolvedFilter(all_of, any_of, none_of)
 
     def _asked(self, name: str) -> Asked:
+        if name.startswith(LEARNED_PREFIX):
+            bound = float16_at_least(LEARNED_THRESHOLD)
+            return Asked(learned_term(name, self.learned), bound)
         term = tag_term(name, descendants=self.descendants)
         return Asked(term, float16_at_least(threshold_of_tag(self.threshold, name)))
 
@@ -124,7 +175,7 @@ class TagFilter:
 class Asked(NamedTuple):
     """A term, and the least float16 that reaches its threshold."""
 
-    term: Term
+    term: Probable
     bound: np.float16
 
     def reaches(self, segment: Segment) -> Mask:
@@ -161,13 +212,13 @@ class ResolvedFilter(NamedTuple):
         It is the least of: the probability of each tag in `all_of`, the greatest probability in
         `any_of`, and one minus the probability of each tag in `none_of`.
         """
-        return self._fit(segment, rows, Term.exactly, Term.exactly)
+        return self._fit(segment, rows, exactly, exactly)
 
     def relevance_bounds(self, segment: Segment, rows: Integers) -> tuple[Float32, Float32]:
         """Return the least and the greatest relevance that rows may have, going by their codes."""
         return (
-            self._fit(segment, rows, Term.least, Term.greatest),
-            self._fit(segment, rows, Term.greatest, Term.least),
+            self._fit(segment, rows, at_least, at_most),
+            self._fit(segment, rows, at_most, at_least),
         )
 
     def _fit(
@@ -227,6 +278,18 @@ def _columns() -> dict[tuple[int, ...], int]:
     columns: dict[tuple[int, ...], int] = {(index,): index for index in range(NUM_TAGS)}
     columns.update({indices: NUM_TAGS + number for number, (_, indices) in enumerate(groups)})
     return columns
+
+
+def learned_term(name: str, learned: Learned) -> Probable:
+    """Look up a tag that was learned.
+
+    Raises:
+        UnknownTagError: If there is none of that name.
+    """
+    if name not in learned:
+        there = f"there are {', '.join(sorted(learned))}" if learned else "there is none yet"
+        raise UnknownTagError(f"unknown learned tag {name!r}; {there}", about="learn")
+    return learned[name]
 
 
 @lru_cache

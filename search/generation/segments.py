@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self, TypeVar
 
@@ -73,6 +73,7 @@ class Segment:
         alive: (num_rows,) which rows a generation still holds.
         recordings: (num_rows,) int32: where `Generation.recordings` has the first place of each
             row's recording; anything for rows that are dead.
+        derived: What was computed of its rows: name → of what exactly, and (num_rows,) of it.
     """
 
     path: Path
@@ -80,6 +81,7 @@ class Segment:
     codes: npt.NDArray[np.uint8]
     alive: Mask
     recordings: npt.NDArray[np.int32]
+    derived: dict[str, tuple[str, Float16]] = field(default_factory=dict)
 
     def __repr__(self) -> str:
         return f"Segment({self.name!r}, {len(self):,} rows)"
@@ -96,7 +98,7 @@ class Segment:
 
     @property
     def vectors(self) -> Float32:
-        """(num_rows, 768) float32 scene embeddings of length 1."""
+        """(num_rows, 768) float32 of length 1: scene embeddings, unless these are projected."""
         return self.arrays["vectors"]
 
     @property

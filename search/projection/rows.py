@@ -104,7 +104,8 @@ def project_generation(
                 rows[first : first + len(block)] = block
                 done += len(block)
                 listen(Step("projecting", done, total, "window"))
-        segments.append(replace(segment, arrays={**segment.arrays, "vectors": rows}))
+        arrays = {**segment.arrays, "vectors": rows, "scenes": segment.vectors}
+        segments.append(replace(segment, arrays=arrays))
     return replace(generation, segments=tuple(segments))
 
 

@@ -1,0 +1,23 @@
+"""Drawing windows at random, the same ones every time."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from indexer.arrays import Integers
+
+#: Odd constants that mix the bits of ids (the finaliser of SplitMix64, Steele et al. 2014).
+_MIX = (np.uint64(0xBF58476D1CE4E5B9), np.uint64(0x94D049BB133111EB))
+
+
+def in_drawn_order(window_ids: Integers, salt: str) -> Integers:
+    """Return (n,) positions of windows as they are drawn: at random, and the same every time.
+
+    It depends on nothing but ids and salt, so that more windows change no order of those there.
+    """
+    mixed = window_ids.astype(np.uint64) + np.uint64(
+        int.from_bytes(salt.encode(), "little") % 2**61
+    )
+    for constant, shift in zip(_MIX, (30, 27), strict=True):
+        mixed = (mixed ^ (mixed >> np.uint64(shift))) * constant
+    return np.argsort(mixed ^ (mixed >> np.uint64(31)), kind="stable")

@@ -1,0 +1,173 @@
+"""Labels that people bring: a table, a label track of Audacity's, or those of another store."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import NamedTuple, cast
+
+import numpy as np
+
+from indexer.arrays import Integers
+from indexer.errors import SoundalikeError
+from indexer.library.names import ByName
+from indexer.library.tables import find_column, read_content, read_header, read_rows, reading_table
+from indexer.store.reader import Store
+from indexer.windows import SAMPLE_RATE_HZ
+from search.filters.tags import LEARNED_PREFIX
+from search.generation.segments import Generation
+from search.learned.labels import Label, Says, parse_lines
+
+#: Columns of a table, the first that is there counts.
+_WINDOW, _PATH = ("window_id",), ("path", "filename", "file", "fname")
+_START, _END = ("start_s", "start", "begin time (s)"), ("end_s", "end", "end time (s)")
+_SAYS, _TAG, _BY = ("says", "label"), ("tag", "name"), ("by",)
+#: What says yes, no and unsure in a table.
+_WORDS: dict[str, Says] = {
+    **dict.fromkeys(("yes", "y", "1", "true", "x"), "yes"),
+    **dict.fromkeys(("no", "n", "0", "false"), "no"),
+    **dict.fromkeys(("unsure", "?", "maybe"), "unsure"),
+}
+
+
+class _Said(NamedTuple):
+    """A line: a window by its id, or a file by its name, with a span of it or without."""
+
+    says: Says
+    window_id: int | None = None
+    path: str = ""
+    start_s: float | None = None
+    end_s: float | None = None
+    by: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Imported:
+    """Labels as they were brought.
+
+    Attributes:
+        labels: Of windows of the store, or of ids that were named.
+        missing: Names of files that the store does not have, in order.
+    """
+
+    labels: list[Label]
+    missing: list[str]
+
+
+def read_labels(file: Path, name: str, store: Store, generation: Generation) -> Imported:
+    """Read labels for a tag of one's own.
+
+    - A table (.csv, .tsv) has a column `window_id`, or `path` with or without `start` and `end` in
+      seconds; `says` is yes, no or unsure, and yes where there is no such column. With a column
+      `tag`, only lines of this tag count.
+    - A label track of Audacity's (.txt) is called like the sound that it is of, and its labels
+      whose text is the tag's name say yes.
+    - Labels of another store (.jsonl, from its `own/labels`) are of windows by their ids, which are
+      the same wherever the same file is cut in the same way.
+
+    A span says something of each window that it overlaps by half of the shorter of the two; a file
+    without a span, of all of its windows.
+
+    Args:
+        file: What is read.
+        name: Of the tag, without the prefix.
+        store: Whose files are meant.
+        generation: What queries see of it.
+
+    Raises:
+        SoundalikeError: If it cannot be read, or names nothing that the store has.
+    """
+    with reading_table(file):
+        content = read_content(file)
+        if file.suffix == ".jsonl":
+            return Imported(parse_lines(content), [])
+        said = list(_track(content, file, name) if file.suffix == ".txt" else _table(content, name))
+    if not said:
+        raise SoundalikeError(f"{file} says nothing of {LEARNED_PREFIX}{name}")
+    found = _on_windows(said, store, generation)
+    if not found.labels:
+        raise SoundalikeError(
+            f"{store.path} has none of the files that {file} names, {found.missing[0]} for one"
+        )
+    return found
+
+
+def _table(content: bytes, name: str) -> Iterator[_Said]:
+    columns = read_header(content).names
+    window, path = find_column(columns, _WINDOW), find_column(columns, _PATH)
+    start, end, says, tag, by = (
+        find_column(columns, one) for one in (_START, _END, _SAYS, _TAG, _BY)
+    )
+    if window is None and path is None:
+        raise ValueError("it has neither a column window_id nor a column path")
+    for number, row in read_rows(content):
+        if tag is not None and row[tag].removeprefix(LEARNED_PREFIX) != name:
+            continue
+        word = row[says].strip().casefold() if says else "yes"
+        if word not in _WORDS:
+            raise ValueError(f"line {number} says {word!r:.40}, not yes, no or unsure")
+        try:
+            start_s, end_s = (
+                float(row[one]) if one and row[one].strip() else None for one in (start, end)
+            )
+            window_id = int(row[window]) if window and row[window].strip() else None
+        except ValueError as error:
+            raise ValueError(f"line {number}: {error}") from error
+        yield _Said(
+            _WORDS[word],
+            window_id,
+            row[path].strip() if path else "",
+            start_s,
+            end_s,
+            (row[by].strip() or None) if by else None,
+        )
+
+
+def _track(content: bytes, file: Path, name: str) -> Iterator[_Said]:
+    for number, line in enumerate(content.decode().splitlines(), start=1):
+        cells = line.split("\t")
+        if cells[0] == "\\":  # the frequencies of the label before
+            continue
+        try:
+            start_s, end_s, text = float(cells[0]), float(cells[1]), "\t".join(cells[2:]).strip()
+        except (ValueError, IndexError) as error:
+            raise ValueError(f"line {number} is none of a label track: start, end, text") from error
+        if text.removeprefix(LEARNED_PREFIX).casefold() == name:
+            yield _Said("yes", None, file.stem, start_s, end_s)
+
+
+def _on_windows(said: Sequence[_Said], store: Store, generation: Generation) -> Imported:
+    """Return a label for each window that lines say something of."""
+    live = store.live_files() if any(one.window_id is None for one in said) else []
+    by_path = ByName(live)
+    by_name = ByName((PurePosixPath(path).name, recording) for path, recording in live)
+    by_stem = ByName((PurePosixPath(path).stem, recording) for path, recording in live)
+    labels, missing = list[Label](), dict[str, None]()
+    for one in said:
+        if one.window_id is not None:
+            labels.append(Label(one.window_id, one.says, one.start_s, one.end_s, one.by))
+            continue
+        asked = one.path.removeprefix("./")
+        recordings = set(by_path[asked] or by_name[asked] or by_stem[asked])
+        if len(recordings) > 1:
+            raise SoundalikeError(f"{one.path} may be several files; give the path in the library")
+        rows = [generation.rows_of_recording(recording) for recording in recordings]
+        ids = [window_id for some in rows for window_id in _overlapped(generation, some, one)]
+        labels += [Label(each, one.says, one.start_s, one.end_s, one.by) for each in ids]
+        if not ids:
+            missing[one.path] = None
+    return Imported(labels, list(missing))
+
+
+def _overlapped(generation: Generation, rows: Integers, one: _Said) -> list[int]:
+    """Return the ids of those windows of a recording that a line is about."""
+    windows = generation.windows(rows)
+    start = windows.start_sample / SAMPLE_RATE_HZ
+    end = start + windows.num_samples / SAMPLE_RATE_HZ
+    begin_s = 0.0 if one.start_s is None else one.start_s
+    end_s = np.inf if one.end_s is None else one.end_s
+    shared = np.minimum(end, end_s) - np.maximum(start, begin_s)
+    is_about = (2 * shared >= np.minimum(end - start, end_s - begin_s)) & (shared > 0)
+    order = np.argsort(start[is_about])
+    return cast(list[int], windows.window_id[is_about][order].tolist())

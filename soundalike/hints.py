@@ -29,6 +29,8 @@ HINTS = {
         "every file",
         "",
     ),
+    "label": ("run: soundalike label {value} NAME --yes ID", "STORE"),
+    "learn": ("run: soundalike learn {value} NAME", "STORE"),
     "library": ("run: soundalike index {value}", "LIBRARY"),
     "locate": ("or leave out --by place", ""),
     "named_encoder": ("say --text-encoder {value}", "NAME"),

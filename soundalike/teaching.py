@@ -26,7 +26,9 @@ from search.learned.tags import (
     share,
     take,
 )
+from search.output import writing_text
 from soundalike.projections import Projections
+from soundalike.show.teaching import labels_csv
 from soundalike.stores import StorePath
 
 if TYPE_CHECKING:  # scikit-learn takes a second to import
@@ -99,6 +101,29 @@ class Teaching(Projections):
             StoreError: If they cannot be read.
         """
         return list(LabelBook(self.own, name).current().values())
+
+    def labelled_hits(self, name: str) -> tuple[list[Label], dict[int, Hit]]:
+        """Return `labels`, and what is known of their windows, by id; the store has not all.
+
+        Raises:
+            QueryError: If the name is none.
+            StoreError: If they cannot be read, or the store is not there, or has no index yet.
+        """
+        labels = self.labels(name)
+        with self._kept.holding() as index:
+            here = [window_id for window_id, _ in index.find_all(one.window_id for one in labels)]
+            return labels, dict(zip(here, look_up(index, here), strict=True))
+
+    def export_labels(self, name: str, file: StorePath, *, force: bool = False) -> None:
+        """Write the labels of a name as a table, which `import_labels` reads.
+
+        Raises:
+            QueryError: If the name is none.
+            OutputError: If the file is there already, or cannot be written.
+            StoreError: If they cannot be read, or the store is not there, or has no index yet.
+        """
+        with writing_text(as_path("the table", file), force=force) as written:
+            written.write(labels_csv(*self.labelled_hits(name)))
 
     def label_names(self) -> list[str]:
         """Return the names that have labels, sorted.

@@ -17,12 +17,12 @@ from indexer.store.reader import Store
 from indexer.windows import SAMPLE_RATE_HZ
 from search.filters.tags import LEARNED_PREFIX
 from search.generation.segments import Generation
-from search.learned.labels import Label, Says, parse_lines
+from search.learned.labels import Label, Says, Via, parse_lines
 
 #: Columns of a table, the first that is there counts.
 _WINDOW, _PATH = ("window_id",), ("path", "filename", "file", "fname")
 _START, _END = ("start_s", "start", "begin time (s)"), ("end_s", "end", "end time (s)")
-_SAYS, _TAG, _BY = ("says", "label"), ("tag", "name"), ("by",)
+_SAYS, _TAG, _BY, _VIA = ("says", "label"), ("tag", "name"), ("by",), ("via",)
 #: What says yes, no and unsure in a table.
 _WORDS: dict[str, Says] = {
     **dict.fromkeys(("yes", "y", "1", "true", "x"), "yes"),
@@ -40,6 +40,7 @@ class _Said(NamedTuple):
     start_s: float | None = None
     end_s: float | None = None
     by: str | None = None
+    via: str = "found"
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,8 +97,8 @@ def read_labels(file: Path, name: str, store: Store, generation: Generation) -> 
 def _table(content: bytes, name: str) -> Iterator[_Said]:
     columns = read_header(content).names
     window, path = find_column(columns, _WINDOW), find_column(columns, _PATH)
-    start, end, says, tag, by = (
-        find_column(columns, one) for one in (_START, _END, _SAYS, _TAG, _BY)
+    start, end, says, tag, by, via = (
+        find_column(columns, one) for one in (_START, _END, _SAYS, _TAG, _BY, _VIA)
     )
     if window is None and path is None:
         raise ValueError("it has neither a column window_id nor a column path")
@@ -121,6 +122,7 @@ def _table(content: bytes, name: str) -> Iterator[_Said]:
             start_s,
             end_s,
             (row[by].strip() or None) if by else None,
+            (row[via].strip() if via else "") or "found",
         )
 
 
@@ -146,7 +148,7 @@ def _on_windows(said: Sequence[_Said], store: Store, generation: Generation) -> 
     labels, missing = list[Label](), dict[str, None]()
     for one in said:
         if one.window_id is not None:
-            labels.append(Label(one.window_id, one.says, one.start_s, one.end_s, one.by))
+            labels.append(_label(one.window_id, one))
             continue
         asked = one.path.removeprefix("./")
         recordings = set(by_path[asked] or by_name[asked] or by_stem[asked])
@@ -154,10 +156,14 @@ def _on_windows(said: Sequence[_Said], store: Store, generation: Generation) -> 
             raise SoundalikeError(f"{one.path} may be several files; give the path in the library")
         rows = [generation.rows_of_recording(recording) for recording in recordings]
         ids = [window_id for some in rows for window_id in _overlapped(generation, some, one)]
-        labels += [Label(each, one.says, one.start_s, one.end_s, one.by) for each in ids]
+        labels += [_label(each, one) for each in ids]
         if not ids:
             missing[one.path] = None
     return Imported(labels, list(missing))
+
+
+def _label(window_id: int, one: _Said) -> Label:
+    return Label(window_id, one.says, one.start_s, one.end_s, one.by, cast(Via, one.via))
 
 
 def _overlapped(generation: Generation, rows: Integers, one: _Said) -> list[int]:

@@ -22,6 +22,7 @@ from search.generation.segments import (
     current_name,
     is_generation_name,
 )
+from search.learned import labels, tags
 from search.projection import kept, rows
 
 
@@ -46,6 +47,8 @@ def verify(path: Path, listen: Listen = ignore, own: Own | None = None) -> list[
         thresholds.problems(own),
         kept.problems(own),
         rows.problems(own),
+        labels.problems(own),
+        tags.problems(own),
     )
     added = [Problem.of(*problem) for problems in each for problem in problems]
     of_parts = [*verify_parts(store, listen), *_missing_parts(store)]

@@ -18,6 +18,7 @@ from soundalike.cli import (
     search,
     serve,
     store,
+    teach,
 )
 from soundalike.cli.bars import telling
 
@@ -79,6 +80,9 @@ for command in (
     index.extract,
     index.commit,
     project.project,
+    teach.label,
+    teach.learn,
+    teach.review,
     listen.tag,
     listen.tags,
     listen.thresholds,

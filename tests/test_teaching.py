@@ -1,0 +1,414 @@
+"""Labels, kept word after word; and what is proposed to be labelled next."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from conftest import REPOSITORY, Run
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from synthetic import Synthetic, make_store
+
+import soundalike
+from indexer.errors import DamagedStoreError, QueryError, SoundalikeError
+from indexer.store.own import Own
+from search.learned.labels import Label, LabelBook, names
+from search.learned.lesson import wilson
+from search.upkeep.build import build
+from search.upkeep.verify import verify
+from soundalike.sounds import Sounds
+
+RNG = np.random.default_rng(5)
+
+
+@pytest.fixture
+def put(tmp_path: Path) -> Synthetic:
+    """40 recordings of 1 to 3 windows; those called b… have scenes of their own."""
+    made = make_store(tmp_path / "store")
+    recordings = {f"{'ab'[n % 4 == 0]}{n}": 1 + n % 3 for n in range(40)}
+    scene = RNG.normal(0, 1, (sum(recordings.values()), 768)).astype(np.float32)
+    at = 0
+    for name, count in recordings.items():
+        if name[0] == "b":
+            scene[at : at + count, :20] += 4
+        at += count
+    made.add(recordings, scene=scene)
+    build(made.store)
+    return made
+
+
+@pytest.fixture
+def sounds(put: Synthetic) -> Sounds:
+    return soundalike.open(put.store.path)
+
+
+def ids(put: Synthetic, letter: str) -> list[int]:
+    """Ids of the windows of the recordings that are called so."""
+    windows = [one for one in put.windows if one.recording_id in of(put, letter)]
+    return [one.window_id for one in windows]
+
+
+def of(put: Synthetic, letter: str) -> set[bytes]:
+    return {recording for path, recording in put.paths.items() if path[0] == letter}
+
+
+# --- a book of labels ----------------------------------------------------------------------------
+
+WORD = st.tuples(st.integers(0, 4), st.sampled_from(["yes", "no", "unsure", "undo", "tear"]))
+
+
+@given(st.lists(WORD, max_size=25))
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=60)
+def test_book_says_what_a_list_says(tmp_path: Path, words: list[tuple[int, Any]]) -> None:
+    """The oracle is a list that words are appended to and popped from; a torn line is no word."""
+    own = Own(tmp_path / str(time.monotonic_ns()))
+    book, expected = LabelBook(own, "rattle"), list[tuple[int, str]]()
+    for window_id, word in words:
+        if word == "undo":
+            last = book.undo()
+            assert (last is None) == (not expected)
+            if last:
+                assert expected.pop() == (last.window_id, last.says)
+        elif word == "tear" and book.path.exists():
+            with book.path.open("ab") as file:
+                file.write(b'{"window_id": 9, "says": "y')
+        elif word != "tear":
+            book.add([Label(window_id, word)])
+            expected.append((window_id, word))
+    assert [(one.window_id, one.says) for one in book.history()] == expected
+    assert {key: one.says for key, one in book.current().items()} == dict(expected)
+    assert names(own) == (["rattle"] if book.path.exists() else [])
+
+
+def test_labels_of_many_threads_are_all_there(tmp_path: Path) -> None:
+    own = Own(tmp_path)
+
+    def add(number: int) -> None:
+        LabelBook(own, "rattle").add([Label(number, "yes", by=f"thread {number % 4}")])
+
+    with ThreadPoolExecutor(8) as threads:
+        list(threads.map(add, range(200)))
+    assert sorted(LabelBook(own, "rattle").current()) == list(range(200))
+
+
+_LABELLER = """
+import sys
+from pathlib import Path
+from indexer.store.own import Own
+from search.learned.labels import Label, LabelBook
+book = LabelBook(Own(Path(sys.argv[1])), "rattle")
+for number in range(int(sys.argv[2]), 10_000_000, 2):
+    book.add([Label(number, "yes")])
+    print(number, flush=True)
+"""
+
+
+@pytest.mark.whole
+def test_kills_while_labelling_lose_nothing_that_was_said(tmp_path: Path) -> None:
+    """Two processes, killed again and again: what they had said is there, and nothing else."""
+    said: set[int] = set()
+    begin = [0, 1]
+    for number in range(6):
+        which = number % 2
+        command = [sys.executable, "-c", _LABELLER, str(tmp_path), str(begin[which])]
+        environment = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
+        with subprocess.Popen(command, stdout=subprocess.PIPE, env=environment) as process:
+            assert process.stdout
+            told = [process.stdout.readline() for _ in range(20)]
+            process.send_signal(signal.SIGKILL)
+            told += process.stdout.readlines()
+        said.update(int(one) for one in told if one.endswith(b"\n"))
+        begin[which] = max(one for one in said if one % 2 == which) + 4
+    book = LabelBook(Own(tmp_path), "rattle")
+    there = set(book.current())
+    assert len(said) >= 6 * 20
+    assert said <= there
+    assert len(there) <= len(said) + 6  # of each at most what it had not told yet
+    book.add([Label(77_000_000, "no")])
+    assert len(LabelBook(Own(tmp_path), "rattle").current()) == len(there) + 1
+
+
+@pytest.mark.parametrize(
+    "name", ["", "Rattle", "a-b", "../x", "a b", "ä", "a" * 65, "my.rattle", "1a"]
+)
+def test_hostile_name_is_one_line(name: str, tmp_path: Path) -> None:
+    with pytest.raises(QueryError, match="a tag of your own is called") as caught:
+        LabelBook(Own(tmp_path), name)
+    assert "\n" not in str(caught.value)
+
+
+def test_label_that_makes_no_sense_is_one_line() -> None:
+    with pytest.raises(QueryError, match="says yes, no or unsure"):
+        Label(1, "maybe")  # type: ignore[arg-type]
+    with pytest.raises(QueryError, match="proposed by"):
+        Label(1, "yes", via="luck")  # type: ignore[arg-type]
+    with pytest.raises(QueryError, match="at most 256 bytes"):
+        Label(1, "yes", by="x" * 257)
+
+
+def test_damaged_line_is_named_and_verify_says_so(sounds: Sounds, put: Synthetic) -> None:
+    sounds.label("rattle", yes=ids(put, "b")[:3])
+    book = LabelBook(sounds.own, "rattle")
+    assert verify(put.store.path) == []
+    book.path.write_bytes(book.path.read_bytes().replace(b'"yes"', b'"no"', 1))
+    with pytest.raises(DamagedStoreError, match="line 1 is not what was written"):
+        sounds.labels("rattle")
+    assert [one.path for one in verify(put.store.path)] == [book.path]
+
+
+def test_labels_are_not_written_through_a_link(sounds: Sounds, put: Synthetic) -> None:
+    elsewhere = put.store.path.parent / "elsewhere"
+    elsewhere.mkdir()
+    (put.store.path / "own").mkdir()
+    (put.store.path / "own" / "labels").symlink_to(elsewhere)
+    with pytest.raises(SoundalikeError, match="symbolic link"):
+        sounds.label("rattle", yes=ids(put, "b")[:1])
+    assert list(elsewhere.iterdir()) == []
+
+
+# --- saying and reading --------------------------------------------------------------------------
+
+
+def test_label_takes_ids_and_hits_and_refuses_what_is_not_there(
+    sounds: Sounds, put: Synthetic
+) -> None:
+    hits = sounds.windows(*ids(put, "b")[:2])
+    sounds.label("rattle", yes=hits, no=[np.int64(ids(put, "a")[0])], by="me", via="top")
+    told = [(one.window_id, one.says, one.by, one.via) for one in sounds.labels("rattle")]
+    assert told == [
+        *((one.window_id, "yes", "me", "top") for one in hits),
+        (ids(put, "a")[0], "no", "me", "top"),
+    ]
+    with pytest.raises(QueryError, match="no window 12 in"):
+        sounds.label("rattle", yes=[12])
+    with pytest.raises(QueryError, match="one word is said of a window at a time"):
+        sounds.label("rattle", yes=hits, no=hits[:1])
+    with pytest.raises(QueryError, match="a window is labelled by its id"):
+        sounds.label("rattle", yes=["12"])  # type: ignore[list-item]
+    with pytest.raises(QueryError, match="nothing is said"):
+        sounds.label("rattle")
+    assert len(sounds.labels("rattle")) == 3
+
+
+def test_table_of_labels_comes_back_as_it_was(
+    sounds: Sounds, put: Synthetic, tmp_path: Path
+) -> None:
+    sounds.label("rattle", yes=ids(put, "b")[:3], by="=1+1", via="random")
+    sounds.label("rattle", no=ids(put, "a")[:2])
+    sounds.export_labels("rattle", tmp_path / "labels.csv")
+    rows = list(csv.DictReader(io.StringIO((tmp_path / "labels.csv").read_text())))
+    assert [row["says"] for row in rows] == ["yes"] * 3 + ["no"] * 2
+    assert not rows[0]["by"].startswith("=")
+    sounds.import_labels("again", tmp_path / "labels.csv")
+    told = [
+        [(one.window_id, one.says, one.by, one.via) for one in sounds.labels(name)]
+        for name in ("rattle", "again")
+    ]
+    assert told[0] == told[1]
+
+
+def test_spans_are_labels_of_the_windows_that_they_overlap_by_half(
+    sounds: Sounds, put: Synthetic, tmp_path: Path
+) -> None:
+    """b8 has three windows of 10 s."""
+    (tmp_path / "labels.csv").write_text(
+        "path,start,end,says,tag\nb8.wav,0,4,yes,rattle\nb8.wav,16,30,no,rattle\n"
+        "b8.wav,0,30,yes,other\nnowhere.wav,0,1,yes,rattle\nb20,,,unsure,my.rattle\n"
+    )
+    found = sounds.import_labels("rattle", tmp_path / "labels.csv")
+    assert found.missing == ["nowhere.wav"]
+    mine = {one.window_id: (one.says, one.start_s, one.end_s) for one in sounds.labels("rattle")}
+    of_b8 = [one for one in put.windows if one.recording_id == put.paths["b8.wav"]]
+    assert mine[of_b8[0].window_id] == ("yes", 0, 4)
+    assert mine[of_b8[2].window_id] == ("no", 16, 30)
+    assert of_b8[1].window_id not in mine  # 4 s of 10 are less than half
+    of_b20 = [one for one in put.windows if one.recording_id == put.paths["b20.wav"]]
+    assert {mine[one.window_id][0] for one in of_b20} == {"unsure"}
+    assert len(mine) == 2 + len(of_b20)
+
+
+def test_label_track_of_audacity_is_of_the_sound_that_it_is_called_like(
+    sounds: Sounds, put: Synthetic, tmp_path: Path
+) -> None:
+    track = tmp_path / "b8.txt"
+    track.write_text("1.0\t9.0\trattle\n\\\t100.0\t200.0\n12.0\t14.0\tanother\n")
+    sounds.import_labels("rattle", track)
+    (label,) = sounds.labels("rattle")
+    assert (label.window_id, label.start_s) == (
+        next(one.window_id for one in put.windows if one.recording_id == put.paths["b8.wav"]),
+        1.0,
+    )
+
+
+def test_labels_of_another_store_are_of_the_same_windows(
+    sounds: Sounds, put: Synthetic, tmp_path: Path
+) -> None:
+    other = make_store(tmp_path / "other")
+    other.add({"b8": 3, "x": 1})
+    build(other.store)
+    theirs = soundalike.open(other.store.path)
+    theirs.label("rattle", yes=[one.window_id for one in other.windows])
+    sounds.import_labels("rattle", other.store.path / "own" / "labels" / "rattle.jsonl")
+    lesson = sounds.learn("rattle")
+    assert (lesson.counts["yes"], lesson.num_elsewhere) == (3, 1)
+
+
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [
+        ("path,says\nb8.wav,perhaps\n", "line 2 says 'perhaps', not yes, no or unsure"),
+        ("name\nb8.wav\n", "neither a column window_id nor a column path"),
+        ("path,start\nb8.wav,soon\n", "line 2: could not convert"),
+        ("path,tag\nb8.wav,else\n", "says nothing of my.rattle"),
+        ("path\nnowhere.wav\n", "has none of the files that"),
+    ],
+)
+def test_table_that_cannot_be_read_is_one_line(
+    content: str, told: str, sounds: Sounds, tmp_path: Path
+) -> None:
+    (tmp_path / "labels.csv").write_text(content)
+    with pytest.raises(SoundalikeError, match=told) as caught:
+        sounds.import_labels("rattle", tmp_path / "labels.csv")
+    assert "\n" not in str(caught.value)
+    assert sounds.labels("rattle") == []
+
+
+# --- what to label next --------------------------------------------------------------------------
+
+
+def test_review_proposes_what_is_not_labelled_of_each_recording_once(
+    sounds: Sounds, put: Synthetic
+) -> None:
+    labelled = ids(put, "b")[:6] + ids(put, "a")[:9]
+    sounds.label("rattle", yes=labelled[:6], no=labelled[6:])
+    sounds.learn("rattle")
+    tag = sounds.learned("rattle")
+    generation = sounds._kept.open_newest()
+    rows = generation.live_rows()
+    heard = tag.column(generation.segments[0]).astype(np.float32)
+    all_ids = generation.window_ids(rows).tolist()
+    recordings = generation.recording_ids(rows)
+    for by, worth in (("top", heard), ("margin", -np.abs(heard - 0.5))):
+        expected: list[int] = []
+        seen: set[bytes] = set()
+        for row in sorted(rows.tolist(), key=lambda row: (-worth[row], all_ids[row])):
+            if all_ids[row] not in labelled and bytes(recordings[row]) not in seen:
+                seen.add(bytes(recordings[row]))
+                expected.append(all_ids[row])
+        found = sounds.review("rattle", by, 12)  # type: ignore[arg-type]
+        assert [one.window_id for one in found] == expected[:12]
+        for one in found:
+            assert one.score == pytest.approx(heard[all_ids.index(one.window_id)])
+    for by in ("random", "diverse"):
+        found = sounds.review("rattle", by, 8)  # type: ignore[arg-type]
+        assert len({one.recording_id for one in found}) == 8
+        assert not {one.window_id for one in found} & set(labelled)
+        assert found == sounds.review("rattle", by, 8)  # type: ignore[arg-type]
+
+
+def test_random_review_needs_nothing_learned_and_goes_on_where_it_was(
+    sounds: Sounds, put: Synthetic
+) -> None:
+    first = sounds.review("rattle", "random", 6)
+    assert all(np.isnan(one.score) for one in first)
+    sounds.label("rattle", no=first[:3], via="random")
+    assert [one.window_id for one in sounds.review("rattle", "random", 3)] == [
+        one.window_id for one in first[3:]
+    ]
+    with pytest.raises(QueryError, match="nothing was learned yet"):
+        sounds.review("rattle", "top")
+    with pytest.raises(QueryError, match="chosen by top, margin, random, diverse"):
+        sounds.review("rattle", "luck")  # type: ignore[arg-type]
+    with pytest.raises(QueryError, match="from 1 to 10,000"):
+        sounds.review("rattle", "random", 0)
+
+
+def test_estimate_counts_windows_that_were_drawn_alone(sounds: Sounds, put: Synthetic) -> None:
+    sounds.label("rattle", yes=ids(put, "b")[:8], no=ids(put, "a")[:8])
+    drawn = sounds.review("rattle", "random", 12)
+    yes = set(ids(put, "b"))
+    sounds.label("rattle", yes=[one for one in drawn if one.window_id in yes], via="random")
+    sounds.label("rattle", no=[one for one in drawn if one.window_id not in yes], via="random")
+    lesson = sounds.learn("rattle")
+    (row,) = [one for one in sounds.estimates("rattle") if one.threshold == 0.5]
+    assert row == lesson.estimate
+    tag = sounds.learned("rattle")
+    segment = sounds._kept.open_newest().segments[0]
+    heard = dict(zip(segment.arrays["window_id"].tolist(), tag.column(segment), strict=True))
+    reached = [one.window_id for one in drawn if heard[one.window_id] >= 0.5]
+    assert row.num_judged == len(reached)
+    assert row.num_right == len(yes & set(reached))
+    assert row.num_windows == sum(value >= 0.5 for value in heard.values())
+
+
+def test_interval_of_a_share_is_wilsons() -> None:
+    """Figures of Newcombe 1998, table I: 81 of 263 and 0 of 20."""
+    assert wilson(81, 263) == pytest.approx((0.2553, 0.3662), abs=1e-4)
+    assert wilson(0, 20) == pytest.approx((0.0, 0.1611), abs=1e-4)
+    assert wilson(0, 0) == (0.0, 1.0)
+
+
+# --- the commands --------------------------------------------------------------------------------
+
+
+def test_label_learn_and_review_by_command(sounds: Sounds, put: Synthetic, run: Run) -> None:
+    store = put.store.path
+    yes, no = ids(put, "b")[:6], ids(put, "a")[:9]
+    told = run("label", store, "rattle", "--yes", ",".join(map(str, yes)), "--no", no[0])
+    assert told.out == "labelled: 6 yes, 1 no and 0 unsure\n"
+    words = [word for one in no[1:] for word in ("--no", one)]
+    run("label", store, "rattle", *words)
+    listed = run("label", store, "rattle").out.splitlines()
+    assert listed[0] == "my.rattle: 6 yes, 9 no and 0 unsure"
+    assert len(listed) == 16
+    assert run("label", store, "rattle", "--undo").out == f"taken back: no of {no[-1]}\n"
+    assert len(run("label", store, "rattle", "--format", "json").data["labels"]) == 14
+    learned = run("learn", store, "rattle", "--format", "json").data
+    assert (learned["tag"], learned["counts"]) == ("my.rattle", {"yes": 6, "no": 8})
+    shown = run("learn", store, "rattle").out
+    assert "my.rattle: learned from 6 yes, 8 no, by logistic regression" in shown
+    hits = run("search", store, "--tag", "my.rattle", "--format", "json", "-k", 5).hits
+    assert len(hits) == 5
+    next_ones = run("review", store, "rattle", "-k", 3, "--format", "json").data["windows"]
+    assert len(next_ones) == 3
+    assert len(run("review", store, "other", "--by", "random", "-k", 3).out.splitlines()) == 3
+
+
+@pytest.mark.parametrize(
+    ("words", "told", "code"),
+    [
+        (("label", "rattle", "--yes", "12x"), "'12x' is no id of a window", 2),
+        (("label", "Rattle", "--yes", "12"), "a tag of your own is called", 1),
+        (("label", "rattle", "--yes", "12"), "no window 12 in", 1),
+        (("label", "rattle", "--from", "absent.csv"), "cannot read absent.csv", 1),
+        (("learn", "rattle"), "nothing to learn from", 1),
+        (("learn", "rattle", "--import", "absent.json"), "no such file: absent.json", 1),
+        (("review", "rattle"), "nothing was learned yet", 1),
+        (("search", "--tag", "my.rattle"), "unknown learned tag 'my.rattle'", 1),
+    ],
+)
+def test_wrong_command_is_one_line(
+    words: tuple[str, ...], told: str, code: int, put: Synthetic, run: Run
+) -> None:
+    command, *rest = words
+    outcome = run(command, put.store.path, *rest, code=code)
+    assert told in outcome.err
+    assert len(outcome.err.splitlines()) == 1
+
+
+def test_labels_print_hostile_names_harmlessly(put: Synthetic, sounds: Sounds, run: Run) -> None:
+    sounds.label("rattle", yes=ids(put, "b")[:1], by="\x1b[31mred\x1b[0m\n")
+    assert "\x1b" not in run("label", put.store.path, "rattle").out
+    assert json.loads(run("label", put.store.path, "rattle", "--format", "json").out)

@@ -30,15 +30,15 @@ from search.upkeep.build import build
 from search.upkeep.verify import verify
 from soundalike.sounds import Sounds
 
-RNG = np.random.default_rng(5)
-
 
 @pytest.fixture
 def put(tmp_path: Path) -> Synthetic:
     """40 recordings of 1 to 3 windows; those called b… have scenes of their own."""
     made = make_store(tmp_path / "store")
     recordings = {f"{'ab'[n % 4 == 0]}{n}": 1 + n % 3 for n in range(40)}
-    scene = RNG.normal(0, 1, (sum(recordings.values()), 768)).astype(np.float32)
+    scene = (
+        np.random.default_rng(5).normal(0, 1, (sum(recordings.values()), 768)).astype(np.float32)
+    )
     at = 0
     for name, count in recordings.items():
         if name[0] == "b":

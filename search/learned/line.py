@@ -13,7 +13,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from indexer.arrays import Float16, Float32
-from search.nearest.blend import unit_roots
+from indexer.store.schema import EMBEDDING_DIM
+from search.nearest.blend import lengths_of, roots_of, unit_roots
+
+#: Scenes and roots have this length, so that a window's vector has length 1.
+_LENGTH = np.float32(np.sqrt(0.5))
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +38,16 @@ class Line:
         """Return (n,) float32 the logs of odds of (n, 1295) vectors."""
         return np.asarray(vectors @ self.weights + np.float32(self.bias), np.float32)
 
+    def logits_of(self, scenes: Float32, tags: Float16 | Float32) -> Float32:
+        """Return the same of (n, 768) scenes of length 1 and (n, 527) probabilities.
+
+        Their vectors are not made: that takes a third of the time.
+        """
+        of_scenes, of_roots = np.split(self.weights * _LENGTH, [EMBEDDING_DIM])
+        roots = roots_of(tags)
+        heard = (roots @ of_roots) / lengths_of(roots)
+        return np.asarray(scenes @ of_scenes + heard + np.float32(self.bias), np.float32)
+
 
 def vectors_of(scenes: Float32, tags: Float16 | Float32) -> Float32:
     """Return (n, 1295) float32 vectors of length 1.
@@ -42,4 +56,4 @@ def vectors_of(scenes: Float32, tags: Float16 | Float32) -> Float32:
         scenes: (n, 768) float32 of length 1.
         tags: (n, 527) probabilities.
     """
-    return np.concatenate([scenes, unit_roots(tags)], axis=1) * np.float32(np.sqrt(0.5))
+    return np.concatenate([scenes, unit_roots(tags)], axis=1) * _LENGTH

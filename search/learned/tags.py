@@ -28,14 +28,14 @@ from indexer.store.schema import EMBEDDING_DIM, NUM_TAGS
 from search.filters.tags import LEARNED_PREFIX
 from search.generation.segments import Rows, Segment
 from search.learned.labels import require_name
-from search.learned.line import Line, vectors_of
+from search.learned.line import Line
 from search.output import writing
 
 LEARNED_FOLDER = "learned"
 _FORMAT = 1
 _REMEDY = "bring it back from a copy, or learn it again"
-#: Rows whose probabilities are computed at a time: 40 MB of vectors.
-_BLOCK_ROWS = 8192
+#: Rows whose probabilities are computed at a time: 2 MB of roots, which stay in the cache.
+_BLOCK_ROWS = 1024
 _NUM_WEIGHTS = EMBEDDING_DIM + NUM_TAGS
 
 
@@ -74,7 +74,7 @@ class LearnedTag:
     def logits(self, scenes: Float32, tags: Float16 | Float32) -> Float32:
         """Return (n,) float32 logs of odds of some windows."""
         with np.errstate(invalid="ignore", over="ignore"):  # what is damaged is never found
-            return self.line.logits(vectors_of(scenes, tags))
+            return self.line.logits_of(scenes, tags)
 
     def _compute(self, segment: Segment) -> Float16:
         found = np.empty(len(segment), np.float16)

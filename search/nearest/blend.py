@@ -24,14 +24,24 @@ _UNLIKE_WEIGHT = 0.25
 
 def unit_roots(tags: Float16 | Float32) -> Float32:
     """Return (n, 527) float32 of length 1: the square roots of probabilities; 0 where all are."""
+    roots = roots_of(tags)
+    with np.errstate(invalid="ignore"):  # damaged ones
+        roots /= lengths_of(roots)[:, None]
+    return roots
+
+
+def roots_of(tags: Float16 | Float32) -> Float32:
+    """Return (n, 527) float32: the square roots of probabilities."""
     with np.errstate(invalid="ignore"):  # damaged ones
         if tags.dtype == np.float16:
-            roots = _roots_of_float16().take(tags.view(np.uint16))
-        else:
-            roots = np.sqrt(tags, dtype=np.float32)
-        lengths = np.sqrt(np.einsum("ij,ij->i", roots, roots))
-        roots /= np.where(lengths > 0, lengths, 1)[:, None]
-    return roots
+            return _roots_of_float16().take(tags.view(np.uint16))
+        return np.sqrt(tags, dtype=np.float32)
+
+
+def lengths_of(roots: Float32) -> Float32:
+    """Return (n,) float32 the lengths of `roots_of`; 1 where all are 0."""
+    lengths = np.sqrt(np.einsum("ij,ij->i", roots, roots))
+    return np.where(lengths > 0, lengths, np.float32(1))
 
 
 @cache

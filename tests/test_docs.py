@@ -193,6 +193,26 @@ def test_scale_page_commands_stage_and_publish(tmp_path: Path, run_here: RunHere
     assert "many.soundalike: 97 windows" in printed
 
 
+@pytest.mark.whole
+def test_teaching_page_commands_and_python_run(tmp_path: Path, run_here: RunHere) -> None:
+    page = REPOSITORY / "docs" / "teaching.md"
+    (tmp_path / "data").symlink_to(REPOSITORY / "data")
+    (tmp_path / "labels.csv").write_text(blocks(page, "csv")[0])
+    printed = run_here("\n".join(blocks(page, "sh")), tmp_path)
+    assert "3 yes, 3 no and 0 unsure" in printed
+    assert "my.barking: learned from 3 yes, 3 no, by difference of means" in printed
+    assert "barking_dog" in printed.split("windows have it")[1]
+    result = subprocess.run(
+        [sys.executable, "-c", "\n".join(blocks(page, "python"))],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert result.returncode == 0, result.stderr
+    assert "{'yes': 2, 'no': 5} difference of means" in result.stdout
+
+
 @pytest.fixture
 def laboratory(tmp_path: Path) -> Path:
     """Small stand-ins for the data sets that the page on experiments walks through."""

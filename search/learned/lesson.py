@@ -116,7 +116,8 @@ def learn(rows: Rows, store: Store, name: str, labels: Mapping[int, Label]) -> L
     tag = made_for(store, name, line, basis)
     (estimate,) = estimate_at(rows, tag, labels, (0.5,))
     elsewhere = len(labels) - len(here)
-    return Lesson(tag, dict(counts), elsewhere, judged.average_precision, estimate)
+    told_of = {says: counts[says] for says in ("yes", "no", "unsure") if counts[says]}
+    return Lesson(tag, told_of, elsewhere, judged.average_precision, estimate)
 
 
 def estimate_at(

@@ -54,8 +54,7 @@ RECORDING_DTYPE = np.dtype("<i4")
 #: Number and random part: publishing gives the next number.
 _GENERATION_NAME = re.compile(r"[0-9]{8}-[0-9a-f]{8}")
 _SHARED_NAME = re.compile(r"[0-9a-f]{32}")
-#: More than the name of a generation has.
-_CURRENT_BYTES = 100
+_CURRENT_BYTES = 100  # more than the name of a generation has
 #: A generation that is replaced while it is opened is tried again this often.
 _ATTEMPTS = 5
 _T = TypeVar("_T")

@@ -21,8 +21,9 @@ _RANGE_DB = 70.0
 _COLOURS = np.array(
     [(8, 10, 36), (74, 26, 110), (190, 54, 88), (248, 146, 62), (252, 248, 200)], np.float64
 )
-#: Levels that are told apart: a picture with a palette is a third as large as one without.
-_NUM_LEVELS = 128
+#: Levels that are told apart, 1.1 dB each: with this palette a picture takes a quarter of what it
+#: takes in all colours.
+_NUM_LEVELS = 64
 #: The frame around what matched: no colour of the picture.
 _MARK = (120, 255, 220)
 #: Its lines are that share of the width: 3 pixels of a picture that is shown at half its size.

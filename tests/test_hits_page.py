@@ -99,7 +99,7 @@ def sound_of(element: dict[str, str | None]) -> tuple[npt.NDArray[np.float32], i
     """Decode what a player has, as browsers do: with FFmpeg."""
     kind, _, content = (element["src"] or "").partition(",")
     assert kind == "data:audio/mpeg;base64"
-    with av.open(io.BytesIO(base64.b64decode(content, validate=True))) as file:
+    with av.open(io.BytesIO(base64.b64decode(content, validate=True)), "r") as file:
         (stream,) = file.streams.audio
         frames = [frame.to_ndarray() for frame in file.decode(stream)]
         assert stream.codec_context.layout.nb_channels == 1
@@ -150,6 +150,14 @@ def test_players_play_what_matched_and_pictures_frame_it(tmp_path: Path) -> None
     assert page.all("img")[0]["alt"] == (
         "Spectrogram of tone.wav, 0:00.0 to 0:08.0; framed is the match, 0:02.0 to 0:03.5"
     )
+
+
+def test_a_match_that_is_all_of_the_window_is_not_framed(tmp_path: Path) -> None:
+    sound = write_tone(tmp_path / "tone.wav", 2.0)
+    page = reported(tmp_path, hit(sound, match_start_s=0.0, match_end_s=1.999, match_score=0.5))
+    pixels = np.asarray(picture_of(page.all("img")[0]).convert("RGB"))
+    assert not (pixels == (120, 255, 220)).all(2).any()
+    assert "0:00.0 to 0:02.0; score 0.500" in page.text
 
 
 def test_channels_that_cancel_are_heard(tmp_path: Path) -> None:
@@ -232,7 +240,7 @@ def test_what_asked_is_shown_and_heard(tmp_path: Path) -> None:
 
 
 #: A value of each field of the terms that is not as usual, and words that tell of it.
-TOLD = {
+TOLD: dict[str, tuple[Any, str]] = {
     "k": (7, "7 at most"),
     "tags": (("Dog", "Rain"), "Dog and Rain"),
     "any_tags": (("Dog", "Rain"), "Dog, Rain"),
@@ -271,7 +279,7 @@ def test_what_is_told_beside_hits_is_there(tmp_path: Path) -> None:
     answer.report(tmp_path / "none.html")
     text = Page((tmp_path / "none.html").read_text("utf-8")).text
     for told in (
-        *("No hits", "no window matches", "3 windows left out", "1 window left out: nothing is"),
+        *("No hits", "no window matches", "3 windows left out", "1 window left out: silent"),
         *("asked without it: a: b", "it is quiet", "not in the index yet: 2 parts"),
     ):
         assert told in text

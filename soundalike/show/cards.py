@@ -38,7 +38,7 @@ font-size:1.05em;font-weight:600;line-height:1.35}
 .sounds .title .name{flex:1;min-width:0;overflow-wrap:anywhere}
 .sounds .title .rank{min-width:1.6em;color:var(--quiet,inherit);font-weight:400}
 .sounds .title .score{font-variant-numeric:tabular-nums}
-.sounds dl{display:grid;grid-template-columns:fit-content(9em) minmax(0,1fr);gap:1px 12px;margin:0;
+.sounds dl{display:grid;grid-template-columns:fit-content(28%) minmax(0,1fr);gap:1px 12px;margin:0;
 padding:0;font-size:.92em;line-height:1.45}
 .sounds dt{float:none;margin:0;padding:0;width:auto;font-weight:400;text-align:left;
 color:var(--quiet,inherit);overflow-wrap:anywhere}
@@ -75,7 +75,7 @@ def hear_hit(hit: Hit) -> Heard | str:
         That, or why it cannot be read.
     """
     try:
-        return hear(hit.paths, (hit.start_s, hit.end_s), hit.span if hit.has_match else None)
+        return hear(hit.paths, (hit.start_s, hit.end_s), hit.span if _is_part(hit) else None)
     except AudioError as error:
         return error.reason
 
@@ -84,7 +84,7 @@ def hit_card(rank: int, hit: Hit, sound: Heard | str | None) -> Card:
     """Return a hit as it is shown, with what is heard of it, or why that is nothing."""
     name = printable(hit.path.name) if hit.path else "(no path)"
     span = f"{clock(hit.start_s)} to {clock(hit.end_s)}"
-    if hit.has_match:
+    if _is_part(hit):
         start_s, end_s = hit.span
         span += f"; framed is the match, {clock(start_s)} to {clock(end_s)}"
     return Card(name, _facts(hit), sound, span, rank, hit.score)
@@ -140,12 +140,18 @@ def _shown(card: Card) -> str:
     )
 
 
+def _is_part(hit: Hit) -> bool:
+    """Whether what matched is not all of the window, as far as is told."""
+    return [*map(clock, hit.span)] != [clock(hit.start_s), clock(hit.end_s)]
+
+
 def _facts(hit: Hit) -> Iterator[tuple[str, str]]:
     yield "time", f"{clock(hit.start_s)} to {clock(hit.end_s)}"
     if hit.has_match:
         start_s, end_s = hit.span
+        framed = ", framed and played" if _is_part(hit) else ""
         like = "" if hit.match_score is None else f"; score {hit.match_score:.3f}"
-        yield "match", f"{clock(start_s)} to {clock(end_s)}, framed and played{like}"
+        yield "match", f"{clock(start_s)} to {clock(end_s)}{framed}{like}"
     if hit.clock:
         yield "clock", time_of_day(hit.clock)
     if hit.tags:

@@ -44,7 +44,7 @@ border-radius:12px}}
 section p{{margin:0 0 10px;overflow-wrap:anywhere}}
 h2+.sounds>.sound:first-child{{border-top:0;padding-top:4px}}
 .quiet{{color:var(--quiet)}}
-.terms dl{{display:grid;grid-template-columns:fit-content(12em) minmax(0,1fr);
+.terms dl{{display:grid;grid-template-columns:fit-content(34%) minmax(0,1fr);
 gap:2px 14px;margin:0 0 12px}}
 .terms dt{{color:var(--quiet)}}
 .terms dd{{margin:0;overflow-wrap:anywhere;white-space:pre-wrap}}
@@ -126,8 +126,8 @@ def lines_beside(
         coverage: How the metadata and the stores fit together; None without metadata.
     """
     for number, what in (
-        (num_left_out, "left out: they are what asked, or overlap it"),
-        (num_silent, "left out: nothing is heard in them"),
+        (num_left_out, "left out: part of what asked, or overlapping it"),
+        (num_silent, "left out: silent"),
     ):
         if number:
             yield f"{count(number, 'window')} {what}"

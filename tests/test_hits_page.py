@@ -178,6 +178,7 @@ def test_samples_that_are_no_numbers_are_silence(tmp_path: Path) -> None:
     assert likeness(heard[3000:], samples[3000:, 0]) > 0.9
 
 
+@pytest.mark.whole
 @pytest.mark.parametrize("seconds", [0.001, 1.0, 17.0, 18.0, 25.0, 31.0, 60.0])
 def test_sounds_of_up_to_a_minute_are_no_larger_than_told(seconds: float) -> None:
     content = as_mp3(noise(round(seconds * 44_100))[:, 0], 44_100)
@@ -185,6 +186,7 @@ def test_sounds_of_up_to_a_minute_are_no_larger_than_told(seconds: float) -> Non
     assert len(soundfile.read(io.BytesIO(content))[0]) > 0
 
 
+@pytest.mark.whole
 def test_longer_sounds_are_heard_for_a_minute(tmp_path: Path) -> None:
     sound = write_tone(tmp_path / "tone.wav", 70.0, 500.0)
     page = reported(

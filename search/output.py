@@ -38,6 +38,7 @@ _OF_THE_NAME = {
 #: Endings of names that say what is in a file.
 _SAID = {
     ".csv": "CSV",
+    ".html": "a page",
     ".jsonl": "JSON lines",
     ".json": "JSON",
     ".npy": "an array of NumPy",
@@ -47,8 +48,9 @@ _SAID = {
     ".tar": "a tar file",
     ".xlsx": "a workbook",
 }
-#: Those of them that every window of a store can be written as.
+#: Those of them that every window of a store can be written as, where rows are to be written.
 _EXPORTED = {".csv", ".jsonl", ".npy"}
+_NO_ROWS = {".html"}
 _Done = TypeVar("_Done")
 
 
@@ -87,7 +89,7 @@ def require_file(path: Path, ending: str, *, force: bool = False) -> None:
         raise OutputError(
             f"{path} says that it is {_SAID[given]}, and what is written is {_SAID[ending]}; call "
             f"it {path.with_suffix(ending)}",
-            about="export" if given in _EXPORTED else None,
+            about="export" if given in _EXPORTED and ending not in _NO_ROWS else None,
             value=given[1:],
         )
     _require_parent(path)

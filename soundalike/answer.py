@@ -14,6 +14,7 @@ from indexer.paths import as_path, printable
 from indexer.progress import Listen, count, ignore
 from search.asking.almost import almost_heard
 from search.asking.answers import Hit, Step
+from search.asking.asked import Asked
 from search.asking.background import Background, Beside, Told
 from search.asking.find import Question, find, take_apart, unlocated
 from search.asking.scope import Scope
@@ -28,6 +29,7 @@ if TYPE_CHECKING:  # torch takes seconds to import
     from indexer.run.recompute import DeepReport
     from indexer.store.verify import Problem
     from soundalike.show.labels import HitForm
+    from soundalike.show.report import Reported
 
 #: Hits that the short form of an answer shows.
 _SHOWN = 3
@@ -56,6 +58,7 @@ class Answer(Sequence[Hit]):
             ranked by place.
         almost: Where no window has the tags that were asked for, the three that come nearest; their
             score is how probable these are there.
+        asked: What was asked; None where nobody knows that here, as of a server.
     """
 
     hits: tuple[Hit, ...]
@@ -68,6 +71,7 @@ class Answer(Sequence[Hit]):
     notes: tuple[str, ...] = field(default=(), compare=False)
     beside: Beside | Told | None = field(default=None, compare=False)
     almost: tuple[Hit, ...] = field(default=(), compare=False)
+    asked: Asked | None = field(default=None, compare=False)
 
     @overload
     def __getitem__(self, at: int) -> Hit: ...
@@ -126,6 +130,34 @@ class Answer(Sequence[Hit]):
         from search.asking.collect import copy_spans  # noqa: PLC0415 - it imports decoders
 
         return copy_spans(self.hits, as_path("a folder", folder), force=force)
+
+    def report(
+        self, path: str | os.PathLike[str], *, force: bool = False, listen: Listen = ignore
+    ) -> Reported:
+        """Write a page that shows and plays what asked and each hit, and takes nothing else along.
+
+        See `soundalike.show.report.write_report`.
+
+        Args:
+            path: Where to, .html.
+            force: Whether a file that is there is replaced.
+            listen: Hears how many hits are written.
+
+        Returns:
+            How large it is, and for each sound that could not be read a line that says why.
+
+        Raises:
+            OutputError: If the file is there already, or cannot be written.
+        """
+        from soundalike.show import report  # noqa: PLC0415 - it imports decoders
+
+        beside = report.lines_beside(
+            self.num_left_out, self.num_silent, self.num_new_parts, self.coverage
+        )
+        failures = (f"asked without it: {one}" for one in self.failures)
+        said = (*failures, *self.notes, *beside)
+        contents = report.Contents(self.hits, self.asked, self.background, said)
+        return report.write_report(as_path("a report", path), contents, force=force, listen=listen)
 
     def labels(self, form: HitForm, *, clock: bool = False) -> str:
         """Return the spans of the hits as labels, see `soundalike.show.labels.hits_labels`.
@@ -232,9 +264,14 @@ def answer_all(
             notes=notes,
             beside=drawn,
             almost=almost,
+            asked=_asked(question, scope.terms),
         )
-        for hits, (num_left_out, num_silent), (_, failures), notes, drawn in each
+        for hits, (num_left_out, num_silent), (question, failures), notes, drawn in each
     ]
+
+
+def _asked(question: Question, terms: Terms) -> Asked:
+    return Asked(question.named, question.away.named if question.away else (), terms)
 
 
 def _beside(index: SoundIndex, question: Question, terms: Terms) -> Beside | None:

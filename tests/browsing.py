@@ -74,12 +74,12 @@ def watching(browser: Browser, address: str, provoked: str, **options: Any) -> I
 
     Args:
         browser: The browser.
-        address: The address.
+        address: The address, of a server or of a file.
         provoked: What the console may say of requests that are to fail, as an expression.
         options: Those of `Browser.new_context`.
     """
     wrong: list[str] = []
-    root = re.match(r"https?://[^/]+/", address)
+    root = re.match(r"https?://[^/]+/|file:///", address)
     assert root
     own = (root[0], "data:", "blob:")
 

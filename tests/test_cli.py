@@ -410,7 +410,7 @@ def test_checkpoints_lists_all_and_demo_is_here(run: Run) -> None:
         (
             ("search", "STORE", "--tag", "Dog", "--metadata", "x.csv"),
             2,
-            "--metadata goes with --where, --clock, --format json or --format csv",
+            "--metadata goes with --where, --clock, --report, --format json or --format csv",
         ),
         (
             ("search", "STORE", "--tag", "Dog", "--metadata", "x.csv", "--format", "csv"),

@@ -48,7 +48,7 @@ from indexer.windows import WINDOW_SAMPLES, Geometry
 from search.asking.opened import OpenedStore
 from search.upkeep.build import build
 from soundalike.answer import Answer
-from soundalike.show.notebook import spectrogram_png
+from soundalike.show.spectrogram import spectrogram_png
 from soundalike.show.words import clock
 
 #: Seconds of each file of the library: 1, 2, 1 and 3 windows.
@@ -529,7 +529,7 @@ def test_answer_in_a_notebook_shows_and_plays_each_hit(embedded: Embedded) -> No
     assert len(re.findall(r'src="(?!data:)', page)) == 0  # nothing is fetched
     assert len(pictures) == len(players) == len(answer) == 3
     for hit, picture, player in zip(answer, pictures, players, strict=True):
-        assert Image.open(io.BytesIO(base64.b64decode(picture))).size == (320, 72)
+        assert Image.open(io.BytesIO(base64.b64decode(picture))).size == (640, 128)
         samples, rate = soundfile.read(io.BytesIO(base64.b64decode(player)))
         assert len(samples) / rate == pytest.approx(hit.end_s - hit.start_s, abs=0.1)
         spectrum = np.abs(np.fft.rfft(samples))
@@ -547,11 +547,13 @@ def test_answer_in_a_notebook_shows_the_window_and_plays_what_matched(embedded: 
     samples, rate = soundfile.read(io.BytesIO(base64.b64decode(player)))
     assert len(samples) / rate == pytest.approx(0.5, abs=0.1)
     [picture] = re.findall(r'<img src="data:image/png;base64,([^"]+)"', page)
-    pixels = np.asarray(Image.open(io.BytesIO(base64.b64decode(picture))))
+    pixels = np.asarray(Image.open(io.BytesIO(base64.b64decode(picture))).convert("RGB"))
     framed = np.flatnonzero((pixels == (120, 255, 220)).all(2).all(0))
     length_s = one.end_s - one.start_s
-    assert framed == pytest.approx([319 * 0.5 / length_s, 319 * 1.0 / length_s], abs=1)
-    assert f"match {clock(start_s + 0.5)} to {clock(start_s + 1.0)}" in page
+    ends = framed[0], framed[-1]
+    assert ends == pytest.approx([639 * 0.5 / length_s, 639 * 1.0 / length_s], abs=1)
+    assert len(framed) == 2 * 3  # two lines
+    assert f"match</dt><dd>{clock(start_s + 0.5)} to {clock(start_s + 1.0)}, framed" in page
 
 
 def test_answer_to_pandas_has_what_matched(embedded: Embedded) -> None:
@@ -579,7 +581,8 @@ def test_answer_in_a_notebook_says_where_the_audio_is_gone(tmp_path: Path) -> No
 def test_spectrogram_is_loudest_at_the_pitch(hz: int) -> None:
     samples = np.sin(2 * np.pi * hz * np.arange(64_000) / 32_000).astype(np.float32)
     samples[:32_000] = 0
-    pixels = np.asarray(Image.open(io.BytesIO(spectrogram_png(samples, 32_000))), float).sum(2)
+    picture = Image.open(io.BytesIO(spectrogram_png(samples, 32_000))).convert("RGB")
+    pixels = np.asarray(picture, float).sum(2)
     assert pixels.shape == (72, 320)
     row = 71 * (1 - np.log(hz / 60) / np.log(14_000 / 60))  # of an octave's steps, upwards
     assert abs(int(pixels[:, 200:].mean(1).argmax()) - row) <= 1

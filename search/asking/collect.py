@@ -90,8 +90,19 @@ def read_hit(
         AudioError: If none of them can be read.
     """
     start_s, end_s = (hit.start_s, hit.end_s) if whole_window else hit.span
+    return read_first(hit.paths, start_s, end_s, read)
+
+
+def read_first(
+    paths: Sequence[Path], start_s: float, end_s: float, read: Read = read_span
+) -> tuple[Path, npt.NDArray[np.float32], int]:
+    """Decode a span from the first of some paths where that is possible, see `read_hit`.
+
+    Raises:
+        AudioError: If none of them can be read.
+    """
     failure = AudioError("open", "it has no path")
-    for path in hit.paths:
+    for path in paths:
         try:
             samples, sample_rate = read(path, start_s, end_s - start_s)
             if len(samples):

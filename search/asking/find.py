@@ -12,6 +12,7 @@ from indexer.arrays import Float16, Float32, Integers
 from indexer.errors import DamagedStoreError, QueryError
 from indexer.progress import Listen, ignore
 from search.asking.answers import Found, Match, Why
+from search.asking.asked import Named
 from search.asking.by_place import find_by_place
 from search.asking.diversity import choose_diverse
 from search.asking.left_out import AllLeftOut
@@ -35,11 +36,13 @@ class Away(NamedTuple):
         vectors: (u, 768) float32 of length 1.
         tags: (u, 527) probabilities of what is heard in them; None of vectors of a user.
         own: What they are of: no hit either.
+        named: What was given.
     """
 
     vectors: Float32
     tags: Float16 | Float32 | None
     own: AllLeftOut
+    named: tuple[Named, ...] = ()
 
 
 class Question(NamedTuple):
@@ -57,6 +60,7 @@ class Question(NamedTuple):
         notes: What of a clip asks, if that is not all of it as it is, in sentences.
         is_silent: Whether nothing is heard in what asks; silent windows are hits of no other clip.
         away: What hits are not to be like; None for nothing.
+        named: What was given, for those who tell of it.
     """
 
     vectors: Float32 | None = None
@@ -67,6 +71,7 @@ class Question(NamedTuple):
     notes: tuple[str, ...] = ()
     is_silent: bool = False
     away: Away | None = None
+    named: tuple[Named, ...] = ()
 
     def weighted(self, tag_weight: float) -> Question:
         """Return it as rows are scored for it: with vectors of `blended`, if anything is heard.

@@ -18,6 +18,7 @@ from indexer.audio.times import NO_SPAN, FileSpan, Span, file_span
 from indexer.errors import QueryError
 from indexer.paths import as_path
 from indexer.store.schema import EMBEDDING_DIM
+from search.asking.asked import GivenVectors, GivenWindow, Named
 from search.asking.clip import Clip
 from search.asking.example import Asking, Example, nothing_heard
 from search.asking.find import Away, Question
@@ -72,6 +73,7 @@ def make_question(
         notes=tuple(heard.notes),
         is_silent=all(one.is_silent for one in heard.asking),
         away=away,
+        named=tuple(heard.named),
     )
     return question, heard.failures
 
@@ -91,7 +93,7 @@ def turn_away(
     if heard.failures:  # the others alone would say something else
         raise nothing_heard(heard.failures)
     vectors = np.concatenate([one.vectors for one in heard.asking])
-    return Away(vectors, heard.tags, frozenset(heard.own))
+    return Away(vectors, heard.tags, frozenset(heard.own), tuple(heard.named))
 
 
 @dataclass(slots=True)
@@ -103,12 +105,14 @@ class _Heard:
         own: What it is of.
         notes: What of a clip asks, if that is not all of it as it is, in sentences.
         failures: A line for each file that cannot be read, where there is more than that one.
+        named: What was given and can be read.
     """
 
     asking: list[Asking] = field(default_factory=list)
     own: set[LeftOut] = field(default_factory=set)
     notes: list[str] = field(default_factory=list)
     failures: list[str] = field(default_factory=list)
+    named: list[Named] = field(default_factory=list)
 
     @property
     def tags(self) -> Float16 | Float32 | None:
@@ -121,6 +125,7 @@ class _Heard:
         self.asking.append(example.asking(example.asks))
         self.own.add(LeftOut.of_file(example.recording_id, asked))
         self.notes += example.notes(asked.file.name)
+        self.named.append(asked)
 
 
 def _listen(
@@ -139,7 +144,10 @@ def _listen(
         starts_s = np.array([one.start_s for one in windows])
         silent = is_silent(index.column("level_db", rows))
         heard.asking.append(Asking(vectors, tags, starts_s, stored_patterns(index, rows), silent))
-    heard.asking += [Asking.of_vectors(unit_vectors(one)) for one in queries if _is_array(one)]
+        heard.named += GivenWindow.each(ids, windows, index.paths(index.recording_ids(rows)))
+    given = [Asking.of_vectors(unit_vectors(one)) for one in queries if _is_array(one)]
+    heard.named += [GivenVectors(len(one.vectors)) for one in given]
+    heard.asking += given
     for clip in clips:
         index.identity.require(
             clip.identity,

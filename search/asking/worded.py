@@ -46,7 +46,7 @@ def make_worded_question(
         QueryError: If the projection was trained with vectors that came in a file.
         SoundalikeError: If its text encoder is not there, or is another by now.
     """
-    return Question(encode_as(projection, texts, text_encoder))
+    return Question(encode_as(projection, texts, text_encoder), named=tuple(texts))
 
 
 def as_projected(

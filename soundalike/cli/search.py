@@ -107,6 +107,14 @@ def search(
     copy_to: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Copy the audio of each hit to DIR.")
     ] = None,
+    report: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE.html",
+            help="Write a page with a spectrogram and a player of the clip and each hit: one file, "
+            "which needs no network.",
+        ),
+    ] = None,
     play: Annotated[
         bool,
         typer.Option(
@@ -138,6 +146,8 @@ def search(
 
     Example: soundalike search recordings.soundalike bark.wav --unlike howl.wav@2-4 --play
 
+    Example: soundalike search recordings.soundalike bark.wav -k 20 --report barks.html
+
     Example: soundalike search recordings.soundalike --tag Rain --format m3u > rain.m3u
 
     Example: soundalike search recordings.soundalike owl.wav --format json --metadata sheet.csv
@@ -157,6 +167,10 @@ def search(
         from search.output import require_folder
 
         require_folder(copy_to)
+    if report:
+        from search.output import require_file
+
+        require_file(report, ".html", force=force)
     player: Sequence[str] = ()
     if play:
         from soundalike.cli.playing import find_player
@@ -178,6 +192,7 @@ def search(
     _print_answer(answer, output, clock=clock, quiet=quiet)
     _say_how(answer, explain=explain, quiet=quiet)
     failures = _copy(answer, copy_to, force=force, quiet=quiet) if copy_to else []
+    failures += _report(answer, report, force=force, quiet=quiet) if report else []
     failures += _play(answer, player) if player else []
     raise typer.Exit(3 if failures or answer.failures else 4 if fail_if_none and not answer else 0)
 
@@ -185,7 +200,8 @@ def search(
 def _require_uses(context: typer.Context, queries: Sequence[str | int], terms: Given) -> None:
     has_file = any(isinstance(one, str) for one in queries)
     require_use(context, ("start", "end", "duration"), "an audio file as QUERY", is_met=has_file)
-    require_use(context, ("force",), "--copy-to", is_met=context.params.get("copy_to") is not None)
+    is_written = bool(context.params.get("copy_to") or context.params.get("report"))
+    require_use(context, ("force",), "--copy-to or --report", is_met=is_written)
     require_use(context, ("include_self", "by", "locate"), "a QUERY", is_met=bool(queries))
     require_use(context, ("unlike",), "a QUERY", is_met=bool(queries))
     by_place = terms["by"] == "place"
@@ -195,8 +211,9 @@ def _require_uses(context: typer.Context, queries: Sequence[str | int], terms: G
         raise typer.BadParameter("--by place looks into hits, and --no-locate forbids that")
     has_text = bool(context.params.get("text"))
     require_use(context, ("projection", "text_encoder"), "--text", is_met=has_text)
-    is_shown = context.params.get("clock") or context.params.get("output") in ("json", "csv")
-    needs = "--where, --clock, --format json or --format csv"
+    is_shown = context.params.get("clock") or context.params.get("report")
+    is_shown = is_shown or context.params.get("output") in ("json", "csv")
+    needs = "--where, --clock, --report, --format json or --format csv"
     require_use(context, ("metadata",), needs, is_met=bool(terms["where"] or is_shown))
     uses_own = has_text or terms["threshold"] == "auto"
     require_use(context, ("own",), "--text or --threshold auto", is_met=uses_own)
@@ -320,3 +337,15 @@ def _copy(answer: Answer, folder: Path, *, force: bool, quiet: bool) -> list[str
     for failure in failures:
         say(f"not copied: {failure}")
     return failures
+
+
+def _report(answer: Answer, path: Path, *, force: bool, quiet: bool) -> list[str]:
+    with Bars(quiet=quiet) as bars:
+        written = answer.report(path, force=force, listen=bars)
+    without = f", {len(written.failures):,} without sound" if written.failures else ""
+    if not quiet:
+        hits = count(len(answer), "hit")
+        say(f"{hits} in {path}{without}: {written.size_bytes / 1e6:,.1f} MB")
+    for failure in written.failures:
+        say(f"not heard in it: {failure}")
+    return written.failures

@@ -1,0 +1,69 @@
+"""Landmarks: the few windows that a map is laid out by, and where t-SNE puts them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from indexer.arrays import Float32, Integers, Mask
+
+#: Windows that t-SNE lays out. 2,000 took 4.7 s of one core and 3,000 some 10: see benchmarks/map.py.
+MAX_LANDMARKS = 3000
+#: Of fewer windows nobody needs a map, and t-SNE would have no neighbours to keep together.
+MIN_LANDMARKS = 10
+#: Of t-SNE, unless there are too few windows: van der Maaten and Hinton 2008 name 5 to 50.
+_PERPLEXITY = 30.0
+#: Shorter vectors have no direction that means anything: rows are of length 1, or damaged.
+_LEAST_LENGTH = 0.5
+
+
+def choose_landmarks(window_ids: Integers) -> Integers:
+    """Return the windows that a map is laid out by: those with the lowest ids.
+
+    An id is a digest, so that these are drawn at random, and the same ones in whatever order the
+    windows lie; of a library that has grown, most are those that it had before.
+
+    Args:
+        window_ids: (n,) int64 ids, each once.
+
+    Returns:
+        (m,) int64 ids, ascending; `MAX_LANDMARKS` at most.
+    """
+    return np.sort(window_ids)[:MAX_LANDMARKS]
+
+
+def are_usable(vectors: Float32) -> Mask:
+    """Return which of (n, 768) vectors have a direction: what is damaged has no place on a map."""
+    with np.errstate(invalid="ignore", over="ignore"):
+        length = np.linalg.norm(vectors, axis=1)
+    return np.isfinite(length) & (length >= _LEAST_LENGTH)
+
+
+def lay_out(vectors: Float32) -> Float32:
+    """Return where t-SNE puts some windows on a map.
+
+    The result is the same each time on one machine if one thread computes it: whoever calls sees to
+    that.
+
+    Args:
+        vectors: (m, 768) float32 of length 1.
+
+    Returns:
+        (m, 2) float32 from 0 to 1. Both axes have one scale, the longer one reaches from 0 to 1,
+        and the shorter one lies in the middle.
+    """
+    from sklearn.manifold import TSNE  # noqa: PLC0415 - it takes a second, and most ask for no map
+
+    perplexity = min(_PERPLEXITY, (len(vectors) - 1) / 3)
+    tsne = TSNE(2, perplexity=perplexity, init="pca", random_state=0)
+    return _fit(tsne.fit_transform(np.asarray(vectors, np.float32)))
+
+
+def _fit(places: npt.NDArray[Any]) -> Float32:
+    wide = places.astype(np.float64)
+    low, high = wide.min(0), wide.max(0)
+    scale = max(float((high - low).max()), np.finfo(np.float32).tiny)
+    fitted = (wide - (low + high) / 2) / scale + 0.5
+    return np.asarray(np.clip(fitted, 0, 1), np.float32)

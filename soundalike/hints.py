@@ -31,6 +31,7 @@ HINTS = {
     ),
     "library": ("run: soundalike index {value}", "LIBRARY"),
     "locate": ("or leave out --by place", ""),
+    "map": ("run: soundalike map {value} --anew", "STORE"),
     "named_encoder": ("say --text-encoder {value}", "NAME"),
     "native": ("say --native, too", ""),
     "num_workers": ("say --workers 1, or --workers 0", ""),

@@ -47,7 +47,7 @@ class Cluster(NamedTuple):
     @property
     def name(self) -> str:
         """Its tags in words."""
-        return ", ".join(tag.name for tag in self.tags) or "mixed"
+        return "; ".join(tag.name for tag in self.tags) or "mixed"
 
 
 def divide(places: Float32, num_windows: int) -> Integers:
@@ -115,9 +115,7 @@ def name_clusters(heard: Integers, sizes: Integers) -> list[tuple[Tag, ...]]:
         ratio = np.where(inside > 0, inside / outside, 0)
         worth = np.where(inside > 0, inside * np.log(ratio), 0)
     is_telling = (inside >= _LEAST_SHARE) & (ratio >= _LEAST_RATIO)
-    return [
-        tuple(_choose(*row)) for row in zip(inside, worth, is_telling, strict=True)
-    ]
+    return [tuple(_choose(*row)) for row in zip(inside, worth, is_telling, strict=True)]
 
 
 def _choose(share: Float32, worth: Float32, is_telling: Integers) -> Iterator[Tag]:

@@ -8,8 +8,8 @@ import numpy as np
 
 from indexer.arrays import Float32, Integers
 
-#: Landmarks that a window is placed between.
-NUM_NEAREST = 5
+#: Landmarks that a window is placed between: of 3, 5 and 10 these keep the most neighbours.
+NUM_NEAREST = 3
 #: The farthest of them weighs e to the power of minus this, beside 1 of the nearest.
 _DECAY = 4.0
 #: What two landmarks may differ by and still be as near, as 1 minus the cosine.

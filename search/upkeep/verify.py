@@ -22,6 +22,7 @@ from search.generation.segments import (
     current_name,
     is_generation_name,
 )
+from search.map import kept as maps
 from search.projection import kept, rows
 
 
@@ -46,6 +47,7 @@ def verify(path: Path, listen: Listen = ignore, own: Own | None = None) -> list[
         thresholds.problems(own),
         kept.problems(own),
         rows.problems(own),
+        maps.problems(own, path),
     )
     added = [Problem.of(*problem) for problems in each for problem in problems]
     of_parts = [*verify_parts(store, listen), *_missing_parts(store)]

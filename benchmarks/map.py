@@ -1,4 +1,4 @@
-"""What a map costs, and how well neighbours on it are neighbours: `python benchmarks/map.py --help`.
+"""What a map costs, and how well it keeps neighbours: `python benchmarks/map.py --help`.
 
 Trustworthiness at 15 (Venna and Kaski 2001) is 1 if the 15 nearest points on the map are among the
 15 nearest by their vectors, 0.5 for points at random. It is computed exactly, against all windows,
@@ -26,6 +26,7 @@ from indexer.arrays import Float32
 from indexer.store.own import Own
 from indexer.store.schema import Identity
 from search.generation.segments import Rows
+from search.map import landmarks
 from search.map.drawing import draw_map
 
 NEIGHBOURS = 15
@@ -87,7 +88,10 @@ def main() -> None:
     parser.add_argument("stores", nargs="*", type=Path, help="Stores; none for a made-up library.")
     parser.add_argument("--windows", type=int, default=100_000, help="Of the made-up library.")
     parser.add_argument("--asked", type=int, default=1000, help="Windows that are judged.")
+    most = landmarks.MAX_LANDMARKS
+    parser.add_argument("--landmarks", type=int, default=most, help="At most.")
     how = parser.parse_args()
+    landmarks.MAX_LANDMARKS = how.landmarks
     if how.stores:
         index = soundalike.open(*how.stores)._kept.open_newest()
         rows, identity = index, index.identity

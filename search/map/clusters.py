@@ -1,4 +1,4 @@
-"""Regions of a map, and what they are called: by the tags that are heard there and not elsewhere."""
+"""Regions of a map, and what they are called: by tags that are heard there and not elsewhere."""
 
 from __future__ import annotations
 
@@ -95,8 +95,8 @@ def count_heard(tags: Float16, clusters: Integers, number: int) -> Integers:
 def name_clusters(heard: Integers, sizes: Integers) -> list[tuple[Tag, ...]]:
     """Name regions by the tags that are over-represented in them.
 
-    What a tag says of a region is its share there, times the logarithm of how many times that is
-    its share elsewhere: its part of what tells the region from the rest. So what is heard everywhere
+    What a tag says of a region is its share there, times the logarithm of how many times its share
+    elsewhere that is: its part of what tells the region from the rest. So what is heard everywhere
     names nothing, and neither does what is heard in two windows of a thousand. Of a tag and one
     below it in the ontology the latter counts, if it is heard in half as many windows.
 

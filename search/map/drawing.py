@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 from threadpoolctl import threadpool_limits
 
-from indexer.arrays import Float32, Integers, contains, widened
+from indexer.arrays import Float32, Integers, Mask, contains, widened
 from indexer.errors import QueryError
 from indexer.progress import Listen, Step, count, ignore
 from indexer.store.own import Own
@@ -97,7 +97,7 @@ def draw_map(
 ) -> Map:
     """Return the map of all windows that are alive; what is new is placed on it, and kept.
 
-    The first time, and if it is to be drawn anew, landmarks are chosen and laid out: 20 s of one
+    The first time, and if it is to be drawn anew, landmarks are chosen and laid out: 10 s of one
     core for 3,000 of them. All else is placed among them, 10 s for 100,000 windows. What is on the
     map stays where it is. It is the same each time on one machine, whatever the number of threads.
 
@@ -123,15 +123,23 @@ def draw_map(
         landmarks.require_weights(identity, own)
     points = read_points(own, landmarks, store) if landmarks else Points.none()
     is_new = ~contains(points.window_ids, ids)
-    if landmarks is None or is_new.any():
+    if landmarks is None:
         with holding(own), threadpool_limits(1):
-            if landmarks is None:
-                listen(Step("laying out landmarks", 0, None, ""))
-                landmarks, points = _draw(rows, at, ids, identity, store, listen)
-                landmarks = write_landmarks(own, landmarks, store)
-            else:
-                points = points.with_others(_place_all(rows, at[is_new], landmarks, listen))
+            listen(Step("laying out landmarks", 0, None, ""))
+            landmarks, points = _draw(rows, at, ids, identity, store, listen)
+            landmarks = write_landmarks(own, landmarks, store)
             write_points(own, points, landmarks)
+    elif is_new.any():
+        with holding(own), threadpool_limits(1):
+            added = _place_all(rows, at[is_new], landmarks, listen)
+            if len(added.window_ids):  # what is damaged has no place, and is asked for again
+                points = points.with_others(added)
+                write_points(own, points, landmarks)
+    return _shown(landmarks, points, ids, at, is_new)
+
+
+def _shown(landmarks: Landmarks, points: Points, ids: Integers, at: Integers, is_new: Mask) -> Map:
+    """Return what is known of the windows that are alive, which lie at some rows."""
     has_place = contains(points.window_ids, ids)
     placed = points.take(np.searchsorted(points.window_ids, ids[has_place]))
     sizes = np.bincount(placed.clusters, minlength=len(landmarks.names)).tolist()

@@ -13,10 +13,13 @@ from indexer.arrays import Float32, Integers, Mask
 MAX_LANDMARKS = 3000
 #: Of fewer windows nobody needs a map, and t-SNE would have no neighbours to keep together.
 MIN_LANDMARKS = 10
-#: Of t-SNE, unless there are too few windows: van der Maaten and Hinton 2008 name 5 to 50.
-_PERPLEXITY = 30.0
+#: Of t-SNE: about how many neighbours are kept together, a tenth of the windows where these are
+#: few. Van der Maaten and Hinton 2008 name 5 to 50.
+_PERPLEXITY, _LEAST_PERPLEXITY = 30.0, 3.0
 #: Twice as many, and twice the time, keep 35 of 100 neighbours where these keep 34.
 _NUM_ITERATIONS = 500
+#: Standard deviation of the start, as in scikit-learn: Kobak and Berens 2019.
+_START_SPREAD = 1e-4
 #: Shorter vectors have no direction that means anything: rows are of length 1, or damaged.
 _LEAST_LENGTH = 0.5
 
@@ -58,9 +61,25 @@ def lay_out(vectors: Float32) -> Float32:
     """
     from sklearn.manifold import TSNE  # noqa: PLC0415 - it takes a second, and most ask for no map
 
-    perplexity = min(_PERPLEXITY, (len(vectors) - 1) / 3)
-    tsne = TSNE(2, perplexity=perplexity, init="pca", max_iter=_NUM_ITERATIONS, random_state=0)
-    return _fit(tsne.fit_transform(np.asarray(vectors, np.float32)))
+    perplexity = min(_PERPLEXITY, max(_LEAST_PERPLEXITY, len(vectors) / 10))
+    wide = np.asarray(vectors, np.float32)
+    start = _begin(wide)
+    tsne = TSNE(2, perplexity=perplexity, init=start, max_iter=_NUM_ITERATIONS, random_state=0)
+    return _fit(tsne.fit_transform(wide))
+
+
+def _begin(vectors: Float32) -> Float32:
+    """Return (m, 2) the first two principal components, as small as t-SNE wants its start.
+
+    Its own start from them divides by nothing where all vectors are the same.
+    """
+    centred = vectors - vectors.mean(0, dtype=np.float64)
+    _, axes = np.linalg.eigh(centred.T @ centred)
+    axes = axes[:, :-3:-1]
+    axes = axes * np.sign(axes[np.abs(axes).argmax(0), [0, 1]])  # either sign would do
+    start = centred @ axes
+    spread = max(float(start[:, 0].std()), np.finfo(np.float32).tiny)
+    return np.asarray(start * (_START_SPREAD / spread), np.float32)
 
 
 def _fit(places: npt.NDArray[Any]) -> Float32:

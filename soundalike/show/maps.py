@@ -43,7 +43,8 @@ def map_lines(found: Map, store: Path, output: Path | None = None) -> Iterator[s
         x, y = cluster.centre
         yield f"{cluster.num_windows:>9,}  {x:.2f} {y:.2f}  {cluster.name}"
     if found.num_damaged:
-        yield f"{count(found.num_damaged, 'window')} left out: damaged, 'soundalike verify' says more"
+        damaged = count(found.num_damaged, "damaged window")
+        yield f"{damaged} left out; 'soundalike verify' says which files they are in"
     if found.is_outgrown:
         name = printable(str(store))
         yield (
@@ -77,14 +78,18 @@ def map_data(found: Map) -> dict[str, Any]:
 def map_png(found: Map) -> bytes:
     """Return a picture of a map as PNG: a dot for each window, by region, and their names."""
     size = SIZE * _FINER
-    pixels = np.full((size, size, 3), 255, np.uint8)
     at = _pixels(found.xy, size)
+    free = _MARGIN * _FINER
+    top, bottom = int(at[:, 1].min()) - free, int(at[:, 1].max()) + free  # a wide one is no square
+    at[:, 1] -= top
+    pixels = np.full((bottom - top, size, 3), 255, np.uint8)
     colours = np.array([_colour(number) for number in range(len(found.clusters))], np.uint8)
     radius = _FINER * float(np.interp(np.log10(len(found) + 1), [2, 4], [_LARGE, _SMALL]))
     for x, y in _disc(radius):
         pixels[at[:, 1] + y, at[:, 0] + x] = colours[found.cluster]
-    picture = Image.fromarray(pixels).resize((SIZE, SIZE), Image.Resampling.BOX)
-    _write_names(ImageDraw.Draw(picture), found.clusters)
+    height = (bottom - top) // _FINER
+    picture = Image.fromarray(pixels).resize((SIZE, height), Image.Resampling.BOX)
+    _write_names(picture, found.clusters, top // _FINER)
     file = io.BytesIO()
     picture.save(file, "PNG", optimize=True)
     return file.getvalue()
@@ -109,8 +114,9 @@ def _colour(number: int) -> tuple[int, int, int]:
     return round(255 * red), round(255 * green), round(255 * blue)
 
 
-def _write_names(draw: ImageDraw.ImageDraw, clusters: tuple[Cluster, ...]) -> None:
+def _write_names(picture: Image.Image, clusters: tuple[Cluster, ...], top: int) -> None:
     """Write the name of each region at its centre, or as near above or below as there is room."""
+    draw = ImageDraw.Draw(picture)
     font = ImageFont.load_default(_LETTERS)
     taken: list[tuple[float, float, float, float]] = []
     for cluster in sorted(clusters, key=lambda one: -one.num_windows):
@@ -118,14 +124,17 @@ def _write_names(draw: ImageDraw.ImageDraw, clusters: tuple[Cluster, ...]) -> No
             continue
         x, y = _pixels(np.array([cluster.centre], np.float32), SIZE)[0].tolist()
         name = cluster.tags[0].name.partition(",")[0]
-        box = _free_box(draw.textbbox((x, y), name, font, anchor="mm"), taken)
+        box = draw.textbbox((x, y - top), name, font, anchor="mm")
+        box = _free_box(box, taken, picture.height)
         taken.append(box)
         place = ((box[0] + box[2]) / 2, (box[1] + box[3]) / 2)
         draw.text(place, name, _INK, font, "mm", stroke_width=3, stroke_fill=_PAPER)
 
 
 def _free_box(
-    box: tuple[float, float, float, float], taken: list[tuple[float, float, float, float]]
+    box: tuple[float, float, float, float],
+    taken: list[tuple[float, float, float, float]],
+    height: int,
 ) -> tuple[float, float, float, float]:
     """Return where a text lies in the picture, moved up or down until it covers no other."""
     left, top, right, bottom = box
@@ -133,7 +142,7 @@ def _free_box(
     for step in range(2 * SIZE // _LETTERS):
         down = (step + 1) // 2 * (_LETTERS / 2) * (1 if step % 2 else -1)
         moved = left + aside, top + down, right + aside, bottom + down
-        is_inside = moved[1] >= 0 and moved[3] <= SIZE
+        is_inside = moved[1] >= 0 and moved[3] <= height
         if is_inside and not any(_overlap(moved, other) for other in taken):
             return moved
     return left + aside, top, right + aside, bottom

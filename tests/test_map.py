@@ -84,7 +84,8 @@ def same(one: Map, other: Map) -> bool:
 def test_like_lies_by_like_and_regions_are_named_by_what_only_they_have(made: Synthetic) -> None:
     found = soundalike.open(made.store.path).map()
     assert found.window_ids.tolist() == sorted(one.window_id for one in made.windows)
-    assert (found.xy.dtype, found.xy.min(), found.xy.max()) == (np.float32, 0, 1)
+    assert found.xy.dtype == np.float32
+    assert (found.xy.min(), found.xy.max()) == (0, 1)
     kinds = kind_of(made, found)
     away = np.linalg.norm(found.xy[:, None] - found.xy, axis=2) + np.eye(len(found)) * 9
     near = np.argsort(away, axis=1)[:, :5]
@@ -310,7 +311,7 @@ def test_names_are_what_tells_a_region_from_the_rest() -> None:
     )
     heard[:, speech] = 40
     heard[0, siren] = 100
-    heard[1, [bark, dog]] = 60, 70
+    heard[1, bark], heard[1, dog] = 60, 70
     heard[2, siren] = 3  # in few of it
     names = name_clusters(heard, np.array([100, 100, 100]))
     assert [[tag.name for tag in one] for one in names] == [["Siren"], ["Bark"], []]

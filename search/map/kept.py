@@ -9,10 +9,10 @@ that is gone keeps its place for when it comes back.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -21,7 +21,7 @@ from indexer.arrays import Float16, Float32, Integers, Mask
 from indexer.errors import DamagedStoreError, IdentityError, NotAsWrittenError, StoreError
 from indexer.store.disk import (
     LOCK_SUFFIX,
-    open_own,
+    read_own,
     require_own_folder,
     write_whole,
     writing,
@@ -38,21 +38,24 @@ MAP_FOLDER = "map"
 LANDMARKS_FILE = "landmarks.safetensors"
 POINTS_FILE = "points.safetensors"
 _FORMAT = 1
+#: Longest file that is read: the points of 70 million windows.
+_MOST_BYTES = 1 << 30
 #: Of a coordinate from 0 to 1, as it is kept: steps of 1/65535.
 _STEPS = (1 << 16) - 1
-_LANDMARKS = {
+#: Array of a file → its dtype, and the shape of a row.
+_Rows = Mapping[str, tuple[np.dtype[Any], tuple[int, ...]]]
+_LANDMARKS: _Rows = {
     "window_id": (np.dtype("<i8"), ()),
     "vectors": (np.dtype("<f2"), (EMBEDDING_DIM,)),
     "xy": (np.dtype("<u2"), (2,)),
     "cluster": (np.dtype("<i2"), ()),
 }
-_POINTS = {
+_POINTS: _Rows = {
     "window_id": (np.dtype("<i8"), ()),
     "xy": (np.dtype("<u2"), (2,)),
     "cluster": (np.dtype("<i2"), ()),
     "is_far": (np.dtype("bool"), ()),
 }
-_Read = TypeVar("_Read")
 
 
 class Landmarks(NamedTuple):
@@ -121,7 +124,8 @@ class Points(NamedTuple):
 
     def take(self, at: Integers) -> Points:
         """Return some of them."""
-        return Points(*(column[at] for column in self))
+        window_ids, xy, clusters, is_far = self
+        return Points(window_ids[at], xy[at], clusters[at], is_far[at])
 
     def with_others(self, others: Points) -> Points:
         """Return them and others, in order."""
@@ -131,7 +135,7 @@ class Points(NamedTuple):
 
 def as_kept(xy: Float32) -> npt.NDArray[np.uint16]:
     """Return coordinates from 0 to 1 in steps of 1/65535."""
-    return np.rint(xy * np.float32(_STEPS)).astype(np.uint16)
+    return np.asarray(np.rint(xy * np.float32(_STEPS)), np.uint16)
 
 
 def as_shown(xy: npt.NDArray[np.uint16]) -> Float32:
@@ -283,14 +287,13 @@ def _write(own: Own, name: str, tensors: Tensors, document: dict[str, Any]) -> N
 
 
 def _read(
-    own: Own, file: Path, shapes: dict[str, tuple[np.dtype[Any], tuple[int, ...]]]
+    own: Own, file: Path, shapes: _Rows
 ) -> tuple[dict[str, Any], dict[str, npt.NDArray[Any]]] | None:
     """Return the document and the arrays of a file; None if there is no such file."""
     require_own_folder(own.folder)
     require_own_folder(file.parent)
     try:
-        with open_own(file) as opened:
-            content = opened.read()
+        content = read_own(file, _MOST_BYTES)
     except FileNotFoundError:
         return None
     document = read_document(content)

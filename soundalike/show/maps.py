@@ -99,7 +99,7 @@ def _pixels(xy: Float32, size: int) -> Integers:
     """Return (n, 2) column and line of coordinates; y goes upwards."""
     free = _MARGIN * size // SIZE
     upright = np.stack([xy[:, 0], 1 - xy[:, 1]], axis=1)
-    return np.rint(free + upright * (size - 1 - 2 * free)).astype(np.int64)
+    return np.asarray(np.rint(free + upright * (size - 1 - 2 * free)), np.int64)
 
 
 def _disc(radius: float) -> list[tuple[int, int]]:

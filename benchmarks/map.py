@@ -94,7 +94,8 @@ def main() -> None:
     landmarks.MAX_LANDMARKS = how.landmarks
     if how.stores:
         index = soundalike.open(*how.stores)._kept.open_newest()
-        rows, identity = index, index.identity
+        rows: Rows = index
+        identity = index.identity
     else:
         rows, identity = made_up(how.windows), Identity("a" * 64, "made-up", "made-up", "none")
     with tempfile.TemporaryDirectory() as folder:

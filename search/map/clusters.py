@@ -89,7 +89,7 @@ def count_heard(tags: Float16, clusters: Integers, number: int) -> Integers:
     """
     is_in = (np.arange(number)[:, None] == clusters).astype(np.float32)
     heard = reaches(widened(tags), DEFAULT_THRESHOLD).astype(np.float32)
-    return np.rint(is_in @ heard).astype(np.int64)  # exact: no block has 2^24 windows
+    return np.asarray(np.rint(is_in @ heard), np.int64)  # exact: no block has 2^24 windows
 
 
 def name_clusters(heard: Integers, sizes: Integers) -> list[tuple[Tag, ...]]:

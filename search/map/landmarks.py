@@ -43,7 +43,7 @@ def are_usable(vectors: Float32) -> Mask:
     """Return which of (n, 768) vectors have a direction: what is damaged has no place on a map."""
     with np.errstate(invalid="ignore", over="ignore"):
         length = np.linalg.norm(vectors, axis=1)
-    return np.isfinite(length) & (length >= _LEAST_LENGTH)
+    return np.asarray(np.isfinite(length) & (length >= _LEAST_LENGTH))
 
 
 def lay_out(vectors: Float32) -> Float32:
@@ -78,13 +78,13 @@ def _begin(vectors: Float32) -> Float32:
     axes = axes[:, :-3:-1]
     axes = axes * np.sign(axes[np.abs(axes).argmax(0), [0, 1]])  # either sign would do
     start = centred @ axes
-    spread = max(float(start[:, 0].std()), np.finfo(np.float32).tiny)
+    spread = max(float(start[:, 0].std()), float(np.finfo(np.float32).tiny))
     return np.asarray(start * (_START_SPREAD / spread), np.float32)
 
 
 def _fit(places: npt.NDArray[Any]) -> Float32:
     wide = places.astype(np.float64)
     low, high = wide.min(0), wide.max(0)
-    scale = max(float((high - low).max()), np.finfo(np.float32).tiny)
+    scale = max(float((high - low).max()), float(np.finfo(np.float32).tiny))
     fitted = (wide - (low + high) / 2) / scale + 0.5
     return np.asarray(np.clip(fitted, 0, 1), np.float32)

@@ -101,6 +101,7 @@ def test_like_lies_by_like_and_regions_are_named_by_what_only_they_have(made: Sy
         assert (np.array(cluster.centre, np.float32) <= high).all()
 
 
+@pytest.mark.whole
 def test_map_is_the_same_to_the_bit_whatever_the_threads_and_the_order(tmp_path: Path) -> None:
     rng = np.random.default_rng(3)
     vectors, tags = random_rows(rng, 150)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import colorsys
 import io
+import shlex
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,6 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from indexer.arrays import Float32, Integers
-from indexer.paths import printable
 from search.map.clusters import Cluster
 from search.map.drawing import Map
 from soundalike.show.words import count
@@ -46,7 +46,7 @@ def map_lines(found: Map, store: Path, output: Path | None = None) -> Iterator[s
         damaged = count(found.num_damaged, "damaged window")
         yield f"{damaged} left out; 'soundalike verify' says which files they are in"
     if found.is_outgrown:
-        name = printable(str(store))
+        name = shlex.quote(str(store))
         yield (
             f"the library has outgrown its map: {found.num_drawn:,} windows when it was drawn, and "
             f"{found.num_far:,} now are like no landmark; 'soundalike map {name} --anew' draws "

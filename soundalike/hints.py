@@ -33,6 +33,7 @@ HINTS = {
     "learn": ("run: soundalike learn {value} NAME", "STORE"),
     "library": ("run: soundalike index {value}", "LIBRARY"),
     "locate": ("or leave out --by place", ""),
+    "map": ("run: soundalike map {value} --anew", "STORE"),
     "named_encoder": ("say --text-encoder {value}", "NAME"),
     "native": ("say --native, too", ""),
     "num_workers": ("say --workers 1, or --workers 0", ""),

@@ -33,6 +33,7 @@ from search.filters.thresholds import are_kept
 from search.projection.kept import names
 from soundalike.answer import About, Answer, answer_all
 from soundalike.arguments import as_several, show_fields, take_fields
+from soundalike.maps import Maps
 from soundalike.stores import StorePath
 from soundalike.teaching import Teaching
 
@@ -43,7 +44,7 @@ if TYPE_CHECKING:  # torch takes seconds to import; what is stored is asked with
 _BESIDE_TERMS = ("start", "end", "duration", "text", "projection", "text_encoder", "unlike")
 
 
-class Sounds(Teaching):
+class Sounds(Maps, Teaching):
     """One or several stores. Several threads may ask at the same time.
 
     The network is loaded with the first audio that no store knows, and kept. When a store has

@@ -168,6 +168,31 @@ def test_search_page_commands_and_python_run(workplace: Path, run_here: RunHere)
 
 
 @pytest.mark.whole
+def test_map_page_command_and_python_run(workplace: Path, run_here: RunHere) -> None:
+    page = REPOSITORY / "docs" / "map.md"
+    if not (workplace / "samples.soundalike").exists():  # the README's, made in the same way
+        run_here("soundalike index data/samples --checkpoint demo", workplace)
+    (workplace / "map.png").unlink(missing_ok=True)  # the README's as well
+    printed = run_here("\n".join(blocks(page, "sh")), workplace)
+    # Embeddings differ in their last digits from processor to processor, and with them the map.
+    (shown,) = blocks(page, "text")
+    assert shown.splitlines()[0] == "97 windows in 8 regions, written to map.png"
+    region = re.compile(r" +(\d+)  0\.\d\d 0\.\d\d  \w.*")
+    assert all(region.fullmatch(line) for line in shown.splitlines()[1:])
+    assert shown.splitlines()[0] in printed
+    assert sum(int(number) for number in region.findall(printed)) == 97
+    result = subprocess.run(
+        [sys.executable, "-c", "\n".join(blocks(page, "python"))],
+        cwd=workplace,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert result.returncode == 0, result.stderr
+    assert "(97,) (97, 2) (97,)" in result.stdout
+
+
+@pytest.mark.whole
 def test_libraries_page_commands_add_and_move_a_folder(tmp_path: Path, run_here: RunHere) -> None:
     (tmp_path / "data").symlink_to(REPOSITORY / "data")
     printed = run_here("\n".join(blocks(REPOSITORY / "docs" / "libraries.md", "sh")), tmp_path)

@@ -8,24 +8,21 @@ of and has the digest of all tensors.
 
 from __future__ import annotations
 
-import hashlib
-import json
 import re
-from collections.abc import Iterator, Mapping
-from contextlib import suppress
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from safetensors.numpy import load, save
 
 from indexer.arrays import ID_DTYPE, RECORDING_ID_BYTES
 from indexer.errors import NotAsWrittenError, OutputError, QueryError, StoreError
-from indexer.store.disk import read_own, require_own_folder, seal, write_whole, writing
+from indexer.store.disk import read_own, require_own_folder, write_whole, writing
 from indexer.store.own import Own
 from indexer.store.part import reading
 from indexer.store.schema import EMBEDDING_DIM
+from indexer.store.tensors import Tensors, pack_tensors, read_document, read_tensors
 from search.projection.projecting import Projection, Tower
 
 PROJECTIONS_FOLDER = "projections"
@@ -33,14 +30,9 @@ SUFFIX = ".safetensors"
 _NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
 #: What to do about a projection that is damaged.
 REMEDY = "bring it back from a copy, or delete it and train again"
-_METADATA_KEY = "soundalike"
 _FORMAT = 1
 #: What its document says in words, at the least: other code relies on these.
 _WORDS = ("checkpoint", "leak", "tensors", "text_encoder", "weights")
-#: A safetensors file begins with the size of its header, in so many bytes.
-_SIZE_BYTES = 8
-
-Tensors = Mapping[str, npt.NDArray[Any]]
 
 
 def folder_of(own: Own) -> Path:
@@ -119,9 +111,7 @@ def read(own: Own, name: str) -> Projection:
         require_own_folder(file.parent)
         content = read_own(file)
         provenance = _provenance(file, content)
-        tensors = load(content)
-        if _digest(tensors) != provenance["tensors"]:
-            raise NotAsWrittenError("its tensors do not match their digest")
+        tensors = read_tensors(content, provenance)
         audio, text = (_tower(tensors, side) for side in ("audio", "text"))
         audio.require_shapes(EMBEDDING_DIM)
         text.require_shapes()
@@ -171,8 +161,7 @@ def write(own: Own, projection: Projection, *, force: bool = False) -> Projectio
     tensors["probe"] = projection.probe
     heard = np.ascontiguousarray(projection.heard)
     tensors["heard"] = heard.view(np.uint8).reshape(-1, RECORDING_ID_BYTES)
-    document = {**projection.provenance, "format": _FORMAT, "tensors": _digest(tensors)}
-    content = save(tensors, {_METADATA_KEY: seal(document).decode()})
+    content = pack_tensors(tensors, {**projection.provenance, "format": _FORMAT})
     with writing(own.folder):
         require_own_folder(own.folder)
         require_own_folder(file.parent)
@@ -213,14 +202,7 @@ def problems(own: Own) -> Iterator[tuple[Path, StoreError]]:
 
 def _provenance(file: Path, content: bytes) -> dict[str, Any]:
     """Return the sealed document in the metadata of a safetensors file."""
-    size = int.from_bytes(content[:_SIZE_BYTES], "little")
-    header = json.loads(content[_SIZE_BYTES : _SIZE_BYTES + size])
-    sealed = header["__metadata__"][_METADATA_KEY]
-    document: dict[str, Any] = json.loads(sealed)
-    with suppress(KeyError):
-        del document["digest"]
-    if seal(document) != sealed.encode():
-        raise NotAsWrittenError("what it says of itself was changed")
+    document = read_document(content)
     if document.get("format") != _FORMAT:
         raise StoreError(f"{file} was written by another version of soundalike; train it again")
     for name in _WORDS:
@@ -231,13 +213,3 @@ def _provenance(file: Path, content: bytes) -> dict[str, Any]:
 
 def _tower(tensors: Tensors, side: str) -> Tower:
     return Tower(*(tensors[f"{side}.{name}"] for name in Tower._fields))
-
-
-def _digest(tensors: Tensors) -> str:
-    """Return the SHA-256 of all tensors: their names, types, shapes and bytes."""
-    digest = hashlib.sha256()
-    for name in sorted(tensors):
-        array = tensors[name]
-        digest.update(f"{name} {array.dtype.str} {array.shape}\n".encode())
-        digest.update(np.ascontiguousarray(array).data)
-    return digest.hexdigest()

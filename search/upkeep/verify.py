@@ -23,6 +23,7 @@ from search.generation.segments import (
     is_generation_name,
 )
 from search.learned import labels, tags
+from search.map import kept as maps
 from search.projection import kept, rows
 
 
@@ -49,6 +50,7 @@ def verify(path: Path, listen: Listen = ignore, own: Own | None = None) -> list[
         rows.problems(own),
         labels.problems(own),
         tags.problems(own),
+        maps.problems(own, path),
     )
     added = [Problem.of(*problem) for problems in each for problem in problems]
     of_parts = [*verify_parts(store, listen), *_missing_parts(store)]

@@ -281,7 +281,7 @@ class Sounds(Projections):
         """
         resolved = self._resolve(take_fields(Terms, terms))
         with self._kept.holding() as index:
-            return count_tags(index.opened, Scope.over(resolved, index.opened))
+            return count_tags(Scope.over(resolved, index.opened))
 
     def duplicates(self, against: StorePath | None = None, **terms: Any) -> Duplicates:
         """Find recordings that hold the same sound, see `find_duplicates`.

@@ -60,7 +60,7 @@ def connect(address: str | None = None) -> Any:
 
 
 def _start(ray: Any, address: str | None) -> None:
-    named = address or os.environ.get("RAY_ADDRESS") or AUTO
+    named = (os.environ.get("RAY_ADDRESS") or AUTO) if address is None else address
     if named not in {AUTO, "local"}:
         _require_answer(named)
     for attempt in range(1, _ATTEMPTS + 1):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import NamedTuple
 import numpy as np
 
 from indexer.arrays import Float32, Ids, Integers, Mask, id_bytes
+from indexer.errors import SoundalikeWarning
 from indexer.progress import Listen, Step, ignore
 from indexer.windows import SAMPLE_RATE_HZ, SILENT_DBFS
 from search.asking.matching import Matching
@@ -139,6 +141,8 @@ def find_duplicates(
         block = left.rows[first : first + BLOCK_VECTORS]
         found.extend(_matches(left, block, right, terms, matching))
         listen(Step("comparing", first + len(block), len(left.rows), "window"))
+    for line in matching.missing:
+        warnings.warn(SoundalikeWarning(line), stacklevel=2)
     pairs = _Pairs(*(np.concatenate(column) for column in zip(*found, strict=True)))
     heard, num_silent = _without_silence(pairs, (left, right), terms.min_score, silence)
     kept, num_common = _without_common(heard, terms.max_matches, is_one_store=left is right)

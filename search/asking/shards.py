@@ -340,14 +340,14 @@ def cut(opened: Sequence[OpenedStore], number: int) -> list[list[Piece]]:
     Returns:
         The pieces of each store, in order: no more than it has segments.
     """
-    sizes = [int(one.generation.starts[-1]) for one in opened]
-    all_rows = max(1, sum(sizes))
+    ends = np.cumsum([one.generation.starts[-1] for one in opened])
+    shares = np.diff(np.round(number * ends / max(1, ends[-1])), prepend=0).astype(int)
     return [
         [
             Piece(one.store.path, one.generation.path.name, first, end)
-            for first, end in _cut(one.generation.starts, max(1, round(number * size / all_rows)))
+            for first, end in _cut(one.generation.starts, max(1, share))
         ]
-        for one, size in zip(opened, sizes, strict=True)
+        for one, share in zip(opened, shares.tolist(), strict=True)
     ]
 
 

@@ -93,8 +93,8 @@ def _fill(store: Synthetic, num_windows: int, seed: int) -> None:
     vectors = vectors[chosen] * (zeros.random((num_windows, 1)) > 0.02)
     vectors[5::40] = vectors[4]  # a crowd, all over the segments
     tags = noise.beta(0.2, 60, (num_windows, 527))
-    indices = [TagVocabulary.audioset().resolve(name).index for name in TAGS]
-    tags[:, indices] = columns[:, chosen].T
+    for name, column in zip(TAGS, columns[:, chosen], strict=True):
+        tags[:, TagVocabulary.audioset().resolve(name).index or 0] = column
     levels = loud.choice([-1.0, -60.0, np.nan, -90.0], num_windows, p=[0.5, 0.3, 0.1, 0.1])
     recordings: dict[str, int] = {}
     while (left := num_windows - sum(recordings.values())) > 0:

@@ -29,6 +29,10 @@ def four_stores(whole: None, tmp_path_factory: pytest.TempPathFactory) -> Made:
     return make_stores(tmp_path_factory.mktemp("four"), 4)
 
 
+#: Of the 13, for what begins no process; tests/test_ray_search.py asks with all.
+SOME = ["all", "1 %", "0.001 %", "50 %, any of 20 and 10 %, not 1 and 0.1 %"]
+
+
 def num_shards(opened: list[list[Piece]]) -> list[int]:
     return [len(pieces) for pieces in opened]
 
@@ -48,14 +52,14 @@ def test_stores_have_what_they_are_to_show(one_store: Made, four_stores: Made) -
     assert all(sets[0] & other for other in sets[1:])
 
 
-@pytest.mark.parametrize("name", TERMS)
+@pytest.mark.parametrize("name", SOME)
 def test_four_shards_of_a_store_are_that_store(one_store: Made, name: str) -> None:
     spread, here = open_here(one_store.paths, 4)
     assert_same(spread, soundalike.open(*one_store.paths), one_store, **TERMS[name])
     assert num_shards([crew.pieces for crew in here.crews]) == [4]  # type: ignore[misc]
 
 
-@pytest.mark.parametrize("name", TERMS)
+@pytest.mark.parametrize("name", SOME)
 def test_four_stores_are_a_shard_each(four_stores: Made, name: str) -> None:
     spread, here = open_here(four_stores.paths, 4)
     assert_same(spread, soundalike.open(*four_stores.paths), four_stores, **TERMS[name])
@@ -147,7 +151,7 @@ def test_what_is_lost_on_the_way_is_no_part_of_any_count(one_store: Made) -> Non
         crew.lost = {2} if num_sent > 2 else set()
         return send(*given)
 
-    crew.send = losing  # type: ignore[method-assign]
+    crew.send = losing  # type: ignore[assignment]
     answer = spread.search(asked)
     assert num_sent > 2
     assert len(answer.notes) == 1

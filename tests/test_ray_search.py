@@ -1,0 +1,242 @@
+"""Search on a Ray cluster of two nodes: what one process answers, whatever is killed on the way."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import Run
+from in_shards import TERMS, Made, assert_same, make_stores, told
+from ray_cluster import NUM_CPUS, actor_pids, the_ray
+from ray_cluster import cluster as cluster
+from synthetic import make_store
+from web_server import serving
+
+import soundalike
+import soundalike.spread
+from indexer.errors import StoreError
+from search.upkeep.build import build
+from soundalike.sounds import Sounds
+
+pytestmark = [pytest.mark.slow, pytest.mark.whole]
+
+#: A process of the tests may wait for others on two cores, in seconds.
+PATIENCE_S = 60.0
+
+
+@pytest.fixture(scope="module")
+def one_store(whole: None, tmp_path_factory: pytest.TempPathFactory) -> Made:
+    return make_stores(tmp_path_factory.mktemp("one"), 1)
+
+
+@pytest.fixture(scope="module")
+def four_stores(whole: None, tmp_path_factory: pytest.TempPathFactory) -> Made:
+    return make_stores(tmp_path_factory.mktemp("four"), 4)
+
+
+@pytest.fixture(scope="module")
+def in_shards(cluster: Any, one_store: Made) -> Sounds:
+    return soundalike.open(*one_store.paths, ray=cluster.address)
+
+
+@pytest.fixture(scope="module")
+def over_stores(cluster: Any, four_stores: Made) -> Sounds:
+    return soundalike.open(*four_stores.paths, ray=cluster.address)
+
+
+def crews(sounds: Sounds) -> list[Any]:
+    return [one.crew for one in sounds._kept.open_newest().opened]  # type: ignore[attr-defined]
+
+
+def wait_for(condition: Any) -> None:
+    until = time.monotonic() + PATIENCE_S
+    while not condition():
+        assert time.monotonic() < until
+        time.sleep(0.1)
+
+
+@pytest.fixture
+def killing() -> Iterator[Any]:
+    """Kills an actor while questions are asked, and after that another."""
+    killed: list[int] = []
+
+    def kill(pids: list[int]) -> None:
+        for pid in pids:
+            time.sleep(0.05)
+            os.kill(pid, signal.SIGKILL)
+            killed.append(pid)
+
+    def begin(*pids: int) -> list[int]:
+        threads.append(threading.Thread(target=kill, args=[list(pids)]))
+        threads[-1].start()
+        return killed
+
+    threads: list[threading.Thread] = []
+    yield begin
+    for thread in threads:
+        thread.join()
+
+
+@pytest.mark.parametrize("name", TERMS)
+def test_four_shards_are_one_store(
+    in_shards: Sounds, one_store: Made, killing: Any, name: str
+) -> None:
+    plain = soundalike.open(*one_store.paths)
+    if name == "1 %":
+        in_shards.count()  # so that there are actors
+        before = actor_pids()
+        killed = killing(min(before))
+    assert_same(in_shards, plain, one_store, **TERMS[name])
+    if name == "1 %":
+        assert killed == [min(before)]
+        assert min(before) not in actor_pids()
+    (crew,) = crews(in_shards)
+    assert len(crew.pieces) == 2 * NUM_CPUS
+
+
+@pytest.mark.parametrize("name", TERMS)
+def test_four_stores_are_a_shard_each(over_stores: Sounds, four_stores: Made, name: str) -> None:
+    plain = soundalike.open(*four_stores.paths)
+    assert_same(over_stores, plain, four_stores, **TERMS[name])
+    assert [len(crew.pieces) for crew in crews(over_stores)] == [1, 1, 1, 1]
+
+
+def test_shards_are_on_both_nodes(in_shards: Sounds) -> None:
+    in_shards.count()
+    assert len(set(actor_pids().values())) == 2
+
+
+def test_duplicates_are_those_of_one_process(in_shards: Sounds, one_store: Made) -> None:
+    assert in_shards.duplicates() == soundalike.open(*one_store.paths).duplicates()
+
+
+@pytest.mark.parametrize("how", ["SIGKILL", "ray.kill"])
+def test_questions_go_on_while_actors_are_killed(
+    in_shards: Sounds, one_store: Made, killing: Any, how: str
+) -> None:
+    ray = the_ray()
+    plain = soundalike.open(*one_store.paths)
+    expected = [told(plain.search(one)) for one in one_store.ids]
+    in_shards.count()
+    before = actor_pids()
+    (crew,) = crews(in_shards)
+    actors = [one._actor for one in crew._members]
+    killed = killing(*list(before)[-2:]) if how == "SIGKILL" else []
+    if how == "ray.kill":
+        ray.kill(actors[0])
+    assert [told(in_shards.search(one)) for one in one_store.ids] == expected
+    if how == "SIGKILL":
+        wait_for(lambda: len(killed) == 2)
+        assert [told(in_shards.search(one)) for one in one_store.ids[:3]] == expected[:3]
+    assert sum(one._actor is not actor for one, actor in zip(crew._members, actors, strict=True))
+
+
+def test_threads_ask_while_an_actor_is_killed(
+    in_shards: Sounds, one_store: Made, killing: Any
+) -> None:
+    plain = soundalike.open(*one_store.paths)
+    expected = [told(plain.search(one)) for one in one_store.ids[:8]]
+    in_shards.count()
+    found: dict[int, Any] = {}
+
+    def ask(number: int) -> None:
+        found[number] = [told(in_shards.search(one)) for one in one_store.ids[:8]]
+
+    threads = [threading.Thread(target=ask, args=[number]) for number in range(3)]
+    killing(next(iter(actor_pids())))
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert list(found.values()) == [expected] * 3
+
+
+def test_what_does_not_come_back_is_left_out_and_comes_later(
+    cluster: Any, one_store: Made, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another in its place waits for a machine that is not there yet."""
+    ray = the_ray()
+    sounds = soundalike.open(*one_store.paths, ray=cluster.address)
+    asked = one_store.vectors[0]
+    whole = sounds.search(asked, k=5_000, all_windows=True)
+    (crew,) = crews(sounds)
+    (first, *_), piece = crew._members, crew.pieces[0]
+    monkeypatch.setattr(soundalike.spread, "_AGAIN_S", 3.0)
+    kind = ray.remote(num_cpus=0, resources={"nowhere yet": 1})(soundalike.spread._Actor)
+    monkeypatch.setattr(first, "_make", partial(kind.remote, piece, 1))
+    ray.kill(first._actor)
+    began = time.monotonic()
+    rest = sounds.search(asked, k=5_000, all_windows=True)
+    assert 2.9 < time.monotonic() - began < PATIENCE_S / 2
+    (note,) = rest.notes
+    assert note.startswith("left out: ")
+    assert note.endswith(f"of {piece.store} (segment 1): the machine that had them is lost")
+    index = sounds._kept.open_newest()
+    at = index.rows_of(hit.window_id for hit in whole)
+    first_row = index.opened[0].generation.starts[piece.end]
+    assert rest.hits == tuple(hit for hit, row in zip(whole, at, strict=True) if row >= first_row)
+    began = time.monotonic()
+    assert sounds.search(asked).notes == (note,)  # nobody waits again
+    assert time.monotonic() - began < 2.9
+    cluster.add_node(num_cpus=1, resources={"nowhere yet": 1})
+    wait_for(lambda: not sounds.search(asked).notes)
+    assert told(sounds.search(asked, k=5_000, all_windows=True)) == told(whole)
+
+
+def test_an_error_of_the_data_is_that_of_one_process(cluster: Any, one_store: Made) -> None:
+    ray = the_ray()
+    sounds = soundalike.open(*one_store.paths, ray=cluster.address)
+    sounds.count()
+    (crew,) = crews(sounds)
+    (first, *_), piece = crew._members, crew.pieces[0]
+    made = first._make
+    kind = ray.remote(num_cpus=0)(soundalike.spread._Actor)
+    first._make = partial(kind.remote, piece._replace(generation="00000000-00000000"), 1)
+    ray.kill(first._actor)
+    began = time.monotonic()
+    with pytest.raises(StoreError, match=r"of the Ray cluster: .*00000000-00000000 is not there"):
+        sounds.search(one_store.ids[0])
+    assert time.monotonic() - began < PATIENCE_S / 2
+    first._make = made
+    with pytest.raises(StoreError):  # from the one that was begun after that
+        sounds.search(one_store.ids[0])
+    assert len(sounds.search(one_store.ids[0])) == 10
+
+
+def test_newer_generations_are_followed_and_former_actors_end(cluster: Any, tmp_path: Path) -> None:
+    store = make_store(tmp_path / "store", frames="none")
+    store.add({f"r{at}": 4 for at in range(50)}, seed=1)
+    build(store.store, max_segment_rows=60)
+    others = set(actor_pids())
+    sounds = soundalike.open(tmp_path / "store", ray=cluster.address)
+    assert sounds.count() == 200
+    wait_for(lambda: len(set(actor_pids()) - others) == 4)
+    before = set(actor_pids()) - others
+    store.add({"more": 4}, seed=2)
+    build(store.store, max_segment_rows=60)
+    assert sounds.count() == 204
+    plain = soundalike.open(tmp_path / "store")
+    asked = store.windows[-1].window_id
+    assert told(sounds.search(asked)) == told(plain.search(asked))
+    wait_for(lambda: not before & set(actor_pids()))
+
+
+def test_command_and_server_ask_the_cluster(cluster: Any, one_store: Made, run: Run) -> None:
+    (store,) = one_store.paths
+    words = ("search", store, one_store.ids[0], "--format", "json")
+    expected = run(*words)
+    assert run(*words, "--ray", cluster.address).out == expected.out
+    assert run(*words, f"--ray={cluster.address}").out == expected.out
+    with serving(store, "--ray", cluster.address) as server:
+        hits = server.post("search", like=[{"window": str(one_store.ids[0])}])["hits"]
+        of_command = json.loads(expected.out)["hits"]
+        scores = [(hit["window_id"], hit["score"]) for hit in of_command]
+        assert [(int(hit["window_id"]), hit["score"]) for hit in hits] == scores

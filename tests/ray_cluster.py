@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from typing import Any
 
@@ -29,7 +29,7 @@ def cluster(whole: None) -> Iterator[Any]:
     """Two nodes; nothing but tests is connected to them."""
     ray = the_ray()
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
-    os.environ["RAY_raylet_start_wait_time_s"] = "120"
+    os.environ["RAY_raylet_start_wait_time_s"] = "120"  # noqa: SIM112 - as Ray calls it
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # Ray's own
         from ray.cluster_utils import Cluster  # noqa: PLC0415 - as above
@@ -51,11 +51,19 @@ def cluster(whole: None) -> Iterator[Any]:
         made.shutdown()  # type: ignore[union-attr]
 
 
-def actor_pids() -> dict[int, int]:
-    """Return the processes of actors of search, each with the node that began it."""
-    found = {}
-    for process in psutil.process_iter():
-        with suppress(psutil.Error):
-            if process.cmdline()[:1] and process.cmdline()[0].startswith("ray::_Actor"):
-                found[process.pid] = process.ppid()
-    return found
+def pids(actors: Iterable[Any]) -> list[int]:
+    """Return the processes of some actors."""
+    ray = the_ray()
+    return list(ray.get([one.__ray_call__.remote(lambda _: os.getpid()) for one in actors]))
+
+
+def parent(pid: int) -> int:
+    """Return what has begun a process of an actor: its node."""
+    return psutil.Process(pid).ppid()
+
+
+def is_running(pid: int) -> bool:
+    """Whether a process is there, and has not ended."""
+    with suppress(psutil.NoSuchProcess):
+        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+    return False

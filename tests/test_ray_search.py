@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 from conftest import Run
 from in_shards import TERMS, Made, assert_same, make_stores, told
-from ray_cluster import NUM_CPUS, actor_pids, the_ray
+from ray_cluster import NUM_CPUS, is_running, parent, pids, the_ray
 from ray_cluster import cluster as cluster
 from synthetic import make_store
 from web_server import serving
@@ -56,6 +56,16 @@ def crews(sounds: Sounds) -> list[Any]:
     return [one.crew for one in sounds._kept.open_newest().opened]  # type: ignore[attr-defined]
 
 
+def members(sounds: Sounds) -> list[Any]:
+    """What has the shards of the first store, open."""
+    sounds.count()
+    return list(crews(sounds)[0]._members)
+
+
+def processes(sounds: Sounds) -> list[int]:
+    return pids(one._actor for one in members(sounds))
+
+
 def wait_for(condition: Any) -> None:
     until = time.monotonic() + PATIENCE_S
     while not condition():
@@ -91,13 +101,13 @@ def test_four_shards_are_one_store(
 ) -> None:
     plain = soundalike.open(*one_store.paths)
     if name == "1 %":
-        in_shards.count()  # so that there are actors
-        before = actor_pids()
-        killed = killing(min(before))
+        before = processes(in_shards)
+        killed = killing(before[0])
     assert_same(in_shards, plain, one_store, **TERMS[name])
     if name == "1 %":
-        assert killed == [min(before)]
-        assert min(before) not in actor_pids()
+        assert killed == before[:1]
+        after = processes(in_shards)
+        assert (after[0] != before[0], after[1:] == before[1:]) == (True, True)
     (crew,) = crews(in_shards)
     assert len(crew.pieces) == 2 * NUM_CPUS
 
@@ -110,33 +120,29 @@ def test_four_stores_are_a_shard_each(over_stores: Sounds, four_stores: Made, na
 
 
 def test_shards_are_on_both_nodes(in_shards: Sounds) -> None:
-    in_shards.count()
-    assert len(set(actor_pids().values())) == 2
+    assert len(set(map(parent, processes(in_shards)))) == 2
 
 
 def test_duplicates_are_those_of_one_process(in_shards: Sounds, one_store: Made) -> None:
     assert in_shards.duplicates() == soundalike.open(*one_store.paths).duplicates()
 
 
-@pytest.mark.parametrize("how", ["SIGKILL", "ray.kill"])
 def test_questions_go_on_while_actors_are_killed(
-    in_shards: Sounds, one_store: Made, killing: Any, how: str
+    in_shards: Sounds, one_store: Made, killing: Any, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    ray = the_ray()
+    """And nothing is printed about it."""
     plain = soundalike.open(*one_store.paths)
     expected = [told(plain.search(one)) for one in one_store.ids]
-    in_shards.count()
-    before = actor_pids()
-    (crew,) = crews(in_shards)
-    actors = [one._actor for one in crew._members]
-    killed = killing(*list(before)[-2:]) if how == "SIGKILL" else []
-    if how == "ray.kill":
-        ray.kill(actors[0])
+    before = processes(in_shards)
+    killed = killing(*before[1:3])
     assert [told(in_shards.search(one)) for one in one_store.ids] == expected
-    if how == "SIGKILL":
-        wait_for(lambda: len(killed) == 2)
-        assert [told(in_shards.search(one)) for one in one_store.ids[:3]] == expected[:3]
-    assert sum(one._actor is not actor for one, actor in zip(crew._members, actors, strict=True))
+    wait_for(lambda: len(killed) == 2)
+    the_ray().kill(members(in_shards)[0]._actor)
+    assert [told(in_shards.search(one)) for one in one_store.ids] == expected
+    after = processes(in_shards)
+    assert not set(before[:3]) & set(after)
+    assert after[3] == before[3]
+    assert capfd.readouterr() == ("", "")
 
 
 def test_threads_ask_while_an_actor_is_killed(
@@ -144,14 +150,13 @@ def test_threads_ask_while_an_actor_is_killed(
 ) -> None:
     plain = soundalike.open(*one_store.paths)
     expected = [told(plain.search(one)) for one in one_store.ids[:8]]
-    in_shards.count()
     found: dict[int, Any] = {}
 
     def ask(number: int) -> None:
         found[number] = [told(in_shards.search(one)) for one in one_store.ids[:8]]
 
     threads = [threading.Thread(target=ask, args=[number]) for number in range(3)]
-    killing(next(iter(actor_pids())))
+    killing(processes(in_shards)[0])
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -167,8 +172,7 @@ def test_what_does_not_come_back_is_left_out_and_comes_later(
     sounds = soundalike.open(*one_store.paths, ray=cluster.address)
     asked = one_store.vectors[0]
     whole = sounds.search(asked, k=5_000, all_windows=True)
-    (crew,) = crews(sounds)
-    (first, *_), piece = crew._members, crew.pieces[0]
+    (first, *_), piece = members(sounds), crews(sounds)[0].pieces[0]
     monkeypatch.setattr(soundalike.spread, "_AGAIN_S", 3.0)
     kind = ray.remote(num_cpus=0, resources={"nowhere yet": 1})(soundalike.spread._Actor)
     monkeypatch.setattr(first, "_make", partial(kind.remote, piece, 1))
@@ -194,9 +198,7 @@ def test_what_does_not_come_back_is_left_out_and_comes_later(
 def test_an_error_of_the_data_is_that_of_one_process(cluster: Any, one_store: Made) -> None:
     ray = the_ray()
     sounds = soundalike.open(*one_store.paths, ray=cluster.address)
-    sounds.count()
-    (crew,) = crews(sounds)
-    (first, *_), piece = crew._members, crew.pieces[0]
+    (first, *_), piece = members(sounds), crews(sounds)[0].pieces[0]
     made = first._make
     kind = ray.remote(num_cpus=0)(soundalike.spread._Actor)
     first._make = partial(kind.remote, piece._replace(generation="00000000-00000000"), 1)
@@ -215,18 +217,17 @@ def test_newer_generations_are_followed_and_former_actors_end(cluster: Any, tmp_
     store = make_store(tmp_path / "store", frames="none")
     store.add({f"r{at}": 4 for at in range(50)}, seed=1)
     build(store.store, max_segment_rows=60)
-    others = set(actor_pids())
     sounds = soundalike.open(tmp_path / "store", ray=cluster.address)
     assert sounds.count() == 200
-    wait_for(lambda: len(set(actor_pids()) - others) == 4)
-    before = set(actor_pids()) - others
+    before = processes(sounds)
+    assert (len(before), all(map(is_running, before))) == (4, True)
     store.add({"more": 4}, seed=2)
     build(store.store, max_segment_rows=60)
     assert sounds.count() == 204
     plain = soundalike.open(tmp_path / "store")
     asked = store.windows[-1].window_id
     assert told(sounds.search(asked)) == told(plain.search(asked))
-    wait_for(lambda: not before & set(actor_pids()))
+    wait_for(lambda: not any(map(is_running, before)))
 
 
 def test_command_and_server_ask_the_cluster(cluster: Any, one_store: Made, run: Run) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import signal
 import socket
 import threading
 import warnings
@@ -65,13 +66,15 @@ def _start(ray: Any, address: str | None) -> None:
         _require_answer(named)
     for attempt in range(1, _ATTEMPTS + 1):
         try:
-            with _without_tips():
+            with _without_tips(), _sigterm_as_it_was():
                 ray.init(
                     address,
                     include_dashboard=False,
                     log_to_driver=False,
                     logging_level=logging.ERROR,
                 )
+            # It prints on stdout that a worker died, beside what the program prints.
+            ray._private.worker._worker_logs_enabled = False
             return
         # Where a cluster does not answer, Ray ends the process.
         except (Exception, SystemExit) as error:
@@ -107,6 +110,17 @@ def _require_answer(address: str) -> None:
         raise SoundalikeError(
             f"no Ray cluster answers at {address}: {first_line(error)}"
         ) from error
+
+
+@contextlib.contextmanager
+def _sigterm_as_it_was() -> Iterator[None]:
+    """Let a program end in its own way: Ray puts its own in the place of that."""
+    before = signal.getsignal(signal.SIGTERM)
+    try:
+        yield
+    finally:
+        if before is not None and threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, before)
 
 
 @contextlib.contextmanager

@@ -42,7 +42,7 @@ def spell_out(words: Sequence[str]) -> Iterator[str]:
     What is behind it is its value if it reads as an address. Words after "--" are no options.
     """
     are_options = True
-    for word, behind in zip(words, [*words[1:], ""], strict=True):
+    for word, behind in zip(words, [*words, ""][1:], strict=True):
         are_options &= word != "--"
         is_alone = are_options and word == _FLAG and not _ADDRESS.fullmatch(behind)
         yield f"{_FLAG}={_ALONE}" if is_alone else word

@@ -15,8 +15,9 @@ from threadpoolctl import threadpool_limits
 from indexer.errors import SoundalikeError, StoreError, first_line
 from indexer.run.cluster import connect
 from search.asking.matching import Later
+from search.asking.merged import SpreadStore
 from search.asking.opened import OpenedStore
-from search.asking.shards import Ask, Chosen, Piece, Shard, SpreadStore, cut
+from search.asking.shards import Ask, Chosen, Piece, Shard, cut
 from search.asking.sound_index import SoundIndex
 
 #: How long the first actor of a shard may take until it has opened it, in seconds: machines may
@@ -154,7 +155,7 @@ class _Crew:
         self._losses = (errors.RayActorError, errors.ObjectLostError, errors.OutOfMemoryError)
 
     def send(self, chosen: Chosen, ask: Ask[T], skipped: Set[int]) -> Later[Sequence[T | None]]:
-        """Ask all of them at the same time, see `search.asking.shards.Crew`."""
+        """Ask all of them at the same time, see `search.asking.merged.Crew`."""
         asked = [one for number, one in enumerate(self._members) if number not in skipped]
         return partial(self._collect, dict(one.call(chosen, ask) for one in asked), chosen, ask)
 

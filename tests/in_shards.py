@@ -16,7 +16,8 @@ from indexer.run.config import Settings
 from indexer.tags import TagVocabulary
 from indexer.windows import WINDOW_SAMPLES
 from search.asking.matching import Later
-from search.asking.shards import Ask, Chosen, Piece, Shard, SpreadStore, cut
+from search.asking.merged import SpreadStore
+from search.asking.shards import Ask, Chosen, Piece, Shard, cut
 from search.asking.sound_index import SoundIndex
 from search.upkeep.build import build
 from soundalike.answer import Answer

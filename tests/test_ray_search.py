@@ -240,4 +240,4 @@ def test_command_and_server_ask_the_cluster(cluster: Any, one_store: Made, run: 
         hits = server.post("search", like=[{"window": str(one_store.ids[0])}])["hits"]
         of_command = json.loads(expected.out)["hits"]
         scores = [(hit["window_id"], hit["score"]) for hit in of_command]
-        assert [(int(hit["window_id"]), hit["score"]) for hit in hits] == scores
+        assert [(int(hit["window"]), hit["score"]) for hit in hits] == scores

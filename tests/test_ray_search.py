@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import threading
@@ -238,6 +237,7 @@ def test_command_and_server_ask_the_cluster(cluster: Any, one_store: Made, run: 
     assert run(*words, f"--ray={cluster.address}").out == expected.out
     with serving(store, "--ray", cluster.address) as server:
         hits = server.post("search", like=[{"window": str(one_store.ids[0])}])["hits"]
-        of_command = json.loads(expected.out)["hits"]
-        scores = [(hit["window_id"], hit["score"]) for hit in of_command]
-        assert [(int(hit["window"]), hit["score"]) for hit in hits] == scores
+        assert [(int(hit["window"]), hit["score"]) for hit in hits] == [
+            (hit.window_id, hit.score)
+            for hit in soundalike.open(store).search(one_store.ids[0], k=len(hits))
+        ]

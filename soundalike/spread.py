@@ -12,7 +12,7 @@ from typing import Any, NamedTuple, TypeVar
 
 from threadpoolctl import threadpool_limits
 
-from indexer.errors import SoundalikeError, StoreError, first_line
+from indexer.errors import SoundalikeError, StoreError
 from indexer.run.cluster import connect
 from search.asking.matching import Later
 from search.asking.merged import SpreadStore
@@ -186,18 +186,24 @@ class _Crew:
         return answers
 
     def _get(self, ref: Any, call: _Call) -> Any:
+        """Return what is there; an error that would come again elsewhere is raised as it is."""
+        member, errors = self._members[call.member], self._ray.exceptions
         try:
             answer = self._ray.get(ref)
-        except self._ray.exceptions.RayTaskError as error:
-            if call.is_answer:
+        except errors.RayTaskError as error:
+            raise error.cause from error
+        except errors.RayActorError as error:
+            if not error.actor_init_failed:
                 raise
+            member.replace(call.actor)
+            reason = str(error).splitlines()[-1]
             raise SoundalikeError(
-                f"a machine of the Ray cluster cannot begin: {first_line(error.cause or error)}; "
-                f"it has to have this version of soundalike"
+                f"a machine of the Ray cluster cannot begin: {reason}; it has to have this version "
+                f"of soundalike"
             ) from error
         if isinstance(answer, _Failed):
             if not call.is_answer:  # the next question tries again
-                self._members[call.member].replace(call.actor)
+                member.replace(call.actor)
             raise answer.error
         return answer
 

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 import threading
 import time
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
@@ -21,7 +23,7 @@ from web_server import serving
 
 import soundalike
 import soundalike.spread
-from indexer.errors import StoreError
+from indexer.errors import SoundalikeError, StoreError
 from search.upkeep.build import build
 from soundalike.sounds import Sounds
 
@@ -212,6 +214,23 @@ def test_an_error_of_the_data_is_that_of_one_process(cluster: Any, one_store: Ma
     assert len(sounds.search(one_store.ids[0])) == 10
 
 
+def test_a_machine_without_this_version_is_an_error(
+    cluster: Any, one_store: Made, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What it is sent is of a module that it does not have."""
+    module = ModuleType("only_here")
+    module.Strange = type("Strange", (), {"__module__": "only_here"})  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "only_here", module)
+    ray = the_ray()
+    sounds = soundalike.open(*one_store.paths, ray=cluster.address)
+    first = members(sounds)[0]
+    kind = ray.remote(num_cpus=0)(soundalike.spread._Actor)
+    first._make = partial(kind.remote, module.Strange(), 1)
+    ray.kill(first._actor)
+    with pytest.raises(SoundalikeError, match=r"cannot begin: .*'only_here'; it has to have this"):
+        sounds.search(one_store.ids[0])
+
+
 def test_newer_generations_are_followed_and_former_actors_end(cluster: Any, tmp_path: Path) -> None:
     store = make_store(tmp_path / "store", frames="none")
     store.add({f"r{at}": 4 for at in range(50)}, seed=1)
@@ -229,8 +248,12 @@ def test_newer_generations_are_followed_and_former_actors_end(cluster: Any, tmp_
     wait_for(lambda: not any(map(is_running, before)))
 
 
-def test_command_and_server_ask_the_cluster(cluster: Any, one_store: Made, run: Run) -> None:
-    (store,) = one_store.paths
+def test_command_and_server_ask_the_cluster(
+    cluster: Any, one_store: Made, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (path,) = one_store.paths
+    monkeypatch.chdir(path.parent)  # actors begin elsewhere
+    store = Path(path.name)
     words = ("search", store, one_store.ids[0], "--format", "json")
     expected = run(*words)
     assert run(*words, "--ray", cluster.address).out == expected.out

@@ -145,7 +145,7 @@ def cut(opened: Sequence[OpenedStore], number: int) -> list[list[Piece]]:
     shares = np.diff(np.round(number * ends / max(1, ends[-1])), prepend=0).astype(int)
     return [
         [
-            Piece(one.store.path, one.generation.path.name, first, end)
+            Piece(one.store.path.absolute(), one.generation.path.name, first, end)
             for first, end in _cut(one.generation.starts, max(1, share))
         ]
         for one, share in zip(opened, shares.tolist(), strict=True)

@@ -42,7 +42,7 @@ class Made(NamedTuple):
         paths: Their folders.
         metadata: A CSV of their recordings.
         ids: Some of their live windows.
-        vectors: (n, 768) float32, what else asks.
+        vectors: (n, 768) float32, what else asks; the first is that of a crowd of windows.
     """
 
     paths: list[Path]
@@ -92,7 +92,7 @@ def _fill(store: Synthetic, num_windows: int, seed: int) -> None:
     zeros, noise, loud, order = (np.random.default_rng([seed, at]) for at in range(4))
     chosen = order.permutation(len(vectors))[:num_windows]
     vectors = vectors[chosen] * (zeros.random((num_windows, 1)) > 0.02)
-    vectors[5::40] = vectors[4]  # a crowd, all over the segments
+    vectors[5::40] = Library(1).batch()[0]  # a crowd, all over the segments and stores
     tags = noise.beta(0.2, 60, (num_windows, 527))
     for name, column in zip(TAGS, columns[:, chosen], strict=True):
         tags[:, TagVocabulary.audioset().resolve(name).index or 0] = column
@@ -118,6 +118,8 @@ def ask_all(sounds: Sounds, made: Made, **how: Any) -> Iterator[tuple[str, Any]]
     yield "several vectors", search(vectors[:5], **how)
     yield "all windows", search(ids[4], all_windows=True, k=90, **how)
     yield "all there are", search(vectors[1], k=5_000, **how)
+    yield "a crowd", search(vectors[0], all_windows=True, tag_weight=0, k=7, **how)
+    yield "crowds", many([*vectors[:3]], all_windows=True, tag_weight=0, k=7, **how)
     yield "unique", search(ids[5], unique=True, k=30, **how)
     yield "files", search(ids[6], group_by="file", k=40, **how)
     yield "diverse", search(ids[7], diverse=True, **how)

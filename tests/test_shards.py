@@ -7,12 +7,13 @@ from typing import Any
 
 import numpy as np
 import pytest
-from in_shards import TERMS, Made, assert_same, make_stores, open_here
+from in_shards import TERMS, Made, assert_same, make_stores, open_here, told
 from sketched import scenes_of, sketching
 from synthetic import make_store
 
 import soundalike
 from indexer.errors import DamagedStoreError, SoundalikeWarning, StoreError
+from indexer.windows import WINDOW_SAMPLES
 from search.asking.opened import OpenedStore
 from search.asking.shards import Piece, Shard, cut
 from search.generation.segments import INDEX_FOLDER, array_file
@@ -99,6 +100,35 @@ def test_by_sketches_no_less_is_found(whole: None, tmp_path: Path, least_rows: i
             together = sounds.search_many([vector, vector], **how)
             assert [one.hits for one in together] == [answer.hits] * 2
     assert found[1] >= found[0] > 500
+
+
+def test_places_in_hits_are_those_of_one_process(whole: None, tmp_path: Path) -> None:
+    """Windows are looked for in shards, and looked into here."""
+    store = make_store(tmp_path / "store", frames="full")
+    store.add({f"r{at}": 1 + at % 3 for at in range(60)}, last_samples=WINDOW_SAMPLES // 3)
+    build(store.store, max_segment_rows=30)
+    plain, (spread, _) = soundalike.open(tmp_path / "store"), open_here([tmp_path / "store"], 4)
+    for how in ({}, {"group_by": "file"}, {"exact": True, "k": 60}, {"min_score": 0.01}):
+        asked = store.windows[-1].window_id
+        answer = spread.search(asked, by="place", **how)
+        assert told(answer) == told(plain.search(asked, by="place", **how))
+        assert any(hit.has_match for hit in answer)
+
+
+def test_words_are_answered_by_the_process_that_asks(whole: None, tmp_path: Path) -> None:
+    store = make_store(tmp_path / "store", frames="none")
+    store.add({f"s{at}": 1 + at % 3 for at in range(60)})
+    build(store.store, max_segment_rows=50)
+    lines = [f"s{at}.wav,{at} dogs and {at} cats" for at in range(60)]
+    (tmp_path / "notes.csv").write_text("\n".join(["path,caption", *lines]))
+    plain, (spread, here) = soundalike.open(tmp_path / "store"), open_here([tmp_path / "store"], 2)
+    plain.train_projection(tmp_path / "notes.csv", epochs=2)
+    for how in ({}, {"tags": ["Speech"], "threshold": 0.01}, {"group_by": "file"}):
+        answer = spread.search(text="7 dogs", **how)
+        assert told(answer) == told(plain.search(text="7 dogs", **how))
+        assert len(answer)
+    here.crews[0].lost = {0, 1}
+    assert spread.search(text="7 dogs").notes == ()
 
 
 def test_what_is_lost_is_left_out_and_said(one_store: Made) -> None:

@@ -13,6 +13,8 @@ import pytest
 
 #: What each node says that it has.
 NUM_CPUS = 2
+#: For tests that begin nodes: Ray leaves it to Python to close what their output goes to.
+of_ray = pytest.mark.filterwarnings("ignore:unclosed file .*/dev/null:ResourceWarning")
 #: The processes of a node give up where one of them starts slowly.
 _ATTEMPTS = 2
 

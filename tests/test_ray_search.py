@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 from conftest import Run
 from in_shards import TERMS, Made, assert_same, make_stores, told
-from ray_cluster import NUM_CPUS, is_running, parent, pids, the_ray
+from ray_cluster import NUM_CPUS, is_running, of_ray, parent, pids, the_ray
 from ray_cluster import cluster as cluster
 from synthetic import make_store
 from web_server import serving
@@ -27,7 +27,7 @@ from indexer.errors import SoundalikeError, StoreError
 from search.upkeep.build import build
 from soundalike.sounds import Sounds
 
-pytestmark = [pytest.mark.slow, pytest.mark.whole]
+pytestmark = [pytest.mark.slow, pytest.mark.whole, of_ray]
 
 #: A process of the tests may wait for others on two cores, in seconds.
 PATIENCE_S = 60.0

@@ -116,8 +116,8 @@ class OursRows(Ours):
 
     def query(self, vector: Array, number: int, effort: None) -> Neighbours:
         terms = self._terms[number]
-        (allowed,) = Scope.of(terms, [self._opened]).allowed
-        return self._opened.index.search(vector[None], terms.k, allowed)
+        (matching,) = Scope.of(terms, [self._opened]).matching
+        return matching.search(vector[None], terms.k)()
 
     def rows(self, answer: Neighbours) -> Array:
         ids = self._opened.generation.window_ids(answer.rows)

@@ -62,7 +62,9 @@ def choose_filters(index: SoundIndex) -> list[RealFilter]:
     filters = []
     for name, where in expressions.items():
         terms = Terms(k=K, where=where, descendants=False)
-        allowed = np.concatenate(Scope.of(terms, index.opened).allowed[0].masks)
+        (one,) = index.opened
+        (condition,) = Scope.of(terms, [one]).conditions
+        allowed = np.concatenate(one.allowed(condition).masks)
         filters.append(RealFilter(name, terms, rows[allowed[rows]]))
     return [one for one in filters if len(one.rows)]
 

@@ -242,6 +242,7 @@ def answer_all(
     questions = [question.weighted(scope.terms.tag_weight) for question, _ in asked]
     found, num_new = find(index, questions, scope, listen), index.num_new_parts()
     trouble = [f"where in a hit it is cannot be said: {found.trouble}"] if found.trouble else []
+    trouble += scope.missing
     why = take_apart(index, questions, found, scope.terms)
     near, metadata = almost_heard(index, scope), scope.resolved.metadata
     almost = tuple(index.hits(near, metadata=metadata)[0]) if near else ()

@@ -34,6 +34,7 @@ from search.projection.projecting import Projection
 if TYPE_CHECKING:  # torch takes seconds to import; what is stored is asked without it
     from indexer.embedding.extractor import Extractor
     from search.asking.clip import Clip
+    from soundalike.spread import Spread
 
 
 class Kept:
@@ -52,9 +53,10 @@ class Kept:
         settings: Settings,
         listen: Listen,
         apart: Apart | None = None,
+        spread: Spread | None = None,
     ) -> None:
         self.paths, self.settings, self.listen = tuple(paths), settings, listen
-        self.apart = apart
+        self.apart, self._spread = apart, spread
         self._opening, self._loading = threading.Lock(), threading.Lock()
         self._projecting = threading.Lock()  # may take minutes, and clips need not wait for words
         self._index: SoundIndex | None = None
@@ -67,7 +69,8 @@ class Kept:
         """Return the stores at their newest generation, opened anew if there is a newer one."""
         with self._opening:
             if self._index is None or not self._index.is_newest:
-                self._index = SoundIndex.open(*self.paths)
+                index = SoundIndex.open(*self.paths)
+                self._index = self._spread.over(index) if self._spread else index
             return self._index
 
     @contextmanager

@@ -12,7 +12,7 @@ from soundalike.sounds import Sounds
 from soundalike.stores import StorePath
 
 
-def open(  # noqa: A001 - as the module's function: soundalike.open
+def open(  # noqa: A001, PLR0913 - as the function of the module; each is a choice of its own
     store: StorePath,
     *more: StorePath,
     checkpoint: StorePath | None = None,
@@ -21,10 +21,11 @@ def open(  # noqa: A001 - as the module's function: soundalike.open
     listen: Listen = ignore,
     own: StorePath | None = None,
     apart: Apart | None = None,
+    ray: bool | str = False,
 ) -> Sounds:
     """Open a store, or several that were computed the same way.
 
-    Nothing is read yet. A store that is not there is made by the first `index`.
+    Nothing of them is read yet. A store that is not there is made by the first `index`.
 
     Args:
         store: Its folder.
@@ -39,9 +40,21 @@ def open(  # noqa: A001 - as the module's function: soundalike.open
             store may only be read, for one.
         apart: What decodes files that ask in a process of its own, so that one which crashes a
             decoder ends in an error; None to decode them in this process.
+        ray: Whether questions are answered on a Ray cluster, by an actor for each share of the
+            segments of the stores, which every machine has to see at the same paths: True for the
+            cluster of RAY_ADDRESS or of this machine, or else a new one here; or its address. What
+            asks in words is answered here.
+
+    Raises:
+        SoundalikeError: If there is no such cluster, or Ray is not installed.
     """
     paths = [as_path("a store", one) for one in (store, *more)]
     name = None if checkpoint is None else as_name_or_path("a checkpoint", checkpoint)
     settings = Settings(checkpoint=name, device=device, precision=precision)
     kept_in = None if own is None else as_path("a folder", own)
-    return Sounds(paths, settings, listen, kept_in, apart)
+    spread = None
+    if ray is not False:
+        from soundalike.spread import Spread  # noqa: PLC0415 - only for those who ask so
+
+        spread = Spread(None if ray is True else ray)
+    return Sounds(paths, settings, listen, kept_in, apart, spread)

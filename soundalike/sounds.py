@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import reprlib
+import warnings
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from functools import partial
@@ -13,7 +14,7 @@ from typing import TYPE_CHECKING, Any, overload
 import numpy as np
 
 from indexer.audio.times import NO_SPAN, Time, span_of
-from indexer.errors import QueryError
+from indexer.errors import QueryError, SoundalikeWarning
 from indexer.paths import as_path
 from indexer.store.reader import Store
 from search.asking.answers import Hit
@@ -206,7 +207,7 @@ class Sounds(Maps, Teaching):
             hear = partial(self._kept.hear, index, level=resolved.terms.level)
             away = turn_away(_at_level(unlike, resolved.terms), index, hear)
             if output is not None:
-                return write_answers(
+                report = write_answers(
                     index,
                     [as_path("what asks", one) for one in questions],
                     as_path("the output", output),
@@ -217,6 +218,8 @@ class Sounds(Maps, Teaching):
                     force=force,
                     listen=self._kept.listen,
                 )
+                _warn_of(scope)
+                return report
             several = [one if isinstance(one, (list, tuple)) else [one] for one in questions]
             each = [
                 make_question(_at_level(some, resolved.terms), index, hear, away=away)
@@ -251,7 +254,10 @@ class Sounds(Maps, Teaching):
         """
         resolved = self._resolve(take_fields(Terms, terms))
         with self._kept.holding() as index:
-            return Scope.over(resolved, index.opened).num_allowed
+            scope = Scope.over(resolved, index.opened)
+            number = scope.num_allowed
+            _warn_of(scope)
+            return number
 
     def windows(self, *window_ids: int) -> list[Hit]:
         """Say what is known of some windows, in their order.
@@ -284,7 +290,10 @@ class Sounds(Maps, Teaching):
         """
         resolved = self._resolve(take_fields(Terms, terms), learned=True)
         with self._kept.holding() as index:
-            return count_tags(index.opened, Scope.over(resolved, index.opened))
+            scope = Scope.over(resolved, index.opened)
+            counts = count_tags(scope)
+            _warn_of(scope)
+            return counts
 
     def duplicates(self, against: StorePath | None = None, **terms: Any) -> Duplicates:
         """Find recordings that hold the same sound, see `find_duplicates`.
@@ -345,6 +354,12 @@ class Sounds(Maps, Teaching):
             num_resamples=num_resamples,
             listen=self._kept.listen,
         )
+
+
+def _warn_of(scope: Scope) -> None:
+    """Say what could not be asked, where an answer cannot."""
+    for line in scope.missing:
+        warnings.warn(SoundalikeWarning(line), stacklevel=3)
 
 
 def _located(terms: dict[str, Any]) -> dict[str, Any]:

@@ -46,6 +46,7 @@ if TYPE_CHECKING:  # torch takes seconds to import; what is stored is asked with
     from search.asking.clip import Clip
     from search.generation.segments import Generation
     from soundalike.arrays import StoredWindows
+    from soundalike.spread import Spread
 
 StorePath = str | os.PathLike[str]
 
@@ -81,9 +82,10 @@ class Stores:
         listen: Listen,
         own: Path | None = None,
         apart: Apart | None = None,
+        spread: Spread | None = None,
     ) -> None:
         """See `soundalike.open`."""
-        self._kept = Kept(paths, settings, listen, apart)
+        self._kept = Kept(paths, settings, listen, apart, spread)
         self.paths, self.own = self._kept.paths, Own.of(paths[0], own)
 
     def __repr__(self) -> str:

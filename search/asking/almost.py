@@ -8,7 +8,6 @@ import numpy as np
 
 from indexer.arrays import Float32, Integers, Mask
 from search.asking.answers import Found
-from search.asking.browse import best_fits
 from search.asking.opened import OpenedStore
 from search.asking.scope import Scope
 from search.asking.sound_index import SoundIndex
@@ -43,8 +42,8 @@ def almost_heard(index: SoundIndex, scope: Scope) -> Found | None:
     wanted, unwanted = tags._replace(none_of=()), ResolvedFilter((), (), tags.none_of)
     scores, rows = [np.empty(0, np.float32)], [np.empty(0, np.int64)]
     for first, one in zip(index.first_rows.tolist(), index.opened, strict=True):
-        allowed = one.allowed(one.condition(unwanted, scope.resolved.where))
-        near = best_fits(one.generation, wanted, _LOOKED_AT, allowed)
+        matching = one.matching(one.condition(unwanted, scope.resolved.where))
+        near = matching.best_fits(wanted, _LOOKED_AT)()
         would = _would_be_found(one, near.rows, near.scores, tags)
         scores.append(near.scores[would])
         rows.append(first + near.rows[would])

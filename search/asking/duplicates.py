@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,8 +11,10 @@ from typing import NamedTuple
 import numpy as np
 
 from indexer.arrays import Float32, Ids, Integers, Mask, id_bytes
+from indexer.errors import SoundalikeWarning
 from indexer.progress import Listen, Step, ignore
 from indexer.windows import SAMPLE_RATE_HZ, SILENT_DBFS
+from search.asking.matching import Matching
 from search.asking.opened import OpenedStore
 from search.asking.terms import DuplicateTerms
 from search.generation.recordings import each_once
@@ -132,11 +135,14 @@ def find_duplicates(
     ids = np.unique(np.concatenate([_listed(opened), _listed(other)]))
     left = _side(opened, ids)
     right = _side(other, ids) if against else left
+    matching = right.opened.matching(None)
     found = [_Pairs(_NO_ROWS, _NO_ROWS)]
     for first in range(0, len(left.rows), BLOCK_VECTORS):
         block = left.rows[first : first + BLOCK_VECTORS]
-        found.extend(_matches(left, block, right, terms))
+        found.extend(_matches(left, block, right, terms, matching))
         listen(Step("comparing", first + len(block), len(left.rows), "window"))
+    for line in matching.missing:
+        warnings.warn(SoundalikeWarning(line), stacklevel=2)
     pairs = _Pairs(*(np.concatenate(column) for column in zip(*found, strict=True)))
     heard, num_silent = _without_silence(pairs, (left, right), terms.min_score, silence)
     kept, num_common = _without_common(heard, terms.max_matches, is_one_store=left is right)
@@ -169,22 +175,22 @@ def _matches(
     block: Integers,
     right: _Side,
     terms: DuplicateTerms,
+    matching: Matching,
 ) -> Iterator[_Pairs]:
     """Yield the matches of some rows of the left side: all of a row, or one more than allowed."""
     own = left.recordings[block]
-    allowed = right.opened.allowed(None)
     vectors = left.opened.generation.vectors(block)
 
     def look(at: Integers, k: int) -> tuple[Near, Mask]:
-        scores, rows = right.opened.index.search_many(vectors[at], k, allowed, exact=terms.exact)
+        scores, rows = matching.search_many(vectors[at], k, exact=terms.exact)()
         is_match = (scores >= terms.min_score) & (right.recordings[rows] != own[at, None])
         is_match &= np.cumsum(is_match, axis=1) <= terms.max_matches + 1
         is_enough = scores[:, -1] < terms.min_score
         is_enough |= is_match.sum(1) > terms.max_matches
         return near_of(at, scores, np.where(is_match, rows, -1)), is_enough
 
-    num_asked = len(block) if allowed.num_rows else 0
-    for found in find_enough(look, num_asked, _FIRST_ASKED, allowed.num_rows):
+    num_asked = len(block) if matching.num_rows else 0
+    for found in find_enough(look, num_asked, _FIRST_ASKED, matching.num_rows):
         yield _Pairs(block[found.asked], found.rows)
 
 

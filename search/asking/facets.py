@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from functools import cache, lru_cache
 from typing import NamedTuple
 
 import numpy as np
 
 from indexer.tags import Tag, TagVocabulary, Threshold
-from search.asking.opened import OpenedStore
 from search.asking.scope import Scope
 from search.filters.tags import LEARNED_THRESHOLD, Asked, TagFilter, float16_at_least
 
@@ -21,7 +19,7 @@ class TagCount(NamedTuple):
     num_windows: int
 
 
-def count_tags(stores: Sequence[OpenedStore], scope: Scope) -> list[TagCount]:
+def count_tags(scope: Scope) -> list[TagCount]:
     """Count the windows that may be hits and in which a tag is heard, for every tag that can be.
 
     A count is that of the hits there would be, if the tag had to be heard as well: with the same
@@ -29,7 +27,6 @@ def count_tags(stores: Sequence[OpenedStore], scope: Scope) -> list[TagCount]:
     windows, on one core.
 
     Args:
-        stores: The stores.
         scope: What counts as a hit in these stores.
 
     Returns:
@@ -47,11 +44,7 @@ def count_tags(stores: Sequence[OpenedStore], scope: Scope) -> list[TagCount]:
         asked = _resolve(threshold, descendants=descendants)
     asked = (*(Asked(learned[name], bound) for name in learned), *asked)
     tags = (*(Tag(name, name, None) for name in learned), *tags)
-    counts = np.zeros(len(tags), np.int64)
-    for one, allowed in zip(stores, scope.allowed, strict=True):
-        for segment, mask, number in zip(one.generation.segments, *allowed, strict=True):
-            if number:
-                counts += [np.count_nonzero(each.reaches(segment) & mask) for each in asked]
+    counts = np.sum([one.count_heard(asked) for one in scope.matching], axis=0)
     return [TagCount(tag, number) for tag, number in zip(tags, counts.tolist(), strict=True)]
 
 

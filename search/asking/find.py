@@ -130,7 +130,7 @@ def find(
             raise QueryError("hits are ranked by a place that is like a clip, and no clip asks")
     questions = [one.weighted(terms.tag_weight) for one in questions]
     questions = [one._replace(own=index.with_aliases(one.own)) for one in questions]
-    heard = scope.without_silence(index.opened)
+    heard = scope.without_silence()
     scopes = [scope if one.is_silent or one.vectors is None else heard for one in questions]
     near, num_left_out, num_overlooked, alone = _look(index, questions, scopes, listen)
     if len(near.rows) > terms.num_candidates:

@@ -15,9 +15,9 @@ import numpy as np
 
 from indexer.arrays import Float32, Integers, Mask
 from search.asking.answers import Step
-from search.asking.browse import best_fits
 from search.asking.copies import collapse
 from search.asking.left_out import AllLeftOut, LeftOut, is_left_out
+from search.asking.matching import Later
 from search.asking.places import best_of_places, windows_at_once
 from search.asking.scope import Scope
 from search.asking.sound_index import SoundIndex
@@ -39,33 +39,30 @@ class LookForOne:
         scope, self._least = _judged(index, scope, vectors)
         self._index, self._scope, self._vectors = index, scope, vectors
         left_out: AllLeftOut = frozenset() if scope.terms.include_self else own
-        self._allowed = [
-            allowed.without(one.rows_of(left_out)) if left_out else allowed
-            for one, allowed in zip(index.opened, scope.allowed, strict=True)
-        ]
+        self._matching = [one.without(left_out) if left_out else one for one in scope.matching]
         self._rounds: list[list[Neighbours]] = []
         self._num_recordings = scope.count_recordings([left_out])
         self.first_k = _first_k(index, scope)
-        self.num_allowed = sum(one.num_rows for one in self._allowed)
+        self.num_allowed = sum(one.num_rows for one in self._matching)
         self.num_left_out = scope.num_allowed - self.num_allowed
 
     def __call__(self, at: Integers, k: int) -> tuple[Near, Mask]:
         """Return the hits among the k best rows, and whether they are enough."""
-        each = [self._nearest(number, k) for number in range(len(self._index.opened))]
+        begun = [self._begin(number, k) for number in range(len(self._matching))]
+        each = [nearest() for nearest in begun]
         self._rounds.append(each)
         rows = [one.rows + self._index.first_rows[number] for number, one in enumerate(each)]
         scores = np.concatenate([one.scores for one in each])
         near = Near.each(np.zeros(len(scores), np.int64), scores, np.concatenate(rows))
         return _hits(self._index, self._scope, near, at, k, self._num_recordings, {})
 
-    def _nearest(self, number: int, k: int) -> Neighbours:
-        one, allowed = self._index.opened[number], self._allowed[number]
+    def _begin(self, number: int, k: int) -> Later[Neighbours]:
+        matching, is_exact = self._matching[number], self._scope.terms.exact
         if self._vectors is not None:
-            is_exact = self._scope.terms.exact
-            return one.index.search(self._vectors, k, allowed, exact=is_exact, least=self._least)
+            return matching.search(self._vectors, k, exact=is_exact, least=self._least)
         condition = self._scope.conditions[number]
         assert condition is not None  # a question has vectors or a condition
-        return best_fits(one.generation, condition, k, allowed)
+        return matching.best_fits(condition, k)
 
     def steps(self) -> tuple[Step, ...]:
         """Return how each store was searched."""
@@ -96,28 +93,26 @@ class LookForMany:
         self._num_recordings = scope.count_recordings(left_out)
         self.first_k = _first_k(index, scope) + (_SPARE if any(left_out) else 0)
         self.num_allowed = scope.num_allowed
-        self.num_left_out = np.sum(
-            [
-                one.count_left_out(allowed, left_out)
-                for one, allowed in zip(index.opened, scope.allowed, strict=True)
-            ],
-            axis=0,
-        )
+        self.num_left_out = np.sum([one.count_left_out(left_out) for one in scope.matching], axis=0)
 
     def __call__(self, at: Integers, k: int) -> tuple[Near, Mask]:
         """Return the hits among the k best rows of some questions, and which have enough."""
-        each = [self._nearest(number, at, k) for number in range(len(self._index.opened))]
+        asking, is_exact = self._vectors[at], self._scope.terms.exact
+        begun = [
+            one.search_many(asking, k, exact=is_exact, least=self._least)
+            for one in self._scope.matching
+        ]
+        each = [
+            near._replace(rows=near.rows + first_row)
+            for first_row, near in zip(
+                self._index.first_rows.tolist(),
+                (near_of(at, *nearest()) for nearest in begun),
+                strict=True,
+            )
+        ]
         own = {number: self._own[number] for number in at.tolist() if self._own[number]}
         num_recordings = self._num_recordings[at]
         return _hits(self._index, self._scope, Near.joined(each), at, k, num_recordings, own)
-
-    def _nearest(self, number: int, asked: Integers, k: int) -> Near:
-        allowed, is_exact = self._scope.allowed[number], self._scope.terms.exact
-        found = self._index.opened[number].index.search_many(
-            self._vectors[asked], k, allowed, exact=is_exact, least=self._least
-        )
-        near = near_of(asked, *found)
-        return near._replace(rows=near.rows + self._index.first_rows[number])
 
 
 def _judged(index: SoundIndex, scope: Scope, vectors: Float32 | None) -> tuple[Scope, float | None]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property, partial
@@ -16,8 +15,7 @@ from indexer.errors import StoreError
 from indexer.store.part import Part
 from indexer.store.reader import LIBRARIES_FILE, PARTS_FOLDER, Store
 from indexer.store.watched import Watched
-from indexer.windows import SILENT_DBFS
-from search.asking.left_out import AllLeftOut, LeftOut
+from search.asking.matching import Matching, MatchingHere
 from search.filters.conditions import Together, Where
 from search.filters.tags import Condition, ResolvedFilter
 from search.generation.allowed import Allowed
@@ -27,14 +25,11 @@ from search.generation.segments import (
     CURRENT_FILE,
     INDEX_FOLDER,
     Generation,
-    Segment,
     current_name,
     open_newest,
 )
 from search.nearest.index import VectorIndex
 from search.nearest.structure import open_index
-
-_NO_ROWS = np.empty(0, np.int64)
 
 
 @dataclass(frozen=True)
@@ -152,90 +147,11 @@ class OpenedStore:
 
     def allowed(self, condition: Condition | None) -> Allowed:
         """Return which rows may be hits."""
-        if condition is None:
-            return self.index.alive
-        return Allowed.of(condition.matches(one) for one in self.generation.segments)
+        return MatchingHere.of(self.index, condition).allowed
 
-    @cached_property
-    def silent(self) -> tuple[Integers, ...]:
-        """(n,) of each segment, which of its rows are silent and alive."""
-        return tuple(
-            np.flatnonzero((one.arrays["level_db"] < SILENT_DBFS) & one.alive)
-            for one in self.generation.segments
-        )
-
-    def heard(self, allowed: Allowed) -> Allowed:
-        """Return rows that may be hits, less those in which nothing is heard."""
-        return allowed.without(self.silent) if any(map(len, self.silent)) else allowed
-
-    def recordings_of(self, allowed: Allowed) -> Ids:
-        """Return the ids of the recordings of some rows, in any order."""
-        listed = self.generation.recordings.ids
-        has_rows = np.zeros(len(listed), bool)
-        for segment, mask in zip(self.generation.segments, allowed.masks, strict=True):
-            has_rows[segment.recordings[mask]] = True
-        return np.asarray(listed[has_rows])
-
-    def rows_of(self, own: AllLeftOut) -> list[Integers]:
-        """Return (n,) of each segment, which of its rows a question asks with, or overlap that."""
-        spans = sorted(own)
-        ids = np.array([one.recording_id for one in spans], ID_DTYPE)
-        places = self.generation.recordings.first_rows(ids).tolist()
-        return [
-            np.unique(np.concatenate([_NO_ROWS, *_overlapping(segment, spans, places)]))
-            for segment in self.generation.segments
-        ]
-
-    def count_left_out(self, allowed: Allowed, own: Sequence[AllLeftOut]) -> Integers:
-        """Return (n,) how many rows each of n questions leaves out of those that may be hits.
-
-        Args:
-            allowed: Which rows may be hits.
-            own: What each question leaves out.
-        """
-        counts = np.zeros(len(own), np.int64)
-        pairs: list[tuple[int, LeftOut]] = []
-        for number, spans in enumerate(own):
-            if len({one.recording_id for one in spans}) == len(spans):
-                pairs += [(number, one) for one in spans]
-            else:  # a row may overlap several of them
-                counts[number] = allowed.num_rows - allowed.without(self.rows_of(spans)).num_rows
-        ids = np.array([one.recording_id for _, one in pairs], ID_DTYPE)
-        places = self.generation.recordings.first_rows(ids)
-        recordings, starts, ends = self._rows_at(allowed, places)
-        begins, stops = np.array([one[1:] for _, one in pairs], np.int64).reshape(-1, 2).T
-        # Of a recording, what begins before the end of a span overlaps it, but for what ends before
-        # it begins. What is sought is a number: a recording and a time in it.
-        last = int(ends.max(initial=0)) + 1
-        begun, over = (np.sort(recordings * last + at) for at in (starts, ends))
-        first = places * last
-        overlapping = np.searchsorted(begun, first + np.minimum(stops, last))
-        overlapping -= np.searchsorted(over, first + np.minimum(begins + 1, last))
-        np.add.at(counts, [number for number, _ in pairs], np.where(places < 0, 0, overlapping))
-        return counts
-
-    def _rows_at(self, allowed: Allowed, places: Integers) -> tuple[Integers, Integers, Integers]:
-        """Return (n,) recording, start and end, in samples, of the rows of some recordings."""
-        is_wanted = np.zeros(len(self.generation.recordings.ids), bool)
-        is_wanted[places[places >= 0]] = True
-        found = [np.empty((3, 0), np.int64)]
-        for segment, mask in zip(self.generation.segments, allowed.masks, strict=True):
-            at = np.flatnonzero(mask)
-            at = at[is_wanted[segment.recordings[at]]]
-            starts = segment.arrays["start_sample"][at]
-            ends = starts + segment.arrays["num_samples"][at]
-            found.append(np.stack([segment.recordings[at], starts, ends]).astype(np.int64))
-        recordings, starts, ends = np.concatenate(found, axis=1)
-        return recordings, starts, ends
-
-
-def _overlapping(
-    segment: Segment, spans: Sequence[LeftOut], places: Sequence[int]
-) -> Iterator[Integers]:
-    """Yield (n,) the rows of a segment that overlap each span, of the recordings listed there."""
-    for span, place in zip(spans, places, strict=True):
-        if place >= 0:
-            yield span.among(segment, np.flatnonzero(segment.recordings == place))
+    def matching(self, condition: Condition | None) -> Matching:
+        """Return the rows that may be hits: all that goes through them is asked of that."""
+        return MatchingHere.of(self.index, condition)
 
 
 def _newest(store: Store) -> tuple[str | None, dict[str, Path]]:

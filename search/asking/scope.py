@@ -14,12 +14,12 @@ from indexer.arrays import ID_DTYPE, Float32, Ids, Integers, contains
 from indexer.errors import QueryError
 from indexer.tags import DEFAULT_THRESHOLD, Threshold
 from search.asking.left_out import AllLeftOut
+from search.asking.matching import Matching
 from search.asking.opened import OpenedStore
 from search.asking.terms import Terms
 from search.filters.conditions import Where
 from search.filters.metadata import Coverage, Metadata
 from search.filters.tags import Condition, Learned, ResolvedFilter, TagFilter
-from search.generation.allowed import Allowed
 
 #: More recordings than any question may find.
 _NO_LIMIT = np.iinfo(np.int64).max
@@ -84,10 +84,9 @@ def resolve(
     return Resolved(terms, condition, where, metadata, threshold, learned or {})
 
 
-def _recordings(stores: Sequence[OpenedStore], allowed: Sequence[Allowed]) -> Ids:
+def _recordings(matching: Sequence[Matching]) -> Ids:
     """Return the sorted ids of the recordings of some rows."""
-    each = [one.recordings_of(some) for one, some in zip(stores, allowed, strict=True)]
-    return np.unique(np.concatenate(each))
+    return np.unique(np.concatenate([one.recordings() for one in matching]))
 
 
 def _threshold(terms: Terms, measured: Float32 | None) -> Threshold:
@@ -105,7 +104,7 @@ class Scope:
     Attributes:
         terms: What was asked for.
         conditions: Of each store: which rows may be hits; None for all.
-        allowed: Of each store: which rows may be hits.
+        matching: Of each store: the rows that may be hits.
         coverage: How the metadata and the stores fit together; None without metadata.
         recordings: Sorted ids of the recordings with such rows; None unless these are grouped.
         filter_ms: Milliseconds that it took.
@@ -114,7 +113,7 @@ class Scope:
 
     terms: Terms
     conditions: tuple[Condition | None, ...]
-    allowed: tuple[Allowed, ...]
+    matching: tuple[Matching, ...]
     coverage: Coverage | None
     recordings: Ids | None
     filter_ms: float
@@ -139,32 +138,33 @@ class Scope:
         began = perf_counter()
         terms, tags, where, metadata = resolved[:4]
         conditions = tuple(one.condition(tags, where) for one in stores)
-        allowed = tuple(
-            one.allowed(condition) for one, condition in zip(stores, conditions, strict=True)
+        matching = tuple(
+            one.matching(condition) for one, condition in zip(stores, conditions, strict=True)
         )
         coverage = None
         if metadata:
             coverage = metadata.coverage([one.places for one in stores])
-        recordings = _recordings(stores, allowed) if terms.group_by else None
+        recordings = _recordings(matching) if terms.group_by else None
         filter_ms = (perf_counter() - began) * 1e3
-        return cls(terms, conditions, allowed, coverage, recordings, filter_ms, resolved)
+        return cls(terms, conditions, matching, coverage, recordings, filter_ms, resolved)
 
-    def without_silence(self, stores: Sequence[OpenedStore]) -> Scope:
-        """Return it without the rows in which nothing is heard; itself if there are none.
-
-        Args:
-            stores: Of which it was made.
-        """
-        allowed = tuple(one.heard(some) for one, some in zip(stores, self.allowed, strict=True))
-        if all(one is other for one, other in zip(allowed, self.allowed, strict=True)):
+    def without_silence(self) -> Scope:
+        """Return it without the rows in which nothing is heard; itself if there are none."""
+        matching = tuple(one.heard() for one in self.matching)
+        if all(one is other for one, other in zip(matching, self.matching, strict=True)):
             return self
-        recordings = None if self.recordings is None else _recordings(stores, allowed)
-        return replace(self, allowed=allowed, recordings=recordings)
+        recordings = None if self.recordings is None else _recordings(matching)
+        return replace(self, matching=matching, recordings=recordings)
 
     @property
     def num_allowed(self) -> int:
         """How many rows may be hits, in all stores."""
-        return sum(one.num_rows for one in self.allowed)
+        return sum(one.num_rows for one in self.matching)
+
+    @property
+    def missing(self) -> tuple[str, ...]:
+        """What of the stores could not be asked, in sentences; nothing, nearly always."""
+        return tuple(line for one in self.matching for line in one.missing)
 
     def count_recordings(self, own: Sequence[AllLeftOut]) -> Integers:
         """Return (n,) how many recordings questions may find at most, if these are grouped.

@@ -54,7 +54,7 @@ class SoundIndex(Rows):
             opened: The stores.
             heard: The same with scene embeddings as vectors, if these are projected.
         """
-        self._heard = heard or self
+        self._heard = heard  # never itself: what holds processes ends with its last user
         self.opened: tuple[OpenedStore, ...] = tuple(opened)
         self.stores: tuple[Store, ...] = tuple(one.store for one in opened)
         self.segments = tuple(one for each in opened for one in each.generation.segments)
@@ -97,7 +97,7 @@ class SoundIndex(Rows):
 
     def scenes(self, rows: Integers) -> Float32:
         """Return (n, 768) float32 scene embeddings of length 1, whatever is searched by."""
-        return self._heard.vectors(rows)
+        return (self._heard or self).vectors(rows)
 
     def frames(self, rows: Integers) -> list[Float32]:
         """Return (T, 768) float32 frame embeddings of each row, in the order asked for.

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import reprlib
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
 
 from indexer.errors import QueryError
 from indexer.progress import Listen, ignore
 from indexer.store.own import Own
 from search.asking.find import Question
+from search.asking.opened import OpenedStore
 from search.asking.sound_index import SoundIndex
 from search.nearest.index import VectorIndex
 from search.projection.encoders import encode_as
@@ -69,5 +69,5 @@ def as_projected(
         require_weights(projection, one.store)
         generation = project_generation(one.store, one.generation, projection, own, listen)
         searched = VectorIndex(generation)
-        opened.append(replace(one, generation=generation, index=searched))
+        opened.append(OpenedStore(one.store, generation, searched, one.places))
     return SoundIndex(opened, heard=index)

@@ -12,6 +12,7 @@ import numpy as np
 
 from indexer.arrays import Float32, Integers, Mask
 from indexer.embedding.cores import num_cores
+from indexer.windows import SILENT_DBFS
 from search.generation.allowed import Allowed
 from search.generation.manifest import UNMEASURED, Effort
 from search.generation.segments import Generation
@@ -73,6 +74,14 @@ class VectorIndex:
     def alive(self) -> Allowed:
         """All rows that are alive."""
         return Allowed.of(segment.alive for segment in self.generation.segments)
+
+    @cached_property
+    def silent(self) -> tuple[Integers, ...]:
+        """(n,) of each segment, which of its rows are silent and alive."""
+        return tuple(
+            np.flatnonzero((one.arrays["level_db"] < SILENT_DBFS) & one.alive)
+            for one in self.generation.segments
+        )
 
     @property
     def num_lists(self) -> int:

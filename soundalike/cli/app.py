@@ -22,6 +22,7 @@ from soundalike.cli import (
     teach,
 )
 from soundalike.cli.bars import telling
+from soundalike.cli.spreading import Command
 
 app = typer.Typer(
     name="soundalike",
@@ -90,7 +91,7 @@ for command in (
     listen.thresholds,
     checkpoints.checkpoints,
 ):
-    app.command()(command)
+    app.command(cls=Command)(command)
 app.add_typer(project.app)
 app.add_typer(evaluate.app)
 app.add_typer(export.app)

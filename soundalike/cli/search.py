@@ -32,6 +32,7 @@ from soundalike.cli.printing import (
     say_what_is_missing,
     say_what_is_silent,
 )
+from soundalike.cli.spreading import RayOption
 from soundalike.cli.usage import require_terms, require_use
 from soundalike.show.words import count
 
@@ -86,6 +87,7 @@ def search(
         ),
     ] = None,
     own: OwnOption = None,
+    ray: RayOption = None,
     terms: Given,
     explain: Annotated[
         bool,
@@ -177,7 +179,8 @@ def search(
 
         player = find_player()
     with Bars(quiet=quiet) as bars:
-        sounds = soundalike.open(*stores, own=own, **network, listen=bars)
+        spread = False if ray is None else ray
+        sounds = soundalike.open(*stores, own=own, **network, listen=bars, ray=spread)
         answer = sounds.search(
             *queries,
             unlike=read_queries(unlike or ()),

@@ -11,6 +11,7 @@ from soundalike.cli.bars import Bars, telling
 from soundalike.cli.numbers import number_option
 from soundalike.cli.options import Given, Network, OwnOption, QuietOption, takes
 from soundalike.cli.printing import say, say_what_is_missing
+from soundalike.cli.spreading import RayOption
 
 if TYPE_CHECKING:
     from search.filters.metadata import Coverage
@@ -58,6 +59,7 @@ def serve(
         ),
     ] = None,
     own: OwnOption = None,
+    ray: RayOption = None,
     network: Given,
     quiet: QuietOption = False,
 ) -> None:
@@ -93,7 +95,8 @@ def serve(
     where = Address(host, port, name or (), has_token=not no_token)
     apart = Apart()
     with Bars(quiet=quiet) as bars:
-        sounds = soundalike.open(*stores, own=own, **network, listen=bars, apart=apart)
+        spread = False if ray is None else ray
+        sounds = soundalike.open(*stores, own=own, **network, listen=bars, apart=apart, ray=spread)
         if any(network[one] != getattr(Network, one) for one in network):
             sounds.load()  # what was asked for may not be there
         if metadata and not quiet:

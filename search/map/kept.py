@@ -129,7 +129,8 @@ class Points(NamedTuple):
 
     def with_others(self, others: Points) -> Points:
         """Return them and others, in order."""
-        both = Points(*(np.concatenate(pair) for pair in zip(self, others, strict=True)))
+        pairs: Any = zip(self, others, strict=True)
+        both = Points(*(np.concatenate(pair) for pair in pairs))
         return both.take(np.argsort(both.window_ids, kind="stable"))
 
 

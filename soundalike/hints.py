@@ -40,6 +40,7 @@ HINTS = {
         "run: soundalike train projection {value} CAPTIONS",
         "STORE",
     ),
+    "ray": ("say --ray, too", ""),
     "recompute": ("--recompute does that", ""),
     "shared_memory": ("in a container, docker run --shm-size 1g mends that", ""),
     "start_s": ("choose another --start", ""),

@@ -16,7 +16,9 @@ from indexer.store.reader import Store
 
 
 def listen(news: News) -> None:
-    print(news if isinstance(news, str) else f"done {news.done} of {news.total}", flush=True)
+    told = news if isinstance(news, str) else f"done {news.done} of {news.total}"
+    sys.stdout.write(f"{told}\n")
+    sys.stdout.flush()
 
 
 def main(address: str, library: str, place: str, checkpoint: str) -> None:
@@ -29,7 +31,6 @@ def main(address: str, library: str, place: str, checkpoint: str) -> None:
             embed_spread(surveyed, settings, config, listen, address=address, kind=Watched)
         else:
             surveyed.settle(config)
-    print("finished", flush=True)
 
 
 if __name__ == "__main__":

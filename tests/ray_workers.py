@@ -9,12 +9,13 @@ import json
 import os
 import signal
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from indexer.embedding.extractor import Extractor, Timed, Windows
 from indexer.reading import dataset
-from indexer.run.shard_worker import ShardWorker
+from indexer.run.shard_worker import Plan, ShardWorker
 
 HOW, COUNTS = "how.json", "counts.txt"
 
@@ -28,6 +29,25 @@ class Watched(ShardWorker):
         loaded = super()._load()
         _beware(how)
         return Counted(loaded, folder / COUNTS, how.get("sleep_s", 0.0))
+
+
+class Blind(Watched):
+    """A worker on a machine that has another library there, or none."""
+
+    def prepare(self, plan: Plan) -> None:
+        super().prepare(replace(plan, root=plan.root / "elsewhere"))
+
+
+class HalfBlind(Watched):
+    """Likewise, if it is the first to begin."""
+
+    def prepare(self, plan: Plan) -> None:
+        try:
+            (plan.store.parent / "blind").touch(exist_ok=False)
+        except FileExistsError:
+            super().prepare(plan)
+        else:
+            super().prepare(replace(plan, root=plan.root / "elsewhere"))
 
 
 class Counted(Extractor):
@@ -56,7 +76,7 @@ def counted(folder: Path) -> list[tuple[int, int, float, float]]:
 
 def _beware(how: dict[str, Any]) -> None:
     """Let the decoder meet files that kill it, and those that kill the whole worker."""
-    real = dataset.open_audio
+    real = vars(dataset)["open_audio"]
 
     def deadly(path: Path, **options: Any) -> Any:
         if path.name in how.get("kills_reader", ()):
@@ -67,4 +87,4 @@ def _beware(how: dict[str, Any]) -> None:
         return real(path, **options)
 
     if how:
-        dataset.open_audio = deadly  # type: ignore[assignment]
+        vars(dataset)["open_audio"] = deadly

@@ -61,18 +61,20 @@ def connect(address: str | None = None) -> Any:
 
 
 def _start(ray: Any, address: str | None) -> None:
-    named = address or os.environ.get("RAY_ADDRESS") or AUTO
+    named = (os.environ.get("RAY_ADDRESS") or AUTO) if address is None else address
     if named not in {AUTO, "local"}:
         _require_answer(named)
     for attempt in range(1, _ATTEMPTS + 1):
         try:
-            with _without_tips(), _own_ending():
+            with _without_tips(), _sigterm_as_it_was():
                 ray.init(
                     address,
                     include_dashboard=False,
                     log_to_driver=False,
                     logging_level=logging.ERROR,
                 )
+            # It prints on stdout that a worker died, beside what the program prints.
+            ray._private.worker._worker_logs_enabled = False
             return
         # Where a cluster does not answer, Ray ends the process.
         except (Exception, SystemExit) as error:
@@ -111,14 +113,13 @@ def _require_answer(address: str) -> None:
 
 
 @contextlib.contextmanager
-def _own_ending() -> Iterator[None]:
-    """Keep Ray from deciding what SIGTERM does to this process: it would take no leave."""
-    is_main = threading.current_thread() is threading.main_thread()
-    before = signal.getsignal(signal.SIGTERM) if is_main else None
+def _sigterm_as_it_was() -> Iterator[None]:
+    """Let a program end in its own way: Ray puts its own in the place of that."""
+    before = signal.getsignal(signal.SIGTERM)
     try:
         yield
     finally:
-        if before is not None:
+        if before is not None and threading.current_thread() is threading.main_thread():
             signal.signal(signal.SIGTERM, before)
 
 

@@ -59,11 +59,11 @@ def pids(actors: Iterable[Any]) -> list[int]:
 
 def parent(pid: int) -> int:
     """Return what has begun a process of an actor: its node."""
-    return psutil.Process(pid).ppid()
+    return int(psutil.Process(pid).ppid())
 
 
 def is_running(pid: int) -> bool:
     """Whether a process is there, and has not ended."""
     with suppress(psutil.NoSuchProcess):
-        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+        return bool(psutil.Process(pid).status() != psutil.STATUS_ZOMBIE)
     return False

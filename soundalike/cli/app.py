@@ -20,6 +20,7 @@ from soundalike.cli import (
     store,
 )
 from soundalike.cli.bars import telling
+from soundalike.cli.spreading import Command
 
 app = typer.Typer(
     name="soundalike",
@@ -84,7 +85,7 @@ for command in (
     listen.thresholds,
     checkpoints.checkpoints,
 ):
-    app.command()(command)
+    app.command(cls=Command)(command)
 app.add_typer(project.app)
 app.add_typer(evaluate.app)
 app.add_typer(export.app)

@@ -118,9 +118,10 @@ def _stage_of(shard: str | None, stage: StorePath | None) -> tuple[Shard, Path] 
     """
     if shard is None and stage is None:
         return None, None
-    if shard is None or stage is None:
-        which, other = ("a shard", "stage") if stage is None else ("a stage", "shard")
-        raise QueryError(f"{which} is given, and no {other} with it", about=other)
+    if stage is None:
+        raise QueryError("a shard is given, and no stage with it", about="stage")
+    if shard is None:
+        raise QueryError("a stage is given, and no shard with it", about="shard")
     part = Shard.parse(shard)
     return part, as_path("a stage", stage) / part.folder_name
 

@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import os
 import random
+import re
 import shutil
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,12 +23,14 @@ from conftest import REPOSITORY
 from listener import Listener
 from ray_cluster import NUM_CPUS
 from ray_cluster import cluster as cluster
-from ray_workers import HOW, Watched, counted
+from ray_workers import HOW, Blind, HalfBlind, Watched, counted
+from safetensors.torch import load_file, save_file
 from synthetic import write_tone
 from test_protocol import GEOMETRY
 
 from indexer.arrays import ID_DTYPE
 from indexer.embedding.extractor import Extractor
+from indexer.errors import SoundalikeError
 from indexer.model.checkpoint import load_checkpoint
 from indexer.progress import Listen, ignore
 from indexer.run import cutting
@@ -228,6 +232,82 @@ def test_files_that_kill_are_quarantined_and_cost_no_other(
     assert spread(root, store).num_failed_before == 2
 
 
+def test_worker_that_sees_no_library_does_nothing_and_the_others_do_all(
+    tmp_path: Path, extractor: Extractor, tiny_file: Path, spread: Spread
+) -> None:
+    root = tmp_path / "library"
+    for number in range(6):
+        write_tone(root / f"{number}.wav", 1.0, 200 + 10 * number)
+    store = store_at(tmp_path / "lab" / "store", extractor, tiny_file)
+    heard = Listener()
+    told = "the library .*/elsewhere is not seen there; put it where all machines have it"
+    with pytest.raises(SoundalikeError, match=rf"no machine .* for one: {told}") as raised:
+        spread(root, store, kind=Blind)
+    assert len(str(raised.value).splitlines()) == 1
+    assert words(store) == {}
+    spread(root, store, heard, kind=HalfBlind)
+    lost = [line for line in heard.sentences if "is lost" in line]
+    assert len(lost) == 1
+    assert re.search(told, lost[0])
+    assert {row["status"] for row in words(store).values()} == {"ok"}
+    assert len(store.snapshot()) == 6
+    assert verify(store.path) == []
+
+
+def test_workers_with_another_checkpoint_are_refused_in_a_line(
+    tmp_path: Path, extractor: Extractor, tiny_file: Path, spread: Spread
+) -> None:
+    write_tone(tmp_path / "library" / "a.wav", 1.0)
+    store = store_at(tmp_path / "lab" / "store", extractor, tiny_file)
+    state = load_file(tiny_file)
+    save_file({**state, "norm.bias": state["norm.bias"] + 1}, tmp_path / "other.safetensors")
+    settings = Settings(checkpoint=str(tmp_path / "other.safetensors"))
+    with pytest.raises(SoundalikeError, match="made in another way: weights") as raised:
+        spread(tmp_path / "library", store, settings=settings)
+    assert len(str(raised.value).splitlines()) == 1
+
+
+def test_strict_run_stops_at_the_first_file_that_fails(
+    tmp_path: Path, extractor: Extractor, tiny_file: Path, spread: Spread
+) -> None:
+    (tmp_path / "library").mkdir()
+    (tmp_path / "library" / "broken.wav").write_text("no audio")
+    store = store_at(tmp_path / "lab" / "store", extractor, tiny_file)
+    config = replace(CONFIG, strict=True)
+    with pytest.raises(SoundalikeError, match="stopped at broken.wav") as raised:
+        spread(tmp_path / "library", store, config=config)
+    assert (type(raised.value), raised.value.about) == (SoundalikeError, "strict")
+    assert not (store.path / "staging").exists()
+
+
+def test_command_that_is_told_to_end_keeps_what_is_published_and_goes_on_later(
+    tmp_path: Path, extractor: Extractor, tiny_file: Path, cluster: Any
+) -> None:
+    root = tmp_path / "library"
+    for number in range(40):
+        write_tone(root / f"{number}.wav", 30.0, 200 + 10 * number, rate=8000)
+    store = tmp_path / "store"
+    words_ = ["index", root, "--store", store, "--ray", cluster.address, "--ray-workers", "2"]
+    command = [sys.executable, "-m", "soundalike", *map(str, words_), "--checkpoint", tiny_file]
+    begun = subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    until = time.monotonic() + 60
+    while not list(store.glob("parts/0*")):
+        assert time.monotonic() < until
+        assert begun.poll() is None, begun.communicate()
+        time.sleep(0.01)
+    begun.terminate()
+    _, errors = begun.communicate(timeout=60)
+    assert begun.returncode == 143, errors
+    assert not (store / "staging").exists()
+    assert 0 < len(words(Store.open(store))) < 40
+    ended = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert ended.returncode == 0, ended.stderr
+    assert "of 2 workers" in ended.stdout
+    assert "raylet" not in ended.stdout + ended.stderr
+    assert len(words(Store.open(store))) == 40
+    assert verify(store) == []
+
+
 def test_store_is_that_of_one_process_after_twenty_kills(
     tmp_path: Path, extractor: Extractor, tiny_file: Path, cluster: Any
 ) -> None:
@@ -236,7 +316,7 @@ def test_store_is_that_of_one_process_after_twenty_kills(
     store = store_at(lab / "store", extractor, tiny_file)
     (lab / HOW).write_text(json.dumps({"sleep_s": 0.25}))
     killing = Killing(cluster, [root, store.path, tiny_file], lab)
-    kinds = ["worker", "node", "driver", "node", "worker"] * 4
+    kinds = [*["worker", "node", "worker", "driver", "worker", "node"] * 3, "node", "worker"]
     for kind in kinds:
         killing.kill(kind)
     in_hand = sum(2 if kind == "driver" else 1 for kind in kinds)
@@ -302,8 +382,8 @@ class Killing:
 
     def finish(self) -> None:
         """Let the run end, and run once more."""
-        for _ in range(2):
-            self._driver.wait(timeout=120)
+        for is_last in (False, True):
+            self._driver.wait(timeout=180)
             assert self._driver.returncode == 0, (self._lab / "log.txt").read_text()[-3000:]
-            self._begin()
-        self._driver.wait(timeout=60)
+            if not is_last:
+                self._begin()

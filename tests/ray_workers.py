@@ -31,15 +31,8 @@ class Watched(ShardWorker):
         return Counted(loaded, folder / COUNTS, how.get("sleep_s", 0.0))
 
 
-class Blind(Watched):
-    """A worker on a machine that has another library there, or none."""
-
-    def prepare(self, plan: Plan) -> None:
-        super().prepare(replace(plan, root=plan.root / "elsewhere"))
-
-
 class HalfBlind(Watched):
-    """Likewise, if it is the first to begin."""
+    """A worker on a machine that has no such library, if it is the first to begin."""
 
     def prepare(self, plan: Plan) -> None:
         try:

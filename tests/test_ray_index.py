@@ -23,7 +23,7 @@ from conftest import REPOSITORY
 from listener import Listener
 from ray_cluster import NUM_CPUS
 from ray_cluster import cluster as cluster
-from ray_workers import HOW, Blind, HalfBlind, Watched, counted
+from ray_workers import HOW, HalfBlind, Watched, counted
 from safetensors.torch import load_file, save_file
 from synthetic import write_tone
 from test_protocol import GEOMETRY
@@ -241,10 +241,6 @@ def test_worker_that_sees_no_library_does_nothing_and_the_others_do_all(
     store = store_at(tmp_path / "lab" / "store", extractor, tiny_file)
     heard = Listener()
     told = "the library .*/elsewhere is not seen there; put it where all machines have it"
-    with pytest.raises(SoundalikeError, match=rf"no machine .* for one: {told}") as raised:
-        spread(root, store, kind=Blind)
-    assert len(str(raised.value).splitlines()) == 1
-    assert words(store) == {}
     spread(root, store, heard, kind=HalfBlind)
     lost = [line for line in heard.sentences if "is lost" in line]
     assert len(lost) == 1
@@ -262,7 +258,9 @@ def test_workers_with_another_checkpoint_are_refused_in_a_line(
     state = load_file(tiny_file)
     save_file({**state, "norm.bias": state["norm.bias"] + 1}, tmp_path / "other.safetensors")
     settings = Settings(checkpoint=str(tmp_path / "other.safetensors"))
-    with pytest.raises(SoundalikeError, match="made in another way: weights") as raised:
+    with pytest.raises(
+        SoundalikeError, match=r"no machine .* made in another way: weights"
+    ) as raised:
         spread(tmp_path / "library", store, settings=settings)
     assert len(str(raised.value).splitlines()) == 1
 
@@ -274,7 +272,7 @@ def test_strict_run_stops_at_the_first_file_that_fails(
     (tmp_path / "library" / "broken.wav").write_text("no audio")
     store = store_at(tmp_path / "lab" / "store", extractor, tiny_file)
     config = replace(CONFIG, strict=True)
-    with pytest.raises(SoundalikeError, match="stopped at broken.wav") as raised:
+    with pytest.raises(SoundalikeError, match=r"stopped at broken\.wav") as raised:
         spread(tmp_path / "library", store, config=config)
     assert (type(raised.value), raised.value.about) == (SoundalikeError, "strict")
     assert not (store.path / "staging").exists()
@@ -284,7 +282,7 @@ def test_command_that_is_told_to_end_keeps_what_is_published_and_goes_on_later(
     tmp_path: Path, extractor: Extractor, tiny_file: Path, cluster: Any
 ) -> None:
     root = tmp_path / "library"
-    for number in range(40):
+    for number in range(16):
         write_tone(root / f"{number}.wav", 30.0, 200 + 10 * number, rate=8000)
     store = tmp_path / "store"
     words_ = ["index", root, "--store", store, "--ray", cluster.address, "--ray-workers", "2"]
@@ -299,12 +297,12 @@ def test_command_that_is_told_to_end_keeps_what_is_published_and_goes_on_later(
     _, errors = begun.communicate(timeout=60)
     assert begun.returncode == 143, errors
     assert not (store / "staging").exists()
-    assert 0 < len(words(Store.open(store))) < 40
+    assert 0 < len(words(Store.open(store))) < 16
     ended = subprocess.run(command, capture_output=True, text=True, check=False)
     assert ended.returncode == 0, ended.stderr
     assert "of 2 workers" in ended.stdout
     assert "raylet" not in ended.stdout + ended.stderr
-    assert len(words(Store.open(store))) == 40
+    assert len(words(Store.open(store))) == 16
     assert verify(store) == []
 
 

@@ -31,6 +31,14 @@ class Watched(ShardWorker):
         return Counted(loaded, folder / COUNTS, how.get("sleep_s", 0.0))
 
 
+class OnCpu(Watched):
+    """A worker that has been given a GPU which is none."""
+
+    def _load(self) -> Extractor:
+        self._plan = replace(self._plan, settings=replace(self._plan.settings, device="cpu"))
+        return super()._load()
+
+
 class HalfBlind(Watched):
     """A worker on a machine that has no such library, if it is the first to begin."""
 

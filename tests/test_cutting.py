@@ -137,6 +137,19 @@ def test_more_workers_than_machines_divide_their_cores() -> None:
     ]
 
 
+def test_cores_are_set_aside_as_whole_ones_or_as_shares_of_one() -> None:
+    """Ray takes no others."""
+    three = Seating([A], 3, on_gpus=False).seats([A])
+    assert [(one.num_cpus, one.first_core, one.num_cores) for one in three] == [
+        (2, 0, 2),
+        (2, 2, 2),
+        (2, 4, 2),
+    ]
+    small = Node("e", "three", 1.0, 0)
+    shares = Seating([small], 3, on_gpus=False).seats([small])
+    assert [(one.num_cpus, one.num_cores) for one in shares] == [(0.3333, 1)] * 3
+
+
 def test_nodes_of_one_machine_use_other_cores_of_it() -> None:
     seats = Seating([A, C], None, on_gpus=False).seats([A, C])
     assert {one.node.node_id: one.first_core for one in seats} == {"a": 0, "c": 8}

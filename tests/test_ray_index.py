@@ -23,7 +23,7 @@ from conftest import REPOSITORY
 from listener import Listener
 from ray_cluster import NUM_CPUS
 from ray_cluster import cluster as cluster
-from ray_workers import HOW, HalfBlind, Watched, counted
+from ray_workers import HOW, HalfBlind, OnCpu, Watched, counted
 from safetensors.torch import load_file, save_file
 from synthetic import write_tone
 from test_protocol import GEOMETRY
@@ -32,7 +32,7 @@ from indexer.arrays import ID_DTYPE
 from indexer.embedding.extractor import Extractor
 from indexer.errors import SoundalikeError
 from indexer.model.checkpoint import load_checkpoint
-from indexer.progress import Listen, ignore
+from indexer.progress import Listen, News, Step, ignore
 from indexer.run import cutting
 from indexer.run.config import ExtractConfig, Settings
 from indexer.run.extract import extract
@@ -248,6 +248,33 @@ def test_worker_that_sees_no_library_does_nothing_and_the_others_do_all(
     assert {row["status"] for row in words(store).values()} == {"ok"}
     assert len(store.snapshot()) == 6
     assert verify(store.path) == []
+
+
+def test_run_goes_on_with_fewer_gpus_than_asked_for_and_uses_those_that_join(
+    tmp_path: Path, extractor: Extractor, tiny_file: Path, cluster: Any, spread: Spread
+) -> None:
+    """To Ray, a GPU is what a node says that it has."""
+    root = tmp_path / "library"
+    for number in range(30):
+        write_tone(root / f"{number}.wav", 1.0, 200 + 10 * number)
+    store = store_at(tmp_path / "lab" / "store", extractor, tiny_file)
+    (tmp_path / "lab" / HOW).write_text(json.dumps({"sleep_s": 0.7}))
+    nodes = [cluster.add_node(num_cpus=1, num_gpus=1)]
+    heard = Listener()
+
+    def listen(news: News) -> None:
+        heard(news)
+        if isinstance(news, Step) and news.done and len(nodes) == 1:
+            nodes.append(cluster.add_node(num_cpus=1, num_gpus=1))
+
+    report = spread(root, store, listen, kind=OnCpu, num_workers=3)
+    for node in nodes:
+        cluster.remove_node(node)
+    short = "3 workers were asked for, and the cluster has room for 1 now"
+    assert len([line for line in heard.sentences if line.startswith(short)]) == 1
+    assert report.num_remote == 2
+    assert len({pid for pid, _, _, _ in counted(tmp_path / "lab")}) == 2
+    assert len(store.snapshot()) == 30
 
 
 def test_workers_with_another_checkpoint_are_refused_in_a_line(

@@ -118,12 +118,9 @@ class Crew:
             self._listen(f"{count(len(seats), 'worker')} on {_named(seats)}")
         if not self.workers and self._refused.keys() >= {node.node_id for node in nodes}:
             raise self._no_machine()
-        is_short = wanted > len(self.workers) and files_left > len(seats)
+        is_short = files_left > len(seats) and (not self.workers or wanted > len(self.workers))
         if is_short and not self._is_short:
-            self._listen(
-                f"{count(wanted, 'worker')} were asked for, and the cluster has room for "
-                f"{len(self.workers):,} now; the others begin when machines join"
-            )
+            self._listen(_shortage(self._seating.wanted, len(self.workers)))
         self._is_short = is_short
 
     def _begin(self, seat: Seat) -> Worker:
@@ -200,6 +197,16 @@ class Crew:
             about=error.about,
             value=error.value,
         )
+
+
+def _shortage(wanted: int | None, number: int) -> str:
+    """Say that there are fewer workers than are asked for, and what the run does about it."""
+    if number == 0:
+        return "the cluster has no machine that is free for it; the run waits until one joins"
+    return (
+        f"{count(wanted or 0, 'worker')} were asked for, and the cluster has room for {number:,} "
+        f"now; the others begin when machines join"
+    )
 
 
 def _named(seats: Sequence[Seat]) -> str:

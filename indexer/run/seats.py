@@ -95,8 +95,13 @@ class Seating:
         if not count or (not self._on_gpus and node.num_cpus <= 0):
             return []
         cores = max(1, int(node.num_cpus) // count)
-        cpus, gpus = (0.0, 1) if self._on_gpus else (node.num_cpus / count, 0)
+        cpus, gpus = (0.0, 1) if self._on_gpus else (_claimable(node.num_cpus / count), 0)
         return [
             Seat(node, number, cpus, gpus, first_core + number * cores, cores)
             for number in range(count)
         ]
+
+
+def _claimable(num_cpus: float) -> float:
+    """Return as many cores as Ray sets aside: whole ones, or ten-thousandths of one."""
+    return math.floor(num_cpus) if num_cpus >= 1 else math.floor(num_cpus * 10_000) / 10_000

@@ -251,7 +251,7 @@ class _Spread:
 
     def _publish(self, worker: Worker, outcome: Outcome) -> None:
         """Let a worker's shard, which is sealed, be part of the store."""
-        clock, shard = time.perf_counter(), worker.shard
+        clock, shard, worker.shard = time.perf_counter(), worker.shard, None
         assert shard is not None  # its outcome is what came
         stage = self._folder / shard.folder_name
         parts = sealed_parts(self._store, stage)
@@ -266,7 +266,7 @@ class _Spread:
         self._crew.note_done()
         self._cutter.learn(shard, time.monotonic() - worker.since)
         self._tally.finish(shard, outcome.audio_s)
-        worker.shard, worker.report = None, outcome.report
+        worker.report = outcome.report
         self._report.add(outcome.report)
         self._report.count_together([one.report for one in self._crew.workers if one.report])
         self._report.seconds["publish"] += time.perf_counter() - clock

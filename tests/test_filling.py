@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 from conftest import Run
@@ -24,7 +25,7 @@ from indexer.errors import QueryError, SoundalikeError
     ],
 )
 def test_means_that_do_not_go_together_are_refused(
-    tmp_path: Path, how: dict[str, object], told: str
+    tmp_path: Path, how: dict[str, Any], told: str
 ) -> None:
     with pytest.raises(QueryError, match=told):
         soundalike.open(tmp_path / "store").extract(tmp_path, **how)

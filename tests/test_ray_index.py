@@ -312,8 +312,18 @@ def test_command_that_is_told_to_end_keeps_what_is_published_and_goes_on_later(
     for number in range(16):
         write_tone(root / f"{number}.wav", 30.0, 200 + 10 * number, rate=8000)
     store = tmp_path / "store"
-    words_ = ["index", root, "--store", store, "--ray", cluster.address, "--ray-workers", "2"]
-    command = [sys.executable, "-m", "soundalike", *map(str, words_), "--checkpoint", tiny_file]
+    words_: list[object] = [
+        "index",
+        root,
+        "--store",
+        store,
+        "--ray",
+        cluster.address,
+        "--ray-workers",
+        "2",
+    ]
+    words_ += ["--checkpoint", tiny_file]
+    command = [sys.executable, "-m", "soundalike", *map(str, words_)]
     begun = subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     until = time.monotonic() + 60
     while not list(store.glob("parts/0*")):
@@ -372,7 +382,12 @@ class Killing:
 
     def __init__(self, cluster: Any, words: list[object], lab: Path) -> None:
         self._cluster, self._lab = cluster, lab
-        self._command = [sys.executable, "tests/ray_driver.py", cluster.address, *map(str, words)]
+        self._command = [
+            sys.executable,
+            "tests/killed_driver.py",
+            cluster.address,
+            *map(str, words),
+        ]
         self._random = random.Random(7)
         self._node = next(iter(cluster.worker_nodes))
         self._begin()

@@ -148,7 +148,7 @@ def bound(report: ExtractReport) -> str:
     follows from the work that it did and the time that it took.
     """
     seconds, num_windows, taken = report.seconds, report.num_windows, report.busy()
-    readers = max(report.num_workers, 1)
+    readers, each = max(report.num_workers, 1), max(report.num_remote, 1)
     copying = seconds["to_device"] + seconds["to_host"]
     stage = max(taken, key=taken.__getitem__)
     if taken[stage] <= _BUSY * seconds["embed"]:
@@ -157,7 +157,7 @@ def bound(report: ExtractReport) -> str:
     if stage == "decoding":
         more = report.num_workers < report.num_cores
         return f"bound by decoding: {count(readers, 'reader')} can give {rate}; " + (
-            f"more would help (--workers {min(2 * readers, report.num_cores)})"
+            f"more would help (--workers {min(2 * readers, report.num_cores) // each})"
             if more
             else "all cores are in use"
         )

@@ -347,7 +347,7 @@ def test_store_is_that_of_one_process_after_twenty_kills(
     tmp_path: Path, extractor: Extractor, tiny_file: Path, cluster: Any
 ) -> None:
     root, lab = tmp_path / "library", tmp_path / "lab"
-    fill(root, 90)
+    fill(root, 60)
     store = store_at(lab / "store", extractor, tiny_file)
     (lab / HOW).write_text(json.dumps({"sleep_s": 0.25}))
     killing = Killing(cluster, [root, store.path, tiny_file], lab)

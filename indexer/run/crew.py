@@ -159,8 +159,8 @@ class Crew:
         self._num_unready[node_id] = 0 if worker.is_ready else self._num_unready[node_id] + 1
         if self._num_unready[node_id] >= _MOST_UNREADY:
             self._refused.setdefault(node_id, (worker.seat, SoundalikeError(reason)))
-        again = f"; its {count(len(shard.files), 'file')} are embedded anew" if shard else ""
-        self._listen(f"a worker on {name} is lost: {reason}{again}")
+        had = f"; what it had in hand, {count(len(shard.files), 'file')}, is next" if shard else ""
+        self._listen(f"a worker on {name} is lost: {reason}{had}")
         if self._num_barren >= _MOST_BARREN:
             raise SoundalikeError(
                 f"workers are lost again and again, the last on {name}: {reason}; {_KEPT}"

@@ -50,6 +50,8 @@ CONFIG = ExtractConfig(num_workers=1, batch_size=2)
 #: What says what became of a file; library and path ids are drawn anew for each store.
 LEDGER = (
     "path",
+    "span_start",
+    "span_samples",
     "status",
     "stage",
     "reason",
@@ -133,7 +135,12 @@ def change(root: Path) -> None:
 
 
 def words(store: Store) -> dict[str, dict[str, Any]]:
-    return {row["path"]: row for row in store.latest_files(LEDGER).to_pylist()}
+    rows = store.latest_files(LEDGER).to_pylist()
+    return {_named(row["path"], row["span_start"]): row for row in rows}
+
+
+def _named(path: str, start: int | None) -> str:
+    return path if start is None else f"{path} from {start}"
 
 
 def by_window(store: Store) -> dict[tuple[object, ...], tuple[Any, Any, Any]]:
@@ -183,6 +190,13 @@ def test_run_on_a_cluster_gives_what_one_process_gives(
     for name in ("num_moved", "num_gone", "num_unchanged", "num_failed_before"):
         assert getattr(report, name) == getattr(expected, name)
     assert (report.num_moved, report.num_gone) == (2, 1)
+    spans = tmp_path / "spans.csv"
+    spans.write_text("path,start,end\nnew.wav,1,3\nnew.wav,2,3.5\nabsent.wav,0,1\n")
+    config = replace(CONFIG, files_from=spans)
+    report = spread(root, store, config=config)
+    expected = extract(root, alone, extractor, config)
+    require_equal(store, alone)
+    assert sorted(report.failures) == sorted(expected.failures)
     assert sum(n for _, n, _, _ in counted(tmp_path / "lab")) >= len(store.snapshot())
 
 

@@ -24,7 +24,7 @@ AS_ROOT := $(if $(filter 0,$(shell id -u)),,sudo)
 CHROMIUM := { $(AS_ROOT) apt-get -qq update; \
 	$(AS_ROOT) apt-get -qq -o DPkg::Lock::Timeout=500 install -y --no-install-recommends chromium >/dev/null; }
 
-.PHONY: demo check test browser lowest lint types contracts fuzz clean
+.PHONY: demo check test cluster browser lowest lint types contracts fuzz clean
 
 demo: $(VENV)/installed
 	$(SOUNDALIKE) index $(SAMPLES) --store $(STORE) --checkpoint demo
@@ -41,6 +41,10 @@ check: lint types contracts
 
 test: lint types contracts
 	$(PYTEST) -m "not slow"
+
+# The longer tests of shards and of Ray: ten minutes. Two machines of a cluster are played by this one, so no other test runs beside.
+cluster: $(VENV)/installed-dev
+	PYTHONDONTWRITEBYTECODE= $(BIN)/pytest --timeout 900 -m slow tests/test_shards.py tests/test_ray_index.py tests/test_ray_search.py
 
 # A browser for the page, and what drives it: its tests are skipped where there is none.
 browser: $(VENV)/installed-browser

@@ -40,6 +40,18 @@ class SoundalikeError(Exception):
         self.about = about
         self.value = value
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Return how another process gets it: as it is, however it was made."""
+        return _as_it_was, (type(self), self.args, self.__dict__)
+
+
+def _as_it_was(
+    kind: type[SoundalikeError], args: tuple[object, ...], state: dict[str, object]
+) -> SoundalikeError:
+    error = kind.__new__(kind, *args)
+    error.__dict__.update(state)
+    return error
+
 
 class AudioError(SoundalikeError):
     """One file could not be turned into samples.
@@ -51,7 +63,7 @@ class AudioError(SoundalikeError):
     """
 
     def __init__(self, stage: str, reason: str) -> None:
-        super().__init__(stage, reason)  # both, so that the error survives a trip between processes
+        super().__init__(stage, reason)
         self.stage = stage
         self.reason = reason
 

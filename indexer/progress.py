@@ -23,6 +23,7 @@ class Step(NamedTuple):
         num_failed: How many failed so far.
         total_audio_s: About how many seconds of audio there are.
         name: Of the file that is read.
+        bound: What kept it from being faster so far, in a word or two; empty where nobody measures.
     """
 
     what: str
@@ -33,6 +34,7 @@ class Step(NamedTuple):
     num_failed: int = 0
     total_audio_s: float = 0.0
     name: str = ""
+    bound: str = ""
 
 
 #: Importing PyTorch and reading the weights takes seconds, and nobody knows how many.

@@ -43,6 +43,7 @@ HINTS = {
         "run: soundalike train projection {value} CAPTIONS",
         "STORE",
     ),
+    "ray": ("say --ray, too", ""),
     "ray_extra": ("'pip install \"soundalike[ray]\"' brings it", ""),
     "recompute": ("--recompute does that", ""),
     "shared_memory": ("in a container, docker run --shm-size 1g mends that", ""),

@@ -14,7 +14,8 @@ from indexer.windows import SAMPLE_RATE_HZ
 from search.asking.sound_index import SoundIndex
 from search.map.drawing import Map, draw_map
 from search.output import require_file, writing
-from soundalike.stores import StorePath, Stores
+from soundalike.filling import StorePath
+from soundalike.stores import Stores
 
 _ENDINGS = (".png", ".csv", ".parquet")
 

@@ -8,8 +8,8 @@ from indexer.paths import as_name_or_path, as_path
 from indexer.progress import Listen, ignore
 from indexer.reading.apart import Apart
 from indexer.run.config import Settings
+from soundalike.filling import StorePath
 from soundalike.sounds import Sounds
-from soundalike.stores import StorePath
 
 
 def open(  # noqa: A001, PLR0913 - as the function of the module; each is a choice of its own

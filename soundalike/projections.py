@@ -16,7 +16,8 @@ from search.projection.tables import Projected, write_projected
 from search.projection.training import DEFAULT_NAME, Trained, train_projection
 from search.upkeep.build import has_index
 from soundalike.arguments import show_fields, take_fields
-from soundalike.stores import StorePath, Stores, keeping
+from soundalike.filling import StorePath, keeping
+from soundalike.stores import Stores
 
 
 class Projections(Stores):

@@ -34,8 +34,8 @@ from search.filters.thresholds import are_kept
 from search.projection.kept import names
 from soundalike.answer import About, Answer, answer_all
 from soundalike.arguments import as_several, show_fields, take_fields
+from soundalike.filling import StorePath
 from soundalike.maps import Maps
-from soundalike.stores import StorePath
 from soundalike.teaching import Teaching
 
 if TYPE_CHECKING:  # torch takes seconds to import; what is stored is asked without it

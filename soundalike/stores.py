@@ -4,24 +4,19 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from indexer.audio.times import Time, file_span
-from indexer.errors import QueryError, SoundalikeError
-from indexer.library.shards import Shard
+from indexer.errors import SoundalikeError
 from indexer.paths import as_path
 from indexer.progress import Listen, count
 from indexer.reading.apart import Apart
 from indexer.run.commit import CommitReport, commit
 from indexer.run.config import ExtractConfig, Settings
 from indexer.run.forget import Forgotten, forget
-from indexer.run.survey import find_files, survey
 from indexer.store.own import Own
 from indexer.store.reader import Store
-from indexer.store.stage import Stage
 from indexer.tags import DEFAULT_PRECISION, DEFAULT_THRESHOLD, TagVocabulary, Threshold
 from search.asking.facets import TagCount
 from search.asking.terms import Terms
@@ -36,7 +31,8 @@ from search.upkeep.build import build
 from search.upkeep.files import FileRow, Kind, list_files
 from search.upkeep.overview import Overview, overview
 from soundalike.answer import Verified
-from soundalike.arguments import show_fields, split_fields
+from soundalike.arguments import show_fields
+from soundalike.filling import Means, StorePath, extract, keeping
 from soundalike.kept import Kept
 
 if TYPE_CHECKING:  # torch takes seconds to import; what is stored is asked without it
@@ -47,24 +43,6 @@ if TYPE_CHECKING:  # torch takes seconds to import; what is stored is asked with
     from search.generation.segments import Generation
     from soundalike.arrays import StoredWindows
     from soundalike.spread import Spread
-
-StorePath = str | os.PathLike[str]
-
-
-@contextmanager
-def keeping(report: object, told: str) -> Iterator[None]:
-    """Let no error in the last step of long work lose what was done before.
-
-    Args:
-        report: Of that; the error has it as its `report`.
-        told: The same in words, for a note of the error.
-    """
-    try:
-        yield
-    except SoundalikeError as error:
-        error.report = report
-        error.add_note(f"before that, {told}, which is kept; build() takes it from there")
-        raise
 
 
 class Stores:
@@ -97,6 +75,8 @@ class Stores:
         *,
         memory_bytes: int | None = None,
         recall: float | None = None,
+        ray: bool | str = False,
+        ray_workers: int | None = None,
         **settings: Any,
     ) -> ExtractReport:
         """Make a folder of audio searchable: `extract`, then `build`; it raises what these do.
@@ -105,7 +85,7 @@ class Stores:
         error says so in a note, and has the report of what was embedded as its `report`.
         """
         config = IndexConfig(memory_bytes, recall)  # a wrong one is told before the long work
-        report = self.extract(library, **settings)
+        report = self.extract(library, ray=ray, ray_workers=ray_workers, **settings)
         files, windows = count(report.num_embedded, "file"), count(report.num_windows, "window")
         failed = f", {count(len(report.failures), 'failure')}" if report.failures else ""
         with keeping(report, f"{files} and {windows} were embedded{failed}"):
@@ -118,6 +98,8 @@ class Stores:
         *,
         shard: str | None = None,
         stage: StorePath | None = None,
+        ray: bool | str = False,
+        ray_workers: int | None = None,
         **settings: Any,
     ) -> ExtractReport:
         """Embed what is new or changed in a folder of audio; the store is made if there is none.
@@ -127,6 +109,11 @@ class Stores:
             shard: Embed one share of the library only, "3/16" the third of sixteen, beside the
                 store, which `commit` publishes it into: several machines can do so at once.
             stage: Folder for the shards; each has a folder of its own in it.
+            ray: Address of a Ray cluster that embeds, "10.0.0.1:6379"; True for the one that
+                RAY_ADDRESS names or that runs here, or else a new one on this machine. Every
+                machine of it has to see the library and the store at the same paths.
+            ray_workers: How many workers it gives; None for one for each GPU, or for each machine
+                if there is no GPU.
             settings: `frames`, `hop_s`, `native`, `native_max_s` and `channel` of `Settings`, and
                 the fields of `ExtractConfig`.
 
@@ -134,24 +121,11 @@ class Stores:
             LibraryError: If the library is missing or empty, or most of it has disappeared.
             CheckpointError: If the checkpoint is not there.
             StoreError: If the store cannot be read or written, or was made with other settings.
+            SoundalikeError: If Ray is not installed, no cluster answers, or none of its machines
+                can do the work.
         """
-        path, listen = self._require_one("a folder is indexed into"), self._kept.listen
-        part, staged = _stage_of(shard, stage)
-        shaping, behaving = split_fields((Settings, ExtractConfig), settings)
-        config = ExtractConfig(**behaving)
-        shaped = replace(self._kept.settings, **shaping)
-        self._kept.check_place(shaped, staged)  # before the walk, and before any download
-        found = find_files(as_path("a library", library), config, listen, store=path)
-        store = self._kept.prepare(shaped)
-        if part and staged:
-            found, store = part.of(found), Stage.beside(store, staged)
-        with survey(found, store, config, listen) as surveyed:
-            if not surveyed.has_files_to_read:
-                return surveyed.settle(config)
-            extractor = self._kept.load(store)
-            from indexer.run.extract import embed_new  # noqa: PLC0415 - it imports PyTorch
-
-            return embed_new(surveyed, extractor, config, listen)
+        self._require_one("a folder is indexed into")
+        return extract(self._kept, library, Means(shard, stage, ray, ray_workers), settings)
 
     def commit(self, *stages: StorePath) -> CommitReport:
         """Publish shards that `extract` has staged: each once, in any order.
@@ -379,22 +353,6 @@ class Stores:
         if len(self.paths) > 1:
             raise SoundalikeError(f"{what} one store, and {len(self.paths)} are open: {self!r}")
         return self.paths[0]
-
-
-def _stage_of(shard: str | None, stage: StorePath | None) -> tuple[Shard, Path] | tuple[None, None]:
-    """Return which shard is embedded, and where; nothing if it is the whole library.
-
-    Raises:
-        QueryError: If there is only one of the two, or the shard is none.
-    """
-    if shard is None and stage is None:
-        return None, None
-    if stage is None:
-        raise QueryError("a shard is given, and no stage with it", about="stage")
-    if shard is None:
-        raise QueryError("a stage is given, and no shard with it", about="shard")
-    part = Shard.parse(shard)
-    return part, as_path("a stage", stage) / part.folder_name
 
 
 show_fields(Stores.index, Settings, ExtractConfig)

@@ -27,9 +27,9 @@ from search.learned.tags import (
     take,
 )
 from search.output import writing_text
+from soundalike.filling import StorePath
 from soundalike.projections import Projections
 from soundalike.show.teaching import labels_csv
-from soundalike.stores import StorePath
 
 if TYPE_CHECKING:  # scikit-learn takes a second to import
     from search.learned.lesson import Estimate, Lesson

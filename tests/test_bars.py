@@ -6,7 +6,7 @@ import pytest
 from conftest import on_screen
 
 from indexer.progress import LOADING, Step
-from soundalike.cli.bars import Bars, telling
+from soundalike.cli.bars import Bars, _audio, telling
 
 NEWS = [
     Step("walking", 1000, None, "file"),
@@ -74,3 +74,9 @@ def test_what_nobody_can_count_is_told_and_wiped(
     with telling("counting"):
         pass
     assert capfd.readouterr().err == ""
+
+
+def test_bar_of_a_cluster_says_what_bounds_it() -> None:
+    step = Step("embedding", 1, 4, "file", 30.0, 2, 120.0, "a.wav", "decoding")
+    assert _audio(step, 10.0) == "0.5 of 2.0 min, 3 x, 2 failed, bound by decoding"
+    assert _audio(step._replace(bound="", num_failed=0), 10.0) == "0.5 of 2.0 min, 3 x"

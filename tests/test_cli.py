@@ -112,7 +112,7 @@ def test_index_again_reads_nothing(run: Run, animals: Path, store: Path) -> None
 def test_index_json_is_a_report(run: Run, animals: Path, store: Path) -> None:
     report = run("index", animals, "--store", store, "--workers", "0", "--format", "json").data
     assert report["num_unchanged"] == 20
-    stages = {"decode", "to_device", "network", "to_host", "write", "embed", "total"}
+    stages = {"decode", "to_device", "network", "to_host", "write", "publish", "embed", "total"}
     assert set(report["seconds"]) == stages
     assert report["bound"] is None
 

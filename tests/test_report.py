@@ -120,3 +120,18 @@ def test_report_says_how_many_devices_and_that_memory_was_short() -> None:
     assert lines[-1] == (
         "there was no memory for batches of 64: 16 windows at a time were embedded"
     )
+
+
+def test_report_of_a_cluster_says_how_many_workers_and_what_they_published() -> None:
+    report = ExtractReport(num_windows=100, audio_s=1000, num_embedded=4, num_remote=2)
+    report.num_devices, report.num_workers, report.num_lanes, report.num_cores = 2, 2, 8, 8
+    report.seconds |= {"embed": 10.0, "total": 12.0, "decode": 19.0, "write": 12.0, "publish": 0.5}
+    lines = list(report_lines(report))
+    assert "in 12.0 s on 2 x cpu of 2 workers (fp32" in lines[0]
+    assert "writing 12.0 s, publishing 0.5 s, side by side in 10.0 s" in lines[1]
+    assert lines[2] == (
+        "bound by decoding: 2 readers can give 10.5 windows/s; more would help (--workers 2)"
+    )
+    report.seconds["publish"] = 9.6
+    told = "bound by publishing: what the workers wrote came into the store at 10.4 windows/s"
+    assert bound(report) == told

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from indexer.arrays import ID_DTYPE
+from indexer.arrays import ID_DTYPE, id_bytes
 from indexer.errors import SoundalikeError
 from indexer.library.changes import Changes
 from indexer.library.files import FileList, FoundFile
@@ -19,6 +19,7 @@ from indexer.reading.interrupts import undisturbed
 from indexer.run.config import ExtractConfig
 from indexer.run.copies import Copies
 from indexer.run.report import ExtractReport, FailedFile
+from indexer.store.publishing import Arrived
 from indexer.store.schema import NO_FILE, LedgerRow
 from indexer.store.snapshot import Block, WindowTable
 from indexer.store.writer import PartWriter
@@ -106,6 +107,18 @@ class Clerk:
                     self._finish(event)
         if self._is_due():
             self.commit()
+
+    def note_published(self, arrived: Arrived, num_files: int) -> None:
+        """Take note of a shard of the library that another process embedded.
+
+        Args:
+            arrived: What came into the store with it.
+            num_files: Files that it was to read.
+        """
+        self.num_done += num_files
+        for recording_id, path in zip(arrived.recording_id, arrived.paths, strict=True):
+            if self._changes.is_missing(id_bytes(recording_id)):
+                self._found_at[id_bytes(recording_id)] = path
 
     def read_again(self) -> FileList:
         """Return the files that have to be read once more: copies of one that failed."""

@@ -23,7 +23,7 @@ from indexer.store.publishing import (
 from indexer.store.reader import LIBRARIES_FILE, PARTS_FOLDER, Store
 from indexer.store.schema import STORE_FILE
 from indexer.store.stage import read_seal
-from indexer.store.writer import remove_leftovers
+from indexer.store.staging import clear_leftovers
 
 
 class Refused(NamedTuple):
@@ -74,10 +74,10 @@ def commit(path: Path, folders: Sequence[Path], listen: Listen = ignore) -> Comm
     store, places = Store.open(path), _find_shards(folders)
     report = CommitReport()
     with sole_writer(path, listen):
-        remove_leftovers(store)
+        clear_leftovers(store)
         noted = published_names(store)
         there = noted | {name.partition("-")[2] for name in store.part_names()}
-        known = store.ledger().known
+        known = [store.ledger().known]
         for number, place in enumerate(places):
             listen(Step("publishing", number, len(places), "shard"))
             try:

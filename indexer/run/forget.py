@@ -18,7 +18,8 @@ from indexer.store.ledger import Ledger
 from indexer.store.lock import sole_writer
 from indexer.store.reader import Store
 from indexer.store.schema import STATUSES
-from indexer.store.writer import PartWriter, remove_leftovers
+from indexer.store.staging import clear_leftovers
+from indexer.store.writer import PartWriter
 
 #: Characters of an id by which a library can be named, at least: those that an overview shows.
 _ID_CHARS = 8
@@ -72,7 +73,7 @@ def forget(
     if dry_run:
         return _look(store, library)[0]
     with sole_writer(path, listen):
-        remove_leftovers(store)
+        clear_leftovers(store)
         found, path_ids = _look(store, library)
         with PartWriter(store, origin_now()) as writer:
             parts = store.parts()  # what is written meanwhile is about other paths

@@ -27,7 +27,8 @@ from indexer.store.part import Part
 from indexer.store.reader import Store
 from indexer.store.schema import STORE_FILE, Origin
 from indexer.store.stage import Stage
-from indexer.store.writer import PartWriter, remove_leftovers
+from indexer.store.staging import clear_leftovers
+from indexer.store.writer import PartWriter
 
 #: Device, and precision, where nothing was read: nothing was computed.
 _NOWHERE = "none"
@@ -163,7 +164,7 @@ def survey(
         if has_waited:
             found = look_again(found, config.include, config.exclude, hidden=config.hidden)
         started_s = time.perf_counter()
-        remove_leftovers(store)
+        clear_leftovers(store)
         parts = store.parts()
         ledger = store.ledger(parts)
         if isinstance(store, Stage):  # all shards have to call their library the same

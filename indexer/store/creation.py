@@ -23,6 +23,7 @@ from indexer.store.reader import (
     LIBRARIES_FILE,
     PARTS_FOLDER,
     PUBLISHED_FILE,
+    STAGING_FOLDER,
     Store,
 )
 from indexer.store.schema import FORMAT_VERSION, STORE_FILE, Identity
@@ -161,7 +162,8 @@ def _refuse_strangers(path: Path) -> None:
         raise StoreError(
             f"{path} is a file, not a directory; choose another place for the store", about="store"
         )
-    ours = {STORE_FILE, PARTS_FOLDER, HEAD_FILE, LIBRARIES_FILE, PUBLISHED_FILE, OWN_FOLDER}
+    files = {STORE_FILE, HEAD_FILE, LIBRARIES_FILE, PUBLISHED_FILE}
+    ours = files | {PARTS_FOLDER, STAGING_FOLDER, OWN_FOLDER}
     names = {entry.name for entry in path.iterdir()} if path.exists() else set()
     strangers = sorted(name for name in names - ours if not name.startswith("."))
     if strangers:

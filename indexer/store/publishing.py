@@ -18,7 +18,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from indexer.arrays import Ids, Mask, contains, ids_from_column
+from indexer.arrays import ID_DTYPE, Ids, Mask, contains, ids_from_column
 from indexer.errors import DamagedStoreError
 from indexer.store.disk import (
     TEMPORARY_PREFIX,
@@ -41,6 +41,10 @@ _REMEDY = (
     "remove it: shards that were published before may then be published once more, which changes "
     "no answer"
 )
+
+_NO_IDS: Ids = np.empty(0, ID_DTYPE)
+#: Arrays of ids that are looked through one after the other before they are merged.
+_MOST_ARRAYS = 32
 
 
 class Arrived(NamedTuple):
@@ -107,7 +111,7 @@ def require_sound(parts: Sequence[Part]) -> None:
         part.require_intact(*part.files)
 
 
-def publish_parts(store: Store, parts: Sequence[Part], known: Ids, done: set[str]) -> Arrived:
+def publish_parts(store: Store, parts: Sequence[Part], known: list[Ids], done: set[str]) -> Arrived:
     """Make the parts of a shard parts of a store.
 
     They are linked where that is possible, and copied otherwise; those of the shard stay. Whoever
@@ -116,36 +120,44 @@ def publish_parts(store: Store, parts: Sequence[Part], known: Ids, done: set[str
     Args:
         store: Where to.
         parts: Of the shard, oldest first.
-        known: Sorted content ids of everything that the store has embedded.
+        known: Sorted content ids of everything that the store has embedded, in one array or
+            several; what the parts bring is added.
         done: Names of parts that are there already.
 
     Raises:
         StoreError: If the disk is full or read-only.
         DamagedStoreError: If a part is not what was written.
     """
-    ours, arrived = [known], list[Arrived]()
+    arrived = list[Arrived]()
     for part in (one for one in parts if name_of(one) not in done):
         if part.is_claim:
-            arrived.append(_publish_claim(store, part, ours))
+            arrived.append(_publish_claim(store, part, known))
             continue
         with writing(store.path):
             here = Part.open(publish(_bring(part, store)))
         ledger = Ledger(here.ledger(LEDGER_COLUMNS))
-        ours.append(ledger.known)
-        arrived.append(Arrived(1, here.num_windows, len(ledger), 0, known[:0], ()))
+        _remember(known, ledger.known)
+        arrived.append(Arrived(1, here.num_windows, len(ledger), 0, _NO_IDS, ()))
     return Arrived(
         num_parts=sum(one.num_parts for one in arrived),
         num_windows=sum(one.num_windows for one in arrived),
         num_files=sum(one.num_files for one in arrived),
         num_left_out=sum(one.num_left_out for one in arrived),
-        recording_id=np.concatenate([known[:0], *(one.recording_id for one in arrived)]),
+        recording_id=np.concatenate([_NO_IDS, *(one.recording_id for one in arrived)]),
         paths=tuple(path for one in arrived for path in one.paths),
     )
 
 
+def _remember(known: list[Ids], more: Ids) -> None:
+    """Add sorted ids to those that are known: small arrays are merged, and the large one is not."""
+    known.append(more)
+    if len(known) > _MOST_ARRAYS:
+        known[1:] = [np.unique(np.concatenate(known[1:]))]
+
+
 def _publish_claim(store: Store, part: Part, known: Sequence[Ids]) -> Arrived:
     """Publish those words of a part whose content the store has; the others are left out."""
-    num_left_out, ids, paths = 0, [known[0][:0]], list[str]()
+    num_left_out, ids, paths = 0, [_NO_IDS], list[str]()
     with PartWriter(store, part.origin) as writer:
         for batch in part.ledger(FILES_SCHEMA.names):
             holds = _holds(batch, known)

@@ -45,6 +45,8 @@ HEAD_FILE = "head.safetensors"
 PARTS_FOLDER = "parts"
 #: Which parts came with shards, see `indexer.store.publishing`.
 PUBLISHED_FILE = "published.json"
+#: Where the workers of a run embed shards that it publishes, see `indexer.store.staging`.
+STAGING_FOLDER = "staging"
 
 #: What to do where the files are damaged that are not in a part.
 _STORE_REMEDY = (

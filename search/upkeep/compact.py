@@ -9,7 +9,7 @@ from indexer.store.compaction import CompactReport
 from indexer.store.compaction import compact as compact_parts
 from indexer.store.lock import sole_writer
 from indexer.store.reader import Store
-from indexer.store.writer import remove_leftovers
+from indexer.store.staging import clear_leftovers
 from search.generation.missing import require_all_parts
 from search.upkeep.build import build, has_index, tidy
 
@@ -32,7 +32,7 @@ def compact(path: Path, listen: Listen = ignore) -> CompactReport:
     """
     store = Store.open(path)
     with sole_writer(path, listen):
-        remove_leftovers(store)
+        clear_leftovers(store)
         require_all_parts(store)  # what only they say is live would be removed
         report = compact_parts(store, listen=listen)
         if has_index(store):

@@ -96,11 +96,12 @@ class Bars:
 
 
 def _audio(step: Step, elapsed_s: float) -> str:
-    """Say how much audio was gone through, how fast, and how many files failed."""
+    """Say how much audio was gone through, how fast, why no faster, and how many files failed."""
     total, unit = hours(step.total_audio_s).split()
     done = step.audio_s / {"s": 1, "min": 60, "h": 3600}[unit]
     failed = f", {step.num_failed:,} failed" if step.num_failed else ""
-    return f"{done:,.1f} of {total} {unit}, {step.audio_s / elapsed_s:.0f} x{failed}"
+    bound = f", bound by {step.bound}" if step.bound else ""
+    return f"{done:,.1f} of {total} {unit}, {step.audio_s / elapsed_s:.0f} x{failed}{bound}"
 
 
 def _short(name: str) -> str:

@@ -9,6 +9,7 @@ import typer
 
 from indexer.run.config import ExtractConfig, Settings
 from soundalike.cli.bars import Bars
+from soundalike.cli.numbers import number_option
 from soundalike.cli.options import (
     Format,
     FormatOption,
@@ -23,9 +24,23 @@ from soundalike.cli.options import (
     takes,
 )
 from soundalike.cli.printing import print_report
+from soundalike.cli.spreading import RayOption
 
 if TYPE_CHECKING:
     from indexer.run.report import ExtractReport
+
+RayWorkersOption = Annotated[
+    int | None,
+    number_option(
+        int,
+        1,
+        100_000,
+        "N",
+        "Workers of the cluster that embed. Default: one for each GPU, or for each machine if "
+        "there is no GPU.",
+        "--ray-workers",
+    ),
+]
 
 
 @takes(network=(Network,), settings=(Settings, ExtractConfig))
@@ -36,6 +51,8 @@ def index(
         Path | None,
         typer.Option(metavar="DIR", help="Where to. Default: ./<name of LIBRARY>.soundalike"),
     ] = None,
+    ray: RayOption = None,
+    ray_workers: RayWorkersOption = None,
     network: Given,
     settings: Given,
     memory: MemoryOption = None,
@@ -50,6 +67,9 @@ def index(
     cannot be read is recorded and the run goes on; the exit code is 3 then. Interrupted, it
     continues where it stopped.
 
+    With --ray, workers on the machines of a Ray cluster embed; all of them have to see LIBRARY and
+    the store at the same paths. A worker that is lost costs what it has in hand.
+
     Example: soundalike index recordings --checkpoint demo
     """
     import soundalike
@@ -62,7 +82,8 @@ def index(
     bars = Bars(quiet=quiet)
     with bars:
         sounds = soundalike.open(path, **network, listen=bars)
-        report = sounds.extract(library, **settings)
+        spread = False if ray is None else ray
+        report = sounds.extract(library, ray=spread, ray_workers=ray_workers, **settings)
     _print_run(report, path, output, quiet=quiet)  # what was embedded, be the index built or not
     with bars:
         sounds.build(memory_bytes=how.memory_bytes, recall=how.recall)
@@ -87,6 +108,8 @@ def extract(
         Path | None,
         typer.Option(metavar="DIR", help="Where shards are kept until 'commit' publishes them."),
     ] = None,
+    ray: RayOption = None,
+    ray_workers: RayWorkersOption = None,
     network: Given,
     settings: Given,
     output: FormatOption = "text",
@@ -98,7 +121,8 @@ def extract(
     like: files that have not changed are not read again. The second half is 'soundalike build'.
 
     With --shard and --stage, several machines share the work, under any scheduler: each embeds a
-    share into a folder of its own, and 'soundalike commit' publishes those that are done.
+    share into a folder of its own, and 'soundalike commit' publishes those that are done. With
+    --ray, workers of a Ray cluster do so, and nothing is left to commit.
 
     Example: soundalike extract recordings recordings.soundalike
     """
@@ -107,7 +131,10 @@ def extract(
 
     with Bars(quiet=quiet) as bars:
         sounds = soundalike.open(store, **network, listen=bars)
-        report = sounds.extract(library, shard=shard, stage=stage, **settings)
+        spread = False if ray is None else ray
+        report = sounds.extract(
+            library, shard=shard, stage=stage, ray=spread, ray_workers=ray_workers, **settings
+        )
     _print_run(report, None if stage else store, output, quiet=quiet)
     if stage and output == "text" and not quiet:
         typer.echo(staged_line(store, stage))

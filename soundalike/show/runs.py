@@ -123,7 +123,8 @@ def commit_data(report: CommitReport) -> dict[str, Any]:
 
 def _devices(report: ExtractReport) -> str:
     several = f"{report.num_devices} x " if report.num_devices > 1 else ""
-    return f"{several}{report.device}"
+    workers = f" of {count(report.num_remote, 'worker')}" if report.num_remote else ""
+    return f"{several}{report.device}{workers}"
 
 
 def _stages(report: ExtractReport) -> str:
@@ -135,6 +136,7 @@ def _stages(report: ExtractReport) -> str:
         f"model {seconds['network']:.1f} s by {count(report.num_lanes, 'thread')}",
         *([f"copying {copying:.1f} s"] if copying >= _WORTH_NAMING_S else []),
         f"writing {seconds['write']:.1f} s",
+        *([f"publishing {seconds['publish']:.1f} s"] if report.num_remote else []),
     ]
     return f"time: {', '.join(parts)}, side by side in {seconds['embed']:.1f} s"
 
@@ -145,14 +147,9 @@ def bound(report: ExtractReport) -> str:
     It is the one that was busy for the greatest part of the time. How fast a stage would be alone
     follows from the work that it did and the time that it took.
     """
-    seconds, num_windows = report.seconds, report.num_windows
-    readers = max(report.num_workers, 1)
+    seconds, num_windows, taken = report.seconds, report.num_windows, report.busy()
+    readers, each = max(report.num_workers, 1), max(report.num_remote, 1)
     copying = seconds["to_device"] + seconds["to_host"]
-    taken = {
-        "decoding": seconds["decode"] / readers,
-        "the model": (seconds["network"] + copying) / report.num_lanes,
-        "writing": seconds["write"],
-    }
     stage = max(taken, key=taken.__getitem__)
     if taken[stage] <= _BUSY * seconds["embed"]:
         return "bound by no stage: the run was too short, or waited to be started"
@@ -160,10 +157,12 @@ def bound(report: ExtractReport) -> str:
     if stage == "decoding":
         more = report.num_workers < report.num_cores
         return f"bound by decoding: {count(readers, 'reader')} can give {rate}; " + (
-            f"more would help (--workers {min(2 * readers, report.num_cores)})"
+            f"more would help (--workers {min(2 * readers, report.num_cores) // each})"
             if more
             else "all cores are in use"
         )
+    if stage == "publishing":
+        return f"bound by publishing: what the workers wrote came into the store at {rate}"
     if stage == "writing":
         written = report.bytes_written / taken[stage] / 1e6
         return f"bound by writing: the disk took {written:,.0f} MB/s, {rate}"

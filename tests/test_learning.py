@@ -270,7 +270,7 @@ def test_tag_of_another_checkpoint_is_refused_by_what_differs(
     taught: Sounds, tmp_path: Path
 ) -> None:
     taught.share_learned("rattle", tmp_path / "rattle.json")
-    other = make_store(tmp_path / "other", weights="b" * 64)
+    other = make_store(tmp_path / "other", frames="none", weights="b" * 64)
     other.add({"x": 2})
     build(other.store)
     with pytest.raises(IdentityError, match="weights aaaaaaaaaaaa there and bbbbbbbbbbbb here"):

@@ -34,7 +34,7 @@ from soundalike.sounds import Sounds
 @pytest.fixture
 def put(tmp_path: Path) -> Synthetic:
     """40 recordings of 1 to 3 windows; those called b… have scenes of their own."""
-    made = make_store(tmp_path / "store")
+    made = make_store(tmp_path / "store", frames="none")
     recordings = {f"{'ab'[n % 4 == 0]}{n}": 1 + n % 3 for n in range(40)}
     scene = (
         np.random.default_rng(5).normal(0, 1, (sum(recordings.values()), 768)).astype(np.float32)
@@ -255,7 +255,7 @@ def test_label_track_of_audacity_is_of_the_sound_that_it_is_called_like(
 def test_labels_of_another_store_are_of_the_same_windows(
     sounds: Sounds, put: Synthetic, tmp_path: Path
 ) -> None:
-    other = make_store(tmp_path / "other")
+    other = make_store(tmp_path / "other", frames="none")
     other.add({"b8": 3, "x": 1})
     build(other.store)
     theirs = soundalike.open(other.store.path)

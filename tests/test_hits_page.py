@@ -368,7 +368,7 @@ def test_page_is_there_whole_and_takes_no_place(tmp_path: Path) -> None:
 
 
 @pytest.mark.whole
-@pytest.mark.parametrize("seconds", [10.0, 60.0])
+@pytest.mark.parametrize("seconds", [10.0, pytest.param(60.0, marks=pytest.mark.slow)])
 def test_twenty_hits_and_what_asked_are_below_5_mb(tmp_path: Path, seconds: float) -> None:
     """Of noise in all colours, which no codec and no picture makes smaller."""
     sound = tmp_path / "noise.wav"

@@ -69,13 +69,13 @@ def test_four_stores_are_a_shard_each(four_stores: Made, name: str) -> None:
 
 def test_duplicates_are_those_of_one_process(one_store: Made) -> None:
     spread, _ = open_here(one_store.paths, 3)
-    for how in ({}, {"exact": True}, {"min_score": 0.6, "max_matches": 3}):
+    for how in ({}, {"exact": True, "min_score": 0.6, "max_matches": 3}):
         expected = soundalike.open(*one_store.paths).duplicates(**how)
         assert spread.duplicates(**how) == expected
         assert expected.groups or expected.num_common
 
 
-@pytest.mark.parametrize("least_rows", [1, 150])
+@pytest.mark.parametrize("least_rows", [1, pytest.param(150, marks=pytest.mark.slow)])
 def test_by_sketches_no_less_is_found(whole: None, tmp_path: Path, least_rows: int) -> None:
     """Exact answers are the same in every score; of the others each shard looks as far as all."""
     scenes = scenes_of(2_000)

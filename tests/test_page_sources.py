@@ -44,7 +44,9 @@ def loaded_with(name: str) -> set[str]:
         if one.endswith(".html"):
             ahead += [each[6:] for each in Reader(text).loaded if each.startswith("/page/")]
         elif one.endswith(".js"):
-            ahead += re.findall(r"""^import (?:[^"'()]*from )?["']\./([^"']+)""", text, re.MULTILINE)
+            ahead += re.findall(
+                r"""^import (?:[^"'()]*from )?["']\./([^"']+)""", text, re.MULTILINE
+            )
     return found
 
 

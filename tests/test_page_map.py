@@ -123,9 +123,8 @@ def colour_at(page: Page, xy: Any) -> np.ndarray[Any, Any]:
 
 def only_points(page: Page) -> None:
     """Hide what lies over the points."""
-    hidden = ".map-names, .map-card, .map-tools, .map-stage > canvas + canvas"
-    page.add_style_tag(content=f"{hidden} {{ visibility: hidden !important }}")
-    page.add_style_tag(content=".map-names span { visibility: hidden !important }")
+    over = ".map-names, .map-tools, .map-stage > canvas + canvas"
+    page.eval_on_selector_all(over, "all => all.forEach((one) => { one.hidden = true; })")
 
 
 def in_rectangle(found: Map, left: float, right: float) -> np.ndarray[Any, Any]:
@@ -331,4 +330,5 @@ def test_the_map_is_loaded_when_it_is_opened(visit: Visit) -> None:
     page.wait_for_selector("#map-stage[data-drawn]")
     assert all(name in page.evaluate(loaded) for name in ("map.js", "map_gl.js", "map.css"))
     page.click("#open-map")
-    assert not page.locator("#map").is_visible()
+    page.wait_for_selector("#map", state="hidden")
+    assert page.get_attribute("#open-map", "aria-expanded") == "false"

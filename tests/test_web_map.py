@@ -282,8 +282,8 @@ def test_a_region_is_a_part(client: TestClient, found: Map, key: str) -> None:
 
 def test_two_parts_at_once(client: TestClient, found: Map, key: str) -> None:
     halves = (
-        [[0, 0], [0.6, 0], [0.6, 1.1], [0, 1.1]],
-        [[0.4, 0], [1.1, 0], [1.1, 1.1], [0.4, 1.1]],
+        [[-1, -1], [0.6, -1], [0.6, 2], [-1, 2]],
+        [[0.4, -1], [2, -1], [2, 2], [0.4, 2]],
     )
     left, right = (post(client, "map/selections", 201, key=key, polygon=one) for one in halves)
     names = [left["name"], right["name"]]

@@ -12,6 +12,7 @@ import shutil
 import subprocess
 import sys
 
+from PIL import Image
 from playwright.sync_api import sync_playwright
 
 #: Drawn around, in shares of the stage.
@@ -56,6 +57,8 @@ def draw(store: str, clip: str, output: str) -> None:
         browser.close()
     server.terminate()
     server.wait()
+    with Image.open(output) as picture:
+        picture.convert("RGB").quantize(256).save(output, optimize=True)
 
 
 if __name__ == "__main__":

@@ -62,9 +62,7 @@ class Maps(Stores):
                 _write(path, found, index, force=force)
         return found
 
-    def shades(
-        self, found: Map, by: By, tag: str | None = None
-    ) -> Shades:
+    def shades(self, found: Map, by: By, tag: str | None = None) -> Shades:
         """Return what the points of a map are coloured by, see `search.asking.shades`.
 
         Args:

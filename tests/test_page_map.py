@@ -313,13 +313,19 @@ def test_nobody_is_kept_out(visit: Visit, look: str) -> None:
     assert barriers(page) == []
 
 
-def test_it_fits_on_a_phone(visit: Visit) -> None:
+def test_it_fits_on_a_phone(visit: Visit, sounds: soundalike.Sounds, found: Map) -> None:
     page = visit(viewport=PHONE, has_touch=True)
     wide = page.evaluate("document.documentElement.scrollWidth")
     assert wide <= PHONE["width"]
     box = page.locator("#map-stage").bounding_box()
     assert box
     assert box["width"] > 0.8 * PHONE["width"]
+    at = int(np.argmax(found.xy[:, 1]))
+    (hit,) = sounds.windows(int(found.window_ids[at]))
+    x, y = at_stage(page, found.xy[at])[0]
+    page.touchscreen.tap(x, y)
+    see_text(page, "#map-card", hit.paths[0].name)
+    assert hear(page) == f"hit:{hit.window_id}"
 
 
 def test_the_map_is_loaded_when_it_is_opened(visit: Visit) -> None:

@@ -1,7 +1,9 @@
 """The picture of the map in docs/page.md: a real page of a real store.
 
-    soundalike index data/samples --checkpoint demo --hop 1
-    python docs/images/draw_page_map.py samples.soundalike data/samples/animals/barking_dog.wav page-map.png
+    soundalike index data/samples --checkpoint demo --hop 2
+    python docs/images/draw_page_map.py samples.soundalike CLIP page-map.png
+
+The clip is data/samples/animals/barking_dog.wav.
 
 It takes what `make browser` installs.
 """

@@ -54,8 +54,9 @@ export class View extends EventTarget {
     on(this.stage, "pointerdown", (event) => this.begin(event));
     on(this.stage, "pointermove", (event) => this.move(event));
     for (const name of ["pointerup", "pointercancel"]) on(this.stage, name, (event) => this.end(event));
-    on(this.stage, "pointerleave", () => {
-      if (this.down.size) return;
+    on(this.stage, "pointerleave", (event) => {
+      // A finger leaves with each tap.
+      if (this.down.size || event.pointerType !== "mouse") return;
       this.current = -1;
       emit(this, "leave");
     });

@@ -160,8 +160,8 @@ def test_colours_by_a_tag_are_probabilities(
 def test_colours_by_a_learned_tag(
     client: TestClient, sounds: soundalike.Sounds, found: Map, key: str
 ) -> None:
-    for number, says in zip(found.window_ids[:40].tolist(), ["yes", "no"] * 20, strict=True):
-        sounds.label("mine", **{says: [number]})
+    labelled = found.window_ids[:40].tolist()
+    sounds.label("mine", yes=labelled[::2], no=labelled[1::2])
     sounds.learn("mine")
     told = get(client, "map/colours", key=key, by="tag", tag="my.mine")
     ranked = sounds.search(tags="my.mine", k=5, all_windows=True)

@@ -26,6 +26,7 @@ from search.asking.example import Example, find_stored, recording_of
 from search.asking.levels import is_quiet
 from search.asking.sound_index import SoundIndex
 from search.asking.worded import as_projected
+from search.filters.selected import SelectedTerm
 from search.filters.tags import Learned
 from search.learned.tags import LearnedTerm, Stamps, read_all, stamps
 from search.projection.kept import choose, read, stamp
@@ -45,6 +46,7 @@ class Kept:
         settings: Checkpoint, device and precision.
         listen: Hears that the network is loaded, and how far a download is.
         apart: Decodes what asks in another process; None for this one.
+        selected: Windows that were selected, by their names with the prefix.
     """
 
     def __init__(
@@ -63,6 +65,7 @@ class Kept:
         self._projection: tuple[tuple[str, tuple[int, int, int]], Projection] | None = None
         self._projected: tuple[SoundIndex, Projection, SoundIndex] | None = None
         self._learned: tuple[Stamps, Learned] | None = None
+        self.selected: dict[str, SelectedTerm] = {}
         self._extractor: Extractor | None = None
 
     def open_newest(self) -> SoundIndex:

@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import secrets
+from collections.abc import Iterable
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.csv
 import pyarrow.parquet as pq
 
-from indexer.errors import OutputError
+from indexer.errors import OutputError, QueryError
 from indexer.paths import as_path
 from indexer.windows import SAMPLE_RATE_HZ
+from search.asking.shades import By, Shades, shade_by_folder, shade_by_tag, shade_by_time
 from search.asking.sound_index import SoundIndex
+from search.asking.terms import Terms
+from search.filters.selected import SelectedTerm
+from search.filters.tags import LEARNED_PREFIX, SELECTED_PREFIX, Learned, TagFilter
 from search.map.drawing import Map, draw_map
 from search.output import require_file, writing
 from soundalike.filling import StorePath
@@ -55,6 +62,60 @@ class Maps(Stores):
             if path:
                 _write(path, found, index, force=force)
         return found
+
+    def shades(self, found: Map, by: By, tag: str | None = None) -> Shades:
+        """Return what the points of a map are coloured by, see `search.asking.shades`.
+
+        Args:
+            found: The map.
+            by: What.
+            tag: Which tag: one of AudioSet's, which stands for those below it, or a learned one.
+
+        Raises:
+            QueryError: If a tag is wanted, and none given.
+            UnknownTagError: If there is no such tag.
+            StoreError: If a store is not there, or has no index yet.
+        """
+        term = None
+        if by == "tag":
+            if not tag:
+                raise QueryError("to colour by a tag, say which")
+            learned = self._kept.learned(self.own) if tag.startswith(LEARNED_PREFIX) else {}
+            ((term, _),) = TagFilter((tag,), learned=learned).resolve().all_of
+        with self._kept.holding() as index:
+            if term:
+                return shade_by_tag(index, found.window_ids, term)
+            shade = shade_by_folder if by == "folder" else shade_by_time
+            return shade(index, found.window_ids)
+
+    def select(self, window_ids: Iterable[int]) -> str:
+        """Give some windows a name that terms take as a tag, until `unselect` or the process ends.
+
+        Args:
+            window_ids: Of the stores; others select nothing.
+
+        Returns:
+            The name: with `tags=[name]` only these windows may be hits, with `not_tags` no others
+            than the rest.
+        """
+        ids = np.unique(np.fromiter(window_ids, np.int64))
+        name = f"{SELECTED_PREFIX}{secrets.token_urlsafe(9)}"
+        self._kept.selected[name] = SelectedTerm(name, ids)
+        return name
+
+    def unselect(self, name: str) -> None:
+        """Forget a name that `select` has given; nothing if it is forgotten already."""
+        self._kept.selected.pop(name, None)
+
+    def _terms_of_selected(self, terms: Terms) -> Learned:
+        """Return the selected windows that terms name, as filters take them."""
+        all_named = (*terms.tags, *terms.any_tags, *terms.not_tags)
+        named = [one for one in all_named if one.startswith(SELECTED_PREFIX)]
+        found = {one: self._kept.selected.get(one) for one in named}
+        for one, term in found.items():
+            if term is None:
+                raise QueryError(f"{one} is not selected any more, or never was: select it again")
+        return {one: term for one, term in found.items() if term}
 
 
 def _require_output(path: Path, *, force: bool) -> None:

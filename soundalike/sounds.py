@@ -133,10 +133,14 @@ class Sounds(Maps, Teaching):
             return answer_all(index, [asked], scope, self._kept.listen)[0]
 
     def _resolve(self, terms: Terms, *, learned: bool = False) -> Resolved:
-        """Understand terms; with those tags that were learned, if they are named or wanted."""
+        """Understand terms; with those tags that were learned, if they are named or wanted.
+
+        What was selected is known if it is named.
+        """
         threshold = self._threshold(terms.threshold)
         measured = threshold if isinstance(threshold, np.ndarray) else None
-        return resolve(terms, measured, self._terms_of_learned(terms, all_of_them=learned))
+        known = self._terms_of_learned(terms, all_of_them=learned)
+        return resolve(terms, measured, {**known, **self._terms_of_selected(terms)})
 
     def _in_words(
         self, index: SoundIndex, texts: Sequence[str], name: str | None, text_encoder: str | None

@@ -32,8 +32,32 @@ class Reader(HTMLParser):
         self.loaded += [given[name] or "" for name in ("src", "href") if name in given]
 
 
+def loaded_with(name: str) -> set[str]:
+    """Return what a page of HTML, or a module, loads at once: itself, and what it imports."""
+    found, ahead = set(), [name]
+    while ahead:
+        one = ahead.pop()
+        if one in found:
+            continue
+        found.add(one)
+        text = (PAGE / one).read_text()
+        if one.endswith(".html"):
+            ahead += [each[6:] for each in Reader(text).loaded if each.startswith("/page/")]
+        elif one.endswith(".js"):
+            ahead += re.findall(
+                r"""^import (?:[^"'()]*from )?["']\./([^"']+)""", text, re.MULTILINE
+            )
+    return found
+
+
 def test_the_page_is_small() -> None:
-    assert sum(one.stat().st_size for one in SOURCES) <= 150_000
+    """What it loads at first; what is loaded when it is opened counts by itself."""
+    first = loaded_with("index.html")
+    assert {"app.js", "page.css", "server.js"} < first
+    assert sum((PAGE / one).stat().st_size for one in first) <= 150_000
+    for one in SOURCES:
+        if one.name not in first:
+            assert one.stat().st_size <= 30_000, one.name
 
 
 @pytest.mark.parametrize("source", SOURCES, ids=lambda one: one.name)

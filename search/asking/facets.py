@@ -9,7 +9,13 @@ import numpy as np
 
 from indexer.tags import Tag, TagVocabulary, Threshold
 from search.asking.scope import Scope
-from search.filters.tags import LEARNED_THRESHOLD, Asked, TagFilter, float16_at_least
+from search.filters.tags import (
+    LEARNED_THRESHOLD,
+    SELECTED_PREFIX,
+    Asked,
+    TagFilter,
+    float16_at_least,
+)
 
 
 class TagCount(NamedTuple):
@@ -33,7 +39,8 @@ def count_tags(scope: Scope) -> list[TagCount]:
         The tags that were learned; then every node of the ontology that the model tells, in the
         order of the ontology; with descendants not counted, those with an output of their own.
     """
-    learned = scope.resolved.learned
+    named = scope.resolved.learned.items()
+    learned = {name: term for name, term in named if not name.startswith(SELECTED_PREFIX)}
     bound = float16_at_least(LEARNED_THRESHOLD)
     tags = _countable(descendants=scope.terms.descendants)
     threshold = scope.resolved.threshold

@@ -104,9 +104,11 @@ def at_most(term: Probable, segment: Segment, rows: Integers) -> Float32:
 
 #: What stands before the names of tags that were learned.
 LEARNED_PREFIX = "my."
+#: What stands before the names of windows that were selected, see `search.filters.selected`.
+SELECTED_PREFIX = "selected."
 #: From this probability on a learned tag is heard: learning has cut it there.
 LEARNED_THRESHOLD = 0.5
-#: Tags that were learned, by their names with the prefix.
+#: Tags that were learned and windows that were selected, by their names with the prefix.
 Learned = Mapping[str, Probable]
 
 
@@ -165,7 +167,7 @@ class TagFilter:
         return ResolvedFilter(all_of, any_of, none_of)
 
     def _asked(self, name: str) -> Asked:
-        if name.startswith(LEARNED_PREFIX):
+        if name.startswith((LEARNED_PREFIX, SELECTED_PREFIX)):
             bound = float16_at_least(LEARNED_THRESHOLD)
             return Asked(learned_term(name, self.learned), bound)
         term = tag_term(name, descendants=self.descendants)

@@ -19,10 +19,11 @@ from indexer.errors import (
     SoundalikeError,
     StoreError,
 )
-from soundalike.web import answering, sending
+from soundalike.web import answering, mapping, sending
 from soundalike.web.bodies import Problem
-from soundalike.web.desk import Desk, NotThereError
+from soundalike.web.desk import Desk
 from soundalike.web.gate import BusyError
+from soundalike.web.gone import NotThereError
 from soundalike.web.replies import Json
 
 PAGE = Path(__file__).parent / "page"
@@ -73,6 +74,7 @@ def make_app(desk: Desk) -> FastAPI:
     app.state.desk = desk
     app.include_router(answering.router, prefix="/api/v1")
     app.include_router(sending.router, prefix="/api/v1")
+    app.include_router(mapping.router, prefix="/api/v1")
     app.mount("/page", _PageFiles(directory=PAGE), name="page")
 
     @app.api_route("/", methods=["GET", "HEAD"], include_in_schema=False)

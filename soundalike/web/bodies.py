@@ -14,6 +14,9 @@ WindowId = Annotated[str, StringConstraints(pattern=r"^[0-9]{1,19}$")]
 ClipId = Annotated[str, StringConstraints(pattern=r"^[\w-]{1,64}$")]
 Name = Annotated[str, StringConstraints(min_length=1, max_length=200)]
 Expression = Annotated[str, StringConstraints(max_length=10_000)]
+#: Says of which map something is asked: another is drawn, or windows come and go.
+MapKey = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{32}$")]
+OnMap = Annotated[FiniteFloat, Field(ge=-10, le=10)]
 Seconds = Annotated[FiniteFloat, Field(ge=0, le=1e7)]
 
 
@@ -131,6 +134,23 @@ class Search(Filter):
         given = {**super().fields(), **{name: getattr(self, name) for name in names}}
         usual = {"tag_weight": self.tag_weight, "unique_at": self.unique_at}
         return {**given, **{name: one for name, one in usual.items() if one is not None}}
+
+
+class Selecting(Body):
+    """A part of the map: a polygon drawn on it, or one of its regions.
+
+    Its corners are x and y from 0 to 1, y upwards; the last is joined with the first.
+    """
+
+    key: MapKey
+    polygon: list[tuple[OnMap, OnMap]] | None = Field(default=None, min_length=3, max_length=1000)
+    region: Annotated[int, Field(ge=0, le=1000)] | None = None
+
+    @model_validator(mode="after")
+    def _is_one(self) -> Selecting:
+        if (self.polygon is None) == (self.region is None):
+            raise ValueError("a part of the map is a polygon or a region: one of them")
+        return self
 
 
 class Export(Body):

@@ -17,11 +17,14 @@ from search.asking.clip import Clip
 from search.asking.facets import TagCount
 from search.asking.terms import Terms
 from search.filters.metadata import Metadata
+from search.filters.tags import SELECTED_PREFIX
 from soundalike.answer import Answer
 from soundalike.sounds import Sounds
 from soundalike.web.bodies import Asking, Filter, Search
 from soundalike.web.gate import Gate
+from soundalike.web.gone import NotThereError
 from soundalike.web.limits import Limits
+from soundalike.web.mapped import MapDesk
 from soundalike.web.media import Media, Span, state_at
 from soundalike.web.uploads import Upload, Uploads
 
@@ -29,10 +32,6 @@ from soundalike.web.uploads import Upload, Uploads
 _MOST_CLIPS = 200
 #: What is heard in a long clip is told of so much of its beginning, in seconds.
 _TOLD_S = 30.0
-
-
-class NotThereError(Exception):
-    """What was asked for is not there, or not any more; the text says what."""
 
 
 class Asked(NamedTuple):
@@ -59,6 +58,7 @@ class Desk:
         limits: What is given at most.
         media: Decoded spans, and pictures.
         uploads: What was sent.
+        maps: The map, and parts of it that were selected.
         folder: A temporary one, for what is sent and decoded, and for exports on their way.
         metadata: File with what is known of recordings beside the stores; None for none.
         columns: Its columns.
@@ -81,6 +81,7 @@ class Desk:
         decoding = Gate(at_once=2, most_waiting=12, retry_s=1)
         self.media = Media(folder / "media", apart, decoding, limits.cache_bytes)
         self.uploads = Uploads(folder / "uploads", apart, decoding, limits)
+        self.maps = MapDesk(sounds, limits)
         self.columns = Metadata.read(metadata).shown.column_names if metadata else []
         self._embedding = Gate(at_once=1, most_waiting=4, retry_s=2)
         self._searching = Gate(at_once=2, most_waiting=17, retry_s=1)
@@ -217,7 +218,14 @@ class Desk:
         return Asked(answer, answer.hits[first:last], cursor, seconds)
 
     def terms(self, body: Filter, **more: Any) -> Terms:
-        """Return terms as a body has them."""
+        """Return terms as a body has them.
+
+        Raises:
+            NotThereError: If they name a part of the map that is not kept any more.
+        """
+        for name in (*body.tags, *body.any_tags, *body.not_tags):
+            if name.startswith(SELECTED_PREFIX):
+                self.maps.selection(name)
         return Terms(**body.fields(), metadata=self.metadata, **more)
 
     def count(self, body: Filter) -> tuple[int, list[TagCount]]:

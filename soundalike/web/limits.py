@@ -20,6 +20,8 @@ class Limits:
         cache_bytes: Of decoded spans and pictures.
         played_s: Of one span that is played or drawn, in seconds.
         body_bytes: Of any other request.
+        selections: Parts of the map that are kept, as long as what was sent; the oldest go first.
+        selected_bytes: Of all of them: 8 for each window.
     """
 
     upload_bytes: int = 200_000_000
@@ -32,6 +34,8 @@ class Limits:
     cache_bytes: int = 500_000_000
     played_s: float = 600.0
     body_bytes: int = 1_000_000
+    selections: int = 64
+    selected_bytes: int = 64_000_000
 
     def told(self) -> dict[str, float]:
         """Return what a page has to know of them."""

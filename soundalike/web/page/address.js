@@ -126,5 +126,14 @@ export function filterQuery(question) {
 /** Under what an example plays, and what it is told apart by. @param {Example} example */
 export const keyOf = (example) => `example:${written(example)}`;
 
-/** @param {Question} question */
-export const asksWithUpload = (question) => question.examples.some((example) => example.kind === "c");
+/** Whether a name among tags is that of a part of the map. @param {string} name */
+const isPart = (name) => name.startsWith("selected.");
+
+/** @param {string} name of a tag, or of a part of the map */
+export const shownName = (name) => (isPart(name) ? "part of the map" : name);
+
+/** @param {Question} question @returns {string[]} names of parts of the map */
+export const partsOf = (question) => LISTS.flatMap(([field]) => question[field].filter(isPart));
+
+/** Whether its address works with this server only, and for a while. @param {Question} question */
+export const isPassing = (question) => question.examples.some((example) => example.kind === "c") || partsOf(question).length > 0;

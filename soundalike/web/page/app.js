@@ -1,7 +1,7 @@
 // @ts-check
 /** The page: the question in the address, its answer below. */
 
-import { asksWithUpload, bodyOf, filterQuery, fromAddress, hasFilter, hasMinus, isEmpty, keyOf, lacksLike, nothing, toAddress, whyNoMinus } from "./address.js";
+import { bodyOf, filterQuery, fromAddress, hasFilter, hasMinus, isEmpty, isPassing, keyOf, lacksLike, nothing, partsOf, toAddress, whyNoMinus } from "./address.js";
 import { chooseFile, listen, send } from "./ask.js";
 import { at, copy, counted, icon, keep, make, mention, offerLooks, on, recall } from "./dom.js";
 import { firstRegion } from "./example.js";
@@ -9,7 +9,7 @@ import { showActive, showWhereError, withTag } from "./filters.js";
 import "./hits.js";
 import { listenToKeys } from "./keys.js";
 import { player } from "./sound.js";
-import { describeStores, lostClips, offerExport, refuse, say, sayListening, sayNewParts, sayNone, sayNotes, sayWindows } from "./results.js";
+import { describeStores, lostClips, lostParts, offerExport, refuse, say, sayListening, sayNewParts, sayNone, sayNotes, sayWindows } from "./results.js";
 import { aboutClip, aboutOf, forgetClip, json, post } from "./server.js";
 
 /** @typedef {import("./address.js").Question} Question */
@@ -67,7 +67,7 @@ function draw() {
   at("drop").classList.toggle("small", !isEmpty(question));
   at("results").classList.toggle("idle", isEmpty(question));
   at("like-first").hidden = !lacksLike(question);
-  at("link-note").hidden = !asksWithUpload(question);
+  at("link-note").hidden = !isPassing(question);
   tagFilters.mark(question);
   showActive(at("active"), question, go);
   chips.show(question.examples, shown, whyNoMinus(question));
@@ -210,6 +210,11 @@ async function fail(failure, asked, signal) {
     return;
   }
   if (failure.status === 401) return refuse();
+  const parts = failure.status === 404 ? await lostParts(partsOf(asked)) : [];
+  if (parts.length && !signal.aborted) {
+    mention("A part of the map is no longer kept: it was dropped from the filter.");
+    return go(parts.reduce((next, name) => withTag(next, name, null), asked), { push: false });
+  }
   const lost = failure.status === 404 ? await lostClips(asked.examples) : [];
   if (signal.aborted) return;
   hits.show([], { sort: asked.sort });
@@ -321,6 +326,7 @@ function listenToAll() {
   on("skip", "click", () => at("results").focus());
   on("show-keys", "click", () => at("keys-dialog").showModal());
   on("preview", "change", () => keep("preview", at("preview").checked ? "on" : "off"));
+  on("open-map", "click", async () => (await import("./map.js")).toggle({ hits, tags: tagFilters, question: () => question, go, alike }));
   addEventListener("popstate", () => {
     shown = 0;
     go(fromAddress(location.hash), { push: false });

@@ -1,6 +1,7 @@
 // @ts-check
 /** Filters: tags with how many windows have them, their tree, the expression and where it cannot be read, what is in force. */
 
+import { shownName } from "./address.js";
 import { at, emit, icon, iconButton, make, refill } from "./dom.js";
 
 /** @typedef {import("./address.js").Question} Question */
@@ -134,9 +135,10 @@ customElements.define("tag-filters", TagFilters);
 export function showActive(place, question, change) {
   const chips = ALL_WAYS.flatMap((way) => question[way].map((name) => {
     const { sign, says, next } = WAYS[way];
+    const shown = shownName(name);
     return make(`span.filter-chip.${way}`, { "data-filter": name },
-      make("button.sign", { title: `${says}; click: ${WAYS[next].says}`, "aria-label": `${name} ${says}; change that`, onclick: () => change(withTag(question, name, next)) }, sign),
-      name, iconButton("close", `Drop the filter ${name}`, () => change(withTag(question, name, null))));
+      make("button.sign", { title: `${says}; click: ${WAYS[next].says}`, "aria-label": `${shown} ${says}; change that`, onclick: () => change(withTag(question, name, next)) }, sign),
+      shown, iconButton("close", `Drop the filter ${shown}`, () => change(withTag(question, name, null))));
   }));
   if (question.where) chips.push(make("span.filter-chip.where-chip", { "data-filter": "where" }, make("code", {}, question.where), iconButton("close", "Drop the expression", () => change({ ...question, where: "" }))));
   place.hidden = !chips.length;

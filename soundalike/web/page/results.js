@@ -2,6 +2,7 @@
 /** What stands around the hits: their scores beside those of random windows, why there are none, files of them. */
 
 import { at, clean, colour, counted, make, on, visible } from "./dom.js";
+import { shownName } from "./address.js";
 import { ask, line, post } from "./server.js";
 import { withoutTerm } from "./filters.js";
 
@@ -90,7 +91,7 @@ customElements.define("score-chart", ScoreChart);
  */
 export function sayNone(place, answer, question, change) {
   const removed = (answer.removed ?? []).map((/** @type {{term: string, num_windows: number}} */ one) => make("li", {},
-    make("button.button", { "data-removed": one.term, onclick: () => change(withoutTerm(question, one.term)) }, "Drop ", make("strong", {}, one.term.replace(/^(any_|not_)?tags: /, (_, kind) => ({ any_: "or ", not_: "without " })[/** @type {"any_" | "not_"} */ (kind)] ?? ""))),
+    make("button.button", { "data-removed": one.term, onclick: () => change(withoutTerm(question, one.term)) }, "Drop ", make("strong", {}, one.term.replace(/^(any_|not_)?tags: (.*)/s, (_, kind, name) => (({ any_: "or ", not_: "without " })[/** @type {"any_" | "not_"} */ (kind)] ?? "") + shownName(name)))),
     ` leaves ${counted(one.num_windows, "window")}`));
   const almost = (answer.almost ?? []).length > 0;
   const helps = (answer.removed ?? []).some((/** @type {{num_windows: number}} */ one) => one.num_windows > 0);
@@ -246,6 +247,12 @@ function download(blob, name) {
   const address = URL.createObjectURL(blob);
   make("a", { href: address, download: name }).click();
   setTimeout(() => URL.revokeObjectURL(address), 60_000);
+}
+
+/** Which parts of the map are no longer kept. @param {string[]} names @returns {Promise<string[]>} */
+export async function lostParts(names) {
+  const lost = await Promise.all(names.map((name) => ask(`/api/v1/map/selections/${name}`).then(() => false, (error) => error.status === 404)));
+  return names.filter((_, index) => lost[index]);
 }
 
 /** Which uploaded clips are no longer kept. @param {import("./address.js").Example[]} examples @returns {Promise<string[]>} ids */

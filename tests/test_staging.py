@@ -15,6 +15,7 @@ from indexer.run.config import ExtractConfig
 from indexer.run.forget import forget
 from indexer.run.survey import find_files, survey
 from indexer.store.creation import create_store
+from indexer.store.disk import remove_all
 from indexer.store.reader import Store
 from indexer.store.stage import Stage
 from indexer.store.staging import clear_leftovers, sealed_parts, staging
@@ -116,6 +117,16 @@ def test_commit_of_shards_settles_what_was_staged_first(made: Synthetic, tmp_pat
     stage_shard(made, tmp_path, "shard", "fourth")
     assert commit(made.store.path, [tmp_path / "shard"]).num_windows == 2
     assert len(made.store.snapshot()) == 6
+
+
+def test_shard_that_somebody_began_to_delete_keeps_nobody_from_writing(made: Synthetic) -> None:
+    for name in ("store.json", "head.safetensors", "sealed.json", "parts"):
+        leave(made)
+        remove_all(made.store.path / "staging" / "run" / "000000-1" / name)
+        clear_leftovers(made.store)
+        assert not (made.store.path / "staging").exists()
+    assert "second.wav" in paths(made.store)  # without its head it was whole
+    assert verify(made.store.path) == []
 
 
 def test_shard_that_is_damaged_is_left_out_and_read_again_by_the_run(made: Synthetic) -> None:

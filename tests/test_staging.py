@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -18,7 +20,7 @@ from indexer.store.creation import create_store
 from indexer.store.disk import remove_all
 from indexer.store.reader import Store
 from indexer.store.stage import Stage
-from indexer.store.staging import clear_leftovers, sealed_parts, staging
+from indexer.store.staging import clear_leftovers, sealed_parts, staging, take_up
 from indexer.store.writer import PartWriter
 from search.upkeep.compact import compact
 from search.upkeep.verify import verify
@@ -101,6 +103,29 @@ def test_what_was_published_before_the_run_died_is_not_published_twice(made: Syn
     clear_leftovers(made.store)
     require_settled(made)
     assert sum(part.num_windows for part in made.store.parts()) == 4
+
+
+def test_publishing_that_was_broken_off_is_begun_again(
+    made: Synthetic, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As on a disk without links that is full: what was copied so far is in nobody's way."""
+    leave(made)
+    copy = shutil.copyfileobj
+
+    def fill_up(*_: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    def link(*_: object, **__: object) -> None:
+        raise OSError(errno.EPERM, os.strerror(errno.EPERM))
+
+    monkeypatch.setattr(os, "link", link)
+    monkeypatch.setattr(shutil, "copyfileobj", fill_up)
+    for _ in range(2):
+        with pytest.raises(StoreError, match="No space left"):
+            take_up(made.store)
+    monkeypatch.setattr(shutil, "copyfileobj", copy)
+    take_up(made.store)
+    require_settled(made)
 
 
 def test_library_that_is_forgotten_does_not_come_back_from_what_was_staged(made: Synthetic) -> None:

@@ -24,6 +24,7 @@ from indexer.store.disk import (
     TEMPORARY_PREFIX,
     open_own,
     read_sealed,
+    remove_all,
     seal,
     sync_file,
     sync_folder,
@@ -182,6 +183,7 @@ def _holds(batch: pa.RecordBatch, known: Sequence[Ids]) -> Mask:
 def _bring(part: Part, store: Store) -> Path:
     """Bring the files of a part among those of a store, under a temporary name."""
     folder = store.path / PARTS_FOLDER / f"{TEMPORARY_PREFIX}{name_of(part)}"
+    remove_all(folder)  # of an attempt that was broken off
     folder.mkdir()
     for name in (*part.files, MANIFEST_FILE):
         source, target = part.path / name, folder / name

@@ -17,7 +17,7 @@ from indexer.run.config import ExtractConfig
 from indexer.run.forget import forget
 from indexer.run.survey import find_files, survey
 from indexer.store.creation import create_store
-from indexer.store.disk import remove_all
+from indexer.store.disk import remove_all, seal, write_whole
 from indexer.store.reader import Store
 from indexer.store.stage import Stage
 from indexer.store.staging import clear_leftovers, sealed_parts, staging, take_up
@@ -205,3 +205,49 @@ def test_store_that_lost_its_head_may_have_what_was_staged(made: Synthetic) -> N
         made.store.path, made.store.identity, made.store.head(), checkpoint="x", written_by="tests"
     )
     assert again.part_names() == []
+
+
+# --- shards of strangers -------------------------------------------------------------------------
+
+
+def reseal(made: Synthetic, stage: Stage, parts: list[str]) -> None:
+    told = {"parts": parts, "library_id": made.library_id, "root": "/library"}
+    write_whole(stage.path / "sealed.json", seal(told))
+
+
+@pytest.mark.parametrize("spell", [os.path.relpath, lambda path, _: str(path)])
+def test_shard_brings_no_part_from_outside_of_it(
+    made: Synthetic, tmp_path: Path, spell: Callable[[Path, Path], str]
+) -> None:
+    other = make_store(tmp_path / "other", weights="b" * 64)
+    other.add({"theirs": 3})
+    stage = stage_shard(made, tmp_path, "shard", "second")
+    reseal(made, stage, [spell(other.store.parts()[0].path, stage.path / "parts")])
+    (refused,) = commit(made.store.path, [stage.path]).refused
+    assert "is missing; stage the shard anew" in refused.reason
+    assert len(made.store.part_names()) == 1
+
+
+def test_shard_brings_no_part_that_no_reader_would_see(made: Synthetic, tmp_path: Path) -> None:
+    stage = stage_shard(made, tmp_path, "shard", "second")
+    (stage.path / "parts" / stage.part_names()[0]).rename(stage.path / "parts" / "0000000001-x")
+    reseal(made, stage, ["0000000001-x"])
+    assert len(commit(made.store.path, [stage.path]).refused) == 1
+    names = [one.name for one in (made.store.path / "parts").iterdir()]
+    assert names == made.store.part_names()
+
+
+def test_parts_of_a_shard_are_not_looked_for_through_a_link(
+    made: Synthetic, tmp_path: Path
+) -> None:
+    stage = stage_shard(made, tmp_path, "shard", "second")
+    (stage.path / "parts").rename(tmp_path / "elsewhere")
+    (stage.path / "parts").symlink_to(tmp_path / "elsewhere")
+    (refused,) = commit(made.store.path, [stage.path]).refused
+    assert "symbolic link" in refused.reason
+
+
+def test_part_that_a_shard_names_twice_is_published_once(made: Synthetic, tmp_path: Path) -> None:
+    stage = stage_shard(made, tmp_path, "shard", "second")
+    reseal(made, stage, [*stage.part_names(), *stage.part_names()])
+    assert commit(made.store.path, [stage.path]).num_parts == 2

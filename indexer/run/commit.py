@@ -20,9 +20,9 @@ from indexer.store.publishing import (
     published_names,
     require_sound,
 )
-from indexer.store.reader import LIBRARIES_FILE, PARTS_FOLDER, Store
+from indexer.store.reader import LIBRARIES_FILE, Store
 from indexer.store.schema import STORE_FILE
-from indexer.store.stage import read_seal
+from indexer.store.stage import open_parts, read_seal
 from indexer.store.staging import clear_leftovers
 
 
@@ -142,7 +142,7 @@ def _open_shard(store: Store, place: Path) -> list[Part]:
         )
     if seal.library_id not in known:  # that of one that is known may have moved since
         library_at(store, seal.root, seal.library_id)
-    return [Part.open(place / PARTS_FOLDER / name) for name in seal.parts]
+    return open_parts(place, seal)
 
 
 def _add(report: CommitReport, arrived: Arrived) -> None:

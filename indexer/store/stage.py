@@ -16,10 +16,11 @@ from pathlib import Path
 from typing import NamedTuple, Self, TypeVar
 
 from indexer.arrays import Ids, Integers
+from indexer.errors import DamagedStoreError
 from indexer.store.creation import create_store
 from indexer.store.disk import read_sealed, seal, write_whole, writing
-from indexer.store.part import Part, reading
-from indexer.store.reader import Store
+from indexer.store.part import Part, part_names, reading
+from indexer.store.reader import PARTS_FOLDER, Store
 
 SEAL_FILE = "sealed.json"
 
@@ -126,3 +127,20 @@ def read_seal(stage: Path) -> Seal | None:
             return None
         names = tuple(map(str, document["parts"]))
         return Seal(names, str(document["library_id"]), Path(document["root"]))
+
+
+def open_parts(stage: Path, seal: Seal) -> list[Part]:
+    """Return the parts that a shard is sealed with, oldest first, each once.
+
+    They are in its own folder: a shard may come from a stranger, and names what it likes.
+
+    Raises:
+        DamagedStoreError: If one is not there, or is not what was written.
+    """
+    folder = stage / PARTS_FOLDER
+    with reading(folder):
+        there = set(part_names(folder))
+    for name in seal.parts:
+        if name not in there:
+            raise DamagedStoreError(folder / name, "it is missing", "stage the shard anew")
+    return [Part.open(folder / name) for name in dict.fromkeys(seal.parts)]

@@ -17,9 +17,9 @@ from indexer.errors import DamagedStoreError, IdentityError
 from indexer.store.disk import remove_all, require_own_folder, writing
 from indexer.store.part import Part
 from indexer.store.publishing import publish_parts, require_sound
-from indexer.store.reader import PARTS_FOLDER, STAGING_FOLDER, Store
+from indexer.store.reader import STAGING_FOLDER, Store
 from indexer.store.schema import STORE_FILE
-from indexer.store.stage import read_seal
+from indexer.store.stage import open_parts, read_seal
 from indexer.store.writer import remove_leftovers
 
 
@@ -59,7 +59,7 @@ def sealed_parts(store: Store, stage: Path) -> list[Part] | None:
         f"{stage} was made in another way than {store.path}",
         "Run again: its files are read anew",
     )
-    return [Part.open(stage / PARTS_FOLDER / name) for name in seal.parts]
+    return open_parts(stage, seal)
 
 
 def clear_leftovers(store: Store) -> None:

@@ -251,3 +251,37 @@ def test_part_that_a_shard_names_twice_is_published_once(made: Synthetic, tmp_pa
     stage = stage_shard(made, tmp_path, "shard", "second")
     reseal(made, stage, [*stage.part_names(), *stage.part_names()])
     assert commit(made.store.path, [stage.path]).num_parts == 2
+
+
+# --- what a commit leaves alone ------------------------------------------------------------------
+
+
+def test_copies_of_a_shard_are_published_once(made: Synthetic, tmp_path: Path) -> None:
+    stage = stage_shard(made, tmp_path, "shard", "second")
+    shutil.copytree(stage.path, tmp_path / "copy")
+    report = commit(made.store.path, [stage.path, tmp_path / "copy"])
+    assert (report.published, report.already) == ([stage.path], [tmp_path / "copy"])
+    assert len(made.store.part_names()) == 3
+
+
+def test_shard_that_is_refused_leaves_its_library_unknown(made: Synthetic, tmp_path: Path) -> None:
+    stage = stage_shard(made, tmp_path, "shard", "second")
+    stage.seal("b" * 32, tmp_path / "another library")
+    scene = next(stage.path.rglob("scene.parquet"))
+    content = scene.read_bytes()
+    scene.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+    assert len(commit(made.store.path, [stage.path]).refused) == 1
+    assert made.store.libraries().keys() == {made.library_id}
+    scene.write_bytes(content)
+    assert len(commit(made.store.path, [stage.path]).published) == 1
+    assert made.store.libraries().keys() == {made.library_id, "b" * 32}
+
+
+def test_shard_that_is_there_already_brings_no_library_back(
+    made: Synthetic, tmp_path: Path
+) -> None:
+    stage = stage_shard(made, tmp_path, "shard", "second")
+    commit(made.store.path, [stage.path])
+    forget(made.store.path, made.library_id)
+    assert len(commit(made.store.path, [stage.path]).already) == 1
+    assert made.store.libraries() == {}

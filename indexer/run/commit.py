@@ -22,7 +22,7 @@ from indexer.store.publishing import (
 )
 from indexer.store.reader import LIBRARIES_FILE, Store
 from indexer.store.schema import STORE_FILE
-from indexer.store.stage import open_parts, read_seal
+from indexer.store.stage import Seal, open_parts, read_seal
 from indexer.store.staging import clear_leftovers
 
 
@@ -81,14 +81,20 @@ def commit(path: Path, folders: Sequence[Path], listen: Listen = ignore) -> Comm
         for number, place in enumerate(places):
             listen(Step("publishing", number, len(places), "shard"))
             try:
-                parts = _open_shard(store, place)
+                shard, parts = _open_shard(store, place)
                 require_sound([part for part in parts if name_of(part) not in there])
             except StoreError as error:
                 report.refused.append(Refused(place, str(error)))
                 continue
             names = {name_of(part) for part in parts}
-            (report.already if names <= there else report.published).append(place)
-            _add(report, publish_parts(store, parts, known, there))
+            if names <= there:
+                report.already.append(place)
+            else:
+                report.published.append(place)
+                if shard.library_id not in store.libraries():  # one that is known may have moved
+                    library_at(store, shard.root, shard.library_id)
+                _add(report, publish_parts(store, parts, known, there))
+                there |= names
             if not names <= noted:
                 note_published(store, names)
         listen(Step("publishing", len(places), len(places), "shard"))
@@ -114,8 +120,8 @@ def _shards_in(folder: Path) -> Iterator[Path]:
         yield from sorted(one for one in folder.iterdir() if (one / STORE_FILE).exists())
 
 
-def _open_shard(store: Store, place: Path) -> list[Part]:
-    """Return the parts of a shard that is done, and fits the store.
+def _open_shard(store: Store, place: Path) -> tuple[Seal, list[Part]]:
+    """Return what says that a shard is done, and its parts, if it fits the store.
 
     Raises:
         StoreError: If it is not, does not, or cannot be read.
@@ -140,9 +146,7 @@ def _open_shard(store: Store, place: Path) -> list[Part]:
             f"{place} was staged for another store than {store.path}, which has its library "
             f"{seal.root} under another name; stage it for this one"
         )
-    if seal.library_id not in known:  # that of one that is known may have moved since
-        library_at(store, seal.root, seal.library_id)
-    return open_parts(place, seal)
+    return seal, open_parts(place, seal)
 
 
 def _add(report: CommitReport, arrived: Arrived) -> None:

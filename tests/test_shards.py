@@ -371,6 +371,25 @@ def test_commit_refuses_what_was_staged_for_another_store(
     assert other.part_names() == []
 
 
+def test_stage_takes_shards_of_one_library_of_one_store(
+    library: Path, tmp_path: Path, counting: Counting
+) -> None:
+    """Another's would be sealed with the first, be that done or not, and published with it."""
+    store, other = (new_store(tmp_path / name, counting) for name in ("a", "b"))
+    staged = stage_all(library, store, counting) / SHARDS[0].folder_name
+    sealed = (staged / "sealed.json").read_bytes()
+    another = tmp_path / "another library"
+    for number in range(9):
+        write_tone(another / f"{number}.wav", 1, 700 + number)
+    for root, base in ((another, store), (library, other)):
+        with pytest.raises(StoreError, match=r"has a shard of another library, or for another"):
+            stage_one(root, base, SHARDS[0], counting)
+    assert (staged / "sealed.json").read_bytes() == sealed
+    assert (len(store.libraries()), other.libraries()) == (1, {})
+    moved = library.rename(tmp_path / "moved")
+    stage_one(moved, store, SHARDS[0], counting)
+
+
 def test_commit_refuses_a_store_and_a_part_that_would_replace_others(
     tmp_path: Path, library: Path, counting: Counting
 ) -> None:

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import NamedTuple, Self, TypeVar
 
 from indexer.arrays import Ids, Integers
-from indexer.errors import DamagedStoreError
+from indexer.errors import DamagedStoreError, StoreError
 from indexer.store.creation import create_store
 from indexer.store.disk import read_sealed, seal, write_whole, writing
 from indexer.store.part import Part, part_names, reading
@@ -88,6 +88,21 @@ class Stage(Store):
         """
         own = [part for part in parts if part.path.is_relative_to(self.path)]
         return Store.partial_windows(self, own, known)
+
+    def require_of(self, library_id: str) -> None:
+        """Raise unless all that is staged here is of one library, as the store calls it.
+
+        What else is here would be published with it, be it done or not.
+
+        Raises:
+            StoreError: If something is of another.
+        """
+        words = Store.from_parts(self, lambda own: self.files(("library_id",), own))
+        if set(words["library_id"].unique().to_pylist()) - {library_id}:
+            raise StoreError(
+                f"{self.path} has a shard of another library, or for another store; choose "
+                f"another folder for the shards of this one"
+            )
 
     def unseal(self) -> None:
         """Say that the shard is not done; more may come.

@@ -279,12 +279,14 @@ class _Spread:
     def _end(self) -> None:
         """Take what is done, and end the workers; what is not done is embedded by the next run."""
         doing = {one.doing: one for one in self._crew.workers if one.shard}
-        if doing:
-            for ref in self._ray.wait(list(doing), num_returns=len(doing), timeout=0)[0]:
-                with suppress(self._ray.exceptions.RayError):
-                    self._publish(doing[ref], self._ray.get(ref))
-        self._crew.end()
-        self._board.end()
+        try:
+            if doing:
+                for ref in self._ray.wait(list(doing), num_returns=len(doing), timeout=0)[0]:
+                    with suppress(self._ray.exceptions.RayError):
+                        self._publish(doing[ref], self._ray.get(ref))
+        finally:  # they would go on for a run that is over
+            self._crew.end()
+            self._board.end()
 
 
 def _why_lost(error: BaseException) -> str:

@@ -417,6 +417,8 @@ def test_commit_of_what_is_no_shard_is_one_line(tmp_path: Path) -> None:
         commit(store.path, [tmp_path / "empty"])
     with pytest.raises(StoreError, match="no such folder"):
         commit(store.path, [tmp_path / "absent"])
+    with pytest.raises(StoreError, match=r"cannot read x.*: File name too long"):
+        commit(store.path, [Path("x" * 300)])
     with pytest.raises(StoreError, match="no store at"):
         commit(tmp_path / "absent", [tmp_path / "empty"])
 

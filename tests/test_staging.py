@@ -224,7 +224,7 @@ def test_shard_brings_no_part_from_outside_of_it(
     stage = stage_shard(made, tmp_path, "shard", "second")
     reseal(made, stage, [spell(other.store.parts()[0].path, stage.path / "parts")])
     (refused,) = commit(made.store.path, [stage.path]).refused
-    assert "is missing; stage the shard anew" in refused.reason
+    assert "is missing; run the shard again" in refused.reason
     assert len(made.store.part_names()) == 1
 
 
@@ -270,7 +270,8 @@ def test_shard_that_is_refused_leaves_its_library_unknown(made: Synthetic, tmp_p
     scene = next(stage.path.rglob("scene.parquet"))
     content = scene.read_bytes()
     scene.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
-    assert len(commit(made.store.path, [stage.path]).refused) == 1
+    (refused,) = commit(made.store.path, [stage.path]).refused
+    assert refused.reason.endswith(f"; remove {stage.path}, and stage it anew")
     assert made.store.libraries().keys() == {made.library_id}
     scene.write_bytes(content)
     assert len(commit(made.store.path, [stage.path]).published) == 1

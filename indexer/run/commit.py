@@ -7,11 +7,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
-from indexer.errors import StoreError
+from indexer.errors import DamagedStoreError, StoreError
 from indexer.progress import Listen, Step, ignore
 from indexer.store.creation import library_at
 from indexer.store.lock import sole_writer
-from indexer.store.part import Part
+from indexer.store.part import Part, reading
 from indexer.store.publishing import (
     Arrived,
     name_of,
@@ -84,7 +84,7 @@ def commit(path: Path, folders: Sequence[Path], listen: Listen = ignore) -> Comm
                 shard, parts = _open_shard(store, place)
                 require_sound([part for part in parts if name_of(part) not in there])
             except StoreError as error:
-                report.refused.append(Refused(place, str(error)))
+                report.refused.append(Refused(place, _why(place, error)))
                 continue
             names = {name_of(part) for part in parts}
             if names <= there:
@@ -114,10 +114,11 @@ def _find_shards(folders: Sequence[Path]) -> list[Path]:
 
 
 def _shards_in(folder: Path) -> Iterator[Path]:
-    if (folder / STORE_FILE).exists():
-        yield folder
-    elif folder.is_dir():
-        yield from sorted(one for one in folder.iterdir() if (one / STORE_FILE).exists())
+    with reading(folder):
+        if (folder / STORE_FILE).exists():
+            yield folder
+        elif folder.is_dir():
+            yield from sorted(one for one in folder.iterdir() if (one / STORE_FILE).exists())
 
 
 def _open_shard(store: Store, place: Path) -> tuple[Seal, list[Part]]:
@@ -147,6 +148,14 @@ def _open_shard(store: Store, place: Path) -> tuple[Seal, list[Part]]:
             f"{seal.root} under another name; stage it for this one"
         )
     return seal, open_parts(place, seal)
+
+
+def _why(place: Path, error: StoreError) -> str:
+    """Say why a shard is not published. To verify the store is no help: nothing of it is there."""
+    if isinstance(error, DamagedStoreError) and error.about == "verify":
+        remedy = f"remove {place}, and stage it anew"
+        return str(DamagedStoreError(error.path, error.reason, remedy))
+    return str(error)
 
 
 def _add(report: CommitReport, arrived: Arrived) -> None:

@@ -157,5 +157,5 @@ def open_parts(stage: Path, seal: Seal) -> list[Part]:
         there = set(part_names(folder))
     for name in seal.parts:
         if name not in there:
-            raise DamagedStoreError(folder / name, "it is missing", "stage the shard anew")
+            raise DamagedStoreError(folder / name, "it is missing", "run the shard again")
     return [Part.open(folder / name) for name in dict.fromkeys(seal.parts)]

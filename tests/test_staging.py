@@ -286,3 +286,31 @@ def test_shard_that_is_there_already_brings_no_library_back(
     forget(made.store.path, made.library_id)
     assert len(commit(made.store.path, [stage.path]).already) == 1
     assert made.store.libraries() == {}
+
+
+def test_stage_does_not_count_on_windows_that_were_published(
+    made: Synthetic, tmp_path: Path
+) -> None:
+    """A recording that was read in half: the store went on with it, and has dropped all of it."""
+    stage = Stage.beside(made.store, tmp_path / "shard")
+    with PartWriter(stage, ORIGIN) as writer:
+        writer.add_windows(block_of("second", 1), frames_of(1, 31))
+        writer.commit()
+
+    def begun() -> set[bytes]:
+        return set(stage.partial_windows(stage.parts(), stage.ledger().known))
+
+    assert begun() == {recording_id("second")}
+    stage.seal(made.library_id, made.store.libraries()[made.library_id])
+    commit(made.store.path, [stage.path])
+    assert begun() == set()
+
+
+def test_verify_tells_of_a_damaged_record_of_what_was_published(
+    made: Synthetic, tmp_path: Path
+) -> None:
+    commit(made.store.path, [stage_shard(made, tmp_path, "shard", "second").path])
+    assert verify(made.store.path) == []
+    (made.store.path / "published.json").write_text("{}")
+    (problem,) = verify(made.store.path)
+    assert (problem.path.name, problem.remedy[:9]) == ("published.json", "remove it")

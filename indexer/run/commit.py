@@ -12,12 +12,11 @@ from indexer.progress import Listen, Step, ignore
 from indexer.store.creation import library_at
 from indexer.store.lock import sole_writer
 from indexer.store.part import Part, reading
+from indexer.store.published import note_published, published_names
 from indexer.store.publishing import (
     Arrived,
     name_of,
-    note_published,
     publish_parts,
-    published_names,
     require_sound,
 )
 from indexer.store.reader import LIBRARIES_FILE, Store
@@ -75,7 +74,7 @@ def commit(path: Path, folders: Sequence[Path], listen: Listen = ignore) -> Comm
     report = CommitReport()
     with sole_writer(path, listen):
         clear_leftovers(store)
-        noted = published_names(store)
+        noted = published_names(path)
         there = noted | {name.partition("-")[2] for name in store.part_names()}
         known = [store.ledger().known]
         for number, place in enumerate(places):
@@ -96,7 +95,7 @@ def commit(path: Path, folders: Sequence[Path], listen: Listen = ignore) -> Comm
                 _add(report, publish_parts(store, parts, known, there))
                 there |= names
             if not names <= noted:
-                note_published(store, names)
+                note_published(path, names)
         listen(Step("publishing", len(places), len(places), "shard"))
     return report
 

@@ -18,11 +18,11 @@ from indexer.store.head import Head
 from indexer.store.lock import locked
 from indexer.store.own import OWN_FOLDER
 from indexer.store.part import part_names
+from indexer.store.published import PUBLISHED_FILE
 from indexer.store.reader import (
     HEAD_FILE,
     LIBRARIES_FILE,
     PARTS_FOLDER,
-    PUBLISHED_FILE,
     STAGING_FOLDER,
     Store,
 )

@@ -20,6 +20,7 @@ from indexer.errors import DamagedStoreError, StoreError
 from indexer.store.creation import create_store
 from indexer.store.disk import read_sealed, seal, write_whole, writing
 from indexer.store.part import Part, part_names, reading
+from indexer.store.published import published_names
 from indexer.store.reader import PARTS_FOLDER, Store
 
 SEAL_FILE = "sealed.json"
@@ -83,10 +84,12 @@ class Stage(Store):
     def partial_windows(self, parts: Sequence[Part], known: Ids) -> dict[bytes, Integers]:
         """Return the windows of recordings that an earlier run of this shard began.
 
-        What a run of the base began is embedded anew: a compaction of the base may drop it, and
-        what is published has to be whole.
+        What a run of the base began is embedded anew, and so is what was published already: a
+        compaction of the base may drop it, and what is published has to be whole.
         """
-        own = [part for part in parts if part.path.is_relative_to(self.path)]
+        gone = published_names(self.base.path)
+        here = [part for part in parts if part.path.is_relative_to(self.path)]
+        own = [part for part in here if part.name.partition("-")[2] not in gone]
         return Store.partial_windows(self, own, known)
 
     def require_of(self, library_id: str) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from indexer.errors import DamagedStoreError, StoreError
+from indexer.library.shards import Shard, is_folder_name
 from indexer.progress import Listen, Step, ignore
 from indexer.store.creation import library_at
 from indexer.store.lock import sole_writer
@@ -60,6 +61,7 @@ def commit(path: Path, folders: Sequence[Path], listen: Listen = ignore) -> Comm
     """Publish shards that were staged beside a store: each once, in any order.
 
     A shard that is not done, or was made in another way, is refused, and the others are published.
+    So is one that is not there, beside others of the same folder.
     The files of the shards stay where they are.
 
     Args:
@@ -71,7 +73,7 @@ def commit(path: Path, folders: Sequence[Path], listen: Listen = ignore) -> Comm
         StoreError: If there is no store, or it cannot be written; if there is no shard in a folder.
     """
     store, places = Store.open(path), _find_shards(folders)
-    report = CommitReport()
+    report = CommitReport(refused=list(_absent(folders)))
     with sole_writer(path, listen):
         clear_leftovers(store)
         noted = published_names(path)
@@ -110,6 +112,18 @@ def _find_shards(folders: Sequence[Path]) -> list[Path]:
             raise StoreError(f"{what} {folder}; shards are staged first", about="stage")
         found.update((shard.resolve(), shard) for shard in shards)
     return list(found.values())
+
+
+def _absent(folders: Sequence[Path]) -> Iterator[Refused]:
+    """Name the shards that are missing beside others of as many: their tasks never began."""
+    for folder in folders:
+        names = [one.name for one in _shards_in(folder) if one != folder]
+        for total in sorted({int(one.rpartition("-")[2]) for one in names if is_folder_name(one)}):
+            for number in range(1, total + 1):
+                shard = Shard(number, total)
+                if shard.folder_name not in names:
+                    told = f"{folder / shard.folder_name} is not there: shard {shard} never began"
+                    yield Refused(folder / shard.folder_name, told)
 
 
 def _shards_in(folder: Path) -> Iterator[Path]:

@@ -53,6 +53,8 @@ class Means(NamedTuple):
         Raises:
             QueryError: If they do not.
         """
+        if not isinstance(self.ray, (bool, str)):
+            raise QueryError(f"a Ray cluster is True, or its HOST:PORT, got {self.ray!r}")
         if self.ray is False:
             if self.ray_workers is not None:
                 raise QueryError("workers of a cluster are asked for, and no cluster", about="ray")
@@ -81,6 +83,8 @@ def extract(
     config, listen = ExtractConfig(**behaving), kept.listen
     shaped = replace(kept.settings, **shaping)
     means.require_one(shaped)
+    if staged and staged.resolve().is_relative_to(kept.paths[0].resolve()):
+        raise QueryError(f"{staged} lies in the store; a stage lies beside it", about="stage")
     kept.check_place(shaped, staged)  # before the walk, and before any download
     if means.ray is not False:
         connect(means.address)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from indexer.audio.times import Time, file_span
-from indexer.errors import SoundalikeError
+from indexer.errors import QueryError, SoundalikeError
 from indexer.paths import as_path
 from indexer.progress import Listen, count
 from indexer.reading.apart import Apart
@@ -85,6 +85,8 @@ class Stores:
         error says so in a note, and has the report of what was embedded as its `report`.
         """
         config = IndexConfig(memory_bytes, recall)  # a wrong one is told before the long work
+        if settings.keys() & {"shard", "stage"}:
+            raise QueryError("a share of a library has no index: extract stages it, commit follows")
         report = self.extract(library, ray=ray, ray_workers=ray_workers, **settings)
         files, windows = count(report.num_embedded, "file"), count(report.num_windows, "window")
         failed = f", {count(len(report.failures), 'failure')}" if report.failures else ""
@@ -140,6 +142,8 @@ class Stores:
         """
         path = self._require_one("shards are published into")
         folders = [as_path("a stage", one) for one in stages]
+        if not folders:
+            raise QueryError("nothing is published: name folders of shards", about="stage")
         return commit(path, folders, self._kept.listen)
 
     def build(

@@ -19,7 +19,7 @@ from indexer.errors import QueryError, SoundalikeError
     [
         ({"ray_workers": 2}, "workers of a cluster are asked for, and no cluster"),
         ({"ray": True, "shard": "1/2", "stage": "staged"}, "a cluster embeds the whole library"),
-        ({"ray": True, "ray_workers": 0}, "at least one worker is needed, got 0"),
+        ({"ray": True, "ray_workers": 0}, "workers are a whole number, at least 1, got 0"),
         ({"shard": "1/2"}, "a shard is given, and no stage with it"),
         ({"stage": "staged"}, "a stage is given, and no shard with it"),
     ],

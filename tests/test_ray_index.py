@@ -31,7 +31,7 @@ from test_protocol import GEOMETRY
 
 from indexer.arrays import ID_DTYPE
 from indexer.embedding.extractor import Extractor
-from indexer.errors import SoundalikeError
+from indexer.errors import SoundalikeError, StoreError
 from indexer.model.checkpoint import load_checkpoint
 from indexer.progress import Listen, News, Step, ignore
 from indexer.run import cutting
@@ -296,6 +296,43 @@ def test_run_goes_on_with_fewer_gpus_than_asked_for_and_uses_those_that_join(
     assert report.num_remote == 2
     assert len({pid for pid, _, _, _ in counted(tmp_path / "lab")}) == 2
     assert len(store.snapshot()) == 30
+
+
+def test_workers_end_though_what_they_did_cannot_be_published(
+    tmp_path: Path,
+    extractor: Extractor,
+    tiny_file: Path,
+    spread: Spread,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    root = tmp_path / "library"
+    fill(root)
+    store = store_at(tmp_path / "lab" / "store", extractor, tiny_file)
+
+    def fail(*_: object) -> None:
+        wait_until(lambda: len(list(store.path.glob("staging/*/*/sealed.json"))) == 2)
+        time.sleep(2)  # until Ray, too, knows that both are done
+        raise StoreError("no room")
+
+    monkeypatch.setattr("indexer.run.spread.publish_parts", fail)
+    with pytest.raises(StoreError, match="no room") as told:
+        spread(root, store)
+    wait_until(lambda: not watched())
+    assert told.traceback  # what knows of them is still there
+    assert len(store.snapshot()) > 0  # what was sealed was published in the end
+
+
+def wait_until(is_so: Callable[[], bool], most_s: float = 60) -> None:
+    until = time.monotonic() + most_s
+    while not is_so():
+        assert time.monotonic() < until
+        time.sleep(0.1)
+
+
+def watched() -> list[str]:
+    """Return the names of the processes of all workers."""
+    names = [" ".join(one.info["cmdline"] or ()) for one in psutil.process_iter(["cmdline"])]
+    return [name for name in names if name.startswith(f"ray::{Watched.__name__}")]
 
 
 def test_workers_with_another_checkpoint_are_refused_in_a_line(

@@ -21,7 +21,7 @@ from synthetic import make_store, write_tone
 from test_extract import IN_PROCESS, Counting, by_window, counting, new_store, statuses
 
 import soundalike
-from indexer.errors import DamagedStoreError, QueryError, StoreError
+from indexer.errors import DamagedStoreError, QueryError, SoundalikeError, StoreError
 from indexer.library.files import FileList, FoundFile
 from indexer.library.shards import Shard
 from indexer.library.walk import Walk, walk
@@ -71,7 +71,7 @@ def test_shards_are_of_about_one_size() -> None:
 
 @pytest.mark.parametrize("text", ["0/3", "4/3", "3", "1/0", "-1/3", "a/b", "1/3 ", "1/1000000", ""])
 def test_parse_of_what_is_no_shard_is_one_line(text: str) -> None:
-    with pytest.raises(QueryError, match=r"1/16 to 16/16"):
+    with pytest.raises(QueryError, match="as in 3/16"):
         Shard.parse(text)
     assert Shard.parse("3/16") == Shard(3, 16)
 
@@ -213,13 +213,13 @@ def test_stage_begins_nothing_anew_that_it_has(
     with pytest.raises(KeyboardInterrupt):
         stage_one(library, store, big, stopping, small)
     staged = store.path.parent / "staged"
-    refused = commit(store.path, [staged]).refused
+    refused = commit(store.path, [staged / big.folder_name]).refused
     assert [one.path for one in refused] == [staged / big.folder_name]
     assert "is not done" in refused[0].reason
     assert store.part_names() == []
     stage_one(library, store, big, counting, small)
     total = stopping.num_windows + counting.num_windows
-    assert commit(store.path, [staged]).refused == []
+    assert commit(store.path, [staged / big.folder_name]).refused == []
     live = len(store.snapshot())
     assert live <= total <= live + 2  # what was in hand, and no more
 
@@ -371,6 +371,25 @@ def test_commit_refuses_what_was_staged_for_another_store(
     assert other.part_names() == []
 
 
+def test_stage_takes_shards_of_one_library_of_one_store(
+    library: Path, tmp_path: Path, counting: Counting
+) -> None:
+    """Another's would be sealed with the first, be that done or not, and published with it."""
+    store, other = (new_store(tmp_path / name, counting) for name in ("a", "b"))
+    staged = stage_all(library, store, counting) / SHARDS[0].folder_name
+    sealed = (staged / "sealed.json").read_bytes()
+    another = tmp_path / "another library"
+    for number in range(9):
+        write_tone(another / f"{number}.wav", 1, 700 + number)
+    for root, base in ((another, store), (library, other)):
+        with pytest.raises(StoreError, match=r"has a shard of another library, or for another"):
+            stage_one(root, base, SHARDS[0], counting)
+    assert (staged / "sealed.json").read_bytes() == sealed
+    assert (len(store.libraries()), other.libraries()) == (1, {})
+    moved = library.rename(tmp_path / "moved")
+    stage_one(moved, store, SHARDS[0], counting)
+
+
 def test_commit_refuses_a_store_and_a_part_that_would_replace_others(
     tmp_path: Path, library: Path, counting: Counting
 ) -> None:
@@ -398,6 +417,8 @@ def test_commit_of_what_is_no_shard_is_one_line(tmp_path: Path) -> None:
         commit(store.path, [tmp_path / "empty"])
     with pytest.raises(StoreError, match="no such folder"):
         commit(store.path, [tmp_path / "absent"])
+    with pytest.raises(StoreError, match=r"cannot read x.*: File name too long"):
+        commit(store.path, [Path("x" * 300)])
     with pytest.raises(StoreError, match="no store at"):
         commit(tmp_path / "absent", [tmp_path / "empty"])
 
@@ -564,3 +585,41 @@ def test_sixteen_shards_by_four_processes_of_which_two_are_killed(
     one = soundalike.open(tmp_path / "one", checkpoint=tiny_file, device="cpu")
     one.extract(root, num_workers=0)
     assert_same(store, Store.open(tmp_path / "one"))
+
+
+def test_commit_names_the_shards_that_never_began(
+    library: Path, tmp_path: Path, counting: Counting
+) -> None:
+    store = new_store(tmp_path / "store", counting)
+    stage_one(library, store, SHARDS[1], counting)
+    staged = store.path.parent / "staged"
+    report = commit(store.path, [staged])
+    assert report.published == [staged / SHARDS[1].folder_name]
+    absent = [staged / SHARDS[at].folder_name for at in (0, 2)]
+    assert [one.path for one in report.refused] == absent
+    assert "shard 1/3 never began" in report.refused[0].reason
+    assert commit(store.path, report.published).refused == []  # it was named by itself
+
+
+@pytest.mark.parametrize(
+    ("means", "told"),
+    [
+        ({"shard": 1, "stage": "x"}, "as in 3/16"),
+        ({"shard": "1/2", "stage": "s.soundalike/x"}, "a stage lies beside it"),
+        ({"ray": True, "ray_workers": 1.5}, "workers are a whole number"),
+        ({"ray": 7}, "its HOST:PORT, got 7"),
+    ],
+)
+def test_nonsense_from_python_is_one_line(
+    means: dict[str, Any], told: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "library").mkdir()
+    sounds = soundalike.open("s.soundalike")
+    with pytest.raises(SoundalikeError, match=told):
+        sounds.extract("library", **means)
+    with pytest.raises(SoundalikeError, match="a share of a library has no index"):
+        sounds.index("library", shard="1/2", stage="x")
+    with pytest.raises(SoundalikeError, match="name folders of shards"):
+        sounds.commit()
+    assert not (tmp_path / "s.soundalike").exists()

@@ -17,6 +17,11 @@ MOST_SHARDS = 100_000
 _SHARD = re.compile(r"(\d{1,6})/(\d{1,6})")
 
 
+def is_folder_name(name: str) -> bool:
+    """Whether a folder of that name is that of a shard, see `Shard.folder_name`."""
+    return re.fullmatch(r"shard-\d{1,6}-of-[1-9]\d{0,5}", name) is not None
+
+
 class Shard(NamedTuple):
     """One of several shares of a library.
 
@@ -39,11 +44,13 @@ class Shard(NamedTuple):
         Raises:
             QueryError: If it is none.
         """
-        found = _SHARD.fullmatch(text)
+        found = _SHARD.fullmatch(text) if isinstance(text, str) else None
         shard = cls(*map(int, found.groups())) if found else cls(0, 0)
         if not 1 <= shard.number <= shard.total <= MOST_SHARDS:
             raise QueryError(
-                f"a shard is its number and how many there are, 1/16 to 16/16 for one, got {text!r}"
+                f"a shard is its number and how many there are, as in 3/16, of at most "
+                f"{MOST_SHARDS:,}; got {text!r}",
+                about="shard",
             )
         return shard
 

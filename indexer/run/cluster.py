@@ -33,7 +33,7 @@ _connecting = threading.Lock()
 
 
 def connect(address: str | None = None) -> Any:
-    """Connect to a Ray cluster, unless this process is connected already.
+    """Connect to a Ray cluster, unless this process is connected already: to one at a time.
 
     Args:
         address: HOST:PORT. None or "auto": the cluster that RAY_ADDRESS names, or one that runs on
@@ -52,6 +52,10 @@ def connect(address: str | None = None) -> Any:
     except ImportError as error:
         raise SoundalikeError(
             "Ray, which spreads work over machines, is not installed", about="ray_extra"
+        ) from error
+    except Exception as error:  # what another's package raises where it is broken
+        raise SoundalikeError(
+            f"Ray cannot be loaded: {first_line(error)}", about="ray_extra"
         ) from error
     with _connecting:
         if not ray.is_initialized():

@@ -7,22 +7,22 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
-from indexer.errors import StoreError
+from indexer.errors import DamagedStoreError, StoreError
+from indexer.library.shards import Shard, is_folder_name
 from indexer.progress import Listen, Step, ignore
 from indexer.store.creation import library_at
 from indexer.store.lock import sole_writer
-from indexer.store.part import Part
+from indexer.store.part import Part, reading
+from indexer.store.published import note_published, published_names
 from indexer.store.publishing import (
     Arrived,
     name_of,
-    note_published,
     publish_parts,
-    published_names,
     require_sound,
 )
-from indexer.store.reader import LIBRARIES_FILE, PARTS_FOLDER, Store
+from indexer.store.reader import LIBRARIES_FILE, Store
 from indexer.store.schema import STORE_FILE
-from indexer.store.stage import read_seal
+from indexer.store.stage import Seal, open_parts, read_seal
 from indexer.store.staging import clear_leftovers
 
 
@@ -61,6 +61,7 @@ def commit(path: Path, folders: Sequence[Path], listen: Listen = ignore) -> Comm
     """Publish shards that were staged beside a store: each once, in any order.
 
     A shard that is not done, or was made in another way, is refused, and the others are published.
+    So is one that is not there, beside others of the same folder.
     The files of the shards stay where they are.
 
     Args:
@@ -72,25 +73,31 @@ def commit(path: Path, folders: Sequence[Path], listen: Listen = ignore) -> Comm
         StoreError: If there is no store, or it cannot be written; if there is no shard in a folder.
     """
     store, places = Store.open(path), _find_shards(folders)
-    report = CommitReport()
+    report = CommitReport(refused=list(_absent(folders)))
     with sole_writer(path, listen):
         clear_leftovers(store)
-        noted = published_names(store)
+        noted = published_names(path)
         there = noted | {name.partition("-")[2] for name in store.part_names()}
         known = [store.ledger().known]
         for number, place in enumerate(places):
             listen(Step("publishing", number, len(places), "shard"))
             try:
-                parts = _open_shard(store, place)
+                shard, parts = _open_shard(store, place)
                 require_sound([part for part in parts if name_of(part) not in there])
             except StoreError as error:
-                report.refused.append(Refused(place, str(error)))
+                report.refused.append(Refused(place, _why(place, error)))
                 continue
             names = {name_of(part) for part in parts}
-            (report.already if names <= there else report.published).append(place)
-            _add(report, publish_parts(store, parts, known, there))
+            if names <= there:
+                report.already.append(place)
+            else:
+                report.published.append(place)
+                if shard.library_id not in store.libraries():  # one that is known may have moved
+                    library_at(store, shard.root, shard.library_id)
+                _add(report, publish_parts(store, parts, known, there))
+                there |= names
             if not names <= noted:
-                note_published(store, names)
+                note_published(path, names)
         listen(Step("publishing", len(places), len(places), "shard"))
     return report
 
@@ -107,15 +114,28 @@ def _find_shards(folders: Sequence[Path]) -> list[Path]:
     return list(found.values())
 
 
+def _absent(folders: Sequence[Path]) -> Iterator[Refused]:
+    """Name the shards that are missing beside others of as many: their tasks never began."""
+    for folder in folders:
+        names = [one.name for one in _shards_in(folder) if one != folder]
+        for total in sorted({int(one.rpartition("-")[2]) for one in names if is_folder_name(one)}):
+            for number in range(1, total + 1):
+                shard = Shard(number, total)
+                if shard.folder_name not in names:
+                    told = f"{folder / shard.folder_name} is not there: shard {shard} never began"
+                    yield Refused(folder / shard.folder_name, told)
+
+
 def _shards_in(folder: Path) -> Iterator[Path]:
-    if (folder / STORE_FILE).exists():
-        yield folder
-    elif folder.is_dir():
-        yield from sorted(one for one in folder.iterdir() if (one / STORE_FILE).exists())
+    with reading(folder):
+        if (folder / STORE_FILE).exists():
+            yield folder
+        elif folder.is_dir():
+            yield from sorted(one for one in folder.iterdir() if (one / STORE_FILE).exists())
 
 
-def _open_shard(store: Store, place: Path) -> list[Part]:
-    """Return the parts of a shard that is done, and fits the store.
+def _open_shard(store: Store, place: Path) -> tuple[Seal, list[Part]]:
+    """Return what says that a shard is done, and its parts, if it fits the store.
 
     Raises:
         StoreError: If it is not, does not, or cannot be read.
@@ -140,9 +160,15 @@ def _open_shard(store: Store, place: Path) -> list[Part]:
             f"{place} was staged for another store than {store.path}, which has its library "
             f"{seal.root} under another name; stage it for this one"
         )
-    if seal.library_id not in known:  # that of one that is known may have moved since
-        library_at(store, seal.root, seal.library_id)
-    return [Part.open(place / PARTS_FOLDER / name) for name in seal.parts]
+    return seal, open_parts(place, seal)
+
+
+def _why(place: Path, error: StoreError) -> str:
+    """Say why a shard is not published. To verify the store is no help: nothing of it is there."""
+    if isinstance(error, DamagedStoreError) and error.about == "verify":
+        remedy = f"remove {place}, and stage it anew"
+        return str(DamagedStoreError(error.path, error.reason, remedy))
+    return str(error)
 
 
 def _add(report: CommitReport, arrived: Arrived) -> None:

@@ -116,7 +116,8 @@ class Crew:
         self.workers += map(self._begin, seats)
         if seats:
             self._listen(f"{count(len(seats), 'worker')} on {_named(seats)}")
-        if not self.workers and self._refused.keys() >= {node.node_id for node in nodes}:
+        can_none = bool(nodes) and self._refused.keys() >= {node.node_id for node in nodes}
+        if can_none and not self.workers:
             raise self._no_machine()
         is_short = files_left > len(seats) and (not self.workers or wanted > len(self.workers))
         if is_short and not self._is_short:

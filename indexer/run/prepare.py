@@ -54,7 +54,7 @@ def check_place(path: Path, settings: Settings, stage: Path | None = None) -> No
     """
     existing = _open_if_there(path)
     if stage:
-        require_place(stage)
+        require_place(stage, "stage")
     if not (stage and existing):
         require_place(path)
     if existing:

@@ -103,10 +103,10 @@ def require_workers(settings: Settings, num_workers: int | None) -> None:
     """Raise unless workers can be had as they are asked for, whatever the cluster has.
 
     Raises:
-        QueryError: If there are to be none, or all are to use one GPU of one machine.
+        QueryError: If their number is none, or all are to use one GPU of one machine.
     """
-    if num_workers is not None and num_workers < 1:
-        raise QueryError(f"at least one worker is needed, got {num_workers}")
+    if num_workers is not None and not (isinstance(num_workers, int) and num_workers >= 1):
+        raise QueryError(f"workers are a whole number, at least 1, got {num_workers!r}")
     if ":" in settings.device:
         raise QueryError(
             f"{settings.device} is one GPU of one machine, and a cluster gives each worker its "
@@ -279,12 +279,14 @@ class _Spread:
     def _end(self) -> None:
         """Take what is done, and end the workers; what is not done is embedded by the next run."""
         doing = {one.doing: one for one in self._crew.workers if one.shard}
-        if doing:
-            for ref in self._ray.wait(list(doing), num_returns=len(doing), timeout=0)[0]:
-                with suppress(self._ray.exceptions.RayError):
-                    self._publish(doing[ref], self._ray.get(ref))
-        self._crew.end()
-        self._board.end()
+        try:
+            if doing:
+                for ref in self._ray.wait(list(doing), num_returns=len(doing), timeout=0)[0]:
+                    with suppress(self._ray.exceptions.RayError):
+                        self._publish(doing[ref], self._ray.get(ref))
+        finally:  # they would go on for a run that is over
+            self._crew.end()
+            self._board.end()
 
 
 def _why_lost(error: BaseException) -> str:

@@ -168,7 +168,9 @@ def survey(
         parts = store.parts()
         ledger = store.ledger(parts)
         if isinstance(store, Stage):  # all shards have to call their library the same
-            library_at(store.base, found.root, library_id_of(store, ledger, found))
+            library_id = library_id_of(store, ledger, found)
+            store.require_of(library_id)
+            library_at(store.base, found.root, library_id)
         changes = Changes(store, ledger, found, retry_failed=config.retry_failed)
         listen(changes.summary())
         report = ExtractReport(

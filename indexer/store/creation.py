@@ -18,19 +18,23 @@ from indexer.store.head import Head
 from indexer.store.lock import locked
 from indexer.store.own import OWN_FOLDER
 from indexer.store.part import part_names
+from indexer.store.published import PUBLISHED_FILE
 from indexer.store.reader import (
     HEAD_FILE,
     LIBRARIES_FILE,
     PARTS_FOLDER,
-    PUBLISHED_FILE,
     STAGING_FOLDER,
     Store,
 )
 from indexer.store.schema import FORMAT_VERSION, STORE_FILE, Identity
 
 
-def require_place(path: Path) -> None:
+def require_place(path: Path, what: str = "store") -> None:
     """Raise unless a store can be written to at a path, or made there, as far as that can be seen.
+
+    Args:
+        path: Where it is, or will be.
+        what: What it is: a "store", or the "stage" beside one.
 
     Raises:
         StoreError: If the place is taken, cannot be written, or a link leads to it from nowhere.
@@ -41,22 +45,22 @@ def require_place(path: Path) -> None:
             if place.is_symlink() and not place.exists():
                 raise StoreError(
                     f"{place} is a link to {place.readlink()}, which is not there; make that "
-                    f"folder, or choose another place for the store",
-                    about="store",
+                    f"folder, or choose another place for the {what}",
+                    about=what,
                 )
         if not (path / STORE_FILE).exists():
             _require_free(path)
         nearest = next(place for place in places if place.exists())
         if not nearest.is_dir():
             raise StoreError(
-                f"{nearest} is a file, not a directory; choose another place for the store",
-                about="store",
+                f"{nearest} is a file, not a directory; choose another place for the {what}",
+                about=what,
             )
         if not os.access(nearest, os.W_OK | os.X_OK):
             raise StoreError(
-                f"cannot write to the store {path}: {nearest} is not to be written by you; choose "
-                f"another place for the store",
-                about="store",
+                f"cannot write to the {what} {path}: {nearest} is not to be written by you; choose "
+                f"another place for the {what}",
+                about=what,
             )
 
 

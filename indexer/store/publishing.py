@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -23,24 +23,17 @@ from indexer.errors import DamagedStoreError
 from indexer.store.disk import (
     TEMPORARY_PREFIX,
     open_own,
-    read_sealed,
-    seal,
+    remove_all,
     sync_file,
     sync_folder,
-    write_whole,
     writing,
 )
 from indexer.store.ledger import LEDGER_COLUMNS, Ledger, content_ids
 from indexer.store.parquet import FILES_FILE
-from indexer.store.part import MANIFEST_FILE, Part, reading
-from indexer.store.reader import PARTS_FOLDER, PUBLISHED_FILE, Store
+from indexer.store.part import MANIFEST_FILE, Part
+from indexer.store.reader import PARTS_FOLDER, Store
 from indexer.store.schema import FILES_SCHEMA
 from indexer.store.writer import PartWriter, publish
-
-_REMEDY = (
-    "remove it: shards that were published before may then be published once more, which changes "
-    "no answer"
-)
 
 _NO_IDS: Ids = np.empty(0, ID_DTYPE)
 #: Arrays of ids that are looked through one after the other before they are merged.
@@ -70,33 +63,6 @@ class Arrived(NamedTuple):
 def name_of(part: Part) -> str:
     """Return what a part is called wherever it lies: its folder's name without the sequence."""
     return part.name.partition("-")[2]
-
-
-def published_names(store: Store) -> set[str]:
-    """Return the names of all parts that came into a store with shards, see `name_of`.
-
-    They are kept, as a compaction would make them unknown.
-
-    Raises:
-        DamagedStoreError: If the file that has them is not what was written.
-    """
-    file = store.path / PUBLISHED_FILE
-    with reading(file, _REMEDY):
-        try:
-            return set(map(str, read_sealed(file)["parts"]))
-        except FileNotFoundError:
-            return set()
-
-
-def note_published(store: Store, names: Iterable[str]) -> None:
-    """Remember the names of parts that came into a store with shards.
-
-    Raises:
-        StoreError: If it cannot be written.
-    """
-    known = published_names(store) | set(names)
-    with writing(store.path):
-        write_whole(store.path / PUBLISHED_FILE, seal({"parts": sorted(known)}))
 
 
 def require_sound(parts: Sequence[Part]) -> None:
@@ -182,6 +148,7 @@ def _holds(batch: pa.RecordBatch, known: Sequence[Ids]) -> Mask:
 def _bring(part: Part, store: Store) -> Path:
     """Bring the files of a part among those of a store, under a temporary name."""
     folder = store.path / PARTS_FOLDER / f"{TEMPORARY_PREFIX}{name_of(part)}"
+    remove_all(folder)  # of an attempt that was broken off
     folder.mkdir()
     for name in (*part.files, MANIFEST_FILE):
         source, target = part.path / name, folder / name

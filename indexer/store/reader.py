@@ -43,8 +43,6 @@ from indexer.tags import Threshold
 LIBRARIES_FILE = "libraries.json"
 HEAD_FILE = "head.safetensors"
 PARTS_FOLDER = "parts"
-#: Which parts came with shards, see `indexer.store.publishing`.
-PUBLISHED_FILE = "published.json"
 #: Where the workers of a run embed shards that it publishes, see `indexer.store.staging`.
 STAGING_FOLDER = "staging"
 

@@ -16,10 +16,12 @@ from pathlib import Path
 from typing import NamedTuple, Self, TypeVar
 
 from indexer.arrays import Ids, Integers
+from indexer.errors import DamagedStoreError, StoreError
 from indexer.store.creation import create_store
 from indexer.store.disk import read_sealed, seal, write_whole, writing
-from indexer.store.part import Part, reading
-from indexer.store.reader import Store
+from indexer.store.part import Part, part_names, reading
+from indexer.store.published import published_names
+from indexer.store.reader import PARTS_FOLDER, Store
 
 SEAL_FILE = "sealed.json"
 
@@ -82,11 +84,28 @@ class Stage(Store):
     def partial_windows(self, parts: Sequence[Part], known: Ids) -> dict[bytes, Integers]:
         """Return the windows of recordings that an earlier run of this shard began.
 
-        What a run of the base began is embedded anew: a compaction of the base may drop it, and
-        what is published has to be whole.
+        What a run of the base began is embedded anew, and so is what was published already: a
+        compaction of the base may drop it, and what is published has to be whole.
         """
-        own = [part for part in parts if part.path.is_relative_to(self.path)]
+        gone = published_names(self.base.path)
+        here = [part for part in parts if part.path.is_relative_to(self.path)]
+        own = [part for part in here if part.name.partition("-")[2] not in gone]
         return Store.partial_windows(self, own, known)
+
+    def require_of(self, library_id: str) -> None:
+        """Raise unless all that is staged here is of one library, as the store calls it.
+
+        What else is here would be published with it, be it done or not.
+
+        Raises:
+            StoreError: If something is of another.
+        """
+        words = Store.from_parts(self, lambda own: self.files(("library_id",), own))
+        if set(words["library_id"].unique().to_pylist()) - {library_id}:
+            raise StoreError(
+                f"{self.path} has a shard of another library, or for another store; choose "
+                f"another folder for the shards of this one"
+            )
 
     def unseal(self) -> None:
         """Say that the shard is not done; more may come.
@@ -126,3 +145,20 @@ def read_seal(stage: Path) -> Seal | None:
             return None
         names = tuple(map(str, document["parts"]))
         return Seal(names, str(document["library_id"]), Path(document["root"]))
+
+
+def open_parts(stage: Path, seal: Seal) -> list[Part]:
+    """Return the parts that a shard is sealed with, oldest first, each once.
+
+    They are in its own folder: a shard may come from a stranger, and names what it likes.
+
+    Raises:
+        DamagedStoreError: If one is not there, or is not what was written.
+    """
+    folder = stage / PARTS_FOLDER
+    with reading(folder):
+        there = set(part_names(folder))
+    for name in seal.parts:
+        if name not in there:
+            raise DamagedStoreError(folder / name, "it is missing", "run the shard again")
+    return [Part.open(folder / name) for name in dict.fromkeys(seal.parts)]

@@ -17,8 +17,9 @@ from indexer.errors import DamagedStoreError, IdentityError
 from indexer.store.disk import remove_all, require_own_folder, writing
 from indexer.store.part import Part
 from indexer.store.publishing import publish_parts, require_sound
-from indexer.store.reader import PARTS_FOLDER, STAGING_FOLDER, Store
-from indexer.store.stage import read_seal
+from indexer.store.reader import STAGING_FOLDER, Store
+from indexer.store.schema import STORE_FILE
+from indexer.store.stage import open_parts, read_seal
 from indexer.store.writer import remove_leftovers
 
 
@@ -44,19 +45,21 @@ def staging(store: Store) -> Iterator[Path]:
 def sealed_parts(store: Store, stage: Path) -> list[Part] | None:
     """Return the parts of a shard that is staged in a store, oldest first; None if it is not done.
 
+    Nor is one without its store.json: whoever deleted it was ended in the middle.
+
     Raises:
         DamagedStoreError: If one of them, or the seal, is not what was written.
         IdentityError: If the shard was made in another way than the store.
     """
     seal = read_seal(stage)
-    if seal is None:
+    if seal is None or not (stage / STORE_FILE).exists():
         return None
     store.identity.require(
         Store.open(stage).identity,
         f"{stage} was made in another way than {store.path}",
         "Run again: its files are read anew",
     )
-    return [Part.open(stage / PARTS_FOLDER / name) for name in seal.parts]
+    return open_parts(stage, seal)
 
 
 def clear_leftovers(store: Store) -> None:

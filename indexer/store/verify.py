@@ -15,6 +15,7 @@ from indexer.store.disk import sha256_of
 from indexer.store.head import Head
 from indexer.store.parquet import SCENE_FILE
 from indexer.store.part import MANIFEST_FILE, Part
+from indexer.store.published import PUBLISHED_FILE, published_names
 from indexer.store.reader import HEAD_FILE, LIBRARIES_FILE, PARTS_FOLDER, Store
 
 #: Tags are stored as float16, in steps of at most 2^-11; the network's own rounding adds to it.
@@ -71,7 +72,7 @@ class Problem(NamedTuple):
 
 
 def verify_parts(store: Store, listen: Listen = ignore) -> list[Problem]:
-    """Check every file of a store's parts, and its libraries, byte by byte.
+    """Check every file of a store's parts, its libraries, and what came with shards, byte by byte.
 
     Args:
         store: To be checked.
@@ -81,6 +82,10 @@ def verify_parts(store: Store, listen: Listen = ignore) -> list[Problem]:
         Everything that is not as it was written, in the order of the files.
     """
     problems = list(_library_problems(store))
+    try:
+        published_names(store.path)
+    except StoreError as error:
+        problems.append(Problem.of(store.path / PUBLISHED_FILE, error))
     head: Head | None = None
     try:
         head = store.head()

@@ -37,7 +37,7 @@ class Bars:
         """
         self._is_quiet = quiet
         self._bar: tqdm[Any] | None = None
-        self._what = ""
+        self._counts = ("", False)
         self._started_s = 0.0
 
     def __enter__(self) -> Self:
@@ -83,10 +83,12 @@ class Bars:
         bar.update(done - bar.n)
 
     def _bar_of(self, step: Step) -> tqdm[Any]:
-        if self._bar is None or self._what != step.what:
+        counts = (step.what, bool(step.total_audio_s))  # files, until it is known how much audio
+        if self._bar is None or self._counts != counts:
             self._close()
-            self._what, self._started_s = step.what, time.monotonic()
-            self._bar = _bar(step)
+            if self._counts[0] != step.what:
+                self._started_s = time.monotonic()
+            self._counts, self._bar = counts, _bar(step)
         return self._bar
 
     def _close(self) -> None:

@@ -79,7 +79,7 @@ def hits_of(table: str) -> list[list[str]]:
     return [
         [*row[:2], row[2].removeprefix(f"{REPOSITORY}/"), row[3]]
         for row in rows
-        if row[0].isdigit()
+        if row[0].isdigit() and len(row) > 3
     ]
 
 

@@ -19,7 +19,7 @@ from indexer.errors import (
     SoundalikeError,
     StoreError,
 )
-from soundalike.web import answering, sending
+from soundalike.web import answering, sending, teaching
 from soundalike.web.bodies import Problem
 from soundalike.web.desk import Desk, NotThereError
 from soundalike.web.gate import BusyError
@@ -73,6 +73,7 @@ def make_app(desk: Desk) -> FastAPI:
     app.state.desk = desk
     app.include_router(answering.router, prefix="/api/v1")
     app.include_router(sending.router, prefix="/api/v1")
+    app.include_router(teaching.router, prefix="/api/v1")
     app.mount("/page", _PageFiles(directory=PAGE), name="page")
 
     @app.api_route("/", methods=["GET", "HEAD"], include_in_schema=False)

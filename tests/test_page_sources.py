@@ -14,6 +14,9 @@ SOURCES = sorted(PAGE.iterdir())
 #: What an icon is drawn in has a name that begins like an address, and nothing is fetched for it.
 _NAMESPACE = "http://www.w3.org/2000/svg"
 
+#: A module that another needs before it runs.
+STATIC = re.compile(r"""^(?:import|export) (?:[^"'();]*? from )?["']([^"']+)["']""", re.MULTILINE)
+
 
 class Reader(HTMLParser):
     """What a page of HTML loads, and what it has in itself."""
@@ -32,8 +35,33 @@ class Reader(HTMLParser):
         self.loaded += [given[name] or "" for name in ("src", "href") if name in given]
 
 
+def loaded_first() -> set[Path]:
+    """Return what a browser loads of both pages before anything is pressed."""
+    wanted, found = [PAGE / "index.html", PAGE / "docs.html"], set()
+    while wanted:
+        one = wanted.pop()
+        if one in found:
+            continue
+        found.add(one)
+        text = one.read_text()
+        names = STATIC.findall(text) if one.suffix == ".js" else []
+        if one.suffix == ".html":
+            names = [name for name in Reader(text).loaded if name.startswith("/page/")]
+        wanted += [PAGE / name.rsplit("/", 1)[-1] for name in names]
+    return found
+
+
 def test_the_page_is_small() -> None:
-    assert sum(one.stat().st_size for one in SOURCES) <= 150_000
+    """What is loaded at first, all together; and each file that is loaded when it is opened."""
+    first = loaded_first()
+    assert PAGE / "keys.js" in first
+    assert sum(one.stat().st_size for one in first) <= 150_000
+    later = set(SOURCES) - first
+    assert PAGE / "teach.js" in later
+    text = "".join(one.read_text() for one in SOURCES if one.suffix == ".js")
+    for one in later:
+        assert one.stat().st_size <= 30_000, one.name
+        assert re.search(rf"""["'](?:\./|/page/){re.escape(one.name)}["']""", text), one.name
 
 
 @pytest.mark.parametrize("source", SOURCES, ids=lambda one: one.name)
@@ -41,7 +69,7 @@ def test_nothing_comes_from_elsewhere(source: Path) -> None:
     text = source.read_text().replace(_NAMESPACE, "")
     assert not re.findall(r"(?:https?:)?//[\w-]+(?:\.[\w-]+)+", text)
     assert not re.findall(r"@import|url\(|\beval\(|new Function", text)
-    for imported in re.findall(r"""(?:from|import) ["']([^"']+)""", text):
+    for imported in re.findall(r"""(?:from |import |import\()["']([^"']+)""", text):
         assert (PAGE / imported.removeprefix("./")).is_file()
 
 

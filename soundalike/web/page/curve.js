@@ -45,7 +45,7 @@ export function makeCurve(draws) {
     pen.textAlign = "right";
     for (const share of [0, 1]) pen.fillText(percent(share), SIDE + 6, y(share) + (share ? 8 : 0));
     pen.textAlign = "left";
-    pen.fillText(most.toLocaleString("en"), width - SIDE - 4, 12);
+    pen.fillText(most.toLocaleString("en"), x(estimates[0].threshold) + 8, 17);
     pen.setLineDash([3, 3]);
     pen.strokeStyle = colour("quiet");
     pen.beginPath();

@@ -7,8 +7,9 @@ import { audioOf, json, pictureOf } from "./server.js";
 
 /** @typedef {import("./hits.js").Hit} Hit */
 
-/** Windows that are asked for at once. */
+/** Windows that are asked for at once; more by those that were skipped, as far as the server gives them. */
 const MOST = 20;
+const MOST_AT_ONCE = 100;
 /** In which order, as the server calls it, and as people do. */
 const ORDERS = /** @type {const} */ ({
   margin: "the least sure: sharpens it", top: "the most probable: finds more", diverse: "probable, unlike each other: widens it", random: "drawn at random: tells how often it is right",
@@ -23,28 +24,35 @@ export function makeReview({ label, verdict, said, by: choose }) {
   let [name, by] = ["", ""];
   /** @type {Hit[]} what is to be answered, the present one first */
   let queue = [];
-  /** @type {Set<string>} windows that were skipped, or are answered */
-  let done = new Set();
+  /** @type {Set<string>} windows that were skipped */
+  let skipped = new Set();
+  /** @type {Set<string>} those that were answered */
+  let answered = new Set();
   let asking = new AbortController();
+  /** Whether the next window that is shown gets the focus: Space plays it then. */
+  let entering = false;
   const order = make("select", { id: "review-by", onchange: () => choose(order.value) }, Object.entries(ORDERS).map(([value, says]) => make("option", { value }, says)));
   const card = make("div.review-card", { id: "review-card" });
   const place = make("div", { id: "review", class: "review", role: "group", "aria-label": "Review", hidden: true },
     make("div.line", {}, make("label.choice", {}, "Review", order), make("span.quiet", { id: "review-keys" }, "y, n, u answer; s skips; Space plays")), card);
   const current = () => (place.hidden ? undefined : queue[0]);
 
-  const skip = () => {
+  /** @param {Set<string>} kind what becomes of the present one */
+  const advance = (kind) => {
     const hit = queue.shift();
-    if (hit) done.add(hit.window);
+    if (hit) kind.add(hit.window);
     draw(true);
     if (queue.length < MOST / 4) fetchMore();
   };
+
+  const skip = () => advance(skipped);
 
   /** @param {"yes" | "no" | "unsure"} says */
   const answer = (says) => {
     const hit = current();
     if (!hit) return;
     label(hit, says, by);
-    skip();
+    advance(answered);
   };
 
   const play = () => {
@@ -71,7 +79,9 @@ export function makeReview({ label, verdict, said, by: choose }) {
     card.replaceChildren(button, hit.is_there ? picture : make("span.quiet", {}, "file not there"),
       make("div.review-says", {}, make("p.name", { title: path }, inFolder(shown, path)), make("p.quiet", { role: "status" }, `${span(hit.start_s, hit.end_s)}${heard}${tags ? ` · ${tags}` : ""}`)),
       verdict(name, shown, answer), make("button.button.plain", { id: "review-skip", title: "Leave it (s)", onclick: skip }, "Skip"));
-    if (focused) (card.querySelector(`[data-says=${focused}]`) ?? button).focus();
+    if (entering) button.focus({ preventScroll: true });
+    else if (focused) (card.querySelector(`[data-says=${focused}]`) ?? button).focus();
+    entering = false;
     if (aloud && at("preview").checked) play();
   }
 
@@ -82,10 +92,10 @@ export function makeReview({ label, verdict, said, by: choose }) {
     const { signal } = asking;
     if (!by) return;
     try {
-      const k = Math.min(100, MOST + done.size);
+      const k = Math.min(MOST_AT_ONCE, MOST + skipped.size);
       const { windows } = await json(`/api/v1/taught/${name}/review?by=${by}&k=${k}`, { signal });
       const first = queue[0];
-      const fresh = windows.filter((hit) => hit.window !== first?.window && !done.has(hit.window) && !said(hit.window));
+      const fresh = windows.filter((hit) => hit.window !== first?.window && !skipped.has(hit.window) && !said(hit.window));
       queue = [...(first ? [first] : []), ...fresh];
       draw();
     } catch (error) {
@@ -99,14 +109,17 @@ export function makeReview({ label, verdict, said, by: choose }) {
     place, current, answer, skip, play,
     /** @param {string} nextName @param {string} nextBy none of ORDERS: no review */
     show(nextName, nextBy) {
-      const wanted = nextName && nextBy in ORDERS ? nextBy : "";
+      const wanted = nextName && Object.hasOwn(ORDERS, nextBy) ? nextBy : "";
       place.hidden = !wanted;
       if (nextName === name && wanted === by) return;
-      [name, by, queue, done] = [nextName, wanted, [], new Set()];
+      [name, by, queue, skipped, answered] = [nextName, wanted, [], new Set(), new Set()];
       delete card.dataset.window;
       card.replaceChildren();
       order.value = wanted || "random";
       fetchMore();
+    },
+    enter() {
+      entering = true;
     },
     /** Whether there is a tag to go by; drawing at random takes none. @param {boolean} learned */
     allow(learned) {
@@ -118,7 +131,7 @@ export function makeReview({ label, verdict, said, by: choose }) {
     },
     /** A word was taken back: its window is asked about again. @param {Hit} hit */
     bring(hit) {
-      if (!done.delete(hit.window) || !by) return;
+      if (!answered.delete(hit.window) || !by) return;
       queue = [hit, ...queue.filter((one) => one.window !== hit.window)];
       draw();
     },

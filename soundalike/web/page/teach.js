@@ -17,7 +17,7 @@ import { makeReview } from "./review.js";
 
 /** Below so many yes only the difference of means is learned: until then one asks for it. */
 const LEAST_YES = 5;
-/** A lesson that took longer, in milliseconds, is not repeated after each label: in a large store one asks for it. */
+/** Where two lessons in a row took longer, in milliseconds, they are not repeated after each label: in a large store one asks for them. (The first of a server loads what it learns with.) */
 const QUICK_MS = 2000;
 /** @type {Record<string, Says>} */
 const KEYS = { y: "yes", n: "no", u: "unsure" };
@@ -49,16 +49,14 @@ class Teach {
   name = "";
   /** @type {Map<string, Word>} by window */
   said = new Map();
-  /** @type {Counts} */
-  counts = { yes: 0, no: 0, unsure: 0 };
   learned = false;
   /** Whether it is known what was said and learned of the name. */
   ready = false;
   learning = false;
   /** Whether labels came while it learned. */
   again = false;
-  /** How long the last lesson took, in milliseconds. */
-  took = 0;
+  /** How many lessons in a row took long. */
+  slow = 0;
   /** @type {{id: string, hit: Hit | null}[]} the words of this page, which undo takes back, the newest last */
   mine = [];
   /** Words on their way: they are said one after the other, as they were meant. */
@@ -96,6 +94,13 @@ class Teach {
     // Another page may have labelled meanwhile.
     on(window, "focus", () => { if (this.name) this.read(this.name); });
     on(window, "beforeunload", (event) => { if (this.onTheWay) event.preventDefault(); });
+  }
+
+  /** @returns {Counts} of windows, by what is said of them */
+  get counts() {
+    const counts = { yes: 0, no: 0, unsure: 0 };
+    for (const { says } of this.said.values()) counts[says] += 1;
+    return counts;
   }
 
   /** @param {string} sentence */
@@ -148,7 +153,7 @@ class Teach {
 
   /** @param {string} name */
   async take(name) {
-    Object.assign(this, { name, said: new Map(), counts: { yes: 0, no: 0, unsure: 0 }, learned: false, ready: false, mine: [], took: 0 });
+    Object.assign(this, { name, said: new Map(), learned: false, ready: false, mine: [], slow: 0 });
     this.review.show("", "");
     this.curve.show([]);
     this.lesson.textContent = "";
@@ -174,9 +179,8 @@ class Teach {
   /** What is said so far, by whomever. @param {string} name */
   async read(name) {
     if (this.onTheWay) return;
-    const { counts, labels } = await json(`${under(name)}/labels`);
+    const { labels } = await json(`${under(name)}/labels`);
     if (name !== this.name || this.onTheWay) return;
-    this.counts = counts;
     this.said = new Map(labels.map((one) => [one.window, one]));
     this.paint();
   }
@@ -218,16 +222,13 @@ class Teach {
     if (before?.says === says) return isButton && before.id ? this.takeBack(before.id, hit) : undefined;
     const word = { says, id: "" };
     this.said.set(hit.window, word);
-    this.counts = { ...this.counts, [says]: this.counts[says] + 1, ...(before ? { [before.says]: this.counts[before.says] - 1 } : {}) };
     this.say(`${says}: ${visible(hit.name ?? "window")}. ${inWords(this.counts)}.`);
     this.paint();
     return this.inTurn(async () => {
       try {
-        const { counts, labels } = await (await post(`${under(name)}/labels`, { [says]: [hit.window], via })).json();
+        const { labels } = await (await post(`${under(name)}/labels`, { [says]: [hit.window], via })).json();
         word.id = labels[0].id;
-        if (name !== this.name) return;
-        this.counts = counts;
-        this.mine.push({ id: word.id, hit });
+        if (name === this.name) this.mine.push({ id: word.id, hit });
       } catch (error) {
         if (this.said.get(hit.window) === word) this.said.delete(hit.window);
         if (before && name === this.name) this.said.set(hit.window, before);
@@ -253,14 +254,13 @@ class Teach {
   async unsay(id, hit) {
     const { name } = this;
     try {
-      const { counts, undone, counts_again: again } = await (await post(`${under(name)}/undo`, { word: id })).json();
+      const { undone, counts_again: again } = await (await post(`${under(name)}/undo`, { word: id })).json();
       if (name !== this.name) return;
       this.mine = this.mine.filter((one) => one.id !== id);
-      this.counts = counts;
       if (!undone) return this.say("That word was taken back already.");
       if (again) this.said.set(undone.window, again);
       else this.said.delete(undone.window);
-      this.say(`Taken back: ${undone.says} of ${visible(hit?.name ?? `window ${undone.window}`)}. ${inWords(counts)}.`);
+      this.say(`Taken back: ${undone.says} of ${visible(hit?.name ?? `window ${undone.window}`)}. ${inWords(this.counts)}.`);
       if (hit && !again) this.review.bring(hit);
     } catch (error) {
       this.say(/** @type {Error} */ (error).message);
@@ -274,7 +274,7 @@ class Teach {
       this.onTheWay -= 1;
       if (name !== this.name) return;
       this.paint();
-      if (this.counts.yes >= LEAST_YES && this.took < QUICK_MS) this.learn();
+      if (this.counts.yes >= LEAST_YES && this.slow < 2) this.learn();
     });
     return this.line;
   }
@@ -290,7 +290,7 @@ class Teach {
     try {
       const lesson = await (await post(`${under(name)}/learn`, {})).json();
       if (name !== this.name) return;
-      this.took = performance.now() - began;
+      this.slow = performance.now() - began > QUICK_MS ? this.slow + 1 : 0;
       this.learned = true;
       const { yes = 0, no = 0 } = lesson.counts;
       this.lesson.textContent = `Learned from ${yes} yes and ${no} no: ${counted(lesson.estimate.num_windows, "window")} have it.${lesson.average_precision === null ? "" : ` Average precision of labels of recordings held back: ${lesson.average_precision.toFixed(2)}.`}`;
@@ -314,7 +314,9 @@ class Teach {
   }
 
   toggleReview() {
-    this.reviewBy(this.page.asked().review ? "" : this.learned ? "margin" : "random");
+    if (this.page.asked().review) return this.reviewBy("");
+    this.review.enter();
+    this.reviewBy(this.learned ? "margin" : "random");
   }
 
   /** @param {string} by empty: no review */

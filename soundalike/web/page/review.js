@@ -74,7 +74,7 @@ export function makeReview({ label, verdict, said, by: choose }) {
     if (hit.is_there) fetchPicture(picture, pictureOf({ kind: "w", id: hit.window }, { width: 640, height: 96 }));
     const button = iconButton("play", `Play ${shown} at ${clock(hit.start_s)}`, play, { "data-do": "play", disabled: !hit.is_there });
     button.classList.add("round");
-    const heard = hit.score === null ? "" : ` · probable to ${hit.score.toFixed(2)}`;
+    const heard = hit.score === null ? "" : ` · my.${name} ${hit.score.toFixed(2)}`;
     const tags = hit.tags.slice(0, 3).map((tag) => `${tag.name} ${tag.probability.toFixed(2)}`).join(", ");
     card.replaceChildren(button, hit.is_there ? picture : make("span.quiet", {}, "file not there"),
       make("div.review-says", {}, make("p.name", { title: path }, inFolder(shown, path)), make("p.quiet", { role: "status" }, `${span(hit.start_s, hit.end_s)}${heard}${tags ? ` · ${tags}` : ""}`)),

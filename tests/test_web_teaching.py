@@ -99,7 +99,7 @@ def test_labels_are_those_of_the_store(client: TestClient, put: Synthetic, sound
         "/rattle/labels",
         yes=[str(one) for one in yes],
         no=[str(one) for one in no],
-        by="=1\ud800",
+        by="=1",
         via="random",
     )
     assert said["counts"] == {"yes": 3, "no": 2, "unsure": 0}
@@ -283,6 +283,15 @@ def test_what_cannot_be_asked_is_one_line(
     assert response.status_code == status, response.text
     assert said in response.json()["detail"]
     assert "\n" not in response.json()["detail"]
+
+
+def test_half_a_character_is_no_fault_of_the_server(client: TestClient, put: Synthetic) -> None:
+    body = f'{{"yes": ["{ids(put, "b")[0]}"], "by": "\\ud800"}}'.encode()
+    kind = {"Content-Type": "application/json"}
+    response = client.post("/api/v1/taught/rattle/labels", content=body, headers=kind)
+    assert response.status_code in (200, 400, 422)
+    assert client.get("/api/v1/taught/rattle/labels").status_code == 200
+    assert client.get("/api/v1/taught/rattle/labels.csv").status_code == 200
 
 
 def test_a_tag_that_was_not_learned_is_no_filter(client: TestClient) -> None:

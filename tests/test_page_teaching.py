@@ -159,7 +159,7 @@ def test_a_walk_from_labels_to_a_filter_to_a_review(
     found = sounds.search(tags=f"my.{name}", k=PAGE)
     assert len(found) > 3, label
     see_hits(page, found)
-    see_text(page, '[data-tag=f"my.{name}"]', str(sounds.count(tags=f"my.{name}")))
+    see_text(page, f'[data-tag="my.{name}"]', str(sounds.count(tags=f"my.{name}")))
     names = page.locator("#facets .label").all_inner_texts()
     assert names.index(f"my.{name}") < min(names.index(one) for one in names if one[:3] != "my.")
 

@@ -100,7 +100,9 @@ def says_in(page: Page, hit: soundalike.Hit) -> list[str]:
 def taught(sounds: Sounds, name: str) -> list[soundalike.Hit]:
     """Label and learn it without the page; return what was labelled."""
     hits = list(sounds.search(tags="Animal", k=PAGE))
-    sounds.label(name, yes=filter(is_one, hits), no=[one for one in hits if not is_one(one)])
+    sounds.label(
+        name, yes=[one for one in hits if is_one(one)], no=[one for one in hits if not is_one(one)]
+    )
     sounds.learn(name)
     return hits
 

@@ -102,8 +102,8 @@ def test_labels_are_those_of_the_store(client: TestClient, put: Synthetic, sound
         by="=1",
         via="random",
     )
-    assert said["counts"] == {"yes": 3, "no": 2, "unsure": 0}
     found = get(client, "/rattle/labels")
+    assert found["counts"] == {"yes": 3, "no": 2, "unsure": 0}
     assert found["labels"] == said["labels"]
     assert [
         (int(one["window"]), one["says"], one["by"], one["via"], one["id"])

@@ -56,8 +56,7 @@ def label(desk: AtDesk, name: str, said: Labelling) -> Response:
     """Say of windows whether a sound is in them; it is on the disk when this is answered."""
     given = {says: map(int, getattr(said, says)) for says in ("yes", "no", "unsure")}
     added = desk.sounds.label(name, **given, by=said.by, via=said.via)
-    counts = _counts(desk.sounds.labels(name))
-    return Json({"counts": counts, "labels": [_label_reply(one) for one in added]})
+    return Json({"labels": [_label_reply(one) for one in added]})
 
 
 @router.post("/{name}/undo")

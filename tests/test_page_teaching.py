@@ -300,6 +300,7 @@ def test_nothing_keeps_people_out(
     page = visit(color_scheme=look, viewport={"width": width, "height": 900})
     page.click("#open-teach")
     page.locator("#teach-name").wait_for()
+    assert not page.locator("#teach-undo").is_visible()
     assert barriers(page) == []
     page.fill("#teach-name", name)
     page.press("#teach-name", "Enter")

@@ -10,6 +10,8 @@ import { audioOf, json, pictureOf } from "./server.js";
 /** Windows that are asked for at once; more by those that were skipped, as far as the server gives them. */
 const MOST = 20;
 const MOST_AT_ONCE = 100;
+/** Tags that are told of one. */
+const ROW_TAGS = 2;
 /** In which order, as the server calls it, and as people do. */
 const ORDERS = /** @type {const} */ ({
   margin: "the least sure: sharpens it", top: "the most probable: finds more", diverse: "probable, unlike each other: widens it", random: "drawn at random: tells how often it is right",
@@ -75,7 +77,7 @@ export function makeReview({ label, verdict, said, by: choose }) {
     const button = iconButton("play", `Play ${shown} at ${clock(hit.start_s)}`, play, { "data-do": "play", disabled: !hit.is_there });
     button.classList.add("round");
     const heard = hit.score === null ? "" : ` · my.${name} ${hit.score.toFixed(2)}`;
-    const tags = hit.tags.slice(0, 3).map((tag) => `${tag.name} ${tag.probability.toFixed(2)}`).join(", ");
+    const tags = hit.tags.slice(0, ROW_TAGS).map((tag) => `${tag.name} ${tag.probability.toFixed(2)}`).join(", ");
     card.replaceChildren(button, hit.is_there ? picture : make("span.quiet", {}, "file not there"),
       make("div.review-says", {}, make("p.name", { title: path }, inFolder(shown, path)), make("p.quiet", { role: "status" }, `${span(hit.start_s, hit.end_s)}${heard}${tags ? ` · ${tags}` : ""}`)),
       verdict(name, shown, answer), make("button.button.plain", { id: "review-skip", title: "Leave it (s)", onclick: skip }, "Skip"));

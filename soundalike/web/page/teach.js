@@ -88,6 +88,7 @@ class Teach {
     this.bar.replaceChildren(make("div.teach-head", {}, this.form, this.tools, iconButton("close", "Close the bar for teaching", () => this.toggle(), { id: "teach-close" })), this.says, this.lesson, this.review.place, this.curve.place);
     this.bar.setAttribute("role", "region");
     this.bar.setAttribute("aria-label", "Teach");
+    this.paint();
     on(hits, "rows", () => this.decorate());
     on(player, "failed", () => { if (player.failure.key.startsWith("review:")) this.say(player.failure.sentence); });
     document.addEventListener("keydown", (event) => this.press(event), true);

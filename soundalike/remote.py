@@ -7,8 +7,9 @@ import os
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import fields
+from math import nan
 from pathlib import Path
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 from urllib.parse import parse_qs, urlsplit
 
 import httpx2 as httpx
@@ -20,13 +21,19 @@ from indexer.audio.content import in_its_place, state_of
 from indexer.audio.times import NO_SPAN, Span, Time, file_span
 from indexer.errors import ExpressionError, QueryError, SoundalikeError, StoreError
 from indexer.paths import as_path
-from indexer.tags import HeardTag, TagVocabulary
+from indexer.tags import HeardTag, Tag, TagVocabulary
 from search.asking.answers import Hit
 from search.asking.background import Background, Told
 from search.asking.facets import TagCount
 from search.asking.terms import Terms
+from search.filters.tags import LEARNED_PREFIX
+from search.learned.labels import By, Label, Via, require_name
 from soundalike.answer import Answer
 from soundalike.arguments import show_fields, take_fields
+from soundalike.teaching import Window, id_of
+
+if TYPE_CHECKING:  # scikit-learn takes a second to import
+    from search.learned.lesson import Estimate
 
 #: What asks a server: an audio file or a part of it, or the id of a window.
 Asking = str | os.PathLike[str] | int
@@ -162,9 +169,8 @@ class Remote:
 
     def facets(self, **terms: Any) -> list[TagCount]:
         """Count how many of the windows that fit terms have each tag, see `Sounds.facets`."""
-        vocabulary = TagVocabulary.audioset()
         found = self._counted(terms)["tags"]
-        return [TagCount(vocabulary.resolve(one["id"]), one["count"]) for one in found]
+        return [TagCount(_tag(one["id"]), one["count"]) for one in found]
 
     def windows(self, *window_ids: int) -> list[Hit]:
         """Say what is known of some windows, see `Sounds.windows`."""
@@ -184,6 +190,56 @@ class Remote:
         response = self._ask("GET", f"windows/{window_id}/audio")
         samples, rate_hz = soundfile.read(io.BytesIO(response.content), dtype="float32")
         return samples.reshape(len(samples), -1), rate_hz
+
+    # --- teaching --------------------------------------------------------------------------------
+
+    def label(
+        self,
+        name: str,
+        *,
+        yes: Iterable[Window] = (),
+        no: Iterable[Window] = (),
+        unsure: Iterable[Window] = (),
+        by: str | None = None,
+        via: Via = "found",
+    ) -> list[Label]:
+        """Say of windows whether a sound is in them, see `Sounds.label`; 1,000 of a kind at most.
+
+        They are windows of the server: their ids, or hits of its answers.
+        """
+        given = {"yes": yes, "no": no, "unsure": unsure}
+        body = {says: [str(id_of(one)) for one in some] for says, some in given.items()}
+        said = self._post(f"{_taught(name)}/labels", json={**body, "by": by, "via": via})
+        return [_label(one) for one in said["labels"]]
+
+    def labels(self, name: str) -> list[Label]:
+        """Return what is said of windows, see `Sounds.labels`."""
+        return [_label(one) for one in self._get(f"{_taught(name)}/labels")["labels"]]
+
+    def undo_label(self, name: str, word: str | None = None) -> Label | None:
+        """Take a word back, see `Sounds.undo_label`."""
+        undone = self._post(f"{_taught(name)}/undo", json={"word": word})["undone"]
+        return undone and _label(undone)
+
+    def learned_names(self) -> list[str]:
+        """Return the names of the learned tags, see `Sounds.learned_names`."""
+        return [one["name"] for one in self._get("taught")["names"] if one["is_learned"]]
+
+    def learn(self, name: str) -> dict[str, Any]:
+        """Learn a tag from its labels, and return what is told of it; the tag stays there."""
+        return self._post(f"{_taught(name)}/learn")
+
+    def review(self, name: str, by: By = "top", k: int = 20) -> list[Hit]:
+        """Return windows to label next, 100 at most, see `Sounds.review`."""
+        found = self._get(f"{_taught(name)}/review", params={"by": by, "k": k})["windows"]
+        return [_hit(one if one["score"] is not None else {**one, "score": nan}) for one in found]
+
+    def estimates(self, name: str) -> list[Estimate]:
+        """Return precision and yield of a learned tag at ten thresholds, see `Sounds.estimates`."""
+        from search.learned.lesson import Estimate  # noqa: PLC0415 - it imports scikit-learn
+
+        found = self._get(f"{_taught(name)}/estimates")["estimates"]
+        return [Estimate(**{key: one[key] for key in Estimate._fields}) for one in found]
 
     def _counted(self, terms: dict[str, Any]) -> dict[str, Any]:
         sent = _sent_terms(take_fields(Terms, terms))
@@ -304,6 +360,21 @@ def _hit(found: Mapping[str, Any]) -> Hit:
         match_score=match["score"],
         metadata=found["metadata"],
     )
+
+
+def _tag(name: str) -> Tag:
+    if name.startswith(LEARNED_PREFIX):
+        return Tag(name, name, None)
+    return TagVocabulary.audioset().resolve(name)
+
+
+def _taught(name: str) -> str:
+    return f"taught/{require_name(name)}"
+
+
+def _label(found: Mapping[str, Any]) -> Label:
+    given = {name: value for name, value in found.items() if name != "window"}
+    return Label(window_id=int(found["window"]), **given)
 
 
 def _error(response: httpx.Response) -> SoundalikeError:

@@ -68,7 +68,7 @@ class Teaching(Projections):
         """
         book = LabelBook(self.own, name)
         given: list[tuple[Says, Iterable[Window]]] = [("yes", yes), ("no", no), ("unsure", unsure)]
-        labels = [Label(_id_of(one), says, by=by, via=via) for says, some in given for one in some]
+        labels = [Label(id_of(one), says, by=by, via=via) for says, some in given for one in some]
         ids = [one.window_id for one in labels]
         if twice := {one for one in ids if ids.count(one) > 1}:
             raise QueryError(f"one word is said of a window at a time, several of {min(twice)}")
@@ -133,14 +133,18 @@ class Teaching(Projections):
         """
         return labelled_names(self.own)
 
-    def undo_label(self, name: str) -> Label | None:
+    def undo_label(self, name: str, word: str | None = None) -> Label | None:
         """Take the last word back; return it, or None if there is none.
+
+        Args:
+            name: Of the tag.
+            word: Id of the one that is meant, as `label` has returned it, where others label too.
 
         Raises:
             QueryError: If the name is none.
             StoreError: If it cannot be read or written.
         """
-        return LabelBook(self.own, name).undo()
+        return LabelBook(self.own, name).undo(word)
 
     def learn(self, name: str) -> Lesson:
         """Learn a tag from its labels, and keep it: from now on it is called my.NAME in filters.
@@ -259,7 +263,12 @@ class Teaching(Projections):
 _MOST_REVIEWED = 10_000
 
 
-def _id_of(one: Window) -> int:
+def id_of(one: Window) -> int:
+    """Return the id of a window.
+
+    Raises:
+        QueryError: If it is neither an id nor a hit.
+    """
     if isinstance(one, Hit):
         return one.window_id
     if isinstance(one, bool) or not isinstance(one, SupportsIndex):

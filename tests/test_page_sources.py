@@ -14,6 +14,9 @@ SOURCES = sorted(PAGE.iterdir())
 #: What an icon is drawn in has a name that begins like an address, and nothing is fetched for it.
 _NAMESPACE = "http://www.w3.org/2000/svg"
 
+#: A module that another needs before it runs.
+STATIC = re.compile(r"""^(?:import|export) (?:[^"'();]*? from )?["']([^"']+)["']""", re.MULTILINE)
+
 
 class Reader(HTMLParser):
     """What a page of HTML loads, and what it has in itself."""
@@ -65,7 +68,7 @@ def test_nothing_comes_from_elsewhere(source: Path) -> None:
     text = source.read_text().replace(_NAMESPACE, "")
     assert not re.findall(r"(?:https?:)?//[\w-]+(?:\.[\w-]+)+", text)
     assert not re.findall(r"@import|url\(|\beval\(|new Function", text)
-    for imported in re.findall(r"""(?:from|import) ["']([^"']+)""", text):
+    for imported in re.findall(r"""(?:from |import |import\()["']([^"']+)""", text):
         assert (PAGE / imported.removeprefix("./")).is_file()
 
 

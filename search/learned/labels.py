@@ -149,14 +149,18 @@ class LabelBook:
         self._append([_line(asdict(one)) for one in said])
         return said
 
-    def undo(self) -> Label | None:
+    def undo(self, word: str | None = None) -> Label | None:
         """Take the last word back that counts; return it, or None if there is none.
+
+        Args:
+            word: Id of the one that is meant, where others add to the book as well.
 
         Raises:
             StoreError: If it cannot be read or written.
         """
         with self._sole():
-            last = next(reversed(self.history()), None)
+            said = reversed(self.history())
+            last = next((one for one in said if word is None or one.id == word), None)
             if last:
                 self._write([_line({"undoes": last.id})])
         return last

@@ -11,6 +11,7 @@ from starlette.responses import FileResponse, Response
 from indexer.errors import SoundalikeError
 from indexer.tags import TagVocabulary
 from search.asking.background import Background, Beside
+from search.filters.tags import LEARNED_PREFIX
 from soundalike.answer import Answer
 from soundalike.show.steps import steps_lines
 from soundalike.web.bodies import Export, Filter, Search
@@ -60,6 +61,7 @@ def tags(desk: AtDesk, asked: Annotated[Filter, Query()]) -> Response:
     """Count in how many of the windows that a filter leaves each tag is heard, with the ontology.
 
     A tag counts where one below it is heard, too: as many windows a filter by it would leave.
+    Tags that were learned come first.
     """
     num_matching, found = desk.count(asked)
     counts = {one.tag.mid: one.num_windows for one in found}
@@ -70,6 +72,17 @@ def tags(desk: AtDesk, asked: Annotated[Filter, Query()]) -> Response:
         {
             "num_matching": num_matching,
             "tags": [
+                {
+                    "id": one.tag.mid,
+                    "name": one.tag.name,
+                    "count": one.num_windows,
+                    "children": [],
+                    "is_root": True,
+                }
+                for one in found
+                if one.tag.mid.startswith(LEARNED_PREFIX)
+            ]
+            + [
                 {
                     "id": tag.mid,
                     "name": tag.name,

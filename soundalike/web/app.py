@@ -19,7 +19,7 @@ from indexer.errors import (
     SoundalikeError,
     StoreError,
 )
-from soundalike.web import answering, mapping, sending
+from soundalike.web import answering, mapping, sending, teaching
 from soundalike.web.bodies import Problem
 from soundalike.web.desk import Desk
 from soundalike.web.gate import BusyError
@@ -75,6 +75,7 @@ def make_app(desk: Desk) -> FastAPI:
     app.include_router(answering.router, prefix="/api/v1")
     app.include_router(sending.router, prefix="/api/v1")
     app.include_router(mapping.router, prefix="/api/v1")
+    app.include_router(teaching.router, prefix="/api/v1")
     app.mount("/page", _PageFiles(directory=PAGE), name="page")
 
     @app.api_route("/", methods=["GET", "HEAD"], include_in_schema=False)

@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, StringConstraints, model_validator
 
 from search.asking.terms import MAX_DIVERSE, Terms
+from search.learned.labels import Via
 
 #: Ids have 63 bits, more than a number of JavaScript holds: they are text.
 WindowId = Annotated[str, StringConstraints(pattern=r"^[0-9]{1,19}$")]
@@ -159,3 +160,19 @@ class Export(Body):
     format: Literal["csv", "json", "m3u", "audacity", "raven", "zip"]
     search: Search
     windows: list[WindowId] | None = Field(default=None, max_length=1000)
+
+
+class Labelling(Body):
+    """What is said of some windows: whether a sound is in them; and how they were found."""
+
+    yes: list[WindowId] = Field(default=[], max_length=1000)
+    no: list[WindowId] = Field(default=[], max_length=1000)
+    unsure: list[WindowId] = Field(default=[], max_length=1000)
+    via: Via = "found"
+    by: Name | None = None
+
+
+class Undoing(Body):
+    """Which word is taken back: its id, or nothing for the last, whoever said it."""
+
+    word: Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{32}$")] | None = None

@@ -8,7 +8,7 @@ from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from indexer.errors import QueryError
 from indexer.reading.apart import Apart
@@ -18,6 +18,7 @@ from search.asking.facets import TagCount
 from search.asking.terms import Terms
 from search.filters.metadata import Metadata
 from search.filters.tags import SELECTED_PREFIX
+from search.learned.labels import By
 from soundalike.answer import Answer
 from soundalike.sounds import Sounds
 from soundalike.web.bodies import Asking, Filter, Search
@@ -27,6 +28,9 @@ from soundalike.web.limits import Limits
 from soundalike.web.mapped import MapDesk
 from soundalike.web.media import Media, Span, state_at
 from soundalike.web.uploads import Upload, Uploads
+
+if TYPE_CHECKING:  # scikit-learn takes a second to import
+    from search.learned.lesson import Estimate, Lesson
 
 #: Clips that are kept as they were listened to: some 20 kB each.
 _MOST_CLIPS = 200
@@ -85,6 +89,7 @@ class Desk:
         self.columns = Metadata.read(metadata).shown.column_names if metadata else []
         self._embedding = Gate(at_once=1, most_waiting=4, retry_s=2)
         self._searching = Gate(at_once=2, most_waiting=17, retry_s=1)
+        self._learning = Gate(at_once=1, most_waiting=4, retry_s=1)
         self._lock = threading.Lock()
         self._clips: OrderedDict[tuple[object, ...], Clip] = OrderedDict()
 
@@ -250,6 +255,38 @@ class Desk:
                 (term, self.sounds.count(terms=self.terms(body.without(term))))
                 for term in body.terms()
             ]
+
+    # --- teaching --------------------------------------------------------------------------------
+
+    def learn(self, name: str) -> tuple[Lesson, list[Estimate]]:
+        """Learn a tag from its labels, and estimate how far it can be trusted.
+
+        Raises:
+            SoundalikeError: If there is nothing to learn from.
+            BusyError: If too many wait.
+        """
+        with self._learning.passing():
+            return self.sounds.learn(name), self.sounds.estimates(name)
+
+    def estimates(self, name: str) -> list[Estimate]:
+        """Estimate how far a learned tag can be trusted.
+
+        Raises:
+            QueryError: If there is none of that name.
+            BusyError: If too many wait.
+        """
+        with self._searching.passing():
+            return self.sounds.estimates(name)
+
+    def review(self, name: str, by: By, k: int) -> list[Hit]:
+        """Return windows to label next.
+
+        Raises:
+            QueryError: If nothing was learned yet, and they are not to be drawn.
+            BusyError: If too many wait.
+        """
+        with self._searching.passing():
+            return self.sounds.review(name, by, k)
 
     # --- sound -----------------------------------------------------------------------------------
 

@@ -18,15 +18,17 @@
  * @property {boolean} place rank by the place within a window
  * @property {boolean} self what asks is among the hits
  * @property {string} sort
+ * @property {string} teach the name that is taught, without "my."
+ * @property {string} review in which order windows are reviewed for it; empty: they are not
  */
 
 /** @returns {Question} */
 export const nothing = () => ({
-  examples: [], words: "", projection: "", tags: [], any: [], not: [], where: "", heard: "", group: false, once: false, diverse: false, place: false, self: false, sort: "score",
+  examples: [], words: "", projection: "", tags: [], any: [], not: [], where: "", heard: "", group: false, once: false, diverse: false, place: false, self: false, sort: "score", teach: "", review: "",
 });
 
 /** Names in the address of what is a text, a list or yes and no. @type {[keyof Question, string][]} */
-const TEXTS = [["words", "words"], ["projection", "in"], ["where", "where"], ["heard", "heard"]];
+const TEXTS = [["words", "words"], ["projection", "in"], ["where", "where"], ["heard", "heard"], ["teach", "teach"], ["review", "review"]];
 /** @type {["tags" | "any" | "not", string][]} */
 const LISTS = [["tags", "tag"], ["any", "any"], ["not", "not"]];
 /** @type {["group" | "once" | "diverse" | "place" | "self", string][]} */

@@ -39,6 +39,9 @@ let answer = null;
 let choosing = false;
 /** @type {Record<string, any>} what was sent for it */
 let sent = {};
+/** @type {Promise<any> | undefined} the bar for teaching, loaded once it is opened */
+let teaching;
+const teach = () => (teaching ??= import("./teach.js").then(({ begin: open }) => open(hits, { go, asked: () => question, recount: countTags })));
 
 /**
  * Ask this. A new question is one to go back from; a small change takes the place of the one before.
@@ -71,6 +74,7 @@ function draw() {
   tagFilters.mark(question);
   showActive(at("active"), question, go);
   chips.show(question.examples, shown, whyNoMinus(question));
+  (question.teach ? teach() : teaching)?.then((bar) => bar.show());
   showExample();
 }
 
@@ -323,6 +327,7 @@ function listenToAll() {
     if (event.target === dialog && beside) dialog.close();
   });
   on("home", "click", (event) => { event.preventDefault(); go(nothing()); });
+  on("open-teach", "click", () => teach().then((bar) => bar.toggle()));
   on("skip", "click", () => at("results").focus());
   on("show-keys", "click", () => at("keys-dialog").showModal());
   on("preview", "change", () => keep("preview", at("preview").checked ? "on" : "off"));

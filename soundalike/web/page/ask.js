@@ -2,7 +2,7 @@
 /** How a question begins: a file dropped, chosen, pasted or recorded, a window's id, words; and the examples as chips. */
 
 import { at, clean, clock, colour, emit, icon, iconButton, make, on, refill, span, visible } from "./dom.js";
-import { Recorder, player, whyNoMicrophone } from "./sound.js";
+import { player, whyNoMicrophone } from "./sound.js";
 import { aboutOf, audioOf, upload } from "./server.js";
 import { isWindow, keyOf } from "./address.js";
 
@@ -132,7 +132,8 @@ function listenToDrops(take) {
 
 /** @param {(sound: Blob) => void} take */
 function listenToMicrophone(take) {
-  const recorder = new Recorder();
+  /** @type {any} loaded when it is wanted first */
+  let recorder;
   const close = () => {
     at("recording").hidden = true;
     at("record").disabled = false;
@@ -151,6 +152,7 @@ function listenToMicrophone(take) {
     if (why) return sayAtTop(why);
     player.stop();
     try {
+      recorder ??= new (await import("./recorder.js")).Recorder();
       await recorder.start(draw);
     } catch {
       return sayAtTop("The browser gave no microphone: allow it for this page, or choose a file.");

@@ -20,6 +20,9 @@ const WAYS = {
 };
 const ALL_WAYS = /** @type {Way[]} */ (Object.keys(WAYS));
 
+/** @param {Tag} tag of one's own */
+const isLearned = ({ id }) => Number(id.startsWith("my."));
+
 /** The question with a tag moved to another way, or out. @param {Question} question @param {string} name @param {Way | null} way @returns {Question} */
 export function withTag(question, name, way) {
   const next = { ...question };
@@ -44,7 +47,7 @@ class TagFilters extends HTMLElement {
 
   connectedCallback() {
     this.box = make("input", { id: "tag-search", type: "search", placeholder: "Find a tag", autocomplete: "off", spellcheck: "false", "aria-label": "Find a tag", oninput: () => this.list(), onkeydown: (event) => event.key === "Enter" && this.facets.querySelector("button")?.click() });
-    this.facets = make("ul.facets", { id: "facets", "aria-label": "Tags, most frequent first" });
+    this.facets = make("ul.facets", { id: "facets", "aria-label": "Tags, your own and then the most frequent first" });
     this.says = make("p.quiet.note", { role: "status" });
     this.tree = make("div.tree", { id: "tree" });
     this.fold = make("details.fold", { id: "tree-fold", ontoggle: () => this.grow() }, make("summary", {}, "All kinds of sound"), this.tree);
@@ -78,7 +81,7 @@ class TagFilters extends HTMLElement {
 
   list() {
     const wanted = this.box.value.trim().toLowerCase();
-    const found = this.all.filter((tag) => (wanted ? tag.name.toLowerCase().includes(wanted) : tag.count > 0)).sort((one, other) => other.count - one.count);
+    const found = this.all.filter((tag) => (wanted ? tag.name.toLowerCase().includes(wanted) : tag.count > 0)).sort((one, other) => isLearned(other) - isLearned(one) || other.count - one.count);
     const most = Math.max(1, ...found.map((tag) => tag.count));
     const shown = found.slice(0, wanted ? MOST_TAGS : FIRST_TAGS);
     refill(this.facets, ...shown.map((tag) => make("li", {}, this.row(tag, tag.count / most))));

@@ -42,7 +42,7 @@ const matchOf = ({ match, start_s, end_s }) => (match && match.end_s - match.sta
 /** @param {Hit} hit */
 const nameOf = (hit) => visible(hit.name ?? "a file whose place is not known");
 
-/** Emits `alike` {hit}, `add` {hit, minus}, `tag` {name}, `select`, `current`. */
+/** Emits `alike` {hit}, `add` {hit, minus}, `tag` {name}, `select`, `current`, `rows`. */
 class HitList extends HTMLElement {
   /** @type {Hit[]} in the order of the server */
   hits = [];
@@ -97,6 +97,7 @@ class HitList extends HTMLElement {
     // What is taken out of the page and put back loses the focus.
     if (this.list.contains(focused)) focused?.focus({ preventScroll: true });
     this.list.classList.toggle("almost", !this.ranked);
+    emit(this, "rows");
   }
 
   /** @param {Hit} hit @param {number} rank */

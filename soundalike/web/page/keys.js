@@ -6,10 +6,10 @@ import { player } from "./sound.js";
 /** @typedef {Record<string, (hits: any) => void>} Doings */
 
 /** @param {EventTarget | null} target */
-const types = (target) => target instanceof HTMLElement && (target.isContentEditable || target.matches("select, textarea, input:not([type=checkbox], [type=radio])"));
+export const types = (target) => target instanceof HTMLElement && (target.isContentEditable || target.matches("select, textarea, input:not([type=checkbox], [type=radio])"));
 
 /** Whether the element does something of its own with a key. @param {EventTarget | null} target @param {string} key */
-function wants(target, key) {
+export function wants(target, key) {
   if (!(target instanceof HTMLElement)) return false;
   if (target.matches("[role=slider]")) return key.startsWith("Arrow");
   if (key === " ") return target.matches("button, summary, a, input");

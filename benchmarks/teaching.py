@@ -28,7 +28,7 @@ from search.learned.tags import LearnedTag
 from search.learned.training import NUM_WEAK, Examples, learn_line
 
 #: Draws of the first labels, and rounds of five labels each.
-NUM_DRAWS, NUM_ROUNDS, PER_ROUND = 10, 8, 5
+NUM_DRAWS, NUM_ROUNDS, PER_ROUND = 5, 8, 5
 FIRST_YES, FIRST_NO = 3, 7
 
 Array = Any

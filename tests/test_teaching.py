@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import hashlib
 import io
 import json
 import os
@@ -168,6 +169,28 @@ def test_damaged_line_is_named_and_verify_says_so(sounds: Sounds, put: Synthetic
     assert [one.path for one in verify(put.store.path)] == [book.path]
 
 
+@pytest.mark.parametrize(
+    "changed",
+    [{"window_id": [1]}, {"window_id": "1"}, {"window_id": 2**63}, {"id": {}}, {"start_s": "0"}]
+    + [{"end_s": float("nan")}, {"start_s": 10**400}],
+)
+def test_labels_of_a_stranger_that_make_no_sense_are_one_line(
+    changed: dict[str, Any], sounds: Sounds, put: Synthetic, tmp_path: Path
+) -> None:
+    """Each line carries its digest, which a stranger can compute as well."""
+    label = {"window_id": 1, "says": "yes", "via": "found", "at": "", "id": "a", **changed}
+    digest = hashlib.blake2b(json.dumps(label, sort_keys=True).encode(), digest_size=8).hexdigest()
+    file = tmp_path / "theirs.jsonl"
+    file.write_text(json.dumps({**label, "digest": digest}) + "\n")
+    with pytest.raises(SoundalikeError, match="line 1 is not what was written") as caught:
+        sounds.import_labels("rattle", file)
+    assert "\n" not in str(caught.value)
+    (put.store.path / "own" / "labels").mkdir(parents=True)
+    file.rename(put.store.path / "own" / "labels" / "rattle.jsonl")
+    with pytest.raises(DamagedStoreError, match="line 1 is not what was written"):
+        sounds.labels("rattle")
+
+
 def test_labels_are_not_written_through_a_link(sounds: Sounds, put: Synthetic) -> None:
     elsewhere = put.store.path.parent / "elsewhere"
     elsewhere.mkdir()
@@ -273,6 +296,8 @@ def test_labels_of_another_store_are_of_the_same_windows(
         ("path,start\nb8.wav,soon\n", "line 2: could not convert"),
         ("path,tag\nb8.wav,else\n", "says nothing of my.rattle"),
         ("path\nnowhere.wav\n", "has none of the files that"),
+        ("window_id,start\n5,nan\n", "line 2: 'nan' is no number of seconds"),
+        ("window_id\n-5\n", "an id from 0 to"),
     ],
 )
 def test_table_that_cannot_be_read_is_one_line(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from math import isfinite
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple, cast
 
@@ -110,7 +111,7 @@ def _table(content: bytes, name: str) -> Iterator[_Said]:
             raise ValueError(f"line {number} says {word!r:.40}, not yes, no or unsure")
         try:
             start_s, end_s = (
-                float(row[one]) if one and row[one].strip() else None for one in (start, end)
+                _finite(row[one]) if one and row[one].strip() else None for one in (start, end)
             )
             window_id = int(row[window]) if window and row[window].strip() else None
         except ValueError as error:
@@ -132,11 +133,24 @@ def _track(content: bytes, file: Path, name: str) -> Iterator[_Said]:
         if cells[0] == "\\":  # the frequencies of the label before
             continue
         try:
-            start_s, end_s, text = float(cells[0]), float(cells[1]), "\t".join(cells[2:]).strip()
+            start_s, end_s = _finite(cells[0]), _finite(cells[1])
+            text = "\t".join(cells[2:]).strip()
         except (ValueError, IndexError) as error:
             raise ValueError(f"line {number} is none of a label track: start, end, text") from error
         if text.removeprefix(LEARNED_PREFIX).casefold() == name:
             yield _Said("yes", None, file.stem, start_s, end_s)
+
+
+def _finite(cell: str) -> float:
+    """Return a number of seconds.
+
+    Raises:
+        ValueError: If it is none.
+    """
+    number = float(cell)
+    if not isfinite(number):
+        raise ValueError(f"{cell.strip()!r:.40} is no number of seconds")
+    return number
 
 
 def _on_windows(said: Sequence[_Said], store: Store, generation: Generation) -> Imported:

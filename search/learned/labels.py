@@ -17,6 +17,7 @@ import uuid
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
+from math import isfinite
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, get_args
 
@@ -76,6 +77,14 @@ class Label:
     id: str = ""
 
     def __post_init__(self) -> None:
+        is_id = isinstance(self.window_id, int) and not isinstance(self.window_id, bool)
+        if not is_id or not 0 <= self.window_id < 1 << 63:
+            raise QueryError(f"a window has an id from 0 to 2^63 - 1, got {self.window_id!r:.80}")
+        for at_s in (self.start_s, self.end_s):
+            if at_s is not None and not (isinstance(at_s, (int, float)) and isfinite(at_s)):
+                raise QueryError(f"a part begins and ends at some second, got {at_s!r:.80}")
+        if not isinstance(self.at, str) or not isinstance(self.id, str):
+            raise QueryError("when a label was said, and its id, are text")
         if self.says not in get_args(Says):
             raise QueryError(f"a label says yes, no or unsure, got {self.says!r}")
         if self.via not in ("found", *get_args(By)):
@@ -288,5 +297,8 @@ def _read(line: bytes, number: int) -> _Word:
         if set(document) == {"undoes"}:
             return _Word(None, str(document["undoes"]))
         return _Word(Label(**document), "")
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError, QueryError) as error:
+    except (
+        *(ValueError, KeyError, TypeError, AttributeError, RecursionError, OverflowError),
+        QueryError,
+    ) as error:
         raise problem from error

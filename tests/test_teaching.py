@@ -336,11 +336,29 @@ def test_review_proposes_what_is_not_labelled_of_each_recording_once(
         assert [one.window_id for one in found] == expected[:12]
         for one in found:
             assert one.score == pytest.approx(heard[all_ids.index(one.window_id)])
-    for by in ("random", "diverse"):
-        found = sounds.review("rattle", by, 8)  # type: ignore[arg-type]
-        assert len({one.recording_id for one in found}) == 8
-        assert not {one.window_id for one in found} & set(labelled)
-        assert found == sounds.review("rattle", by, 8)  # type: ignore[arg-type]
+    found = sounds.review("rattle", "diverse", 8)
+    assert len({one.recording_id for one in found}) == 8
+    assert not {one.window_id for one in found} & set(labelled)
+    assert found == sounds.review("rattle", "diverse", 8)
+
+
+def test_random_review_draws_windows_of_long_recordings_as_often_as_of_short_ones(
+    tmp_path: Path,
+) -> None:
+    """One recording has 200 of 240 windows, and so about as large a share of those drawn."""
+    made = make_store(tmp_path / "store", frames="none")
+    made.add({"long": 200} | {str(number): 1 for number in range(40)})
+    build(made.store)
+    sounds = soundalike.open(made.store.path)
+    found = sounds.review("rattle", "random", 60)
+    of_long = sum(one.recording_id == made.paths["long.wav"] for one in found)
+    assert 42 <= of_long <= 58  # 50, and three standard deviations of a draw of 60 of 240
+    one_by_one = list[int]()
+    for _ in range(6):
+        some = sounds.review("rattle", "random", 10)
+        one_by_one += [one.window_id for one in some]
+        sounds.label("rattle", no=some, via="random")
+    assert one_by_one == [one.window_id for one in found]
 
 
 def test_random_review_needs_nothing_learned_and_goes_on_where_it_was(

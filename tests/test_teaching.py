@@ -26,7 +26,7 @@ import soundalike
 from indexer.errors import DamagedStoreError, QueryError, SoundalikeError
 from indexer.store.own import Own
 from search.learned.labels import Label, LabelBook, names
-from search.learned.lesson import wilson
+from search.learned.lesson import estimate_at, wilson
 from search.upkeep.build import build
 from search.upkeep.verify import verify
 from soundalike.sounds import Sounds
@@ -380,13 +380,12 @@ def test_random_review_needs_nothing_learned_and_goes_on_where_it_was(
 
 def test_estimate_counts_windows_that_were_drawn_alone(sounds: Sounds, put: Synthetic) -> None:
     sounds.label("rattle", yes=ids(put, "b")[:8], no=ids(put, "a")[:8])
+    sounds.learn("rattle")
     drawn = sounds.review("rattle", "random", 12)
     yes = set(ids(put, "b"))
     sounds.label("rattle", yes=[one for one in drawn if one.window_id in yes], via="random")
     sounds.label("rattle", no=[one for one in drawn if one.window_id not in yes], via="random")
-    lesson = sounds.learn("rattle")
     (row,) = [one for one in sounds.estimates("rattle") if one.threshold == 0.5]
-    assert row == lesson.estimate
     tag = sounds.learned("rattle")
     segment = sounds._kept.open_newest().segments[0]
     heard = dict(zip(segment.arrays["window_id"].tolist(), tag.column(segment), strict=True))
@@ -394,6 +393,45 @@ def test_estimate_counts_windows_that_were_drawn_alone(sounds: Sounds, put: Synt
     assert row.num_judged == len(reached)
     assert row.num_right == len(yes & set(reached))
     assert row.num_windows == sum(value >= 0.5 for value in heard.values())
+    lesson = sounds.learn("rattle")
+    (row,) = [one for one in sounds.estimates("rattle") if one.threshold == 0.5]
+    assert row == lesson.estimate
+    assert set(sounds.learned("rattle").held_back) == {one.window_id for one in drawn}
+
+
+def test_estimate_of_a_tag_that_knows_its_labels_by_heart_tells_so(tmp_path: Path) -> None:
+    """Nothing is to be learned: two of five say yes, and the tag itself knows which."""
+    made = make_store(tmp_path / "store", frames="none")
+    scene = np.random.default_rng(5).normal(0, 1, (400, 768)).astype(np.float32)
+    made.add({f"a{number}": 1 for number in range(400)}, scene=scene)
+    build(made.store)
+    sounds = soundalike.open(made.store.path)
+    drawn = sounds.review("noise", "random", 60)
+    says = np.random.default_rng(1).random(60) < 0.4
+    sounds.label("noise", yes=[drawn[at] for at in np.flatnonzero(says)], via="random")
+    sounds.label("noise", no=[drawn[at] for at in np.flatnonzero(~says)], via="random")
+    sounds.learn("noise")
+    tag, segment = sounds.learned("noise"), sounds._kept.open_newest().segments[0]
+    heard = dict(zip(segment.arrays["window_id"].tolist(), tag.column(segment), strict=True))
+    by_heart = [says[at] for at, one in enumerate(drawn) if heard[one.window_id] >= 0.8]
+    assert len(by_heart) >= 15
+    assert all(by_heart)
+    judged = [one for one in sounds.estimates("noise") if one.num_judged]
+    assert len(judged) >= 5
+    for row in judged:
+        assert row.low < 0.4 < row.high
+
+
+def test_yield_counts_the_windows_that_a_filter_finds(sounds: Sounds, put: Synthetic) -> None:
+    """A probability just below a threshold, of all float16 the nearest, is below it."""
+    sounds.label("rattle", yes=ids(put, "b")[:8], no=ids(put, "a")[:8])
+    sounds.learn("rattle")
+    tag, segment = sounds.learned("rattle"), sounds._kept.open_newest().segments[0]
+    tag.column(segment)[:] = np.float16(0.1)
+    assert float(np.float16(0.1)) < 0.1
+    rows = sounds._kept.open_newest()
+    (row,) = estimate_at(rows, tag, {}, (0.1,))
+    assert row.num_windows == sounds.count(where="my.rattle >= 0.1") == 0
 
 
 def test_interval_of_a_share_is_wilsons() -> None:

@@ -13,6 +13,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property
+from math import isnan, nan
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -49,6 +50,8 @@ class LearnedTag:
         weights: Digest of the checkpoint whose embeddings it was learned on.
         how: What else the embeddings have to agree in: padding and level.
         told: What it rests on, for people: how many labels said what, figures, versions, when.
+        held_back: Window id → the log of odds by what was learned from other recordings, of those
+            windows that were drawn at random and learned from; NaN where there were too few.
     """
 
     name: str
@@ -56,6 +59,7 @@ class LearnedTag:
     weights: str
     how: Mapping[str, str]
     told: Mapping[str, Any] = field(default_factory=dict)
+    held_back: Mapping[int, float] = field(default_factory=dict)
 
     @cached_property
     def digest(self) -> str:
@@ -241,9 +245,11 @@ def require_fitting(tag: LearnedTag, store: Store) -> LearnedTag:
     return tag
 
 
-def made_for(store: Store, name: str, line: Line, told: Mapping[str, Any]) -> LearnedTag:
+def made_for(
+    store: Store, name: str, line: Line, told: Mapping[str, Any], held_back: Mapping[int, float]
+) -> LearnedTag:
     """Return a tag that was learned on a store's windows."""
-    return LearnedTag(name, line, store.identity.weights, _how(store), told)
+    return LearnedTag(name, line, store.identity.weights, _how(store), told, held_back)
 
 
 def problems(own: Own) -> Iterator[tuple[Path, StoreError]]:
@@ -281,6 +287,7 @@ def _document(tag: LearnedTag) -> dict[str, Any]:
         "weights": tag.weights,
         **tag.how,
         "told": dict(tag.told),
+        "held_back": {str(key): None if isnan(one) else one for key, one in tag.held_back.items()},
     }
 
 
@@ -297,4 +304,8 @@ def _parse(document: Mapping[str, Any], file: Path, name: str) -> LearnedTag:
             raise NotAsWrittenError("what it rests on is not said")
         how = {key: str(document[key]) for key in ("padding", "level")}
         line = Line(weights, bias, str(document["method"]))
-        return LearnedTag(name, line, str(document["weights"]), how, told)
+        held_back = {
+            int(key): nan if one is None else float(one)
+            for key, one in document.get("held_back", {}).items()
+        }
+        return LearnedTag(name, line, str(document["weights"]), how, told, held_back)

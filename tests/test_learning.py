@@ -237,6 +237,18 @@ def test_several_stores_have_the_tags_of_the_first(
     assert both.count(tags=["my.rattle"]) == 2 * taught.count(tags=["my.rattle"])
 
 
+def test_name_of_a_learned_tag_that_is_a_column_too_is_not_guessed(
+    taught: Sounds, put: Synthetic, tmp_path: Path
+) -> None:
+    table = tmp_path / "metadata.csv"
+    table.write_text("path,my.rattle\n" + "".join(f"{path},0.9\n" for path in put.paths))
+    with pytest.raises(ExpressionError, match="both a tag and a column"):
+        taught.search(where="my.rattle > 0.5", metadata=table)
+    every = taught.count(where="[my.rattle] > 0.5", metadata=table)
+    assert every == len(put.windows)
+    assert taught.count(where='"my.rattle" > 0.5', metadata=table) < every
+
+
 def test_unknown_learned_tag_says_which_there_are(taught: Sounds) -> None:
     with pytest.raises(UnknownTagError, match=r"'my.dog'; there are my.rattle"):
         taught.search(tags=["my.dog"])

@@ -171,8 +171,11 @@ def test_damaged_line_is_named_and_verify_says_so(sounds: Sounds, put: Synthetic
 
 @pytest.mark.parametrize(
     "changed",
-    [{"window_id": [1]}, {"window_id": "1"}, {"window_id": 2**63}, {"id": {}}, {"start_s": "0"}]
-    + [{"end_s": float("nan")}, {"start_s": 10**400}],
+    [
+        *({"window_id": one} for one in ([1], "1", 2**63, -1)),
+        *({"start_s": one} for one in ("0", 10**400)),
+        *({"end_s": float("nan")}, {"id": {}}),
+    ],
 )
 def test_labels_of_a_stranger_that_make_no_sense_are_one_line(
     changed: dict[str, Any], sounds: Sounds, put: Synthetic, tmp_path: Path
@@ -240,6 +243,31 @@ def test_table_of_labels_comes_back_as_it_was(
         for name in ("rattle", "again")
     ]
     assert told[0] == told[1]
+
+
+@pytest.mark.parametrize("by", ["\t=1+1", "\r=1+1", "@x", "-1", "+1"])
+def test_name_of_who_labels_is_no_formula(
+    by: str, sounds: Sounds, put: Synthetic, tmp_path: Path
+) -> None:
+    sounds.label("rattle", yes=ids(put, "b")[:1], by=by)
+    sounds.export_labels("rattle", tmp_path / "labels.csv")
+    with (tmp_path / "labels.csv").open(newline="") as file:
+        (row,) = csv.DictReader(file)
+    assert row["by"] == f" {by}"
+
+
+def test_table_of_labels_has_names_that_are_no_text_and_of_several_lines(tmp_path: Path) -> None:
+    r"""A byte that is not UTF-8 is written as `\xff`, as the ledger has it."""
+    made = make_store(tmp_path / "store", frames="none")
+    made.add({r"odd\xff": 1, "two\rlines": 1, "and\nmore": 1, 'a "quote", too': 1})
+    build(made.store)
+    sounds = soundalike.open(made.store.path)
+    sounds.label("rattle", yes=[one.window_id for one in made.windows])
+    sounds.export_labels("rattle", tmp_path / "labels.csv")
+    with (tmp_path / "labels.csv").open(newline="", encoding="utf-8") as file:
+        names = {row["path"].rpartition("/")[2] for row in csv.DictReader(file)}
+    assert names == set(made.paths)
+    assert len(sounds.import_labels("again", tmp_path / "labels.csv").labels) == 4
 
 
 def test_spans_are_labels_of_the_windows_that_they_overlap_by_half(

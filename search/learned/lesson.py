@@ -34,8 +34,8 @@ class Estimate(NamedTuple):
     Attributes:
         threshold: From which probability on the tag is heard.
         num_windows: Windows of the store in which it is.
-        num_judged: Drawn windows in which it is, by what was learned from other recordings, and that
-            were labelled yes or no.
+        num_judged: Drawn windows in which it is, by what was learned from other recordings, and
+            that were labelled yes or no.
         num_right: Of these, yes.
         low: Of the share that is right, the lower end of its 95 % interval (Wilson 1927).
         high: The upper end.

@@ -194,6 +194,18 @@ def test_labels_of_a_stranger_that_make_no_sense_are_one_line(
         sounds.labels("rattle")
 
 
+def test_last_line_whose_end_an_editor_left_out_is_not_lost(tmp_path: Path) -> None:
+    book = LabelBook(Own(tmp_path), "rattle")
+    book.add([Label(number, "yes") for number in range(3)])
+    book.path.write_bytes(book.path.read_bytes().rstrip(b"\n"))
+    assert list(book.current()) == [0, 1, 2]
+    book.add([Label(3, "no")])
+    assert list(book.current()) == [0, 1, 2, 3]
+    book.path.write_bytes(book.path.read_bytes()[:-2])  # torn: no word
+    book.add([Label(4, "no")])
+    assert list(book.current()) == [0, 1, 2, 4]
+
+
 def test_labels_are_not_written_through_a_link(sounds: Sounds, put: Synthetic) -> None:
     elsewhere = put.store.path.parent / "elsewhere"
     elsewhere.mkdir()

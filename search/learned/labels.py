@@ -214,6 +214,10 @@ class LabelBook:
         flags = os.O_RDWR | os.O_CREAT
         with writing(self.path), reading(self.path, _REMEDY), open_own(self.path, flags) as file:
             end = _end_of_last_line(file)
+            file.seek(end)
+            rest = file.read(_MOST_LINE_BYTES)
+            if _is_word(rest):
+                end, lines = end + len(rest), [b"\n", *lines]
             file.truncate(end)
             file.seek(end)
             file.write(b"".join(lines))
@@ -249,8 +253,9 @@ def parse_lines(content: bytes) -> list[Label]:
 
 def _parse_all(content: bytes) -> list[Label]:
     """Return all words that were not taken back."""
-    whole = content[: content.rfind(b"\n") + 1]  # what follows was never said
-    words = [_read(line, number) for number, line in enumerate(whole.splitlines(), start=1)]
+    whole, _, rest = content.rpartition(b"\n")
+    lines = whole.splitlines() + ([rest] if _is_word(rest) else [])  # else it was never said
+    words = [_read(line, number) for number, line in enumerate(lines, start=1)]
     undone = {word.undoes for word in words}
     return [word.label for word in words if word.label and word.label.id not in undone]
 
@@ -286,6 +291,15 @@ def _line(document: dict[str, Any]) -> bytes:
 def _digest(document: dict[str, Any]) -> str:
     content = json.dumps(document, sort_keys=True).encode()
     return hashlib.blake2b(content, digest_size=_DIGITS // 2).hexdigest()
+
+
+def _is_word(rest: bytes) -> bool:
+    """Whether what stands behind the last line is a whole one: editors leave out its end."""
+    try:
+        _read(rest, 0)
+    except NotAsWrittenError:
+        return False
+    return True
 
 
 def _read(line: bytes, number: int) -> _Word:

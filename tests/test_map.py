@@ -329,6 +329,33 @@ def test_regions_are_heaps_of_landmarks_numbered_by_size() -> None:
     assert numbers == [4, 8, 24, 25]  # four landmarks each at the least
 
 
+def test_map_that_another_has_drawn_meanwhile_is_taken(
+    made: Synthetic, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two begin at once, and the second has more windows: points of the first stay where they are.
+
+    The second waits for the lock while the first draws: each begins by reading that nothing is
+    kept, which is made sure of here.
+    """
+    first, own = soundalike.open(made.store.path), soundalike.open(made.store.path).own
+    reads = [None]
+    taken = drawing.read_landmarks
+
+    def read(own: Own, store: Path) -> Any:
+        return reads.pop() if reads else taken(own, store)
+
+    drawn = first.map()
+    made.add({"more": 30}, seed=9)
+    build(made.store)
+    monkeypatch.setattr(drawing, "read_landmarks", read)
+    found = soundalike.open(made.store.path, own=own.folder).map()
+    assert not reads
+    where = dict(zip(found.window_ids.tolist(), found.xy.tolist(), strict=True))
+    assert len(found) == len(drawn) + 30 == len(drawn) + found.num_added
+    for window_id, xy in zip(drawn.window_ids.tolist(), drawn.xy.tolist(), strict=True):
+        assert where[window_id] == xy
+
+
 def test_command_tells_regions_and_writes_tables_and_a_picture(
     made: Synthetic, run: Run, tmp_path: Path
 ) -> None:

@@ -26,6 +26,7 @@ from indexer.tags import TagVocabulary
 from search.map import drawing, landmarks
 from search.map.clusters import divide, name_clusters
 from search.map.drawing import Map, draw_map
+from search.map.kept import read_landmarks
 from search.map.placing import place
 from search.upkeep.build import build
 from search.upkeep.verify import verify
@@ -337,18 +338,16 @@ def test_map_that_another_has_drawn_meanwhile_is_taken(
     The second waits for the lock while the first draws: each begins by reading that nothing is
     kept, which is made sure of here.
     """
-    first, own = soundalike.open(made.store.path), soundalike.open(made.store.path).own
     reads = [None]
-    taken = drawing.read_landmarks
 
     def read(own: Own, store: Path) -> Any:
-        return reads.pop() if reads else taken(own, store)
+        return reads.pop() if reads else read_landmarks(own, store)
 
-    drawn = first.map()
+    drawn = soundalike.open(made.store.path).map()
     made.add({"more": 30}, seed=9)
     build(made.store)
     monkeypatch.setattr(drawing, "read_landmarks", read)
-    found = soundalike.open(made.store.path, own=own.folder).map()
+    found = soundalike.open(made.store.path).map()
     assert not reads
     where = dict(zip(found.window_ids.tolist(), found.xy.tolist(), strict=True))
     assert len(found) == len(drawn) + 30 == len(drawn) + found.num_added

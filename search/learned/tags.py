@@ -10,7 +10,7 @@ from __future__ import annotations
 import base64
 import hashlib
 from collections.abc import Iterator, Mapping
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import cached_property
 from math import isnan, nan
@@ -21,7 +21,9 @@ import numpy as np
 
 from indexer.arrays import Float16, Float32, Integers, Mask
 from indexer.errors import IdentityError, NotAsWrittenError, QueryError, StoreError
-from indexer.store.disk import read_sealed, require_own_folder, seal
+from indexer.store.disk import LOCK_SUFFIX, read_sealed, require_own_folder, seal
+from indexer.store.disk import writing as writing_store
+from indexer.store.lock import locked
 from indexer.store.own import Own
 from indexer.store.part import reading
 from indexer.store.reader import Store
@@ -181,6 +183,22 @@ def stamps(own: Own) -> Stamps:
             status = (folder / f"{name}.json").stat()
             found.append((name, status.st_mtime_ns, status.st_size, status.st_ino))
     return tuple(found)
+
+
+@contextmanager
+def holding(own: Own, name: str) -> Iterator[None]:
+    """Hold a learned tag alone while it is learned or taken, so that no older one replaces it.
+
+    Raises:
+        QueryError: If the name is none.
+        StoreError: If it cannot be written.
+    """
+    folder = _folder(own).folder
+    with writing_store(own.folder):
+        require_own_folder(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        with locked(folder / f".{require_name(name)}{LOCK_SUFFIX}"):
+            yield
 
 
 def keep(own: Own, tag: LearnedTag) -> None:

@@ -315,6 +315,19 @@ def test_label_track_of_audacity_is_of_the_sound_that_it_is_called_like(
     )
 
 
+def test_point_of_a_label_track_is_of_the_window_that_it_lies_in(
+    sounds: Sounds, put: Synthetic, tmp_path: Path
+) -> None:
+    track = tmp_path / "b8.txt"
+    track.write_text("10.0\t10.0\trattle\n")
+    sounds.import_labels("rattle", track)
+    of_b8 = [one for one in put.windows if one.recording_id == put.paths["b8.wav"]]
+    assert [one.window_id for one in sounds.labels("rattle")] == [of_b8[1].window_id]
+    track.write_text("99.0\t99.0\trattle\n")
+    with pytest.raises(SoundalikeError, match="b8 for one"):
+        sounds.import_labels("rattle", track)
+
+
 def test_labels_of_another_store_are_of_the_same_windows(
     sounds: Sounds, put: Synthetic, tmp_path: Path
 ) -> None:

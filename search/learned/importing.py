@@ -68,8 +68,8 @@ def read_labels(file: Path, name: str, store: Store, generation: Generation) -> 
     - Labels of another store (.jsonl, from its `own/labels`) are of windows by their ids, which are
       the same wherever the same file is cut in the same way.
 
-    A span says something of each window that it overlaps by half of the shorter of the two; a file
-    without a span, of all of its windows.
+    A span says something of each window that it overlaps by half of the shorter of the two; a point
+    of those that it lies in; a file without a span, of all of its windows.
 
     Args:
         file: What is read.
@@ -188,6 +188,9 @@ def _overlapped(generation: Generation, rows: Integers, one: _Said) -> list[int]
     begin_s = 0.0 if one.start_s is None else one.start_s
     end_s = np.inf if one.end_s is None else one.end_s
     shared = np.minimum(end, end_s) - np.maximum(start, begin_s)
-    is_about = (2 * shared >= np.minimum(end - start, end_s - begin_s)) & (shared > 0)
+    if begin_s == end_s:  # a point, as Audacity has them
+        is_about = (start <= begin_s) & (begin_s < end)
+    else:
+        is_about = (2 * shared >= np.minimum(end - start, end_s - begin_s)) & (shared > 0)
     order = np.argsort(start[is_about])
     return cast(list[int], windows.window_id[is_about][order].tolist())

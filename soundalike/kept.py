@@ -6,6 +6,7 @@ import threading
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -111,7 +112,9 @@ class Kept:
         with self._projecting:
             if self._learned is None or self._learned[0] != asked:
                 tags = read_all(own, self.store())
-                self._learned = asked, {name: LearnedTerm(tag) for name, tag in tags.items()}
+                # What a tag rests on is no part of a filter, which goes to each shard.
+                bare = {name: replace(tag, told={}, held_back={}) for name, tag in tags.items()}
+                self._learned = asked, {name: LearnedTerm(tag) for name, tag in bare.items()}
             return self._learned[1]
 
     def store(self) -> Store:

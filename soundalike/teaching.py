@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, SupportsIndex
@@ -19,6 +20,7 @@ from search.learned.labels import names as labelled_names
 from search.learned.review import choose_next
 from search.learned.tags import (
     LearnedTag,
+    holding,
     keep,
     names,
     probabilities_of,
@@ -157,11 +159,12 @@ class Teaching(Projections):
         """
         from search.learned.lesson import learn  # noqa: PLC0415 - it imports scikit-learn
 
-        labels = LabelBook(self.own, name).current()
+        book = LabelBook(self.own, name)
         store = Store.open(self._require_one("a tag is learned in"))
-        with self._kept.holding() as index:
-            lesson = learn(index, store, name, labels)
-        keep(self.own, lesson.tag)
+        with holding(self.own, name):
+            with self._kept.holding() as index:
+                lesson = learn(index, store, name, book.current())
+            keep(self.own, lesson.tag)
         return lesson
 
     def learned(self, name: str) -> LearnedTag:
@@ -207,11 +210,14 @@ class Teaching(Projections):
         """
         store = Store.open(self._require_one("a learned tag is taken into"))
         tag = take(as_path("the file", file), store, None if name is None else require_name(name))
-        if tag.name in names(self.own) and not force:
-            raise OutputError(
-                f"{store.path} has a learned tag {tag.name} already", about="force", value=tag.name
-            )
-        keep(self.own, tag)
+        with holding(self.own, tag.name):
+            if tag.name in names(self.own) and not force:
+                raise OutputError(
+                    f"{store.path} has a learned tag {tag.name} already",
+                    about="force",
+                    value=tag.name,
+                )
+            keep(self.own, tag)
         return tag
 
     def review(self, name: str, by: By = "top", k: int = 20) -> list[Hit]:
@@ -243,7 +249,12 @@ class Teaching(Projections):
         named = [*terms.tags, *terms.any_tags, *terms.not_tags, terms.where or ""]
         if not all_of_them and not any(LEARNED_PREFIX in one for one in named):
             return {}
-        return self._kept.learned(self.own)
+        known = self._kept.learned(self.own)
+        for name in names(self.own):
+            of_it = re.compile(rf"(?<![\w.]){re.escape(LEARNED_PREFIX + name)}(?![\w.])")
+            if LEARNED_PREFIX + name not in known and any(map(of_it.search, named)):
+                self.learned(name)  # which says what is wrong with it
+        return known
 
     def estimates(self, name: str) -> list[Estimate]:
         """Return precision and yield of a learned tag at ten thresholds, see `estimate_at`.

@@ -5,6 +5,8 @@ from __future__ import annotations
 import base64
 import json
 import shutil
+import threading
+from concurrent.futures import ThreadPoolExecutor, wait
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +28,7 @@ from indexer.errors import (
     UnknownTagError,
 )
 from indexer.store.disk import read_sealed, seal
+from search.learned import lesson
 from search.learned.line import Line, vectors_of
 from search.learned.training import Examples, average_precision, learn_line
 from search.upkeep.build import build
@@ -237,6 +240,18 @@ def test_several_stores_have_the_tags_of_the_first(
     assert both.count(tags=["my.rattle"]) == 2 * taught.count(tags=["my.rattle"])
 
 
+def test_name_of_a_learned_tag_that_is_a_column_too_is_not_guessed(
+    taught: Sounds, put: Synthetic, tmp_path: Path
+) -> None:
+    table = tmp_path / "metadata.csv"
+    table.write_text("path,my.rattle\n" + "".join(f"{path},0.9\n" for path in put.paths))
+    with pytest.raises(ExpressionError, match="both a tag and a column"):
+        taught.search(where="my.rattle > 0.5", metadata=table)
+    every = taught.count(where="[my.rattle] > 0.5", metadata=table)
+    assert every == len(put.windows)
+    assert taught.count(where='"my.rattle" > 0.5', metadata=table) < every
+
+
 def test_unknown_learned_tag_says_which_there_are(taught: Sounds) -> None:
     with pytest.raises(UnknownTagError, match=r"'my.dog'; there are my.rattle"):
         taught.search(tags=["my.dog"])
@@ -296,6 +311,39 @@ def test_damaged_tag_is_one_line_and_verify_says_so(
     assert "\n" not in str(caught.value)
     assert [one.path for one in verify(put.store.path)] == [file]
     assert taught.count() > 0  # what does not name it is answered
+    for terms in ({"tags": "my.rattle"}, {"where": "Dog or my.rattle > 0.8"}):
+        with pytest.raises(DamagedStoreError):
+            taught.count(**terms)
+    with pytest.raises(UnknownTagError, match=r"unknown learned tag 'my.rattles'"):
+        taught.count(tags="my.rattles")
+
+
+def test_lesson_on_older_labels_replaces_no_newer_one(
+    taught: Sounds, put: Synthetic, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One learns and is slow; another labels meanwhile, and learns: its lesson is what is kept."""
+    begun, may_end = threading.Event(), threading.Event()
+    plain = lesson.learn
+
+    def slow(*given: Any) -> Any:
+        found = plain(*given)
+        if not begun.is_set():
+            begun.set()
+            may_end.wait(20)
+        return found
+
+    monkeypatch.setattr(lesson, "learn", slow)
+    with ThreadPoolExecutor(2) as threads:
+        first = threads.submit(taught.learn, "rattle")
+        assert begun.wait(20)
+        other = soundalike.open(put.store.path)
+        other.label("rattle", yes=ids(put, "a")[12:20])
+        second = threads.submit(other.learn, "rattle")
+        wait([second], 1)  # for the lock; without one it ends here
+        may_end.set()
+        first.result()
+        second.result()
+    assert taught.learned("rattle").told["yes"] == 7 + 8
 
 
 def test_line_of_float32_is_written_as_it_is(taught: Sounds) -> None:

@@ -26,6 +26,7 @@ from indexer.tags import TagVocabulary
 from search.map import drawing, landmarks
 from search.map.clusters import divide, name_clusters
 from search.map.drawing import Map, draw_map
+from search.map.kept import read_landmarks
 from search.map.placing import place
 from search.upkeep.build import build
 from search.upkeep.verify import verify
@@ -327,6 +328,31 @@ def test_regions_are_heaps_of_landmarks_numbered_by_size() -> None:
     assert divide(places, 8).tolist() == expected.tolist()  # four of 8 windows
     numbers = [int(divide(places, number).max()) + 1 for number in (8, 100, 10**4, 10**8)]
     assert numbers == [4, 8, 24, 25]  # four landmarks each at the least
+
+
+def test_map_that_another_has_drawn_meanwhile_is_taken(
+    made: Synthetic, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two begin at once, and the second has more windows: points of the first stay where they are.
+
+    The second waits for the lock while the first draws: each begins by reading that nothing is
+    kept, which is made sure of here.
+    """
+    reads = [None]
+
+    def read(own: Own, store: Path) -> Any:
+        return reads.pop() if reads else read_landmarks(own, store)
+
+    drawn = soundalike.open(made.store.path).map()
+    made.add({"more": 30}, seed=9)
+    build(made.store)
+    monkeypatch.setattr(drawing, "read_landmarks", read)
+    found = soundalike.open(made.store.path).map()
+    assert not reads
+    where = dict(zip(found.window_ids.tolist(), found.xy.tolist(), strict=True))
+    assert len(found) == len(drawn) + 30 == len(drawn) + found.num_added
+    for window_id, xy in zip(drawn.window_ids.tolist(), drawn.xy.tolist(), strict=True):
+        assert where[window_id] == xy
 
 
 def test_command_tells_regions_and_writes_tables_and_a_picture(

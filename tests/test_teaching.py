@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import hashlib
 import io
 import json
 import os
@@ -25,7 +26,7 @@ import soundalike
 from indexer.errors import DamagedStoreError, QueryError, SoundalikeError
 from indexer.store.own import Own
 from search.learned.labels import Label, LabelBook, names
-from search.learned.lesson import wilson
+from search.learned.lesson import estimate_at, wilson
 from search.upkeep.build import build
 from search.upkeep.verify import verify
 from soundalike.sounds import Sounds
@@ -168,6 +169,43 @@ def test_damaged_line_is_named_and_verify_says_so(sounds: Sounds, put: Synthetic
     assert [one.path for one in verify(put.store.path)] == [book.path]
 
 
+@pytest.mark.parametrize(
+    "changed",
+    [
+        *({"window_id": one} for one in ([1], "1", 2**63, -1)),
+        *({"start_s": one} for one in ("0", 10**400)),
+        *({"end_s": float("nan")}, {"id": {}}),
+    ],
+)
+def test_labels_of_a_stranger_that_make_no_sense_are_one_line(
+    changed: dict[str, Any], sounds: Sounds, put: Synthetic, tmp_path: Path
+) -> None:
+    """Each line carries its digest, which a stranger can compute as well."""
+    label = {"window_id": 1, "says": "yes", "via": "found", "at": "", "id": "a", **changed}
+    digest = hashlib.blake2b(json.dumps(label, sort_keys=True).encode(), digest_size=8).hexdigest()
+    file = tmp_path / "theirs.jsonl"
+    file.write_text(json.dumps({**label, "digest": digest}) + "\n")
+    with pytest.raises(SoundalikeError, match="line 1 is not what was written") as caught:
+        sounds.import_labels("rattle", file)
+    assert "\n" not in str(caught.value)
+    (put.store.path / "own" / "labels").mkdir(parents=True)
+    file.rename(put.store.path / "own" / "labels" / "rattle.jsonl")
+    with pytest.raises(DamagedStoreError, match="line 1 is not what was written"):
+        sounds.labels("rattle")
+
+
+def test_last_line_whose_end_an_editor_left_out_is_not_lost(tmp_path: Path) -> None:
+    book = LabelBook(Own(tmp_path), "rattle")
+    book.add([Label(number, "yes") for number in range(3)])
+    book.path.write_bytes(book.path.read_bytes().rstrip(b"\n"))
+    assert list(book.current()) == [0, 1, 2]
+    book.add([Label(3, "no")])
+    assert list(book.current()) == [0, 1, 2, 3]
+    book.path.write_bytes(book.path.read_bytes()[:-2])  # torn: no word
+    book.add([Label(4, "no")])
+    assert list(book.current()) == [0, 1, 2, 4]
+
+
 def test_labels_are_not_written_through_a_link(sounds: Sounds, put: Synthetic) -> None:
     elsewhere = put.store.path.parent / "elsewhere"
     elsewhere.mkdir()
@@ -219,6 +257,31 @@ def test_table_of_labels_comes_back_as_it_was(
     assert told[0] == told[1]
 
 
+@pytest.mark.parametrize("by", ["\t=1+1", "\r=1+1", "@x", "-1", "+1"])
+def test_name_of_who_labels_is_no_formula(
+    by: str, sounds: Sounds, put: Synthetic, tmp_path: Path
+) -> None:
+    sounds.label("rattle", yes=ids(put, "b")[:1], by=by)
+    sounds.export_labels("rattle", tmp_path / "labels.csv")
+    with (tmp_path / "labels.csv").open(newline="") as file:
+        (row,) = csv.DictReader(file)
+    assert row["by"] == f" {by}"
+
+
+def test_table_of_labels_has_names_that_are_no_text_and_of_several_lines(tmp_path: Path) -> None:
+    r"""A byte that is not UTF-8 is written as `\xff`, as the ledger has it."""
+    made = make_store(tmp_path / "store", frames="none")
+    made.add({r"odd\xff": 1, "two\rlines": 1, "and\nmore": 1, 'a "quote", too': 1})
+    build(made.store)
+    sounds = soundalike.open(made.store.path)
+    sounds.label("rattle", yes=[one.window_id for one in made.windows])
+    sounds.export_labels("rattle", tmp_path / "labels.csv")
+    with (tmp_path / "labels.csv").open(newline="", encoding="utf-8") as file:
+        names = {row["path"].rpartition("/")[2] for row in csv.DictReader(file)}
+    assert names == set(made.paths)
+    assert len(sounds.import_labels("again", tmp_path / "labels.csv").labels) == 4
+
+
 def test_spans_are_labels_of_the_windows_that_they_overlap_by_half(
     sounds: Sounds, put: Synthetic, tmp_path: Path
 ) -> None:
@@ -252,6 +315,19 @@ def test_label_track_of_audacity_is_of_the_sound_that_it_is_called_like(
     )
 
 
+def test_point_of_a_label_track_is_of_the_window_that_it_lies_in(
+    sounds: Sounds, put: Synthetic, tmp_path: Path
+) -> None:
+    track = tmp_path / "b8.txt"
+    track.write_text("10.0\t10.0\trattle\n")
+    sounds.import_labels("rattle", track)
+    of_b8 = [one for one in put.windows if one.recording_id == put.paths["b8.wav"]]
+    assert [one.window_id for one in sounds.labels("rattle")] == [of_b8[1].window_id]
+    track.write_text("99.0\t99.0\trattle\n")
+    with pytest.raises(SoundalikeError, match="b8 for one"):
+        sounds.import_labels("rattle", track)
+
+
 def test_labels_of_another_store_are_of_the_same_windows(
     sounds: Sounds, put: Synthetic, tmp_path: Path
 ) -> None:
@@ -273,6 +349,8 @@ def test_labels_of_another_store_are_of_the_same_windows(
         ("path,start\nb8.wav,soon\n", "line 2: could not convert"),
         ("path,tag\nb8.wav,else\n", "says nothing of my.rattle"),
         ("path\nnowhere.wav\n", "has none of the files that"),
+        ("window_id,start\n5,nan\n", "line 2: 'nan' is no number of seconds"),
+        ("window_id\n-5\n", "an id from 0 to"),
     ],
 )
 def test_table_that_cannot_be_read_is_one_line(
@@ -311,11 +389,29 @@ def test_review_proposes_what_is_not_labelled_of_each_recording_once(
         assert [one.window_id for one in found] == expected[:12]
         for one in found:
             assert one.score == pytest.approx(heard[all_ids.index(one.window_id)])
-    for by in ("random", "diverse"):
-        found = sounds.review("rattle", by, 8)  # type: ignore[arg-type]
-        assert len({one.recording_id for one in found}) == 8
-        assert not {one.window_id for one in found} & set(labelled)
-        assert found == sounds.review("rattle", by, 8)  # type: ignore[arg-type]
+    found = sounds.review("rattle", "diverse", 8)
+    assert len({one.recording_id for one in found}) == 8
+    assert not {one.window_id for one in found} & set(labelled)
+    assert found == sounds.review("rattle", "diverse", 8)
+
+
+def test_random_review_draws_windows_of_long_recordings_as_often_as_of_short_ones(
+    tmp_path: Path,
+) -> None:
+    """One recording has 200 of 240 windows, and so about as large a share of those drawn."""
+    made = make_store(tmp_path / "store", frames="none")
+    made.add({"long": 200} | {str(number): 1 for number in range(40)})
+    build(made.store)
+    sounds = soundalike.open(made.store.path)
+    found = sounds.review("rattle", "random", 60)
+    of_long = sum(one.recording_id == made.paths["long.wav"] for one in found)
+    assert 42 <= of_long <= 58  # 50, and three standard deviations of a draw of 60 of 240
+    one_by_one = list[int]()
+    for _ in range(6):
+        some = sounds.review("rattle", "random", 10)
+        one_by_one += [one.window_id for one in some]
+        sounds.label("rattle", no=some, via="random")
+    assert one_by_one == [one.window_id for one in found]
 
 
 def test_random_review_needs_nothing_learned_and_goes_on_where_it_was(
@@ -337,13 +433,12 @@ def test_random_review_needs_nothing_learned_and_goes_on_where_it_was(
 
 def test_estimate_counts_windows_that_were_drawn_alone(sounds: Sounds, put: Synthetic) -> None:
     sounds.label("rattle", yes=ids(put, "b")[:8], no=ids(put, "a")[:8])
+    sounds.learn("rattle")
     drawn = sounds.review("rattle", "random", 12)
     yes = set(ids(put, "b"))
     sounds.label("rattle", yes=[one for one in drawn if one.window_id in yes], via="random")
     sounds.label("rattle", no=[one for one in drawn if one.window_id not in yes], via="random")
-    lesson = sounds.learn("rattle")
     (row,) = [one for one in sounds.estimates("rattle") if one.threshold == 0.5]
-    assert row == lesson.estimate
     tag = sounds.learned("rattle")
     segment = sounds._kept.open_newest().segments[0]
     heard = dict(zip(segment.arrays["window_id"].tolist(), tag.column(segment), strict=True))
@@ -351,6 +446,45 @@ def test_estimate_counts_windows_that_were_drawn_alone(sounds: Sounds, put: Synt
     assert row.num_judged == len(reached)
     assert row.num_right == len(yes & set(reached))
     assert row.num_windows == sum(value >= 0.5 for value in heard.values())
+    lesson = sounds.learn("rattle")
+    (row,) = [one for one in sounds.estimates("rattle") if one.threshold == 0.5]
+    assert row == lesson.estimate
+    assert set(sounds.learned("rattle").held_back) == {one.window_id for one in drawn}
+
+
+def test_estimate_of_a_tag_that_knows_its_labels_by_heart_tells_so(tmp_path: Path) -> None:
+    """Nothing is to be learned: two of five say yes, and the tag itself knows which."""
+    made = make_store(tmp_path / "store", frames="none")
+    scene = np.random.default_rng(5).normal(0, 1, (400, 768)).astype(np.float32)
+    made.add({f"a{number}": 1 for number in range(400)}, scene=scene)
+    build(made.store)
+    sounds = soundalike.open(made.store.path)
+    drawn = sounds.review("noise", "random", 60)
+    says = np.random.default_rng(1).random(60) < 0.4
+    sounds.label("noise", yes=[drawn[at] for at in np.flatnonzero(says)], via="random")
+    sounds.label("noise", no=[drawn[at] for at in np.flatnonzero(~says)], via="random")
+    sounds.learn("noise")
+    tag, segment = sounds.learned("noise"), sounds._kept.open_newest().segments[0]
+    heard = dict(zip(segment.arrays["window_id"].tolist(), tag.column(segment), strict=True))
+    by_heart = [says[at] for at, one in enumerate(drawn) if heard[one.window_id] >= 0.8]
+    assert len(by_heart) >= 15
+    assert all(by_heart)
+    judged = [one for one in sounds.estimates("noise") if one.num_judged]
+    assert len(judged) >= 5
+    for row in judged:
+        assert row.low < 0.4 < row.high
+
+
+def test_yield_counts_the_windows_that_a_filter_finds(sounds: Sounds, put: Synthetic) -> None:
+    """A probability just below a threshold, of all float16 the nearest, is below it."""
+    sounds.label("rattle", yes=ids(put, "b")[:8], no=ids(put, "a")[:8])
+    sounds.learn("rattle")
+    tag, segment = sounds.learned("rattle"), sounds._kept.open_newest().segments[0]
+    tag.column(segment)[:] = np.float16(0.1)
+    assert float(np.float16(0.1)) < 0.1
+    rows = sounds._kept.open_newest()
+    (row,) = estimate_at(rows, tag, {}, (0.1,))
+    assert row.num_windows == sounds.count(where="my.rattle >= 0.1") == 0
 
 
 def test_interval_of_a_share_is_wilsons() -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 #: What begins a formula there.
-_FORMULA = ("=", "+", "-", "@", "\t", "\r")
+FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
 
 def path_cell(path: str) -> str:
@@ -12,4 +12,4 @@ def path_cell(path: str) -> str:
     What reads it back, as a path or as a column of metadata, finds the same file. An absolute path
     begins with a slash, and is none.
     """
-    return f"./{path}" if path.startswith(_FORMULA) else path
+    return f"./{path}" if path.startswith(FORMULA) else path

@@ -189,7 +189,7 @@ class _Reading:
                 unknown = f"unknown column [{shortened(spelt)}]"
                 self._fail(name, f"{unknown}. {proposal(self.columns, spelt)}")
             return column
-        is_tag = TagVocabulary.audioset().find(spelt) is not None
+        is_tag = TagVocabulary.audioset().find(spelt) is not None or spelt in self.learned
         if column is not None and is_tag:
             spellings = f'"{spelt}" for the tag, [{column.name}] for the column'
             self._fail(name, f"{spelt} is both a tag and a column: write {spellings}")

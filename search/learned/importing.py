@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from math import isfinite
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple, cast
 
@@ -67,8 +68,8 @@ def read_labels(file: Path, name: str, store: Store, generation: Generation) -> 
     - Labels of another store (.jsonl, from its `own/labels`) are of windows by their ids, which are
       the same wherever the same file is cut in the same way.
 
-    A span says something of each window that it overlaps by half of the shorter of the two; a file
-    without a span, of all of its windows.
+    A span says something of each window that it overlaps by half of the shorter of the two; a point
+    of those that it lies in; a file without a span, of all of its windows.
 
     Args:
         file: What is read.
@@ -110,7 +111,7 @@ def _table(content: bytes, name: str) -> Iterator[_Said]:
             raise ValueError(f"line {number} says {word!r:.40}, not yes, no or unsure")
         try:
             start_s, end_s = (
-                float(row[one]) if one and row[one].strip() else None for one in (start, end)
+                _finite(row[one]) if one and row[one].strip() else None for one in (start, end)
             )
             window_id = int(row[window]) if window and row[window].strip() else None
         except ValueError as error:
@@ -132,11 +133,24 @@ def _track(content: bytes, file: Path, name: str) -> Iterator[_Said]:
         if cells[0] == "\\":  # the frequencies of the label before
             continue
         try:
-            start_s, end_s, text = float(cells[0]), float(cells[1]), "\t".join(cells[2:]).strip()
+            start_s, end_s = _finite(cells[0]), _finite(cells[1])
+            text = "\t".join(cells[2:]).strip()
         except (ValueError, IndexError) as error:
             raise ValueError(f"line {number} is none of a label track: start, end, text") from error
         if text.removeprefix(LEARNED_PREFIX).casefold() == name:
             yield _Said("yes", None, file.stem, start_s, end_s)
+
+
+def _finite(cell: str) -> float:
+    """Return a number of seconds.
+
+    Raises:
+        ValueError: If it is none.
+    """
+    number = float(cell)
+    if not isfinite(number):
+        raise ValueError(f"{cell.strip()!r:.40} is no number of seconds")
+    return number
 
 
 def _on_windows(said: Sequence[_Said], store: Store, generation: Generation) -> Imported:
@@ -174,6 +188,9 @@ def _overlapped(generation: Generation, rows: Integers, one: _Said) -> list[int]
     begin_s = 0.0 if one.start_s is None else one.start_s
     end_s = np.inf if one.end_s is None else one.end_s
     shared = np.minimum(end, end_s) - np.maximum(start, begin_s)
-    is_about = (2 * shared >= np.minimum(end - start, end_s - begin_s)) & (shared > 0)
+    if begin_s == end_s:  # a point, as Audacity has them
+        is_about = (start <= begin_s) & (begin_s < end)
+    else:
+        is_about = (2 * shared >= np.minimum(end - start, end_s - begin_s)) & (shared > 0)
     order = np.argsort(start[is_about])
     return cast(list[int], windows.window_id[is_about][order].tolist())

@@ -17,6 +17,7 @@ import uuid
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
+from math import isfinite
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, get_args
 
@@ -76,6 +77,14 @@ class Label:
     id: str = ""
 
     def __post_init__(self) -> None:
+        is_id = isinstance(self.window_id, int) and not isinstance(self.window_id, bool)
+        if not is_id or not 0 <= self.window_id < 1 << 63:
+            raise QueryError(f"a window has an id from 0 to 2^63 - 1, got {self.window_id!r:.80}")
+        for at_s in (self.start_s, self.end_s):
+            if at_s is not None and not (isinstance(at_s, (int, float)) and isfinite(at_s)):
+                raise QueryError(f"a part begins and ends at some second, got {at_s!r:.80}")
+        if not isinstance(self.at, str) or not isinstance(self.id, str):
+            raise QueryError("when a label was said, and its id, are text")
         if self.says not in get_args(Says):
             raise QueryError(f"a label says yes, no or unsure, got {self.says!r}")
         if self.via not in ("found", *get_args(By)):
@@ -205,6 +214,10 @@ class LabelBook:
         flags = os.O_RDWR | os.O_CREAT
         with writing(self.path), reading(self.path, _REMEDY), open_own(self.path, flags) as file:
             end = _end_of_last_line(file)
+            file.seek(end)
+            rest = file.read(_MOST_LINE_BYTES)
+            if _is_word(rest):
+                end, lines = end + len(rest), [b"\n", *lines]
             file.truncate(end)
             file.seek(end)
             file.write(b"".join(lines))
@@ -240,8 +253,9 @@ def parse_lines(content: bytes) -> list[Label]:
 
 def _parse_all(content: bytes) -> list[Label]:
     """Return all words that were not taken back."""
-    whole = content[: content.rfind(b"\n") + 1]  # what follows was never said
-    words = [_read(line, number) for number, line in enumerate(whole.splitlines(), start=1)]
+    whole, _, rest = content.rpartition(b"\n")
+    lines = whole.splitlines() + ([rest] if _is_word(rest) else [])  # else it was never said
+    words = [_read(line, number) for number, line in enumerate(lines, start=1)]
     undone = {word.undoes for word in words}
     return [word.label for word in words if word.label and word.label.id not in undone]
 
@@ -279,6 +293,15 @@ def _digest(document: dict[str, Any]) -> str:
     return hashlib.blake2b(content, digest_size=_DIGITS // 2).hexdigest()
 
 
+def _is_word(rest: bytes) -> bool:
+    """Whether what stands behind the last line is a whole one: editors leave out its end."""
+    try:
+        _read(rest, 0)
+    except NotAsWrittenError:
+        return False
+    return True
+
+
 def _read(line: bytes, number: int) -> _Word:
     problem = NotAsWrittenError(f"line {number} is not what was written")
     try:
@@ -288,5 +311,8 @@ def _read(line: bytes, number: int) -> _Word:
         if set(document) == {"undoes"}:
             return _Word(None, str(document["undoes"]))
         return _Word(Label(**document), "")
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError, QueryError) as error:
+    except (
+        *(ValueError, KeyError, TypeError, AttributeError, RecursionError, OverflowError),
+        QueryError,
+    ) as error:
         raise problem from error

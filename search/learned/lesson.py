@@ -19,7 +19,7 @@ from search.generation.segments import Rows
 from search.learned.drawing import in_drawn_order
 from search.learned.labels import Label
 from search.learned.line import vectors_of
-from search.learned.tags import LearnedTag, made_for, probabilities_of
+from search.learned.tags import LearnedTag, made_for, probabilities, probabilities_of
 from search.learned.training import NUM_WEAK, Examples, learn_line
 
 #: Of a normal distribution: 95 % of it lies within so many standard deviations.
@@ -34,7 +34,8 @@ class Estimate(NamedTuple):
     Attributes:
         threshold: From which probability on the tag is heard.
         num_windows: Windows of the store in which it is.
-        num_judged: Drawn windows in which it is, and that were labelled yes or no.
+        num_judged: Drawn windows in which it is, by what was learned from other recordings, and
+            that were labelled yes or no.
         num_right: Of these, yes.
         low: Of the share that is right, the lower end of its 95 % interval (Wilson 1927).
         high: The upper end.
@@ -113,7 +114,12 @@ def learn(rows: Rows, store: Store, name: str, labels: Mapping[int, Label]) -> L
         "versions": {one: version(one) for one in ("soundalike", "scikit-learn", "numpy")},
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
     }
-    tag = made_for(store, name, line, basis)
+    held_back = {
+        one: logit
+        for one, logit in zip(told, judged.logits.tolist(), strict=True)
+        if here[one].via == "random"
+    }
+    tag = made_for(store, name, line, basis, held_back)
     (estimate,) = estimate_at(rows, tag, labels, (0.5,))
     elsewhere = len(labels) - len(here)
     told_of = {says: counts[says] for says in ("yes", "no", "unsure") if counts[says]}
@@ -129,20 +135,26 @@ def estimate_at(
     """Estimate precision and yield of a tag at some thresholds.
 
     Only windows count that were drawn at random: those that were looked for are right more often.
+    One that was learned from is judged by what was learned from other recordings: the tag itself
+    knows what was said of it. It does not count where these were too few.
     """
     at = dict(rows.find_all(labels))
     drawn = [
-        (at[window_id], label.says == "yes")
-        for window_id, label in labels.items()
-        if label.via == "random" and label.says != "unsure" and window_id in at
+        one
+        for one, label in labels.items()
+        if label.via == "random" and label.says != "unsure" and one in at
     ]
-    heard = probabilities_of(rows, tag, np.array([row for row, _ in drawn], np.int64))
-    is_yes = np.array([yes for _, yes in drawn], bool)
+    heard = probabilities_of(rows, tag, np.array([at[one] for one in drawn], np.int64))
+    held = np.array([one in tag.held_back for one in drawn], bool)
+    logits = np.array([tag.held_back[one] for one in drawn if one in tag.held_back], np.float64)
+    heard[held] = probabilities(logits.astype(np.float32))
+    is_yes = np.array([labels[one].says == "yes" for one in drawn], bool)
     all_heard = np.sort(np.concatenate([_alive(tag, one) for one in rows.segments] or [heard]))
     found = []
     for threshold in thresholds:
         reaches = heard >= threshold
-        num_windows = len(all_heard) - int(np.searchsorted(all_heard, threshold))
+        # A float16 beside a plain number would round that, and count what is just below it.
+        num_windows = len(all_heard) - int(np.searchsorted(all_heard, np.float32(threshold)))
         judged, right = int(reaches.sum()), int((reaches & is_yes).sum())
         found.append(Estimate(threshold, num_windows, judged, right, *wilson(right, judged)))
     return found

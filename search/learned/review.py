@@ -22,15 +22,15 @@ _DIVERSE_AMONG = 3
 def choose_next(
     rows: Rows, tag: LearnedTag | None, labelled: Collection[int], by: By, k: int, name: str
 ) -> Integers:
-    """Return rows to label next, of each recording one at most.
+    """Return rows to label next, of each recording one at most, but for those drawn at random.
 
     Args:
         rows: Of a store.
         tag: What was learned so far; only "random" can do without.
         labelled: Ids of windows that are labelled already.
         by: "top": where the tag is most probable; "margin": where it is least sure; "diverse":
-            where it is probable, and which are unlike each other; "random": drawn, which alone
-            tells how often the tag is right.
+            where it is probable, and which are unlike each other; "random": drawn, each window as
+            likely as any other, which alone tells how often the tag is right.
         k: How many.
         name: Of the tag, by which is drawn.
 
@@ -55,6 +55,8 @@ def choose_next(
         worth[~np.isfinite(worth)] = -np.inf
         order = np.lexsort((ids, -worth))
     order = order[~np.isin(ids[order], list(labelled))]
+    if by == "random":  # of each recording one would draw those of short ones too often
+        return np.asarray(alive[order[:k]])
     most = k if by != "diverse" else k * _DIVERSE_AMONG
     chosen = alive[_one_of_each(rows, alive, order, most)]
     if by == "diverse":

@@ -10,9 +10,10 @@ from __future__ import annotations
 import base64
 import hashlib
 from collections.abc import Iterator, Mapping
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import cached_property
+from math import isnan, nan
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -20,7 +21,9 @@ import numpy as np
 
 from indexer.arrays import Float16, Float32, Integers, Mask
 from indexer.errors import IdentityError, NotAsWrittenError, QueryError, StoreError
-from indexer.store.disk import read_sealed, require_own_folder, seal
+from indexer.store.disk import LOCK_SUFFIX, read_sealed, require_own_folder, seal
+from indexer.store.disk import writing as writing_store
+from indexer.store.lock import locked
 from indexer.store.own import Own
 from indexer.store.part import reading
 from indexer.store.reader import Store
@@ -49,6 +52,8 @@ class LearnedTag:
         weights: Digest of the checkpoint whose embeddings it was learned on.
         how: What else the embeddings have to agree in: padding and level.
         told: What it rests on, for people: how many labels said what, figures, versions, when.
+        held_back: Window id → the log of odds by what was learned from other recordings, of those
+            windows that were drawn at random and learned from; NaN where there were too few.
     """
 
     name: str
@@ -56,6 +61,7 @@ class LearnedTag:
     weights: str
     how: Mapping[str, str]
     told: Mapping[str, Any] = field(default_factory=dict)
+    held_back: Mapping[int, float] = field(default_factory=dict)
 
     @cached_property
     def digest(self) -> str:
@@ -179,6 +185,22 @@ def stamps(own: Own) -> Stamps:
     return tuple(found)
 
 
+@contextmanager
+def holding(own: Own, name: str) -> Iterator[None]:
+    """Hold a learned tag alone while it is learned or taken, so that no older one replaces it.
+
+    Raises:
+        QueryError: If the name is none.
+        StoreError: If it cannot be written.
+    """
+    folder = _folder(own).folder
+    with writing_store(own.folder):
+        require_own_folder(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        with locked(folder / f".{require_name(name)}{LOCK_SUFFIX}"):
+            yield
+
+
 def keep(own: Own, tag: LearnedTag) -> None:
     """Write a learned tag in the place of that of the same name.
 
@@ -241,9 +263,11 @@ def require_fitting(tag: LearnedTag, store: Store) -> LearnedTag:
     return tag
 
 
-def made_for(store: Store, name: str, line: Line, told: Mapping[str, Any]) -> LearnedTag:
+def made_for(
+    store: Store, name: str, line: Line, told: Mapping[str, Any], held_back: Mapping[int, float]
+) -> LearnedTag:
     """Return a tag that was learned on a store's windows."""
-    return LearnedTag(name, line, store.identity.weights, _how(store), told)
+    return LearnedTag(name, line, store.identity.weights, _how(store), told, held_back)
 
 
 def problems(own: Own) -> Iterator[tuple[Path, StoreError]]:
@@ -281,6 +305,7 @@ def _document(tag: LearnedTag) -> dict[str, Any]:
         "weights": tag.weights,
         **tag.how,
         "told": dict(tag.told),
+        "held_back": {str(key): None if isnan(one) else one for key, one in tag.held_back.items()},
     }
 
 
@@ -297,4 +322,8 @@ def _parse(document: Mapping[str, Any], file: Path, name: str) -> LearnedTag:
             raise NotAsWrittenError("what it rests on is not said")
         how = {key: str(document[key]) for key in ("padding", "level")}
         line = Line(weights, bias, str(document["method"]))
-        return LearnedTag(name, line, str(document["weights"]), how, told)
+        held_back = {
+            int(key): nan if one is None else float(one)
+            for key, one in document.get("held_back", {}).items()
+        }
+        return LearnedTag(name, line, str(document["weights"]), how, told, held_back)

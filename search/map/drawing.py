@@ -118,24 +118,34 @@ def draw_map(
     live = rows.live_rows()
     ids, first = np.unique(rows.window_ids(live), return_index=True)  # in two stores: once
     at = live[first]
-    landmarks = None if anew else read_landmarks(own, store)
-    if landmarks:
-        landmarks.require_weights(identity, own)
-    points = read_points(own, landmarks, store) if landmarks else Points.none()
+    landmarks, points = (None, Points.none()) if anew else _read_kept(own, identity, store)
     is_new = ~contains(points.window_ids, ids)
-    if landmarks is None:
-        with holding(own), threadpool_limits(1):
+    if landmarks and not is_new.any():
+        return _shown(landmarks, points, ids, at, is_new)
+    with holding(own), threadpool_limits(1):
+        if not anew:  # who held it before has drawn it, perhaps, or added to it
+            landmarks, points = _read_kept(own, identity, store)
+            is_new = ~contains(points.window_ids, ids)
+        if landmarks is None:
             listen(Step("laying out landmarks", 0, None, ""))
             landmarks, points = _draw(rows, at, ids, identity, store, listen)
             landmarks = write_landmarks(own, landmarks, store)
             write_points(own, points, landmarks)
-    elif is_new.any():
-        with holding(own), threadpool_limits(1):
+        elif is_new.any():
             added = _place_all(rows, at[is_new], landmarks, listen)
             if len(added.window_ids):  # what is damaged has no place, and is asked for again
                 points = points.with_others(added)
                 write_points(own, points, landmarks)
     return _shown(landmarks, points, ids, at, is_new)
+
+
+def _read_kept(own: Own, identity: Identity, store: Path) -> tuple[Landmarks | None, Points]:
+    """Return the map that is kept; none, and no points, if none was drawn yet."""
+    landmarks = read_landmarks(own, store)
+    if landmarks is None:
+        return None, Points.none()
+    landmarks.require_weights(identity, own)
+    return landmarks, read_points(own, landmarks, store)
 
 
 def _shown(landmarks: Landmarks, points: Points, ids: Integers, at: Integers, is_new: Mask) -> Map:

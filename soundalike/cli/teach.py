@@ -158,8 +158,9 @@ def review(
 ) -> None:
     """Say which windows to label next.
 
-    Of each recording one at most, and none that is labelled. Listen to them, and say what you hear
-    with 'soundalike label', or with keys on the page that 'soundalike serve' opens.
+    None that is labelled, and of each recording one at most, but for those drawn at random. Listen
+    to them, and say what you hear with 'soundalike label', or with keys on the page that
+    'soundalike serve' opens.
 
     Example: soundalike review birds.soundalike rattle --by margin -k 10
     """

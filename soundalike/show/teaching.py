@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import math
+import os
 import shlex
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -12,8 +13,9 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from indexer.paths import printable
+from indexer.paths import printable, text_from_bytes
 from search.asking.answers import Hit
+from search.export.cells import FORMULA, path_cell
 from search.filters.tags import LEARNED_PREFIX
 from search.learned.labels import Label
 from soundalike.show.hits import hit_data
@@ -23,8 +25,6 @@ if TYPE_CHECKING:  # scikit-learn takes a second to import
     from search.learned.lesson import Estimate, Lesson
 
 _COLUMNS = ("window_id", "path", "start_s", "end_s", "says", "by", "via", "at")
-#: What begins a formula in a spreadsheet.
-_FORMULA = ("=", "+", "-", "@")
 
 
 def counted(labels: Sequence[Label]) -> str:
@@ -61,15 +61,15 @@ def labels_data(name: str, labels: Sequence[Label], hits: Mapping[int, Hit]) -> 
 def labels_csv(labels: Sequence[Label], hits: Mapping[int, Hit]) -> str:
     """Return labels as a table that `import_labels` reads again."""
     buffer = io.StringIO()
-    writer = csv.writer(buffer, lineterminator="\n")
+    writer = csv.writer(buffer)  # with a lone \n at the end of lines, \r in a name is not quoted
     writer.writerow(_COLUMNS)
     for label in labels:
         hit = hits.get(label.window_id)
         start_s = label.start_s if label.start_s is not None or not hit else hit.start_s
         end_s = label.end_s if label.end_s is not None or not hit else hit.end_s
         by = label.by or ""
-        by = f" {by}" if by.startswith(_FORMULA) else by  # no formula; what reads it strips it
-        path = str(hit.path) if hit else ""
+        by = f" {by}" if by.startswith(FORMULA) else by  # no formula; what reads it strips it
+        path = path_cell(text_from_bytes(os.fsencode(hit.path))) if hit and hit.path else ""
         writer.writerow(
             (label.window_id, path, start_s, end_s, label.says, by, label.via, label.at)
         )

@@ -62,6 +62,7 @@ class Kept:
         self.apart, self._spread = apart, spread
         self._opening, self._loading = threading.Lock(), threading.Lock()
         self._projecting = threading.Lock()  # may take minutes, and clips need not wait for words
+        self._reading_learned = threading.Lock()
         self._index: SoundIndex | None = None
         self._projection: tuple[tuple[str, tuple[int, int, int]], Projection] | None = None
         self._projected: tuple[SoundIndex, Projection, SoundIndex] | None = None
@@ -109,7 +110,7 @@ class Kept:
     def learned(self, own: Own) -> Learned:
         """Return the tags that were learned, as filters take them; read again where one was."""
         asked = stamps(own)
-        with self._projecting:
+        with self._reading_learned:
             if self._learned is None or self._learned[0] != asked:
                 tags = read_all(own, self.store())
                 # What a tag rests on is no part of a filter, which goes to each shard.

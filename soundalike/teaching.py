@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, SupportsIndex
@@ -72,7 +73,7 @@ class Teaching(Projections):
         given: list[tuple[Says, Iterable[Window]]] = [("yes", yes), ("no", no), ("unsure", unsure)]
         labels = [Label(id_of(one), says, by=by, via=via) for says, some in given for one in some]
         ids = [one.window_id for one in labels]
-        if twice := {one for one in ids if ids.count(one) > 1}:
+        if twice := [one for one, number in Counter(ids).items() if number > 1]:
             raise QueryError(f"one word is said of a window at a time, several of {min(twice)}")
         if not labels:
             raise QueryError("nothing is said of any window")

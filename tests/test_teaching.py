@@ -335,8 +335,9 @@ def test_labels_of_another_store_are_of_the_same_windows(
     other.add({"b8": 3, "x": 1})
     build(other.store)
     theirs = soundalike.open(other.store.path)
-    theirs.label("rattle", yes=[one.window_id for one in other.windows])
+    theirs.label("rattle", yes=[one.window_id for one in other.windows], via="random")
     sounds.import_labels("rattle", other.store.path / "own" / "labels" / "rattle.jsonl")
+    assert {one.via for one in sounds.labels("rattle")} == {"found"}  # drawn there, not here
     lesson = sounds.learn("rattle")
     assert (lesson.counts["yes"], lesson.num_elsewhere) == (3, 1)
 

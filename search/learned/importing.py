@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import isfinite
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple, cast
@@ -83,7 +83,8 @@ def read_labels(file: Path, name: str, store: Store, generation: Generation) -> 
     with reading_table(file):
         content = read_content(file)
         if file.suffix == ".jsonl":
-            return Imported(parse_lines(content), [])
+            # What was drawn there was not drawn here, and tells nothing of how often a tag is right.
+            return Imported([replace(one, via="found") for one in parse_lines(content)], [])
         said = list(_track(content, file, name) if file.suffix == ".txt" else _table(content, name))
     if not said:
         raise SoundalikeError(f"{file} says nothing of {LEARNED_PREFIX}{name}")

@@ -44,7 +44,7 @@ def labels_lines(name: str, labels: Sequence[Label], hits: Mapping[int, Hit]) ->
     yield f"{LEARNED_PREFIX}{name}: {counted(labels)}"
     for label in reversed(labels):
         hit = hits.get(label.window_id)
-        path = printable(str(hit.path)) if hit else "(not in this store)"
+        path = printable(str(hit.path or "(no path)")) if hit else "(not in this store)"
         by = f"  {printable(label.by)}" if label.by else ""
         yield f"  {label.says:6}  {label.window_id:>19}  {path}{by}"
 

@@ -83,7 +83,7 @@ def read_labels(file: Path, name: str, store: Store, generation: Generation) -> 
     with reading_table(file):
         content = read_content(file)
         if file.suffix == ".jsonl":
-            # What was drawn there was not drawn here, and tells nothing of how often a tag is right.
+            # What was drawn there was not drawn here: it does not tell how often a tag is right.
             return Imported([replace(one, via="found") for one in parse_lines(content)], [])
         said = list(_track(content, file, name) if file.suffix == ".txt" else _table(content, name))
     if not said:

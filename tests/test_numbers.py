@@ -76,6 +76,7 @@ def test_all_numeric_options_are_found() -> None:
     wanted |= {
         "--memory",
         "--port",
+        "--ray-workers",
         "--recall",
         "--workers",
         "--batch-size",

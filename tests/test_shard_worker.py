@@ -89,7 +89,7 @@ def test_machine_with_another_version_is_refused(worker: ShardWorker, plan: Plan
 
 
 def test_workers_that_cannot_be_are_refused_before_anything_else() -> None:
-    with pytest.raises(QueryError, match="at least one worker is needed, got 0"):
+    with pytest.raises(QueryError, match="workers are a whole number, at least 1, got 0"):
         require_workers(Settings(), 0)
     with pytest.raises(QueryError, match="cuda:1 is one GPU of one machine"):
         require_workers(Settings(device="cuda:1"), 2)

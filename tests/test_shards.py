@@ -573,7 +573,8 @@ def test_sixteen_shards_by_four_processes_of_which_two_are_killed(
     store = Store.open(tmp_path / "store")
     early = commit(store.path, [tmp_path / "staged"])
     assert len(early.published) >= 10
-    assert all("is not done" in one.reason for one in early.refused)
+    for one in early.refused:
+        assert "is not done" in one.reason or "never began" in one.reason
     again = [start_task(root, tmp_path, tiny_file, some) for some in numbers[:2]]
     assert [task.wait(300) for task in again] == [0, 0]
     late = commit(store.path, [tmp_path / "staged"])

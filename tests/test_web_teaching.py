@@ -217,8 +217,10 @@ def test_two_pages_at_once_lose_nothing(desk: Desk, put: Synthetic, sounds: Soun
     """Each has its own client; they label, take back and learn at the same time."""
     windows = [str(one) for one in (*ids(put, "b")[:16], *ids(put, "a")[:24])]
 
+    clients = [TestClient(guarded(desk, frozenset({"testserver"}), None, 1)) for _ in range(2)]
+
     def label(number: int) -> None:
-        client = TestClient(guarded(desk, frozenset({"testserver"}), None, 1))
+        client = clients[number]
         for at, window in enumerate(windows[number::2]):
             says = "yes" if int(window) in set(ids(put, "b")) else "no"
             post(client, "/rattle/labels", **{says: [window]}, by=f"page {number}")
@@ -259,7 +261,7 @@ def test_a_name_that_is_none_is_refused(client: TestClient, name: str, put: Synt
     [
         ("POST", "/rattle/labels", {}, 400, "nothing is said"),
         ("POST", "/rattle/labels", {"yes": ["12"]}, 400, "no window 12"),
-        ("POST", "/rattle/labels", {"yes": ["9999999999999999999"]}, 400, "no window"),
+        ("POST", "/rattle/labels", {"yes": ["9999999999999999999"]}, 400, "a window has an id"),
         ("POST", "/rattle/labels", {"yes": [12]}, 422, "yes.0"),
         ("POST", "/rattle/labels", {"yes": ["-1"]}, 422, "yes.0"),
         ("POST", "/rattle/labels", {"yes": ["1"] * 1001}, 422, "yes"),

@@ -232,7 +232,8 @@ def problems(own: Own) -> Iterator[tuple[Path, StoreError]]:
     try:
         there = names(own)
     except StoreError as error:
-        yield own.folder / LABELS_FOLDER, error
+        if not own.folder.is_symlink():  # `Own.problems` says so
+            yield own.folder / LABELS_FOLDER, error
         return
     for name in there:
         book = LabelBook(own, name)

@@ -275,7 +275,8 @@ def problems(own: Own) -> Iterator[tuple[Path, StoreError]]:
     try:
         there = names(own)
     except StoreError as error:
-        yield _folder(own).folder, error
+        if not own.folder.is_symlink():  # `Own.problems` says so
+            yield own.folder / LEARNED_FOLDER, error
         return
     for name in there:
         file = _folder(own).folder / f"{name}.json"

@@ -44,7 +44,8 @@ test: lint types contracts
 
 # The longer tests of shards and of Ray: ten minutes. Two machines of a cluster are played by this one, so no other test runs beside.
 cluster: $(VENV)/installed-dev
-	PYTHONDONTWRITEBYTECODE= $(BIN)/pytest --timeout 900 -m slow tests/test_shards.py tests/test_ray_index.py tests/test_ray_search.py
+	PYTHONDONTWRITEBYTECODE= $(BIN)/pytest --timeout 900 -m slow $(AGAIN) \
+		tests/test_shards.py tests/test_ray_index.py tests/test_ray_search.py
 
 # A browser for the page, and what drives it: its tests are skipped where there is none.
 browser: $(VENV)/installed-browser

@@ -27,9 +27,9 @@ from search.asking.example import Example, find_stored, recording_of
 from search.asking.levels import is_quiet
 from search.asking.sound_index import SoundIndex
 from search.asking.worded import as_projected
-from search.filters.selected import SelectedTerm
+from search.filters.computed import ComputedTerm
 from search.filters.tags import Learned
-from search.learned.tags import LearnedTerm, Stamps, read_all, stamps
+from search.learned.tags import Stamps, read_all, stamps
 from search.projection.kept import choose, read, stamp
 from search.projection.projecting import Projection
 
@@ -67,7 +67,7 @@ class Kept:
         self._projection: tuple[tuple[str, tuple[int, int, int]], Projection] | None = None
         self._projected: tuple[SoundIndex, Projection, SoundIndex] | None = None
         self._learned: tuple[Stamps, Learned] | None = None
-        self.selected: dict[str, SelectedTerm] = {}
+        self.selected: dict[str, ComputedTerm] = {}
         self._extractor: Extractor | None = None
 
     def open_newest(self) -> SoundIndex:
@@ -115,7 +115,7 @@ class Kept:
                 tags = read_all(own, self.store())
                 # What a tag rests on is no part of a filter, which goes to each shard.
                 bare = {name: replace(tag, told={}, held_back={}) for name, tag in tags.items()}
-                self._learned = asked, {name: LearnedTerm(tag) for name, tag in bare.items()}
+                self._learned = asked, {name: ComputedTerm(tag) for name, tag in bare.items()}
             return self._learned[1]
 
     def store(self) -> Store:

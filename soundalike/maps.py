@@ -17,7 +17,8 @@ from indexer.windows import SAMPLE_RATE_HZ
 from search.asking.shades import By, Shades, shade_by_folder, shade_by_tag, shade_by_time
 from search.asking.sound_index import SoundIndex
 from search.asking.terms import Terms
-from search.filters.selected import SelectedTerm
+from search.filters.computed import ComputedTerm
+from search.filters.selected import Selected
 from search.filters.tags import LEARNED_PREFIX, SELECTED_PREFIX, Learned, TagFilter
 from search.map.drawing import Map, draw_map
 from search.output import require_file, writing
@@ -100,7 +101,7 @@ class Maps(Stores):
         """
         ids = np.unique(np.fromiter(window_ids, np.int64))
         name = f"{SELECTED_PREFIX}{secrets.token_urlsafe(9)}"
-        self._kept.selected[name] = SelectedTerm(name, ids)
+        self._kept.selected[name] = ComputedTerm(Selected(name, ids))
         return name
 
     def unselect(self, name: str) -> None:

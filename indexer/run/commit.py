@@ -12,11 +12,10 @@ from indexer.library.shards import Shard, is_folder_name
 from indexer.progress import Listen, Step, ignore
 from indexer.store.creation import library_at
 from indexer.store.lock import sole_writer
-from indexer.store.part import Part, reading
+from indexer.store.part import Part, reading, without_sequence
 from indexer.store.published import note_published, published_names
 from indexer.store.publishing import (
     Arrived,
-    name_of,
     publish_parts,
     require_sound,
 )
@@ -77,17 +76,17 @@ def commit(path: Path, folders: Sequence[Path], listen: Listen = ignore) -> Comm
     with sole_writer(path, listen):
         clear_leftovers(store)
         noted = published_names(path)
-        there = noted | {name.partition("-")[2] for name in store.part_names()}
+        there = noted | set(map(without_sequence, store.part_names()))
         known = [store.ledger().known]
         for number, place in enumerate(places):
             listen(Step("publishing", number, len(places), "shard"))
             try:
                 shard, parts = _open_shard(store, place)
-                require_sound([part for part in parts if name_of(part) not in there])
+                require_sound([part for part in parts if without_sequence(part.name) not in there])
             except StoreError as error:
                 report.refused.append(Refused(place, _why(place, error)))
                 continue
-            names = {name_of(part) for part in parts}
+            names = {without_sequence(part.name) for part in parts}
             if names <= there:
                 report.already.append(place)
             else:
@@ -97,7 +96,8 @@ def commit(path: Path, folders: Sequence[Path], listen: Listen = ignore) -> Comm
                 _add(report, publish_parts(store, parts, known, there))
                 there |= names
             if not names <= noted:
-                note_published(path, names)
+                noted |= names
+                note_published(path, noted)
         listen(Step("publishing", len(places), len(places), "shard"))
     return report
 

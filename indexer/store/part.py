@@ -109,6 +109,11 @@ def part_names(folder: Path) -> list[str]:
         return sorted(entry.name for entry in entries if _NAME.fullmatch(entry.name))
 
 
+def without_sequence(name: str) -> str:
+    """Return what a part is called wherever it lies: its folder's name without the sequence."""
+    return name.partition("-")[2]
+
+
 @dataclass(frozen=True, slots=True)
 class Part:
     """One committed unit of a store.

@@ -31,11 +31,14 @@ def published_names(store: Path) -> set[str]:
 
 
 def note_published(store: Path, names: Iterable[str]) -> None:
-    """Remember the names of parts that came into a store with shards.
+    """Remember what all parts are called that came into a store with shards.
+
+    Args:
+        store: Its folder.
+        names: Of all of them, those that were remembered before too.
 
     Raises:
         StoreError: If it cannot be written.
     """
-    known = published_names(store) | set(names)
     with writing(store):
-        write_whole(store / PUBLISHED_FILE, seal({"parts": sorted(known)}))
+        write_whole(store / PUBLISHED_FILE, seal({"parts": sorted(names)}))

@@ -30,7 +30,7 @@ from indexer.store.disk import (
 )
 from indexer.store.ledger import LEDGER_COLUMNS, Ledger, content_ids
 from indexer.store.parquet import FILES_FILE
-from indexer.store.part import MANIFEST_FILE, Part
+from indexer.store.part import MANIFEST_FILE, Part, without_sequence
 from indexer.store.reader import PARTS_FOLDER, Store
 from indexer.store.schema import FILES_SCHEMA
 from indexer.store.writer import PartWriter, publish
@@ -58,11 +58,6 @@ class Arrived(NamedTuple):
     num_left_out: int
     recording_id: Ids
     paths: tuple[str, ...]
-
-
-def name_of(part: Part) -> str:
-    """Return what a part is called wherever it lies: its folder's name without the sequence."""
-    return part.name.partition("-")[2]
 
 
 def require_sound(parts: Sequence[Part]) -> None:
@@ -95,7 +90,7 @@ def publish_parts(store: Store, parts: Sequence[Part], known: list[Ids], done: s
         DamagedStoreError: If a part is not what was written.
     """
     arrived = list[Arrived]()
-    for part in (one for one in parts if name_of(one) not in done):
+    for part in (one for one in parts if without_sequence(one.name) not in done):
         if part.is_claim:
             arrived.append(_publish_claim(store, part, known))
             continue
@@ -147,7 +142,7 @@ def _holds(batch: pa.RecordBatch, known: Sequence[Ids]) -> Mask:
 
 def _bring(part: Part, store: Store) -> Path:
     """Bring the files of a part among those of a store, under a temporary name."""
-    folder = store.path / PARTS_FOLDER / f"{TEMPORARY_PREFIX}{name_of(part)}"
+    folder = store.path / PARTS_FOLDER / f"{TEMPORARY_PREFIX}{without_sequence(part.name)}"
     remove_all(folder)  # of an attempt that was broken off
     folder.mkdir()
     for name in (*part.files, MANIFEST_FILE):

@@ -19,7 +19,7 @@ from indexer.arrays import Ids, Integers
 from indexer.errors import DamagedStoreError, StoreError
 from indexer.store.creation import create_store
 from indexer.store.disk import read_sealed, seal, write_whole, writing
-from indexer.store.part import Part, part_names, reading
+from indexer.store.part import Part, part_names, reading, without_sequence
 from indexer.store.published import published_names
 from indexer.store.reader import PARTS_FOLDER, Store
 
@@ -89,7 +89,7 @@ class Stage(Store):
         """
         gone = published_names(self.base.path)
         here = [part for part in parts if part.path.is_relative_to(self.path)]
-        own = [part for part in here if part.name.partition("-")[2] not in gone]
+        own = [part for part in here if without_sequence(part.name) not in gone]
         return Store.partial_windows(self, own, known)
 
     def require_of(self, library_id: str) -> None:

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from indexer.errors import DamagedStoreError, IdentityError
 from indexer.store.disk import remove_all, require_own_folder, writing
-from indexer.store.part import Part
+from indexer.store.part import Part, without_sequence
 from indexer.store.publishing import publish_parts, require_sound
 from indexer.store.reader import STAGING_FOLDER, Store
 from indexer.store.schema import STORE_FILE
@@ -87,7 +87,7 @@ def take_up(store: Store) -> None:
     if not folder.is_dir():
         return
     sealed = [parts for stage in _stages_in(folder) if (parts := _sound_parts(store, stage))]
-    there = {name.partition("-")[2] for name in store.part_names()}
+    there = set(map(without_sequence, store.part_names()))
     known = [store.ledger().known] if sealed else []
     for parts in sealed:
         publish_parts(store, parts, known, there)

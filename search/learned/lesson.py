@@ -91,8 +91,8 @@ def learn(rows: Rows, store: Store, name: str, labels: Mapping[int, Label]) -> L
     at = dict(rows.find_all(labels))
     here = {window_id: label for window_id, label in sorted(labels.items()) if window_id in at}
     counts = Counter[str](label.says for label in here.values())
+    elsewhere = len(labels) - len(here)
     if not counts["yes"]:
-        elsewhere = len(labels) - len(here)
         whose = f" ({elsewhere} labels are of windows that it does not have)" if elsewhere else ""
         raise QueryError(
             f"nothing to learn from: no window of {store.path} is labelled yes for "
@@ -121,7 +121,6 @@ def learn(rows: Rows, store: Store, name: str, labels: Mapping[int, Label]) -> L
     }
     tag = made_for(store, name, line, basis, held_back)
     (estimate,) = estimate_at(rows, tag, labels, (0.5,))
-    elsewhere = len(labels) - len(here)
     told_of = {says: counts[says] for says in ("yes", "no", "unsure") if counts[says]}
     return Lesson(tag, told_of, elsewhere, judged.average_precision, estimate)
 

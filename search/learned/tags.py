@@ -15,11 +15,11 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from math import isnan, nan
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
-from indexer.arrays import Float16, Float32, Integers, Mask
+from indexer.arrays import Float16, Float32, Integers
 from indexer.errors import IdentityError, NotAsWrittenError, QueryError, StoreError
 from indexer.store.disk import LOCK_SUFFIX, read_sealed, require_own_folder, seal
 from indexer.store.disk import writing as writing_store
@@ -28,6 +28,7 @@ from indexer.store.own import Own
 from indexer.store.part import reading
 from indexer.store.reader import Store
 from indexer.store.schema import EMBEDDING_DIM, NUM_TAGS
+from search.filters.computed import computed_once
 from search.filters.tags import LEARNED_PREFIX
 from search.generation.segments import Rows, Segment
 from search.learned.labels import require_name
@@ -71,11 +72,7 @@ class LearnedTag:
 
     def column(self, segment: Segment) -> Float16:
         """Return (num_rows,) float16 probabilities of a segment's rows, computed once."""
-        kept = segment.derived.get(self.name)
-        if kept is None or kept[0] != self.digest:
-            kept = self.digest, self._compute(segment)
-            segment.derived[self.name] = kept
-        return kept[1]
+        return computed_once(segment, self.name, self.digest, lambda: self._compute(segment))
 
     def logits(self, scenes: Float32, tags: Float16 | Float32) -> Float32:
         """Return (n,) float32 logs of odds of some windows."""
@@ -89,32 +86,6 @@ class LearnedTag:
             block = slice(first, first + _BLOCK_ROWS)
             found[block] = probabilities(self.logits(scenes[block], segment.tags[block]))
         return found
-
-
-class LearnedTerm(NamedTuple):
-    """A learned tag in a filter, as `search.filters.tags.Term` is one of AudioSet's."""
-
-    tag: LearnedTag
-
-    def probabilities(self, segment: Segment, rows: Integers) -> Float16:
-        """Return (n,) float16 probabilities in some rows of a segment."""
-        return np.asarray(self.tag.column(segment)[rows])
-
-    def exactly(self, segment: Segment, rows: Integers) -> Float32:
-        """Return `probabilities` as float32."""
-        return self.probabilities(segment, rows).astype(np.float32)
-
-    def least(self, segment: Segment, rows: Integers) -> Float32:
-        """Return what `exactly` does: all is known."""
-        return self.exactly(segment, rows)
-
-    def greatest(self, segment: Segment, rows: Integers) -> Float32:
-        """Return what `exactly` does: all is known."""
-        return self.exactly(segment, rows)
-
-    def reaches(self, segment: Segment, bound: np.float16) -> Mask:
-        """Return (num_rows,) which rows have a probability at or above a bound, dead rows too."""
-        return np.asarray(self.tag.column(segment) >= bound)
 
 
 def probabilities(logits: Float32) -> Float16:

@@ -14,6 +14,7 @@ from indexer.arrays import Integers
 from search.asking.shades import By, Shades
 from search.map.drawing import Map
 from search.map.inside import lie_inside
+from search.map.kept import as_kept
 from soundalike.sounds import Sounds
 from soundalike.web.bodies import Selecting
 from soundalike.web.gate import Gate
@@ -89,7 +90,7 @@ class MapDesk:
             What `last` does.
         """
         found = self.last(key)
-        x, y = np.rint(found.xy.T * np.float32(65_535)).astype("<u2")
+        x, y = as_kept(found.xy).astype("<u2").T
         columns = (found.window_ids.astype("<u8"), x, y, found.cluster.astype("u1"))
         return b"".join(one.tobytes() for one in columns)
 

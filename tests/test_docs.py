@@ -33,6 +33,15 @@ def blocks(document: Path, language: str) -> list[str]:
     return re.findall(rf"^```{language}\n(.*?)^```", document.read_text(), re.DOTALL | re.MULTILINE)
 
 
+def run_code(code: str, folder: Path) -> str:
+    """Run the Python of a document in a folder, and return what it prints."""
+    result = subprocess.run(
+        [sys.executable, "-c", code], cwd=folder, capture_output=True, text=True, check=False
+    )
+    assert result.returncode == 0, result.stderr
+    return result.stdout
+
+
 @pytest.fixture(scope="module")
 def workplace(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder that looks like the repository to a reader who follows the documents."""
@@ -99,11 +108,7 @@ def test_readme_commands_all_succeed(workplace: Path, run_here: RunHere) -> None
 @pytest.mark.whole
 def test_readme_python_prints_three_birds(workplace: Path) -> None:
     (code,) = blocks(REPOSITORY / "README.md", "python")
-    result = subprocess.run(
-        [sys.executable, "-c", code], cwd=workplace, capture_output=True, text=True, check=False
-    )
-    assert result.returncode == 0, result.stderr
-    lines = result.stdout.splitlines()
+    lines = run_code(code, workplace).splitlines()
     assert len(lines) == 3
     assert all(re.fullmatch(r"0\.\d{3}  \S+  \d+\.\d s to \d+\.\d s", line) for line in lines)
 
@@ -121,25 +126,18 @@ def test_page_document_is_served_and_asked_as_it_says(
     assert words[:2] == ["soundalike", "serve"]
     with serving(*words[2:]) as server:
         code = code.replace("http://127.0.0.1:8765/?token=TOKEN", server.address)
-        result = subprocess.run(
-            [sys.executable, "-c", code], cwd=workplace, capture_output=True, text=True, check=False
-        )
-    assert result.returncode == 0, result.stderr
-    assert len(re.findall(r"^0\.\d{3}  \S+  \d+\.\d s$", result.stdout, re.MULTILINE)) == 3
+        out = run_code(code, workplace)
+    assert len(re.findall(r"^0\.\d{3}  \S+  \d+\.\d s$", out, re.MULTILINE)) == 3
 
 
 @pytest.mark.whole
 def test_store_format_lines_run_one_after_the_other(workplace: Path, run_here: RunHere) -> None:
     if not (workplace / "samples.soundalike").exists():
         run_here("soundalike index data/samples --checkpoint demo", workplace)
-    code = "\n".join(blocks(REPOSITORY / "docs" / "store-format.md", "python"))
-    result = subprocess.run(
-        [sys.executable, "-c", code], cwd=workplace, capture_output=True, text=True, check=False
-    )
-    assert result.returncode == 0, result.stderr
-    assert "(97, 768) (31, 768)" in result.stdout
-    assert "97 (97, 768) (97, 527) (31, 768)" in result.stdout
-    assert re.search(r"animals/\w*dog\w*\.(ogg|wav)", result.stdout)
+    out = run_code("\n".join(blocks(REPOSITORY / "docs" / "store-format.md", "python")), workplace)
+    assert "(97, 768) (31, 768)" in out
+    assert "97 (97, 768) (97, 527) (31, 768)" in out
+    assert re.search(r"animals/\w*dog\w*\.(ogg|wav)", out)
 
 
 @pytest.mark.whole
@@ -150,16 +148,9 @@ def test_search_page_commands_and_python_run(workplace: Path, run_here: RunHere)
     else:
         shell = "\n".join(blocks(page, "sh"))
     assert "97 windows, searched exactly" in run_here(shell, workplace)
-    result = subprocess.run(
-        [sys.executable, "-c", "\n".join(blocks(page, "python"))],
-        cwd=workplace,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert result.returncode == 0, result.stderr
-    assert re.search(r"^exact True \d+ of 97$", result.stdout, re.MULTILINE)
-    pairs = re.findall(r"│ +-?\d\.\d │ +(\d+) │ +(\d\.[\de-]+) │", result.stdout)
+    out = run_code("\n".join(blocks(page, "python")), workplace)
+    assert re.search(r"^exact True \d+ of 97$", out, re.MULTILINE)
+    pairs = re.findall(r"│ +-?\d\.\d │ +(\d+) │ +(\d\.[\de-]+) │", out)
     assert sum(int(number) for number, _ in pairs) == 97 * 96
     # Chance: what share of all pairs lies in one folder.
     folders = [len(list(one.iterdir())) for one in (REPOSITORY / "data" / "samples").iterdir()]
@@ -181,15 +172,8 @@ def test_map_page_command_and_python_run(workplace: Path, run_here: RunHere) -> 
     assert all(region.fullmatch(line) for line in shown.splitlines()[1:])
     assert shown.splitlines()[0] in printed
     assert sum(int(number) for number in region.findall(printed)) == 97
-    result = subprocess.run(
-        [sys.executable, "-c", "\n".join(blocks(page, "python"))],
-        cwd=workplace,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert result.returncode == 0, result.stderr
-    assert "(97,) (97, 2) (97,)" in result.stdout
+    out = run_code("\n".join(blocks(page, "python")), workplace)
+    assert "(97,) (97, 2) (97,)" in out
 
 
 @pytest.mark.whole
@@ -227,15 +211,8 @@ def test_teaching_page_commands_and_python_run(tmp_path: Path, run_here: RunHere
     assert "3 yes, 3 no and 0 unsure" in printed
     assert "my.barking: learned from 3 yes, 3 no, by difference of means" in printed
     assert "barking_dog" in printed.split("windows have it")[1]
-    result = subprocess.run(
-        [sys.executable, "-c", "\n".join(blocks(page, "python"))],
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert result.returncode == 0, result.stderr
-    assert "{'yes': 2, 'no': 5} difference of means" in result.stdout
+    out = run_code("\n".join(blocks(page, "python")), tmp_path)
+    assert "{'yes': 2, 'no': 5} difference of means" in out
 
 
 @pytest.fixture

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
 import random
 import shutil
+import tarfile
+import zipfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -14,11 +17,14 @@ import numpy as np
 import torch
 from audio_files import encode, noise, write
 from oracle import Query, ask, unit
+from pack_files import write_tar, write_zip
 from safetensors.numpy import save as save_safetensors
 from synthetic import Synthetic, make_store
 
+from indexer.audio.content import recording_digest, state_of
 from indexer.audio.stream import open_audio
-from indexer.errors import AudioError, CheckpointError, StoreError
+from indexer.errors import AudioError, CheckpointError, LibraryError, StoreError
+from indexer.library.walk import walk
 from indexer.model.checkpoint import load_checkpoint
 from indexer.model.convnext import ConvNeXt
 from indexer.store.disk import seal, sha256_of
@@ -51,7 +57,7 @@ def all_targets(folder: Path) -> dict[str, Target]:
     """Return all targets; `folder` is theirs as long as they are used."""
     torch.set_num_threads(1)  # threads do not survive the fork, and children would wait for them
     store = _store(folder / "store")
-    found = [_decoder(folder), *_store_targets(store), _checkpoint()]
+    found = [_decoder(folder), *_archives(folder), *_store_targets(store), _checkpoint()]
     return {target.name: target for target in found}
 
 
@@ -99,6 +105,52 @@ def _start_decoder(folder: Path) -> Run:
         except AudioError:
             return False
         return True
+
+    return run
+
+
+def _archives(folder: Path) -> list[Target]:
+    """Return archives of a few kB, so that most bytes are in headers."""
+    files = [(f"{number}.wav", bytes([number]) * 300) for number in range(5)]
+    files += [(f"{'long/' * 30}{number}é.wav", b"RIFF" * 100) for number in range(2)]
+    tars = {"USTAR": tarfile.USTAR_FORMAT, "GNU": tarfile.GNU_FORMAT, "PAX": tarfile.PAX_FORMAT}
+    zips = {"stored": zipfile.ZIP_STORED, "deflated": zipfile.ZIP_DEFLATED}
+    return [
+        Target(
+            "tar",
+            {
+                f"{name}.tar": write_tar(folder / f"{name}.tar", files, form).read_bytes()
+                for name, form in tars.items()
+            },
+            _start_archive,
+        ),
+        Target(
+            "zip",
+            {
+                f"{name}.zip": write_zip(folder / f"{name}.zip", files, method).read_bytes()
+                for name, method in zips.items()
+            },
+            _start_archive,
+        ),
+    ]
+
+
+def _start_archive(folder: Path) -> Run:
+    folder.mkdir()
+
+    def run(name: str, content: bytes, rng: random.Random) -> bool:
+        path = folder / name
+        path.write_bytes(content)
+        try:
+            found = walk(path)
+        except LibraryError:
+            return False
+        for file in found.files:
+            local = file.local(found.root)
+            assert state_of(local) == (file.size, file.mtime_ns)
+            with contextlib.suppress(AudioError):
+                recording_digest(local)
+        return not found.unreadable
 
     return run
 

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import io
 import json
+import tarfile
+import time
+import zipfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -79,4 +82,33 @@ def write_table(
         note = json.dumps({"info": {"features": features}}).encode()
         table = table.replace_schema_metadata({b"huggingface": note})
     pq.write_table(table, path, **options)
+    return path
+
+
+#: The date of members, unless another is asked for: whole seconds, and even, as a zip has them.
+DATE_S = 1_600_000_000
+
+
+def write_tar(
+    path: Path, files: Sequence[tuple[str, bytes]], form: int = tarfile.PAX_FORMAT
+) -> Path:
+    """A tar as Python writes it, of names and contents."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tarfile.open(path, "w", format=form) as tar:
+        for name, content in files:
+            info = tarfile.TarInfo(name)
+            info.size, info.mtime = len(content), DATE_S
+            tar.addfile(info, io.BytesIO(content))
+    return path
+
+
+def write_zip(
+    path: Path, files: Sequence[tuple[str, bytes]], method: int = zipfile.ZIP_DEFLATED
+) -> Path:
+    """A zip as Python writes it, of names and contents."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with zipfile.ZipFile(path, "w") as found:
+        for name, content in files:
+            info = zipfile.ZipInfo(name, time.gmtime(DATE_S)[:6])
+            found.writestr(info, content, method)
     return path

@@ -14,7 +14,7 @@ from conftest import REPOSITORY
 @pytest.mark.timeout(120)
 def test_fuzz_for_a_moment_finds_nothing(tmp_path: Path) -> None:
     result = subprocess.run(
-        [sys.executable, str(REPOSITORY / "tests" / "fuzz.py"), "6", "1"],
+        [sys.executable, str(REPOSITORY / "tests" / "fuzz.py"), "8", "1"],
         cwd=tmp_path,
         capture_output=True,
         text=True,
@@ -23,7 +23,7 @@ def test_fuzz_for_a_moment_finds_nothing(tmp_path: Path) -> None:
     assert result.returncode == 0, result.stdout + result.stderr
     lines = result.stdout.splitlines()
     assert lines[0] == "seed 1"
-    assert len(lines) == 1 + 6
+    assert len(lines) == 1 + 8
     for line in lines[1:]:
         num_inputs = int(line.split(": ")[1].split()[0])
         assert num_inputs > 0, line

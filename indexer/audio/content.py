@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from indexer.audio.file import date_of, open_regular
-from indexer.audio.packs.held import held, inside, is_named_as_pack, split
+from indexer.audio.packs.held import held, inside, is_named_as_pack, sounds_in, split
 from indexer.audio.packs.pack import NotAPackError, Pack
 from indexer.errors import AudioError, QueryError
 
@@ -156,7 +156,7 @@ def in_its_place(path: Path) -> str | None:
     """
     try:
         parts = split(path)
-        members = held(parts[0]).members if parts else ()
+        members = list(islice(sounds_in(parts[0]), _COMPARED)) if parts else []
     except (NotAPackError, AudioError, OSError, ValueError):
         return None
     if parts is None or exists(path):
@@ -167,7 +167,7 @@ def in_its_place(path: Path) -> str | None:
     def likeness(name: bytes) -> tuple[bool, int]:
         return stem in name, sum(accumulate(map(eq, name, wanted), and_))  # of their beginning
 
-    names = nlargest(_SHOWN, (one.name for one in islice(members, _COMPARED)), likeness)
+    names = nlargest(_SHOWN, (one.name for one in members), likeness)
     return f"{parts[0].name} has {', '.join(map(os.fsdecode, names)) or 'nothing in it'}"
 
 
@@ -201,10 +201,10 @@ def _require_no_pack(path: Path) -> None:
     if not is_named_as_pack(path.name):
         return
     try:
-        members = held(path).members
+        one = next(sounds_in(path), None)
     except (NotAPackError, AudioError, OSError, ValueError):
         return  # for whoever reads it as a file to report
-    if one := next(iter(members), None):
+    if one:
         name = inside(Path(path.name)) / os.fsdecode(one.name)
         raise AudioError("open", f"it is a pack; a sound in it is named as in {name}")
 
@@ -224,6 +224,8 @@ def _find(path: Path) -> tuple[Pack, int] | None:
     except AudioError as error:
         raise OSError(errno.EIO, f"the pack cannot be read: {error}", os.fspath(path)) from error
     row = pack.members.row_of(parts[1])
+    if row is None and pack.members.flaw:  # nobody knows whether there was one
+        raise OSError(errno.EIO, f"the pack is {pack.members.flaw}", os.fspath(path))
     if row is None:
         raise FileNotFoundError(errno.ENOENT, "no such member", os.fspath(path))
     return pack, row

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import stat
 import tempfile
+from collections.abc import Iterable
 from io import FileIO
 from pathlib import Path
 
@@ -26,7 +27,10 @@ AUDIO_EXTENSIONS = frozenset(
 )
 _KINDS = {stat.S_IFDIR: "folder", stat.S_IFIFO: "FIFO", stat.S_IFSOCK: "socket"}
 #: The dates that 64 bits hold, in ns since 1970: the years 1677 to 2262.
-_FIRST_NS, _LAST_NS = -(2**63), 2**63 - 1
+FIRST_NS, LAST_NS = -(2**63), 2**63 - 1
+#: Bytes of a file without a name that is kept in memory, at most: six minutes of a CD. Each reader
+#: has one.
+_MOST_IN_MEMORY = 1 << 26
 _NONBLOCK = getattr(os, "O_NONBLOCK", 0)  # Windows has none, and no FIFOs among its files
 
 
@@ -65,29 +69,39 @@ def _reason(path: Path, error: OSError) -> str:
     return (error.strerror or str(error)).lower()
 
 
-def unnamed_file(content: memoryview) -> FileIO:
+def unnamed_file(content: Iterable[bytes | memoryview], num_bytes: int) -> FileIO:
     """Return an open file with some bytes, at its beginning, which nobody else can see.
 
-    It is in memory where the system has such files, otherwise where it keeps temporary ones.
+    It is in memory where the system has such files and it is small, otherwise where temporary ones
+    are kept.
+
+    Args:
+        content: The bytes, some at a time.
+        num_bytes: How many there are.
 
     Raises:
-        AudioError: With stage "access" if the system has no room for it, or too many files open.
+        AudioError: With stage "access" if the system has no room for it, or too many files open;
+            or what `content` raises.
     """
-    file, rest = None, content.cast("B")
+    file = None
     try:
-        file = _new_unnamed_file()
-        while len(rest):
-            rest = rest[file.write(rest) :]
+        file = _new_unnamed_file(num_bytes)
+        for block in content:
+            rest = memoryview(block)
+            while len(rest):
+                rest = rest[file.write(rest) :]
         file.seek(0)
-    except OSError as error:
+    except BaseException as error:
         if file is not None:
             file.close()
-        raise AudioError("access", f"no room for it: {error.strerror}".lower()) from error
+        if isinstance(error, OSError):
+            raise AudioError("access", f"no room for it: {error.strerror}".lower()) from error
+        raise
     return file
 
 
-def _new_unnamed_file() -> FileIO:
-    if hasattr(os, "memfd_create"):
+def _new_unnamed_file(num_bytes: int) -> FileIO:
+    if hasattr(os, "memfd_create") and num_bytes <= _MOST_IN_MEMORY:
         return FileIO(os.memfd_create("content"), "r+b")
     return tempfile.TemporaryFile(buffering=0)
 
@@ -97,7 +111,7 @@ def date_of(status: os.stat_result) -> int:
 
     Dates before 1677 and after 2262, which disks may have, become the nearest between these.
     """
-    return min(max(status.st_mtime_ns, _FIRST_NS), _LAST_NS)
+    return min(max(status.st_mtime_ns, FIRST_NS), LAST_NS)
 
 
 def read_at(descriptor: int, num_bytes: int, offset: int) -> bytes:

@@ -4,20 +4,35 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from indexer.audio.packs.held import held, inside, is_named_as_pack, split
+from indexer.audio.packs.held import (
+    held,
+    inside,
+    is_compressed_tar,
+    is_named_as_archive,
+    is_named_as_pack,
+    split,
+)
 from indexer.audio.packs.members import Members
 from indexer.audio.packs.pack import NotAPackError
 from indexer.errors import AudioError, LibraryError
 from indexer.library.files import FoundFile
+from indexer.library.passed_over import (
+    OF_THE_SYSTEM,
+    PassedOver,
+    is_hidden,
+    is_included,
+    matches,
+    why_passed_over,
+)
 from indexer.paths import local_path, text_from_bytes
 
 _NEEDS = (
-    "a library is a folder of audio, or a pack: HDF5 with audio_name and waveform, or Parquet with "
-    "a column of bytes and path"
+    "a library is a folder of audio, or a pack: HDF5 with audio_name and waveform, Parquet with a "
+    "column of bytes and path, tar or zip"
 )
 
 
@@ -43,7 +58,31 @@ def pack_at(library: Path) -> Path | None:
     return found[0] if found is not None and not found[1] else None
 
 
-def require_pack(pack: Path) -> None:
+def require_folder(root: Path) -> Path:
+    """Return the absolute path of a library, see `library_root`.
+
+    Raises:
+        LibraryError: If it is neither a folder nor a pack.
+    """
+    if pack := pack_at(root):
+        _require_pack(pack)
+        return library_root(root)
+    if not root.exists():
+        raise LibraryError(f"no such folder: {root}")
+    if is_compressed_tar(root.name) and root.is_file():
+        raise LibraryError(
+            f"{root} is compressed as a whole, and nothing in it can be read by itself; unpack it "
+            f"to .tar, or into a folder"
+        )
+    if not root.is_dir():
+        raise LibraryError(
+            f"{root} is not a folder; name the folder that it is in, or listen to it alone",
+            about="tag",
+        )
+    return root.resolve()
+
+
+def _require_pack(pack: Path) -> None:
     """Raise unless a file can be walked as a pack.
 
     Raises:
@@ -87,14 +126,38 @@ class PackFolder:
     Attributes:
         prefix: What stands before the names of members in their paths.
         members: Of the pack.
+        is_archive: Whether there may be files of any kind in it.
     """
 
     prefix: str
     members: Members
+    is_archive: bool
 
     def __iter__(self) -> Iterator[FoundFile]:
         for name, size, mtime_ns in self.members:
-            yield FoundFile(self.prefix + text_from_bytes(name), size, mtime_ns)
+            text = text_from_bytes(name)
+            if not (self.is_archive and any(map(OF_THE_SYSTEM.fullmatch, text.split("/")))):
+                yield FoundFile(self.prefix + text, size, mtime_ns)
+
+    def why_passed_over(
+        self, path: str, include: Sequence[str], exclude: Sequence[str], *, hidden: bool
+    ) -> PassedOver | None:
+        """Return why a member is left out; None if it is taken.
+
+        In an archive that is so as in a folder. In other packs all are sounds, whatever they are
+        called, and none is hidden unless the pack is.
+
+        Args:
+            path: Of the member, in the library.
+            include: Patterns, see `walk`.
+            exclude: Likewise.
+            hidden: Whether hidden files are taken.
+        """
+        if self.is_archive:
+            return why_passed_over(path, include, exclude, hidden=hidden)
+        if matches(path, exclude) or not is_included(path, include):
+            return "pattern"
+        return "hidden" if is_hidden(self.prefix) and not hidden else None
 
 
 def members_of(
@@ -105,7 +168,8 @@ def members_of(
     Args:
         root: Of the library.
         path: Of the file, as stored; empty if it is the library.
-        unreadable: Gets the path of a pack that cannot be listed, and why. There is nothing in it.
+        unreadable: Gets the path of a pack that cannot be listed, and why: there is nothing in it.
+            Or of one that is cut off: what was listed is in it.
     """
     if path and not is_named_as_pack(path):
         return None
@@ -113,12 +177,15 @@ def members_of(
     if pack is None:  # its members would have the names of files in a folder
         return None
     try:
-        return PackFolder(f"{path}!/" if path else "", held(pack).members)
+        members = held(pack).members
     except NotAPackError:
         return None
     except (AudioError, OSError) as error:
         unreadable.append((path or ".", _not_listed(error)))
         return ()
+    if members.flaw:
+        unreadable.append((path or ".", f"the pack is {members.flaw}"))
+    return PackFolder(f"{path}!/" if path else "", members, is_named_as_archive(pack.name))
 
 
 def packs_no_more(root: Path, paths: Iterable[str]) -> Iterator[tuple[str, str]]:

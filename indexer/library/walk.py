@@ -6,36 +6,31 @@ A pack is walked as if it were a folder of its members.
 from __future__ import annotations
 
 import os
-import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import Literal
 
 from indexer.audio.content import reading_order, state_of
-from indexer.audio.file import AUDIO_EXTENSIONS
-from indexer.audio.packs.held import is_named_as_pack
+from indexer.audio.packs.held import is_compressed_tar, is_named_as_pack
 from indexer.errors import LibraryError
 from indexer.library.files import FileList, FoundFile
 from indexer.library.lists import read_names
 from indexer.library.names import Spelling
-from indexer.library.packs import PackFolder, library_root, members_of, pack_at, require_pack
+from indexer.library.packs import PackFolder, members_of, pack_at, require_folder
+from indexer.library.passed_over import (
+    OF_THE_SYSTEM,
+    PassedOver,
+    is_hidden,
+    is_included,
+    matches,
+    why_passed_over,
+)
 from indexer.paths import Span, text_from_bytes
 from indexer.progress import Listen, Step, count, ignore
 
 #: A listener hears of a walk once per this many files.
 _FILES_PER_STEP = 1000
-#: What the system, or a tool, keeps beside the files for itself: never part of a library. What is
-#: called "._something" is what macOS puts beside each file on a foreign disk.
-_OF_THE_SYSTEM = re.compile(
-    r"\._.*|\.DS_Store|\.AppleDouble|\.Trash(es|-\d+)?|\.Spotlight-V100|\.fseventsd"
-    r"|\.TemporaryItems|\.DocumentRevisions-V100|\.git|\.hg|\.svn",
-    re.DOTALL,
-)
-#: Why a file is not looked at: its ending, `include` or `exclude`, a name that begins with a dot.
-PassedOver = Literal["ending", "pattern", "hidden"]
 #: What a folder holds that is a store.
 _STORE_NAMES = {"store.json", "parts", "head.safetensors"}
 
@@ -53,6 +48,8 @@ class Walk:
         num_skipped: Files without an audio extension.
         num_excluded: Files that `include` or `exclude` left out.
         num_unnamed: Rows of packs without a name: clips that were not there to be packed.
+        num_outside: Names in packs that would lead out of them, and do not.
+        num_compressed: Files, among those that are skipped, that are tars packed as a whole.
         is_complete: Whether the whole library was walked, so that an absent file is a deleted one.
         is_list: Whether a list named the files, which need not be there.
         seconds: How long that took, if anybody measured it.
@@ -66,6 +63,8 @@ class Walk:
     num_skipped: int = 0
     num_excluded: int = 0
     num_unnamed: int = 0
+    num_outside: int = 0
+    num_compressed: int = 0
     is_complete: bool = True
     is_list: bool = False
     seconds: float = 0.0
@@ -119,9 +118,10 @@ def walk(
             found.hidden.append(_found_file(found.root, path))
         else:
             passed_over[why, is_hidden(path)] += 1
+            is_tar = why == "ending" and not is_hidden(path) and is_compressed_tar(path)
+            found.num_compressed += is_tar
     found.files = _with_members(found, passed_over, (include, exclude), hidden=hidden)
-    if found.num_unnamed:
-        listen(f"rows of packs that have no name are passed over: {found.num_unnamed:,}")
+    _tell(found, listen)
     num_hidden = passed_over["ending", True]
     found.num_skipped = passed_over["ending", False] + num_hidden
     found.num_excluded = passed_over["pattern", False] + passed_over["pattern", True]
@@ -134,9 +134,21 @@ def walk(
     return found
 
 
+def _tell(found: Walk, listen: Listen) -> None:
+    """Say what was seen that is no failure, and that nobody may expect."""
+    told = {
+        "rows of packs that have no name are passed over": found.num_unnamed,
+        "names in packs that lead out of them are taken without '..'": found.num_outside,
+        "tars that are compressed are skipped, unpack them to .tar": found.num_compressed,
+    }
+    for said, number in told.items():
+        if number:
+            listen(f"{said}: {number:,}")
+
+
 def _may_be_wanted(path: str, exclude: Sequence[str]) -> bool:
     """Whether a file may be a pack of which members are asked for."""
-    return not path or (is_named_as_pack(path) and not _matches(path, exclude))
+    return not path or (is_named_as_pack(path) and not matches(path, exclude))
 
 
 def _with_members(
@@ -149,52 +161,31 @@ def _with_members(
     """Return files in the order of their paths, and in the place of each pack what is in it.
 
     The members of a pack stay in its own order; those of a hidden one are hidden files. A pattern
-    that the pack matches is one that its members match. What is no pack is passed over as other
-    files are.
+    that the pack matches is one that its members match, sounds as far as it is an archive. What is
+    no pack is passed over as other files are.
     """
     files, (include, exclude) = FileList(), patterns
     for file in found.files.in_order():
         is_seen = hidden or not is_hidden(file.path)
-        taken = files if is_seen else found.hidden
-        members = members_of(found.root, file.path, found.unreadable)
-        if members is None and (why := why_passed_over(file.path, include, exclude, hidden=True)):
+        pack = members_of(found.root, file.path, found.unreadable)
+        if pack is None and (why := why_passed_over(file.path, include, exclude, hidden=True)):
             passed_over[why, is_hidden(file.path)] += 1
-        elif members is None:
-            taken.append(file)
-        elif is_seen and isinstance(members, PackFolder):
-            found.num_unnamed += members.members.num_unnamed
-        takes_all = _is_included(file.path, include)
-        for member in members or ():
-            if _matches(member.path, exclude) or not (
-                takes_all or _is_included(member.path, include)
-            ):
-                passed_over["pattern", False] += 1
+        elif pack is None:
+            (files if is_seen else found.hidden).append(file)
+        if not isinstance(pack, PackFolder):
+            continue
+        if is_seen:
+            found.num_unnamed += pack.members.num_unnamed
+            found.num_outside += pack.members.num_outside
+        takes_all = is_included(file.path, include)
+        for member in pack:
+            asked = () if takes_all and not matches(member.path, include) else include
+            why = pack.why_passed_over(member.path, asked, exclude, hidden=hidden)
+            if why in (None, "hidden"):
+                (found.hidden if why else files).append(member)
             else:
-                taken.append(member)
+                passed_over[why, is_hidden(member.path)] += 1
     return files
-
-
-def why_passed_over(
-    path: str, include: Sequence[str] = (), exclude: Sequence[str] = (), *, hidden: bool = False
-) -> PassedOver | None:
-    """Return why a walk leaves out a file, see `walk`; None if it takes it.
-
-    Args:
-        path: Relative to the library, as stored.
-        include: The patterns of the walk.
-        exclude: Likewise.
-        hidden: Whether it takes hidden files.
-    """
-    if not include and Path(path).suffix.lower() not in AUDIO_EXTENSIONS:
-        return "ending"
-    if _matches(path, exclude) or not _is_included(path, include):
-        return "pattern"
-    return "hidden" if is_hidden(path) and not hidden else None
-
-
-def is_hidden(path: str) -> bool:
-    """Whether a name in a relative path begins with a dot."""
-    return "/." in f"/{path}"
 
 
 def read_list(root: Path, files_from: Path) -> Walk:
@@ -250,25 +241,6 @@ def look_again(
     for file in found.files:
         again.files.append(_found_file(again.root, file.path, file.span))
     return again
-
-
-def require_folder(root: Path) -> Path:
-    """Return the absolute path of a library, see `library_root`.
-
-    Raises:
-        LibraryError: If it is neither a folder nor a pack.
-    """
-    if pack := pack_at(root):
-        require_pack(pack)
-        return library_root(root)
-    if not root.exists():
-        raise LibraryError(f"no such folder: {root}")
-    if not root.is_dir():
-        raise LibraryError(
-            f"{root} is not a folder; name the folder that it is in, or listen to it alone",
-            about="tag",
-        )
-    return root.resolve()
 
 
 def _place(folder: Path) -> tuple[int, int] | None:
@@ -343,7 +315,7 @@ def _files_in_folders(found: Walk) -> Iterator[str]:
                 continue  # a store of ours: nothing in it is audio
             for entry in entries:
                 path = f"{folder}/{entry.name}" if folder else entry.name
-                if _OF_THE_SYSTEM.fullmatch(entry.name):
+                if OF_THE_SYSTEM.fullmatch(entry.name):
                     continue
                 if not _is_folder(entry):
                     yield text_from_bytes(os.fsencode(path))
@@ -371,14 +343,6 @@ def _found_file(root: Path, text: str, span: Span | None = None) -> FoundFile:
     except OSError:  # a broken link or a missing file: for the decoder to report
         return FoundFile(text, 0, 0, span)
     return FoundFile(text, *state, span)
-
-
-def _is_included(path: str, include: Sequence[str]) -> bool:
-    return not include or _matches(path, include)
-
-
-def _matches(path: str, patterns: Sequence[str]) -> bool:
-    return any(fnmatchcase(path, pattern) for pattern in patterns)
 
 
 def _relative(name: str, roots: Sequence[Path]) -> str | None:

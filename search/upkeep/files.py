@@ -13,17 +13,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from indexer.arrays import Integers, contains
-from indexer.audio.packs.held import split
+from indexer.audio.packs.held import is_compressed_tar, is_named_as_archive, split
 from indexer.errors import LibraryError, QueryError
-from indexer.library.packs import members_of
-from indexer.library.walk import (
-    PassedOver,
-    Walk,
-    files_below,
-    is_hidden,
-    require_folder,
-    why_passed_over,
-)
+from indexer.library.packs import members_of, require_folder
+from indexer.library.passed_over import PassedOver, is_hidden, why_passed_over
+from indexer.library.walk import Walk, files_below
 from indexer.paths import local_path, path_id
 from indexer.store.lock import Hold
 from indexer.store.part import Part
@@ -57,6 +51,7 @@ _FOLDER = pa.array(["walk"])
 #: Files of a library that are looked for in the ledger at a time.
 _FILES_AT_A_TIME = 4096
 _HIDDEN = "hidden: a name in its path begins with a dot"
+_COMPRESSED = "compressed as a whole: unpack it to .tar"
 _REASONS: dict[PassedOver | None, str] = {"ending": "no ending of audio", "hidden": _HIDDEN}
 #: Which patterns a run had is not recorded.
 _OTHER_REASON = "left out by a pattern or a list, newer than the last run, or not reached by it"
@@ -209,11 +204,14 @@ def _left_out_of(library_id: str, root: Path, known: Integers) -> Iterator[FileR
 
 
 def _why_skipped(root: Path, path: str) -> str:
-    if parts := split(root / local_path(path)):  # in a pack names have no ending to be judged by
+    parts = split(root / local_path(path))
+    if parts and not is_named_as_archive(parts[0].name):  # names have no ending to be judged by
         is_below = parts[0].is_relative_to(root)  # and not the library itself
         is_seen = not is_below or not is_hidden(os.fspath(parts[0].relative_to(root)))
         return _OTHER_REASON if is_seen else _HIDDEN
     why = why_passed_over(path)
+    if why == "ending" and is_compressed_tar(path):
+        return _COMPRESSED
     said = _REASONS.get(why, _OTHER_REASON)
     return f"{said}; {_HIDDEN}" if why == "ending" and is_hidden(path) else said
 

@@ -10,13 +10,24 @@ import os
 import stat
 import threading
 from collections import OrderedDict
+from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from indexer.audio.file import date_of
+from indexer.audio.file import AUDIO_EXTENSIONS, date_of
 from indexer.audio.packs.pack import NotAPackError, Pack
 
+if TYPE_CHECKING:  # it is not for the help of a command, which loads no NumPy
+    from indexer.audio.packs.members import Member
+
 #: Which files may be packs, by their endings in lower case.
-_HDF5, _PARQUET = frozenset({".h5", ".hdf5"}), frozenset({".parquet"})
+_HDF5, _PARQUET, _ARCHIVES = {".h5", ".hdf5"}, {".parquet"}, {".tar", ".zip"}
+_PACKS = frozenset(_HDF5 | _PARQUET | _ARCHIVES)
+#: Endings of what cannot be read at an offset, and so is no pack.
+_COMPRESSED_TARS = (
+    *(".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz", ".tar.zst", ".tzst"),
+    *(".tar.lz4", ".tar.z", ".tar.br", ".tar.lzma"),
+)
 #: What stands behind the path of a pack, where it is taken for a folder.
 _INSIDE = "!"
 #: Packs that are held open at a time.
@@ -33,7 +44,30 @@ def inside(pack: Path) -> Path:
 
 def is_named_as_pack(name: str) -> bool:
     """Whether a file may be a pack, by its name."""
-    return os.path.splitext(name)[1].lower() in _HDF5 | _PARQUET  # noqa: PTH122 - of a million names
+    return os.path.splitext(name)[1].lower() in _PACKS  # noqa: PTH122 - of a million names
+
+
+def is_named_as_archive(name: str) -> bool:
+    """Whether a file may be a pack of files of any kind; a sound there has an ending of audio."""
+    return os.path.splitext(name)[1].lower() in _ARCHIVES  # noqa: PTH122 - of a million names
+
+
+def is_compressed_tar(name: str) -> bool:
+    """Whether a file may be a tar that is packed as a whole, by its name: nothing reads it."""
+    return name.lower().endswith(_COMPRESSED_TARS)
+
+
+def sounds_in(path: Path) -> Iterator[Member]:
+    """Yield the members of a pack that may be sounds, by their names.
+
+    Raises:
+        NotAPackError: As `held` does, and the others.
+    """
+    is_archive = is_named_as_archive(path.name)
+    for member in held(path).members:
+        ending = os.path.splitext(os.fsdecode(member.name))[1].lower()  # noqa: PTH122 - likewise
+        if not is_archive or ending in AUDIO_EXTENSIONS:
+            yield member
 
 
 def split(path: Path) -> tuple[Path, bytes] | None:
@@ -75,10 +109,16 @@ def held(path: Path) -> Pack:
 
 def _open(path: Path, mtime_ns: int) -> Pack:
     # What reads HDF5 takes a tenth of a second to load, and most libraries have no packs.
-    if path.suffix.lower() in _HDF5:
+    ending = path.suffix.lower()
+    if ending in _HDF5:
         from indexer.audio.packs.waveforms import Waveforms  # noqa: PLC0415
 
         return Waveforms(path, mtime_ns)
+    if ending in _ARCHIVES:
+        from indexer.audio.packs.tar import Tar  # noqa: PLC0415
+        from indexer.audio.packs.zipped import Zip  # noqa: PLC0415
+
+        return (Tar if ending == ".tar" else Zip)(path, mtime_ns)
     from indexer.audio.packs.table import AudioTable  # noqa: PLC0415
 
     return AudioTable(path, mtime_ns)
@@ -92,8 +132,11 @@ class _Held:
         self._packs: OrderedDict[Path, tuple[_Mark, Pack]] = OrderedDict()
 
     def begin_anew(self) -> None:
-        """Hold nothing: what a process had open before it was forked is its parent's to close."""
-        self._lock, self._of_parent, self._packs = threading.Lock(), self._packs, OrderedDict()
+        """Hold what a process had open before it was forked, or leave it to the parent to close."""
+        self._lock, self._of_parent = threading.Lock(), self._packs
+        self._packs = OrderedDict(
+            (path, one) for path, one in self._packs.items() if one[1].outlives_fork
+        )
 
     def get(self, path: Path, status: os.stat_result) -> Pack:
         mark = (status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns)

@@ -45,6 +45,9 @@ class Members:
 
     Attributes:
         num_unnamed: Rows that are no members.
+        num_outside: Names that lead out of the pack, as they stand in it.
+        flaw: Why there may be more members, of which nothing is known: "cut off, behind …"; empty
+            if these are all.
     """
 
     def __init__(
@@ -52,6 +55,7 @@ class Members:
         names: Iterable[bytes | None],
         sizes: npt.NDArray[np.int64],
         mtimes_ns: npt.NDArray[np.int64],
+        flaw: str = "",
     ) -> None:
         """Make the names of all rows fit for paths, and different from each other.
 
@@ -62,12 +66,14 @@ class Members:
             names: As the pack has them, row by row; None for a row that is no member.
             sizes: (num_rows,) in bytes.
             mtimes_ns: (num_rows,) in ns since 1970.
+            flaw: See the attribute.
 
         Raises:
             AudioError: If there are other than `num_rows` names, or they are far too long.
         """
-        self._sizes, self._mtimes_ns = sizes, mtimes_ns
-        self._take(_named(row, name) for row, name in enumerate(names))
+        self._sizes, self._mtimes_ns, self.flaw = sizes, mtimes_ns, flaw
+        self.num_outside = 0
+        self._take(self._named(row, name) for row, name in enumerate(names))
         if len(self._ends) != len(sizes):
             raise AudioError("open", f"{len(self._ends):,} names, and {len(sizes):,} rows")
         is_repeated = self._find_repeated()
@@ -115,6 +121,17 @@ class Members:
         row = int(self._order[at])
         return row if self._name(row) == name else None
 
+    def _named(self, row: int, name: bytes | None) -> bytes:
+        """Return a name as a relative path; nothing for what is no member."""
+        if name is None:
+            return b""
+        plain = plain_name(name)
+        self.num_outside += len(plain) < len(name) and b".." in name.split(b"/")
+        if not plain or b"\0" in plain or len(plain) > MAX_NAME_BYTES:
+            return made_up_name(row)
+        # Made-up names stay apart from given ones: those that look like them are of their row, too.
+        return b"row-%d/%s" % (row, plain) if _OF_A_ROW.match(plain) else plain
+
     def _name(self, row: int) -> bytes:
         return bytes(self._names[self._ends[row - 1] if row else 0 : self._ends[row]])
 
@@ -134,13 +151,6 @@ def made_up_name(row: int) -> bytes:
     return b"row-%d" % row
 
 
-def _named(row: int, name: bytes | None) -> bytes:
-    """Return a name as a relative path; nothing for what is no member."""
-    if name is None:
-        return b""
-    parts = [part for part in name.split(b"/") if part not in (b"", b".", b"..")]
-    plain = b"/".join(parts)
-    if not plain or b"\0" in plain or len(plain) > MAX_NAME_BYTES:
-        return made_up_name(row)
-    # Made-up names stay apart from given ones: those that look like them are of their row, too.
-    return b"row-%d/%s" % (row, plain) if _OF_A_ROW.match(plain) else plain
+def plain_name(name: bytes) -> bytes:
+    """Return a name as a path that leads nowhere else: without `.`, `..` and empty parts."""
+    return b"/".join(part for part in name.split(b"/") if part not in (b"", b".", b".."))

@@ -41,9 +41,11 @@ class Pack(Protocol):
 
     Attributes:
         members: What is in it.
+        outlives_fork: Whether a forked process may go on with it: who reads shares no position.
     """
 
     members: Members
+    outlives_fork: bool
 
     def content(self, row: int) -> Iterator[bytes | memoryview]:
         """Yield what the digest of a member is of, some at a time.

@@ -48,6 +48,8 @@ class Waveforms:
         num_samples: In each row.
     """
 
+    outlives_fork = False
+
     def __init__(self, path: Path, mtime_ns: int) -> None:
         """Open it.
 

@@ -1,0 +1,153 @@
+"""Tar files, such as the shards of webdataset: files one behind the other, read where they lie."""
+
+from __future__ import annotations
+
+import os
+import tarfile
+import weakref
+from array import array
+from collections.abc import Iterator
+from io import FileIO
+from pathlib import Path
+
+import numpy as np
+
+from indexer.audio.file import open_regular, read_at, unnamed_file
+from indexer.audio.packs.archive import Headers, blocks, date_in_ns, kept_name, last_of_each_name
+from indexer.audio.packs.members import MAX_ROWS, Members
+from indexer.audio.packs.pack import NotAPackError
+from indexer.errors import AudioError, first_line
+from indexer.progress import count
+
+#: Bytes of the headers of one member, at most: a path has 4 KiB, and what else is told, a few.
+_MAX_HEADER_BYTES = 1 << 16
+#: What tarfile raises when a file is not what it claims.
+_ERRORS = (tarfile.TarError, ValueError, OverflowError, TypeError, LookupError, RecursionError)
+
+
+class Tar:
+    """An open tar file. Its headers are read once, and nothing of what lies between them.
+
+    Only regular files are members, not what links to them. Of several with one name the last
+    counts, as where a tar is unpacked.
+    """
+
+    outlives_fork = True
+
+    def __init__(self, path: Path, mtime_ns: int) -> None:
+        """Open it.
+
+        Args:
+            path: The file.
+            mtime_ns: Its date, for members that have none.
+
+        Raises:
+            NotAPackError: If it does not begin as a tar, or with the end of one.
+            AudioError: If it cannot be read, or has too many members.
+        """
+        self._source = open_regular(path)
+        weakref.finalize(self, self._source.close)
+        listed = _Listed(self._source, mtime_ns)
+        rows = np.array(last_of_each_name(listed.names), np.int64)
+        self._offsets = np.array(listed.offsets, np.int64)[rows]
+        sizes, mtimes_ns = (np.array(one, np.int64) for one in (listed.sizes, listed.mtimes_ns))
+        self._sparse = listed.sparse
+        names = (listed.names[row] for row in rows)
+        self.members = Members(names, sizes[rows], mtimes_ns[rows], listed.flaw)
+
+    def content(self, row: int) -> Iterator[bytes]:
+        """Yield the bytes of a member; see `Pack`."""
+        offset, size = int(self._offsets[row]), self.members[row].size
+        if offset in self._sparse:
+            raise AudioError("open", "it is packed as a sparse file; pack it without --sparse")
+        if not size:
+            raise AudioError("open", "empty file (0 bytes)")
+        yield from blocks(self._source, offset, size)
+
+    def open(self, row: int, max_duration_s: float) -> FileIO:
+        """Open a member; see `Pack`."""
+        return unnamed_file(self.content(row), self.members[row].size)
+
+
+class _Listed:
+    """The regular files of a tar, one by one as their headers come.
+
+    Attributes:
+        names: As they are kept.
+        offsets: Where each begins.
+        sizes: In bytes.
+        mtimes_ns: In ns since 1970.
+        sparse: Offsets of those that have holes.
+        flaw: Why there may be more that could not be listed; empty if this is all.
+    """
+
+    def __init__(self, source: FileIO, mtime_ns: int) -> None:
+        self.names: list[bytes] = []
+        self.offsets, self.sizes, self.mtimes_ns = array("q"), array("q"), array("q")
+        self.sparse: set[int] = set()
+        self.flaw = ""
+        self._num_bytes = os.fstat(source.fileno()).st_size
+        self._mtime_ns = mtime_ns
+        try:
+            if not any(read_at(source.fileno(), tarfile.BLOCKSIZE, 0)):
+                raise NotAPackError("it begins with zeros, as the end of a tar")
+            self._read(source)
+        except (OSError, MemoryError) as error:
+            raise AudioError("open", f"cannot be read: {first_line(error)}") from error
+
+    def _read(self, source: FileIO) -> None:
+        headers = Headers(source.fileno(), closefd=False)
+        headers.left = _MAX_HEADER_BYTES
+        try:
+            tar = tarfile.open(  # noqa: SIM115 - it holds nothing that is to be closed
+                fileobj=headers, mode="r:", encoding="utf-8", errors="surrogateescape"
+            )
+        except _ERRORS as error:
+            raise NotAPackError("it is no tar, or a compressed one") from error
+        try:
+            is_whole = self._take_all(tar, headers)
+            if not is_whole or tar.offset >= self._num_bytes:
+                self._note("cut off")
+            elif any(read_at(source.fileno(), tarfile.BLOCKSIZE, tar.offset)):
+                self._note(f"damaged at byte {tar.offset:,}")
+        except _ERRORS as error:
+            self._note(f"damaged at byte {tar.offset:,} ({first_line(error)})")
+
+    def _note(self, what: str) -> None:
+        self.flaw = f"{what}, behind {count(len(self.names), 'member')} that can be read"
+
+    def _take_all(self, tar: tarfile.TarFile, headers: Headers) -> bool:
+        """Add all members; return whether all of the last one is there."""
+        while (info := tar.next()) is not None:
+            tar.members.clear()  # type: ignore[attr-defined] # or all would be kept
+            if not self._take(info, tar.offset):
+                return False
+            if tar.offset >= self._num_bytes:
+                break
+            headers.left = _MAX_HEADER_BYTES
+        return True
+
+    def _take(self, info: tarfile.TarInfo, following: int) -> bool:
+        """Add what a header is of; return whether all of it is there.
+
+        Raises:
+            ValueError: If its size is none.
+        """
+        if info.size < 0 or following <= info.offset:
+            raise ValueError("a size below 0")
+        is_sparse = info.issparse()
+        end = following - tarfile.BLOCKSIZE + 1 if is_sparse else info.offset_data + info.size
+        if info.isreg() and end > self._num_bytes:
+            return False
+        name = info.name.encode("utf-8", "surrogateescape")
+        if not info.isreg():
+            return True
+        if len(self.names) == MAX_ROWS:
+            raise AudioError("open", f"more than {MAX_ROWS:,} members")
+        if is_sparse:
+            self.sparse.add(info.offset_data)
+        self.names.append(kept_name(name))
+        self.offsets.append(info.offset_data)
+        self.sizes.append(info.size)
+        self.mtimes_ns.append(date_in_ns(info.mtime, self._mtime_ns))
+        return True

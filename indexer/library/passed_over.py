@@ -41,8 +41,8 @@ def why_passed_over(
 
 
 def is_hidden(path: str) -> bool:
-    """Whether a name in a relative path begins with a dot."""
-    return "/." in f"/{path}"
+    """Whether a name in a relative path begins with a dot; the library itself, ".", has none."""
+    return "/." in f"/{path}" and path != "."
 
 
 def is_included(path: str, include: Sequence[str]) -> bool:

@@ -9,6 +9,7 @@ from array import array
 from collections.abc import Iterator
 from io import FileIO
 from pathlib import Path
+from typing import Self
 
 import numpy as np
 
@@ -69,6 +70,31 @@ class Tar:
         return unnamed_file(self.content(row), self.members[row].size)
 
 
+class _Header(tarfile.TarInfo):
+    """A header of which, if it is of a plain file, only what is needed here is parsed.
+
+    That takes half of the time. Where to be is in POSIX, pax Interchange Format, ustar.
+    """
+
+    @classmethod
+    def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> Self:
+        is_plain = len(buf) == tarfile.BLOCKSIZE and buf[156:157] == tarfile.REGTYPE
+        if not is_plain or buf[345]:  # the beginning of a long name
+            return super().frombuf(buf, encoding, errors)
+        try:
+            size, mtime, checksum = (
+                int(buf[first:end].strip(b"\0 ") or b"0", 8)
+                for first, end in ((124, 136), (136, 148), (148, 156))
+            )
+        except ValueError:  # written in another way
+            return super().frombuf(buf, encoding, errors)
+        if checksum != sum(buf) - sum(buf[148:156]) + 8 * ord(" "):
+            return super().frombuf(buf, encoding, errors)
+        header = cls(buf[:100].partition(b"\0")[0].decode(encoding, errors))
+        header.size, header.mtime = size, mtime
+        return header
+
+
 class _Listed:
     """The regular files of a tar, one by one as their headers come.
 
@@ -100,7 +126,11 @@ class _Listed:
         headers.left = _MAX_HEADER_BYTES
         try:
             tar = tarfile.open(  # noqa: SIM115 - it holds nothing that is to be closed
-                fileobj=headers, mode="r:", encoding="utf-8", errors="surrogateescape"
+                fileobj=headers,
+                mode="r:",
+                tarinfo=_Header,
+                encoding="utf-8",
+                errors="surrogateescape",
             )
         except _ERRORS as error:
             raise NotAPackError("it is no tar, or a compressed one") from error

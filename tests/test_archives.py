@@ -20,6 +20,8 @@ import pytest
 import webdataset
 from audio_files import noise, span, whole
 from conftest import Run
+from hypothesis import given
+from hypothesis import strategies as st
 from pack_files import DATE_S, tones, wave, write_tar, write_zip
 from synthetic import make_store
 
@@ -361,7 +363,7 @@ def test_member_with_holes_is_refused_by_itself(tmp_path: Path) -> None:
         assert path.stat().st_size < 1 << 17
         assert listed(path) == ["a.wav", "b.wav"]
         told = error_of(tmp_path / f"{form}.tar!" / "a.wav")
-        assert told == ("open", "it is packed as a sparse file; pack it without --sparse")
+        assert told == ("open", "it is packed as a sparse file; pack it anew, holes and all")
         assert recording_digest(tmp_path / f"{form}.tar!" / "b.wav") == digest(CLIP)
 
 
@@ -529,6 +531,32 @@ def test_compressed_tars_are_told_once_and_skipped(tmp_path: Path) -> None:
     rows = {row.path: row.reason for row in list_files(made.store.path, ["skipped"])}
     assert rows["a.tar.gz"] == "compressed as a whole: unpack it to .tar"
     assert rows["f.gz"] == "no ending of audio"
+
+
+@given(
+    st.sampled_from([tarfile.USTAR_FORMAT, tarfile.GNU_FORMAT]),
+    st.text(st.characters(codec="utf-8", exclude_characters="\0"), min_size=1, max_size=90),
+    st.integers(0, 8**11 - 1),
+    st.integers(0, 8**11 - 1),
+    st.lists(st.tuples(st.integers(0, 511), st.integers(0, 255)), max_size=2),
+)
+def test_header_is_what_tarfile_makes_of_it(
+    form: int, name: str, size: int, mtime: int, changes: list[tuple[int, int]]
+) -> None:
+    """Whatever is in it, as far as tarfile takes it for one."""
+    info = tarfile.TarInfo(name)
+    info.size, info.mtime = size, mtime
+    header = bytearray(info.tobuf(form, "utf-8", "surrogateescape")[-512:])
+    for at, value in changes:
+        header[at] = value
+    header[148:156] = b"%06o\0 " % (sum(header) - sum(header[148:156]) + 256)
+    try:
+        theirs = tarfile.TarInfo.frombuf(header, "utf-8", "surrogateescape")
+    except tarfile.HeaderError:
+        return
+    ours = tar._Header.frombuf(header, "utf-8", "surrogateescape")
+    for field in ("name", "size", "mtime", "type"):
+        assert getattr(ours, field) == getattr(theirs, field)
 
 
 # --- what it costs -------------------------------------------------------------------------------

@@ -35,8 +35,8 @@ LibraryArgument = Annotated[
     Path,
     typer.Argument(
         metavar="LIBRARY",
-        help="Folder of audio, walked with its subfolders; or a pack: tar, zip, PANNs' waveforms in "
-        "HDF5, or Parquet with a column of sounds.",
+        help="Folder of audio, walked with its subfolders; or a pack: tar, zip, PANNs' waveforms "
+        "in HDF5, or Parquet with a column of sounds.",
     ),
 ]
 StoreArgument = Annotated[

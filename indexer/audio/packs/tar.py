@@ -60,7 +60,7 @@ class Tar:
         """Yield the bytes of a member; see `Pack`."""
         offset, size = int(self._offsets[row]), self.members[row].size
         if offset in self._sparse:
-            raise AudioError("open", "it is packed as a sparse file; pack it without --sparse")
+            raise AudioError("open", "it is packed as a sparse file; pack it anew, holes and all")
         if not size:
             raise AudioError("open", "empty file (0 bytes)")
         yield from blocks(self._source, offset, size)

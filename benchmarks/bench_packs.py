@@ -8,7 +8,10 @@ CPU time of one process, in rounds that take turns, so that what else runs matte
 from __future__ import annotations
 
 import io
+import itertools
+import shutil
 import statistics
+import tarfile
 import tempfile
 import time
 from pathlib import Path
@@ -61,6 +64,8 @@ def make(folder: Path) -> dict[str, Path]:
     roots = {"WAV files": folder / "wav", "HDF5 of waveforms": folder / "hdf5"}
     roots |= {"WAV in Parquet": folder / "wav-pq", "FLAC files": folder / "flac"}
     roots |= {"FLAC in Parquet": folder / "flac-pq"}
+    for kind, ending in itertools.product(("WAV", "FLAC"), ("tar", "zip")):
+        roots[f"{kind} in {ending}"] = folder / f"{kind.lower()}-{ending}"
     for root in roots.values():
         root.mkdir()
     for kind in ("WAV", "FLAC"):
@@ -74,6 +79,11 @@ def make(folder: Path) -> dict[str, Path]:
         column = pa.array(rows, pa.struct([("bytes", pa.binary()), ("path", pa.string())]))
         table = pa.table({"audio": column})
         pq.write_table(table, folder / f"{kind.lower()}-pq" / "clips.parquet", row_group_size=100)
+        with tarfile.open(folder / f"{kind.lower()}-tar" / "clips.tar", "w") as tar:
+            tar.add(folder / kind.lower(), arcname="clips")
+        shutil.make_archive(
+            str(folder / f"{kind.lower()}-zip" / "clips"), "zip", folder / kind.lower()
+        )
     with h5py.File(folder / "hdf5" / "eval.h5", "w") as file:
         file["audio_name"] = [f"{number}.wav".encode() for number in range(NUM_CLIPS)]
         file["waveform"] = np.array(clips)

@@ -22,6 +22,9 @@ from indexer.progress import count
 
 #: Bytes of the headers of one member, at most: a path has 4 KiB, and what else is told, a few.
 _MAX_HEADER_BYTES = 1 << 16
+#: Bytes of zeros at the end of a tar, at most: those of the largest records, as tapes have them. A
+#: longer end is a hole, in what is not downloaded to its end, or the beginning of another tar.
+_MAX_END_BYTES = 1 << 20
 #: What tarfile raises when a file is not what it claims.
 _ERRORS = (tarfile.TarError, ValueError, OverflowError, TypeError, LookupError, RecursionError)
 
@@ -140,6 +143,8 @@ class _Listed:
                 self._note("cut off")
             elif any(read_at(source.fileno(), tarfile.BLOCKSIZE, tar.offset)):
                 self._note(f"damaged at byte {tar.offset:,}")
+            elif self._num_bytes - tar.offset > _MAX_END_BYTES:
+                self._note(f"at its end at byte {tar.offset:,} of {self._num_bytes:,}")
         except _ERRORS as error:
             self._note(f"damaged at byte {tar.offset:,} ({first_line(error)})")
 
@@ -165,18 +170,17 @@ class _Listed:
         """
         if info.size < 0 or following <= info.offset:
             raise ValueError("a size below 0")
-        is_sparse = info.issparse()
-        end = following - tarfile.BLOCKSIZE + 1 if is_sparse else info.offset_data + info.size
-        if info.isreg() and end > self._num_bytes:
-            return False
-        name = info.name.encode("utf-8", "surrogateescape")
         if not info.isreg():
             return True
+        is_sparse = info.issparse()
+        end = following - tarfile.BLOCKSIZE + 1 if is_sparse else info.offset_data + info.size
+        if end > self._num_bytes:
+            return False
         if len(self.names) == MAX_ROWS:
             raise AudioError("open", f"more than {MAX_ROWS:,} members")
         if is_sparse:
             self.sparse.add(info.offset_data)
-        self.names.append(kept_name(name))
+        self.names.append(kept_name(info.name.encode("utf-8", "surrogateescape")))
         self.offsets.append(info.offset_data)
         self.sizes.append(info.size)
         self.mtimes_ns.append(date_in_ns(info.mtime, self._mtime_ns))

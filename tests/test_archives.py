@@ -426,6 +426,7 @@ def test_zip_whose_members_overlap_is_one_line(tmp_path: Path, at: int, new: byt
         walk(damaged_zip(tmp_path / "x.zip", at, new))
 
 
+@pytest.mark.whole
 @pytest.mark.parametrize("claims", [True, False])
 def test_zip_bomb_takes_no_memory_and_is_one_line(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, claims: bool

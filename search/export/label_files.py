@@ -248,7 +248,7 @@ def _text(form: LabelForm, path: str, spans: Sequence[Span]) -> str:
         labels = (Label(one.start_s, one.end_s, values) for one, values in heard)
         return raven_text(labels, ["Tag", "Probability"])
     buffer = io.StringIO()
-    writer = csv.writer(buffer, lineterminator="\n")
+    writer = csv.writer(buffer)  # with a lone \n at the end of lines, \r in a name is not quoted
     writer.writerow(["path", "start_s", "end_s", "tag", "name", "probability"])
     for span in spans:
         where = (path_cell(path), f"{span.start_s:.3f}", f"{span.end_s:.3f}")

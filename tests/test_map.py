@@ -389,6 +389,17 @@ def test_command_tells_regions_and_writes_tables_and_a_picture(
     assert len(coloured) > 80 * 50  # a dot of each window
 
 
+def test_table_has_no_path_that_is_a_formula_and_names_of_several_lines(tmp_path: Path) -> None:
+    """The place of a library is what a store from elsewhere says."""
+    made = make_store(tmp_path / "store", frames="none", root=Path("=1+1"))
+    made.add({"a": 10, "two\rlines": 10, r"odd\xff": 10})
+    build(made.store)
+    soundalike.open(made.store.path).map(output=tmp_path / "map.csv")
+    with (tmp_path / "map.csv").open(newline="") as file:
+        paths = {row["path"] for row in csv.DictReader(file)}
+    assert paths == {"./=1+1/a.wav", "./=1+1/two\rlines.wav", r"./=1+1/odd\xff.wav"}
+
+
 def test_output_that_cannot_be_written_is_told_before_anything_is_drawn(
     made: Synthetic, run: Run, tmp_path: Path
 ) -> None:

@@ -12,7 +12,6 @@ import hashlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
-from functools import cached_property
 from math import isnan, nan
 from pathlib import Path
 from typing import Any
@@ -64,7 +63,7 @@ class LearnedTag:
     told: Mapping[str, Any] = field(default_factory=dict)
     held_back: Mapping[int, float] = field(default_factory=dict)
 
-    @cached_property
+    @property
     def digest(self) -> str:
         """Of the line, in hex."""
         content = self.line.weights.tobytes() + np.float64(self.line.bias).tobytes()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import pickle
 import shutil
 import threading
 from concurrent.futures import ThreadPoolExecutor, wait
@@ -354,6 +355,29 @@ def test_line_of_float32_is_written_as_it_is(taught: Sounds) -> None:
 
 
 # --- how much it finds ---------------------------------------------------------------------------
+
+
+def test_tag_is_the_same_to_shards_whether_it_was_computed_here_or_not(taught: Sounds) -> None:
+    """They know a condition again by what it is when it is sent."""
+    before = pickle.dumps(tag := taught.learned("rattle"))
+    tag.column(taught._kept.open_newest().segments[0])
+    assert pickle.dumps(tag) == before
+
+
+def test_column_of_a_tag_that_was_removed_is_forgotten(taught: Sounds, put: Synthetic) -> None:
+    taught.label("hiss", yes=ids(put, "a")[:7], no=ids(put, "b")[:7])
+    taught.learn("hiss")
+    taught.facets()
+    (segment,) = taught._kept.open_newest().segments
+    assert {"rattle", "hiss"} <= set(segment.derived)
+    part = taught.select(ids(put, "a")[:3])
+    taught.count(tags=[part])
+    (taught.own.folder / "learned" / "rattle.json").unlink()
+    taught.facets()
+    assert segment is taught._kept.open_newest().segments[0]
+    assert "rattle" not in segment.derived
+    assert "hiss" in segment.derived
+    assert taught.count(tags=[part]) == 3
 
 
 @pytest.mark.slow

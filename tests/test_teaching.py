@@ -251,7 +251,7 @@ def test_table_of_labels_comes_back_as_it_was(
     assert not rows[0]["by"].startswith("=")
     sounds.import_labels("again", tmp_path / "labels.csv")
     told = [
-        [(one.window_id, one.says, one.by, one.via) for one in sounds.labels(name)]
+        [(one.window_id, one.says, one.by, one.via, one.at) for one in sounds.labels(name)]
         for name in ("rattle", "again")
     ]
     assert told[0] == told[1]
@@ -288,10 +288,10 @@ def test_spans_are_labels_of_the_windows_that_they_overlap_by_half(
     """b8 has three windows of 10 s."""
     (tmp_path / "labels.csv").write_text(
         "path,start,end,says,tag\nb8.wav,0,4,yes,rattle\nb8.wav,16,30,no,rattle\n"
-        "b8.wav,0,30,yes,other\nnowhere.wav,0,1,yes,rattle\nb20,,,unsure,my.rattle\n"
+        "b8.wav,40,,yes,rattle\nb8.wav,0,30,yes,other\nnowhere.wav,0,1,yes,rattle\nb20,,,unsure,my.rattle\n"
     )
     found = sounds.import_labels("rattle", tmp_path / "labels.csv")
-    assert found.missing == ["nowhere.wav"]
+    assert found.missing == ["b8.wav from 40 s", "nowhere.wav"]
     mine = {one.window_id: (one.says, one.start_s, one.end_s) for one in sounds.labels("rattle")}
     of_b8 = [one for one in put.windows if one.recording_id == put.paths["b8.wav"]]
     assert mine[of_b8[0].window_id] == ("yes", 0, 4)
@@ -324,7 +324,7 @@ def test_point_of_a_label_track_is_of_the_window_that_it_lies_in(
     of_b8 = [one for one in put.windows if one.recording_id == put.paths["b8.wav"]]
     assert [one.window_id for one in sounds.labels("rattle")] == [of_b8[1].window_id]
     track.write_text("99.0\t99.0\trattle\n")
-    with pytest.raises(SoundalikeError, match="b8 for one"):
+    with pytest.raises(SoundalikeError, match="b8 from 99 s to 99 s for one"):
         sounds.import_labels("rattle", track)
 
 
@@ -349,9 +349,16 @@ def test_labels_of_another_store_are_of_the_same_windows(
         ("name\nb8.wav\n", "neither a column window_id nor a column path"),
         ("path,start\nb8.wav,soon\n", "line 2: could not convert"),
         ("path,tag\nb8.wav,else\n", "says nothing of my.rattle"),
-        ("path\nnowhere.wav\n", "has none of the files that"),
+        ("path\nnowhere.wav\n", "has nothing of what .* names: nowhere.wav for one"),
         ("window_id,start\n5,nan\n", "line 2: 'nan' is no number of seconds"),
-        ("window_id\n-5\n", "an id from 0 to"),
+        ("window_id\n5\n-5\n", "line 3: a window has an id from 0 to"),
+        ("path,via\nb8.wav,luck\n", "line 2: a window is found, or proposed by .*, got 'luck'"),
+        ("path,by\nb8.wav," + "x" * 257 + "\n", "line 2: who labels has a name of at most"),
+        ("path,at\nb8.wav,yesterday\n", "line 2: .*'yesterday'"),
+        (
+            "path,start,end\nb8.wav,40,50\n",
+            "nothing of what .* names: b8.wav from 40 s to 50 s for one",
+        ),
     ],
 )
 def test_table_that_cannot_be_read_is_one_line(

@@ -179,9 +179,12 @@ class Teach {
 
   /** What is said so far, by whomever. @param {string} name */
   async read(name) {
-    if (this.onTheWay) return;
-    const { labels } = await json(`${under(name)}/labels`);
-    if (name !== this.name || this.onTheWay) return;
+    let labels;
+    do { // what was said here is known once it is there
+      await this.line;
+      ({ labels } = await json(`${under(name)}/labels`));
+      if (name !== this.name) return;
+    } while (this.onTheWay);
     this.said = new Map(labels.map((one) => [one.window, one]));
     this.paint();
   }

@@ -107,19 +107,48 @@ def test_same_labels_give_the_same_line_to_the_bit() -> None:
         assert one.bias == lines[0].bias
 
 
-def test_cut_is_where_labels_of_other_recordings_are_told_apart_best() -> None:
-    examples, weak = some_examples(9, 21, seed=4), weak_windows()
-    _, judged = learn_line(examples, weak)
-    f1 = {}
-    for cut in [-np.inf, *judged.logits]:
-        heard = judged.logits > cut
-        f1[cut] = 2 * (heard & examples.is_yes).sum() / (heard.sum() + examples.is_yes.sum())
-    heard = judged.logits >= 0
-    mine = 2 * (heard & examples.is_yes).sum() / (heard.sum() + examples.is_yes.sum())
-    assert mine == pytest.approx(max(f1.values()))
-    assert judged.average_precision == pytest.approx(
-        average_precision_score(examples.is_yes, judged.logits)
-    )
+def best_cut(logits: Any, is_yes: Any) -> float:
+    """Return the middle between two labels at which F1 is best, the one nearest to 0."""
+    places = np.sort(logits)
+    found = {}
+    for cut in [places[0] - 0.5, *((places[1:] + places[:-1]) / 2)]:
+        heard = logits > cut
+        found[cut] = 2 * (heard & is_yes).sum() / (heard.sum() + is_yes.sum())
+    return float(min((-f1, abs(cut), cut) for cut, f1 in found.items())[2])
+
+
+def between_means(vectors: Any, is_yes: Any, weak: Any) -> Any:
+    """Return what gives the log of odds of vectors."""
+    yes = vectors[is_yes].mean(0)
+    no = np.concatenate([vectors[~is_yes], weak]).mean(0)
+    weights = (yes - no) * 4 / ((yes - no) @ (yes - no))
+    return lambda some: (some - (yes + no) / 2) @ weights
+
+
+def test_cut_is_put_by_other_recordings_and_labels_are_judged_at_a_cut_of_others() -> None:
+    """Each label is of a recording of its own; the n-th yes and the n-th no are in hand n of 5."""
+    num_told_apart = 0
+    for seed in range(20):
+        examples, weak = some_examples(4, 11, seed), weak_windows()
+        vectors, is_yes = examples.vectors.astype(np.float64), examples.is_yes
+        vectors[:4] = vectors[:4] * 0.3 + vectors[5:9] * 0.7  # they are hard to tell apart
+        recordings = np.array([f"{number:016d}".encode() for number in range(15)], "S16")
+        examples = Examples(vectors.astype(np.float32), is_yes, recordings)
+        hand = np.r_[np.arange(4), np.arange(11)] % 5
+        raw = np.empty(15)
+        for number in range(5):
+            held = hand == number
+            fitted = between_means(vectors[~held], is_yes[~held], weak.astype(np.float64))
+            raw[held] = fitted(vectors[held])
+        line, judged = learn_line(examples, weak)
+        of_all = between_means(vectors, is_yes, weak.astype(np.float64))
+        expected = of_all(vectors) - best_cut(raw, is_yes)
+        np.testing.assert_allclose(line.logits(examples.vectors), expected, atol=1e-3)
+        others = [best_cut(raw[hand != one], is_yes[hand != one]) for one in range(5)]
+        np.testing.assert_allclose(judged.logits, raw - np.array(others)[hand], atol=1e-3)
+        assert judged.average_precision == pytest.approx(average_precision_score(is_yes, raw))
+        num_told_apart += len(set(others)) > 1
+    assert num_told_apart > 10
 
 
 def test_no_label_is_judged_by_what_was_learned_from_its_own_recording() -> None:

@@ -151,6 +151,20 @@ def test_cut_is_put_by_other_recordings_and_labels_are_judged_at_a_cut_of_others
     assert num_told_apart > 10
 
 
+def test_copies_do_not_judge_each_other() -> None:
+    """Words on noise, each of a sound that is there twice, encoded anew: they tell nothing."""
+    rng = np.random.default_rng(8)
+    scenes = np.repeat(rng.normal(0, 1, (40, 768)), 2, axis=0)
+    scenes += rng.normal(0, 0.02, scenes.shape)
+    scenes /= np.linalg.norm(scenes, axis=1, keepdims=True)
+    tags = np.repeat(rng.random((40, 527)), 2, axis=0).astype(np.float16)
+    is_yes = np.repeat(rng.random(40) < 0.4, 2)
+    recordings = np.array([f"{number:016d}".encode() for number in rng.permutation(80)], "S16")
+    examples = Examples(vectors_of(scenes.astype(np.float32), tags), is_yes, recordings)
+    _, judged = learn_line(examples, weak_windows())
+    assert judged.average_precision < is_yes.mean() + 0.2
+
+
 def test_no_label_is_judged_by_what_was_learned_from_its_own_recording() -> None:
     """Each recording has two labels, in one hand: one that is poisoned does not judge the other."""
     examples, weak = some_examples(6, 14, seed=2), weak_windows()

@@ -440,7 +440,10 @@ def test_random_review_needs_nothing_learned_and_goes_on_where_it_was(
 
 
 def test_estimate_counts_windows_that_were_drawn_alone(sounds: Sounds, put: Synthetic) -> None:
-    sounds.label("rattle", yes=ids(put, "b")[:8], no=ids(put, "a")[:8])
+    """Those that were found lie behind them in the order in which windows are drawn."""
+    order = [one.window_id for one in sounds.review("rattle", "random", 1000)]
+    found = [[one for one in ids(put, letter) if one not in order[:12]] for letter in "ba"]
+    sounds.label("rattle", yes=found[0][:8], no=found[1][:8])
     sounds.learn("rattle")
     drawn = sounds.review("rattle", "random", 12)
     yes = set(ids(put, "b"))
@@ -457,7 +460,34 @@ def test_estimate_counts_windows_that_were_drawn_alone(sounds: Sounds, put: Synt
     lesson = sounds.learn("rattle")
     (row,) = [one for one in sounds.estimates("rattle") if one.threshold == 0.5]
     assert row == lesson.estimate
-    assert set(sounds.learned("rattle").held_back) == {one.window_id for one in drawn}
+    assert row.num_judged
+
+
+def test_what_drawing_passes_over_because_it_is_labelled_counts_as_drawn(
+    sounds: Sounds, put: Synthetic
+) -> None:
+    """It is the beginning of the order in which windows are drawn: no sample without the best."""
+    order = [one.window_id for one in sounds.review("rattle", "random", 1000)]
+    yes = set(ids(put, "b"))
+
+    def say(some: list[int], via: Any) -> None:
+        each = [[one for one in some if (one in yes) == is_yes] for is_yes in (True, False)]
+        sounds.label("rattle", yes=each[0], no=each[1], via=via)
+
+    say(ids(put, "b")[::2] + ids(put, "a")[:4], "top")
+    drawn = [one.window_id for one in sounds.review("rattle", "random", 15)]
+    say(drawn, "random")
+    reached = max(map(order.index, drawn))
+    sample = [one.window_id for one in sounds.labels("rattle") if one.window_id in order[:reached]]
+    sample.append(order[reached])
+    assert len(sample) == reached + 1 > 15  # all of the beginning
+    say([order[reached + 1]], "found")  # no drawing has come so far
+    sounds.learn("rattle")
+    held_back = sounds.learned("rattle").held_back
+    for row in sounds.estimates("rattle"):
+        heard = {one for one in sample if 1 / (1 + np.exp(-held_back[one])) >= row.threshold}
+        assert (row.num_judged, row.num_right) == (len(heard), len(heard & yes))
+    assert sounds.estimates("rattle")[4].num_right
 
 
 def test_estimate_of_a_tag_that_knows_its_labels_by_heart_tells_so(tmp_path: Path) -> None:

@@ -52,8 +52,8 @@ class LearnedTag:
         weights: Digest of the checkpoint whose embeddings it was learned on.
         how: What else the embeddings have to agree in: padding and level.
         told: What it rests on, for people: how many labels said what, figures, versions, when.
-        held_back: Window id → the log of odds by what was learned from other recordings, of those
-            windows that were drawn at random and learned from; NaN where there were too few.
+        held_back: Id of each window that was learned from → its log of odds by what was learned
+            from other recordings; NaN where there were too few.
     """
 
     name: str

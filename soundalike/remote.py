@@ -339,7 +339,6 @@ def _answer(found: Mapping[str, Any]) -> Answer:
 
 
 def _hit(found: Mapping[str, Any]) -> Hit:
-    vocabulary = TagVocabulary.audioset()
     match = found["match"] or {"start_s": None, "end_s": None, "score": None}
     return Hit(
         score=found["score"],
@@ -348,9 +347,7 @@ def _hit(found: Mapping[str, Any]) -> Hit:
         paths=tuple(map(Path, found["paths"])),
         start_s=found["start_s"],
         end_s=found["end_s"],
-        tags=tuple(
-            HeardTag(vocabulary.resolve(one["id"]), one["probability"]) for one in found["tags"]
-        ),
+        tags=tuple(HeardTag(_tag(one["id"]), one["probability"]) for one in found["tags"]),
         scene_score=found["scene_score"],
         tag_score=found["tag_score"],
         query_start_s=found["query_start_s"],

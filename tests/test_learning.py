@@ -245,6 +245,29 @@ def test_browsing_is_in_the_order_of_the_learned_tag(taught: Sounds, put: Synthe
     np.testing.assert_allclose([one.score for one in found], best, atol=1e-3)
 
 
+@pytest.mark.parametrize(
+    "terms",
+    [{"tags": ["my.rattle"]}, {"where": "my.rattle > 0.05"}, {"not_tags": ["my.rattle"]}, {}],
+)
+def test_hits_show_the_learned_tags_that_the_question_names(
+    terms: dict[str, Any], taught: Sounds, put: Synthetic
+) -> None:
+    taught.label("rattle_2", yes=ids(put, "a")[:7], no=ids(put, "b")[:7])
+    taught.learn("rattle_2")
+    expected = expected_probabilities(taught, put)
+    shown = 0
+    for hit in taught.search(put.scene[0], k=1000, all_windows=True, **terms):
+        heard = {one.tag.name: one.probability for one in hit.tags}
+        assert "my.rattle_2" not in heard
+        if not terms or expected[hit.window_id] < 0.099:
+            assert "my.rattle" not in heard
+        elif expected[hit.window_id] > 0.101:
+            assert heard["my.rattle"] == pytest.approx(expected[hit.window_id], abs=1e-3)
+            assert hit.tags[0].tag.name == "my.rattle"
+            shown += 1
+    assert bool(shown) == bool(terms)
+
+
 def test_facets_count_learned_tags_first(taught: Sounds, put: Synthetic) -> None:
     expected = expected_probabilities(taught, put)
     first = taught.facets()[0]

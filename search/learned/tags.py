@@ -78,12 +78,16 @@ class LearnedTag:
         with np.errstate(invalid="ignore", over="ignore"):  # what is damaged is never found
             return self.line.logits_of(scenes, tags)
 
+    def heard_in(self, segment: Segment, rows: Integers | slice) -> Float16:
+        """Return (n,) float16 probabilities of a few rows, without all of `column`."""
+        scenes = segment.arrays.get("scenes", segment.vectors)  # where vectors are projected ones
+        return probabilities(self.logits(scenes[rows], segment.tags[rows]))
+
     def _compute(self, segment: Segment) -> Float16:
         found = np.empty(len(segment), np.float16)
-        scenes = segment.arrays.get("scenes", segment.vectors)  # where vectors are projected ones
         for first in range(0, len(found), _BLOCK_ROWS):
             block = slice(first, first + _BLOCK_ROWS)
-            found[block] = probabilities(self.logits(scenes[block], segment.tags[block]))
+            found[block] = self.heard_in(segment, block)
         return found
 
 

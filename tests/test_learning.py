@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import csv
 import json
 import pickle
 import shutil
@@ -13,7 +14,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from conftest import REPOSITORY
+from conftest import REPOSITORY, Run
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import average_precision_score
 from synthetic import Synthetic, make_store
@@ -29,6 +30,7 @@ from indexer.errors import (
     UnknownTagError,
 )
 from indexer.store.disk import read_sealed, seal
+from indexer.windows import Window
 from search.learned import lesson
 from search.learned.line import Line, vectors_of
 from search.learned.training import Examples, average_precision, learn_line
@@ -243,6 +245,51 @@ def test_browsing_is_in_the_order_of_the_learned_tag(taught: Sounds, put: Synthe
     found = list(taught.search(tags=["my.rattle"], k=10, all_windows=True))
     best = sorted(expected.values(), reverse=True)[:10]
     np.testing.assert_allclose([one.score for one in found], best, atol=1e-3)
+
+
+@pytest.mark.parametrize("form", ["csv", "audacity"])
+def test_label_files_have_windows_with_the_learned_tag(
+    form: str, taught: Sounds, put: Synthetic, tmp_path: Path, run: Run
+) -> None:
+    """Windows follow each other, so that those of a file that have it are one span. No frames."""
+    expected: dict[str, list[Window]] = {}
+    names = {recording: path for path, recording in put.paths.items()}
+    probable = expected_probabilities(taught, put)
+    for one in put.windows:
+        if probable[one.window_id] >= 0.5:
+            expected.setdefault(names[one.recording_id], []).append(one)
+    run(
+        "export",
+        "labels",
+        put.store.path,
+        "--tag",
+        "my.rattle",
+        "--output",
+        tmp_path / "out",
+        "--as",
+        form,
+        "--own",
+        taught.own.folder,
+    )
+    suffix = {"csv": ".csv", "audacity": ".txt"}[form]
+    files = {path.name: path for path in (tmp_path / "out").glob(f"*.wav{suffix}")}
+    assert set(files) == {f"{path}{suffix}" for path in expected}
+    for path, windows in expected.items():
+        text = files[f"{path}{suffix}"].read_text()
+        if form == "csv":
+            rows = [
+                (float(row["start_s"]), float(row["end_s"]), row["tag"], row["name"])
+                for row in csv.DictReader(text.splitlines())
+            ]
+        else:
+            each = [line.split("\t") for line in text.splitlines()]
+            rows = [(float(start), float(end), "", name) for start, end, name in each]
+        assert sum(end - start for start, end, *_ in rows) == 10 * len(windows)
+        assert {(tag, name) for *_, tag, name in rows} == {("", "my.rattle")}
+        for one in windows:
+            assert any(start <= one.start_s < one.end_s <= end for start, end, *_ in rows)
+    told = run("export", "labels", put.store.path, "--tag", "my.x", "--output", tmp_path, code=1)
+    assert "no learned tag my.x; it has my.rattle" in told.err
 
 
 @pytest.mark.parametrize(

@@ -227,6 +227,13 @@ def test_too_few_windows_are_told(tmp_path: Path) -> None:
         soundalike.open(make_store(tmp_path / "none", frames="none").store.path).map()
 
 
+def test_map_of_few_windows_is_not_outgrown_when_it_was_just_drawn(tmp_path: Path) -> None:
+    vectors, tags = random_rows(np.random.default_rng(3), 12)
+    rows, own = generation(segment(0, vectors, tags)), Own(tmp_path)
+    found = draw_map(rows, identity(), own, tmp_path)
+    assert (found.num_far, found.is_outgrown) == (1, False)
+
+
 def test_windows_that_are_all_the_same_have_a_map(tmp_path: Path) -> None:
     tags = np.zeros((20, 527), np.float16)
     vectors = np.zeros((20, 768), np.float32)

@@ -545,6 +545,7 @@ def test_label_learn_and_review_by_command(sounds: Sounds, put: Synthetic, run: 
     listed = run("label", store, "rattle").out.splitlines()
     assert listed[0] == "my.rattle: 6 yes, 9 no and 0 unsure"
     assert len(listed) == 16
+    assert all(line.endswith(" s") for line in listed[1:])  # when, in a long recording
     assert run("label", store, "rattle", "--undo").out == f"taken back: no of {no[-1]}\n"
     assert len(run("label", store, "rattle", "--format", "json").data["labels"]) == 14
     learned = run("learn", store, "rattle", "--format", "json").data

@@ -132,7 +132,7 @@ class Teach {
 
   /** @param {string} name empty: none */
   choose(name) {
-    if (name && !NAME.test(name)) return this.say("A tag of your own is called by a small letter, and then small letters, digits and _.");
+    if (name && !NAME.test(name)) return this.say("A tag of your own is called by a small letter, and then small letters, digits and _, 64 at most.");
     if (!name) this.open(true);
     this.page.go({ ...this.page.asked(), teach: name, review: "" }, { push: false, search: false });
     if (!name) this.box.focus();

@@ -14,15 +14,16 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Literal
 
-from indexer.audio.content import reading_order, state_of
+from indexer.audio.content import State, look_ahead, reading_order, state_of
 from indexer.audio.file import AUDIO_EXTENSIONS
 from indexer.audio.packs.held import is_named_as_pack
 from indexer.errors import LibraryError
 from indexer.library.files import FileList, FoundFile
 from indexer.library.lists import read_names
 from indexer.library.names import Spelling
+from indexer.library.objects import is_reachable, objects_below
 from indexer.library.packs import PackFolder, library_root, members_of, pack_at, require_pack
-from indexer.paths import Span, text_from_bytes
+from indexer.paths import Address, Span, address_of, text_from_bytes
 from indexer.progress import Listen, Step, count, ignore
 
 #: A listener hears of a walk once per this many files.
@@ -109,14 +110,14 @@ def walk(
     """
     found = Walk(require_folder(root))
     passed_over: Counter[tuple[PassedOver, bool]] = Counter()
-    for number, path in enumerate(files_below(found)):
+    for number, (path, state) in enumerate(_listed(found)):
         if number % _FILES_PER_STEP == 0:
             listen(Step("walking", number, None, "file"))
         why = why_passed_over(path, include, exclude, hidden=hidden)
         if why is None or _may_be_wanted(path, exclude):
-            found.files.append(_found_file(found.root, path))
+            found.files.append(_found_file(found.root, path, state=state))
         elif why == "hidden":
-            found.hidden.append(_found_file(found.root, path))
+            found.hidden.append(_found_file(found.root, path, state=state))
         else:
             passed_over[why, is_hidden(path)] += 1
     found.files = _with_members(found, passed_over, (include, exclude), hidden=hidden)
@@ -132,6 +133,14 @@ def walk(
     if is_asked_for_nothing and not found.files and not found.unreadable:
         raise _nothing_found(found, all_hidden=found.num_skipped == num_hidden)
     return found
+
+
+def _listed(found: Walk) -> Iterator[tuple[str, State | None]]:
+    """Yield each path below the root, as stored, and its state where the listing has it."""
+    if not isinstance(found.root, Address):
+        return ((path, None) for path in files_below(found))
+    objects = objects_below(found.root, found.unreadable)
+    return (one for one in objects if not any(map(_OF_THE_SYSTEM.fullmatch, one[0].split("/"))))
 
 
 def _may_be_wanted(path: str, exclude: Sequence[str]) -> bool:
@@ -209,7 +218,7 @@ def read_list(root: Path, files_from: Path) -> Walk:
     """
     found = Walk(require_folder(root), is_complete=False, is_list=True)
     # A list may name files by the root as it was given, which is a link on some machines.
-    roots = (found.root, Path(os.path.abspath(root)))  # noqa: PTH100 - resolve() follows links
+    roots = (found.root, found.root if address_of(root) else Path(os.path.abspath(root)))  # noqa: PTH100 - resolve() follows links
     spelled = Spelling(found.root)
     listed: set[tuple[str, Span | None]] = set()
     for name, span in read_names(files_from):
@@ -222,6 +231,7 @@ def read_list(root: Path, files_from: Path) -> Walk:
         text = text_from_bytes(os.fsencode(spelled.on_disk(relative)))
         listed.add((text, span))
     ordered = sorted(listed, key=lambda one: (one[0].encode(), one[1] or (-1, -1)))
+    look_ahead(FoundFile(text, 0, 0).local(found.root) for text, _ in ordered)
     files = [_found_file(found.root, text, span) for text, span in ordered]
     files.sort(key=lambda file: reading_order(file.local(found.root)))  # spans stay in theirs
     found.files = FileList(files)
@@ -247,6 +257,7 @@ def look_again(
     if found.is_complete:
         return walk(found.root, include, exclude, hidden=hidden, may_be_empty=True)
     again = Walk(require_folder(found.root), is_complete=False, is_list=found.is_list)
+    look_ahead(file.local(found.root) for file in found.files)
     for file in found.files:
         again.files.append(_found_file(again.root, file.path, file.span))
     return again
@@ -258,6 +269,8 @@ def require_folder(root: Path) -> Path:
     Raises:
         LibraryError: If it is neither a folder nor a pack.
     """
+    if address := address_of(root):
+        return address
     if pack := pack_at(root):
         require_pack(pack)
         return library_root(root)
@@ -273,6 +286,8 @@ def require_folder(root: Path) -> Path:
 
 def _place(folder: Path) -> tuple[int, int] | None:
     """Return what tells a folder from whatever takes its name later; None if there is none."""
+    if address := address_of(folder):
+        return (0, 0) if is_reachable(address) else None
     try:
         status = (pack_at(folder) or folder).stat()
     except OSError:
@@ -365,9 +380,11 @@ def _is_folder(entry: os.DirEntry[str]) -> bool:
         return False
 
 
-def _found_file(root: Path, text: str, span: Span | None = None) -> FoundFile:
+def _found_file(
+    root: Path, text: str, span: Span | None = None, *, state: State | None = None
+) -> FoundFile:
     try:
-        state = state_of(FoundFile(text, 0, 0).local(root))
+        state = state or state_of(FoundFile(text, 0, 0).local(root))
     except OSError:  # a broken link or a missing file: for the decoder to report
         return FoundFile(text, 0, 0, span)
     return FoundFile(text, *state, span)
@@ -384,6 +401,10 @@ def _matches(path: str, patterns: Sequence[str]) -> bool:
 def _relative(name: str, roots: Sequence[Path]) -> str | None:
     """Return a listed name relative to the library; None if it is outside of it."""
     for root in roots:
+        if isinstance(root, Address):
+            address = address_of(name) or root / name
+            is_below = address.is_relative_to(root) and ".." not in address.parts
+            return str(address.relative_to(root)) if is_below else None
         relative = os.path.relpath(root / name, root)
         if relative != ".." and not relative.startswith("../"):
             return relative

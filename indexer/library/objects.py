@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 
 from indexer.audio.file import State
@@ -11,6 +12,9 @@ from indexer.paths import Address, text_from_bytes
 
 #: Parts that a name may have in a bucket, and no path.
 _NO_PARTS = {"", ".", ".."}
+#: A store that was reached is believed to be there for so long, in seconds; and when that was.
+_BELIEVED_S = 60.0
+_reached_s: dict[Address, float] = {}
 
 
 def objects_below(root: Address, unreadable: list[tuple[str, str]]) -> Iterator[tuple[str, State]]:
@@ -32,9 +36,13 @@ def objects_below(root: Address, unreadable: list[tuple[str, str]]) -> Iterator[
 
 
 def is_reachable(root: Address) -> bool:
-    """Whether what is below an address can be listed now."""
+    """Whether what is below an address could be listed within the last minute, or can be now."""
+    now = time.monotonic()
+    if now - _reached_s.get(root, -_BELIEVED_S) < _BELIEVED_S:
+        return True
     try:
         next(objects.below(root), None)
     except LibraryError:
         return False
+    _reached_s[root] = now
     return True

@@ -77,6 +77,8 @@ class Walk:
 
     def is_there(self) -> bool:
         """Whether the root still is the folder that was walked, on the disk that it was on."""
+        if isinstance(self.root, Address):
+            return is_reachable(self.root)
         return _place(self.root) == self._place
 
 
@@ -110,7 +112,7 @@ def walk(
     """
     found = Walk(require_folder(root))
     passed_over: Counter[tuple[PassedOver, bool]] = Counter()
-    for number, (path, state) in enumerate(_listed(found)):
+    for number, (path, state) in enumerate(files_below(found)):
         if number % _FILES_PER_STEP == 0:
             listen(Step("walking", number, None, "file"))
         why = why_passed_over(path, include, exclude, hidden=hidden)
@@ -133,14 +135,6 @@ def walk(
     if is_asked_for_nothing and not found.files and not found.unreadable:
         raise _nothing_found(found, all_hidden=found.num_skipped == num_hidden)
     return found
-
-
-def _listed(found: Walk) -> Iterator[tuple[str, State | None]]:
-    """Yield each path below the root, as stored, and its state where the listing has it."""
-    if not isinstance(found.root, Address):
-        return ((path, None) for path in files_below(found))
-    objects = objects_below(found.root, found.unreadable)
-    return (one for one in objects if not any(map(_OF_THE_SYSTEM.fullmatch, one[0].split("/"))))
 
 
 def _may_be_wanted(path: str, exclude: Sequence[str]) -> bool:
@@ -286,8 +280,6 @@ def require_folder(root: Path) -> Path:
 
 def _place(folder: Path) -> tuple[int, int] | None:
     """Return what tells a folder from whatever takes its name later; None if there is none."""
-    if address := address_of(folder):
-        return (0, 0) if is_reachable(address) else None
     try:
         status = (pack_at(folder) or folder).stat()
     except OSError:
@@ -329,17 +321,21 @@ def _nothing_found(found: Walk, *, all_hidden: bool) -> LibraryError:
     )
 
 
-def files_below(found: Walk) -> Iterator[str]:
-    """Yield the relative path, as stored, of every file: first what is visible and no link.
+def files_below(found: Walk) -> Iterator[tuple[str, State | None]]:
+    """Yield the relative path, as stored, of every file, and its state where the listing has it.
 
-    Then come folders behind links, and then hidden ones: each folder once, under the name that
-    comes first. Folders that cannot be listed are added to those of the walk. A pack is a file
-    here; the name of the one that is a library is empty.
+    First comes what is visible and no link, then folders behind links, and then hidden ones: each
+    folder once, under the name that comes first. Folders that cannot be listed are added to those
+    of the walk. A pack is a file here; the name of the one that is a library is empty.
 
     Raises:
         LibraryError: If the library itself cannot be listed.
     """
-    return iter([""]) if pack_at(found.root) else _files_in_folders(found)
+    if isinstance(found.root, Address):
+        objects = objects_below(found.root, found.unreadable)
+        return (one for one in objects if not any(map(_OF_THE_SYSTEM.fullmatch, one[0].split("/"))))
+    paths = iter([""]) if pack_at(found.root) else _files_in_folders(found)
+    return ((path, None) for path in paths)
 
 
 def _files_in_folders(found: Walk) -> Iterator[str]:

@@ -31,6 +31,8 @@ MOST_IN_MEMORY_BYTES = 64 << 20
 #: Objects that are fetched, and looked at, at the same time: stores allow thousands of requests a
 #: second, and 32 hide 50 ms behind 1.6 ms each.
 _MOST_GETS, _MOST_HEADS = 8, 32
+#: Lists that are read at a time.
+_MOST_LISTS = 16
 #: What may pass is asked for again after 0.2 s, 0.4 s, … for a minute at most: S3 asks for that
 #: ("503 Slow Down"). Bodies that break off are begun again so often.
 _RETRIES, _RETRY_S, _FIRST_WAIT_S, _LONGEST_WAIT_S = 8, 60, 0.2, 10
@@ -110,13 +112,14 @@ class Fetcher:
     async def _list(self, asked: dict[str, Any]) -> tuple[dict[str, Any], None]:
         store, key = self._place(asked["url"])
         self._lists[asked["id"]] = aiter(obstore.list(store, key or None, chunk_size=1000))
+        while len(self._lists) > _MOST_LISTS:  # nobody may have wanted more than their beginning
+            del self._lists[min(self._lists)]
         return {"list": asked["id"]}, None
 
     async def _page(self, asked: dict[str, Any]) -> tuple[dict[str, Any], None]:
         """Give the next thousand of a list; none when it has ended."""
         page = await anext(self._lists[asked["list"]], None)
         if not page:
-            del self._lists[asked["list"]]
             return {"page": []}, None
         _, key = self._place(asked["url"])
         return {"page": [self._found(one, key, asked["url"]) for one in page]}, None

@@ -91,6 +91,12 @@ class Objects:
         self._contents: OrderedDict[str, _Content] = OrderedDict()
         self._under_way: dict[tuple[str, str], Future[Any]] = {}
 
+    def close(self) -> None:
+        """End the process that fetches, and forget all; the next question begins anew."""
+        if self._link is not None:
+            self._link.end()
+        self.begin_anew()
+
     def state_of(self, path: Path) -> State:
         """Return the state of an object, as it was within the last minute.
 
@@ -99,6 +105,7 @@ class Objects:
         """
         url = str(path)
         with self._lock:
+            self._linked()  # with other variables nothing is known
             known, since_s = self._states.get(url, (None, 0.0))
         if known is None or time.monotonic() - since_s > _BELIEVED_S:
             known = self._finish("head", url)
@@ -222,7 +229,11 @@ class Objects:
         return _wait(asked, None)
 
     def _linked(self) -> _Link:
-        if self._link is None or self._link.is_lost:
+        if self._link is None or self._link.is_lost or self._link.variables != os.environ:
+            # What was refused, or not found, may be had with other variables.
+            self._states.clear()
+            if self._link is not None:
+                self._link.end()
             self._link = _Link()
         return self._link
 
@@ -232,9 +243,11 @@ class _Link:
 
     Attributes:
         is_lost: Whether it has ended.
+        variables: Of the environment when it was started, which say where stores are, and who asks.
     """
 
     def __init__(self) -> None:
+        self.variables = dict(os.environ)
         if find_spec("obstore") is None:
             raise OSError(errno.ENOSYS, "obstore, which fetches from there, is not installed")
         ours, theirs = socket.socketpair()
@@ -250,7 +263,7 @@ class _Link:
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.DEVNULL,
                 pass_fds=[theirs.fileno()],
-                env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
+                env={**self.variables, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
                 start_new_session=True,  # Ctrl-C is for the process that asks
             )
         threading.Thread(target=self._listen, daemon=True).start()
@@ -265,6 +278,11 @@ class _Link:
             except OSError:
                 self._lose()
         return answer
+
+    def end(self) -> None:
+        """Hang up: what was asked is not answered any more."""
+        with suppress(OSError):
+            self._connection.shutdown(socket.SHUT_RDWR)
 
     def _listen(self) -> None:
         receiver = Receiver(self._connection)

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import array
 import json
+import os
 import socket
 import struct
+import weakref
 from collections import deque
 from io import FileIO
 from typing import Any
@@ -58,7 +60,14 @@ class Receiver:
             content, descriptors, _, _ = socket.recv_fds(
                 self._connection, _READ_BYTES, _MOST_FILES
             )
-            self._files.extend(FileIO(one, "r+b") for one in descriptors)
+            self._files.extend(map(_file_of, descriptors))
             if not content:
                 raise EOFError("the other end is closed")
             self._content += content
+
+
+def _file_of(descriptor: int) -> FileIO:
+    """Return a file that is closed, without a word, when nobody holds it any more."""
+    file = FileIO(descriptor, "r+b", closefd=False)
+    weakref.finalize(file, os.close, descriptor)
+    return file

@@ -47,7 +47,7 @@ class Address(PosixPath):
         """Return the address itself."""
         return self
 
-    def resolve(self, strict: bool = False) -> Self:  # noqa: ARG002, FBT001, FBT002 - as a path has it
+    def resolve(self, strict: bool = False) -> Self:
         """Return the address itself: there are no links."""
         return self
 

@@ -177,9 +177,7 @@ class _Handler(BaseHTTPRequestHandler):
         with path.open("rb") as file:
             sent = 0
             while sent < num_bytes:
-                sent += os.sendfile(
-                    self.connection.fileno(), file.fileno(), sent, num_bytes - sent
-                )
+                sent += os.sendfile(self.connection.fileno(), file.fileno(), sent, num_bytes - sent)
 
     def _etag(self, path: Path) -> str:
         kind = self.server.faults.etag

@@ -14,8 +14,8 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Literal
 
-from indexer.audio.content import State, look_ahead, reading_order, state_of
-from indexer.audio.file import AUDIO_EXTENSIONS
+from indexer.audio.content import look_ahead, reading_order, state_of
+from indexer.audio.file import AUDIO_EXTENSIONS, State
 from indexer.audio.packs.held import is_named_as_pack
 from indexer.errors import LibraryError
 from indexer.library.files import FileList, FoundFile

@@ -40,8 +40,8 @@ _PR_SET_PDEATHSIG = 1
 #: Parameters of `mallopt`, and the largest value that the second takes, from glibc's malloc.h.
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
 _MOST_MMAP_THRESHOLD_BYTES = 32 * 2**20
-#: Files that a reader has fetched while it reads one: 10 MB decode in some 200 ms, and come in 50 ms
-#: and what the line takes. More would be kept from other readers at the end of a list.
+#: Files that a reader has fetched while it reads one: 10 MB decode in some 200 ms, and come in 50
+#: ms and what the line takes. More would be kept from other readers at the end of a list.
 _AHEAD = 3
 #: Freed memory that a reader keeps: more than it uses for a chunk of samples, in bytes.
 _KEPT_BYTES = 64 * 2**20

@@ -96,12 +96,11 @@ class Fetcher:
                 file = _new_file(told["size"])
                 try:
                     digest = await _copy(answer, file, told["size"])
-                except (BaseError, BrokenOffError) as error:
+                except (BaseError, BrokenOffError):
                     file.close()
                     if attempt + 1 == _BODIES:
                         raise
                     await asyncio.sleep(_wait_s(attempt))
-                    del error
                 except BaseException:
                     file.close()
                     raise
@@ -111,7 +110,8 @@ class Fetcher:
 
     async def _list(self, asked: dict[str, Any]) -> tuple[dict[str, Any], None]:
         store, key = self._place(asked["url"])
-        self._lists[asked["id"]] = aiter(obstore.list(store, key or None, chunk_size=1000))
+        stream: Any = obstore.list(store, key or None, chunk_size=1000)
+        self._lists[asked["id"]] = aiter(stream)
         while len(self._lists) > _MOST_LISTS:  # nobody may have wanted more than their beginning
             del self._lists[min(self._lists)]
         return {"list": asked["id"]}, None
@@ -143,13 +143,13 @@ class BrokenOffError(Exception):
 
 
 def _open_store(place: str) -> Any:
-    client = {
+    client: Any = {
         "allow_http": True,  # where an address, or the variable of an endpoint, says so
         "timeout": "1day",  # of all of an object: what is silent is noticed sooner
         "read_timeout": _SILENT_S,
         "connect_timeout": _CONNECT_S,
     }
-    retry = {
+    retry: Any = {
         "max_retries": _RETRIES,
         "retry_timeout": timedelta(seconds=_RETRY_S),
         "backoff": {
@@ -186,7 +186,8 @@ def _new_file(size: int) -> FileIO:
 
 def _wait_s(attempt: int) -> float:
     """Return how long to wait after a failure: twice as long each time, and never in step."""
-    return min(_FIRST_WAIT_S * 2**attempt, _LONGEST_WAIT_S) * random.uniform(0.5, 1.0)  # noqa: S311
+    longest_s = min(_FIRST_WAIT_S * 2.0**attempt, _LONGEST_WAIT_S)
+    return longest_s * random.uniform(0.5, 1.0)
 
 
 def _about(meta: Any) -> dict[str, Any]:

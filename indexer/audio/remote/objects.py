@@ -266,7 +266,8 @@ class _Link:
                 env={**self.variables, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
                 start_new_session=True,  # Ctrl-C is for the process that asks
             )
-        threading.Thread(target=self._listen, daemon=True).start()
+        self._listener = threading.Thread(target=self._listen, daemon=True)
+        self._listener.start()
 
     def ask(self, request: dict[str, Any]) -> Future[tuple[dict[str, Any], FileIO | None]]:
         """Send a question; the answer comes to the future."""

@@ -57,9 +57,7 @@ class Receiver:
     def _fill(self, num_bytes: int) -> None:
         while len(self._content) < num_bytes:
             # Descriptors come with the first byte of their message, never after it.
-            content, descriptors, _, _ = socket.recv_fds(
-                self._connection, _READ_BYTES, _MOST_FILES
-            )
+            content, descriptors, _, _ = socket.recv_fds(self._connection, _READ_BYTES, _MOST_FILES)
             self._files.extend(map(_file_of, descriptors))
             if not content:
                 raise EOFError("the other end is closed")

@@ -13,9 +13,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import soundfile
 from conftest import REPOSITORY, Run
 from object_server import Faults, ObjectServer, serving
 from synthetic import write_tone
+from web_server import serving as web_serving
 
 import soundalike
 from indexer.audio.content import recording_digest, state_of
@@ -410,6 +412,24 @@ def test_hits_are_read_from_where_they_are(
     assert f"{server.address}/a.wav" in listed
     assert "s3:/s" not in listed
     assert "s3://sounds" in run("forget", store, server.address, "--yes").out
+
+
+def test_page_and_programs_that_ask_it_read_objects(
+    server: ObjectServer, folder: Path, tmp_path: Path, tiny_file: Path, run: Run
+) -> None:
+    store = tmp_path / "store"
+    run("index", server.address, "--store", store, "--checkpoint", tiny_file)
+    with web_serving(store) as running, soundalike.connect(running.address) as remote:
+        local = soundalike.open(store).search(f"{server.address}/a.wav", k=2)
+        answer = remote.search(f"{server.address}/a.wav", k=2)
+        assert [hit.window_id for hit in answer] == [hit.window_id for hit in local]
+        assert [hit.paths for hit in answer] == [hit.paths for hit in local]
+        hit = answer[0]
+        samples, rate_hz = remote.audio(hit.window_id)
+        path = folder / str(hit.paths[0]).removeprefix(f"{server.address}/")
+        expected, expected_hz = soundfile.read(path, dtype="float32", always_2d=True)
+        assert rate_hz == expected_hz
+        np.testing.assert_allclose(samples, expected[: len(samples)], atol=1e-4)
 
 
 @pytest.fixture

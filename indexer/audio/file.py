@@ -7,6 +7,7 @@ import stat
 import tempfile
 from io import FileIO
 from pathlib import Path
+from typing import NamedTuple
 
 from indexer.errors import AudioError
 
@@ -28,6 +29,20 @@ _KINDS = {stat.S_IFDIR: "folder", stat.S_IFIFO: "FIFO", stat.S_IFSOCK: "socket"}
 #: The dates that 64 bits hold, in ns since 1970: the years 1677 to 2262.
 _FIRST_NS, _LAST_NS = -(2**63), 2**63 - 1
 _NONBLOCK = getattr(os, "O_NONBLOCK", 0)  # Windows has none, and no FIFOs among its files
+
+
+class State(NamedTuple):
+    """What a file was like when it was looked at: if it is the same later, so is the file.
+
+    Attributes:
+        size: In bytes.
+        mtime_ns: Last change, in ns since 1970, see `date_of`. Of an object the second of its last
+            change, and where the fraction would be a digest of its etag, which servers change with
+            the content.
+    """
+
+    size: int
+    mtime_ns: int
 
 
 def open_regular(path: Path) -> FileIO:

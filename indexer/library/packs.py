@@ -13,7 +13,7 @@ from indexer.audio.packs.members import Members
 from indexer.audio.packs.pack import NotAPackError
 from indexer.errors import AudioError, LibraryError
 from indexer.library.files import FoundFile
-from indexer.paths import local_path, text_from_bytes
+from indexer.paths import address_of, local_path, text_from_bytes
 
 _NEEDS = (
     "a library is a folder of audio, or a pack: HDF5 with audio_name and waveform, or Parquet with "
@@ -27,8 +27,10 @@ def library_root(library: Path) -> Path:
     Args:
         library: A folder; or a pack, whose root is the folder that its members seem to lie in:
             `eval.h5!` for `eval.h5`. Of a link that is called a pack and leads to something that
-            is not, as in caches of downloads, that is the link's.
+            is not, as in caches of downloads, that is the link's. An address is its own root.
     """
+    if address := address_of(library):
+        return address
     if (pack := pack_at(library)) is None:
         return library.resolve()
     behind = pack.resolve()
@@ -38,6 +40,8 @@ def library_root(library: Path) -> Path:
 
 def pack_at(library: Path) -> Path | None:
     """Return the file that `eval.h5` or `eval.h5!` means, if it is there and may be a pack."""
+    if address_of(library):
+        return None
     as_folder = inside(library) if is_named_as_pack(library.name) else library
     found = split(as_folder)
     return found[0] if found is not None and not found[1] else None

@@ -59,3 +59,26 @@ def last_of_each(keys: Integers) -> Integers:
     ordered = keys[order]
     is_last = np.append(ordered[1:] != ordered[:-1], True)[: len(keys)]
     return order if is_last.all() else order[is_last]
+
+
+def components(num_nodes: int, one: Integers, other: Integers) -> Integers:
+    """Return what is linked with what, directly or by others.
+
+    Args:
+        num_nodes: Nodes are numbered from 0 on.
+        one: (n,) an end of each link.
+        other: (n,) its other end.
+
+    Returns:
+        (num_nodes,) for each node the lowest that it is linked with; itself, if there is none.
+    """
+    lowest = np.arange(num_nodes)
+    while True:
+        ends = lowest[one], lowest[other]
+        if np.array_equal(*ends):
+            return lowest
+        lower = np.minimum(*ends)
+        for end in ends:
+            np.minimum.at(lowest, end, lower)
+        while not np.array_equal(lowest[lowest], lowest):
+            lowest = lowest[lowest]

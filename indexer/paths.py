@@ -14,14 +14,69 @@ import struct
 import unicodedata
 from collections.abc import Iterable
 from functools import cache
-from pathlib import Path
+from pathlib import Path, PosixPath
+from typing import Self
+from urllib.parse import urlsplit
 
 from indexer.errors import QueryError
 
 #: (first sample, number of samples) at 32 kHz of the part of a file that was asked for.
 Span = tuple[int, int]
 
+#: How addresses begin: buckets of S3, Google and Azure, and web servers.
+_SCHEMES = ("s3:", "gs:", "az:", "https:", "http:")
 _ESCAPE = re.compile(r"\\x([0-9a-f]{2})")
+
+
+class Address(PosixPath):
+    """The address of something that lies elsewhere, `s3://bucket/key`, where paths are taken.
+
+    Nothing on this machine has such a path: what asks the system for it is told that there is
+    nothing. `indexer.audio.content` knows where to ask.
+    """
+
+    def __str__(self) -> str:
+        scheme, *rest = self.parts or (".",)
+        return "/".join([f"{scheme}/", *rest] if self.is_absolute() else self.parts) or "."
+
+    def is_absolute(self) -> bool:
+        """Whether it says where it is, rather than what is below another address."""
+        return bool(self.parts) and self.parts[0] in _SCHEMES
+
+    def absolute(self) -> Self:
+        """Return the address itself."""
+        return self
+
+    def resolve(self, strict: bool = False) -> Self:
+        """Return the address itself: there are no links."""
+        return self
+
+
+def address_of(path: str | os.PathLike[str]) -> Address | None:
+    """Return a path as the address that it is; None of one on this machine.
+
+    Raises:
+        QueryError: If it has a password in it, or a signature: both would be kept beside it.
+    """
+    if isinstance(path, Address):
+        return path
+    text = os.fspath(path)
+    if not text.startswith(_SCHEMES) or "/" not in text[:7]:
+        return None
+    address = Address(text)
+    said = urlsplit(str(address), allow_fragments=False)
+    if "@" in said.netloc or (said.query and said.scheme.startswith("http")):
+        shown = said._replace(netloc=said.netloc.rpartition("@")[2], query="").geturl()
+        raise QueryError(
+            f"the address {shown} has a password or a question in it, which would be kept with "
+            f"every path; leave it out: credentials come from the environment"
+        )
+    return address
+
+
+def as_place(path: str | os.PathLike[str]) -> Path:
+    """Return a path, or the address that it is, see `address_of`."""
+    return address_of(path) or Path(path)
 
 
 def as_path(name: str, value: object) -> Path:
@@ -36,7 +91,7 @@ def as_path(name: str, value: object) -> Path:
     """
     if isinstance(value, (str, os.PathLike)):
         text = os.fsdecode(value)  # that of a few is bytes
-        return Path.home() / text[2:] if text == "~" or text.startswith("~/") else Path(text)
+        return Path.home() / text[2:] if text == "~" or text.startswith("~/") else as_place(text)
     raise QueryError(f"{name} is a path, got {value!r}")
 
 

@@ -244,15 +244,15 @@ def answer_all(
     trouble = [f"where in a hit it is cannot be said: {found.trouble}"] if found.trouble else []
     trouble += scope.missing
     why = take_apart(index, questions, found, scope.terms)
-    near, metadata = almost_heard(index, scope), scope.resolved.metadata
-    almost = tuple(index.hits(near, metadata=metadata)[0]) if near else ()
+    near, known = almost_heard(index, scope), (scope.resolved.metadata, scope.resolved.shown)
+    almost = tuple(index.hits(near, None, *known)[0]) if near else ()
     counts = zip(found.num_left_out.tolist(), found.num_silent.tolist(), strict=True)
     said = [
         (*one.notes, *unlocated(one, index, scope.terms), *_not_looked_into(number), *trouble)
         for one, number in zip(questions, found.num_overlooked.tolist(), strict=True)
     ]
     beside = [_beside(index, one, scope.terms) for one in questions]
-    each = zip(index.hits(found, why, metadata), counts, asked, said, beside, strict=True)
+    each = zip(index.hits(found, why, *known), counts, asked, said, beside, strict=True)
     return [
         Answer(
             hits=tuple(hits),

@@ -45,6 +45,7 @@ HINTS = {
     ),
     "ray": ("say --ray, too", ""),
     "ray_extra": ("'pip install \"soundalike[ray]\"' brings it", ""),
+    "remote_extra": ("'pip install \"soundalike[remote]\"' brings it", ""),
     "recompute": ("--recompute does that", ""),
     "shared_memory": ("in a container, docker run --shm-size 1g mends that", ""),
     "start_s": ("choose another --start", ""),

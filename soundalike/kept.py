@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Sequence, Set
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -28,7 +28,7 @@ from search.asking.levels import is_quiet
 from search.asking.sound_index import SoundIndex
 from search.asking.worded import as_projected
 from search.filters.computed import ComputedTerm
-from search.filters.tags import Learned
+from search.filters.tags import SELECTED_PREFIX, Learned
 from search.learned.tags import Stamps, read_all, stamps
 from search.projection.kept import choose, read, stamp
 from search.projection.projecting import Projection
@@ -116,7 +116,15 @@ class Kept:
                 # What a tag rests on is no part of a filter, which goes to each shard.
                 bare = {name: replace(tag, told={}, held_back={}) for name, tag in tags.items()}
                 self._learned = asked, {name: ComputedTerm(tag) for name, tag in bare.items()}
+                self._forget_columns({SELECTED_PREFIX, *(tag.name for tag in tags.values())})
             return self._learned[1]
+
+    def _forget_columns(self, names: Set[str]) -> None:
+        """Forget what was computed of rows but for some names: of tags that are learned no more."""
+        for segment in self._index.segments if self._index else ():
+            for name in list(segment.derived):  # others may compute some meanwhile
+                if name not in names:
+                    segment.derived.pop(name, None)
 
     def store(self) -> Store:
         """Return the first store, which tells how all were made."""

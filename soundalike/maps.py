@@ -17,6 +17,7 @@ from indexer.windows import SAMPLE_RATE_HZ
 from search.asking.shades import By, Shades, shade_by_folder, shade_by_tag, shade_by_time
 from search.asking.sound_index import SoundIndex
 from search.asking.terms import Terms
+from search.export.cells import path_cells
 from search.filters.computed import ComputedTerm
 from search.filters.selected import Selected
 from search.filters.tags import LEARNED_PREFIX, SELECTED_PREFIX, Learned, TagFilter
@@ -137,7 +138,9 @@ def _write(path: Path, found: Map, index: SoundIndex, *, force: bool) -> None:
 
             file.write(map_png(found))
         elif ending == ".csv":
-            pa.csv.write_csv(_table(found, index), file)
+            table = _table(found, index)
+            at = table.column_names.index("path")
+            pa.csv.write_csv(table.set_column(at, "path", path_cells(table["path"])), file)
         else:
             pq.write_table(_table(found, index), file)
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import io
+import math
 import os
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import fields
 from math import nan
+from io import FileIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 from urllib.parse import parse_qs, urlsplit
@@ -17,10 +19,10 @@ import numpy as np
 import numpy.typing as npt
 import soundfile
 
-from indexer.audio.content import in_its_place, state_of
+from indexer.audio.content import asked_with, in_its_place, open_content, state_of
 from indexer.audio.times import NO_SPAN, Span, Time, file_span
 from indexer.errors import ExpressionError, QueryError, SoundalikeError, StoreError
-from indexer.paths import as_path
+from indexer.paths import as_path, as_place
 from indexer.tags import HeardTag, Tag, TagVocabulary
 from search.asking.answers import Hit
 from search.asking.background import Background, Told
@@ -275,7 +277,7 @@ class Remote:
             raise QueryError(f"cannot open {file}: {error}") from error
         if key in self._sent and self._is_kept(self._sent[key]):
             return self._sent[key]
-        content = file.read_bytes()
+        content = _bytes_of(file)
         self._sent[key] = str(self._post("clips", files={"file": (file.name, content)})["id"])
         return self._sent[key]
 
@@ -306,6 +308,17 @@ class Remote:
         if response.is_success:
             return response
         raise _error(response)
+
+
+def _bytes_of(path: Path) -> bytes:
+    """Return the bytes of a file, an object, or a member of a pack that is a file."""
+    with asked_with(path):
+        content = open_content(path, math.inf)
+    if not isinstance(content, FileIO):
+        content.close()
+        raise QueryError(f"{path} is samples, and no file that could be sent; write it as one")
+    with content:
+        return content.readall()
 
 
 def _sent_terms(terms: Terms) -> dict[str, Any]:
@@ -339,18 +352,15 @@ def _answer(found: Mapping[str, Any]) -> Answer:
 
 
 def _hit(found: Mapping[str, Any]) -> Hit:
-    vocabulary = TagVocabulary.audioset()
     match = found["match"] or {"start_s": None, "end_s": None, "score": None}
     return Hit(
         score=found["score"],
         window_id=int(found["window"]),
         recording_id=bytes.fromhex(found["recording"]),
-        paths=tuple(map(Path, found["paths"])),
+        paths=tuple(map(as_place, found["paths"])),
         start_s=found["start_s"],
         end_s=found["end_s"],
-        tags=tuple(
-            HeardTag(vocabulary.resolve(one["id"]), one["probability"]) for one in found["tags"]
-        ),
+        tags=tuple(HeardTag(_tag(one["id"]), one["probability"]) for one in found["tags"]),
         scene_score=found["scene_score"],
         tag_score=found["tag_score"],
         query_start_s=found["query_start_s"],

@@ -26,6 +26,10 @@ _FIRST_S = 300.0
 #: How long another in its place may, from the loss on: a process takes some seconds. Nobody waits
 #: for an answer much longer; whoever asks later has it, if it is there by then.
 _AGAIN_S = 30.0
+#: Conditions up to this, in bytes, go along with the call of each shard. One may have the ids of
+#: all windows, and is put into the cluster once for all: with 10^6 ids 12 shards answered in 76 ms,
+#: and in 104 to 117 before. Ray itself puts what is larger, once for each call.
+_MOST_WITH_CALL_BYTES = 100_000
 
 T = TypeVar("T")
 
@@ -92,7 +96,8 @@ class _Actor:
             return _Failed(StoreError(on, about=error.about, value=error.value))
         return None
 
-    def ask(self, chosen: Chosen, ask: Ask[Any]) -> Any:
+    def ask(self, asked: tuple[Chosen, Ask[Any]]) -> Any:
+        chosen, ask = asked
         try:
             return self._shard.ask(chosen, ask)
         except SoundalikeError as error:
@@ -121,11 +126,11 @@ class _Member:
         self._opening = self._actor.open.remote()
         self._is_open = self._has_answered = False
 
-    def call(self, chosen: Chosen, ask: Ask[Any]) -> tuple[Any, _Call]:
+    def call(self, asked: Any) -> tuple[Any, _Call]:
         """Ask it, if it has its shard open; if not, that is waited for."""
         with self._changing:
             awaited = _Call(self._number, self._actor, is_answer=self._is_open)
-            return self._actor.ask.remote(chosen, ask) if self._is_open else self._opening, awaited
+            return self._actor.ask.remote(asked) if self._is_open else self._opening, awaited
 
     def came(self, call: _Call) -> None:
         """Hear that what was waited for is there."""
@@ -156,14 +161,15 @@ class _Crew:
 
     def send(self, chosen: Chosen, ask: Ask[T], skipped: Set[int]) -> Later[Sequence[T | None]]:
         """Ask all of them at the same time, see `search.asking.merged.Crew`."""
-        asked = [one for number, one in enumerate(self._members) if number not in skipped]
-        return partial(self._collect, dict(one.call(chosen, ask) for one in asked), chosen, ask)
+        asked: Any = (chosen, ask)
+        if chosen.num_bytes > _MOST_WITH_CALL_BYTES:
+            asked = self._ray.put(asked)
+        members = [one for number, one in enumerate(self._members) if number not in skipped]
+        return partial(self._collect, dict(one.call(asked) for one in members), asked)
 
-    def _collect(
-        self, pending: dict[Any, _Call], chosen: Chosen, ask: Ask[T]
-    ) -> Sequence[T | None]:
+    def _collect(self, pending: dict[Any, _Call], asked: Any) -> Sequence[Any]:
         """Wait for all answers; a shard that is lost is asked again, and None if it stays so."""
-        answers: list[T | None] = [None] * len(self._members)
+        answers: list[Any] = [None] * len(self._members)
         while pending:
             ready, _ = self._ray.wait(list(pending), num_returns=1, timeout=self._wait_s(pending))
             if not ready:
@@ -176,13 +182,13 @@ class _Crew:
                 except self._losses:
                     member.replace(call.actor)
                     if monotonic() < member.waits_until:
-                        pending.update([member.call(chosen, ask)])
+                        pending.update([member.call(asked)])
                     continue
                 member.came(call)
                 if call.is_answer:
                     answers[call.member] = answer
                 else:
-                    pending.update([member.call(chosen, ask)])
+                    pending.update([member.call(asked)])
         return answers
 
     def _get(self, ref: Any, call: _Call) -> Any:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
@@ -252,8 +251,7 @@ class Teaching(Projections):
             return {}
         known = self._kept.learned(self.own)
         for name in names(self.own):
-            of_it = re.compile(rf"(?<![\w.]){re.escape(LEARNED_PREFIX + name)}(?![\w.])")
-            if LEARNED_PREFIX + name not in known and any(map(of_it.search, named)):
+            if LEARNED_PREFIX + name not in known and terms.names(LEARNED_PREFIX + name):
                 self.learned(name)  # which says what is wrong with it
         return known
 

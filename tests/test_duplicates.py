@@ -24,17 +24,14 @@ from oracle import Array, unit
 from synthetic import Synthetic, make_store, recording_id, write_tone
 
 import soundalike
+from indexer.arrays import components
 from indexer.embedding.extractor import Extractor
 from indexer.errors import IdentityError, QueryError, SoundalikeWarning, StoreError
 from indexer.progress import Listen, News, Step, ignore
 from indexer.run.extract import ExtractConfig, extract
 from indexer.store.creation import create_store, library_at
 from indexer.windows import Geometry
-from search.asking.duplicates import (
-    Duplicates,
-    Member,
-    components,
-)
+from search.asking.duplicates import Duplicates, Member
 from search.asking.terms import DuplicateTerms
 from search.nearest.index import VectorIndex
 from search.upkeep.build import build

@@ -218,6 +218,18 @@ def test_export_labels_writes_a_file_for_each_recording(
         assert found == [(f"{s.start_s:.3f}", f"{s.end_s:.3f}", NAMES[s.tag]) for s in spans]
 
 
+def test_table_of_a_name_of_several_lines_is_read_back(tmp_path: Path) -> None:
+    made = make_store(tmp_path / "store")
+    made.add({"two\rlines": 1, "and\nmore": 1, "=1+1": 1})
+    report = export_labels(made.store, tmp_path / "out", "csv", threshold=0.0, tags=[0])
+    names = set()
+    for written in report.files:
+        with written.path.open(newline="") as file:
+            (row,) = csv.DictReader(file)
+        names.add(row["path"])
+    assert names == {"two\rlines.wav", "and\nmore.wav", "./=1+1.wav"}
+
+
 @pytest.mark.whole
 def test_export_labels_of_full_frames_are_those_of_pooled_ones(
     tmp_path: Path, tiny_checkpoint: Checkpoint

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import base64
+import csv
 import json
+import pickle
 import shutil
 import threading
 from concurrent.futures import ThreadPoolExecutor, wait
@@ -12,7 +14,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from conftest import REPOSITORY
+from conftest import REPOSITORY, Run
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import average_precision_score
 from synthetic import Synthetic, make_store
@@ -28,6 +30,7 @@ from indexer.errors import (
     UnknownTagError,
 )
 from indexer.store.disk import read_sealed, seal
+from indexer.windows import Window
 from search.learned import lesson
 from search.learned.line import Line, vectors_of
 from search.learned.training import Examples, average_precision, learn_line
@@ -106,19 +109,62 @@ def test_same_labels_give_the_same_line_to_the_bit() -> None:
         assert one.bias == lines[0].bias
 
 
-def test_cut_is_where_labels_of_other_recordings_are_told_apart_best() -> None:
-    examples, weak = some_examples(9, 21, seed=4), weak_windows()
-    _, judged = learn_line(examples, weak)
-    f1 = {}
-    for cut in [-np.inf, *judged.logits]:
-        heard = judged.logits > cut
-        f1[cut] = 2 * (heard & examples.is_yes).sum() / (heard.sum() + examples.is_yes.sum())
-    heard = judged.logits >= 0
-    mine = 2 * (heard & examples.is_yes).sum() / (heard.sum() + examples.is_yes.sum())
-    assert mine == pytest.approx(max(f1.values()))
-    assert judged.average_precision == pytest.approx(
-        average_precision_score(examples.is_yes, judged.logits)
-    )
+def best_cut(logits: Any, is_yes: Any) -> float:
+    """Return the middle between two labels at which F1 is best, the one nearest to 0."""
+    places = np.sort(logits)
+    found = {}
+    for cut in [places[0] - 0.5, *((places[1:] + places[:-1]) / 2)]:
+        heard = logits > cut
+        found[cut] = 2 * (heard & is_yes).sum() / (heard.sum() + is_yes.sum())
+    return float(min((-f1, abs(cut), cut) for cut, f1 in found.items())[2])
+
+
+def between_means(vectors: Any, is_yes: Any, weak: Any) -> Any:
+    """Return what gives the log of odds of vectors."""
+    yes = vectors[is_yes].mean(0)
+    no = np.concatenate([vectors[~is_yes], weak]).mean(0)
+    weights = (yes - no) * 4 / ((yes - no) @ (yes - no))
+    return lambda some: (some - (yes + no) / 2) @ weights
+
+
+def test_cut_is_put_by_other_recordings_and_labels_are_judged_at_a_cut_of_others() -> None:
+    """Each label is of a recording of its own; the n-th yes and the n-th no are in hand n of 5."""
+    num_told_apart = 0
+    for seed in range(20):
+        examples, weak = some_examples(4, 11, seed), weak_windows()
+        vectors, is_yes = examples.vectors.astype(np.float64), examples.is_yes
+        vectors[:4] = vectors[:4] * 0.3 + vectors[5:9] * 0.7  # they are hard to tell apart
+        recordings = np.array([f"{number:016d}".encode() for number in range(15)], "S16")
+        examples = Examples(vectors.astype(np.float32), is_yes, recordings)
+        hand = np.r_[np.arange(4), np.arange(11)] % 5
+        raw = np.empty(15)
+        for number in range(5):
+            held = hand == number
+            fitted = between_means(vectors[~held], is_yes[~held], weak.astype(np.float64))
+            raw[held] = fitted(vectors[held])
+        line, judged = learn_line(examples, weak)
+        of_all = between_means(vectors, is_yes, weak.astype(np.float64))
+        expected = of_all(vectors) - best_cut(raw, is_yes)
+        np.testing.assert_allclose(line.logits(examples.vectors), expected, atol=1e-3)
+        others = [best_cut(raw[hand != one], is_yes[hand != one]) for one in range(5)]
+        np.testing.assert_allclose(judged.logits, raw - np.array(others)[hand], atol=1e-3)
+        assert judged.average_precision == pytest.approx(average_precision_score(is_yes, raw))
+        num_told_apart += len(set(others)) > 1
+    assert num_told_apart > 10
+
+
+def test_copies_do_not_judge_each_other() -> None:
+    """Words on noise, each of a sound that is there twice, encoded anew: they tell nothing."""
+    rng = np.random.default_rng(8)
+    scenes = np.repeat(rng.normal(0, 1, (40, 768)), 2, axis=0)
+    scenes += rng.normal(0, 0.02, scenes.shape)
+    scenes /= np.linalg.norm(scenes, axis=1, keepdims=True)
+    tags = np.repeat(rng.random((40, 527)), 2, axis=0).astype(np.float16)
+    is_yes = np.repeat(rng.random(40) < 0.4, 2)
+    recordings = np.array([f"{number:016d}".encode() for number in rng.permutation(80)], "S16")
+    examples = Examples(vectors_of(scenes.astype(np.float32), tags), is_yes, recordings)
+    _, judged = learn_line(examples, weak_windows())
+    assert judged.average_precision < is_yes.mean() + 0.2
 
 
 def test_no_label_is_judged_by_what_was_learned_from_its_own_recording() -> None:
@@ -199,6 +245,74 @@ def test_browsing_is_in_the_order_of_the_learned_tag(taught: Sounds, put: Synthe
     found = list(taught.search(tags=["my.rattle"], k=10, all_windows=True))
     best = sorted(expected.values(), reverse=True)[:10]
     np.testing.assert_allclose([one.score for one in found], best, atol=1e-3)
+
+
+@pytest.mark.parametrize("form", ["csv", "audacity"])
+def test_label_files_have_windows_with_the_learned_tag(
+    form: str, taught: Sounds, put: Synthetic, tmp_path: Path, run: Run
+) -> None:
+    """Windows follow each other, so that those of a file that have it are one span. No frames."""
+    expected: dict[str, list[Window]] = {}
+    names = {recording: path for path, recording in put.paths.items()}
+    probable = expected_probabilities(taught, put)
+    for one in put.windows:
+        if probable[one.window_id] >= 0.5:
+            expected.setdefault(names[one.recording_id], []).append(one)
+    run(
+        "export",
+        "labels",
+        put.store.path,
+        "--tag",
+        "my.rattle",
+        "--output",
+        tmp_path / "out",
+        "--as",
+        form,
+        "--own",
+        taught.own.folder,
+    )
+    suffix = {"csv": ".csv", "audacity": ".txt"}[form]
+    files = {path.name: path for path in (tmp_path / "out").glob(f"*.wav{suffix}")}
+    assert set(files) == {f"{path}{suffix}" for path in expected}
+    for path, windows in expected.items():
+        text = files[f"{path}{suffix}"].read_text()
+        if form == "csv":
+            rows = [
+                (float(row["start_s"]), float(row["end_s"]), row["tag"], row["name"])
+                for row in csv.DictReader(text.splitlines())
+            ]
+        else:
+            each = [line.split("\t") for line in text.splitlines()]
+            rows = [(float(start), float(end), "", name) for start, end, name in each]
+        assert sum(end - start for start, end, *_ in rows) == 10 * len(windows)
+        assert {(tag, name) for *_, tag, name in rows} == {("", "my.rattle")}
+        for one in windows:
+            assert any(start <= one.start_s < one.end_s <= end for start, end, *_ in rows)
+    told = run("export", "labels", put.store.path, "--tag", "my.x", "--output", tmp_path, code=1)
+    assert "no learned tag my.x; it has my.rattle" in told.err
+
+
+@pytest.mark.parametrize(
+    "terms",
+    [{"tags": ["my.rattle"]}, {"where": "my.rattle > 0.05"}, {"not_tags": ["my.rattle"]}, {}],
+)
+def test_hits_show_the_learned_tags_that_the_question_names(
+    terms: dict[str, Any], taught: Sounds, put: Synthetic
+) -> None:
+    taught.label("rattle_2", yes=ids(put, "a")[:7], no=ids(put, "b")[:7])
+    taught.learn("rattle_2")
+    expected = expected_probabilities(taught, put)
+    shown = 0
+    for hit in taught.search(put.scene[0], k=1000, all_windows=True, **terms):
+        heard = {one.tag.name: one.probability for one in hit.tags}
+        assert "my.rattle_2" not in heard
+        if not terms or expected[hit.window_id] < 0.099:
+            assert "my.rattle" not in heard
+        elif expected[hit.window_id] > 0.101:
+            assert heard["my.rattle"] == pytest.approx(expected[hit.window_id], abs=1e-3)
+            assert hit.tags[0].tag.name == "my.rattle"
+            shown += 1
+    assert bool(shown) == bool(terms)
 
 
 def test_facets_count_learned_tags_first(taught: Sounds, put: Synthetic) -> None:
@@ -354,6 +468,29 @@ def test_line_of_float32_is_written_as_it_is(taught: Sounds) -> None:
 
 
 # --- how much it finds ---------------------------------------------------------------------------
+
+
+def test_tag_is_the_same_to_shards_whether_it_was_computed_here_or_not(taught: Sounds) -> None:
+    """They know a condition again by what it is when it is sent."""
+    before = pickle.dumps(tag := taught.learned("rattle"))
+    tag.column(taught._kept.open_newest().segments[0])
+    assert pickle.dumps(tag) == before
+
+
+def test_column_of_a_tag_that_was_removed_is_forgotten(taught: Sounds, put: Synthetic) -> None:
+    taught.label("hiss", yes=ids(put, "a")[:7], no=ids(put, "b")[:7])
+    taught.learn("hiss")
+    taught.facets()
+    (segment,) = taught._kept.open_newest().segments
+    assert {"rattle", "hiss"} <= set(segment.derived)
+    part = taught.select(ids(put, "a")[:3])
+    taught.count(tags=[part])
+    (taught.own.folder / "learned" / "rattle.json").unlink()
+    taught.facets()
+    assert segment is taught._kept.open_newest().segments[0]
+    assert "rattle" not in segment.derived
+    assert "hiss" in segment.derived
+    assert taught.count(tags=[part]) == 3
 
 
 @pytest.mark.slow

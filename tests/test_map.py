@@ -227,6 +227,13 @@ def test_too_few_windows_are_told(tmp_path: Path) -> None:
         soundalike.open(make_store(tmp_path / "none", frames="none").store.path).map()
 
 
+def test_map_of_few_windows_is_not_outgrown_when_it_was_just_drawn(tmp_path: Path) -> None:
+    vectors, tags = random_rows(np.random.default_rng(3), 12)
+    rows, own = generation(segment(0, vectors, tags)), Own(tmp_path)
+    found = draw_map(rows, identity(), own, tmp_path)
+    assert (found.num_far, found.is_outgrown) == (1, False)
+
+
 def test_windows_that_are_all_the_same_have_a_map(tmp_path: Path) -> None:
     tags = np.zeros((20, 527), np.float16)
     vectors = np.zeros((20, 768), np.float32)
@@ -387,6 +394,17 @@ def test_command_tells_regions_and_writes_tables_and_a_picture(
     assert (pixels == 255).all(1).mean() > 0.9
     coloured = pixels[np.ptp(pixels.astype(int), axis=1) > 60]
     assert len(coloured) > 80 * 50  # a dot of each window
+
+
+def test_table_has_no_path_that_is_a_formula_and_names_of_several_lines(tmp_path: Path) -> None:
+    """The place of a library is what a store from elsewhere says."""
+    made = make_store(tmp_path / "store", frames="none", root=Path("=1+1"))
+    made.add({"a": 10, "two\rlines": 10, r"odd\xff": 10})
+    build(made.store)
+    soundalike.open(made.store.path).map(output=tmp_path / "map.csv")
+    with (tmp_path / "map.csv").open(newline="") as file:
+        paths = {row["path"] for row in csv.DictReader(file)}
+    assert paths == {"./=1+1/a.wav", "./=1+1/two\rlines.wav", r"./=1+1/odd\xff.wav"}
 
 
 def test_output_that_cannot_be_written_is_told_before_anything_is_drawn(

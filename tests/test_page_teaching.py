@@ -30,7 +30,7 @@ import soundalike
 from soundalike.sounds import Sounds
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Browser, Page
+    from playwright.sync_api import Browser, Page, Route
 
 pytestmark = pytest.mark.whole
 
@@ -266,6 +266,28 @@ def test_two_pages_label_at_once_and_undo_their_own(
     until(one, lambda: says_in(one, hits[7]) == ["yes"])
     assert says_in(one, hits[7]) == ["yes"]
     see_text(one, "#teach-count", "10 yes, 0 no")
+
+
+def test_a_new_name_has_its_labels_while_words_of_the_last_are_on_their_way(
+    visit: Visit, sounds: Sounds, name: str
+) -> None:
+    hits = sounds.search(tags="Animal", k=PAGE)
+    sounds.label(f"{name}_b", yes=hits[:2], no=hits[2:3])
+    page = visit(f"tag=Animal&teach={name}")
+    see_hits(page, hits)
+    held: list[Route] = []
+    page.route(
+        f"**/taught/{name}/labels",
+        lambda route: held.append(route) if route.request.method == "POST" else route.continue_(),
+    )
+    row_of(page, hits[0]).locator("[data-says=yes]").click()
+    until(page, lambda: held)
+    page.evaluate(f"location.hash = 'tag=Animal&teach={name}_b'")
+    see_text(page, "#teach-title", f"my.{name}_b")
+    held[0].continue_()
+    see_text(page, "#teach-count", "2 yes, 1 no")
+    assert says_in(page, hits[0]) == ["yes"]
+    assert said(sounds, name) == {hits[0].window_id: "yes"}
 
 
 def test_labels_are_taken_away_and_a_wrong_name_is_told(

@@ -24,6 +24,7 @@ from web_server import serving
 import soundalike
 import soundalike.spread
 from indexer.errors import SoundalikeError, StoreError
+from search.filters.selected import Selected
 from search.upkeep.build import build
 from soundalike.sounds import Sounds
 
@@ -126,6 +127,29 @@ def test_shards_are_on_both_nodes(in_shards: Sounds) -> None:
 
 def test_duplicates_are_those_of_one_process(in_shards: Sounds, one_store: Made) -> None:
     assert in_shards.duplicates() == soundalike.open(*one_store.paths).duplicates()
+
+
+def test_a_selection_is_pickled_for_all_shards_at_once(
+    in_shards: Sounds, one_store: Made, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It may have the ids of all windows; here it is larger than what goes along with a call."""
+    num_pickled = 0
+
+    def reduce(selected: Selected, _: Any) -> Any:
+        nonlocal num_pickled
+        num_pickled += 1
+        return Selected, tuple(selected)
+
+    ids = [*one_store.ids[:50], *range(20_000)]
+    plain = soundalike.open(*one_store.paths)
+    part, same = in_shards.select(ids), plain.select(ids)
+    monkeypatch.setattr(Selected, "__reduce_ex__", reduce)
+    for queries in ([one_store.vectors[0]], []):
+        num_pickled = 0
+        answer = in_shards.search(*queries, tags=[part])
+        assert 0 < num_pickled < len(members(in_shards))
+        assert answer.hits == plain.search(*queries, tags=[same]).hits
+        assert answer.hits
 
 
 def test_questions_go_on_while_actors_are_killed(

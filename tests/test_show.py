@@ -166,6 +166,13 @@ def test_csv_of_odd_names_is_plain_and_reads_back(odd_hits: list[Hit]) -> None:
         assert rows[at]["path"] == f"/music/{name}"
 
 
+def test_csv_has_no_path_that_is_a_formula() -> None:
+    """Relative ones, where nobody knows where the library is."""
+    one = replace(hit(), paths=(Path("=1+1.wav"),))
+    [row] = csv.DictReader(io.StringIO(hits_csv([one])))
+    assert row["path"] == "./=1+1.wav"
+
+
 def test_csv_of_a_hit_without_path_or_tags_has_empty_fields() -> None:
     [row] = csv.DictReader(io.StringIO(hits_csv([hit()])))
     assert row["path"] == row["tags"] == ""

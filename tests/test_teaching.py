@@ -251,7 +251,7 @@ def test_table_of_labels_comes_back_as_it_was(
     assert not rows[0]["by"].startswith("=")
     sounds.import_labels("again", tmp_path / "labels.csv")
     told = [
-        [(one.window_id, one.says, one.by, one.via) for one in sounds.labels(name)]
+        [(one.window_id, one.says, one.by, one.via, one.at) for one in sounds.labels(name)]
         for name in ("rattle", "again")
     ]
     assert told[0] == told[1]
@@ -288,10 +288,10 @@ def test_spans_are_labels_of_the_windows_that_they_overlap_by_half(
     """b8 has three windows of 10 s."""
     (tmp_path / "labels.csv").write_text(
         "path,start,end,says,tag\nb8.wav,0,4,yes,rattle\nb8.wav,16,30,no,rattle\n"
-        "b8.wav,0,30,yes,other\nnowhere.wav,0,1,yes,rattle\nb20,,,unsure,my.rattle\n"
+        "b8.wav,40,,yes,rattle\nb8.wav,0,30,yes,other\nnowhere.wav,0,1,yes,rattle\nb20,,,unsure,my.rattle\n"
     )
     found = sounds.import_labels("rattle", tmp_path / "labels.csv")
-    assert found.missing == ["nowhere.wav"]
+    assert found.missing == ["b8.wav from 40 s", "nowhere.wav"]
     mine = {one.window_id: (one.says, one.start_s, one.end_s) for one in sounds.labels("rattle")}
     of_b8 = [one for one in put.windows if one.recording_id == put.paths["b8.wav"]]
     assert mine[of_b8[0].window_id] == ("yes", 0, 4)
@@ -324,7 +324,7 @@ def test_point_of_a_label_track_is_of_the_window_that_it_lies_in(
     of_b8 = [one for one in put.windows if one.recording_id == put.paths["b8.wav"]]
     assert [one.window_id for one in sounds.labels("rattle")] == [of_b8[1].window_id]
     track.write_text("99.0\t99.0\trattle\n")
-    with pytest.raises(SoundalikeError, match="b8 for one"):
+    with pytest.raises(SoundalikeError, match="b8 from 99 s to 99 s for one"):
         sounds.import_labels("rattle", track)
 
 
@@ -349,9 +349,16 @@ def test_labels_of_another_store_are_of_the_same_windows(
         ("name\nb8.wav\n", "neither a column window_id nor a column path"),
         ("path,start\nb8.wav,soon\n", "line 2: could not convert"),
         ("path,tag\nb8.wav,else\n", "says nothing of my.rattle"),
-        ("path\nnowhere.wav\n", "has none of the files that"),
+        ("path\nnowhere.wav\n", "has nothing of what .* names: nowhere.wav for one"),
         ("window_id,start\n5,nan\n", "line 2: 'nan' is no number of seconds"),
-        ("window_id\n-5\n", "an id from 0 to"),
+        ("window_id\n5\n-5\n", "line 3: a window has an id from 0 to"),
+        ("path,via\nb8.wav,luck\n", "line 2: a window is found, or proposed by .*, got 'luck'"),
+        ("path,by\nb8.wav," + "x" * 257 + "\n", "line 2: who labels has a name of at most"),
+        ("path,at\nb8.wav,yesterday\n", "line 2: .*'yesterday'"),
+        (
+            "path,start,end\nb8.wav,40,50\n",
+            "nothing of what .* names: b8.wav from 40 s to 50 s for one",
+        ),
     ],
 )
 def test_table_that_cannot_be_read_is_one_line(
@@ -433,7 +440,10 @@ def test_random_review_needs_nothing_learned_and_goes_on_where_it_was(
 
 
 def test_estimate_counts_windows_that_were_drawn_alone(sounds: Sounds, put: Synthetic) -> None:
-    sounds.label("rattle", yes=ids(put, "b")[:8], no=ids(put, "a")[:8])
+    """Those that were found lie behind them in the order in which windows are drawn."""
+    order = [one.window_id for one in sounds.review("rattle", "random", 1000)]
+    found = [[one for one in ids(put, letter) if one not in order[:12]] for letter in "ba"]
+    sounds.label("rattle", yes=found[0][:8], no=found[1][:8])
     sounds.learn("rattle")
     drawn = sounds.review("rattle", "random", 12)
     yes = set(ids(put, "b"))
@@ -450,7 +460,34 @@ def test_estimate_counts_windows_that_were_drawn_alone(sounds: Sounds, put: Synt
     lesson = sounds.learn("rattle")
     (row,) = [one for one in sounds.estimates("rattle") if one.threshold == 0.5]
     assert row == lesson.estimate
-    assert set(sounds.learned("rattle").held_back) == {one.window_id for one in drawn}
+    assert row.num_judged
+
+
+def test_what_drawing_passes_over_because_it_is_labelled_counts_as_drawn(
+    sounds: Sounds, put: Synthetic
+) -> None:
+    """It is the beginning of the order in which windows are drawn: no sample without the best."""
+    order = [one.window_id for one in sounds.review("rattle", "random", 1000)]
+    yes = set(ids(put, "b"))
+
+    def say(some: list[int], via: Any) -> None:
+        each = [[one for one in some if (one in yes) == is_yes] for is_yes in (True, False)]
+        sounds.label("rattle", yes=each[0], no=each[1], via=via)
+
+    say(ids(put, "b")[::2] + ids(put, "a")[:4], "top")
+    drawn = [one.window_id for one in sounds.review("rattle", "random", 15)]
+    say(drawn, "random")
+    reached = max(map(order.index, drawn))
+    sample = [one.window_id for one in sounds.labels("rattle") if one.window_id in order[:reached]]
+    sample.append(order[reached])
+    assert len(sample) == reached + 1 > 15  # all of the beginning
+    say([order[reached + 1]], "found")  # no drawing has come so far
+    sounds.learn("rattle")
+    held_back = sounds.learned("rattle").held_back
+    for row in sounds.estimates("rattle"):
+        heard = {one for one in sample if 1 / (1 + np.exp(-held_back[one])) >= row.threshold}
+        assert (row.num_judged, row.num_right) == (len(heard), len(heard & yes))
+    assert sounds.estimates("rattle")[4].num_right
 
 
 def test_estimate_of_a_tag_that_knows_its_labels_by_heart_tells_so(tmp_path: Path) -> None:
@@ -508,6 +545,7 @@ def test_label_learn_and_review_by_command(sounds: Sounds, put: Synthetic, run: 
     listed = run("label", store, "rattle").out.splitlines()
     assert listed[0] == "my.rattle: 6 yes, 9 no and 0 unsure"
     assert len(listed) == 16
+    assert all(line.endswith(" s") for line in listed[1:])  # when, in a long recording
     assert run("label", store, "rattle", "--undo").out == f"taken back: no of {no[-1]}\n"
     assert len(run("label", store, "rattle", "--format", "json").data["labels"]) == 14
     learned = run("learn", store, "rattle", "--format", "json").data

@@ -17,6 +17,7 @@ import soundalike
 from indexer.errors import QueryError
 from indexer.reading.apart import Apart
 from indexer.tags import TagVocabulary
+from search.asking.shades import OTHERS
 from search.map.drawing import Map
 from search.map.inside import lie_inside
 from soundalike.web.desk import Desk
@@ -206,6 +207,44 @@ def test_colours_by_time(
         else:
             since = (hit.clock.day - 1) * 86_400 + hit.start_s
             assert value == round(since / whole * 254)
+
+
+def test_windows_that_are_gone_have_no_colour_of_others(tmp_path: Path) -> None:
+    """The first rows are of a folder and a day that only they have, and were looked for in vain."""
+    made = make_store(tmp_path / "store", frames="none")
+    for folder, day in (("a/", "01"), ("b/", "11"), ("c/", "21")):
+        made.add({f"S4A1_202406{day}_000000": 10}, path_prefix=folder, seed=int(day))
+    soundalike.open(made.store.path).build()
+    sounds = soundalike.open(made.store.path)
+    drawn = sounds.map()
+    gone = sounds.windows(*drawn.window_ids.tolist())
+    is_gone = np.array(["20240611" in str(hit.paths[0]) for hit in gone])
+    made.remove("b/S4A1_20240611_000000.wav")
+    sounds.build()
+    folders = sounds.shades(drawn, "folder")
+    assert folders.names == ("a", "c", OTHERS)
+    assert (folders.values[is_gone] == 2).all()
+    assert set(folders.values[~is_gone].tolist()) == {0, 1}
+    times = sounds.shades(drawn, "time")
+    assert times.kind == "clock"
+    assert (times.values[is_gone] == 255).all()
+    assert (times.values[~is_gone] < 255).all()
+
+    places = make_store(tmp_path / "places", frames="none")
+    places.add({"one": 15, "other": 15})
+    there = soundalike.open(places.store.path)
+    there.build()
+    drawn = there.map()
+    of_one = places.paths["one.wav"]
+    is_gone = np.array(
+        [hit.recording_id == of_one for hit in there.windows(*drawn.window_ids.tolist())]
+    )
+    places.remove("one.wav")
+    there.build()
+    times = there.shades(drawn, "time")
+    assert times.kind == "place"
+    assert (times.values[is_gone] == 255).all()
+    assert sorted(times.values[~is_gone].tolist()) == [round(at / 14 * 254) for at in range(15)]
 
 
 # --- parts ---------------------------------------------------------------------------------------

@@ -356,6 +356,9 @@ def test_a_server_is_taught_from_python(put: Synthetic, sounds: Sounds) -> None:
         assert remote.estimates("rattle") == sounds.estimates("rattle")
         assert remote.count(tags=["my.rattle"]) == sounds.count(tags=["my.rattle"])
         assert remote.facets() == sounds.facets()
+        found = [one.tags for one in remote.search(tags=["my.rattle"], k=5)]
+        assert found == [one.tags for one in sounds.search(tags=["my.rattle"], k=5)]
+        assert {some[0].tag.name for some in found} == {"my.rattle"}
         assert [one.window_id for one in remote.review("rattle", "margin", 5)] == [
             one.window_id for one in sounds.review("rattle", "margin", 5)
         ]

@@ -1,6 +1,6 @@
-"""What is at a path, be it a file or a member of a pack: whether it is there, its state, its bytes.
+"""What is at a path, be it a file, an object or a member of a pack: is it there, state, bytes.
 
-Whoever has a path asks here, and need not know which of the two it is.
+Whoever has a path asks here, and need not know which of these it is.
 """
 
 from __future__ import annotations
@@ -8,19 +8,21 @@ from __future__ import annotations
 import errno
 import hashlib
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from heapq import nlargest
 from io import FileIO
 from itertools import accumulate, islice
 from operator import and_, eq
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
-from indexer.audio.file import date_of, open_regular
+from indexer.audio.file import State, date_of, open_regular
 from indexer.audio.packs.held import held, inside, is_named_as_pack, sounds_in, split
 from indexer.audio.packs.pack import NotAPackError, Pack
+from indexer.audio.remote.objects import objects
 from indexer.errors import AudioError, QueryError
+from indexer.paths import address_of
 
 if TYPE_CHECKING:  # it is not for the help of a command, which loads no NumPy
     from indexer.audio.source import Source
@@ -30,24 +32,14 @@ _HASH_BLOCK_BYTES = 1 << 20
 _COMPARED, _SHOWN = 100_000, 3
 
 
-class State(NamedTuple):
-    """What a file was like when it was looked at: if it is the same later, so is the file.
-
-    Attributes:
-        size: In bytes.
-        mtime_ns: Last change, in ns since 1970, see `date_of`.
-    """
-
-    size: int
-    mtime_ns: int
-
-
 def state_of(path: Path) -> State:
     """Return the size and the date of a file, or of a member of a pack.
 
     Raises:
         OSError: If it is not there (FileNotFoundError, NotADirectoryError), or that cannot be told.
     """
+    if address := address_of(path):
+        return objects.state_of(address)
     if (found := _find(path)) is None:
         status = path.stat()
         return State(status.st_size, date_of(status))
@@ -72,7 +64,9 @@ def require_name(path: Path) -> None:
         OSError: If nothing has it (FileNotFoundError, NotADirectoryError), or that cannot be told.
         ValueError: If it is no name.
     """
-    if _find(path) is None:
+    if address := address_of(path):
+        objects.state_of(address)
+    elif _find(path) is None:
         path.lstat()
 
 
@@ -85,8 +79,28 @@ def has_name(path: Path) -> bool:
     return True
 
 
+def look_ahead(paths: Iterable[Path]) -> None:
+    """Say whose states are asked for soon: those of objects are asked for at once."""
+    objects.look_ahead(filter(None, map(address_of, paths)))
+
+
+def fetch_ahead(path: Path) -> bool:
+    """Say what is read soon; return whether that is worth the while, as it is of objects alone."""
+    if (address := address_of(path)) is None:
+        return False
+    objects.fetch_ahead(address)
+    return True
+
+
+def may_change(path: Path) -> bool:
+    """Whether what is at a path may become another while it is read: an object is fetched whole."""
+    return address_of(path) is None
+
+
 def reading_order(path: Path) -> tuple[bytes, int]:
     """Return what files are sorted by to be read: paths, and in a pack the rows of members."""
+    if address := address_of(path):
+        return os.fsencode(address), 0
     try:
         found, parts = _find(path), split(path)
     except OSError:  # for the decoder to report
@@ -109,6 +123,8 @@ def open_content(path: Path, max_duration_s: float) -> FileIO | Source:
     Raises:
         AudioError: If it is none of these, or cannot be read.
     """
+    if address := address_of(path):
+        return objects.open(address)
     found = _require(path)
     return open_regular(path) if found is None else found[0].open(found[1], max_duration_s)
 
@@ -125,6 +141,8 @@ def recording_digest(path: Path, beat: Callable[[], None] | None = None) -> byte
     Raises:
         AudioError: If it is not a regular file, or a member, that can be read.
     """
+    if address := address_of(path):
+        return objects.digest(address, beat)
     found, digest = _require(path), hashlib.blake2b(digest_size=16)
     for block in _blocks(path) if found is None else found[0].content(found[1]):
         digest.update(block)

@@ -8,6 +8,7 @@ import tempfile
 from collections.abc import Iterable
 from io import FileIO
 from pathlib import Path
+from typing import NamedTuple
 
 from indexer.errors import AudioError
 
@@ -32,6 +33,20 @@ FIRST_NS, LAST_NS = -(2**63), 2**63 - 1
 #: has one.
 _MOST_IN_MEMORY = 1 << 26
 _NONBLOCK = getattr(os, "O_NONBLOCK", 0)  # Windows has none, and no FIFOs among its files
+
+
+class State(NamedTuple):
+    """What a file was like when it was looked at: if it is the same later, so is the file.
+
+    Attributes:
+        size: In bytes.
+        mtime_ns: Last change, in ns since 1970, see `date_of`. Of an object the second of its last
+            change, and where the fraction would be a digest of its etag, which servers change with
+            the content.
+    """
+
+    size: int
+    mtime_ns: int
 
 
 def open_regular(path: Path) -> FileIO:

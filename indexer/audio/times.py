@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 from indexer.audio.content import has_name
 from indexer.errors import QueryError
+from indexer.paths import as_place
 
 #: Seconds, or text as it is printed: "31:10", "0:31:10.5", "12.5".
 Time = float | str
@@ -123,10 +124,11 @@ def file_span(given: Path, span: Span = NO_SPAN) -> FileSpan:
 
 
 def _written(given: Path) -> FileSpan:
+    given = as_place(given)
     found = _WITH_SPAN.fullmatch(os.fspath(given))
     if found is None or has_name(given):
         return FileSpan(given)
-    file, start, end = Path(found["file"]), found["start"], found["end"]
+    file, start, end = as_place(found["file"]), found["start"], found["end"]
     if not has_name(file) and None in (_seconds(start), _seconds(start if end is None else end)):
         return FileSpan(given)  # nothing is there, and the @ may well be a part of the name
     try:

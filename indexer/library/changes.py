@@ -22,12 +22,12 @@ from indexer.arrays import (
     id_bytes,
     ids_from_column,
 )
-from indexer.audio.content import require_name
+from indexer.audio.content import look_ahead, require_name
 from indexer.errors import LibraryError
 from indexer.library.files import FileList, FoundFile
 from indexer.library.packs import is_pack, pack_at, packs_no_more
 from indexer.library.walk import Walk
-from indexer.paths import bytes_from_text, path_id
+from indexer.paths import address_of, bytes_from_text, path_id
 from indexer.store.ledger import Ledger
 from indexer.store.reader import Store
 from indexer.store.schema import FILES_SCHEMA, NO_FILE, STATUSES, LedgerRow
@@ -278,6 +278,7 @@ class Changes:
 
     def _are_absent(self, paths: Sequence[str]) -> Mask:
         """Return which paths certainly are not files any more; one pack after the other."""
+        look_ahead(FoundFile(path, 0, 0).local(self._found.root) for path in paths)
         absent = np.zeros(len(paths), bool)
         for at in sorted(range(len(paths)), key=paths.__getitem__):
             absent[at] = self._is_absent(paths[at])
@@ -337,6 +338,8 @@ def _moved_library(store: Store, ledger: Ledger, found: Walk) -> str | None:
 
 def _may_exist(root: Path) -> bool:
     """Whether a folder is there, or on a disk that does not say."""
+    if address_of(root):  # whether it does is not asked: it takes no name from what is here
+        return True
     try:
         (pack_at(root) or root).stat()
     except (FileNotFoundError, NotADirectoryError):

@@ -15,6 +15,7 @@ from typing import Generic, TypeVar
 
 from indexer.audio.content import has_name
 from indexer.library.packs import names_in, pack_at
+from indexer.paths import address_of
 
 Thing = TypeVar("Thing")
 
@@ -52,7 +53,7 @@ class Spelling:
 
         And as a pack has it: what a member is called there is one name, slashes included.
         """
-        if relative.isascii() or has_name(self._root / relative):
+        if relative.isascii() or address_of(self._root) or has_name(self._root / relative):
             return relative
         folder, rest = self._root, list(PurePath(relative).parts)
         while rest:

@@ -28,7 +28,7 @@ from indexer.library.passed_over import (
     matches,
     why_passed_over,
 )
-from indexer.paths import local_path, text_from_bytes
+from indexer.paths import address_of, local_path, text_from_bytes
 
 _NEEDS = (
     "a library is a folder of audio, or a pack: HDF5 with audio_name and waveform, Parquet with a "
@@ -42,8 +42,10 @@ def library_root(library: Path) -> Path:
     Args:
         library: A folder; or a pack, whose root is the folder that its members seem to lie in:
             `eval.h5!` for `eval.h5`. Of a link that is called a pack and leads to something that
-            is not, as in caches of downloads, that is the link's.
+            is not, as in caches of downloads, that is the link's. An address is its own root.
     """
+    if address := address_of(library):
+        return address
     if (pack := pack_at(library)) is None:
         return library.resolve()
     behind = pack.resolve()
@@ -53,6 +55,8 @@ def library_root(library: Path) -> Path:
 
 def pack_at(library: Path) -> Path | None:
     """Return the file that `eval.h5` or `eval.h5!` means, if it is there and may be a pack."""
+    if address_of(library):
+        return None
     as_folder = inside(library) if is_named_as_pack(library.name) else library
     found = split(as_folder)
     return found[0] if found is not None and not found[1] else None
@@ -64,6 +68,8 @@ def require_folder(root: Path) -> Path:
     Raises:
         LibraryError: If it is neither a folder nor a pack.
     """
+    if address := address_of(root):
+        return address
     if pack := pack_at(root):
         _require_pack(pack)
         return library_root(root)

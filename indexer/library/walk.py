@@ -11,12 +11,14 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from indexer.audio.content import reading_order, state_of
+from indexer.audio.content import look_ahead, reading_order, state_of
+from indexer.audio.file import State
 from indexer.audio.packs.held import is_compressed_tar, is_named_as_pack
 from indexer.errors import LibraryError
 from indexer.library.files import FileList, FoundFile
 from indexer.library.lists import read_names
 from indexer.library.names import Spelling
+from indexer.library.objects import is_reachable, objects_below
 from indexer.library.packs import PackFolder, members_of, pack_at, require_folder
 from indexer.library.passed_over import (
     OF_THE_SYSTEM,
@@ -26,7 +28,7 @@ from indexer.library.passed_over import (
     matches,
     why_passed_over,
 )
-from indexer.paths import Span, text_from_bytes
+from indexer.paths import Address, Span, address_of, text_from_bytes
 from indexer.progress import Listen, Step, count, ignore
 
 #: A listener hears of a walk once per this many files.
@@ -75,6 +77,8 @@ class Walk:
 
     def is_there(self) -> bool:
         """Whether the root still is the folder that was walked, on the disk that it was on."""
+        if isinstance(self.root, Address):
+            return is_reachable(self.root)
         return _place(self.root) == self._place
 
 
@@ -108,14 +112,14 @@ def walk(
     """
     found = Walk(require_folder(root))
     passed_over: Counter[tuple[PassedOver, bool]] = Counter()
-    for number, path in enumerate(files_below(found)):
+    for number, (path, state) in enumerate(files_below(found)):
         if number % _FILES_PER_STEP == 0:
             listen(Step("walking", number, None, "file"))
         why = why_passed_over(path, include, exclude, hidden=hidden)
         if why is None or _may_be_wanted(path, exclude):
-            found.files.append(_found_file(found.root, path))
+            found.files.append(_found_file(found.root, path, state=state))
         elif why == "hidden":
-            found.hidden.append(_found_file(found.root, path))
+            found.hidden.append(_found_file(found.root, path, state=state))
         else:
             passed_over[why, is_hidden(path)] += 1
             is_tar = why == "ending" and not is_hidden(path) and is_compressed_tar(path)
@@ -200,7 +204,7 @@ def read_list(root: Path, files_from: Path) -> Walk:
     """
     found = Walk(require_folder(root), is_complete=False, is_list=True)
     # A list may name files by the root as it was given, which is a link on some machines.
-    roots = (found.root, Path(os.path.abspath(root)))  # noqa: PTH100 - resolve() follows links
+    roots = (found.root, found.root if address_of(root) else Path(os.path.abspath(root)))  # noqa: PTH100 - resolve() follows links
     spelled = Spelling(found.root)
     listed: set[tuple[str, Span | None]] = set()
     for name, span in read_names(files_from):
@@ -213,6 +217,7 @@ def read_list(root: Path, files_from: Path) -> Walk:
         text = text_from_bytes(os.fsencode(spelled.on_disk(relative)))
         listed.add((text, span))
     ordered = sorted(listed, key=lambda one: (one[0].encode(), one[1] or (-1, -1)))
+    look_ahead(FoundFile(text, 0, 0).local(found.root) for text, _ in ordered)
     files = [_found_file(found.root, text, span) for text, span in ordered]
     files.sort(key=lambda file: reading_order(file.local(found.root)))  # spans stay in theirs
     found.files = FileList(files)
@@ -238,6 +243,7 @@ def look_again(
     if found.is_complete:
         return walk(found.root, include, exclude, hidden=hidden, may_be_empty=True)
     again = Walk(require_folder(found.root), is_complete=False, is_list=found.is_list)
+    look_ahead(file.local(found.root) for file in found.files)
     for file in found.files:
         again.files.append(_found_file(again.root, file.path, file.span))
     return again
@@ -286,17 +292,21 @@ def _nothing_found(found: Walk, *, all_hidden: bool) -> LibraryError:
     )
 
 
-def files_below(found: Walk) -> Iterator[str]:
-    """Yield the relative path, as stored, of every file: first what is visible and no link.
+def files_below(found: Walk) -> Iterator[tuple[str, State | None]]:
+    """Yield the relative path, as stored, of every file, and its state where the listing has it.
 
-    Then come folders behind links, and then hidden ones: each folder once, under the name that
-    comes first. Folders that cannot be listed are added to those of the walk. A pack is a file
-    here; the name of the one that is a library is empty.
+    First comes what is visible and no link, then folders behind links, and then hidden ones: each
+    folder once, under the name that comes first. Folders that cannot be listed are added to those
+    of the walk. A pack is a file here; the name of the one that is a library is empty.
 
     Raises:
         LibraryError: If the library itself cannot be listed.
     """
-    return iter([""]) if pack_at(found.root) else _files_in_folders(found)
+    if isinstance(found.root, Address):
+        objects = objects_below(found.root, found.unreadable)
+        return (one for one in objects if not any(map(OF_THE_SYSTEM.fullmatch, one[0].split("/"))))
+    paths = iter([""]) if pack_at(found.root) else _files_in_folders(found)
+    return ((path, None) for path in paths)
 
 
 def _files_in_folders(found: Walk) -> Iterator[str]:
@@ -337,9 +347,11 @@ def _is_folder(entry: os.DirEntry[str]) -> bool:
         return False
 
 
-def _found_file(root: Path, text: str, span: Span | None = None) -> FoundFile:
+def _found_file(
+    root: Path, text: str, span: Span | None = None, *, state: State | None = None
+) -> FoundFile:
     try:
-        state = state_of(FoundFile(text, 0, 0).local(root))
+        state = state or state_of(FoundFile(text, 0, 0).local(root))
     except OSError:  # a broken link or a missing file: for the decoder to report
         return FoundFile(text, 0, 0, span)
     return FoundFile(text, *state, span)
@@ -348,6 +360,10 @@ def _found_file(root: Path, text: str, span: Span | None = None) -> FoundFile:
 def _relative(name: str, roots: Sequence[Path]) -> str | None:
     """Return a listed name relative to the library; None if it is outside of it."""
     for root in roots:
+        if isinstance(root, Address):
+            address = address_of(name) or root / name
+            is_below = address.is_relative_to(root) and ".." not in address.parts
+            return str(address.relative_to(root)) if is_below else None
         relative = os.path.relpath(root / name, root)
         if relative != ".." and not relative.startswith("../"):
             return relative

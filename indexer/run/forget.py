@@ -11,6 +11,7 @@ import numpy as np
 from indexer.arrays import Ids, Integers, contains
 from indexer.errors import LibraryError
 from indexer.library.packs import library_root
+from indexer.paths import as_place
 from indexer.progress import Listen, ignore
 from indexer.run.survey import origin_now
 from indexer.store.creation import forget_root
@@ -110,7 +111,7 @@ def _look(store: Store, library: str) -> tuple[Forgotten, Integers]:
 
 def _find(roots: Mapping[str, Path], library: str) -> str:
     """Return the id of the library that is meant."""
-    folder = Path(library).absolute()
+    folder = as_place(library).absolute()
     places = {folder, folder.resolve(), library_root(folder)}
     is_id = len(library) >= _ID_CHARS
     meant = [

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from indexer.embedding.identity import identify
 from indexer.errors import QueryError, StoreError
 from indexer.model.known import DEFAULT_CHECKPOINT, known_as, name_now, recall_weights
+from indexer.paths import as_place
 from indexer.progress import LOADING, Listen, ignore
 from indexer.run.config import Settings
 from indexer.store.creation import create_store, open_matching, require_matching, require_place
@@ -28,7 +29,7 @@ def default_store(library: Path) -> Path:
         StoreError: If it would be new, and there is a store of that name beside the library: made
             from another folder, it may hold all that would be embedded again.
     """
-    library = library.resolve()
+    library = as_place(library).resolve()
     here, beside = (folder / f"{library.name}.soundalike" for folder in (Path(), library.parent))
     if not (here / STORE_FILE).exists() and (beside / STORE_FILE).exists():
         raise StoreError(

@@ -13,6 +13,7 @@ import numpy as np
 from safetensors.numpy import save as save_safetensors
 
 from indexer.errors import DamagedStoreError, StoreError
+from indexer.paths import address_of
 from indexer.store.disk import LOCK_SUFFIX, require_own_folder, seal, write_whole, writing
 from indexer.store.head import Head
 from indexer.store.lock import locked
@@ -39,6 +40,11 @@ def require_place(path: Path, what: str = "store") -> None:
     Raises:
         StoreError: If the place is taken, cannot be written, or a link leads to it from nowhere.
     """
+    if address := address_of(path):
+        raise StoreError(
+            f"a {what} lies on a disk here, not at {address}; finished ones may be copied there",
+            about=what,
+        )
     places = (path, *path.absolute().parents)
     with writing(path):
         for place in places:

@@ -22,6 +22,7 @@ from indexer.arrays import (
     ids_from_column,
 )
 from indexer.errors import DamagedStoreError, NotAsWrittenError, StoreError
+from indexer.paths import as_place
 from indexer.store.disk import read_own, read_sealed
 from indexer.store.head import Head
 from indexer.store.ledger import LEDGER_COLUMNS, Ledger
@@ -278,7 +279,7 @@ class Store:
                 roots = read_sealed(file)["roots"]
             except FileNotFoundError:
                 return {}
-            return {str(key): Path(root) for key, root in roots.items()}
+            return {str(key): as_place(root) for key, root in roots.items()}
 
     def head(self) -> Head:
         """Return the classifier head and the final LayerNorm of the store's checkpoint.

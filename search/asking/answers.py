@@ -36,7 +36,7 @@ class Hit:
             were last seen.
         start_s: Start of the window, in seconds.
         end_s: End of the window, in seconds.
-        tags: The most probable tags.
+        tags: The most probable tags; before them the learned ones that the question names.
         scene_score: Cosine similarity of its scene to that of the query; None without a clip.
         tag_score: How like those of the query its tags are; None if that has no part in the score.
         query_start_s: Where in its file the window begins that asked and is nearest, in seconds.

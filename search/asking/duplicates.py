@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from indexer.arrays import Float32, Ids, Integers, Mask, id_bytes
+from indexer.arrays import Float32, Ids, Integers, Mask, components, id_bytes
 from indexer.errors import SoundalikeWarning
 from indexer.progress import Listen, Step, ignore
 from indexer.windows import SAMPLE_RATE_HZ, SILENT_DBFS
@@ -269,29 +269,6 @@ def _groups(
     # One file may be known by two libraries, one below the other: it is no copy of itself.
     several = [group for group in groups if sum(len(member.paths) for member in group) > 1]
     return sorted(several, key=lambda group: group[0].paths)
-
-
-def components(num_nodes: int, one: Integers, other: Integers) -> Integers:
-    """Return what is linked with what, directly or by others.
-
-    Args:
-        num_nodes: Nodes are numbered from 0 on.
-        one: (n,) an end of each link.
-        other: (n,) its other end.
-
-    Returns:
-        (num_nodes,) for each node the lowest that it is linked with; itself, if there is none.
-    """
-    lowest = np.arange(num_nodes)
-    while True:
-        ends = lowest[one], lowest[other]
-        if np.array_equal(*ends):
-            return lowest
-        lower = np.minimum(*ends)
-        for end in ends:
-            np.minimum.at(lowest, end, lower)
-        while not np.array_equal(lowest[lowest], lowest):
-            lowest = lowest[lowest]
 
 
 def _matched(left: _Side, right: _Side, pairs: _Pairs, copies: Integers) -> _Matched:

@@ -62,8 +62,10 @@ class SpreadStore(OpenedStore):
 
     def matching(self, condition: Condition | None) -> Matching:
         """Return the rows that may be hits; shards begin to look for them."""
-        key = hashlib.blake2b(pickle.dumps(condition), digest_size=16).digest()
-        return MatchingApart(self.generation, self.crew, Chosen(condition, key))
+        pickled = pickle.dumps(condition)
+        key = hashlib.blake2b(pickled, digest_size=16).digest()
+        chosen = Chosen(condition, key, num_bytes=len(pickled))
+        return MatchingApart(self.generation, self.crew, chosen)
 
 
 class MatchingApart:

@@ -17,9 +17,11 @@ from search.asking.left_out import AllLeftOut
 from search.asking.matching import Matching
 from search.asking.opened import OpenedStore
 from search.asking.terms import Terms
+from search.filters.computed import ComputedTerm
 from search.filters.conditions import Where
 from search.filters.metadata import Coverage, Metadata
 from search.filters.tags import Condition, Learned, ResolvedFilter, TagFilter
+from search.learned.tags import LearnedTag
 
 #: More recordings than any question may find.
 _NO_LIMIT = np.iinfo(np.int64).max
@@ -43,6 +45,17 @@ class Resolved(NamedTuple):
     metadata: Metadata | None
     threshold: Threshold = DEFAULT_THRESHOLD
     learned: Learned = MappingProxyType({})
+
+    @property
+    def shown(self) -> dict[str, LearnedTag]:
+        """The learned tags that the terms name, which hits show: names → tags."""
+        return {
+            name: term.of
+            for name, term in self.learned.items()
+            if self.terms.names(name)
+            and isinstance(term, ComputedTerm)
+            and isinstance(term.of, LearnedTag)
+        }
 
 
 def resolve(

@@ -6,13 +6,13 @@ import os
 from collections import Counter
 from datetime import UTC, datetime
 from pathlib import PurePath
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from indexer.arrays import Float32, Integers
+from indexer.arrays import Float32, Integers, Mask
 from indexer.windows import SAMPLE_RATE_HZ
 from search.asking.clock import time_from_name
 from search.asking.sound_index import SoundIndex
@@ -64,13 +64,15 @@ def shade_by_tag(index: SoundIndex, window_ids: Integers, term: Probable) -> Sha
 def shade_by_folder(index: SoundIndex, window_ids: Integers) -> Shades:
     """Return which folder each window's file lies in: those with the most windows, and others.
 
-    If all lie in one folder, it is the file.
+    If all lie in one folder, it is the file. Windows that are not there any more are of others.
 
     Args:
         index: The stores.
         window_ids: (n,) int64, ascending.
     """
-    paths, of = _paths_of(index, _rows_of(index, window_ids))
+    rows = _rows_of(index, window_ids)
+    there = rows >= 0
+    paths, of = _paths_of(index, rows[there])
     groups = [os.path.dirname(path) for path in paths]  # noqa: PTH120 - as they are written
     if len(set(groups)) < 2:
         groups = paths
@@ -82,37 +84,48 @@ def shade_by_folder(index: SoundIndex, window_ids: Integers) -> Shades:
     kept = most if len(most) <= MOST_FOLDERS + 1 else most[:MOST_FOLDERS]
     number = {group: at for at, group in enumerate(kept)}
     lookup = np.array([number.get(group, len(kept)) for group in groups], np.uint8)
-    names = (*_shortened(kept), *([OTHERS] if len(kept) < len(most) else []))
-    return Shades("folder", lookup[of], names)
+    has_others = len(kept) < len(most) or not there.all()
+    names = (*_shortened(kept), *([OTHERS] if has_others else []))
+    return Shades("folder", _where(there, lookup[of], len(kept)), names)
 
 
 def shade_by_time(index: SoundIndex, window_ids: Integers) -> Shades:
     """Return when each window was recorded, by the names of files; or where in its file it is.
+
+    Nothing is known of windows that are not there any more.
 
     Args:
         index: The stores.
         window_ids: (n,) int64, ascending.
     """
     rows = _rows_of(index, window_ids)
-    paths, of = _paths_of(index, rows)
-    start_s = index.column("start_sample", np.maximum(rows, 0)) / SAMPLE_RATE_HZ
+    there = rows >= 0
+    paths, of = _paths_of(index, rows[there])
+    start_s = index.column("start_sample", rows[there]) / SAMPLE_RATE_HZ
     begun = [time_from_name(PurePath(path).name) for path in paths]
     told = np.array([np.nan if one is None else _seconds(one) for one in begun], np.float64)
     at_s = told[of] + start_s
     is_known = ~np.isnan(at_s)
-    if is_known.mean() >= _LEAST_DATED:
+    if is_known.any() and is_known.mean() >= _LEAST_DATED:
         first, last = float(at_s[is_known].min()), float(at_s[is_known].max())
         names = tuple(
             datetime.fromtimestamp(one, UTC).strftime("%Y-%m-%d %H:%M") for one in (first, last)
         )
         share = (at_s - first) / max(last - first, 1e-9)
         shown = np.where(is_known, np.rint(np.nan_to_num(share) * _LAST), _UNKNOWN)
-        return Shades("clock", shown.astype(np.uint8), names)
+        return Shades("clock", _where(there, shown, _UNKNOWN), names)
     longest = np.zeros(len(paths))
     np.maximum.at(longest, of, start_s)
     share = start_s / np.maximum(longest[of], 1e-9)
     names = ("beginning of its file", "end")
-    return Shades("place", np.rint(share * _LAST).astype(np.uint8), names)
+    return Shades("place", _where(there, np.rint(share * _LAST), _UNKNOWN), names)
+
+
+def _where(there: Mask, values: npt.NDArray[Any], otherwise: int) -> npt.NDArray[np.uint8]:
+    """Return (n,) the values of those windows that are there, and another one for the rest."""
+    shown = np.full(len(there), otherwise, np.uint8)
+    shown[there] = values
+    return shown
 
 
 def _rows_of(index: SoundIndex, window_ids: Integers) -> Integers:
@@ -127,7 +140,7 @@ def _rows_of(index: SoundIndex, window_ids: Integers) -> Integers:
 
 def _paths_of(index: SoundIndex, rows: Integers) -> tuple[list[str], Integers]:
     """Return the paths of recordings, and (n,) which of them is that of each row."""
-    coded = index.first_paths(np.maximum(rows, 0))
+    coded = index.first_paths(rows)
     if isinstance(coded, pa.ChunkedArray):
         coded = coded.combine_chunks()
     coded = coded.fill_null("").dictionary_encode()

@@ -63,12 +63,14 @@ class Chosen(NamedTuple):
         key: Digest of the condition, by which a shard knows it again.
         is_heard: Whether those in which nothing is heard are no part of them.
         own: What overlaps it is no part of them.
+        num_bytes: How large the condition is, pickled.
     """
 
     condition: Condition | None
     key: bytes
     is_heard: bool = False
     own: AllLeftOut = frozenset()
+    num_bytes: int = 0
 
 
 class Shard:
@@ -91,7 +93,7 @@ class Shard:
         return ask(self._matching(chosen))
 
     def _matching(self, chosen: Chosen) -> MatchingHere:
-        key = chosen[1:]
+        key = chosen.key, chosen.is_heard, chosen.own
         found = self._kept.get(key)
         if found is None:
             if chosen.own:

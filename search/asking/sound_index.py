@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
 from itertools import chain
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Self
 
 import numpy as np
@@ -17,7 +18,7 @@ from indexer.errors import QueryError
 from indexer.store.head import Head
 from indexer.store.reader import Store
 from indexer.store.schema import Identity
-from indexer.tags import pick_heard_each
+from indexer.tags import HeardTag, Tag, pick_heard_each
 from indexer.windows import Window
 from search.asking.answers import Found, Hit, Why
 from search.asking.background import Drawn, draw
@@ -28,6 +29,7 @@ from search.filters.columns import Value
 from search.filters.metadata import Metadata
 from search.generation.recordings import each_once
 from search.generation.segments import Rows
+from search.learned.tags import LearnedTag
 from search.nearest.blend import columns_of
 
 #: Tags shown with a hit, and how probable each must be to be shown.
@@ -276,7 +278,11 @@ class SoundIndex(Rows):
         return pa.concat_arrays(each).take(pa.array(np.argsort(np.concatenate(at))))
 
     def hits(
-        self, found: Found, why: Why | None = None, metadata: Metadata | None = None
+        self,
+        found: Found,
+        why: Why | None = None,
+        metadata: Metadata | None = None,
+        learned: Mapping[str, LearnedTag] = MappingProxyType({}),
     ) -> list[list[Hit]]:
         """Return everything that is known about what was found, question by question.
 
@@ -284,6 +290,7 @@ class SoundIndex(Rows):
             found: Rows, as `find` gives them.
             why: Of what their scores are made, if that is to be known.
             metadata: What a user's file says of recordings.
+            learned: Tags that stand before what is heard, by their names.
 
         Raises:
             QueryError: If two rows of the metadata belong to a place, see `Metadata.rows`.
@@ -291,6 +298,7 @@ class SoundIndex(Rows):
         table, tags = self.windows(found.rows), widened(self.tags(found.rows))
         windows, paths = table.each(), self.paths(table.recording_id)
         heard_tags = pick_heard_each(tags, threshold=MIN_TOP_PROBABILITY, top=NUM_TOP_TAGS)
+        own = self._heard_of(learned, found.rows)
         facts = self._facts(metadata, {one.recording_id for one in windows}) if metadata else {}
         answers: list[list[Hit]] = [[] for _ in range(found.num_questions)]
         scores, stands_for = found.scores.tolist(), found.stands_for.tolist()
@@ -309,7 +317,7 @@ class SoundIndex(Rows):
                 paths=paths[at],
                 start_s=window.start_s,
                 end_s=window.end_s,
-                tags=tuple(heard_tags[at]),
+                tags=(*own[at], *heard_tags[at]),
                 scene_score=scenes[at],
                 tag_score=heard[at],
                 query_start_s=starts_s[at],
@@ -321,6 +329,17 @@ class SoundIndex(Rows):
             )
             answers[asked].append(hit)
         return answers
+
+    def _heard_of(self, learned: Mapping[str, LearnedTag], rows: Integers) -> list[list[HeardTag]]:
+        """Return which learned tags each of some rows has, as likely as what else is told."""
+        heard: list[list[HeardTag]] = [[] for _ in rows]
+        for name, tag in learned.items():
+            for segment, local, at in self.locate(rows):
+                probable = tag.heard_in(segment, local).tolist()
+                for place, probability in zip(at.tolist(), probable, strict=True):
+                    if probability >= MIN_TOP_PROBABILITY:
+                        heard[place].append(HeardTag(Tag(name, name, None), probability))
+        return heard
 
     def _facts(self, metadata: Metadata, recordings: set[bytes]) -> dict[bytes, dict[str, Value]]:
         """Return what a file says of each recording; the first store that knows a row counts."""

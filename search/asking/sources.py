@@ -18,7 +18,7 @@ from indexer.audio.times import FileSpan, file_span
 from indexer.errors import QueryError
 from indexer.library.packs import is_pack
 from indexer.library.walk import walk
-from indexer.paths import local_path
+from indexer.paths import address_of, as_place, local_path
 from indexer.store.schema import STORE_FILE
 from indexer.windows import SAMPLE_RATE_HZ
 from search.asking.example import Example
@@ -93,7 +93,7 @@ def find_sources(places: Sequence[Path], asked: OpenedStore) -> Sources:
         IdentityError: If a store was computed in another way.
     """
     sources = Sources()
-    for path in places:
+    for path in map(as_place, places):
         if (path / STORE_FILE).is_file():
             sources.stores.append(asked.beside(path))
         elif path.is_dir() or is_pack(path):
@@ -102,6 +102,8 @@ def find_sources(places: Sequence[Path], asked: OpenedStore) -> Sources:
             sources.failures += [f"{found.root / place}: {why}" for place, why in found.unreadable]
         elif exists((part := file_span(path)).file):
             sources.files.append(part._replace(file=part.file.absolute()))
+        elif address_of(path):  # nothing has the very name, but there may be objects below it
+            sources.files += [FileSpan(one.local(path)) for one in walk(path).files]
         else:
             raise QueryError(f"nothing at {path}; a query is audio, a folder of it, or a store")
     return sources

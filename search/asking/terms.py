@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -215,6 +216,12 @@ class Terms:
     def diversity(self) -> float:
         """From 0 to 1: at 0 only the score counts."""
         return DEFAULT_DIVERSITY if self.diverse is True else float(self.diverse)
+
+    def names(self, tag: str) -> bool:
+        """Whether a tag is named, as it is spelt, in the filters or the expression."""
+        of_it = re.compile(rf"(?<![\w.]){re.escape(tag)}(?![\w.])")
+        named = (*self.tags, *self.any_tags, *self.not_tags, self.where or "")
+        return any(map(of_it.search, named))
 
     @property
     def locates(self) -> bool:

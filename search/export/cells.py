@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import re
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
 #: What begins a formula there.
 FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
@@ -13,3 +18,9 @@ def path_cell(path: str) -> str:
     begins with a slash, and is none.
     """
     return f"./{path}" if path.startswith(FORMULA) else path
+
+
+def path_cells(paths: pa.Array) -> pa.Array:
+    """Return (n,) text, `path_cell` of each."""
+    begins = f"^([{re.escape(''.join(FORMULA))}])"
+    return pc.replace_substring_regex(paths, begins, r"./\1")

@@ -7,19 +7,20 @@ import hashlib
 import io
 import os
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Literal, NamedTuple
 
 import numpy as np
 
-from indexer.arrays import Integers
+from indexer.arrays import Integers, id_bytes
 from indexer.embedding.extractor import Extractor
 from indexer.errors import OutputError
 from indexer.progress import Listen, Step, ignore
 from indexer.store.head import Head
 from indexer.store.reader import Store
+from indexer.store.schema import NUM_TAGS
 from indexer.store.snapshot import Snapshot
 from indexer.tags import DEFAULT_THRESHOLD, TagVocabulary, Threshold
 from search.datasets.provenance import store_provenance
@@ -28,7 +29,10 @@ from search.export.cells import path_cell
 from search.export.frames import Frames, RecomputedFrames, StoredFrames
 from search.export.label_forms import Label, audacity_text, raven_text
 from search.export.spans import Span, frame_tags, merged, spans_of_window
+from search.filters.tags import LEARNED_PREFIX, LEARNED_THRESHOLD
 from search.generation.missing import whole_snapshot
+from search.generation.writing import normalise
+from search.learned.tags import LearnedTag, probabilities
 from search.output import is_of_one_name, make_folder, require_free, writing_text
 
 LabelForm = Literal["audacity", "raven", "csv"]
@@ -79,6 +83,7 @@ def export_labels(  # noqa: PLR0913 - each is a choice of its own
     form: LabelForm,
     *,
     tags: Sequence[int] | None = None,
+    learned: Sequence[LearnedTag] = (),
     threshold: Threshold = DEFAULT_THRESHOLD,
     extractor: Extractor | None = None,
     force: bool = False,
@@ -92,10 +97,11 @@ def export_labels(  # noqa: PLR0913 - each is a choice of its own
     lies a card that says what they are, `{store}.{form}.card.md`.
 
     Args:
-        store: With frame embeddings, unless there is an extractor.
+        store: With frame embeddings, unless there is an extractor, or only learned tags are wanted.
         folder: Where to; it is made.
         form: "audacity" (start, end, name), "raven" (a selection table) or "csv".
         tags: Indices among the 527; None for all.
+        learned: Learned tags, which are heard from 0.5 on, and in whole windows.
         threshold: Probability that counts as heard; one for all tags, or (527,).
         extractor: Computes frames again from the audio: of the store's checkpoint, with
             frames="pooled". None reads the stored ones.
@@ -108,24 +114,33 @@ def export_labels(  # noqa: PLR0913 - each is a choice of its own
             full or read-only.
     """
     snapshot = whole_snapshot(store)
-    frames: StoredFrames | RecomputedFrames = (
-        RecomputedFrames(store, snapshot, extractor) if extractor else StoredFrames(store, snapshot)
-    )
+    names = [*TagVocabulary.audioset().names, *(f"{LEARNED_PREFIX}{one.name}" for one in learned)]
     wanted = range(len(TagVocabulary.audioset().tags)) if tags is None else tags
+    found: Iterable[tuple[bytes, list[Span]]]
+    if wanted:
+        frames: StoredFrames | RecomputedFrames = (
+            RecomputedFrames(store, snapshot, extractor)
+            if extractor
+            else StoredFrames(store, snapshot)
+        )
+        found = _recordings(snapshot, store.head(), frames, wanted, threshold)
+    else:
+        found = [(id_bytes(one), []) for one in np.unique(snapshot.windows.recording_id)]
     paths = _paths(store)
     places = {one: _named(folder, one, _SUFFIXES[form]) for some in paths.values() for one in some}
     about = folder / f"{store.path.resolve().stem}.{form}"
     require_free(*places.values(), card_place(about), force=force)
     make_folder(folder)
     written, failures, num_silent = [], [], 0
-    found = _recordings(snapshot, store.head(), frames, wanted, threshold)
-    for done, (recording, spans) in enumerate(found, start=1):
+    own = _learned_spans(snapshot, learned)
+    for done, (recording, of_frames) in enumerate(found, start=1):
+        spans = merged([*of_frames, *own.get(recording, ())])
         for path in paths.get(recording, ()):
             num_silent += not spans
             if not spans and not places[path].exists():
                 continue  # a former file is replaced by an empty one
             try:
-                _write(places[path], _text(form, path, spans), force=force)
+                _write(places[path], _text(form, path, spans, names), force=force)
                 written.append(LabelFile(places[path], len(spans)))
             except OutputError as error:
                 if not is_of_one_name(error):
@@ -134,7 +149,8 @@ def export_labels(  # noqa: PLR0913 - each is a choice of its own
         listen(Step("listening", done, len(paths), "recording"))
     report = LabelsExport(tuple(written), num_silent, tuple(failures))
     if written:
-        provenance = _provenance(store, wanted, threshold, extractor)
+        heard = [names[one] for one in (*wanted, *range(NUM_TAGS, len(names)))]
+        provenance = _provenance(store, heard, threshold, extractor)
         lines = labels_lines(store, len(written), provenance, _contents(form, report))
         write_card(about, lines, force=force)
     return report
@@ -149,16 +165,15 @@ def _contents(form: LabelForm, report: LabelsExport) -> str:
 
 
 def _provenance(
-    store: Store, tags: Sequence[int], threshold: Threshold, extractor: Extractor | None
+    store: Store, heard: Sequence[str], threshold: Threshold, extractor: Extractor | None
 ) -> dict[str, str]:
     """Return what was listened for, and how."""
-    names = TagVocabulary.audioset().names
     computed = {}
     if extractor:
         computed = {"precision": f"{extractor.precision} on {extractor.device_name}"}
-    is_all = len(tags) == len(names)
+    is_all = heard == [*TagVocabulary.audioset().names]
     return {
-        "tags": "all" if is_all else "; ".join(names[tag] for tag in tags),
+        "tags": "all" if is_all else "; ".join(heard),
         "threshold": "of each tag its own" if np.ndim(threshold) else f"{threshold:g}",
         **store_provenance(store),
         **computed,
@@ -239,8 +254,21 @@ def _recordings(
                 yield window.recording_id, merged(held.pop(number))
 
 
-def _text(form: LabelForm, path: str, spans: Sequence[Span]) -> str:
-    names = TagVocabulary.audioset().names
+def _learned_spans(snapshot: Snapshot, learned: Sequence[LearnedTag]) -> Mapping[bytes, list[Span]]:
+    """Return recording → the windows in which learned tags are heard, numbered behind the 527."""
+    found: dict[bytes, list[Span]] = defaultdict(list)
+    for block in snapshot.blocks() if learned else ():
+        scenes = normalise(block.scene)
+        for number, tag in enumerate(learned, start=NUM_TAGS):
+            heard = probabilities(tag.logits(scenes, block.tags))
+            for row in np.flatnonzero(heard >= np.float16(LEARNED_THRESHOLD)).tolist():
+                window = block.windows.window(row)
+                span = Span(window.start_s, window.end_s, number, float(heard[row]))
+                found[id_bytes(window.recording_id)].append(span)
+    return found
+
+
+def _text(form: LabelForm, path: str, spans: Sequence[Span], names: Sequence[str]) -> str:
     if form == "audacity":
         return audacity_text(Label(one.start_s, one.end_s, [names[one.tag]]) for one in spans)
     if form == "raven":
@@ -248,9 +276,10 @@ def _text(form: LabelForm, path: str, spans: Sequence[Span]) -> str:
         labels = (Label(one.start_s, one.end_s, values) for one, values in heard)
         return raven_text(labels, ["Tag", "Probability"])
     buffer = io.StringIO()
-    writer = csv.writer(buffer, lineterminator="\n")
+    writer = csv.writer(buffer)  # with a lone \n at the end of lines, \r in a name is not quoted
     writer.writerow(["path", "start_s", "end_s", "tag", "name", "probability"])
     for span in spans:
         where = (path_cell(path), f"{span.start_s:.3f}", f"{span.end_s:.3f}")
-        writer.writerow([*where, span.tag, names[span.tag], f"{span.probability:.4f}"])
+        index = span.tag if span.tag < NUM_TAGS else ""  # a learned tag has none
+        writer.writerow([*where, index, names[span.tag], f"{span.probability:.4f}"])
     return buffer.getvalue()

@@ -29,7 +29,7 @@ class Span(NamedTuple):
     Attributes:
         start_s: In the recording, in seconds.
         end_s: In the recording, in seconds.
-        tag: Index among the 527.
+        tag: Index among the 527, or behind them of a learned tag.
         probability: The greatest of the smoothed ones in it.
     """
 

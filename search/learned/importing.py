@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from datetime import datetime
 from math import isfinite
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple, cast
@@ -11,7 +12,7 @@ from typing import NamedTuple, cast
 import numpy as np
 
 from indexer.arrays import Integers
-from indexer.errors import SoundalikeError
+from indexer.errors import QueryError, SoundalikeError
 from indexer.library.names import ByName
 from indexer.library.tables import find_column, read_content, read_header, read_rows, reading_table
 from indexer.store.reader import Store
@@ -21,9 +22,15 @@ from search.generation.segments import Generation
 from search.learned.labels import Label, Says, Via, parse_lines
 
 #: Columns of a table, the first that is there counts.
-_WINDOW, _PATH = ("window_id",), ("path", "filename", "file", "fname")
-_START, _END = ("start_s", "start", "begin time (s)"), ("end_s", "end", "end time (s)")
-_SAYS, _TAG, _BY, _VIA = ("says", "label"), ("tag", "name"), ("by",), ("via",)
+_COLUMNS = {
+    "window": ("window_id",),
+    "path": ("path", "filename", "file", "fname"),
+    "start": ("start_s", "start", "begin time (s)"),
+    "end": ("end_s", "end", "end time (s)"),
+    "says": ("says", "label"),
+    "tag": ("tag", "name"),
+    **{name: (name,) for name in ("by", "via", "at")},
+}
 #: What says yes, no and unsure in a table.
 _WORDS: dict[str, Says] = {
     **dict.fromkeys(("yes", "y", "1", "true", "x"), "yes"),
@@ -33,15 +40,15 @@ _WORDS: dict[str, Says] = {
 
 
 class _Said(NamedTuple):
-    """A line: a window by its id, or a file by its name, with a span of it or without."""
+    """A line: a word on a window, or on a file by its name, with a span of it or without.
 
-    says: Says
-    window_id: int | None = None
-    path: str = ""
-    start_s: float | None = None
-    end_s: float | None = None
-    by: str | None = None
-    via: str = "found"
+    Attributes:
+        label: The word; of a file, that on each of its windows.
+        path: The name of the file; None for the window alone that the label is of.
+    """
+
+    label: Label
+    path: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +57,7 @@ class Imported:
 
     Attributes:
         labels: Of windows of the store, or of ids that were named.
-        missing: Names of files that the store does not have, in order.
+        missing: What was named and the store does not have, in order: files, or spans of files.
     """
 
     labels: list[Label]
@@ -62,7 +69,7 @@ def read_labels(file: Path, name: str, store: Store, generation: Generation) -> 
 
     - A table (.csv, .tsv) has a column `window_id`, or `path` with or without `start` and `end` in
       seconds; `says` is yes, no or unsure, and yes where there is no such column. With a column
-      `tag`, only lines of this tag count.
+      `tag`, only lines of this tag count. `by`, `via` and `at`, a time in ISO 8601, may be there.
     - A label track of Audacity's (.txt) is called like the sound that it is of, and its labels
       whose text is the tag's name say yes.
     - Labels of another store (.jsonl, from its `own/labels`) are of windows by their ids, which are
@@ -91,41 +98,36 @@ def read_labels(file: Path, name: str, store: Store, generation: Generation) -> 
     found = _on_windows(said, store, generation)
     if not found.labels:
         raise SoundalikeError(
-            f"{store.path} has none of the files that {file} names, {found.missing[0]} for one"
+            f"{store.path} has nothing of what {file} names: {found.missing[0]} for one"
         )
     return found
 
 
 def _table(content: bytes, name: str) -> Iterator[_Said]:
-    columns = read_header(content).names
-    window, path = find_column(columns, _WINDOW), find_column(columns, _PATH)
-    start, end, says, tag, by, via = (
-        find_column(columns, one) for one in (_START, _END, _SAYS, _TAG, _BY, _VIA)
-    )
-    if window is None and path is None:
+    names = read_header(content).names
+    found = {one: find_column(names, some) for one, some in _COLUMNS.items()}
+    if not found["window"] and not found["path"]:
         raise ValueError("it has neither a column window_id nor a column path")
     for number, row in read_rows(content):
-        if tag is not None and row[tag].removeprefix(LEARNED_PREFIX) != name:
+        cells = {one: row[column].strip() if column else "" for one, column in found.items()}
+        if found["tag"] and cells["tag"].removeprefix(LEARNED_PREFIX) != name:
             continue
-        word = row[says].strip().casefold() if says else "yes"
+        word = cells["says"].casefold() if found["says"] else "yes"
         if word not in _WORDS:
             raise ValueError(f"line {number} says {word!r:.40}, not yes, no or unsure")
         try:
-            start_s, end_s = (
-                _finite(row[one]) if one and row[one].strip() else None for one in (start, end)
+            label = Label(
+                int(cells["window"] or 0),
+                _WORDS[word],
+                _seconds(cells["start"]),
+                _seconds(cells["end"]),
+                cells["by"] or None,
+                cast(Via, cells["via"] or "found"),
+                _time(cells["at"]),
             )
-            window_id = int(row[window]) if window and row[window].strip() else None
-        except ValueError as error:
+        except (ValueError, QueryError) as error:
             raise ValueError(f"line {number}: {error}") from error
-        yield _Said(
-            _WORDS[word],
-            window_id,
-            row[path].strip() if path else "",
-            start_s,
-            end_s,
-            (row[by].strip() or None) if by else None,
-            (row[via].strip() if via else "") or "found",
-        )
+        yield _Said(label, None if cells["window"] else cells["path"])
 
 
 def _track(content: bytes, file: Path, name: str) -> Iterator[_Said]:
@@ -139,7 +141,12 @@ def _track(content: bytes, file: Path, name: str) -> Iterator[_Said]:
         except (ValueError, IndexError) as error:
             raise ValueError(f"line {number} is none of a label track: start, end, text") from error
         if text.removeprefix(LEARNED_PREFIX).casefold() == name:
-            yield _Said("yes", None, file.stem, start_s, end_s)
+            yield _Said(Label(0, "yes", start_s, end_s), file.stem)
+
+
+def _seconds(cell: str) -> float | None:
+    """Return a number of seconds, or None where nothing is written."""
+    return _finite(cell) if cell else None
 
 
 def _finite(cell: str) -> float:
@@ -154,34 +161,47 @@ def _finite(cell: str) -> float:
     return number
 
 
+def _time(cell: str) -> str:
+    """Return a time as it is written, or nothing where nothing is.
+
+    Raises:
+        ValueError: If it is none.
+    """
+    if cell:
+        datetime.fromisoformat(cell)
+    return cell
+
+
 def _on_windows(said: Sequence[_Said], store: Store, generation: Generation) -> Imported:
     """Return a label for each window that lines say something of."""
-    live = store.live_files() if any(one.window_id is None for one in said) else []
+    live = store.live_files() if any(one.path is not None for one in said) else []
     by_path = ByName(live)
     by_name = ByName((PurePosixPath(path).name, recording) for path, recording in live)
     by_stem = ByName((PurePosixPath(path).stem, recording) for path, recording in live)
     labels, missing = list[Label](), dict[str, None]()
-    for one in said:
-        if one.window_id is not None:
-            labels.append(_label(one.window_id, one))
+    for label, path in said:
+        if path is None:
+            labels.append(label)
             continue
-        asked = one.path.removeprefix("./")
+        asked = path.removeprefix("./")
         recordings = set(by_path[asked] or by_name[asked] or by_stem[asked])
         if len(recordings) > 1:
-            raise SoundalikeError(f"{one.path} may be several files; give the path in the library")
+            raise SoundalikeError(f"{path} may be several files; give the path in the library")
         rows = [generation.rows_of_recording(recording) for recording in recordings]
-        ids = [window_id for some in rows for window_id in _overlapped(generation, some, one)]
-        labels += [_label(each, one) for each in ids]
+        ids = [window_id for some in rows for window_id in _overlapped(generation, some, label)]
+        labels += [replace(label, window_id=one) for one in ids]
         if not ids:
-            missing[one.path] = None
+            missing[path + (_span(label) if recordings else "")] = None
     return Imported(labels, list(missing))
 
 
-def _label(window_id: int, one: _Said) -> Label:
-    return Label(window_id, one.says, one.start_s, one.end_s, one.by, cast(Via, one.via))
+def _span(label: Label) -> str:
+    """Return in words which span of a file is meant; nothing for all of it."""
+    begins = "" if label.start_s is None else f" from {label.start_s:g} s"
+    return begins + ("" if label.end_s is None else f" to {label.end_s:g} s")
 
 
-def _overlapped(generation: Generation, rows: Integers, one: _Said) -> list[int]:
+def _overlapped(generation: Generation, rows: Integers, one: Label) -> list[int]:
     """Return the ids of those windows of a recording that a line is about."""
     windows = generation.windows(rows)
     start = windows.start_sample / SAMPLE_RATE_HZ

@@ -62,7 +62,7 @@ class Label:
             window.
         end_s: Where that ends.
         by: Who says so, if that was told.
-        via: How the window was found; what was drawn at random tells how much there is.
+        via: How the window was found; what was drawn at random tells how often a tag is right.
         at: When, UTC, ISO 8601.
         id: Of this word, drawn at random.
     """

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import version
+from itertools import compress
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -16,7 +17,7 @@ from indexer.errors import QueryError
 from indexer.store.reader import Store
 from search.filters.tags import LEARNED_PREFIX
 from search.generation.segments import Rows
-from search.learned.drawing import in_drawn_order
+from search.learned.drawing import drawn_so_far, in_drawn_order
 from search.learned.labels import Label
 from search.learned.line import vectors_of
 from search.learned.tags import LearnedTag, made_for, probabilities, probabilities_of
@@ -83,7 +84,7 @@ def learn(rows: Rows, store: Store, name: str, labels: Mapping[int, Label]) -> L
         rows: Of the store.
         store: Whose they are.
         name: Of the tag, without the prefix.
-        labels: Window id → what is said of it.
+        labels: Window id → what is said of it, in the order of saying.
 
     Raises:
         QueryError: If no window that the store has is labelled yes.
@@ -114,11 +115,7 @@ def learn(rows: Rows, store: Store, name: str, labels: Mapping[int, Label]) -> L
         "versions": {one: version(one) for one in ("soundalike", "scikit-learn", "numpy")},
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
     }
-    held_back = {
-        one: logit
-        for one, logit in zip(told, judged.logits.tolist(), strict=True)
-        if here[one].via == "random"
-    }
+    held_back = dict(zip(told, judged.logits.tolist(), strict=True))
     tag = made_for(store, name, line, basis, held_back)
     (estimate,) = estimate_at(rows, tag, labels, (0.5,))
     told_of = {says: counts[says] for says in ("yes", "no", "unsure") if counts[says]}
@@ -133,16 +130,21 @@ def estimate_at(
 ) -> list[Estimate]:
     """Estimate precision and yield of a tag at some thresholds.
 
-    Only windows count that were drawn at random: those that were looked for are right more often.
-    One that was learned from is judged by what was learned from other recordings: the tag itself
-    knows what was said of it. It does not count where these were too few.
+    Only windows count that were drawn at random, see `drawn_so_far`: those that were looked for are
+    right more often. One that was learned from is judged by what was learned from other recordings:
+    the tag itself knows what was said of it. It does not count where these were too few.
+
+    Args:
+        rows: Of the store.
+        tag: The tag.
+        labels: Window id → what is said of it, in the order of saying.
+        thresholds: At which it is estimated.
     """
     at = dict(rows.find_all(labels))
-    drawn = [
-        one
-        for one, label in labels.items()
-        if label.via == "random" and label.says != "unsure" and one in at
-    ]
+    here = {one: label for one, label in labels.items() if one in at}
+    is_proposed = np.array([label.via == "random" for label in here.values()], bool)
+    is_drawn = drawn_so_far(np.array([*here], np.int64), is_proposed, tag.name)
+    drawn = [one for one in compress(here, is_drawn) if here[one].says != "unsure"]
     heard = probabilities_of(rows, tag, np.array([at[one] for one in drawn], np.int64))
     held = np.array([one in tag.held_back for one in drawn], bool)
     logits = np.array([tag.held_back[one] for one in drawn if one in tag.held_back], np.float64)

@@ -17,7 +17,7 @@ from indexer.store.schema import EMBEDDING_DIM
 from search.nearest.blend import lengths_of, roots_of, unit_roots
 
 #: Scenes and roots have this length, so that a window's vector has length 1.
-_LENGTH = np.float32(np.sqrt(0.5))
+LENGTH = np.float32(np.sqrt(0.5))
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +43,7 @@ class Line:
 
         Their vectors are not made: that takes a third of the time.
         """
-        of_scenes, of_roots = np.split(self.weights * _LENGTH, [EMBEDDING_DIM])
+        of_scenes, of_roots = np.split(self.weights * LENGTH, [EMBEDDING_DIM])
         roots = roots_of(tags)
         heard = (roots @ of_roots) / lengths_of(roots)
         return np.asarray(scenes @ of_scenes + heard + np.float32(self.bias), np.float32)
@@ -56,4 +56,4 @@ def vectors_of(scenes: Float32, tags: Float16 | Float32) -> Float32:
         scenes: (n, 768) float32 of length 1.
         tags: (n, 527) probabilities.
     """
-    return np.concatenate([scenes, unit_roots(tags)], axis=1) * _LENGTH
+    return np.concatenate([scenes, unit_roots(tags)], axis=1) * LENGTH

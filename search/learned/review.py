@@ -27,7 +27,8 @@ def choose_next(
     Args:
         rows: Of a store.
         tag: What was learned so far; only "random" can do without.
-        labelled: Ids of windows that are labelled already.
+        labelled: Ids of windows that are labelled already, and passed over: if they would be drawn,
+            they count as drawn, see `drawn_so_far`.
         by: "top": where the tag is most probable; "margin": where it is least sure; "diverse":
             where it is probable, and which are unlike each other; "random": drawn, each window as
             likely as any other, which alone tells how often the tag is right.

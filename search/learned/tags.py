@@ -12,7 +12,6 @@ import hashlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
-from functools import cached_property
 from math import isnan, nan
 from pathlib import Path
 from typing import Any
@@ -53,8 +52,8 @@ class LearnedTag:
         weights: Digest of the checkpoint whose embeddings it was learned on.
         how: What else the embeddings have to agree in: padding and level.
         told: What it rests on, for people: how many labels said what, figures, versions, when.
-        held_back: Window id → the log of odds by what was learned from other recordings, of those
-            windows that were drawn at random and learned from; NaN where there were too few.
+        held_back: Id of each window that was learned from → its log of odds by what was learned
+            from other recordings; NaN where there were too few.
     """
 
     name: str
@@ -64,7 +63,7 @@ class LearnedTag:
     told: Mapping[str, Any] = field(default_factory=dict)
     held_back: Mapping[int, float] = field(default_factory=dict)
 
-    @cached_property
+    @property
     def digest(self) -> str:
         """Of the line, in hex."""
         content = self.line.weights.tobytes() + np.float64(self.line.bias).tobytes()
@@ -79,12 +78,16 @@ class LearnedTag:
         with np.errstate(invalid="ignore", over="ignore"):  # what is damaged is never found
             return self.line.logits_of(scenes, tags)
 
+    def heard_in(self, segment: Segment, rows: Integers | slice) -> Float16:
+        """Return (n,) float16 probabilities of a few rows, without all of `column`."""
+        scenes = segment.arrays.get("scenes", segment.vectors)  # where vectors are projected ones
+        return probabilities(self.logits(scenes[rows], segment.tags[rows]))
+
     def _compute(self, segment: Segment) -> Float16:
         found = np.empty(len(segment), np.float16)
-        scenes = segment.arrays.get("scenes", segment.vectors)  # where vectors are projected ones
         for first in range(0, len(found), _BLOCK_ROWS):
             block = slice(first, first + _BLOCK_ROWS)
-            found[block] = probabilities(self.logits(scenes[block], segment.tags[block]))
+            found[block] = self.heard_in(segment, block)
         return found
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -10,8 +11,9 @@ import numpy.typing as npt
 from sklearn.linear_model import LogisticRegression
 from threadpoolctl import threadpool_limits
 
-from indexer.arrays import Float32, Ids
-from search.learned.line import Line
+from indexer.arrays import Float32, Ids, Integers, components
+from indexer.store.schema import EMBEDDING_DIM
+from search.learned.line import LENGTH, Line
 
 Float64 = npt.NDArray[np.float64]
 
@@ -25,6 +27,11 @@ _INVERSE_PENALTY = 10.0
 _MOST_ITERATIONS = 1000
 #: Recordings are dealt into so many hands; each is judged by what was learned from the others.
 _NUM_FOLDS = 5
+#: From this cosine similarity of scenes on, recordings are copies and are dealt as one: 92 % of MP3
+#: at 128 kbit/s have it to what they were encoded from, and no two sounds (docs/batch.md).
+_COPY_COSINE = 0.99
+#: Labels that are compared with all at a time.
+_BLOCK_ROWS = 1024
 #: Where the difference of means is the line, a mean is so far from the cut, in the log of odds.
 _MEAN_LOGIT = 2.0
 
@@ -47,8 +54,8 @@ class Judged(NamedTuple):
     """What was learned, as labels that it has not seen judge it.
 
     Attributes:
-        logits: (n,) float64 of each label, by what was learned from other recordings; NaN where
-            there were too few of these.
+        logits: (n,) float64 of each label, by what was learned from other recordings, and cut where
+            labels of these are told apart best; NaN where there were too few of these.
         average_precision: Of the labels by these; NaN likewise.
     """
 
@@ -68,20 +75,25 @@ def learn_line(examples: Examples, weak: Float32) -> tuple[Line, Judged]:
     with threadpool_limits(1):  # sums in the same order
         fit = _between_means if examples.is_yes.sum() < LEAST_YES else _fit
         line = fit(examples.vectors, examples.is_yes, weak, None)
-        logits = _judge_by_recording(fit, examples, weak, line)
-        known = np.isfinite(logits)
-        is_yes = examples.is_yes[known]
-        if is_yes.any() and not is_yes.all():
-            cut = _best_cut(logits[known], is_yes)
-            precision = average_precision(logits[known], is_yes)
-        else:
-            cut, precision = 0.0, float("nan")
-    moved = Line(line.weights, line.bias - cut, line.method)
-    return moved, Judged(logits - cut, precision)
+        hand = _deal(_number_sounds(examples), examples.is_yes)
+        logits = _judge(fit, examples, hand, weak, line)
+    is_yes = examples.is_yes
+    moved = Line(line.weights, line.bias - _best_cut(logits, is_yes), line.method)
+    # A label that has its part in the cut would be judged too well there.
+    cuts = [_best_cut(logits[hand != one], is_yes[hand != one]) for one in range(_NUM_FOLDS)]
+    known = np.isfinite(logits)
+    return moved, Judged(
+        logits - np.array(cuts)[hand], average_precision(logits[known], is_yes[known])
+    )
 
 
 def average_precision(scores: npt.NDArray[np.floating], is_yes: npt.NDArray[np.bool_]) -> float:
-    """Return the mean precision at each yes, in the order of scores; of equal ones, no first."""
+    """Return the mean precision at each yes, in the order of scores; of equal ones, no first.
+
+    NaN where all say the same.
+    """
+    if is_yes.all() or not is_yes.any():
+        return math.nan
     order = np.lexsort((is_yes, -scores))
     found = is_yes[order]
     precision = np.cumsum(found) / np.arange(1, len(found) + 1)
@@ -126,11 +138,9 @@ def _between_means(
     return Line(weights.astype(np.float32), bias, "difference of means")
 
 
-def _judge_by_recording(fit: Fit, examples: Examples, weak: Float32, whole: Line) -> Float64:
-    """Return (n,) what each label gets by what was learned from other recordings."""
+def _judge(fit: Fit, examples: Examples, hand: Integers, weak: Float32, whole: Line) -> Float64:
+    """Return (n,) what each label gets by what was learned from other hands; NaN without a yes."""
     logits = np.full(len(examples.is_yes), np.nan)
-    _, recording = np.unique(examples.recording_id, return_inverse=True)
-    hand = _deal(recording, examples.is_yes)
     for number in range(_NUM_FOLDS):
         held = hand == number
         rest = examples.is_yes[~held]
@@ -140,21 +150,39 @@ def _judge_by_recording(fit: Fit, examples: Examples, weak: Float32, whole: Line
     return logits
 
 
-def _deal(recording: npt.NDArray[np.integer], is_yes: npt.NDArray[np.bool_]) -> Float64:
-    """Return (n,) the hand of each label's recording; those with a yes are dealt in turn."""
-    has_yes = np.zeros(recording.max(initial=-1) + 1, bool)
-    has_yes[recording[is_yes]] = True
-    hand = np.empty(len(has_yes))
+def _number_sounds(examples: Examples) -> Integers:
+    """Return (n,) a number for each label: that of its recording and of all copies of this."""
+    ids, recording = np.unique(examples.recording_id, return_inverse=True)
+    scenes = examples.vectors[:, :EMBEDDING_DIM]
+    least, first_alike = _COPY_COSINE * LENGTH**2, []
+    for first in range(0, len(scenes), _BLOCK_ROWS):
+        alike = scenes[first : first + _BLOCK_ROWS] @ scenes.T >= least
+        alike[np.arange(len(alike)), first + np.arange(len(alike))] = True  # damaged as it may be
+        first_alike.append(alike.argmax(1))
+    other = recording[np.concatenate(first_alike)]
+    return np.asarray(components(len(ids), recording, other)[recording])
+
+
+def _deal(sound: Integers, is_yes: npt.NDArray[np.bool_]) -> Integers:
+    """Return (n,) the hand of each label's sound; those with a yes are dealt in turn."""
+    _, sound = np.unique(sound, return_inverse=True)
+    has_yes = np.zeros(sound.max(initial=-1) + 1, bool)
+    has_yes[sound[is_yes]] = True
+    hand = np.empty(len(has_yes), np.int64)
     for some in (np.flatnonzero(has_yes), np.flatnonzero(~has_yes)):
         hand[some] = np.arange(len(some)) % _NUM_FOLDS
-    return np.asarray(hand[recording])
+    return np.asarray(hand[sound])
 
 
 def _best_cut(logits: Float64, is_yes: npt.NDArray[np.bool_]) -> float:
     """Return the log of odds from which on labels are told apart best, by F1.
 
-    It lies midway between two labels; of equally good ones, the one nearest to 0 is taken.
+    It lies midway between two labels; of equally good ones, the one nearest to 0 is taken. It is 0
+    where not both yes and no are known.
     """
+    logits, is_yes = logits[known := np.isfinite(logits)], is_yes[known]
+    if is_yes.all() or not is_yes.any():
+        return 0.0
     order = np.argsort(-logits, kind="stable")
     ordered, found = logits[order], np.cumsum(is_yes[order])
     taken = np.arange(1, len(order) + 1)

@@ -83,7 +83,8 @@ class Map:
     def is_outgrown(self) -> bool:
         """Whether the library has become another since: time for other landmarks."""
         has_grown = len(self) >= OUTGROWN_TIMES * self.num_drawn and self.num_drawn < MAX_LANDMARKS
-        return has_grown or self.num_far > OUTGROWN_FAR_SHARE * len(self)
+        # One of fewer than 100 is always far: the one by which the 99 in 100 was reckoned.
+        return has_grown or self.num_far > max(1, OUTGROWN_FAR_SHARE * len(self))
 
 
 def draw_map(

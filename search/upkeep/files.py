@@ -224,7 +224,7 @@ def _not_in(known: Integers, library_id: str, paths: Sequence[str]) -> list[str]
 
 def _paths_below(found: Walk) -> Iterator[str]:
     """Yield the paths of all files, and in the place of a pack those of what is in it."""
-    for path in files_below(found):
+    for path, _ in files_below(found):
         members = members_of(found.root, path, found.unreadable)
         yield from [path] if members is None else (one.path for one in members)
 

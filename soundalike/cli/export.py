@@ -163,7 +163,9 @@ def labels(
     tag: Annotated[
         list[str] | None,
         typer.Option(
-            metavar="T", help="Only this one. May be repeated.", autocompletion=complete_tag
+            metavar="T",
+            help="Only this one, or a learned one (my.NAME). May be repeated.",
+            autocompletion=complete_tag,
         ),
     ] = None,
     threshold: MeasuredOption = DEFAULT_THRESHOLD,
@@ -179,24 +181,33 @@ def labels(
     """Write when each tag is heard: a label file for every recording.
 
     From the frame embeddings, every 0.32 s, averaged over a second. A group such as Animal means
-    all that is below it. A store made with --frames none needs --recompute, and its audio.
+    all that is below it. A store made with --frames none needs --recompute, and its audio. A
+    learned tag is heard in whole windows, and needs neither.
 
     Example: soundalike export labels recordings.soundalike --tag Bird --output labels
     """
     embedding = ("checkpoint", "device", "precision")
     require_use(context, embedding, "--recompute", is_met=recompute)
+    from indexer.store.own import Own
     from indexer.store.reader import Store
     from search.export.label_files import export_labels, outputs_of
+    from search.filters.tags import LEARNED_PREFIX
+    from search.learned.tags import read
     from soundalike.show.exports import label_files_data, label_files_lines
 
     opened = Store.open(store)
+    mine = [one for one in tag or () if one.startswith(LEARNED_PREFIX)]
     with Bars(quiet=quiet) as bars:
         report = export_labels(
             opened,
             folder,
             form,
-            tags=outputs_of(tag) if tag else None,
-            threshold=_threshold(context, threshold, opened, own),
+            tags=outputs_of([one for one in tag if one not in mine]) if tag else None,
+            learned=[
+                read(Own.of(store, own), one.removeprefix(LEARNED_PREFIX), opened)
+                for one in dict.fromkeys(mine)
+            ],
+            threshold=_threshold(context, threshold, opened, own, uses_own=bool(mine)),
             extractor=_pooling(opened, network, bars) if recompute else None,
             force=force,
             listen=bars,
@@ -208,10 +219,15 @@ def labels(
 
 
 def _threshold(
-    context: typer.Context, threshold: float | str, store: Store, own: Path | None
+    context: typer.Context,
+    threshold: float | str,
+    store: Store,
+    own: Path | None,
+    *,
+    uses_own: bool = False,
 ) -> Threshold:
     """Return a threshold, or for "auto" those that are kept with a store."""
-    require_use(context, ("own",), "--threshold auto", is_met=threshold == "auto")
+    require_use(context, ("own",), "--threshold auto", is_met=uses_own or threshold == "auto")
     if not isinstance(threshold, str):
         return threshold
     from indexer.store.own import Own

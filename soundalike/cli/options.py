@@ -35,8 +35,9 @@ LibraryArgument = Annotated[
     Path,
     typer.Argument(
         metavar="LIBRARY",
-        help="Folder of audio, walked with its subfolders; or a pack: tar, zip, PANNs' waveforms "
-        "in HDF5, or Parquet with a column of sounds.",
+        help="Folder of audio, walked with its subfolders; a pack: tar, zip, PANNs' waveforms in "
+        "HDF5, or Parquet with a column of sounds; or where objects lie: s3://BUCKET/PREFIX, "
+        "gs://, az://, https://.",
     ),
 ]
 StoreArgument = Annotated[

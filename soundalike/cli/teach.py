@@ -113,7 +113,7 @@ def learn(
     """Learn a tag from labels.
 
     Five yes and some no are a beginning. The tag is called my.NAME wherever tags are: --tag
-    my.NAME, --where "my.NAME > 0.8", in batch, facets and exports. It is heard from 0.5 on. How
+    my.NAME, --where "my.NAME > 0.8", in batch and in facets. It is heard from 0.5 on. How
     often it is right is estimated from windows that 'review --by random' has drawn.
 
     Example: soundalike learn birds.soundalike rattle

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator
 from itertools import chain
 from pathlib import Path
 
-from indexer.paths import local_path, printable
+from indexer.paths import as_place, local_path, printable
 from search.export.cells import path_cell
 from search.upkeep.files import FileRow
 from soundalike.show.fitting import fit_path, wrapped
@@ -34,7 +34,7 @@ def files_lines(rows: Iterable[FileRow], width: int | None = None) -> Iterator[s
         span = ""
         if row.start_s is not None and row.end_s is not None:
             span = f" from {clock(row.start_s)} to {clock(row.end_s)}"
-        root = Path(row.library) if row.library else Path("(forgotten)")
+        root = as_place(row.library) if row.library else Path("(forgotten)")
         said = [one for one in (row.stage, row.reason, row.warnings) if one]
         why = f": {printable(': '.join(said))}" if said else ""
         room = None if width is None else max(width - _BEFORE - len(span) - 1, _LEAST)

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 from indexer.paths import num_columns, printable
 from search.asking.answers import Hit
+from search.export.cells import path_cell
 from search.filters.columns import Value
 from soundalike.show.fitting import fit_path, padded, start_of
 from soundalike.show.tags import tags_data
@@ -186,7 +187,7 @@ def hits_csv(hits: Sequence[Hit]) -> str:
     columns = metadata_columns(hits, _COLUMNS)
     writer.writerow((*_COLUMNS, *map(printable, columns)))
     for rank, hit in enumerate(hits, start=1):
-        path = printable(str(hit.path)) if hit.path else ""
+        path = path_cell(printable(str(hit.path))) if hit.path else ""
         tags = "; ".join(f"{one.tag.name} {one.probability:.3f}" for one in hit.tags)
         window = (f"{hit.start_s:.3f}", f"{hit.end_s:.3f}")
         match = (_cell(hit.match_start_s, 3), _cell(hit.match_end_s, 3), _cell(hit.match_score, 6))

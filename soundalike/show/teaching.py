@@ -45,8 +45,9 @@ def labels_lines(name: str, labels: Sequence[Label], hits: Mapping[int, Hit]) ->
     for label in reversed(labels):
         hit = hits.get(label.window_id)
         path = printable(str(hit.path or "(no path)")) if hit else "(not in this store)"
+        when = f"  {hit.start_s:.1f} to {hit.end_s:.1f} s" if hit else ""
         by = f"  {printable(label.by)}" if label.by else ""
-        yield f"  {label.says:6}  {label.window_id:>19}  {path}{by}"
+        yield f"  {label.says:6}  {label.window_id:>19}  {path}{when}{by}"
 
 
 def labels_data(name: str, labels: Sequence[Label], hits: Mapping[int, Hit]) -> dict[str, Any]:

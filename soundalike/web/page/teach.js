@@ -132,7 +132,7 @@ class Teach {
 
   /** @param {string} name empty: none */
   choose(name) {
-    if (name && !NAME.test(name)) return this.say("A tag of your own is called by a small letter, and then small letters, digits and _.");
+    if (name && !NAME.test(name)) return this.say("A tag of your own is called by a small letter, and then small letters, digits and _, 64 at most.");
     if (!name) this.open(true);
     this.page.go({ ...this.page.asked(), teach: name, review: "" }, { push: false, search: false });
     if (!name) this.box.focus();
@@ -179,9 +179,12 @@ class Teach {
 
   /** What is said so far, by whomever. @param {string} name */
   async read(name) {
-    if (this.onTheWay) return;
-    const { labels } = await json(`${under(name)}/labels`);
-    if (name !== this.name || this.onTheWay) return;
+    let labels;
+    do { // what was said here is known once it is there
+      await this.line;
+      ({ labels } = await json(`${under(name)}/labels`));
+      if (name !== this.name) return;
+    } while (this.onTheWay);
     this.said = new Map(labels.map((one) => [one.window, one]));
     this.paint();
   }

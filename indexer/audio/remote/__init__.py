@@ -1,0 +1,1 @@
+"""Sounds that lie elsewhere: objects in buckets, and what web servers give."""

@@ -333,7 +333,7 @@ def _opened_anew(file: FileIO) -> FileIO:
     if sys.platform == "linux":
         return FileIO(f"/proc/self/fd/{file.fileno()}", "rb")
     size = os.fstat(file.fileno()).st_size
-    return unnamed_file(memoryview(read_at(file.fileno(), size, 0)))
+    return unnamed_file([read_at(file.fileno(), size, 0)], size)
 
 
 objects = Objects()

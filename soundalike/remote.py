@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import io
-import math
 import os
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import fields
 from math import nan
-from io import FileIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 from urllib.parse import parse_qs, urlsplit
@@ -19,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 import soundfile
 
-from indexer.audio.content import asked_with, in_its_place, open_content, state_of
+from indexer.audio.content import asked_with, bytes_of, in_its_place, state_of
 from indexer.audio.times import NO_SPAN, Span, Time, file_span
 from indexer.errors import ExpressionError, QueryError, SoundalikeError, StoreError
 from indexer.paths import as_path, as_place
@@ -277,7 +275,8 @@ class Remote:
             raise QueryError(f"cannot open {file}: {error}") from error
         if key in self._sent and self._is_kept(self._sent[key]):
             return self._sent[key]
-        content = _bytes_of(file)
+        with asked_with(file):
+            content = bytes_of(file)
         self._sent[key] = str(self._post("clips", files={"file": (file.name, content)})["id"])
         return self._sent[key]
 
@@ -308,17 +307,6 @@ class Remote:
         if response.is_success:
             return response
         raise _error(response)
-
-
-def _bytes_of(path: Path) -> bytes:
-    """Return the bytes of a file, an object, or a member of a pack that is a file."""
-    with asked_with(path):
-        content = open_content(path, math.inf)
-    if not isinstance(content, FileIO):
-        content.close()
-        raise QueryError(f"{path} is samples, and no file that could be sent; write it as one")
-    with content:
-        return content.readall()
 
 
 def _sent_terms(terms: Terms) -> dict[str, Any]:

@@ -7,6 +7,7 @@ import os
 import pickle
 import subprocess
 import sys
+import tarfile
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -115,6 +116,16 @@ def test_part_of_a_bucket_is_a_library(server: ObjectServer) -> None:
     assert names_of(f"{server.address}/deep/er/") == [ODD]
     with pytest.raises(LibraryError, match="no audio in s3://sounds/dee: there is no file in it"):
         walk(as_place(f"{server.address}/dee"))  # a name that begins so is not below it
+
+
+def test_packs_in_a_bucket_are_skipped_and_told(server: ObjectServer, folder: Path) -> None:
+    with tarfile.open(folder / "shard.tar", "w") as tar:
+        tar.add(folder / "a.wav", "a.wav")
+    said: list[object] = []
+    found = walk(as_place(server.address), listen=said.append)
+    assert [one.path for one in found.files] == SOUNDS
+    assert "packs in buckets are skipped, copy them to a disk: 1" in said
+    assert found.num_skipped == 2
 
 
 def test_long_lists_come_in_pages(server: ObjectServer, folder: Path) -> None:

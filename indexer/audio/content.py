@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import errno
 import hashlib
+import math
 import os
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -127,6 +128,20 @@ def open_content(path: Path, max_duration_s: float) -> FileIO | Source:
         return objects.open(address)
     found = _require(path)
     return open_regular(path) if found is None else found[0].open(found[1], max_duration_s)
+
+
+def bytes_of(path: Path) -> bytes:
+    """Return the bytes of a file, an object, or a member of a pack that is a file.
+
+    Raises:
+        AudioError: If it cannot be read, or is samples without a file's format.
+    """
+    content = open_content(path, math.inf)
+    if not isinstance(content, FileIO):
+        content.close()
+        raise AudioError("open", "it is samples, and no file; write it as one")
+    with content:
+        return content.readall()
 
 
 def recording_digest(path: Path, beat: Callable[[], None] | None = None) -> bytes:

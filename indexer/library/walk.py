@@ -52,6 +52,7 @@ class Walk:
         num_unnamed: Rows of packs without a name: clips that were not there to be packed.
         num_outside: Names in packs that would lead out of them, and do not.
         num_compressed: Files, among those that are skipped, that are tars packed as a whole.
+        num_packs_elsewhere: Likewise objects that may be packs.
         is_complete: Whether the whole library was walked, so that an absent file is a deleted one.
         is_list: Whether a list named the files, which need not be there.
         seconds: How long that took, if anybody measured it.
@@ -67,6 +68,7 @@ class Walk:
     num_unnamed: int = 0
     num_outside: int = 0
     num_compressed: int = 0
+    num_packs_elsewhere: int = 0
     is_complete: bool = True
     is_list: bool = False
     seconds: float = 0.0
@@ -144,6 +146,7 @@ def _tell(found: Walk, listen: Listen) -> None:
         "rows of packs that have no name are passed over": found.num_unnamed,
         "names in packs that lead out of them are taken without '..'": found.num_outside,
         "tars that are compressed are skipped, unpack them to .tar": found.num_compressed,
+        "packs in buckets are skipped, copy them to a disk": found.num_packs_elsewhere,
     }
     for said, number in told.items():
         if number:
@@ -174,6 +177,8 @@ def _with_members(
         pack = members_of(found.root, file.path, found.unreadable)
         if pack is None and (why := why_passed_over(file.path, include, exclude, hidden=True)):
             passed_over[why, is_hidden(file.path)] += 1
+            lies_elsewhere = isinstance(found.root, Address) and is_named_as_pack(file.path)
+            found.num_packs_elsewhere += lies_elsewhere and is_seen
         elif pack is None:
             (files if is_seen else found.hidden).append(file)
         if not isinstance(pack, PackFolder):
@@ -204,7 +209,8 @@ def read_list(root: Path, files_from: Path) -> Walk:
     """
     found = Walk(require_folder(root), is_complete=False, is_list=True)
     # A list may name files by the root as it was given, which is a link on some machines.
-    roots = (found.root, found.root if address_of(root) else Path(os.path.abspath(root)))  # noqa: PTH100 - resolve() follows links
+    given = address_of(root) or Path(os.path.abspath(root))  # noqa: PTH100 - resolve() follows links
+    roots = (found.root, given)
     spelled = Spelling(found.root)
     listed: set[tuple[str, Span | None]] = set()
     for name, span in read_names(files_from):

@@ -15,7 +15,7 @@ from search.asking.answers import Hit
 from search.asking.asked import Asked, GivenWindow, Named
 from search.asking.background import Background
 from search.filters.metadata import Coverage
-from search.output import require_file, writing
+from search.output import require_page, writing
 from soundalike.show.answers import background_line
 from soundalike.show.asked import headline, named_as, part_of, terms_lines
 from soundalike.show.cards import STYLE, Card, card_html, escaped, facts_html, hear_hit, hit_card
@@ -105,7 +105,7 @@ def write_report(
         OutputError: If the file is there already, its name says that it is something else, or it
             cannot be written.
     """
-    require_file(path, ".html", force=force)
+    require_page(path, force=force)
     size_bytes = 0
     failures: list[str] = []
     with writing(path, force=force) as file:

@@ -5,7 +5,7 @@ import { nothing } from "./address.js";
 import { at, counted, icon, iconButton, make, on, visible } from "./dom.js";
 import { types, wants } from "./keys.js";
 import { player } from "./sound.js";
-import { json, post } from "./server.js";
+import { Failure, json, post } from "./server.js";
 import { makeCurve } from "./curve.js";
 import { makeReview } from "./review.js";
 
@@ -23,8 +23,10 @@ const QUICK_MS = 2000;
 const KEYS = { y: "yes", n: "no", u: "unsure" };
 const NAME = /^[a-z][a-z0-9_]{0,63}$/;
 
-/** A name as people write it, as the server has it: "My.Rattle snake" is rattle_snake. @param {string} text */
-const asName = (text) => text.trim().toLowerCase().replace(/^my\./, "").replace(/[^a-z0-9]+/g, "_").replace(/^_|_$/g, "");
+/** What cannot be sent now, and can be later: the server is another one, which knows this page not, or has a fault. @param {unknown} error */
+const mayPass = (error) => error instanceof Failure && ([401, 403].includes(error.status) || error.status >= 500);
+/** Such a word is sent again after so long, in milliseconds, or when somebody comes back to the page. */
+const AGAIN_MS = 5000;
 
 /** @param {string} name */
 const under = (name) => `/api/v1/taught/${name}`;
@@ -59,6 +61,8 @@ class Teach {
   slow = 0;
   /** @type {{id: string, hit: Hit | null}[]} the words of this page, which undo takes back, the newest last */
   mine = [];
+  /** How many words the server has refused. */
+  notKept = 0;
   /** Words on their way: they are said one after the other, as they were meant. */
   line = Promise.resolve();
   onTheWay = 0;
@@ -73,7 +77,7 @@ class Teach {
     this.count = make("span", { id: "teach-count" });
     this.names = make("datalist", { id: "teach-names" });
     this.box = make("input", { id: "teach-name", list: "teach-names", placeholder: "rattle", autocomplete: "off", autocapitalize: "off", spellcheck: "false", size: 14, required: true });
-    this.form = make("form.line", { onsubmit: (event) => { event.preventDefault(); this.choose(asName(this.box.value)); } },
+    this.form = make("form.line", { onsubmit: (event) => { event.preventDefault(); this.begin(this.box.value); } },
       make("label", { for: "teach-name" }, "Teach your own tag"), this.box, this.names, make("button.button", { id: "teach-begin", type: "submit" }, "Begin"));
     const button = (id, label, act, more = {}) => make("button.button", { id, onclick: act, ...more }, label);
     this.undoButton = button("teach-undo", "Undo", () => this.undo(), { title: "Take your last word back (Ctrl+Z)" });
@@ -120,19 +124,27 @@ class Teach {
   open(opens) {
     this.bar.hidden = !opens;
     at("open-teach").setAttribute("aria-expanded", String(opens));
-    if (opens && !this.name) this.list();
+    if (opens && !this.name) this.list().catch((error) => this.say(error.message));
   }
 
   /** The names there are, to choose from. */
   async list() {
     const { names } = await json("/api/v1/taught");
-    this.names.replaceChildren(...names.map((one) => make("option", { value: one.name }, `${inWords(one.counts)}${one.is_learned ? "; learned" : ""}`)));
+    this.names.replaceChildren(...names.map((one) => make("option", { value: one.name }, `${one.trouble ? "damaged" : inWords(one.counts)}${one.is_learned ? "; learned" : ""}`)));
+    const damaged = names.find((one) => one.trouble);
+    if (damaged && !this.name) this.say(`my.${damaged.name}: ${visible(damaged.trouble)}`);
     this.learned = names.some((one) => one.name === this.name && one.is_learned);
+  }
+
+  /** Teach what somebody has typed, with `my.` before it or without; a name that is none is told, and none is made of it. @param {string} text */
+  begin(text) {
+    const name = text.trim().replace(/^my\./i, "");
+    if (!NAME.test(name)) return this.say(`A tag of your own is called by a small letter, and then small letters, digits and _, 64 at most; got “${visible(name.slice(0, 80))}”.`);
+    this.choose(name);
   }
 
   /** @param {string} name empty: none */
   choose(name) {
-    if (name && !NAME.test(name)) return this.say("A tag of your own is called by a small letter, and then small letters, digits and _, 64 at most.");
     if (!name) this.open(true);
     this.page.go({ ...this.page.asked(), teach: name, review: "" }, { push: false, search: false });
     if (!name) this.box.focus();
@@ -154,7 +166,7 @@ class Teach {
 
   /** @param {string} name */
   async take(name) {
-    Object.assign(this, { name, said: new Map(), learned: false, ready: false, mine: [], slow: 0 });
+    Object.assign(this, { name, said: new Map(), learned: false, ready: false, mine: [], slow: 0, notKept: 0 });
     this.review.show("", "");
     this.curve.show([]);
     this.lesson.textContent = "";
@@ -230,15 +242,33 @@ class Teach {
     this.paint();
     return this.inTurn(async () => {
       try {
-        const { labels } = await (await post(`${under(name)}/labels`, { [says]: [hit.window], via })).json();
+        const { labels } = await (await this.send(`${under(name)}/labels`, { [says]: [hit.window], via })).json();
         word.id = labels[0].id;
         if (name === this.name) this.mine.push({ id: word.id, hit });
       } catch (error) {
         if (this.said.get(hit.window) === word) this.said.delete(hit.window);
         if (before && name === this.name) this.said.set(hit.window, before);
-        this.say(`Not kept: ${/** @type {Error} */ (error).message}`);
+        this.notKept += 1;
+        const several = this.notKept > 1 ? ` ${this.notKept} words were not kept.` : "";
+        this.say(`Not kept: ${/** @type {Error} */ (error).message}${several}`);
       }
     }, name);
+  }
+
+  /** Send a word, however long it takes: those behind it wait as well. @param {string} path @param {object} body */
+  async send(path, body) {
+    for (;;) {
+      try {
+        return await post(path, body);
+      } catch (error) {
+        if (!mayPass(error)) throw error;
+        this.say(`${counted(this.onTheWay, "word")} not kept yet, and sent again: leave this page open. ${/** @type {Error} */ (error).message}`);
+        await new Promise((resolve) => {
+          setTimeout(resolve, AGAIN_MS);
+          window.addEventListener("focus", resolve, { once: true });
+        });
+      }
+    }
   }
 
   /** Take back the last word that was said here; another page's words stay. */
@@ -258,7 +288,7 @@ class Teach {
   async unsay(id, hit) {
     const { name } = this;
     try {
-      const { undone, counts_again: again } = await (await post(`${under(name)}/undo`, { word: id })).json();
+      const { undone: [undone], counts_again: [again] } = await (await post(`${under(name)}/undo`, { word: id })).json();
       if (name !== this.name) return;
       this.mine = this.mine.filter((one) => one.id !== id);
       if (!undone) return this.say("That word was taken back already.");

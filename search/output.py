@@ -96,17 +96,6 @@ def require_file(path: Path, ending: str, *, force: bool = False) -> None:
     require_free(path, force=force)
 
 
-def require_page(path: Path, *, force: bool = False) -> None:
-    """Make sure that a page can be written, as `require_file`, and that a browser opens it.
-
-    Raises:
-        OutputError: As `require_file`; or if its name ends in neither .html nor .htm.
-    """
-    if path.suffix.lower() not in (".html", ".htm") and not is_stream(path):
-        raise OutputError(f"{path} is no name of a page: a browser opens what ends in .html")
-    require_file(path, ".html", force=force)
-
-
 def require_folder(folder: Path) -> None:
     """Make sure that files can be written to a folder, as far as can be told before.
 

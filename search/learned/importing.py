@@ -61,11 +61,13 @@ class Imported:
         labels: One of each window: of the store, or of ids that were named.
         missing: What was named and the store does not have, in order: files, or spans of files.
         num_elsewhere: Labels of windows that the store does not have.
+        num_not_drawn: Labels of windows that were drawn at random elsewhere, and count as found.
     """
 
     labels: list[Label]
     missing: list[str]
     num_elsewhere: int
+    num_not_drawn: int
 
 
 def read_labels(file: Path, name: str, store: Store, generation: Generation) -> Imported:
@@ -84,8 +86,9 @@ def read_labels(file: Path, name: str, store: Store, generation: Generation) -> 
     track says of one window a yes counts more than an unsure, and that more than a no, whatever
     their order: a window has the sound if a part of it has.
 
-    What is named and is not in the store tells that the labels are another store's. What was drawn
-    at random there was not drawn here, and does not tell how often a tag is right: it was found.
+    Ids of windows that the store does not have tell that the labels are another store's. What was
+    drawn at random there was not drawn here, and does not tell how often a tag is right: then all
+    of it counts as found.
 
     Args:
         file: What is read.
@@ -106,11 +109,11 @@ def read_labels(file: Path, name: str, store: Store, generation: Generation) -> 
         raise SoundalikeError(
             f"{store.path} has nothing of what {file} names: {missing[0]} for one"
         )
-    num_here = sum(1 for _ in generation.find_all(one.window_id for one in labels))
-    elsewhere = len(labels) - num_here
-    if elsewhere or missing:
+    elsewhere = len(labels) - len([*generation.find_all(one.window_id for one in labels)])
+    drawn = [one for one in labels if one.via == "random"] if elsewhere else []
+    if drawn:
         labels = [replace(one, via="found") if one.via == "random" else one for one in labels]
-    return Imported(labels, missing, elsewhere)
+    return Imported(labels, missing, elsewhere, len(drawn))
 
 
 def _read(content: bytes, file: Path, name: str) -> Iterator[_Said]:

@@ -47,8 +47,8 @@ def choose_next(
         order = in_drawn_order(ids, name)
     elif tag is None:
         raise QueryError(
-            f"what is {by} needs a learned tag, and {LEARNED_PREFIX}{name} is none yet; draw at "
-            f"random, or learn it first",
+            f"a review by {by} needs a learned tag, and {LEARNED_PREFIX}{name} is none yet; draw "
+            "at random, or learn it first",
             about="learn",
             value=("STORE", name),
         )

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from indexer.errors import StoreError
 from indexer.store.own import Own
 from search.learned import tags
-from search.learned.labels import LabelBook, said_counts
+from search.learned.labels import LabelBook, Says, said_counts
 from search.learned.labels import names as labelled_names
 
 
@@ -24,7 +24,7 @@ class Taught:
     """
 
     name: str
-    counts: Mapping[str, int]
+    counts: Mapping[Says, int]
     is_learned: bool
     trouble: str | None = None
 

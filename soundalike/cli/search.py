@@ -170,7 +170,7 @@ def search(
 
         require_folder(copy_to)
     if report:
-        from search.output import require_page
+        from soundalike.show.report import require_page
 
         require_page(report, force=force)
     player: Sequence[str] = ()

@@ -16,7 +16,7 @@ from indexer.paths import printable, text_from_bytes
 from search.asking.answers import Hit
 from search.export.cells import FORMULA, path_cell
 from search.filters.tags import LEARNED_PREFIX
-from search.learned.labels import Label, said_counts
+from search.learned.labels import Label, Says, said_counts
 from soundalike.show.hits import hit_data
 from soundalike.show.words import count, shown_path, some_of
 
@@ -33,7 +33,7 @@ def counted(labels: Sequence[Label]) -> str:
     return _counts_in_words(said_counts(labels))
 
 
-def _counts_in_words(counts: Mapping[str, int]) -> str:
+def _counts_in_words(counts: Mapping[Says, int]) -> str:
     return f"{counts['yes']:,} yes, {counts['no']:,} no and {counts['unsure']:,} unsure"
 
 
@@ -58,6 +58,8 @@ def imported_lines(file: Path, found: Imported) -> Iterator[str]:
             f"{found.num_elsewhere:,} of these are of windows that are not in this store: "
             f"another store's, or of files that are gone"
         )
+    if found.num_not_drawn:
+        yield f"{found.num_not_drawn:,} were drawn at random elsewhere, and count as found"
 
 
 def undone_line(taken: Sequence[Label]) -> str:

@@ -66,6 +66,8 @@ class Teach {
   /** Words on their way: they are said one after the other, as they were meant. */
   line = Promise.resolve();
   onTheWay = 0;
+  /** Why they wait, if they do. */
+  waitsFor = "";
 
   /** @param {any} hits @param {{go: (next: Question, how?: object) => void, asked: () => Question, recount: () => void}} page */
   constructor(hits, page) {
@@ -97,7 +99,7 @@ class Teach {
     on(player, "failed", () => { if (player.failure.key.startsWith("review:")) this.say(player.failure.sentence); });
     document.addEventListener("keydown", (event) => this.press(event), true);
     // Another page may have labelled meanwhile.
-    on(window, "focus", () => { if (this.name) this.read(this.name); });
+    on(window, "focus", () => { if (this.name) this.read(this.name).catch((error) => this.waitsFor || this.say(error.message)); });
     on(window, "beforeunload", (event) => { if (this.onTheWay) event.preventDefault(); });
   }
 
@@ -255,14 +257,22 @@ class Teach {
     }, name);
   }
 
+  tellOfWaiting() {
+    this.say(`${counted(this.onTheWay, "word")} not kept yet, and sent again: leave this page open. ${this.waitsFor}`);
+  }
+
   /** Send a word, however long it takes: those behind it wait as well. @param {string} path @param {object} body */
   async send(path, body) {
     for (;;) {
       try {
-        return await post(path, body);
+        const answer = await post(path, body);
+        if (this.waitsFor) this.say("What waited is kept.");
+        this.waitsFor = "";
+        return answer;
       } catch (error) {
         if (!mayPass(error)) throw error;
-        this.say(`${counted(this.onTheWay, "word")} not kept yet, and sent again: leave this page open. ${/** @type {Error} */ (error).message}`);
+        this.waitsFor = /** @type {Error} */ (error).message;
+        this.tellOfWaiting();
         await new Promise((resolve) => {
           setTimeout(resolve, AGAIN_MS);
           window.addEventListener("focus", resolve, { once: true });
@@ -304,6 +314,7 @@ class Teach {
   /** @param {() => Promise<void>} act @param {string} name */
   inTurn(act, name) {
     this.onTheWay += 1;
+    if (this.waitsFor) this.tellOfWaiting();
     this.line = this.line.then(act).then(() => {
       this.onTheWay -= 1;
       if (name !== this.name) return;

@@ -5,7 +5,7 @@ import { nothing } from "./address.js";
 import { at, counted, icon, iconButton, make, on, visible } from "./dom.js";
 import { types, wants } from "./keys.js";
 import { player } from "./sound.js";
-import { Failure, json, post } from "./server.js";
+import { json, post, postAtLast } from "./server.js";
 import { makeCurve } from "./curve.js";
 import { makeReview } from "./review.js";
 
@@ -22,11 +22,6 @@ const QUICK_MS = 2000;
 /** @type {Record<string, Says>} */
 const KEYS = { y: "yes", n: "no", u: "unsure" };
 const NAME = /^[a-z][a-z0-9_]{0,63}$/;
-
-/** What cannot be sent now, and can be later: the server is another one, which knows this page not, or has a fault. @param {unknown} error */
-const mayPass = (error) => error instanceof Failure && ([401, 403].includes(error.status) || error.status >= 500);
-/** Such a word is sent again after so long, in milliseconds, or when somebody comes back to the page. */
-const AGAIN_MS = 5000;
 
 /** @param {string} name */
 const under = (name) => `/api/v1/taught/${name}`;
@@ -244,7 +239,7 @@ class Teach {
     this.paint();
     return this.inTurn(async () => {
       try {
-        const { labels } = await (await this.send(`${under(name)}/labels`, { [says]: [hit.window], via })).json();
+        const { labels } = await (await postAtLast(`${under(name)}/labels`, { [says]: [hit.window], via }, (why) => this.wait(why))).json();
         word.id = labels[0].id;
         if (name === this.name) this.mine.push({ id: word.id, hit });
       } catch (error) {
@@ -257,28 +252,10 @@ class Teach {
     }, name);
   }
 
-  tellOfWaiting() {
-    this.say(`${counted(this.onTheWay, "word")} not kept yet, and sent again: leave this page open. ${this.waitsFor}`);
-  }
-
-  /** Send a word, however long it takes: those behind it wait as well. @param {string} path @param {object} body */
-  async send(path, body) {
-    for (;;) {
-      try {
-        const answer = await post(path, body);
-        if (this.waitsFor) this.say("What waited is kept.");
-        this.waitsFor = "";
-        return answer;
-      } catch (error) {
-        if (!mayPass(error)) throw error;
-        this.waitsFor = /** @type {Error} */ (error).message;
-        this.tellOfWaiting();
-        await new Promise((resolve) => {
-          setTimeout(resolve, AGAIN_MS);
-          window.addEventListener("focus", resolve, { once: true });
-        });
-      }
-    }
+  /** @param {string} why they wait; empty if they do no more */
+  wait(why) {
+    if (this.waitsFor || why) this.say(why ? `${counted(this.onTheWay, "word")} not kept yet, and sent again: leave this page open. ${why}` : "What waited is kept.");
+    this.waitsFor = why;
   }
 
   /** Take back the last word that was said here; another page's words stay. */
@@ -314,7 +291,7 @@ class Teach {
   /** @param {() => Promise<void>} act @param {string} name */
   inTurn(act, name) {
     this.onTheWay += 1;
-    if (this.waitsFor) this.tellOfWaiting();
+    if (this.waitsFor) this.wait(this.waitsFor);
     this.line = this.line.then(act).then(() => {
       this.onTheWay -= 1;
       if (name !== this.name) return;

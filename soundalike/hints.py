@@ -29,8 +29,8 @@ HINTS = {
         "every file",
         "",
     ),
-    "label": ("run: soundalike label {value} NAME --yes ID", "STORE"),
-    "learn": ("run: soundalike learn {value} NAME", "STORE"),
+    "label": ("run: soundalike label {value} --yes ID", "STORE NAME"),
+    "learn": ("run: soundalike learn {value}", "STORE NAME"),
     "library": ("run: soundalike index {value}", "LIBRARY"),
     "locate": ("or leave out --by place", ""),
     "map": ("run: soundalike map {value} --anew", "STORE"),
@@ -49,6 +49,7 @@ HINTS = {
     "recompute": ("--recompute does that", ""),
     "shared_memory": ("in a container, docker run --shm-size 1g mends that", ""),
     "start_s": ("choose another --start", ""),
+    "share": ("'soundalike learn --share' writes them", ""),
     "shard": ("say --shard I/N, too", ""),
     "stage": ("say --stage DIR, where shards are kept", ""),
     "store": ("--store DIR says where it is", ""),
@@ -76,5 +77,6 @@ def hinted(text: str, about: str | None, value: object) -> str:
     if about is None:
         return text
     hint, otherwise = HINTS[about]
-    shown = otherwise if value is None else shlex.quote(str(value))
+    words = value if isinstance(value, tuple) else (value,)  # several: the store and a name
+    shown = otherwise if value is None else shlex.join(map(str, words))
     return f"{text.rstrip('.')}; {hint.format(value=shown)}"

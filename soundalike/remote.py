@@ -216,10 +216,10 @@ class Remote:
         """Return what is said of windows, see `Sounds.labels`."""
         return [_label(one) for one in self._get(f"{_taught(name)}/labels")["labels"]]
 
-    def undo_label(self, name: str, word: str | None = None) -> Label | None:
-        """Take a word back, see `Sounds.undo_label`."""
+    def undo_label(self, name: str, word: str | None = None) -> list[Label]:
+        """Take words back, see `Sounds.undo_label`."""
         undone = self._post(f"{_taught(name)}/undo", json={"word": word})["undone"]
-        return undone and _label(undone)
+        return [_label(one) for one in undone]
 
     def learned_names(self) -> list[str]:
         """Return the names of the learned tags, see `Sounds.learned_names`."""

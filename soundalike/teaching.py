@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, SupportsIndex
@@ -20,6 +19,7 @@ from search.learned.labels import names as labelled_names
 from search.learned.review import choose_next
 from search.learned.tags import (
     LearnedTag,
+    forget,
     holding,
     keep,
     names,
@@ -28,6 +28,7 @@ from search.learned.tags import (
     share,
     take,
 )
+from search.learned.taught import Taught, taught
 from search.output import writing_text
 from soundalike.filling import StorePath
 from soundalike.projections import Projections
@@ -65,23 +66,29 @@ class Teaching(Projections):
                 that was learned is right.
 
         Raises:
-            QueryError: If the name is none, a window is not there, or is named twice.
+            QueryError: If the name is none, a window is not there, or is given as two of them.
             StoreError: If there is no store, or it cannot be written.
         """
         book = LabelBook(self.own, name)
         given: list[tuple[Says, Iterable[Window]]] = [("yes", yes), ("no", no), ("unsure", unsure)]
-        labels = [Label(id_of(one), says, by=by, via=via) for says, some in given for one in some]
-        ids = [one.window_id for one in labels]
-        if twice := [one for one, number in Counter(ids).items() if number > 1]:
-            raise QueryError(f"one word is said of a window at a time, several of {min(twice)}")
+        said = dict[int, Says]()
+        for says, some in given:
+            for one in map(id_of, some):
+                if said.setdefault(one, says) != says:
+                    raise QueryError(
+                        f"window {one} is given as {said[one]} and as {says}: choose one"
+                    )
+        labels = [Label(one, says, by=by, via=via) for one, says in said.items()]
         if not labels:
             raise QueryError("nothing is said of any window")
         with self._kept.holding() as index:
-            index.rows_of(ids)
+            index.rows_of(said)
         return book.add(labels)
 
     def import_labels(self, name: str, file: StorePath) -> Imported:
         """Read labels from a table, a label track, or another store: see `read_labels`.
+
+        `undo_label` takes them back together.
 
         Raises:
             QueryError: If the name is none.
@@ -92,7 +99,7 @@ class Teaching(Projections):
         store = Store.open(self._require_one("windows are labelled in"))
         with self._kept.holding() as index:
             found = read_labels(as_path("labels", file), name, store, index.opened[0].generation)
-        book.add(found.labels)
+        book.add(found.labels, as_one=True)
         return found
 
     def labels(self, name: str) -> list[Label]:
@@ -135,8 +142,11 @@ class Teaching(Projections):
         """
         return labelled_names(self.own)
 
-    def undo_label(self, name: str, word: str | None = None) -> Label | None:
-        """Take the last word back; return it, or None if there is none.
+    def undo_label(self, name: str, word: str | None = None) -> list[Label]:
+        """Take the last word back; return it, or nothing if there is none.
+
+        If it was imported, all that was imported with it is taken back and returned, the last
+        first.
 
         Args:
             name: Of the tag.
@@ -183,6 +193,23 @@ class Teaching(Projections):
             StoreError: If they cannot be listed.
         """
         return names(self.own)
+
+    def forget_learned(self, name: str) -> None:
+        """Remove a learned tag; its labels stay, and it can be learned from them again.
+
+        Raises:
+            QueryError: If there is none of that name.
+            StoreError: If it cannot be removed.
+        """
+        forget(self.own, name)
+
+    def taught(self) -> list[Taught]:
+        """Return each name that has labels or a learned tag, and what is known of it, sorted.
+
+        Raises:
+            StoreError: If they cannot be listed.
+        """
+        return taught(self.own)
 
     def share_learned(self, name: str, file: StorePath, *, force: bool = False) -> None:
         """Write a learned tag to a file, for another store of the same checkpoint.

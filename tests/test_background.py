@@ -12,9 +12,10 @@ from oracle import unit
 from synthetic import Synthetic, make_store
 
 import soundalike
-from search.asking.background import NUM_DRAWN, draw
+from search.asking.background import NUM_DRAWN, Background, draw
 from search.asking.sound_index import SoundIndex
 from search.upkeep.build import build
+from soundalike.show.answers import background_line
 
 
 def many(path: Path, num_windows: int, seed: int = 0) -> Synthetic:
@@ -25,6 +26,11 @@ def many(path: Path, num_windows: int, seed: int = 0) -> Synthetic:
     made.add(names, scene=scene)
     build(made.store)
     return made
+
+
+def test_background_without_a_spread_tells_of_none() -> None:
+    told = [background_line(Background(9, (0.0751, one, 0.0752), 0.3)) for one in (0.0751, 0.0752)]
+    assert told == ["what a score means: 9 windows at random score 0.075, the best 0.300"] * 2
 
 
 @pytest.mark.parametrize("weight", [0, 0.35, 0.9])

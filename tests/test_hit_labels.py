@@ -19,7 +19,7 @@ from synthetic import Synthetic, make_store
 
 import soundalike
 from indexer.errors import QueryError
-from indexer.tags import HeardTag, TagVocabulary
+from indexer.tags import HeardTag, Tag, TagVocabulary
 from search.asking.answers import Hit
 from search.export.label_files import export_labels
 from search.upkeep.build import build
@@ -89,6 +89,16 @@ def test_labels_of_several_files_name_them_and_a_line_says_how_to_ask_one() -> N
     (line,) = labels_lines(some, "audacity")
     assert "of 3 files" in line
     assert "--where" in line
+
+
+@pytest.mark.parametrize(("probability", "told"), [(0.6, "my.rattle"), (0.3, "Dog")])
+def test_selection_table_names_the_learned_tag_if_it_is_heard(
+    probability: float, told: str
+) -> None:
+    """Of what was asked for without it, hits tell how little it is heard: that is no tag of it."""
+    learned = HeardTag(Tag("my.rattle", "my.rattle", None), probability)
+    rows = selections(hits_labels([replace(hit(), tags=(learned, HeardTag(DOG, 0.9)))], "raven"))
+    assert [row["Tag"] for row in rows] == [told]
 
 
 @pytest.mark.parametrize("form", ["audacity", "raven"])

@@ -455,7 +455,11 @@ def test_command_says_before_it_asks_that_it_cannot_write(
     stored: Synthetic, tmp_path: Path, run: Run
 ) -> None:
     words = ("search", stored.store.path, tmp_path / "nothing.wav", "--report")
-    for name, why in (("hits.csv", "says that it is CSV"), ("no/hits.html", "there is no folder")):
+    for name, why in (
+        ("hits.csv", "says that it is CSV"),
+        ("no/hits.html", "there is no folder"),
+        *((one, "is no name of a page") for one in ("hits.txt", "hits", "-")),
+    ):
         told = run(*words, tmp_path / name, code=1)
         assert why in told.err
         assert "soundalike export" not in told.err  # rows are something else

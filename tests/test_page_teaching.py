@@ -122,7 +122,7 @@ def test_a_walk_from_labels_to_a_filter_to_a_review(
     see_hits(page, hits)
     assert not page.locator(".verdict").count()
     page.click("#open-teach")
-    page.fill("#teach-name", f"My.{name.title()}")
+    page.fill("#teach-name", f"My.{name} ")
     page.press("#teach-name", "Enter")
     see_text(page, "#teach-title", f"my.{name}")
     assert f"teach={name}" in page.url
@@ -304,13 +304,71 @@ def test_labels_are_taken_away_and_a_wrong_name_is_told(
     assert {int(row["window_id"]): row["says"] for row in rows} == said(sounds, name)
     page.click("#teach-change")
     assert "teach" not in page.url
-    page.fill("#teach-name", "123")
+    for wrong in ("123", "сова", "Käuzchen", "Rattle snake"):  # none is made of them
+        page.fill("#teach-name", wrong)
+        page.press("#teach-name", "Enter")
+        see_text(page, "#teach-says", "is called by a small letter", f"got “{wrong}”")
+        assert "teach" not in page.url
+    page.fill("#teach-name", "my.")
     page.press("#teach-name", "Enter")
-    see_text(page, "#teach-says", "is called by a small letter")
+    see_text(page, "#teach-says", "is called by a small letter", "got “”")
     page.click("#teach-close")
     assert not page.locator("#teach").is_visible()
     assert not page.locator(".verdict").count()
     assert windows_in(page)
+
+
+def test_a_damaged_file_of_labels_hides_no_other(visit: Visit, sounds: Sounds, name: str) -> None:
+    hits = sounds.search(tags="Animal", k=2)
+    sounds.label(name, yes=hits)
+    book = sounds.own.folder / "labels" / f"{name}_b.jsonl"
+    book.write_text("garbage\n")
+    page = visit("tag=Animal")
+    page.click("#open-teach")
+    see_text(page, "#teach-says", f"my.{name}_b: ", "line 1 is not what was written")
+    assert page.locator(f'#teach-names [value="{name}"]').inner_text() == "2 yes, 0 no"
+    page.fill("#teach-name", name)
+    page.press("#teach-name", "Enter")
+    see_text(page, "#teach-count", "2 yes, 0 no")
+    book.unlink()
+
+
+@pytest.mark.parametrize("status", [401, 500])
+def test_words_wait_for_a_server_that_knows_the_page_again(
+    visit: Visit, sounds: Sounds, name: str, status: int
+) -> None:
+    hits = sounds.search(tags="Animal", k=PAGE)
+    page = visit(f"tag=Animal&teach={name}", provoked=str(status))
+    see_hits(page, hits)
+    row_of(page, hits[0]).locator(".verdict").wait_for()
+    where = f"**/taught/{name}/labels"
+    page.route(where, lambda route: route.fulfill(status=status, json={"detail": "open another"}))
+    for number, hit in enumerate(hits[:2], start=1):
+        row_of(page, hit).locator("[data-says=no]").click()
+        see_text(page, "#teach-says", f"{number} word", "not kept yet", "Open another")
+    see_text(page, "#teach-count", "0 yes, 2 no")
+    assert said(sounds, name) == {}
+    page.unroute(where)
+    page.evaluate("window.dispatchEvent(new Event('focus'))")
+    until(page, lambda: len(said(sounds, name)) == 2)
+    assert said(sounds, name) == {hit.window_id: "no" for hit in hits[:2]}
+    see_text(page, "#teach-says", "What waited is kept")
+
+
+def test_words_that_the_server_refuses_are_counted(visit: Visit, sounds: Sounds, name: str) -> None:
+    hits = sounds.search(tags="Animal", k=PAGE)
+    page = visit(f"tag=Animal&teach={name}", provoked="400")
+    see_hits(page, hits)
+    row_of(page, hits[0]).locator(".verdict").wait_for()
+    page.route(
+        f"**/taught/{name}/labels",
+        lambda route: route.fulfill(status=400, json={"detail": "not this one"}),
+    )
+    row_of(page, hits[0]).locator("[data-says=no]").click()
+    see_text(page, "#teach-says", "Not kept: Not this one")
+    row_of(page, hits[1]).locator("[data-says=no]").click()
+    see_text(page, "#teach-says", "2 words were not kept")
+    see_text(page, "#teach-count", "0 yes, 0 no")
 
 
 @pytest.mark.parametrize("look", ["light", "dark"])

@@ -6,7 +6,7 @@ import pytest
 
 from indexer.run.report import ExtractReport, FailedFile
 from soundalike.show.runs import bound, report_data, report_lines
-from soundalike.show.words import clock, count, hours
+from soundalike.show.words import clock, count, hours, size
 
 
 @pytest.mark.parametrize(
@@ -30,6 +30,14 @@ def test_clock_position_is_minutes_and_tenths(seconds: float, text: str) -> None
 )
 def test_hours_duration_has_the_unit_that_suits(seconds: float, text: str) -> None:
     assert hours(seconds) == text
+
+
+@pytest.mark.parametrize(
+    ("num_bytes", "text"),
+    [(0, "0.0 kB"), (21_470, "21.5 kB"), (100_000, "0.1 MB"), (5_600_000, "5.6 MB")],
+)
+def test_size_of_a_small_file_is_not_nothing(num_bytes: int, text: str) -> None:
+    assert size(num_bytes) == text
 
 
 def test_count_noun_follows_the_number() -> None:

@@ -19,6 +19,7 @@ from synthetic import identity, make_store
 
 from indexer.tags import HeardTag, TagVocabulary
 from search.asking.answers import Hit
+from search.learned.taught import Taught
 from search.upkeep.build import build
 from search.upkeep.overview import Overview
 from soundalike.show.answers import answer_json
@@ -319,6 +320,7 @@ def overview_of(**fields: Any) -> Overview:
         "origins": {("cpu", "fp32"): 2},
         "own": (),
         "projections": ("text",),
+        "taught": (Taught("hiss", {"yes": 2, "no": 1, "unsure": 0}, is_learned=True),),
     }
     return Overview(**{**values, **fields})
 
@@ -348,6 +350,7 @@ def test_overview_lines_are_plain_and_say_all_counts() -> None:
         "2,000 ok, 2 failed",
         r"2 x open: not audio\x0a",
         "7 x anti-phase",
+        "my.hiss: 2 yes, 1 no and 0 unsure; learned",
         r"demo\x1b[31m (weights aaaaaaaaaaaa)",
     ):
         assert said in text

@@ -5,13 +5,16 @@ from __future__ import annotations
 import csv
 import hashlib
 import io
+import itertools
 import json
 import os
+import shlex
 import signal
 import subprocess
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -23,12 +26,13 @@ from hypothesis import strategies as st
 from synthetic import Synthetic, make_store
 
 import soundalike
-from indexer.errors import DamagedStoreError, QueryError, SoundalikeError
+from indexer.errors import DamagedStoreError, QueryError, SoundalikeError, UnknownTagError
 from indexer.store.own import Own
 from search.learned.labels import Label, LabelBook, names
 from search.learned.lesson import estimate_at, wilson
 from search.upkeep.build import build
 from search.upkeep.verify import verify
+from soundalike.show.teaching import labels_lines, review_lines
 from soundalike.sounds import Sounds
 
 
@@ -78,10 +82,9 @@ def test_book_says_what_a_list_says(tmp_path: Path, words: list[tuple[int, Any]]
     book, expected = LabelBook(own, "rattle"), list[tuple[int, str]]()
     for window_id, word in words:
         if word == "undo":
-            last = book.undo()
-            assert (last is None) == (not expected)
-            if last:
-                assert expected.pop() == (last.window_id, last.says)
+            taken = [(one.window_id, one.says) for one in book.undo()]
+            assert taken == expected[-1:]
+            del expected[-1:]
         elif word == "tear" and book.path.exists():
             with book.path.open("ab") as file:
                 file.write(b'{"window_id": 9, "says": "y')
@@ -231,7 +234,7 @@ def test_label_takes_ids_and_hits_and_refuses_what_is_not_there(
     ]
     with pytest.raises(QueryError, match="no window 12 in"):
         sounds.label("rattle", yes=[12])
-    with pytest.raises(QueryError, match="one word is said of a window at a time"):
+    with pytest.raises(QueryError, match=f"{hits[0].window_id} is given as yes and as no: choose"):
         sounds.label("rattle", yes=hits, no=hits[:1])
     with pytest.raises(QueryError, match="a window is labelled by its id"):
         sounds.label("rattle", yes=["12"])  # type: ignore[list-item]
@@ -302,6 +305,126 @@ def test_spans_are_labels_of_the_windows_that_they_overlap_by_half(
     assert len(mine) == 2 + len(of_b20)
 
 
+@pytest.mark.parametrize("order", list(itertools.permutations(("yes", "no", "unsure"))))
+def test_yes_of_a_part_counts_more_than_no_of_another_whatever_their_order(
+    order: tuple[str, ...], sounds: Sounds, put: Synthetic, tmp_path: Path
+) -> None:
+    """A window that has the sound somewhere has it; what another import says is the last word."""
+    spans = {"yes": "1,4", "no": "0,10", "unsure": "4,8"}
+    lines = [f"b8.wav,{spans[says]},{says}\n" for says in order]
+    (tmp_path / "labels.csv").write_text("path,start,end,says\n" + "".join(lines))
+    (tmp_path / "again.csv").write_text(
+        "path,start,end,says\n" + "".join(one for one in lines if "yes" not in one)
+    )
+    first = next(one for one in put.windows if one.recording_id == put.paths["b8.wav"])
+    found = sounds.import_labels("rattle", tmp_path / "labels.csv")
+    assert [(one.window_id, one.says, one.end_s) for one in found.labels] == [
+        (first.window_id, "yes", 4)
+    ]
+    sounds.import_labels("rattle", tmp_path / "again.csv")
+    assert [one.says for one in sounds.labels("rattle")] == ["unsure"]
+
+
+def test_import_is_taken_back_as_one(
+    sounds: Sounds, put: Synthetic, tmp_path: Path, run: Run
+) -> None:
+    some = ids(put, "b")[:3]
+    sounds.label("rattle", no=some)
+    before = sounds.labels("rattle")
+    (tmp_path / "labels.csv").write_text(
+        "window_id,says\n" + "".join(f"{one},yes\n" for one in ids(put, "b")[:12])
+    )
+    for _ in range(2):
+        run("label", put.store.path, "rattle", "--from", tmp_path / "labels.csv")
+    said = sounds.labels("rattle")
+    sounds.undo_label("rattle", said[-1].id)  # one that is named is alone
+    assert len(sounds.labels("rattle")) == 12
+    told = run("label", put.store.path, "rattle", "--undo").out
+    assert told == "taken back, all of one import: 11 yes, 0 no and 0 unsure\n"
+    assert [one.says for one in sounds.labels("rattle")] == ["yes"] * 12
+    assert len(sounds.undo_label("rattle")) == 12
+    assert sounds.labels("rattle") == before
+    assert sounds.undo_label("rattle") == [before[-1]]
+
+
+def test_nothing_is_added_to_labels_that_cannot_be_read(
+    sounds: Sounds, put: Synthetic, run: Run
+) -> None:
+    sounds.label("rattle", yes=ids(put, "b")[:1])
+    book = LabelBook(sounds.own, "rattle")
+    with book.path.open("ab") as file:
+        file.write(b"garbage\n")
+    content = book.path.read_bytes()
+    told = run("label", put.store.path, "rattle", "--no", ids(put, "b")[1], code=1)
+    assert "line 2 is not what was written" in told.err
+    assert book.path.read_bytes() == content
+
+
+def test_a_word_is_not_said_if_its_table_cannot_be_written(
+    sounds: Sounds, put: Synthetic, tmp_path: Path, run: Run
+) -> None:
+    (tmp_path / "labels.csv").write_text("mine")
+    words = ("--yes", ids(put, "b")[0], "--output", tmp_path / "labels.csv")
+    assert "is there already" in run("label", put.store.path, "rattle", *words, code=1).err
+    assert sounds.labels("rattle") == []
+
+
+def test_what_is_taught_is_listed_and_a_learned_tag_forgotten(
+    sounds: Sounds, put: Synthetic, tmp_path: Path, run: Run
+) -> None:
+    store = put.store.path
+    sounds.label("rattle", yes=ids(put, "b")[:6], no=ids(put, "a")[:9])
+    sounds.label("kill", unsure=ids(put, "a")[:1])
+    LabelBook(sounds.own, "kill").path.write_text("garbage\n")
+    sounds.learn("rattle")
+    told = run("info", store).out
+    assert "my.rattle: 6 yes, 9 no and 0 unsure; learned\n" in told
+    assert "my.kill: " in told
+    assert "line 1 is not what was written" in told
+    data = run("info", store, "--format", "json").data["taught"]
+    assert [(one["name"], one["counts"], one["is_learned"]) for one in data] == [
+        ("kill", {}, False),
+        ("rattle", {"yes": 6, "no": 9, "unsure": 0}, True),
+    ]
+    assert "of your own: my.rattle;" in run("tags", store).err
+    assert sounds.count(tags=["my.rattle"])
+    run("learn", store, "rattle", "--forget")
+    assert sounds.learned_names() == []
+    assert len(sounds.labels("rattle")) == 15
+    assert sounds.taught()[1].is_learned is False
+    with pytest.raises(UnknownTagError, match="unknown learned tag"):
+        sounds.count(tags=["my.rattle"])
+
+
+def test_imported_tag_is_shared_as_it_is(
+    sounds: Sounds, put: Synthetic, tmp_path: Path, run: Run
+) -> None:
+    store, shared = put.store.path, [tmp_path / f"{number}.json" for number in range(2)]
+    sounds.label("rattle", yes=ids(put, "b")[:6], no=ids(put, "a")[:9])
+    run("learn", store, "rattle", "--share", shared[0])  # not learned yet: it learns
+    run("learn", store, "hiss", "--import", shared[0])
+    run("learn", store, "hiss", "--share", shared[1])
+    lines = [json.loads(one.read_text())["line"] for one in shared]
+    assert lines[0] == lines[1]
+    (tmp_path / "labels.csv").write_text("path,says\n")
+    told = run("learn", store, "hum", "--import", tmp_path / "labels.csv", code=1).err
+    assert "labels.csv is no shared tag; 'soundalike learn --share' writes them" in told
+
+
+def test_none_drawn_at_random_has_it_and_the_lesson_says_so(
+    sounds: Sounds, put: Synthetic, run: Run
+) -> None:
+    drawn = [one for one in sounds.review("rattle", "random", 40) if one.window_id in ids(put, "a")]
+    sounds.label("rattle", yes=[ids(put, "b")[0]])
+    sounds.label("rattle", no=drawn[:5], via="random")
+    lesson = sounds.learn("rattle")
+    assert lesson.estimate.num_judged == 0
+    assert lesson.estimate.num_drawn >= 5
+    told = run("learn", put.store.path, "rattle").out
+    number, drawn_so_far = lesson.estimate.num_windows, lesson.estimate.num_drawn
+    assert f"none of the {drawn_so_far} drawn at random is among these {number}\n" in told
+
+
 def test_label_track_of_audacity_is_of_the_sound_that_it_is_called_like(
     sounds: Sounds, put: Synthetic, tmp_path: Path
 ) -> None:
@@ -329,15 +452,27 @@ def test_point_of_a_label_track_is_of_the_window_that_it_lies_in(
 
 
 def test_labels_of_another_store_are_of_the_same_windows(
-    sounds: Sounds, put: Synthetic, tmp_path: Path
+    sounds: Sounds, put: Synthetic, tmp_path: Path, run: Run
 ) -> None:
     other = make_store(tmp_path / "other", frames="none")
     other.add({"b8": 3, "x": 1})
     build(other.store)
     theirs = soundalike.open(other.store.path)
     theirs.label("rattle", yes=[one.window_id for one in other.windows], via="random")
-    sounds.import_labels("rattle", other.store.path / "own" / "labels" / "rattle.jsonl")
-    assert {one.via for one in sounds.labels("rattle")} == {"found"}  # drawn there, not here
+    theirs.export_labels("rattle", tmp_path / "labels.csv")
+    book = other.store.path / "own" / "labels" / "rattle.jsonl"
+    for file in (book, tmp_path / "labels.csv"):  # drawn there, not here
+        found = sounds.import_labels("rattle", file)
+        assert (found.num_elsewhere, found.num_not_drawn) == (1, 4)
+        assert {one.via for one in sounds.labels("rattle")} == {"found"}
+    told = run("label", put.store.path, "rattle", "--from", book).out.splitlines()
+    assert told[1].startswith("1 of these are of windows that are not in this store")
+    assert told[2] == "4 were drawn at random elsewhere, and count as found"
+    own = sounds.own.folder / "labels"
+    sounds.label("hum", yes=ids(put, "b")[:2], via="random")
+    (own / "hum.jsonl").rename(tmp_path / "hum.jsonl")  # and brought back
+    sounds.import_labels("hum", tmp_path / "hum.jsonl")
+    assert {one.via for one in sounds.labels("hum")} == {"random"}
     lesson = sounds.learn("rattle")
     assert (lesson.counts["yes"], lesson.num_elsewhere) == (3, 1)
 
@@ -431,7 +566,7 @@ def test_random_review_needs_nothing_learned_and_goes_on_where_it_was(
     assert [one.window_id for one in sounds.review("rattle", "random", 3)] == [
         one.window_id for one in first[3:]
     ]
-    with pytest.raises(QueryError, match="nothing was learned yet"):
+    with pytest.raises(QueryError, match=r"by top needs a learned tag, and .* is none yet"):
         sounds.review("rattle", "top")
     with pytest.raises(QueryError, match="chosen by top, margin, random, diverse"):
         sounds.review("rattle", "luck")  # type: ignore[arg-type]
@@ -556,7 +691,14 @@ def test_label_learn_and_review_by_command(sounds: Sounds, put: Synthetic, run: 
     assert len(hits) == 5
     next_ones = run("review", store, "rattle", "-k", 3, "--format", "json").data["windows"]
     assert len(next_ones) == 3
-    assert len(run("review", store, "other", "--by", "random", "-k", 3).out.splitlines()) == 3
+    *rows, then = run("review", store, "other", "--by", "random", "-k", 3).out.splitlines()
+    assert len(rows) == 3
+    words = shlex.split(then[then.index("soundalike ") :])
+    assert run(*words[1:]).out == "labelled: 3 yes, 0 no and 0 unsure\n"
+    proposed = [int(row.split()[0]) for row in rows]
+    assert [(one.window_id, one.via) for one in sounds.labels("other")] == [
+        (one, "random") for one in proposed
+    ]
 
 
 @pytest.mark.parametrize(
@@ -568,7 +710,8 @@ def test_label_learn_and_review_by_command(sounds: Sounds, put: Synthetic, run: 
         (("label", "rattle", "--from", "absent.csv"), "cannot read absent.csv", 1),
         (("learn", "rattle"), "nothing to learn from", 1),
         (("learn", "rattle", "--import", "absent.json"), "no such file: absent.json", 1),
-        (("review", "rattle"), "nothing was learned yet", 1),
+        (("learn", "rattle", "--forget"), "has no learned tag my.rattle", 1),
+        (("review", "rattle"), "run: soundalike learn STORE rattle", 1),
         (("search", "--tag", "my.rattle"), "unknown learned tag 'my.rattle'", 1),
     ],
 )
@@ -579,6 +722,21 @@ def test_wrong_command_is_one_line(
     outcome = run(command, put.store.path, *rest, code=code)
     assert told in outcome.err
     assert len(outcome.err.splitlines()) == 1
+
+
+def test_labels_and_reviews_name_files_as_searches_do(
+    sounds: Sounds, put: Synthetic, run: Run
+) -> None:
+    """Relative to the folder in which one is."""
+    (hit,) = sounds.windows(ids(put, "b")[0])
+    hit = replace(hit, score=0.5, paths=(Path.cwd() / "here" / "b.wav",))
+    sounds.label("rattle", yes=[hit])
+    lines = [
+        *labels_lines("rattle", sounds.labels("rattle"), {hit.window_id: hit}),
+        *review_lines(put.store.path, "rattle", "top", [hit]),
+    ]
+    assert sum("  here/b.wav  " in line for line in lines) == 2
+    assert not [line for line in lines if str(Path.cwd()) in line]
 
 
 def test_labels_print_hostile_names_harmlessly(put: Synthetic, sounds: Sounds, run: Run) -> None:

@@ -116,6 +116,7 @@ def test_labels_are_those_of_the_store(client: TestClient, put: Synthetic, sound
             "tag": f"my.{name}",
             "counts": {"yes": counts[0], "no": counts[1], "unsure": counts[2]},
             "is_learned": False,
+            "trouble": None,
         }
         for name, counts in (("hiss", (0, 0, 1)), ("rattle", (3, 2, 0)))
     ]
@@ -141,19 +142,30 @@ def test_a_word_is_taken_back_and_what_was_said_before_counts_again(
     first = post(client, "/rattle/labels", yes=[window])["labels"][0]
     second = post(client, "/rattle/labels", no=[window])["labels"][0]
     found = post(client, "/rattle/undo")
-    assert (found["undone"], found["counts_again"]) == (second, first)
+    assert (found["undone"], found["counts_again"]) == ([second], [first])
     assert found["counts"] == {"yes": 1, "no": 0, "unsure": 0}
-    assert post(client, "/rattle/undo")["undone"] == first
-    assert post(client, "/rattle/undo")["undone"] is None
+    assert post(client, "/rattle/undo")["undone"] == [first]
+    assert post(client, "/rattle/undo")["undone"] == []
 
 
 def test_undo_by_its_id_leaves_what_others_said_later(client: TestClient, put: Synthetic) -> None:
     mine, others = map(str, ids(put, "b")[:2])
     word = post(client, "/rattle/labels", yes=[mine], by="me")["labels"][0]
     post(client, "/rattle/labels", no=[others], by="you")
-    assert post(client, "/rattle/undo", word=word["id"])["undone"] == word
+    assert post(client, "/rattle/undo", word=word["id"])["undone"] == [word]
     assert [one["window"] for one in get(client, "/rattle/labels")["labels"]] == [others]
-    assert post(client, "/rattle/undo", word=word["id"])["undone"] is None
+    assert post(client, "/rattle/undo", word=word["id"])["undone"] == []
+
+
+def test_an_import_is_taken_back_as_one_and_a_word_of_it_alone(
+    client: TestClient, put: Synthetic, sounds: Sounds, tmp_path: Path
+) -> None:
+    rows = [f"{one},yes" for one in ids(put, "b")[:4]]
+    (tmp_path / "labels.csv").write_text("\n".join(["window_id,says", *rows]))
+    sounds.import_labels("rattle", tmp_path / "labels.csv")
+    every = get(client, "/rattle/labels")["labels"]
+    assert post(client, "/rattle/undo", word=every[1]["id"])["undone"] == [every[1]]
+    assert post(client, "/rattle/undo")["undone"] == [every[3], every[2], every[0]]
 
 
 def test_what_is_learned_filters_counts_and_reviews_as_the_store_does(
@@ -265,13 +277,13 @@ def test_a_name_that_is_none_is_refused(client: TestClient, name: str, put: Synt
         ("POST", "/rattle/labels", {"yes": [12]}, 422, "yes.0"),
         ("POST", "/rattle/labels", {"yes": ["-1"]}, 422, "yes.0"),
         ("POST", "/rattle/labels", {"yes": ["1"] * 1001}, 422, "yes"),
-        ("POST", "/rattle/labels", {"yes": ["1"], "no": ["1"]}, 400, "one word is said"),
+        ("POST", "/rattle/labels", {"yes": ["1"], "no": ["1"]}, 400, "given as yes and as no"),
         ("POST", "/rattle/labels", {"yes": ["1"], "via": "luck"}, 422, "via"),
         ("POST", "/rattle/labels", {"yes": ["1"], "by": "ä" * 200}, 400, "at most 256 bytes"),
         ("POST", "/rattle/labels", {"maybe": ["1"]}, 422, "maybe"),
         ("POST", "/rattle/undo", {"word": "x"}, 422, "word"),
         ("POST", "/rattle/learn", {}, 400, "nothing to learn from"),
-        ("GET", "/rattle/review?by=top", None, 400, "nothing was learned yet"),
+        ("GET", "/rattle/review?by=top", None, 400, "needs a learned tag"),
         ("GET", "/rattle/review?by=best", None, 422, "by"),
         ("GET", "/rattle/review?by=random&k=0", None, 422, "k"),
         ("GET", "/rattle/review?by=random&k=101", None, 422, "k"),
@@ -313,6 +325,11 @@ def test_damaged_labels_are_told(client: TestClient, put: Synthetic, sounds: Sou
     sounds.label("rattle", yes=ids(put, "b")[:2])
     book = sounds.own.folder / "labels" / "rattle.jsonl"
     book.write_bytes(book.read_bytes().replace(b'"yes"', b'"no"', 1))
+    sounds.label("hiss", yes=ids(put, "b")[:1])
+    hiss, rattle = get(client, "")["names"]
+    assert (hiss["counts"]["yes"], hiss["trouble"]) == (1, None)
+    assert (rattle["name"], rattle["counts"]) == ("rattle", {})
+    assert "line 1 is not what was written" in rattle["trouble"]
     response = client.get("/api/v1/taught/rattle/labels")
     assert (response.status_code, "line 1" in response.json()["detail"]) == (409, True)
 
@@ -349,7 +366,7 @@ def test_a_server_is_taught_from_python(put: Synthetic, sounds: Sounds) -> None:
         remote.label("rattle", no=drawn, by="me", via="random")
         said = remote.label("rattle", yes=yes, no=no)
         assert remote.labels("rattle") == sounds.labels("rattle")
-        assert remote.undo_label("rattle", said[-1].id) == said[-1]
+        assert remote.undo_label("rattle", said[-1].id) == [said[-1]]
         lesson = remote.learn("rattle")
         assert lesson["counts"]["yes"] == 6
         assert remote.learned_names() == sounds.learned_names() == ["rattle"]

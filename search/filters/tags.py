@@ -290,7 +290,11 @@ def learned_term(name: str, learned: Learned) -> Probable:
     """
     if name not in learned:
         there = f"there are {', '.join(sorted(learned))}" if learned else "there is none yet"
-        raise UnknownTagError(f"unknown learned tag {name!r}; {there}", about="learn")
+        raise UnknownTagError(
+            f"unknown learned tag {name!r}; {there}",
+            about="learn",
+            value=("STORE", name.removeprefix(LEARNED_PREFIX)),
+        )
     return learned[name]
 
 

@@ -37,6 +37,8 @@ _WORDS: dict[str, Says] = {
     **dict.fromkeys(("no", "n", "0", "false"), "no"),
     **dict.fromkeys(("unsure", "?", "maybe"), "unsure"),
 }
+#: What is said of parts of a window, from that which counts least.
+_STRENGTH = ("no", "unsure", "yes")
 
 
 class _Said(NamedTuple):
@@ -56,12 +58,16 @@ class Imported:
     """Labels as they were brought.
 
     Attributes:
-        labels: Of windows of the store, or of ids that were named.
+        labels: One of each window: of the store, or of ids that were named.
         missing: What was named and the store does not have, in order: files, or spans of files.
+        num_elsewhere: Labels of windows that the store does not have.
+        num_not_drawn: Labels of windows that were drawn at random elsewhere, and count as found.
     """
 
     labels: list[Label]
     missing: list[str]
+    num_elsewhere: int
+    num_not_drawn: int
 
 
 def read_labels(file: Path, name: str, store: Store, generation: Generation) -> Imported:
@@ -76,7 +82,13 @@ def read_labels(file: Path, name: str, store: Store, generation: Generation) -> 
       the same wherever the same file is cut in the same way.
 
     A span says something of each window that it overlaps by half of the shorter of the two; a point
-    of those that it lies in; a file without a span, of all of its windows.
+    of those that it lies in; a file without a span, of all of its windows. Of what a table or a
+    track says of one window a yes counts more than an unsure, and that more than a no, whatever
+    their order: a window has the sound if a part of it has.
+
+    Ids of windows that the store does not have tell that the labels are another store's. What was
+    drawn at random there was not drawn here, and does not tell how often a tag is right: then all
+    of it counts as found.
 
     Args:
         file: What is read.
@@ -89,18 +101,26 @@ def read_labels(file: Path, name: str, store: Store, generation: Generation) -> 
     """
     with reading_table(file):
         content = read_content(file)
-        if file.suffix == ".jsonl":
-            # What was drawn there was not drawn here: it does not tell how often a tag is right.
-            return Imported([replace(one, via="found") for one in parse_lines(content)], [])
-        said = list(_track(content, file, name) if file.suffix == ".txt" else _table(content, name))
+        said = list(_read(content, file, name))
     if not said:
         raise SoundalikeError(f"{file} says nothing of {LEARNED_PREFIX}{name}")
-    found = _on_windows(said, store, generation)
-    if not found.labels:
+    labels, missing = _on_windows(said, store, generation)
+    if not labels:
         raise SoundalikeError(
-            f"{store.path} has nothing of what {file} names: {found.missing[0]} for one"
+            f"{store.path} has nothing of what {file} names: {missing[0]} for one"
         )
-    return found
+    elsewhere = len(labels) - len([*generation.find_all(one.window_id for one in labels)])
+    drawn = [one for one in labels if one.via == "random"] if elsewhere else []
+    if drawn:
+        labels = [replace(one, via="found") if one.via == "random" else one for one in labels]
+    return Imported(labels, missing, elsewhere, len(drawn))
+
+
+def _read(content: bytes, file: Path, name: str) -> Iterator[_Said]:
+    """Yield what a file says, by its ending."""
+    if file.suffix == ".jsonl":  # a book: of each window its last word
+        return (_Said(one, None) for one in parse_lines(content))
+    return _track(content, file, name) if file.suffix == ".txt" else _table(content, name)
 
 
 def _table(content: bytes, name: str) -> Iterator[_Said]:
@@ -172,8 +192,10 @@ def _time(cell: str) -> str:
     return cell
 
 
-def _on_windows(said: Sequence[_Said], store: Store, generation: Generation) -> Imported:
-    """Return a label for each window that lines say something of."""
+def _on_windows(
+    said: Sequence[_Said], store: Store, generation: Generation
+) -> tuple[list[Label], list[str]]:
+    """Return a label for each window that lines say something of, and what is not there."""
     live = store.live_files() if any(one.path is not None for one in said) else []
     by_path = ByName(live)
     by_name = ByName((PurePosixPath(path).name, recording) for path, recording in live)
@@ -192,7 +214,17 @@ def _on_windows(said: Sequence[_Said], store: Store, generation: Generation) -> 
         labels += [replace(label, window_id=one) for one in ids]
         if not ids:
             missing[path + (_span(label) if recordings else "")] = None
-    return Imported(labels, list(missing))
+    return _strongest(labels), list(missing)
+
+
+def _strongest(labels: Sequence[Label]) -> list[Label]:
+    """Return of each window the word that counts most; of several such, the last."""
+    found: dict[int, Label] = {}
+    for label in labels:
+        before = found.get(label.window_id)
+        if not before or _STRENGTH.index(label.says) >= _STRENGTH.index(before.says):
+            found[label.window_id] = label
+    return list(found.values())
 
 
 def _span(label: Label) -> str:

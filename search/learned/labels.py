@@ -14,7 +14,8 @@ import json
 import os
 import re
 import uuid
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from math import isfinite
@@ -43,6 +44,8 @@ _DIGITS = 16
 _MOST_LINE_BYTES, _MOST_BY_BYTES = 4096, 256
 #: Lines of one file, at most: nobody labels so many.
 _MOST_BYTES = 1 << 30
+#: Stands in ids of words that were said as one, before their number.
+_PART = "-"
 
 Says = Literal["yes", "no", "unsure"]
 #: In which order windows are proposed to be labelled, see `search.learned.review`.
@@ -116,6 +119,12 @@ def require_name(name: str) -> str:
     return name
 
 
+def said_counts(labels: Iterable[Label]) -> dict[Says, int]:
+    """Return how many labels say yes, no and unsure."""
+    counts = Counter(label.says for label in labels)
+    return {says: counts[says] for says in get_args(Says)}
+
+
 def names(own: Own) -> list[str]:
     """Return the names that have labels, sorted.
 
@@ -142,37 +151,54 @@ class LabelBook:
         self.name, self._own = require_name(name), own
         self.path = own.folder / LABELS_FOLDER / f"{name}{_SUFFIX}"
 
-    def add(self, labels: Sequence[Label]) -> list[Label]:
+    def add(self, labels: Sequence[Label], *, as_one: bool = False) -> list[Label]:
         """Say something of some windows; when this returns, it is on the disk.
+
+        Args:
+            labels: What is said.
+            as_one: Whether it is taken back together, too: their ids begin alike then.
 
         Returns:
             The same labels, with when they were said and their ids.
 
         Raises:
+            DamagedStoreError: If what was said before cannot be read: nothing is added to it.
             StoreError: If it cannot be written.
         """
-        at = datetime.now(UTC).isoformat(timespec="milliseconds")
+        at, together = datetime.now(UTC).isoformat(timespec="milliseconds"), uuid.uuid4().hex
+        ids = [f"{together}{_PART}{n}" if as_one else uuid.uuid4().hex for n in range(len(labels))]
         said = [
-            Label(**{**asdict(one), "at": one.at or at, "id": uuid.uuid4().hex}) for one in labels
+            Label(**{**asdict(one), "at": one.at or at, "id": word})
+            for one, word in zip(labels, ids, strict=True)
         ]
-        self._append([_line(asdict(one)) for one in said])
+        lines = [_line(asdict(one)) for one in said]
+        with writing(self.path), self._sole():
+            self.history()
+            self._write(lines)
         return said
 
-    def undo(self, word: str | None = None) -> Label | None:
-        """Take the last word back that counts; return it, or None if there is none.
+    def undo(self, word: str | None = None) -> list[Label]:
+        """Take the last word back that counts, with all that were said as one with it.
 
         Args:
-            word: Id of the one that is meant, where others add to the book as well.
+            word: Id of the one that is meant, where others add to the book as well; it alone is
+                taken back.
+
+        Returns:
+            What was taken back, the last first; nothing if there is none.
 
         Raises:
             StoreError: If it cannot be read or written.
         """
         with self._sole():
-            said = reversed(self.history())
-            last = next((one for one in said if word is None or one.id == word), None)
-            if last:
-                self._write([_line({"undoes": last.id})])
-        return last
+            said = self.history()[::-1]
+            if word is None:
+                taken = [one for one in said if _is_one(one, said[0])]
+            else:
+                taken = [one for one in said if one.id == word]
+            if taken:
+                self._write([_line({"undoes": one.id}) for one in taken])
+        return taken
 
     def history(self) -> list[Label]:
         """Return all words that were not taken back, the oldest first.
@@ -203,10 +229,6 @@ class LabelBook:
             require_own_folder(self.path.parent)
             self.path.parent.mkdir(parents=True, exist_ok=True)
         return locked(self.path.with_name(f".{self.path.name}{LOCK_SUFFIX}"))
-
-    def _append(self, lines: Sequence[bytes]) -> None:
-        with writing(self.path), self._sole():
-            self._write(lines)
 
     def _write(self, lines: Sequence[bytes]) -> None:
         """Add lines behind the last whole one, with one call; whoever calls holds the lock."""
@@ -268,6 +290,11 @@ def _last_words(labels: Sequence[Label]) -> dict[int, Label]:
         found.pop(label.window_id, None)
         found[label.window_id] = label
     return found
+
+
+def _is_one(label: Label, last: Label) -> bool:
+    """Whether a word was said as one with another, or is it."""
+    return label.id.partition(_PART)[0] == last.id.partition(_PART)[0]
 
 
 def _end_of_last_line(file: Any) -> int:

@@ -40,6 +40,7 @@ class Estimate(NamedTuple):
         num_right: Of these, yes.
         low: Of the share that is right, the lower end of its 95 % interval (Wilson 1927).
         high: The upper end.
+        num_drawn: Drawn windows that were labelled yes or no, wherever it is.
     """
 
     threshold: float
@@ -48,6 +49,7 @@ class Estimate(NamedTuple):
     num_right: int
     low: float
     high: float
+    num_drawn: int
 
     @property
     def precision(self) -> float | None:
@@ -99,7 +101,7 @@ def learn(rows: Rows, store: Store, name: str, labels: Mapping[int, Label]) -> L
             f"nothing to learn from: no window of {store.path} is labelled yes for "
             f"{LEARNED_PREFIX}{name}{whose}",
             about="label",
-            value=store.path,
+            value=(store.path, name),
         )
     told = [one for one in here if here[one].says != "unsure"]
     where = np.array([at[one] for one in told], np.int64)
@@ -157,7 +159,8 @@ def estimate_at(
         # A float16 beside a plain number would round that, and count what is just below it.
         num_windows = len(all_heard) - int(np.searchsorted(all_heard, np.float32(threshold)))
         judged, right = int(reaches.sum()), int((reaches & is_yes).sum())
-        found.append(Estimate(threshold, num_windows, judged, right, *wilson(right, judged)))
+        interval = wilson(right, judged)
+        found.append(Estimate(threshold, num_windows, judged, right, *interval, len(drawn)))
     return found
 
 

@@ -9,6 +9,7 @@ import numpy as np
 
 from indexer.arrays import Float32, Integers
 from indexer.errors import QueryError
+from search.filters.tags import LEARNED_PREFIX
 from search.generation.segments import Rows
 from search.learned.drawing import in_drawn_order
 from search.learned.labels import By
@@ -46,8 +47,10 @@ def choose_next(
         order = in_drawn_order(ids, name)
     elif tag is None:
         raise QueryError(
-            f"nothing was learned yet, so nothing is known of what is {by}: draw at random",
+            f"a review by {by} needs a learned tag, and {LEARNED_PREFIX}{name} is none yet; draw "
+            "at random, or learn it first",
             about="learn",
+            value=("STORE", name),
         )
     else:
         heard = np.concatenate([tag.column(one)[one.alive] for one in rows.segments])

@@ -20,7 +20,7 @@ import numpy as np
 
 from indexer.arrays import Float16, Float32, Integers
 from indexer.errors import IdentityError, NotAsWrittenError, QueryError, StoreError
-from indexer.store.disk import LOCK_SUFFIX, read_sealed, require_own_folder, seal
+from indexer.store.disk import LOCK_SUFFIX, read_sealed, require_own_folder, seal, sync_folder
 from indexer.store.disk import writing as writing_store
 from indexer.store.lock import locked
 from indexer.store.own import Own
@@ -130,7 +130,7 @@ def read(own: Own, name: str, store: Store) -> LearnedTag:
             f"{store.path} has no learned tag {LEARNED_PREFIX}{name}; "
             f"{f'it has {there}' if there else 'it has none yet'}",
             about="learn",
-            value=store.path,
+            value=(store.path, name),
         )
     return require_fitting(_parse(document, file, name), store)
 
@@ -184,6 +184,21 @@ def keep(own: Own, tag: LearnedTag) -> None:
     _folder(own).write(tag.name, _document(tag))
 
 
+def forget(own: Own, name: str) -> None:
+    """Remove a learned tag; its labels stay.
+
+    Raises:
+        QueryError: If there is none of that name.
+        StoreError: If it cannot be removed.
+    """
+    file = _folder(own).folder / f"{require_name(name)}.json"
+    with holding(own, name):
+        if not file.exists():
+            raise QueryError(f"{own.folder} has no learned tag {LEARNED_PREFIX}{name}")
+        file.unlink()
+        sync_folder(file.parent)
+
+
 def share(tag: LearnedTag, path: Path, *, force: bool = False) -> None:
     """Write a learned tag to a file that another store can take it from.
 
@@ -203,13 +218,15 @@ def take(path: Path, store: Store, name: str | None = None) -> LearnedTag:
         name: What it will be called there; None for what it was called.
 
     Raises:
-        QueryError: If there is no such file, or its name is none.
+        QueryError: If there is no such file, it is no shared tag, or its name is none.
         IdentityError: If it was learned on another checkpoint, or another kind of windows.
         DamagedStoreError: If it is not as it was written.
     """
     if not path.is_file():
         raise QueryError(f"no such file: {path}")
     with reading(path, "ask for it again where it comes from"):
+        if not path.read_bytes()[:1] == b"{":  # a table, for one
+            raise QueryError(f"{path} is no shared tag", about="share")
         document = read_sealed(path)
     called = name or str(document.get("name", ""))
     return require_fitting(_parse(document, path, require_name(called)), store)

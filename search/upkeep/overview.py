@@ -21,6 +21,7 @@ from indexer.store.reader import Store
 from indexer.store.schema import Identity
 from search.generation.missing import missing_parts
 from search.generation.segments import Generation, current_name
+from search.learned.taught import Taught, taught
 from search.projection.kept import names as projections
 from search.upkeep.files import is_departed
 
@@ -57,6 +58,7 @@ class Overview:
         origins: Distinct (device, precision) of the parts with windows, and how many of each.
         own: Names of the documents that were added to it.
         projections: Names of its projections of text and sound.
+        taught: Names that have labels, or a tag that was learned from them.
     """
 
     path: Path
@@ -81,6 +83,7 @@ class Overview:
     origins: dict[tuple[str, str], int]
     own: tuple[str, ...]
     projections: tuple[str, ...]
+    taught: tuple[Taught, ...]
 
 
 def overview(path: Path, own: Own | None = None) -> Overview:
@@ -133,6 +136,7 @@ def overview(path: Path, own: Own | None = None) -> Overview:
         origins=dict(_count_origins(parts)),
         own=tuple(own.names()),
         projections=tuple(projections(own)),
+        taught=tuple(taught(own)),
     )
 
 

@@ -160,8 +160,12 @@ def tags(
     import soundalike
 
     with telling("counting"):
-        counted = soundalike.open(store, own=own).tags(threshold)
+        sounds = soundalike.open(store, own=own)
+        counted = sounds.tags(threshold)
+        mine = [f"my.{name}" for name in sounds.learned_names()]
     print_report(output, counted_data(counted), counted_lines(counted))
+    if mine:
+        say(f"and tags of your own: {', '.join(mine)}; 'soundalike info' tells more")
 
 
 def thresholds(

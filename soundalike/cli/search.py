@@ -34,7 +34,7 @@ from soundalike.cli.printing import (
 )
 from soundalike.cli.spreading import RayOption
 from soundalike.cli.usage import require_terms, require_use
-from soundalike.show.words import count
+from soundalike.show.words import count, size
 
 if TYPE_CHECKING:
     from soundalike.answer import Answer
@@ -170,9 +170,9 @@ def search(
 
         require_folder(copy_to)
     if report:
-        from search.output import require_file
+        from soundalike.show.report import require_page
 
-        require_file(report, ".html", force=force)
+        require_page(report, force=force)
     player: Sequence[str] = ()
     if play:
         from soundalike.cli.playing import find_player
@@ -348,7 +348,7 @@ def _report(answer: Answer, path: Path, *, force: bool, quiet: bool) -> list[str
     without = f", {len(written.failures):,} without sound" if written.failures else ""
     if not quiet:
         hits = count(len(answer), "hit")
-        say(f"{hits} in {path}{without}: {written.size_bytes / 1e6:,.1f} MB")
+        say(f"{hits} in {path}{without}: {size(written.size_bytes)}")
     for failure in written.failures:
         say(f"not heard in it: {failure}")
     return written.failures

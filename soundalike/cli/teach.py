@@ -46,7 +46,9 @@ def label(
             "label track of Audacity's (.txt), or another store's (.jsonl).",
         ),
     ] = None,
-    undo: Annotated[bool, typer.Option("--undo", help="Take the last word back.")] = False,
+    undo: Annotated[
+        bool, typer.Option("--undo", help="Take the last word back; of an import all.")
+    ] = False,
     table: Annotated[
         Path | None,
         typer.Option(
@@ -67,8 +69,18 @@ def label(
     Example: soundalike label birds.soundalike rattle --yes 8213490123 --no 123,456
     """
     import soundalike
-    from soundalike.show.teaching import counted, labels_data, labels_lines
+    from soundalike.show.teaching import (
+        counted,
+        imported_lines,
+        labels_data,
+        labels_lines,
+        undone_line,
+    )
 
+    if table:
+        from search.output import require_file
+
+        require_file(table, ".csv", force=force)  # before anything is said
     sounds = soundalike.open(store, own=own)
     given = {"yes": _read(yes), "no": _read(no), "unsure": _read(unsure)}
     told: list[str] = []
@@ -76,13 +88,9 @@ def label(
         said = sounds.label(name, **given, by=by, via=via)
         told.append(f"labelled: {counted(said)}")
     if labels:
-        found = sounds.import_labels(name, labels)
-        told.append(f"read from {labels}: {counted(found.labels)}")
-        if found.missing:
-            told.append(f"not in this store: {', '.join(found.missing[:5])}")
+        told += imported_lines(labels, sounds.import_labels(name, labels))
     if undo:
-        last = sounds.undo_label(name)
-        told.append(f"taken back: {last.says} of {last.window_id}" if last else "nothing was said")
+        told.append(undone_line(sounds.undo_label(name)))
     if table:
         sounds.export_labels(name, table, force=force)
         told.append(f"written: {table}")
@@ -97,7 +105,11 @@ def learn(
     *,
     share: Annotated[
         Path | None,
-        typer.Option("--share", metavar="FILE", help="Write what was learned, for other stores."),
+        typer.Option(
+            "--share",
+            metavar="FILE",
+            help="Write what was learned, for other stores; learn it only if it was not yet.",
+        ),
     ] = None,
     taken: Annotated[
         Path | None,
@@ -105,6 +117,10 @@ def learn(
             "--import", metavar="FILE", help="Do not learn: take what was shared, and call it NAME."
         ),
     ] = None,
+    forget: Annotated[
+        bool,
+        typer.Option("--forget", help="Do not learn: remove what was learned. Labels stay."),
+    ] = False,
     force: ForceOption = False,
     own: OwnOption = None,
     output: FormatOption = "text",
@@ -121,12 +137,23 @@ def learn(
     import soundalike
     from soundalike.show.teaching import estimate_data, estimate_lines, lesson_data, lesson_lines
 
+    if forget and (share or taken):
+        raise typer.BadParameter("--forget goes with neither --share nor --import")
     with Bars(quiet=quiet) as bars:
         sounds = soundalike.open(store, own=own, listen=bars)
-        if taken:
+        if forget:
+            sounds.forget_learned(name)
+            data: Any = {"name": name}
+            lines = [f"my.{name}: forgotten; its labels stay"]
+        elif taken:
             tag = sounds.import_learned(taken, name, force=force)
-            data: Any = {"name": tag.name, **tag.told}
+            data = {"name": tag.name, **tag.told}
             lines = [f"my.{tag.name}: taken from {taken}"]
+        elif share and name in sounds.learned_names():
+            data, lines = (
+                {"name": name, **sounds.learned(name).told},
+                [f"my.{name}: as it was learned before"],
+            )
         else:
             lesson = sounds.learn(name)
             estimates = sounds.estimates(name)
@@ -168,7 +195,9 @@ def review(
     from soundalike.show.teaching import review_data, review_lines
 
     hits = soundalike.open(store, own=own).review(name, by, k)
-    print_report(output, review_data(name, by, hits), review_lines(hits), quiet=quiet)
+    print_report(
+        output, review_data(name, by, hits), review_lines(store, name, by, hits), quiet=quiet
+    )
 
 
 def _read(given: list[str] | None) -> list[int]:

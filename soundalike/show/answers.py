@@ -16,9 +16,10 @@ from soundalike.show.words import clock, count, shown_path
 def background_line(background: Background) -> str:
     """Say how windows drawn at random score."""
     low, middle, high = (f"{score:.3f}" for score in background.quartiles)
+    spread = f", half of them {low} to {high}" if low != high else ""
     return (
-        f"what a score means: {count(background.num_windows, 'window')} at random score {middle}, "
-        f"half of them {low} to {high}, the best {background.highest:.3f}"
+        f"what a score means: {count(background.num_windows, 'window')} at random score "
+        f"{middle}{spread}, the best {background.highest:.3f}"
     )
 
 

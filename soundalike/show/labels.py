@@ -8,6 +8,7 @@ from typing import Literal, get_args
 from indexer.errors import QueryError
 from search.asking.answers import Hit
 from search.export.label_forms import Label, audacity_text, raven_text
+from search.filters.tags import LEARNED_PREFIX, LEARNED_THRESHOLD
 from soundalike.show.hits import address_of
 from soundalike.show.words import count, time_of_day
 
@@ -20,8 +21,9 @@ def hits_labels(hits: Sequence[Hit], form: HitForm, *, with_clock: bool = False)
 
     - "audacity": a label track, in the order of time. A label is called by the score; where the
       hits are of several files, by that of its file as well, as a track does not know any.
-    - "raven": a sound selection table, the best first, with the file of each row. What has no
-      known path cannot be opened, and is left out.
+    - "raven": a sound selection table, the best first, with the file of each row, and a tag that
+      is heard: a learned one that was asked for, or else the most probable. What has no known path
+      cannot be opened, and is left out.
 
     Args:
         hits: The best first.
@@ -67,13 +69,23 @@ def _raven(hits: Sequence[Hit], with_clock: bool) -> str:
         "Begin Path": lambda hit: str(address_of(hit)),
         "File Offset (s)": lambda hit: f"{hit.span[0]:.3f}",
         "Score": lambda hit: f"{hit.score:.4f}",
-        "Tag": lambda hit: hit.tags[0].tag.name if hit.tags else "",
+        "Tag": _tag,
     }
     if with_clock:
         columns["Clock"] = lambda hit: time_of_day(hit.clock)
     known = filter(address_of, hits)
     labels = [Label(*hit.span, [value(hit) for value in columns.values()]) for hit in known]
     return raven_text(labels, list(columns))
+
+
+def _tag(hit: Hit) -> str:
+    """Return the first tag that is heard: no learned one that was asked not to be there."""
+    told = (
+        one.tag.name
+        for one in hit.tags
+        if not one.tag.name.startswith(LEARNED_PREFIX) or one.probability >= LEARNED_THRESHOLD
+    )
+    return next(told, "")
 
 
 def _num_files(hits: Sequence[Hit]) -> int:

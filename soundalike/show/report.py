@@ -8,14 +8,14 @@ from pathlib import Path
 from typing import NamedTuple
 
 from indexer.audio.times import FileSpan
-from indexer.errors import AudioError
+from indexer.errors import AudioError, OutputError
 from indexer.paths import printable
 from indexer.progress import Listen, Step, ignore
 from search.asking.answers import Hit
 from search.asking.asked import Asked, GivenWindow, Named
 from search.asking.background import Background
 from search.filters.metadata import Coverage
-from search.output import require_file, writing
+from search.output import is_stream, require_file, writing
 from soundalike.show.answers import background_line
 from soundalike.show.asked import headline, named_as, part_of, terms_lines
 from soundalike.show.cards import STYLE, Card, card_html, escaped, facts_html, hear_hit, hit_card
@@ -86,6 +86,17 @@ class Reported(NamedTuple):
     failures: list[str]
 
 
+def require_page(path: Path, *, force: bool = False) -> None:
+    """Make sure that a page can be written, as `require_file`, and that a browser opens it.
+
+    Raises:
+        OutputError: As `require_file`; or if its name ends in neither .html nor .htm.
+    """
+    require_file(path, ".html", force=force)
+    if path.suffix.lower() not in (".html", ".htm") and not is_stream(path):
+        raise OutputError(f"{path} is no name of a page: a browser opens what ends in .html")
+
+
 def write_report(
     path: Path, contents: Contents, *, force: bool = False, listen: Listen = ignore
 ) -> Reported:
@@ -105,7 +116,7 @@ def write_report(
         OutputError: If the file is there already, its name says that it is something else, or it
             cannot be written.
     """
-    require_file(path, ".html", force=force)
+    require_page(path, force=force)
     size_bytes = 0
     failures: list[str] = []
     with writing(path, force=force) as file:

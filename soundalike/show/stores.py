@@ -13,7 +13,8 @@ from indexer.store.verify import Problem
 from indexer.windows import SAMPLE_RATE_HZ
 from search.upkeep.overview import Overview
 from soundalike.hints import hinted
-from soundalike.show.words import count, files_command, hours, padded
+from soundalike.show.teaching import taught_line
+from soundalike.show.words import count, files_command, hours, padded, size
 
 if TYPE_CHECKING:
     from indexer.run.forget import Forgotten
@@ -40,7 +41,7 @@ def overview_lines(store: Overview) -> Iterator[str]:
         f"holds       {count(store.num_windows, 'window')} of "
         f"{count(store.num_recordings, 'recording')}, {hours(store.audio_s)} of audio"
     )
-    held = [f"{store.size_bytes / 1e6:,.1f} MB in {count(store.num_parts, 'part')}"]
+    held = [f"{size(store.size_bytes)} in {count(store.num_parts, 'part')}"]
     kinds = {"dead": store.num_dead_windows, "unfinished": store.num_unfinished_windows}
     held += [count(number, f"{kind} window") for kind, number in kinds.items() if number]
     yield f"on disk     {', '.join(held)}"
@@ -51,6 +52,8 @@ def overview_lines(store: Overview) -> Iterator[str]:
         yield f"library     {printable(str(root))} ({library_id[:8]})"
     if store.own:
         yield f"added       {', '.join(store.own)}"
+    for one in store.taught:
+        yield f"taught      {taught_line(one)}"
     if store.projections:
         yield f"text        {', '.join(store.projections)}"
     named = ", ".join(f"{number:,} {status}" for status, number in store.statuses.items())
@@ -134,8 +137,8 @@ def compact_lines(store: Path, report: CompactReport) -> Iterator[str]:
     )
     yield (
         f"{printable(str(store))}: {count(report.num_parts_before, 'part')}, "
-        f"{report.size_bytes_before / 1e6:,.1f} MB before; "
-        f"{count(report.num_parts_after, 'part')}, {report.size_bytes_after / 1e6:,.1f} MB now"
+        f"{size(report.size_bytes_before)} before; "
+        f"{count(report.num_parts_after, 'part')}, {size(report.size_bytes_after)} now"
     )
 
 

@@ -7,7 +7,6 @@ import io
 import math
 import os
 import shlex
-from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -17,20 +16,59 @@ from indexer.paths import printable, text_from_bytes
 from search.asking.answers import Hit
 from search.export.cells import FORMULA, path_cell
 from search.filters.tags import LEARNED_PREFIX
-from search.learned.labels import Label
+from search.learned.labels import Label, Says, said_counts
 from soundalike.show.hits import hit_data
-from soundalike.show.words import count
+from soundalike.show.words import count, shown_path, some_of
 
-if TYPE_CHECKING:  # scikit-learn takes a second to import
+if TYPE_CHECKING:  # to import scikit-learn takes a second
+    from search.learned.importing import Imported
     from search.learned.lesson import Estimate, Lesson
+    from search.learned.taught import Taught
 
 _COLUMNS = ("window_id", "path", "start_s", "end_s", "says", "by", "via", "at")
 
 
 def counted(labels: Sequence[Label]) -> str:
     """Return "5 yes, 15 no and 1 unsure"."""
-    counts = Counter(label.says for label in labels)
+    return _counts_in_words(said_counts(labels))
+
+
+def _counts_in_words(counts: Mapping[Says, int]) -> str:
     return f"{counts['yes']:,} yes, {counts['no']:,} no and {counts['unsure']:,} unsure"
+
+
+def taught_line(one: Taught) -> str:
+    """Say of a name what its labels say, and whether it was learned."""
+    said = printable(one.trouble) if one.trouble else _counts_in_words(one.counts)
+    return f"{LEARNED_PREFIX}{one.name}: {said}{'; learned' if one.is_learned else ''}"
+
+
+def taught_data(one: Taught) -> dict[str, Any]:
+    """Return the same as plain data."""
+    return {"tag": f"{LEARNED_PREFIX}{one.name}", **asdict(one)}
+
+
+def imported_lines(file: Path, found: Imported) -> Iterator[str]:
+    """Say what was read of a file of labels, and what of it is not in the store."""
+    yield f"read from {printable(str(file))}: {counted(found.labels)}"
+    if found.missing:
+        yield f"not in this store: {printable(some_of(found.missing, 5))}"
+    if found.num_elsewhere:
+        yield (
+            f"{found.num_elsewhere:,} of these are of windows that are not in this store: "
+            f"another store's, or of files that are gone"
+        )
+    if found.num_not_drawn:
+        yield f"{found.num_not_drawn:,} were drawn at random elsewhere, and count as found"
+
+
+def undone_line(taken: Sequence[Label]) -> str:
+    """Say what was taken back: a word, or all that was imported as one."""
+    if not taken:
+        return "nothing was said"
+    if len(taken) == 1:
+        return f"taken back: {taken[0].says} of {taken[0].window_id}"
+    return f"taken back, all of one import: {counted(taken)}"
 
 
 def labels_lines(name: str, labels: Sequence[Label], hits: Mapping[int, Hit]) -> Iterator[str]:
@@ -44,7 +82,7 @@ def labels_lines(name: str, labels: Sequence[Label], hits: Mapping[int, Hit]) ->
     yield f"{LEARNED_PREFIX}{name}: {counted(labels)}"
     for label in reversed(labels):
         hit = hits.get(label.window_id)
-        path = printable(str(hit.path or "(no path)")) if hit else "(not in this store)"
+        path = _place(hit) if hit else "(not in this store)"
         when = f"  {hit.start_s:.1f} to {hit.end_s:.1f} s" if hit else ""
         by = f"  {printable(label.by)}" if label.by else ""
         yield f"  {label.says:6}  {label.window_id:>19}  {path}{when}{by}"
@@ -121,6 +159,9 @@ def estimate_lines(estimates: Sequence[Estimate]) -> Iterator[str]:
 
 
 def _trust(estimate: Estimate) -> str:
+    if estimate.num_drawn and not estimate.num_judged:
+        drawn, these = f"{estimate.num_drawn:,} drawn at random", f"{estimate.num_windows:,}"
+        return f"none of the {drawn} is among these {these}"
     if not estimate.num_judged:
         return "how many rightly, labels of windows that 'review' draws at random would tell"
     return (
@@ -137,9 +178,17 @@ def review_data(name: str, by: str, hits: Sequence[Hit]) -> dict[str, Any]:
     return {"name": name, "by": by, "windows": rows}
 
 
-def review_lines(hits: Sequence[Hit]) -> Iterator[str]:
-    """Say which windows to label next: id, how probable, file and time."""
+def review_lines(store: Path, name: str, by: str, hits: Sequence[Hit]) -> Iterator[str]:
+    """Say which windows to label next: id, how probable, file and time; and with which command."""
     for hit in hits:
         score = "     " if math.isnan(hit.score) else f"{hit.score:.3f}"
         when = f"{hit.start_s:.1f} to {hit.end_s:.1f} s"
-        yield f"{hit.window_id:>19}  {score}  {printable(str(hit.path))}  {when}"
+        yield f"{hit.window_id:>19}  {score}  {_place(hit)}  {when}"
+    if hits:
+        told = shlex.join(["soundalike", "label", str(store), name, "--via", by, "--yes"])
+        ids = ",".join(str(hit.window_id) for hit in hits)
+        yield f"then, with those that do not have it behind --no: {printable(told)} {ids}"
+
+
+def _place(hit: Hit) -> str:
+    return shown_path(hit.path) if hit.path else "(no path)"

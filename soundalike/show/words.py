@@ -29,6 +29,11 @@ def padded(padding: str, level: str) -> str:
     return f"padding {padding}" + ("" if level == "off" else f", level {level}")
 
 
+def size(num_bytes: int) -> str:
+    """Return how large a file is, in kB below a tenth of a MB, and else in MB."""
+    return f"{num_bytes / 1e3:,.1f} kB" if num_bytes < 1e5 else f"{num_bytes / 1e6:,.1f} MB"
+
+
 def clock(seconds: float) -> str:
     """Return a position as M:SS.s or H:MM:SS.s, to a tenth of a second."""
     tenths = round(seconds * 10)

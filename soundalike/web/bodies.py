@@ -175,4 +175,4 @@ class Labelling(Body):
 class Undoing(Body):
     """Which word is taken back: its id, or nothing for the last, whoever said it."""
 
-    word: Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{32}$")] | None = None
+    word: Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{32}(-[0-9]{1,9})?$")] | None = None

@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections import Counter
-from collections.abc import Iterable
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query
 from starlette.responses import Response
 
 from search.asking.answers import Hit
-from search.filters.tags import LEARNED_PREFIX
-from search.learned.labels import By, Label
-from soundalike.show.teaching import estimate_data, labels_csv, lesson_data
+from search.learned.labels import By, Label, said_counts
+from soundalike.show.teaching import estimate_data, labels_csv, lesson_data, taught_data
 from soundalike.web.bodies import Labelling, Undoing
 from soundalike.web.parameters import AtDesk
 from soundalike.web.replies import Json, hit_reply
@@ -26,29 +23,18 @@ _MOST_PROPOSED = 100
 
 @router.get("")
 def taught(desk: AtDesk) -> Response:
-    """Say which names have labels or were learned, and how many labels say what."""
-    learned = set(desk.sounds.learned_names())
-    every = sorted(learned | set(desk.sounds.label_names()))
-    return Json(
-        {
-            "names": [
-                {
-                    "name": name,
-                    "tag": f"{LEARNED_PREFIX}{name}",
-                    "counts": _counts(desk.sounds.labels(name)),
-                    "is_learned": name in learned,
-                }
-                for name in every
-            ]
-        }
-    )
+    """Say which names have labels or were learned, and how many labels say what.
+
+    Where labels cannot be read, `trouble` says why, and there are no counts.
+    """
+    return Json({"names": [taught_data(one) for one in desk.sounds.taught()]})
 
 
 @router.get("/{name}/labels")
 def labels(desk: AtDesk, name: str) -> Response:
     """Say what was said of which windows: the last word on each, in the order of saying."""
     every = desk.sounds.labels(name)
-    return Json({"counts": _counts(every), "labels": [_label_reply(one) for one in every]})
+    return Json({"counts": said_counts(every), "labels": [_label_reply(one) for one in every]})
 
 
 @router.post("/{name}/labels")
@@ -61,15 +47,19 @@ def label(desk: AtDesk, name: str, said: Labelling) -> Response:
 
 @router.post("/{name}/undo")
 def undo(desk: AtDesk, name: str, asked: Undoing) -> Response:
-    """Take a word back: the last one, or that of an id; what was said before it counts again."""
-    last = desk.sounds.undo_label(name, asked.word)
+    """Take words back: the last one and what was imported with it, or that of an id.
+
+    What was said before of their windows counts again.
+    """
+    undone = desk.sounds.undo_label(name, asked.word)
     every = desk.sounds.labels(name)
-    before = next((one for one in every if last and one.window_id == last.window_id), None)
+    windows = {one.window_id for one in undone}
+    again = [one for one in every if one.window_id in windows]
     return Json(
         {
-            "counts": _counts(every),
-            "undone": last and _label_reply(last),
-            "counts_again": before and _label_reply(before),
+            "counts": said_counts(every),
+            "undone": [_label_reply(one) for one in undone],
+            "counts_again": [_label_reply(one) for one in again],
         }
     )
 
@@ -115,11 +105,6 @@ def review(
 def _proposal(hit: Hit) -> dict[str, Any]:
     reply = hit_reply(hit)
     return reply if math.isfinite(hit.score) else {**reply, "score": None}
-
-
-def _counts(labels: Iterable[Label]) -> dict[str, int]:
-    said = Counter(one.says for one in labels)
-    return {says: said[says] for says in ("yes", "no", "unsure")}
 
 
 def _label_reply(label: Label) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 
 import { clean, colour, counted, make } from "./dom.js";
 
-/** @typedef {{threshold: number, num_windows: number, num_judged: number, num_right: number, low: number, high: number, precision: number | null}} Estimate */
+/** @typedef {{threshold: number, num_windows: number, num_judged: number, num_right: number, num_drawn: number, low: number, high: number, precision: number | null}} Estimate */
 
 /** From here on a learned tag is heard. */
 const HEARD = 0.5;
@@ -78,7 +78,7 @@ export function makeCurve(draws) {
       if (!found.length) return;
       const now = found.find((one) => one.threshold === HEARD) ?? found[0];
       ask.hidden = now.num_judged > 0;
-      const right = now.num_judged ? `Of those drawn at random ${now.num_right} of ${now.num_judged} have it rightly: ${percent(now.low)} to ${percent(now.high)}, by the 95 % interval.` : "How many of them rightly is not known: only labels of windows that were drawn at random tell that.";
+      const right = now.num_judged ? `Of those drawn at random ${now.num_right} of ${now.num_judged} have it rightly: ${percent(now.low)} to ${percent(now.high)}, by the 95 % interval.` : now.num_drawn ? `How many of them rightly is not known: of those drawn at random so far, ${now.num_drawn.toLocaleString("en")}, none is among them.` : "How many of them rightly is not known: only labels of windows that were drawn at random tell that.";
       caption.textContent = `From ${now.threshold} on ${counted(now.num_windows, "window")} ${now.num_windows === 1 ? "has" : "have"} it. ${right}`;
       canvas.setAttribute("aria-label", caption.textContent);
       const cells = (/** @type {string} */ tag, /** @type {string[]} */ texts) => make("tr", {}, texts.map((text) => make(tag, tag === "th" ? { scope: "col" } : {}, text)));

@@ -99,6 +99,36 @@ export const json = async (path, how) => (await ask(path, how)).json();
 export const post = (path, body, signal) =>
   ask(path, { method: "POST", headers: { "Content-Type": "application/json" }, body: JSON.stringify(body), signal });
 
+/** What is refused now and may be taken later: by a server that knows this page not, as it was started anew, or that has a fault. @param {unknown} error */
+const mayPass = (error) => error instanceof Failure && ([401, 403].includes(error.status) || error.status >= 500);
+/** It is sent again after so long, in milliseconds, or when somebody comes back to the page. */
+const AGAIN_MS = 5000;
+
+/**
+ * Send what must not be lost, again and again.
+ * @param {string} path @param {object} body @param {(why: string) => void} tell hears why it waits, and nothing once it does no more
+ * @throws {Failure} what will always be refused
+ */
+export async function postAtLast(path, body, tell) {
+  for (;;) {
+    try {
+      const answer = await post(path, body);
+      tell("");
+      return answer;
+    } catch (error) {
+      if (!mayPass(error)) {
+        tell("");
+        throw error;
+      }
+      tell(/** @type {Error} */ (error).message);
+      await new Promise((resolve) => {
+        setTimeout(resolve, AGAIN_MS);
+        window.addEventListener("focus", resolve, { once: true });
+      });
+    }
+  }
+}
+
 /** @param {Blob} sound @param {string} name @param {AbortSignal} signal */
 export function upload(sound, name, signal) {
   const form = new FormData();

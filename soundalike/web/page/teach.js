@@ -5,7 +5,7 @@ import { nothing } from "./address.js";
 import { at, counted, icon, iconButton, make, on, visible } from "./dom.js";
 import { types, wants } from "./keys.js";
 import { player } from "./sound.js";
-import { json, post } from "./server.js";
+import { json, post, postAtLast } from "./server.js";
 import { makeCurve } from "./curve.js";
 import { makeReview } from "./review.js";
 
@@ -22,9 +22,6 @@ const QUICK_MS = 2000;
 /** @type {Record<string, Says>} */
 const KEYS = { y: "yes", n: "no", u: "unsure" };
 const NAME = /^[a-z][a-z0-9_]{0,63}$/;
-
-/** A name as people write it, as the server has it: "My.Rattle snake" is rattle_snake. @param {string} text */
-const asName = (text) => text.trim().toLowerCase().replace(/^my\./, "").replace(/[^a-z0-9]+/g, "_").replace(/^_|_$/g, "");
 
 /** @param {string} name */
 const under = (name) => `/api/v1/taught/${name}`;
@@ -59,9 +56,13 @@ class Teach {
   slow = 0;
   /** @type {{id: string, hit: Hit | null}[]} the words of this page, which undo takes back, the newest last */
   mine = [];
+  /** How many words the server has refused. */
+  notKept = 0;
   /** Words on their way: they are said one after the other, as they were meant. */
   line = Promise.resolve();
   onTheWay = 0;
+  /** Why they wait, if they do. */
+  waitsFor = "";
 
   /** @param {any} hits @param {{go: (next: Question, how?: object) => void, asked: () => Question, recount: () => void}} page */
   constructor(hits, page) {
@@ -73,7 +74,7 @@ class Teach {
     this.count = make("span", { id: "teach-count" });
     this.names = make("datalist", { id: "teach-names" });
     this.box = make("input", { id: "teach-name", list: "teach-names", placeholder: "rattle", autocomplete: "off", autocapitalize: "off", spellcheck: "false", size: 14, required: true });
-    this.form = make("form.line", { onsubmit: (event) => { event.preventDefault(); this.choose(asName(this.box.value)); } },
+    this.form = make("form.line", { onsubmit: (event) => { event.preventDefault(); this.begin(this.box.value); } },
       make("label", { for: "teach-name" }, "Teach your own tag"), this.box, this.names, make("button.button", { id: "teach-begin", type: "submit" }, "Begin"));
     const button = (id, label, act, more = {}) => make("button.button", { id, onclick: act, ...more }, label);
     this.undoButton = button("teach-undo", "Undo", () => this.undo(), { title: "Take your last word back (Ctrl+Z)" });
@@ -93,7 +94,7 @@ class Teach {
     on(player, "failed", () => { if (player.failure.key.startsWith("review:")) this.say(player.failure.sentence); });
     document.addEventListener("keydown", (event) => this.press(event), true);
     // Another page may have labelled meanwhile.
-    on(window, "focus", () => { if (this.name) this.read(this.name); });
+    on(window, "focus", () => { if (this.name) this.read(this.name).catch((error) => this.waitsFor || this.say(error.message)); });
     on(window, "beforeunload", (event) => { if (this.onTheWay) event.preventDefault(); });
   }
 
@@ -120,19 +121,27 @@ class Teach {
   open(opens) {
     this.bar.hidden = !opens;
     at("open-teach").setAttribute("aria-expanded", String(opens));
-    if (opens && !this.name) this.list();
+    if (opens && !this.name) this.list().catch((error) => this.say(error.message));
   }
 
   /** The names there are, to choose from. */
   async list() {
     const { names } = await json("/api/v1/taught");
-    this.names.replaceChildren(...names.map((one) => make("option", { value: one.name }, `${inWords(one.counts)}${one.is_learned ? "; learned" : ""}`)));
+    this.names.replaceChildren(...names.map((one) => make("option", { value: one.name }, `${one.trouble ? "damaged" : inWords(one.counts)}${one.is_learned ? "; learned" : ""}`)));
+    const damaged = names.find((one) => one.trouble);
+    if (damaged && !this.name) this.say(`my.${damaged.name}: ${visible(damaged.trouble)}`);
     this.learned = names.some((one) => one.name === this.name && one.is_learned);
+  }
+
+  /** Teach what somebody has typed, with `my.` before it or without; a name that is none is told, and none is made of it. @param {string} text */
+  begin(text) {
+    const name = text.trim().replace(/^my\./i, "");
+    if (!NAME.test(name)) return this.say(`A tag of your own is called by a small letter, and then small letters, digits and _, 64 at most; got “${visible(name.slice(0, 80))}”.`);
+    this.choose(name);
   }
 
   /** @param {string} name empty: none */
   choose(name) {
-    if (name && !NAME.test(name)) return this.say("A tag of your own is called by a small letter, and then small letters, digits and _, 64 at most.");
     if (!name) this.open(true);
     this.page.go({ ...this.page.asked(), teach: name, review: "" }, { push: false, search: false });
     if (!name) this.box.focus();
@@ -154,7 +163,7 @@ class Teach {
 
   /** @param {string} name */
   async take(name) {
-    Object.assign(this, { name, said: new Map(), learned: false, ready: false, mine: [], slow: 0 });
+    Object.assign(this, { name, said: new Map(), learned: false, ready: false, mine: [], slow: 0, notKept: 0 });
     this.review.show("", "");
     this.curve.show([]);
     this.lesson.textContent = "";
@@ -230,15 +239,23 @@ class Teach {
     this.paint();
     return this.inTurn(async () => {
       try {
-        const { labels } = await (await post(`${under(name)}/labels`, { [says]: [hit.window], via })).json();
+        const { labels } = await (await postAtLast(`${under(name)}/labels`, { [says]: [hit.window], via }, (why) => this.wait(why))).json();
         word.id = labels[0].id;
         if (name === this.name) this.mine.push({ id: word.id, hit });
       } catch (error) {
         if (this.said.get(hit.window) === word) this.said.delete(hit.window);
         if (before && name === this.name) this.said.set(hit.window, before);
-        this.say(`Not kept: ${/** @type {Error} */ (error).message}`);
+        this.notKept += 1;
+        const several = this.notKept > 1 ? ` ${this.notKept} words were not kept.` : "";
+        this.say(`Not kept: ${/** @type {Error} */ (error).message}${several}`);
       }
     }, name);
+  }
+
+  /** @param {string} why they wait; empty if they do no more */
+  wait(why) {
+    if (this.waitsFor || why) this.say(why ? `${counted(this.onTheWay, "word")} not kept yet, and sent again: leave this page open. ${why}` : "What waited is kept.");
+    this.waitsFor = why;
   }
 
   /** Take back the last word that was said here; another page's words stay. */
@@ -258,7 +275,7 @@ class Teach {
   async unsay(id, hit) {
     const { name } = this;
     try {
-      const { undone, counts_again: again } = await (await post(`${under(name)}/undo`, { word: id })).json();
+      const { undone: [undone], counts_again: [again] } = await (await post(`${under(name)}/undo`, { word: id })).json();
       if (name !== this.name) return;
       this.mine = this.mine.filter((one) => one.id !== id);
       if (!undone) return this.say("That word was taken back already.");
@@ -274,6 +291,7 @@ class Teach {
   /** @param {() => Promise<void>} act @param {string} name */
   inTurn(act, name) {
     this.onTheWay += 1;
+    if (this.waitsFor) this.wait(this.waitsFor);
     this.line = this.line.then(act).then(() => {
       this.onTheWay -= 1;
       if (name !== this.name) return;

@@ -1,0 +1,278 @@
+"""What ten million windows take: stores without audio, of any size, and what is done with them.
+
+    soundalike index data/samples --store rows.soundalike --checkpoint demo --frames none
+    python benchmarks/scale.py stores --rows rows.soundalike --work /tmp/scale --windows 100000 1000000
+    python benchmarks/scale.py segments --rows rows.soundalike --work /tmp/scale --windows 1000000 10000000
+    python benchmarks/scale.py folders --work /tmp/scale
+
+Windows are those of `search_data`: clustered vectors, and seven tags of known frequency. All other
+tags are those of real windows, drawn from the store `--rows`. `stores` writes parts as a run does,
+and builds their index; `segments` writes the index alone, with as many rows in each segment, and no
+parts. Each step is a process of its own, whose memory is compared with that of the same step in an
+empty store. Results are printed, and written to `WORK/scale.json`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from search_data import TAGS, Library
+from search_data import FILTERS, K
+
+from indexer.arrays import ID_DTYPE
+from indexer.paths import path_id
+from indexer.run.copies import Copies
+from indexer.store.creation import create_store, library_at
+from indexer.store.head import Head
+from indexer.store.reader import Store
+from indexer.store.schema import Identity, LedgerRow, Origin
+from indexer.store.snapshot import Block, WindowTable
+from indexer.store.writer import PartWriter
+from indexer.tags import TagVocabulary
+from indexer.windows import WINDOW_SAMPLES, window_id
+from search.asking.find import Question, find
+from search.asking.scope import Scope
+from search.asking.sound_index import SoundIndex
+from search.asking.terms import Terms
+from search.nearest.structure import IndexConfig
+from search.upkeep.build import build
+
+#: As `ExtractConfig.part_windows`, and windows of a file of 10 min.
+PART_WINDOWS, FILE_WINDOWS = 4096, 60
+#: So that segments are of 46,153 rows, and their number grows with the windows.
+MEMORY_BYTES = 600_000_000
+ORIGIN = Origin("none", "fp32", {}, "2026-01-01T00:00:00+00:00")
+NUM_QUESTIONS = 200
+_SEED = 20_260_102
+
+
+# --- stores ---------------------------------------------------------------------------------------
+
+
+def blocks_of(num_windows: int, rows: Path, first: int = 0) -> Iterator[Block]:
+    """Yield made-up windows from the first on, some thousand at a time."""
+    snapshot = Store.open(rows).snapshot()
+    real = snapshot.tags(np.arange(len(snapshot)))
+    columns = [TagVocabulary.audioset().resolve(name).index or 0 for name in TAGS]
+    rng = np.random.default_rng([_SEED, first])
+    for start, vectors, known in Library(num_windows).blocks():
+        tags = real[rng.integers(len(real), size=len(vectors))]
+        tags[:, columns] = known.T
+        for at in range(0, len(vectors), PART_WINDOWS):
+            some = slice(at, at + PART_WINDOWS)
+            yield Block(_windows(first + start + at, len(tags[some])), vectors[some], tags[some])
+
+
+def _windows(first: int, number: int) -> WindowTable:
+    """Return some windows, by their numbers among all."""
+    numbers = np.arange(first, first + number)
+    names, starts = numbers // FILE_WINDOWS, numbers % FILE_WINDOWS * WINDOW_SAMPLES
+    recordings = np.array([recording_of(one) for one in names.tolist()], ID_DTYPE)
+    ids = [
+        window_id(recording_of(one), at, WINDOW_SAMPLES)
+        for one, at in zip(names.tolist(), starts.tolist(), strict=True)
+    ]
+    lengths = np.full(number, WINDOW_SAMPLES, np.int32)
+    return WindowTable(np.array(ids, np.int64), recordings, starts, lengths)
+
+
+def recording_of(number: int) -> bytes:
+    return number.to_bytes(8, "big") * 2
+
+
+def make_store(path: Path) -> Store:
+    head = Head(*(np.zeros(shape, np.float32) for shape in ((527, 768), 527, 768, 768)))
+    return create_store(
+        path,
+        Identity("a" * 64, "random", "none", "none"),
+        head,
+        checkpoint="none",
+        written_by="benchmark",
+    )
+
+
+def fill(store: Store, rows: Path, num_windows: int, first: int = 0) -> None:
+    """Write parts as a run does; a recording is "ok" in the part with its last window."""
+    library_id = library_at(store, store.path.parent / "library")
+    with PartWriter(store, ORIGIN) as writer:
+        for block in blocks_of(num_windows, rows, first):
+            writer.add_windows(block, None)
+            ends = np.flatnonzero(block.windows.start_sample // WINDOW_SAMPLES == FILE_WINDOWS - 1)
+            done = {int.from_bytes(one[:8], "big") for one in block.windows.recording_id[ends]}
+            if first + num_windows == _number_of(block) + 1:
+                done.add(_number_of(block) // FILE_WINDOWS)
+            writer.add_ledger([_word(library_id, one) for one in sorted(done)])
+            writer.commit()
+
+
+def _number_of(block: Block) -> int:
+    """Return which of all windows the last one of a block is."""
+    recording = block.windows.recording_id[-1].ljust(16, b"\0")
+    start = int(block.windows.start_sample[-1])
+    return int.from_bytes(recording[:8], "big") * FILE_WINDOWS + start // WINDOW_SAMPLES
+
+
+def _word(library_id: str, number: int) -> LedgerRow:
+    name = f"{number // 1000}/{number}.wav"
+    return LedgerRow(
+        path_id(library_id, name),
+        library_id,
+        name,
+        1,
+        1,
+        "ok",
+        recording_id=recording_of(number),
+        num_samples=FILE_WINDOWS * WINDOW_SAMPLES,
+    )
+
+
+# --- steps: each in a process of its own ----------------------------------------------------------
+
+
+def step_build(store: Path) -> dict[str, float]:
+    generation = build(Store.open(store), config=IndexConfig(memory_bytes=MEMORY_BYTES))
+    return {"segments": len(generation.segments)}
+
+
+def step_snapshot(store: Path) -> dict[str, float]:
+    opened = Store.open(store)
+    return {"windows": len(opened.snapshot(opened.parts()))}
+
+
+def step_ledger(store: Path) -> dict[str, float]:
+    return {"files": len(Store.open(store).ledger())}
+
+
+def step_open(store: Path) -> dict[str, float]:
+    index = SoundIndex.open(store)
+    return {"segments": len(index.segments), "descriptors": len(os.listdir("/proc/self/fd"))}
+
+
+def step_find(store: Path) -> dict[str, float]:
+    index = SoundIndex.open(store)
+    rng = np.random.default_rng(_SEED)
+    ids = index.window_ids(np.sort(rng.choice(index.live_rows(), NUM_QUESTIONS))).tolist()
+    return _quantiles("find", lambda one: index.rows_of([one]), ids)
+
+
+def step_query(store: Path) -> dict[str, float]:
+    """Ask at every filter, by vectors that are not in the store; the second time counts."""
+    index = SoundIndex.open(store)
+    asked = Library(index.num_windows).questions(NUM_QUESTIONS)
+    found: dict[str, float] = {}
+    for number, condition in enumerate(FILTERS):
+        names = list(TAGS)
+        terms = Terms(
+            k=K,
+            tags=tuple(names[one] for one in condition.all_of),
+            any_tags=tuple(names[one] for one in condition.any_of),
+            not_tags=tuple(names[one] for one in condition.none_of),
+            descendants=False,
+        )
+
+        def ask(vector: np.ndarray[Any, Any], terms: Terms = terms) -> None:
+            find(index, [Question(vector[None])], Scope.of(terms, index.opened))
+
+        for vector in asked[number]:
+            ask(vector)
+        found |= _quantiles(condition.name, ask, list(asked[number]))
+    return found
+
+
+def _quantiles(name: str, work: Callable[[Any], object], each: list[Any]) -> dict[str, float]:
+    """Return median and 95th percentile of CPU milliseconds."""
+    times = []
+    for one in each:
+        began = time.process_time()
+        work(one)
+        times.append((time.process_time() - began) * 1e3)
+    p50, p95 = np.percentile(times, [50, 95])
+    return {f"{name} p50_ms": round(float(p50), 3), f"{name} p95_ms": round(float(p95), 3)}
+
+
+STEPS: dict[str, Callable[[Path], dict[str, float]]] = {
+    name.removeprefix("step_"): value
+    for name, value in list(globals().items())
+    if name.startswith("step_")
+}
+
+
+def anonymous_bytes() -> int:
+    """Return what this process holds in memory, but for files that are mapped."""
+    with open("/proc/self/status") as status:
+        line = next(line for line in status if line.startswith("RssAnon"))
+    return int(line.split()[1]) * 1024
+
+
+def run_here(name: str, store: Path) -> None:
+    """Do a step, and print what it took: the highest of its memory, looked at every 2 ms."""
+    peak, is_done = anonymous_bytes(), threading.Event()
+
+    def watch() -> None:
+        nonlocal peak
+        while not is_done.wait(0.002):
+            peak = max(peak, anonymous_bytes())
+
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    wall, cpu = time.perf_counter(), time.process_time()
+    found = STEPS[name](store)
+    found |= {"cpu_s": time.process_time() - cpu, "wall_s": time.perf_counter() - wall}
+    is_done.set()
+    watcher.join()
+    print(json.dumps({**found, "peak_mb": peak / 1e6}))
+
+
+def run(name: str, store: Path) -> dict[str, float]:
+    """Do a step in a process of its own."""
+    command = [sys.executable, __file__, "step", name, str(store)]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(command, env=environment, stdout=subprocess.PIPE, text=True, check=True)
+    found: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
+    print(f"  {store.name:20} {name:10} {json.dumps(found)}", flush=True)
+    return found
+
+
+def measure_stores(work: Path, rows: Path, sizes: list[int]) -> dict[str, Any]:
+    results: dict[str, Any] = {}
+    for size in [PART_WINDOWS, *sizes]:
+        path = work / f"store-{size}"
+        if not path.exists():
+            fill(make_store(path), rows, size)
+        steps = {name: run(name, path) for name in ("ledger", "snapshot", "build")}
+        fill(Store.open(path), rows, FILE_WINDOWS, first=-(-size // FILE_WINDOWS) * FILE_WINDOWS)
+        steps["build one file"] = run("build", path)
+        steps |= {name: run(name, path) for name in ("open", "find", "query")}
+        results[str(size)] = steps
+    return results
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("what", choices=["stores", "step"])
+    parser.add_argument("step", nargs="*")
+    parser.add_argument("--work", type=Path)
+    parser.add_argument("--rows", type=Path)
+    parser.add_argument("--windows", type=int, nargs="+", default=[100_000, 1_000_000])
+    given = parser.parse_args()
+    if given.what == "step":
+        run_here(given.step[0], Path(given.step[1]))
+        return
+    given.work.mkdir(parents=True, exist_ok=True)
+    results = measure_stores(given.work, given.rows, given.windows)
+    file = given.work / f"{given.what}.json"
+    file.write_text(json.dumps(results, indent=1))
+
+
+if __name__ == "__main__":
+    main()

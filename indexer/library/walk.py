@@ -16,6 +16,7 @@ from indexer.audio.file import State
 from indexer.audio.packs.held import is_compressed_tar, is_named_as_pack
 from indexer.errors import LibraryError
 from indexer.library.files import FileList, FoundFile
+from indexer.library.folders import files_in_folders
 from indexer.library.lists import read_names
 from indexer.library.names import Spelling
 from indexer.library.objects import is_reachable, objects_below
@@ -33,8 +34,6 @@ from indexer.progress import Listen, Step, count, ignore
 
 #: A listener hears of a walk once per this many files.
 _FILES_PER_STEP = 1000
-#: What a folder holds that is a store.
-_STORE_NAMES = {"store.json", "parts", "head.safetensors"}
 
 
 @dataclass(slots=True)
@@ -311,46 +310,8 @@ def files_below(found: Walk) -> Iterator[tuple[str, State | None]]:
     if isinstance(found.root, Address):
         objects = objects_below(found.root, found.unreadable)
         return (one for one in objects if not any(map(OF_THE_SYSTEM.fullmatch, one[0].split("/"))))
-    paths = iter([""]) if pack_at(found.root) else _files_in_folders(found)
+    paths = iter([""]) if pack_at(found.root) else files_in_folders(found.root, found.unreadable)
     return ((path, None) for path in paths)
-
-
-def _files_in_folders(found: Walk) -> Iterator[str]:
-    queue, links, hidden = [""], list[str](), list[str]()
-    visited: set[tuple[int, int]] = set()
-    while queue or links or hidden:
-        folder = (queue or links or hidden).pop()
-        try:
-            status = (found.root / folder).stat()
-            if (status.st_dev, status.st_ino) in visited:
-                continue
-            visited.add((status.st_dev, status.st_ino))
-            with os.scandir(found.root / folder) as scan:
-                entries = list(scan)
-            if {entry.name for entry in entries} >= _STORE_NAMES:
-                continue  # a store of ours: nothing in it is audio
-            for entry in entries:
-                path = f"{folder}/{entry.name}" if folder else entry.name
-                if OF_THE_SYSTEM.fullmatch(entry.name):
-                    continue
-                if not _is_folder(entry):
-                    yield text_from_bytes(os.fsencode(path))
-                elif is_hidden(path):
-                    hidden.append(path)
-                else:
-                    (links if entry.is_symlink() else queue).append(path)
-        except OSError as error:
-            reason = f"the folder cannot be listed: {error.strerror}"
-            if not folder:
-                raise LibraryError(f"{found.root}: {reason}") from error
-            found.unreadable.append((text_from_bytes(os.fsencode(folder)), reason))
-
-
-def _is_folder(entry: os.DirEntry[str]) -> bool:
-    try:
-        return entry.is_dir()
-    except OSError:  # a link that leads in a circle: for the decoder to report, as one file
-        return False
 
 
 def _found_file(

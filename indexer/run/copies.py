@@ -7,8 +7,38 @@ import numpy as np
 from indexer.arrays import ID_DTYPE, Ids, contains
 from indexer.reading.events import Done, Failure
 
-#: Contents that are held in a set before they are merged into a sorted array, 16 bytes each.
+#: Contents that are held in a set before they are sorted.
 _MAX_RECENT = 1 << 16
+
+
+class Contents:
+    """Ids of contents that only become more: 16 bytes each, beside the last few.
+
+    They are in sorted arrays of which each is longer than the next, so that an id is moved as often
+    as the number of all doubles.
+    """
+
+    def __init__(self) -> None:
+        self._sorted: list[Ids] = []
+        self._recent: set[bytes] = set()  # not sorted yet
+
+    def __contains__(self, content: bytes) -> bool:
+        if content in self._recent:
+            return True
+        wanted = np.array([content], ID_DTYPE)
+        return any(contains(one, wanted)[0] for one in self._sorted)
+
+    def add(self, content: bytes) -> None:
+        """Take in a content that is not among them."""
+        self._recent.add(content)
+        if len(self._recent) < _MAX_RECENT:
+            return
+        ids = np.sort(np.array(list(self._recent), ID_DTYPE))
+        self._recent.clear()
+        while self._sorted and len(self._sorted[-1]) <= len(ids):
+            ids = np.concatenate([self._sorted.pop(), ids])
+            ids.sort(kind="stable")  # which merges what is sorted
+        self._sorted.append(ids)
 
 
 class Copies:
@@ -19,8 +49,7 @@ class Copies:
     """
 
     def __init__(self) -> None:
-        self._finished: Ids = np.empty(0, ID_DTYPE)
-        self._recent: set[bytes] = set()  # finished as well, not merged yet
+        self._finished = Contents()
         self._failed: dict[bytes, Failure] = {}
         self.begin_again()
 
@@ -40,6 +69,8 @@ class Copies:
 
     def owns(self, content: bytes, item: int) -> bool:
         """Whether a file is the one to embed for its content; it becomes so if it can."""
+        if self._owner.get(content) == item:  # as most windows ask
+            return True
         if self.is_finished(content) or content in self._failed:
             return False
         if content not in self._owner and item not in self._dropped:
@@ -49,9 +80,7 @@ class Copies:
 
     def is_finished(self, content: bytes) -> bool:
         """Whether the whole of a content has been embedded."""
-        if content in self._recent:
-            return True
-        return bool(contains(self._finished, np.array([content], ID_DTYPE))[0])
+        return content in self._finished
 
     def failure(self, content: bytes) -> Failure | None:
         """Return why a content cannot be embedded, if it was tried."""
@@ -68,10 +97,7 @@ class Copies:
         """Note that an owner was embedded to its end; return the copies that waited for it."""
         content = self._owned.pop(item)
         del self._owner[content]
-        self._recent.add(content)
-        if len(self._recent) >= _MAX_RECENT:
-            self._finished = np.union1d(self._finished, np.array(list(self._recent), ID_DTYPE))
-            self._recent.clear()
+        self._finished.add(content)
         return self._waiting.pop(content, [])
 
     def fail(self, failure: Failure, *, is_of_content: bool) -> list[Done]:

@@ -1,9 +1,9 @@
 """What ten million windows take: stores without audio, of any size, and what is done with them.
 
     soundalike index data/samples --store rows.soundalike --checkpoint demo --frames none
-    python benchmarks/scale.py stores --rows rows.soundalike --work /tmp/scale --windows 100000 1000000
-    python benchmarks/scale.py segments --rows rows.soundalike --work /tmp/scale --windows 1000000 10000000
-    python benchmarks/scale.py folders --work /tmp/scale
+    python benchmarks/scale.py stores --rows rows.soundalike --work W --windows 100000 1000000
+    python benchmarks/scale.py segments --rows rows.soundalike --work W --windows 1000000 10000000
+    python benchmarks/scale.py folders --work W
 
 Windows are those of `search_data`: clustered vectors, and seven tags of known frequency. All other
 tags are those of real windows, drawn from the store `--rows`. `stores` writes parts as a run does,
@@ -26,12 +26,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from search_data import TAGS, Library
-from search_data import FILTERS, K
+from search_data import FILTERS, TAGS, K, Library
 
 from indexer.arrays import ID_DTYPE
 from indexer.paths import path_id
-from indexer.run.copies import Copies
 from indexer.store.creation import create_store, library_at
 from indexer.store.head import Head
 from indexer.store.reader import Store
@@ -155,7 +153,10 @@ def step_ledger(store: Path) -> dict[str, float]:
 
 def step_open(store: Path) -> dict[str, float]:
     index = SoundIndex.open(store)
-    return {"segments": len(index.segments), "descriptors": len(os.listdir("/proc/self/fd"))}
+    return {
+        "segments": len(index.segments),
+        "descriptors": len(list(Path("/proc/self/fd").iterdir())),
+    }
 
 
 def step_find(store: Path) -> dict[str, float]:
@@ -209,7 +210,7 @@ STEPS: dict[str, Callable[[Path], dict[str, float]]] = {
 
 def anonymous_bytes() -> int:
     """Return what this process holds in memory, but for files that are mapped."""
-    with open("/proc/self/status") as status:
+    with Path("/proc/self/status").open() as status:
         line = next(line for line in status if line.startswith("RssAnon"))
     return int(line.split()[1]) * 1024
 

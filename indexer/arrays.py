@@ -14,6 +14,9 @@ RECORDING_ID_BYTES = 16
 #: 16-byte ids as NumPy compares and sorts them: fixed width, so trailing zero bytes are kept.
 ID_DTYPE = np.dtype(f"S{RECORDING_ID_BYTES}")
 
+#: Looked up at a time: what that takes beside the answer is 24 bytes each.
+_BLOCK_IDS = 1 << 18
+
 Ids = npt.NDArray[np.bytes_]
 Mask = npt.NDArray[np.bool_]
 Integers = npt.NDArray[np.int64]
@@ -36,10 +39,14 @@ def id_bytes(value: np.bytes_ | bytes) -> bytes:
 
 def contains(sorted_ids: Ids | Integers, wanted: Ids | Integers) -> Mask:
     """Return which of `wanted` are in a sorted array of ids, 16-byte ones or numbers."""
+    found = np.zeros(len(wanted), bool)
     if not len(sorted_ids):
-        return np.zeros(len(wanted), bool)
-    at = np.minimum(np.searchsorted(sorted_ids, wanted), len(sorted_ids) - 1)
-    return np.asarray(sorted_ids[at] == wanted)
+        return found
+    for first in range(0, len(wanted), _BLOCK_IDS):
+        some = wanted[first : first + _BLOCK_IDS]
+        at = np.minimum(np.searchsorted(sorted_ids, some), len(sorted_ids) - 1)
+        found[first : first + _BLOCK_IDS] = sorted_ids[at] == some
+    return found
 
 
 def widened(numbers: Float16) -> Float32:

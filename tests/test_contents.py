@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from indexer.arrays import Ids
 from indexer.run import copies
 from indexer.run.copies import Contents, Copies
 
@@ -32,9 +33,12 @@ def test_contents_are_moved_as_often_as_their_number_doubles(
     monkeypatch.setattr(copies, "_MAX_RECENT", 4)
     moved = []
     concatenate = np.concatenate
-    monkeypatch.setattr(
-        copies.np, "concatenate", lambda some: moved.append(sum(map(len, some))) or concatenate(some)
-    )
+
+    def counted(some: list[Ids]) -> Ids:
+        moved.append(sum(map(len, some)))
+        return concatenate(some)
+
+    monkeypatch.setattr(copies.np, "concatenate", counted)
     held = Contents()
     for number in range(2_048):
         held.add(number.to_bytes(16, "big"))

@@ -17,6 +17,7 @@ from synthetic import Synthetic, make_store
 from indexer.errors import QueryError, UnknownTagError
 from indexer.tags import TagVocabulary
 from search.filters.tags import TagFilter, Term, float16_at_least
+from search.generation.mapped import RowsById
 from search.generation.segments import Segment, code_of
 from search.upkeep.build import build
 
@@ -135,7 +136,12 @@ def segment_of(tags: Array) -> Segment:
     groups = [tags[:, list(indices)].max(1) for _, indices in VOCABULARY.groups]
     codes = code_of(np.concatenate([tags, np.array(groups).T], 1)).T.copy()
     return Segment(
-        Path(), {"tags": tags}, codes, np.ones(len(tags), bool), np.zeros(len(tags), "i4")
+        Path(),
+        {"tags": tags},
+        codes,
+        np.ones(len(tags), bool),
+        np.zeros(len(tags), "i4"),
+        RowsById.of(np.arange(len(tags))),
     )
 
 

@@ -14,7 +14,8 @@ from oracle import Array, unit
 from synthetic import make_store
 
 from search.generation.allowed import Allowed
-from search.generation.segments import Generation, array_file
+from search.generation.mapped import array_file
+from search.generation.segments import Generation
 from search.generation.writing import normalise
 from search.nearest.index import Neighbours
 from search.nearest.structure import open_index

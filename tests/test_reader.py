@@ -260,7 +260,7 @@ READERS: dict[str, Callable[[Store], object]] = {
     "files": lambda store: store.files(["path"])["path"].to_pylist(),
     "latest_files": lambda store: store.latest_files(["path"])["path"].to_pylist(),
     "files_at": lambda store: store.files_at(store.ledger().path_id),
-    "snapshot": lambda store: store.snapshot().windows.window_id.tolist(),
+    "snapshot": lambda store: store.snapshot().window_ids.tolist(),
     "overview": lambda store: replace(
         overview(store.path), size_bytes=0, num_parts=0, num_new_parts=0, origins={}
     ),

@@ -16,7 +16,8 @@ from indexer.errors import DamagedStoreError, SoundalikeWarning, StoreError
 from indexer.windows import WINDOW_SAMPLES
 from search.asking.opened import OpenedStore
 from search.asking.shards import Piece, Shard, cut
-from search.generation.segments import INDEX_FOLDER, array_file
+from search.generation.mapped import array_file
+from search.generation.segments import INDEX_FOLDER
 from search.upkeep.build import build
 
 

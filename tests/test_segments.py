@@ -16,6 +16,7 @@ from indexer.errors import DamagedStoreError, StoreError
 from indexer.store.disk import read_sealed, seal
 from indexer.store.reader import Store
 from search.generation.manifest import GENERATION_FILE
+from search.generation.mapped import RowsById, array_file
 from search.generation.recordings import Recordings
 from search.generation.segments import (
     CURRENT_FILE,
@@ -27,7 +28,6 @@ from search.generation.segments import (
     Generation,
     Segment,
     alive_file,
-    array_file,
     code_of,
     current_name,
     recordings_file,
@@ -222,7 +222,9 @@ def test_current_that_never_stays_is_given_up(
         Generation.current(store)
 
 
-@pytest.mark.parametrize("name", [*SEGMENT_ARRAYS, "codes", "alive", "recordings"])
+@pytest.mark.parametrize(
+    "name", [*SEGMENT_ARRAYS, *RowsById._fields, "codes", "alive", "recordings"]
+)
 @pytest.mark.parametrize("change", ["missing", "short", "long"])
 def test_segment_array_of_another_size_is_damage(tmp_path: Path, name: str, change: str) -> None:
     folder = tmp_path / "segment"
@@ -231,6 +233,8 @@ def test_segment_array_of_another_size_is_damage(tmp_path: Path, name: str, chan
     for one, (dtype, shape) in SEGMENT_ARRAYS.items():
         np.zeros((num_rows, *shape), dtype).tofile(array_file(folder, one))
     np.zeros((num_columns, num_rows), np.uint8).tofile(array_file(folder, "codes"))
+    for one, array in RowsById.of(np.zeros(num_rows, np.int64))._asdict().items():
+        array.tofile(array_file(folder, one))
     own = {
         "alive": alive_file(tmp_path, "segment"),
         "recordings": recordings_file(tmp_path, "segment"),

@@ -24,7 +24,8 @@ from indexer.store.disk import read_sealed, seal
 from search.asking.opened import OpenedStore
 from search.generation.allowed import Allowed
 from search.generation.manifest import GENERATION_FILE
-from search.generation.segments import Generation, array_file
+from search.generation.mapped import array_file
+from search.generation.segments import Generation
 from search.nearest.blend import blended
 from search.nearest.index import VectorIndex
 from search.nearest.sketch import CHECKED, FAISS_FILE, sketch_file

@@ -52,13 +52,13 @@ def files_in_folders(root: Path, unreadable: list[tuple[str, str]]) -> Iterator[
     Raises:
         LibraryError: If the library itself cannot be listed.
     """
-    queue, links, hidden = [""], list[str](), list[str]()
+    queues = [""], list[str](), list[str]()
     visited: set[tuple[int, int]] = set()
     ahead: dict[str, Future[_Listed]] = {}
     threads = ThreadPoolExecutor(_NUM_THREADS, "folders")
     try:
-        while waiting := queue or links or hidden:
-            for folder in reversed(waiting[-_NUM_AHEAD:]):  # the first is wanted next
+        while waiting := next((queue for queue in queues if queue), None):
+            for folder in reversed(waiting[-_NUM_AHEAD:]):  # the last is wanted next
                 if folder not in ahead:
                     ahead[folder] = threads.submit(_list, root / folder)
             folder = waiting.pop()
@@ -72,20 +72,27 @@ def files_in_folders(root: Path, unreadable: list[tuple[str, str]]) -> Iterator[
                 if not folder:
                     raise LibraryError(f"{root}: {reason}") from error
                 unreadable.append((text_from_bytes(os.fsencode(folder)), reason))
-            if {entry.name for entry in entries} >= _STORE_NAMES:
-                continue  # a store of ours: nothing in it is audio
-            for entry in entries:
-                path = f"{folder}/{entry.name}" if folder else entry.name
-                if OF_THE_SYSTEM.fullmatch(entry.name):
-                    continue
-                if not entry.is_folder:
-                    yield text_from_bytes(os.fsencode(path))
-                elif is_hidden(path):
-                    hidden.append(path)
-                else:
-                    (links if entry.is_link else queue).append(path)
+            yield from _files_among(folder, entries, *queues)
     finally:
         threads.shutdown(wait=False, cancel_futures=True)
+
+
+def _files_among(
+    folder: str, entries: list[_Entry], visible: list[str], links: list[str], hidden: list[str]
+) -> Iterator[str]:
+    """Yield the files of a folder, and put the folders in it where they wait to be listed."""
+    if {entry.name for entry in entries} >= _STORE_NAMES:
+        return  # a store of ours: nothing in it is audio
+    for entry in entries:
+        path = f"{folder}/{entry.name}" if folder else entry.name
+        if OF_THE_SYSTEM.fullmatch(entry.name):
+            continue
+        if not entry.is_folder:
+            yield text_from_bytes(os.fsencode(path))
+        elif is_hidden(path):
+            hidden.append(path)
+        else:
+            (links if entry.is_link else visible).append(path)
 
 
 def _list(folder: Path) -> _Listed:

@@ -248,16 +248,27 @@ class Part:
 
     def blocks(
         self, num_rows: int
-    ) -> Iterator[tuple[npt.NDArray[np.float32], npt.NDArray[np.float16], npt.NDArray[np.float32]]]:
-        """Read (scene, tags, level_db) of all windows in order, at most `num_rows` at a time."""
+    ) -> Iterator[
+        tuple[
+            pa.RecordBatch,
+            npt.NDArray[np.float32],
+            npt.NDArray[np.float16],
+            npt.NDArray[np.float32],
+        ]
+    ]:
+        """Read all windows in order, at most `num_rows` at a time.
+
+        Yields:
+            (all columns of scene.parquet, scene, tags, level_db).
+        """
         if SCENE_FILE not in self.files:
             return
         with self.open_file(SCENE_FILE) as file:
-            columns = ["scene", "tags", "level_db"]
-            for read in file.iter_batches(num_rows, columns=columns):
+            columns = SCENE_SCHEMA.names
+            for read in file.iter_batches(num_rows):
                 batch = with_columns(read, SCENE_FILE, columns)
                 levels = batch["level_db"].fill_null(np.nan).to_numpy(zero_copy_only=False)
-                yield _floats(batch["scene"]), _floats(batch["tags"]), levels
+                yield batch, _floats(batch["scene"]), _floats(batch["tags"]), levels
 
     def floats(self, column: str, rows: Integers) -> npt.NDArray[Any]:
         """Return (len(rows), width) of a column of scene.parquet, in the order of `rows`."""

@@ -102,7 +102,8 @@ class Snapshot:
 
     Attributes:
         parts: Oldest first.
-        windows: One row per live window; the first of several with one id counts.
+        window_ids: (len(self),) int64 ids of the windows; the first of several with one id counts.
+        recordings: (n,) 16-byte ids of the recordings that they are of, sorted, each once.
         hold: What keeps the parts on disk, if whoever made the snapshot wants that.
     """
 
@@ -121,20 +122,55 @@ class Snapshot:
         self.hold: Hold | None = None
         self._frames = frames
         self._intact: set[str] = set()  # parts whose frames were held against their digest
-        tables = [_window_table(part.windows(WindowTable._fields)) for part in self.parts]
-        everything = WindowTable(
-            *(np.concatenate(column) for column in zip(_NO_WINDOWS, *tables, strict=True))
-        )
-        part_of = np.repeat(np.arange(len(tables)), [len(table.window_id) for table in tables])
-        first = _first_of_each(everything)
-        rows = first[contains(live, everything.recording_id[first])]
-        self.windows = everything.take(rows)
-        starts = np.concatenate([[0], np.cumsum([len(table.window_id) for table in tables])])
-        self._bounds = np.searchsorted(part_of[rows], np.arange(len(tables) + 1))
-        self._row_in_part = rows - starts[part_of[rows]]
+        sizes = [part.num_windows for part in self.parts]
+        starts = np.cumsum([0, *sizes])
+        ids, counts = np.empty(starts[-1], np.int64), np.empty(starts[-1], bool)
+        recordings = [_NO_WINDOWS.recording_id]
+        for part, start, size in zip(self.parts, starts.tolist(), sizes, strict=False):
+            table, here = part.windows(("window_id", "recording_id")), slice(start, start + size)
+            of = ids_from_column(table["recording_id"])
+            ids[here], counts[here] = table["window_id"], contains(live, of)
+            recordings.append(np.unique(of[counts[here]]))
+        self.recordings: Ids = np.unique(np.concatenate(recordings))
+        counts[self._again(ids, starts)] = False
+        each = [np.flatnonzero(some) for some in np.split(counts, starts[1:-1])]
+        self._bounds = np.cumsum([0, *map(len, each)])[: len(sizes) + 1]
+        self._row_in_part = np.concatenate([_NO_ROWS, *(one.astype(np.int32) for one in each)])
+        self.window_ids: Integers = ids[counts] if not counts.all() else ids
 
     def __len__(self) -> int:
-        return len(self.windows.window_id)
+        return len(self.window_ids)
+
+    def _again(self, ids: Integers, starts: Integers) -> Integers:
+        """Return the rows, of all in the parts, whose windows are in rows before them already.
+
+        Args:
+            ids: (n,) of all windows of the parts.
+            starts: (num_parts + 1,) the first row of each part.
+
+        Raises:
+            StoreError: If two different windows have one id.
+        """
+        ordered = np.sort(ids)
+        several = np.unique(ordered[1:][ordered[1:] == ordered[:-1]])
+        del ordered
+        rows = np.flatnonzero(contains(several, ids)) if len(several) else _NO_WINDOWS.window_id
+        part_of = np.searchsorted(starts, rows, side="right") - 1
+        tables = [_NO_WINDOWS]
+        for number in np.unique(part_of).tolist():
+            table = _window_table(self.parts[number].windows(WindowTable._fields))
+            tables.append(table.take(rows[part_of == number] - starts[number]))
+        first = _first_of_each(_joined(tables))
+        return np.delete(rows, first)
+
+    @cached_property
+    def windows(self) -> WindowTable:
+        """One row per live window: read when it is first asked for, 36 bytes each."""
+        tables = [_NO_WINDOWS]
+        for part, low, high in self._spans():
+            table = _window_table(part.windows(WindowTable._fields))
+            tables.append(table.take(self._row_in_part[low:high]))
+        return _joined(tables)
 
     def blocks(self, num_rows: int = 4096, wanted: Mask | None = None) -> Iterator[Block]:
         """Read rows in order, at most `num_rows` at a time, in bounded memory.
@@ -151,12 +187,11 @@ class Snapshot:
 
     def _part_blocks(self, part: Part, rows: Integers, num_rows: int) -> Iterator[Block]:
         in_part, seen = self._row_in_part[rows], 0
-        for scene, tags, levels in part.blocks(num_rows):
+        for batch, scene, tags, levels in part.blocks(num_rows):
             first, last = np.searchsorted(in_part, [seen, seen + len(scene)])
             if last > first:
                 at = in_part[first:last] - seen
-                windows = self.windows.take(rows[first:last])
-                yield Block(windows, scene[at], tags[at], levels[at])
+                yield Block(_window_table(batch).take(at), scene[at], tags[at], levels[at])
             seen += len(scene)
 
     def by_part(self, wanted: Mask | None = None) -> Iterator[tuple[Part, Integers]]:
@@ -184,7 +219,7 @@ class Snapshot:
         if not len(self):
             nowhere = np.full(len(window_ids), -1)
             return nowhere, nowhere
-        ids, order = self.windows.window_id, self._in_order_of_ids
+        ids, order = self.window_ids, self._in_order_of_ids
         rows = order[np.minimum(np.searchsorted(ids, window_ids, sorter=order), len(ids) - 1)]
         is_live = ids[rows] == window_ids
         parts = np.searchsorted(self._bounds, rows, side="right") - 1
@@ -192,7 +227,7 @@ class Snapshot:
 
     @cached_property
     def _in_order_of_ids(self) -> Integers:
-        return np.argsort(self.windows.window_id)
+        return np.argsort(self.window_ids)
 
     def part_of(self, row: int) -> Part:
         """Return the part that holds a row."""
@@ -274,7 +309,14 @@ _NO_WINDOWS = WindowTable(
 )
 
 
-def _window_table(table: pa.Table) -> WindowTable:
+_NO_ROWS = np.empty(0, np.int32)
+
+
+def _joined(tables: Sequence[WindowTable]) -> WindowTable:
+    return WindowTable(*(np.concatenate(column) for column in zip(*tables, strict=True)))
+
+
+def _window_table(table: pa.Table | pa.RecordBatch) -> WindowTable:
     return WindowTable(
         table["window_id"].to_numpy(),
         ids_from_column(table["recording_id"]),
@@ -286,12 +328,20 @@ def _window_table(table: pa.Table) -> WindowTable:
 def _first_of_each(windows: WindowTable) -> Integers:
     """Return the first row of every window id, in row order; one id for two is an error."""
     _, first, inverse = np.unique(windows.window_id, return_index=True, return_inverse=True)
-    same = first[inverse]
-    for column in windows[1:]:
-        if np.any(column != column[same]):
-            clash = windows.window_id[np.flatnonzero(column != column[same])[0]]
+    require_same(windows, windows.take(first[inverse]))
+    return np.sort(first)
+
+
+def require_same(windows: WindowTable, others: WindowTable) -> None:
+    """Raise unless windows are the same as others with the same ids.
+
+    Raises:
+        StoreError: If one of them is not.
+    """
+    for column, other in zip(windows, others, strict=True):
+        if np.any(column != other):
+            clash = windows.window_id[np.flatnonzero(column != other)[0]]
             raise StoreError(
                 f"two different windows have the id {clash}; rebuild the store: a window id is 63 "
                 f"bits of a digest, so this is damage or extraordinary bad luck"
             )
-    return np.sort(first)

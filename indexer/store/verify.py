@@ -190,7 +190,7 @@ def digest_problems(folder: Path, digests: Mapping[str, str]) -> Iterator[Proble
 
 def _tag_problems(part: Part, head: Head) -> Iterator[Problem]:
     worst = np.float32(0)
-    for scene, tags, _ in part.blocks(_BLOCK_ROWS):
+    for _, scene, tags, _ in part.blocks(_BLOCK_ROWS):
         worst = np.maximum(worst, np.abs(head.tags(scene) - tags.astype(np.float32)).max())
     if not worst <= _TAG_TOLERANCE:  # which NaN is not, either
         yield Problem(

@@ -14,14 +14,14 @@ from indexer.errors import DamagedStoreError
 from indexer.store.disk import sync_file
 from indexer.store.part import Part
 from indexer.store.reader import PARTS_FOLDER, Store
-from indexer.store.snapshot import Snapshot
-from search.generation.segments import Generation, map_array
+from search.generation.mapped import map_array
+from search.generation.segments import Generation
 
 #: Number of the part among those of the generation, and row in it; -1 for a row that is dead.
 PLACE_DTYPE = np.dtype([("part", "<i4"), ("row", "<i4")])
 
 
-def write_places(folder: Path, segment: str, window_ids: Integers, snapshot: Snapshot) -> None:
+def write_places(folder: Path, segment: str, places: npt.NDArray[np.void]) -> None:
     """Write where the frames of a segment's rows are, into the folder of a generation.
 
     Parts are replaced by others while segments stay: this belongs to the generation.
@@ -29,14 +29,20 @@ def write_places(folder: Path, segment: str, window_ids: Integers, snapshot: Sna
     Args:
         folder: Of the generation.
         segment: Name of the segment.
-        window_ids: (num_rows,) of its rows, dead ones too.
-        snapshot: Of the parts of the generation.
+        places: (num_rows,) `PLACE_DTYPE` of its rows, dead ones too.
     """
-    places = np.empty(len(window_ids), PLACE_DTYPE)
-    places["part"], places["row"] = snapshot.places(window_ids)
     path = _places_file(folder, segment)
     path.write_bytes(places.tobytes())
     sync_file(path)
+
+
+def open_places(generation: Path, segment: str, num_rows: int) -> npt.NDArray[np.void]:
+    """Map what `write_places` wrote.
+
+    Raises:
+        DamagedStoreError: If it is missing or not of the expected size.
+    """
+    return map_array(_places_file(generation, segment), PLACE_DTYPE, (num_rows,))
 
 
 class StoredFrames:
@@ -75,9 +81,7 @@ class StoredFrames:
     def _places(self) -> Mapping[str, npt.NDArray[np.void]]:
         """Of each segment where the frames of its rows are."""
         return {
-            one.name: map_array(
-                _places_file(self._generation.path, one.name), PLACE_DTYPE, (len(one),)
-            )
+            one.name: open_places(self._generation.path, one.name, len(one))
             for one in self._generation.segments
         }
 

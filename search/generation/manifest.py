@@ -16,7 +16,7 @@ GENERATION_FILE = "manifest.json"
 #: What to do where something of the index is found to be damaged that a build would use again.
 MENDED_ANEW = "building the index anew, from nothing but the parts, mends it"
 #: Of a generation; the store's own parts have another.
-FORMAT = 6
+FORMAT = 7
 
 #: No share, time or factor in a manifest is larger; some are written as less than nothing.
 _MOST = 1e12

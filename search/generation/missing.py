@@ -176,7 +176,7 @@ def _replaced(store: Store, names: Sequence[str]) -> set[str]:
 
 def _num_lost(store: Store, generation: Generation, parts: Sequence[Part]) -> int:
     """Count live windows of a generation that are live in no part, and of whose files none said."""
-    live = np.sort(store.snapshot(parts).windows.window_id)
+    live = np.sort(store.snapshot(parts).window_ids)
     rows = generation.live_rows()
     rows = rows[~contains(live, generation.window_ids(rows))]
     recordings = generation.recording_ids(rows)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -14,18 +13,14 @@ import numpy.typing as npt
 
 from indexer.arrays import ID_DTYPE, Float16, Float32, Ids, Integers, Mask
 from indexer.errors import DamagedStoreError, NotAsWrittenError, StoreError
-from indexer.store.disk import (
-    map_own,
-    own_size,
-    read_own,
-    require_own_folder,
-)
+from indexer.store.disk import read_own, require_own_folder
 from indexer.store.part import reading
 from indexer.store.reader import Store
 from indexer.store.schema import EMBEDDING_DIM, NUM_TAGS
 from indexer.store.snapshot import WindowTable
 from indexer.store.verify import digest_problems
 from search.generation.manifest import GENERATION_FILE, Manifest, digests, mended_by_building
+from search.generation.mapped import RowsById, array_file, map_array
 from search.generation.recordings import Recordings
 
 INDEX_FOLDER = "index"
@@ -72,6 +67,7 @@ class Segment:
         alive: (num_rows,) which rows a generation still holds.
         recordings: (num_rows,) int32: where `Generation.recordings` has the first place of each
             row's recording; anything for rows that are dead.
+        by_id: Its rows in the order of their windows' ids.
         derived: What was computed of its rows: name → of what exactly, and (num_rows,) of it.
     """
 
@@ -80,6 +76,7 @@ class Segment:
     codes: npt.NDArray[np.uint8]
     alive: Mask
     recordings: npt.NDArray[np.int32]
+    by_id: RowsById
     derived: dict[str, tuple[str, Float16]] = field(default_factory=dict)
 
     def __repr__(self) -> str:
@@ -126,7 +123,13 @@ class Segment:
             for name, (dtype, rest) in SEGMENT_ARRAYS.items()
         }
         codes = map_array(array_file(path, CODES), np.dtype(np.uint8), (num_columns, num_rows))
-        return cls(path, arrays, codes, alive, recordings)
+        return cls(path, arrays, codes, alive, recordings, RowsById.open(path, num_rows))
+
+    def find(self, window_ids: Integers) -> Integers:
+        """Return (n,) the row of each of some windows, dead or alive; -1 for all others."""
+        rows = self.by_id.find(window_ids)
+        at = np.clip(rows, 0, max(0, len(self) - 1))  # whatever is in the files
+        return np.where((rows == at) & (self.arrays["window_id"][at] == window_ids), rows, -1)
 
 
 def code_of(probabilities: Float16) -> npt.NDArray[np.uint8]:
@@ -203,16 +206,14 @@ class Rows:
 
     def find_all(self, window_ids: Iterable[int]) -> Iterator[tuple[int, int]]:
         """Yield (window id, its row) of those of some windows that are alive here; each once."""
-        wanted = np.array([one for one in window_ids if 0 <= one < 2**63], np.int64)
-        if not len(wanted):  # as in every question by a clip
-            return
-        seen = np.empty(0, np.int64)
+        wanted = np.unique(np.array([one for one in window_ids if 0 <= one < 2**63], np.int64))
         for start, segment in zip(self.starts.tolist(), self.segments, strict=False):
-            ids = segment.arrays["window_id"]
-            rows = np.flatnonzero(np.isin(ids, wanted) & segment.alive)
-            rows = rows[~np.isin(ids[rows], seen)]  # of several stores, the first
-            yield from zip(ids[rows].tolist(), (start + rows).tolist(), strict=True)
-            seen = np.append(seen, ids[rows])
+            if not len(wanted):  # as in every question by a clip
+                return
+            rows = segment.find(wanted)
+            is_here = (rows >= 0) & segment.alive[rows]
+            yield from zip(wanted[is_here].tolist(), (start + rows[is_here]).tolist(), strict=True)
+            wanted = wanted[~is_here]  # of several stores, the first
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -375,11 +376,6 @@ def is_shared_name(name: str) -> bool:
     return _SHARED_NAME.fullmatch(name) is not None
 
 
-def array_file(segment: Path, name: str) -> Path:
-    """Return the file of one of a segment's arrays: nothing but its bytes."""
-    return segment / f"{name}.raw"
-
-
 def alive_file(folder: Path, segment: str) -> Path:
     """Return the mask of live rows of a segment, a bit each, in a generation's folder."""
     return folder / f"alive-{segment}.raw"
@@ -388,13 +384,3 @@ def alive_file(folder: Path, segment: str) -> Path:
 def recordings_file(folder: Path, segment: str) -> Path:
     """Return the recording of each row of a segment, in a generation's folder."""
     return folder / f"recordings-{segment}.raw"
-
-
-def map_array(path: Path, dtype: np.dtype[Any], shape: tuple[int, ...]) -> npt.NDArray[Any]:
-    """Map a file that holds nothing but an array: whatever its bytes, it opens or is refused."""
-    with reading(path):
-        expected = math.prod(shape) * dtype.itemsize
-        if own_size(path) != expected:
-            raise NotAsWrittenError(f"{own_size(path)} bytes, written as {expected}")
-        # Not np.memmap: that keeps a descriptor open for each array.
-        return np.frombuffer(map_own(path), dtype).reshape(shape)

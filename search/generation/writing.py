@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import uuid
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,14 +15,15 @@ from indexer.arrays import Float16, Float32, Integers, Mask
 from indexer.progress import Listen, Step
 from indexer.store.disk import sync_file, sync_folder
 from indexer.store.schema import NUM_TAGS
-from indexer.store.snapshot import Block, Snapshot
+from indexer.store.snapshot import Snapshot
 from indexer.tags import TagVocabulary
 from search.generation.manifest import FileEntry, SegmentEntry, SketchEntry, describe_files
+from search.generation.mapped import RowsById, array_file
 from search.generation.segments import (
     CODES,
     SEGMENT_ARRAYS,
     TEMPORARY_PREFIX,
-    array_file,
+    Segment,
     code_of,
 )
 
@@ -32,10 +33,40 @@ _BLOCK_ROWS = 4096
 Arrange = Callable[[Path, Float32, Float16], tuple[SketchEntry | None, Integers]]
 
 
+#: Some rows: name → (n, …) of each of `SEGMENT_ARRAYS`.
+Columns = dict[str, npt.NDArray[Any]]
+
+
+def rows_of_parts(snapshot: Snapshot, wanted: Mask) -> Iterator[Columns]:
+    """Read rows from the parts, with vectors of length 1.
+
+    Args:
+        snapshot: Live rows.
+        wanted: (len(snapshot),) which of them.
+    """
+    for block in snapshot.blocks(_BLOCK_ROWS, wanted):
+        columns: Columns = block.windows._asdict()
+        columns |= {"vectors": normalise(block.scene), "tags": block.tags}
+        yield columns | {"level_db": block.levels}
+
+
+def rows_of_segment(segment: Segment, wanted: Mask) -> Iterator[Columns]:
+    """Read rows of a segment as they are.
+
+    Args:
+        segment: Whose.
+        wanted: (num_rows,) which of them.
+    """
+    rows = np.flatnonzero(wanted)
+    for first in range(0, len(rows), _BLOCK_ROWS):
+        some = rows[first : first + _BLOCK_ROWS]
+        yield {name: segment.arrays[name][some] for name in SEGMENT_ARRAYS}
+
+
 def write_segments(
     folder: Path,
-    snapshot: Snapshot,
-    wanted: Mask,
+    rows: Iterable[Columns],
+    total: int,
     max_segment_rows: int,
     listen: Listen,
     arrange: Arrange,
@@ -44,8 +75,8 @@ def write_segments(
 
     Args:
         folder: Of all segments.
-        snapshot: Live rows.
-        wanted: (len(snapshot),) which of them.
+        rows: The rows, some at a time.
+        total: How many these are.
         max_segment_rows: Rows of a segment, at most.
         listen: Hears how many rows are written.
         arrange: Puts the rows of each segment in order.
@@ -53,15 +84,15 @@ def write_segments(
     Returns:
         What a manifest says of each segment.
     """
-    total, done = int(wanted.sum()), 0
+    done = 0
     written: list[SegmentEntry] = []
     segment: _SegmentWriter | None = None
-    for block in snapshot.blocks(_BLOCK_ROWS, wanted):
+    for columns in rows:
         at = 0
-        while at < len(block.scene):
+        while at < len(columns["window_id"]):
             if segment is None:
                 segment = _SegmentWriter(folder, min(max_segment_rows, total - done))
-            at += segment.add(block, at)
+            at += segment.add(columns, at)
             if segment.is_full:
                 done += segment.num_rows
                 written.append(segment.publish(arrange))
@@ -93,16 +124,13 @@ class _SegmentWriter:
     def is_full(self) -> bool:
         return self.filled == self.num_rows
 
-    def add(self, block: Block, start: int) -> int:
-        """Take as many rows of a block, from `start` on, as there is room for."""
-        stop = min(len(block.scene), start + self.num_rows - self.filled)
+    def add(self, columns: Columns, start: int) -> int:
+        """Take as many rows, from `start` on, as there is room for."""
+        stop = min(len(columns["window_id"]), start + self.num_rows - self.filled)
         rows, to = slice(start, stop), slice(self.filled, self.filled + stop - start)
-        columns: dict[str, npt.NDArray[Any]] = block.windows.take(rows)._asdict()
-        columns |= {"vectors": normalise(block.scene[rows]), "tags": block.tags[rows]}
-        columns["level_db"] = block.levels[rows]
         for name, array in self._arrays.items():
-            array[to] = columns[name]
-        codes = code_of(block.tags[rows]).T  # (527, n)
+            array[to] = columns[name][rows]
+        codes = code_of(columns["tags"][rows]).T  # (527, n)
         self._codes[:NUM_TAGS, to] = codes
         for number, indices in enumerate(self._groups):
             self._codes[NUM_TAGS + number, to] = codes[indices].max(0)
@@ -119,6 +147,10 @@ class _SegmentWriter:
             files[file.name] = _write(file, (array[order[at : at + _BLOCK_ROWS]] for at in blocks))
         file = array_file(self._folder, CODES)
         files[file.name] = _write(file, (column[order] for column in self._codes))
+        by_id = RowsById.of(self._arrays["window_id"][order])
+        for name, ordered in by_id._asdict().items():
+            file = array_file(self._folder, name)
+            files[file.name] = _write(file, [ordered])
         for file in self._folder.iterdir():
             sync_file(file)
         sync_folder(self._folder)

@@ -24,7 +24,7 @@ from indexer.store.disk import map_own, own_size
 from indexer.store.part import reading
 from indexer.store.schema import EMBEDDING_DIM, NUM_TAGS
 from search.generation.manifest import MENDED_ANEW, SketchEntry
-from search.generation.segments import array_file, map_array
+from search.generation.mapped import array_file, map_array
 from search.nearest.bytes import MAX_COLUMNS, Bytes, multiply_bytes
 
 #: Names of its files begin with this.

@@ -7,11 +7,12 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 
-from indexer.arrays import ID_DTYPE, Ids, Mask, contains
+from indexer.arrays import Integers, Mask
 from indexer.errors import DamagedStoreError, StoreError
 from indexer.progress import Listen, ignore
 from indexer.store.compaction import delete_replaced
@@ -25,11 +26,8 @@ from indexer.store.disk import (
 )
 from indexer.store.lock import locked
 from indexer.store.own import Own
-from indexer.store.parquet import SCENE_FILE
 from indexer.store.part import Part
 from indexer.store.reader import Store
-from indexer.store.snapshot import Snapshot, WindowTable
-from indexer.store.verify import digest_problems
 from search.generation.frames import write_places
 from search.generation.manifest import (
     GENERATION_FILE,
@@ -37,9 +35,9 @@ from search.generation.manifest import (
     Manifest,
     SegmentEntry,
     describe_files,
-    digests,
     mended_by_building,
 )
+from search.generation.mapped import array_file, map_array
 from search.generation.missing import require_all_parts
 from search.generation.recordings import Recordings
 from search.generation.segments import (
@@ -48,16 +46,15 @@ from search.generation.segments import (
     PARTS_FILE,
     RECORDING_DTYPE,
     RECORDINGS_FILE,
+    SEGMENT_ARRAYS,
     SEGMENTS_FOLDER,
     TEMPORARY_PREFIX,
     Generation,
     Segment,
     alive_file,
-    array_file,
     current_name,
     is_generation_name,
     is_shared_name,
-    map_array,
     recordings_file,
 )
 from search.generation.writing import write_segments
@@ -66,15 +63,13 @@ from search.nearest.structure import (
     are_usable,
     arrange_for,
     is_as_wanted,
-    is_usable,
     measure,
 )
 from search.projection.rows import keep_rows
+from search.upkeep.reuse import Reuse, reuse
 
 #: Rows of a segment, at most: 2.6 GB of vectors, tags and codes. Each that is asked costs 0.1 ms.
 MAX_SEGMENT_ROWS = 1 << 19
-#: Of a segment that keeps less than this share of its rows, the live ones are written anew.
-_MIN_ALIVE_SHARE = 0.5
 _AS_BEFORE = IndexConfig()
 #: Where indexes of older versions had their lists: nobody can use what is left of them.
 _FORMER_FOLDER = "trained"
@@ -169,34 +164,24 @@ def _build(store: Store, index: Path, parts: Sequence[Part], how: _How) -> Gener
     is_same = previous and list(previous.parts) == [part.name for part in parts]
     if previous and is_same and is_as_wanted(previous, how.config):
         return previous
-    indexed = set(previous.parts) if previous else set()
-    # A copy of damage would have a digest that fits it, and a wrong id would hide its window.
-    for part in parts:
-        if part.name not in indexed and part.num_windows:
-            part.require_intact(SCENE_FILE)
-    snapshot = store.snapshot(parts)
-    kept, new = _reuse(previous, snapshot, how.max_segment_rows)
-    for part, _ in snapshot.by_part(new):
-        if part.name in indexed:
-            part.require_intact(SCENE_FILE)
+    plan = reuse(store, parts, previous, how.max_segment_rows)
     written = write_segments(
         index / SEGMENTS_FOLDER,
-        snapshot,
-        new,
+        plan.rows(),
+        plan.num_written,
         how.max_segment_rows,
         how.listen,
-        arrange_for(len(snapshot), how.listen),
+        arrange_for(plan.num_windows, how.listen),
     )
     folder = index / f"{TEMPORARY_PREFIX}{uuid.uuid4().hex}"
     folder.mkdir()
     _write_parts(folder / PARTS_FILE, parts)
-    live = np.unique(snapshot.windows.recording_id)
-    Recordings.of_parts(store, parts, live).write(folder / RECORDINGS_FILE)
-    _write_rows_of_all(folder, kept, written)
+    Recordings.of_parts(store, parts, plan.recordings).write(folder / RECORDINGS_FILE)
+    _write_rows_of_all(folder, plan, written)
     if store.identity.frames != "none":
-        _write_frame_places(folder, kept, written, snapshot)
-    segments = (*(_entry_of(segment, previous) for segment, _ in kept), *written)
-    manifest = Manifest(len(snapshot), segments, UNMEASURED, describe_files(folder.iterdir()))
+        _write_frame_places(folder, plan, written)
+    segments = (*(_entry_of(segment, previous) for segment, _ in plan.kept), *written)
+    manifest = Manifest(plan.num_windows, segments, UNMEASURED, describe_files(folder.iterdir()))
     before = previous.manifest.effort if previous else None
     effort = measure(Generation.of_manifest(folder, manifest), before, how.config)
     replace(manifest, effort=effort).write(folder / GENERATION_FILE)
@@ -221,90 +206,45 @@ def _open_previous(store: Store) -> Generation | None:
         return None  # whatever is wrong with it, a new one does not need it
 
 
-def _reuse(
-    previous: Generation | None, snapshot: Snapshot, max_segment_rows: int
-) -> tuple[list[tuple[Segment, Mask]], Mask]:
-    """Choose the segments to keep, each with its live rows, and the snapshot rows to write.
-
-    Small segments are written anew together with the new rows, so that their number stays
-    logarithmic in the number of builds.
-    """
-    ids = snapshot.windows.window_id
-    live = np.sort(ids)
-    kept = []
-    for segment in _intact_segments(previous, len(ids)) if previous else ():
-        alive = contains(live, segment.windows.window_id)
-        if alive.any() and alive.mean() >= _MIN_ALIVE_SHARE:
-            kept.append((segment, alive))
-    kept.sort(key=lambda pair: int(pair[1].sum()))
-    num_new = len(ids) - sum(int(alive.sum()) for _, alive in kept)
-    while kept and len(kept[0][0]) < max_segment_rows and kept[0][1].sum() <= num_new:
-        num_new += int(kept.pop(0)[1].sum())
-    held = [segment.windows.window_id[alive] for segment, alive in kept]
-    return kept, ~contains(np.sort(np.concatenate([live[:0], *held])), ids)
-
-
-def _intact_segments(generation: Generation, num_windows: int) -> Iterator[Segment]:
-    """Yield the segments that say as it was written which windows they hold, and can be searched.
-
-    A wrong id, place or time would be taken over. Vectors and tags, a hundred times as much, are
-    not read for this: whoever verifies the store finds what is wrong with them.
-
-    Args:
-        generation: The previous one.
-        num_windows: Live rows of the next.
-    """
-    names = {array_file(Path(), name).name for name in WindowTable._fields}
-    for segment, entry in zip(generation.segments, generation.manifest.segments, strict=True):
-        told = {name: file for name, file in entry.files.items() if name in names}
-        is_intact = not any(digest_problems(segment.path, digests(told)))
-        if is_intact and is_usable(segment, entry, num_windows):
-            yield segment
-
-
 def _entry_of(segment: Segment, previous: Generation | None) -> SegmentEntry:
     """Return what the previous manifest says of a segment: a new digest would hide damage."""
     entries = previous.manifest.segments if previous else ()
     return next(entry for entry in entries if entry.name == segment.name)
 
 
-def _write_rows_of_all(
-    folder: Path, kept: Sequence[tuple[Segment, Mask]], written: Sequence[SegmentEntry]
-) -> None:
+def _write_rows_of_all(folder: Path, plan: Reuse, written: Sequence[SegmentEntry]) -> None:
     """Write what a generation says of its rows, segment by segment; the new ones are all alive."""
     recordings = Recordings.open(folder / RECORDINGS_FILE)
-    for segment, alive in kept:
-        _write_rows(folder, segment.name, alive, segment.windows.recording_id, recordings)
+    for segment, alive in plan.kept:
+        _write_rows(folder, segment.name, alive, plan.first_places(segment, recordings))
     for entry in written:
-        file = array_file(folder.parent / SEGMENTS_FOLDER / entry.name, "recording_id")
-        ids = map_array(file, ID_DTYPE, (entry.num_rows,))
-        _write_rows(folder, entry.name, np.ones(entry.num_rows, bool), ids, recordings)
+        ids = _array_of(folder, entry.name, "recording_id", entry.num_rows)
+        alive = np.ones(entry.num_rows, bool)
+        _write_rows(folder, entry.name, alive, recordings.first_rows(ids))
 
 
-def _write_frame_places(
-    folder: Path,
-    kept: Sequence[tuple[Segment, Mask]],
-    written: Sequence[SegmentEntry],
-    snapshot: Snapshot,
-) -> None:
+def _write_frame_places(folder: Path, plan: Reuse, written: Sequence[SegmentEntry]) -> None:
     """Write where the frames of all rows are, segment by segment."""
     sizes = {
-        **{segment.name: len(segment) for segment, _ in kept},
+        **{segment.name: len(segment) for segment, _ in plan.kept},
         **{entry.name: entry.num_rows for entry in written},
     }
     for name, num_rows in sizes.items():
-        file = array_file(folder.parent / SEGMENTS_FOLDER / name, "window_id")
-        write_places(folder, name, map_array(file, np.dtype("<i8"), (num_rows,)), snapshot)
+        ids = _array_of(folder, name, "window_id", num_rows)
+        write_places(folder, name, plan.frame_places(name, ids))
 
 
-def _write_rows(
-    folder: Path, segment: str, alive: Mask, recording_ids: Ids, recordings: Recordings
-) -> None:
+def _array_of(folder: Path, segment: str, name: str, num_rows: int) -> npt.NDArray[Any]:
+    """Map a column of a segment that the generation in a folder holds."""
+    file = array_file(folder.parent / SEGMENTS_FOLDER / segment, name)
+    return map_array(file, SEGMENT_ARRAYS[name][0], (num_rows,))
+
+
+def _write_rows(folder: Path, segment: str, alive: Mask, first_places: Integers) -> None:
     """Write which rows of a segment are alive, and where their recordings are listed."""
-    first = recordings.first_rows(recording_ids).astype(RECORDING_DTYPE)
     for path, array in (
         (alive_file(folder, segment), np.packbits(alive)),
-        (recordings_file(folder, segment), first),
+        (recordings_file(folder, segment), first_places.astype(RECORDING_DTYPE)),
     ):
         path.write_bytes(array.data)
         sync_file(path)

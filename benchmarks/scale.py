@@ -22,14 +22,17 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 from search_data import FILTERS, TAGS, K, Library
 
 from indexer.arrays import ID_DTYPE
 from indexer.paths import path_id
+from indexer.progress import ignore
 from indexer.store.creation import create_store, library_at
 from indexer.store.head import Head
 from indexer.store.reader import Store
@@ -39,16 +42,42 @@ from indexer.store.writer import PartWriter
 from indexer.tags import TagVocabulary
 from indexer.windows import WINDOW_SAMPLES, window_id
 from search.asking.find import Question, find
+from search.asking.left_out import LeftOut
 from search.asking.scope import Scope
 from search.asking.sound_index import SoundIndex
 from search.asking.terms import Terms
-from search.nearest.structure import IndexConfig
+from search.generation.manifest import (
+    GENERATION_FILE,
+    UNMEASURED,
+    Effort,
+    FileEntry,
+    Manifest,
+    SegmentEntry,
+    SketchEntry,
+    describe_files,
+)
+from search.generation.recordings import Recordings
+from search.generation.segments import (
+    CURRENT_FILE,
+    INDEX_FOLDER,
+    PARTS_FILE,
+    RECORDING_DTYPE,
+    RECORDINGS_FILE,
+    SEGMENTS_FOLDER,
+    Generation,
+    alive_file,
+    recordings_file,
+)
+from search.generation.writing import normalise, write_segments
+from search.nearest.structure import IndexConfig, arrange_for, measure
 from search.upkeep.build import build
 
 #: As `ExtractConfig.part_windows`, and windows of a file of 10 min.
 PART_WINDOWS, FILE_WINDOWS = 4096, 60
 #: So that segments are of 46,153 rows, and their number grows with the windows.
 MEMORY_BYTES = 600_000_000
+#: Of those that are made alone; 524,288 is the most that a build makes.
+SEGMENT_ROWS = 500_000
 ORIGIN = Origin("none", "fp32", {}, "2026-01-01T00:00:00+00:00")
 NUM_QUESTIONS = 200
 _SEED = 20_260_102
@@ -134,6 +163,98 @@ def _word(library_id: str, number: int) -> LedgerRow:
     )
 
 
+# --- segments alone --------------------------------------------------------------------------------
+
+
+def write_one(work: Path, rows: Path, number: int) -> SegmentEntry:
+    """Write the segment of that number, if it is not there; of its tags, codes and sketch stay."""
+    told = work / f"segment-{number}.json"
+    if not told.exists():
+        blocks = blocks_of(SEGMENT_ROWS, rows, number * SEGMENT_ROWS)
+        columns = (
+            block.windows._asdict()
+            | {"vectors": normalise(block.scene), "tags": block.tags, "level_db": block.levels}
+            for block in blocks
+        )
+        (work / SEGMENTS_FOLDER).mkdir(exist_ok=True)
+        (entry,) = write_segments(
+            work / SEGMENTS_FOLDER,
+            columns,
+            SEGMENT_ROWS,
+            SEGMENT_ROWS,
+            ignore,
+            arrange_for(10**7, ignore),
+        )
+        told.write_text(json.dumps(asdict(entry)))
+    document = json.loads(told.read_text())
+    files = {name: FileEntry(*file) for name, file in document.pop("files").items()}
+    sketch = SketchEntry(**document.pop("sketch"))
+    return SegmentEntry(**document, files=files, sketch=sketch)
+
+
+def empty_tags(work: Path, entry: SegmentEntry) -> None:
+    """Let go of 1 kB a row that no question of these reads: the file keeps its size, as zeros."""
+    os.truncate(file := work / SEGMENTS_FOLDER / entry.name / "tags.raw", 0)
+    os.truncate(file, entry.files["tags.raw"].size_bytes)
+
+
+def link_store(work: Path, entries: list[SegmentEntry], effort: Effort | None) -> Path:
+    """Make a store of some of the segments, by links; without an effort, that is measured."""
+    path = work / f"segments-{SEGMENT_ROWS * len(entries)}"
+    if path.exists():
+        return path
+    store = make_store(path)
+    library_id = library_at(store, work / "library")
+    folder = path / INDEX_FOLDER / "00000001-00000000"
+    folder.mkdir(parents=True)
+    for entry in entries:
+        target = path / INDEX_FOLDER / SEGMENTS_FOLDER / entry.name
+        target.mkdir(parents=True)
+        for file in (work / SEGMENTS_FOLDER / entry.name).iterdir():
+            os.link(file, target / file.name)
+    number = -(-SEGMENT_ROWS * len(entries) // FILE_WINDOWS)
+    table = {
+        "recording_id": pa.array(map(recording_of, range(number)), pa.binary(16)),
+        "library_id": pa.repeat(library_id, number),
+        "path": pa.array([f"{one // 1000}/{one}.wav" for one in range(number)]),
+    }
+    recordings = Recordings(pa.table(table))
+    recordings.write(folder / RECORDINGS_FILE)
+    (folder / PARTS_FILE).touch()
+    for entry in entries:
+        ids = np.fromfile(work / SEGMENTS_FOLDER / entry.name / "recording_id.raw", ID_DTYPE)
+        first = recordings.first_rows(ids).astype(RECORDING_DTYPE)
+        recordings_file(folder, entry.name).write_bytes(first.tobytes())
+        alive = np.packbits(np.ones(entry.num_rows, bool))
+        alive_file(folder, entry.name).write_bytes(alive.tobytes())
+    files = describe_files(folder.iterdir())
+    manifest = Manifest(SEGMENT_ROWS * len(entries), tuple(entries), effort or UNMEASURED, files)
+    if effort is None:
+        made = Generation.of_manifest(folder, manifest)
+        manifest = replace(manifest, effort=measure(made, None, IndexConfig()))
+    manifest.write(folder / GENERATION_FILE)
+    (path / INDEX_FOLDER / CURRENT_FILE).write_text(folder.name)
+    return path
+
+
+def measure_segments(work: Path, rows: Path, sizes: list[int]) -> dict[str, Any]:
+    """Ask the least of some sizes and the others, with the effort that was measured of the least."""
+    results, effort = {}, None
+    entries: list[SegmentEntry] = []
+    for size in sorted(sizes):
+        while len(entries) * SEGMENT_ROWS < size:
+            entries.append(write_one(work, rows, len(entries)))
+            if effort:
+                empty_tags(work, entries[-1])
+        path = link_store(work, entries, effort)
+        if effort is None:
+            effort = Generation.current(Store.open(path)).manifest.effort
+            for entry in entries:
+                empty_tags(work, entry)
+        results[str(size)] = {name: run(name, path) for name in ("open", "find", "query", "own")}
+    return results
+
+
 # --- steps: each in a process of its own ----------------------------------------------------------
 
 
@@ -187,6 +308,29 @@ def step_query(store: Path) -> dict[str, float]:
         for vector in asked[number]:
             ask(vector)
         found |= _quantiles(condition.name, ask, list(asked[number]))
+    return found
+
+
+def step_own(store: Path) -> dict[str, float]:
+    """Ask by windows of the store, whose recordings are left out: of all, and of a tenth."""
+    index = SoundIndex.open(store)
+    rng = np.random.default_rng(_SEED)
+    rows = np.sort(rng.choice(index.live_rows(), NUM_QUESTIONS))
+    vectors, windows = index.vectors(rows), index.windows(rows).each()
+    questions = [
+        Question(vector[None], frozenset({LeftOut(window.recording_id)}))
+        for vector, window in zip(vectors, windows, strict=True)
+    ]
+    found: dict[str, float] = {}
+    for name, tags in (("all", ()), ("10 %", (list(TAGS)[2],))):
+        terms = Terms(k=K, tags=tags, descendants=False)
+
+        def ask(one: Question, terms: Terms = terms) -> None:
+            find(index, [one], Scope.of(terms, index.opened))
+
+        for one in questions:
+            ask(one)
+        found |= _quantiles(name, ask, questions)
     return found
 
 
@@ -253,14 +397,14 @@ def measure_stores(work: Path, rows: Path, sizes: list[int]) -> dict[str, Any]:
         steps = {name: run(name, path) for name in ("ledger", "snapshot", "build")}
         fill(Store.open(path), rows, FILE_WINDOWS, first=-(-size // FILE_WINDOWS) * FILE_WINDOWS)
         steps["build one file"] = run("build", path)
-        steps |= {name: run(name, path) for name in ("open", "find", "query")}
+        steps |= {name: run(name, path) for name in ("open", "find", "query", "own")}
         results[str(size)] = steps
     return results
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("what", choices=["stores", "step"])
+    parser.add_argument("what", choices=["stores", "segments", "folders", "step"])
     parser.add_argument("step", nargs="*")
     parser.add_argument("--work", type=Path)
     parser.add_argument("--rows", type=Path)
@@ -270,7 +414,8 @@ def main() -> None:
         run_here(given.step[0], Path(given.step[1]))
         return
     given.work.mkdir(parents=True, exist_ok=True)
-    results = measure_stores(given.work, given.rows, given.windows)
+    measure_all = {"stores": measure_stores, "segments": measure_segments}[given.what]
+    results = measure_all(given.work, given.rows, given.windows)
     file = given.work / f"{given.what}.json"
     file.write_text(json.dumps(results, indent=1))
 

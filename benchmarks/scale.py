@@ -28,7 +28,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-from search_data import FILTERS, TAGS, K, Library
+from search_data import BLOCK_ROWS, FILTERS, TAGS, K, Library
 
 from indexer.arrays import ID_DTYPE
 from indexer.paths import path_id
@@ -92,7 +92,7 @@ def blocks_of(num_windows: int, rows: Path, first: int = 0) -> Iterator[Block]:
     real = snapshot.tags(np.arange(len(snapshot)))
     columns = [TagVocabulary.audioset().resolve(name).index or 0 for name in TAGS]
     rng = np.random.default_rng([_SEED, first])
-    for start, vectors, known in Library(num_windows).blocks():
+    for start, vectors, known in Library(num_windows).blocks(first_block=first // BLOCK_ROWS):
         tags = real[rng.integers(len(real), size=len(vectors))]
         tags[:, columns] = known.T
         for at in range(0, len(vectors), PART_WINDOWS):
@@ -163,7 +163,7 @@ def _word(library_id: str, number: int) -> LedgerRow:
     )
 
 
-# --- segments alone --------------------------------------------------------------------------------
+# --- segments alone -----------------------------------------------------------------------------
 
 
 def write_one(work: Path, rows: Path, number: int) -> SegmentEntry:
@@ -238,7 +238,7 @@ def link_store(work: Path, entries: list[SegmentEntry], effort: Effort | None) -
 
 
 def measure_segments(work: Path, rows: Path, sizes: list[int]) -> dict[str, Any]:
-    """Ask the least of some sizes and the others, with the effort that was measured of the least."""
+    """Ask at some sizes, with the effort that was measured at the least of them."""
     results, effort = {}, None
     entries: list[SegmentEntry] = []
     for size in sorted(sizes):

@@ -125,12 +125,15 @@ class Library:
         chances = [_chances(share, self._shares, rng) for share in TAGS.values()]
         self._chances = np.array(chances, np.float32)
 
-    def blocks(self, *, with_vectors: bool = True) -> Iterator[tuple[int, Array, Array]]:
+    def blocks(
+        self, *, with_vectors: bool = True, first_block: int = 0
+    ) -> Iterator[tuple[int, Array, Array]]:
         """Yield first row, (n, 768) float32 vectors and (tags, n) float16 probabilities.
 
-        Without vectors, there are as many of them, of length 0.
+        Without vectors, there are as many of them, of length 0. With another first block, they are
+        other windows.
         """
-        for number, first in enumerate(range(0, self.num_windows, BLOCK_ROWS)):
+        for number, first in enumerate(range(0, self.num_windows, BLOCK_ROWS), first_block):
             num_rows = min(BLOCK_ROWS, self.num_windows - first)
             rng = _rng(_LABELS, number)
             clusters, has_tag = self._labels(num_rows, rng)

@@ -15,7 +15,7 @@ import torch
 from conftest import Run, on_screen
 from faults import fault
 from listener import Listener
-from synthetic import write_tone
+from synthetic import identity, write_tone
 from test_extract import Counting, counting, new_store
 from test_extract import run as extract_into
 from tqdm import tqdm
@@ -28,7 +28,8 @@ from indexer.reading.batches import Batch
 from indexer.reading.events import Done, Failure, WindowKey
 from indexer.run.config import ExtractConfig
 from indexer.run.extract import extract
-from indexer.run.outlook import Outlook
+from indexer.run.outlook import Outlook, told_of_frames
+from indexer.store.schema import FramesMode
 from indexer.windows import SAMPLE_RATE_HZ, Geometry
 from soundalike.cli.bars import Bars
 
@@ -209,3 +210,26 @@ def test_bar_of_a_run_over_one_long_recording_is_that_of_its_audio(
     told = run(*words, "--workers", 0, "--batch-size", 1)
     fault("F14").require(told.code, "\n".join(on_screen(told.err)))
     assert "embedding long.wav:  40%" in told.err or "embedding long.wav:  80%" in told.err
+
+
+@pytest.mark.parametrize(
+    ("frames", "kilobytes", "gigabytes"), [("pooled", 48, 10), ("full", 333, 72)]
+)
+def test_frames_are_told_of_before_they_take_gigabytes(
+    frames: FramesMode, kilobytes: int, gigabytes: int
+) -> None:
+    """600 hours in windows of 10 s: 216,000 of them, of 31 frames each."""
+    items = FileList(FoundFile(f"{at}.wav", 176_400 * 3600, 1) for at in range(600))
+    told = told_of_frames(identity(frames), items)
+    assert told is not None
+    assert f"{kilobytes} kB a window, about {gigabytes} GB for about 600 hours" in told
+    twice = told_of_frames(identity(frames, hop_samples=160_000), items)
+    assert twice is not None
+    bands = 7 if frames == "full" else 1
+    assert f"about {round(216_000 * 2 * 31 * 768 * 2 * bands / 1e9)} GB" in twice
+
+
+def test_frames_are_not_told_of_where_there_are_few_or_none() -> None:
+    items = FileList(FoundFile(f"{at}.wav", 176_400 * 3600, 1) for at in range(600))
+    assert told_of_frames(identity("none"), items) is None
+    assert told_of_frames(identity("pooled"), FileList(items[at] for at in range(50))) is None

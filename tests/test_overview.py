@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,7 @@ from indexer.store.writer import PartWriter
 from indexer.windows import Window
 from search.upkeep.build import build
 from search.upkeep.overview import overview
+from soundalike.show.stores import overview_lines
 
 
 @pytest.fixture
@@ -55,6 +57,19 @@ def test_overview_counts_what_was_put_in(store: Synthetic, tmp_path: Path) -> No
     assert found.warnings == {"anti-phase": 1}
     assert found.libraries == {store.library_id: tmp_path / "library"}
     assert found.origins == {("cpu", "fp32"): 2}  # nothing was computed in parts without windows
+
+
+@pytest.mark.parametrize(
+    ("num_parts", "num_windows", "is_many"),
+    [(100, 0, False), (101, 0, True), (140, 10**6, False), (141, 10**6, True), (2441, 10**7, True)],
+)
+def test_overview_tells_to_compact_where_that_leaves_far_fewer_parts(
+    store: Synthetic, num_parts: int, num_windows: int, is_many: bool
+) -> None:
+    found = replace(overview(store.store.path), num_parts=num_parts, num_windows=num_windows)
+    assert found.has_many_parts == is_many
+    told = [line for line in overview_lines(found) if "soundalike compact" in line]
+    assert len(told) == is_many
 
 
 def test_overview_lists_the_most_frequent_first(store: Synthetic) -> None:

@@ -76,7 +76,7 @@ def test_build_after_a_file_more_reads_no_other_part(store: Synthetic, read: lis
     assert min(read) == 5  # the first that is new
 
 
-def test_build_after_a_removal_alone_reads_no_part_with_windows(store: Synthetic, read: list[int]) -> None:
+def test_build_after_a_removal_alone_reads_no_windows(store: Synthetic, read: list[int]) -> None:
     store.add({"a": 9, "b": 2})
     build(store.store)
     read.clear()

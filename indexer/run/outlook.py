@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
 from pathlib import PurePosixPath
 
@@ -9,6 +10,7 @@ from indexer.audio.file import AUDIO_EXTENSIONS
 from indexer.library.files import FileList
 from indexer.reading.batches import Batch
 from indexer.reading.events import Done
+from indexer.store.schema import Identity, frame_shape
 from indexer.windows import SAMPLE_RATE_HZ
 
 #: Bytes of a second of audio, where no file of an ending was opened yet. A compact disc's, and half
@@ -25,6 +27,33 @@ _FOREVER_S = 3e8
 _SPAN = "span"
 #: In the place of an ending that is not of audio.
 _OTHER = "other"
+
+
+#: Frame embeddings of a second, and bytes that are not worth a word: 58 hours of audio.
+_FRAMES_PER_S, _LITTLE_BYTES = 3.1, 1e9
+
+
+def told_of_frames(identity: Identity, items: FileList) -> str | None:
+    """Say what the frame embeddings of files will take; None if there are none, or hardly any.
+
+    Args:
+        identity: How a store keeps them.
+        items: Files that are to be embedded.
+    """
+    if identity.frames == "none":
+        return None
+    outlook = Outlook()
+    outlook.begin(items)
+    num_frames = round(_FRAMES_PER_S * identity.geometry.window_s)
+    window_bytes = 2 * math.prod(frame_shape(identity.frames, num_frames))
+    total_bytes = outlook.total_s / identity.geometry.hop_s * window_bytes
+    if total_bytes < _LITTLE_BYTES:
+        return None
+    return (
+        f"frame embeddings are kept: {window_bytes / 1e3:.0f} kB a window, about "
+        f"{total_bytes / 1e9:,.0f} GB for about {outlook.total_s / 3600:,.0f} hours of audio; a "
+        f"store that is made without them takes 4 kB a window"
+    )
 
 
 class Outlook:

@@ -19,6 +19,7 @@ from indexer.library.walk import Walk, look_again, read_list, walk
 from indexer.progress import Listen, ignore
 from indexer.run.clerk import Clerk
 from indexer.run.config import ExtractConfig
+from indexer.run.outlook import told_of_frames
 from indexer.run.report import ExtractReport
 from indexer.store.creation import library_at
 from indexer.store.ledger import Ledger
@@ -173,6 +174,8 @@ def survey(
             library_at(store.base, found.root, library_id)
         changes = Changes(store, ledger, found, retry_failed=config.retry_failed)
         listen(changes.summary())
+        if told := told_of_frames(store.identity, changes.to_read):
+            listen(told)
         report = ExtractReport(
             device=None,
             precision=None,

@@ -14,7 +14,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from indexer.store.compaction import count_dead
+from indexer.store.compaction import PART_WINDOWS, count_dead
 from indexer.store.own import Own
 from indexer.store.part import Part
 from indexer.store.reader import Store
@@ -25,6 +25,8 @@ from search.learned.taught import Taught, taught
 from search.projection.kept import names as projections
 from search.upkeep.files import is_departed
 
+#: Parts that are no burden, beside four times those that a compaction leaves.
+_MANY_PARTS = 100
 _COLUMNS = ("library_id", "size", "status", "stage", "reason", "warnings")
 
 
@@ -84,6 +86,11 @@ class Overview:
     own: tuple[str, ...]
     projections: tuple[str, ...]
     taught: tuple[Taught, ...]
+
+    @property
+    def has_many_parts(self) -> bool:
+        """Whether compacting pays: each part costs every run and build some milliseconds."""
+        return self.num_parts > _MANY_PARTS + 4 * self.num_windows // PART_WINDOWS
 
 
 def overview(path: Path, own: Own | None = None) -> Overview:

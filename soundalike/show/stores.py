@@ -44,7 +44,8 @@ def overview_lines(store: Overview) -> Iterator[str]:
     held = [f"{size(store.size_bytes)} in {count(store.num_parts, 'part')}"]
     kinds = {"dead": store.num_dead_windows, "unfinished": store.num_unfinished_windows}
     held += [count(number, f"{kind} window") for kind, number in kinds.items() if number]
-    yield f"on disk     {', '.join(held)}"
+    many = "; 'soundalike compact' makes them few" if store.has_many_parts else ""
+    yield f"on disk     {', '.join(held)}{many}"
     yield f"index       {_index_state(store)}"
     for (device, precision), number in store.origins.items():
         yield f"computed    on {printable(device)} at {precision} ({count(number, 'part')})"

@@ -22,7 +22,7 @@ import numpy as np
 
 from indexer.arrays import Float32
 from search.generation.allowed import Allowed
-from search.generation.mapped import RowsById
+from search.generation.mapped import Lookup
 from search.generation.segments import Rows, Segment
 from search.nearest.index import VectorIndex
 from search.upkeep.build import MAX_SEGMENT_ROWS
@@ -50,8 +50,8 @@ def segment(first: int, vectors: Float32) -> Segment:
         "window_id": np.arange(first, first + len(vectors)),
     }
     alive, codes = np.ones(len(vectors), bool), np.empty((0, 0), np.uint8)
-    by_id = RowsById.of(arrays["window_id"])
-    return Segment(Path(str(first)), arrays, codes, alive, alive.view(np.int8), by_id)
+    lookup = Lookup.of(arrays["window_id"])
+    return Segment(Path(str(first)), arrays, codes, alive, alive.view(np.int8), lookup, lookup)
 
 
 def directions(num_rows: int, dim: int) -> Float32:

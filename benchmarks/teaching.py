@@ -21,7 +21,7 @@ from sklearn.metrics import average_precision_score
 
 import soundalike
 from indexer.store.schema import EMBEDDING_DIM, NUM_TAGS
-from search.generation.mapped import RowsById
+from search.generation.mapped import Lookup
 from search.generation.segments import Segment
 from search.learned.labels import By
 from search.learned.line import vectors_of
@@ -129,8 +129,8 @@ def cost(num_windows: int) -> None:
     examples = Examples(some[:20], np.arange(20) < 5, np.array([f"{n}" for n in range(20)], "S16"))
     arrays = {"vectors": scenes, "tags": tags}
     alive = np.ones(num_windows, bool)
-    by_id = RowsById.of(np.arange(num_windows))
-    segment = Segment(Path(), arrays, np.empty((0, 0), "u1"), alive, np.empty(0, "i4"), by_id)
+    codes, lookup = np.empty((0, 0), "u1"), Lookup.of(np.arange(num_windows))
+    segment = Segment(Path(), arrays, codes, alive, np.empty(0, "i4"), lookup, lookup)
     for turn in range(3):
         began, wall = time.process_time(), time.perf_counter()
         line, _ = learn_line(examples, some[20:])

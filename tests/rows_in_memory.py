@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from indexer.arrays import ID_DTYPE, Float16, Float32, Integers, Mask
-from search.generation.mapped import RowsById
+from search.generation.mapped import Lookup, number_of
 from search.generation.recordings import Recordings
 from search.generation.segments import Generation, Segment
 
@@ -43,7 +43,8 @@ def segment(
         np.zeros((0, num_rows), np.uint8),
         np.ones(num_rows, bool) if alive is None else alive,
         np.zeros(num_rows, np.int32),
-        RowsById.of(ids),
+        Lookup.of(ids),
+        Lookup.of(number_of(arrays["recording_id"])),
     )
 
 

@@ -17,7 +17,7 @@ from synthetic import Synthetic, make_store
 from indexer.errors import QueryError, UnknownTagError
 from indexer.tags import TagVocabulary
 from search.filters.tags import TagFilter, Term, float16_at_least
-from search.generation.mapped import RowsById
+from search.generation.mapped import Lookup
 from search.generation.segments import Segment, code_of
 from search.upkeep.build import build
 
@@ -141,7 +141,7 @@ def segment_of(tags: Array) -> Segment:
         codes,
         np.ones(len(tags), bool),
         np.zeros(len(tags), "i4"),
-        RowsById.of(np.arange(len(tags))),
+        *2 * [Lookup.of(np.arange(len(tags)))],
     )
 
 

@@ -16,7 +16,7 @@ from indexer.errors import DamagedStoreError, StoreError
 from indexer.store.disk import read_sealed, seal
 from indexer.store.reader import Store
 from search.generation.manifest import GENERATION_FILE
-from search.generation.mapped import RowsById, array_file
+from search.generation.mapped import Lookup, array_file
 from search.generation.recordings import Recordings
 from search.generation.segments import (
     CURRENT_FILE,
@@ -222,9 +222,10 @@ def test_current_that_never_stays_is_given_up(
         Generation.current(store)
 
 
-@pytest.mark.parametrize(
-    "name", [*SEGMENT_ARRAYS, *RowsById._fields, "codes", "alive", "recordings"]
-)
+LOOKUPS = [*Lookup.array_names("id"), *Lookup.array_names("recording")]
+
+
+@pytest.mark.parametrize("name", [*SEGMENT_ARRAYS, *LOOKUPS, "codes", "alive", "recordings"])
 @pytest.mark.parametrize("change", ["missing", "short", "long"])
 def test_segment_array_of_another_size_is_damage(tmp_path: Path, name: str, change: str) -> None:
     folder = tmp_path / "segment"
@@ -233,8 +234,9 @@ def test_segment_array_of_another_size_is_damage(tmp_path: Path, name: str, chan
     for one, (dtype, shape) in SEGMENT_ARRAYS.items():
         np.zeros((num_rows, *shape), dtype).tofile(array_file(folder, one))
     np.zeros((num_columns, num_rows), np.uint8).tofile(array_file(folder, "codes"))
-    for one, array in RowsById.of(np.zeros(num_rows, np.int64))._asdict().items():
-        array.tofile(array_file(folder, one))
+    for one in LOOKUPS:
+        dtype = "<i8" if one.startswith("sorted") else "<i4"
+        np.zeros(num_rows, dtype).tofile(array_file(folder, one))
     own = {
         "alive": alive_file(tmp_path, "segment"),
         "recordings": recordings_file(tmp_path, "segment"),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import cached_property, partial
 from typing import Protocol, TypeVar
 
 import numpy as np
@@ -96,6 +96,10 @@ class MatchingHere:
 
     def heard(self) -> MatchingHere:
         """Return them without those in which nothing is heard; themselves if there are none."""
+        return self._heard
+
+    @cached_property
+    def _heard(self) -> MatchingHere:
         silent = self.index.silent
         return self._without(silent) if any(map(len, silent)) else self
 
@@ -171,10 +175,8 @@ class MatchingHere:
     def _rows_of(self, own: AllLeftOut) -> list[Integers]:
         """Return (n,) of each segment, which of its rows a question asks with, or overlap that."""
         spans = sorted(own)
-        ids = np.array([one.recording_id for one in spans], ID_DTYPE)
-        places = self.index.generation.recordings.first_rows(ids).tolist()
         return [
-            np.unique(np.concatenate([_NO_ROWS, *_overlapping(segment, spans, places)]))
+            np.unique(np.concatenate([_NO_ROWS, *_overlapping(segment, spans)]))
             for segment in self.index.generation.segments
         ]
 
@@ -193,10 +195,7 @@ class MatchingHere:
         return recordings, starts, ends
 
 
-def _overlapping(
-    segment: Segment, spans: Sequence[LeftOut], places: Sequence[int]
-) -> Iterator[Integers]:
-    """Yield (n,) the rows of a segment that overlap each span, of the recordings listed there."""
-    for span, place in zip(spans, places, strict=True):
-        if place >= 0:
-            yield span.among(segment, np.flatnonzero(segment.recordings == place))
+def _overlapping(segment: Segment, spans: Sequence[LeftOut]) -> Iterator[Integers]:
+    """Yield (n,) the rows of a segment that overlap each span."""
+    for span in spans:
+        yield span.among(segment, segment.rows_of_recording(span.recording_id))

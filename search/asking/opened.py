@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
-from functools import cached_property, partial
+from functools import cached_property, lru_cache, partial
 from pathlib import Path
 from typing import Self
 
@@ -30,6 +31,9 @@ from search.generation.segments import (
 )
 from search.nearest.index import VectorIndex
 from search.nearest.structure import open_index
+
+#: Conditions of which the matching rows are kept, and what these may take: a byte a row each.
+_MOST_KEPT, _MOST_KEPT_BYTES = 16, 256 << 20
 
 
 @dataclass(frozen=True)
@@ -147,11 +151,25 @@ class OpenedStore:
 
     def allowed(self, condition: Condition | None) -> Allowed:
         """Return which rows may be hits."""
-        return MatchingHere.of(self.index, condition).allowed
+        return self._matching(condition).allowed
 
     def matching(self, condition: Condition | None) -> Matching:
         """Return the rows that may be hits: all that goes through them is asked of that."""
-        return MatchingHere.of(self.index, condition)
+        return self._matching(condition)
+
+    def _matching(self, condition: Condition | None) -> MatchingHere:
+        try:
+            hash(condition)
+        except TypeError:  # it depends on more than what it says
+            return MatchingHere.of(self.index, condition)
+        return self._kept(condition)
+
+    @cached_property
+    def _kept(self) -> Callable[[Condition | None], MatchingHere]:
+        """What finds the rows that match, and keeps the last: the next question asks the same."""
+        num_rows = max(1, int(self.generation.starts[-1]))
+        most = min(_MOST_KEPT, _MOST_KEPT_BYTES // num_rows)
+        return lru_cache(max(1, most))(partial(MatchingHere.of, self.index))
 
 
 def _newest(store: Store) -> tuple[str | None, dict[str, Path]]:

@@ -152,6 +152,11 @@ class ResolvedWhere(NamedTuple):
     node: Node
     facts: Mapping[Compared, Mask]
 
+    def __hash__(self) -> int:
+        if self.facts:
+            raise TypeError("it depends on recordings, and on what a file says of them")
+        return hash(self.node)
+
     def matches(self, segment: Segment) -> Mask:
         """Return (num_rows,) which rows of a segment match; dead rows never do."""
         return self._holds(self.node, segment) & segment.alive

@@ -1,4 +1,4 @@
-"""Arrays on disk, as files of nothing but their bytes; and windows by their ids."""
+"""Arrays on disk, as files of nothing but their bytes; and rows by what they are of."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any, NamedTuple, Self
 import numpy as np
 import numpy.typing as npt
 
-from indexer.arrays import Integers
+from indexer.arrays import Ids, Integers
 from indexer.errors import NotAsWrittenError
 from indexer.store.disk import map_own, own_size
 from indexer.store.part import reading
@@ -30,37 +30,53 @@ def map_array(path: Path, dtype: np.dtype[Any], shape: tuple[int, ...]) -> npt.N
         return np.frombuffer(map_own(path), dtype).reshape(shape)
 
 
-class RowsById(NamedTuple):
-    """Rows of a segment in the order of their windows' ids: what is looked up by halving.
+class Lookup(NamedTuple):
+    """Rows of a segment in the order of a number that each has: what is looked up by halving.
 
     Attributes:
-        sorted_id: (num_rows,) int64 window ids, in order.
-        row_of_id: (num_rows,) int32 the row of each.
+        keys: (num_rows,) int64 the numbers, in order.
+        rows: (num_rows,) int32 the row of each; of equal ones, the lowest first.
     """
 
-    sorted_id: Integers
-    row_of_id: npt.NDArray[np.int32]
+    keys: Integers
+    rows: npt.NDArray[np.int32]
 
     @classmethod
-    def of(cls, window_ids: Integers) -> Self:
-        """Put (num_rows,) ids in order."""
-        order = np.argsort(window_ids, kind="stable")
-        return cls(window_ids[order], order.astype("<i4"))
+    def of(cls, numbers: Integers) -> Self:
+        """Put the (num_rows,) numbers of rows in order."""
+        order = np.argsort(numbers, kind="stable")
+        return cls(numbers[order].astype("<i8"), order.astype("<i4"))
 
     @classmethod
-    def open(cls, segment: Path, num_rows: int) -> Self:
+    def open(cls, segment: Path, name: str, num_rows: int) -> Self:
         """Map what a segment has of it.
 
         Raises:
             DamagedStoreError: If an array is missing or not of the expected size.
         """
         dtypes = np.dtype("<i8"), np.dtype("<i4")
-        files = (array_file(segment, name) for name in cls._fields)
+        files = (array_file(segment, one) for one in cls.array_names(name))
         return cls(*(map_array(*one, (num_rows,)) for one in zip(files, dtypes, strict=True)))
 
-    def find(self, window_ids: Integers) -> Integers:
-        """Return (n,) the row of each of some windows; -1 for those that are not there."""
-        if not len(self.sorted_id):
-            return np.full(len(window_ids), -1)
-        at = np.minimum(np.searchsorted(self.sorted_id, window_ids), len(self.sorted_id) - 1)
-        return np.where(self.sorted_id[at] == window_ids, self.row_of_id[at], np.int64(-1))
+    @staticmethod
+    def array_names(name: str) -> tuple[str, str]:
+        """Return the names of its arrays in a segment, in the order of its fields."""
+        return f"sorted_{name}", f"row_of_{name}"
+
+    def find(self, numbers: Integers) -> Integers:
+        """Return (n,) a row of each of some numbers; -1 for those that are not there."""
+        if not len(self.keys):
+            return np.full(len(numbers), -1)
+        at = np.minimum(np.searchsorted(self.keys, numbers), len(self.keys) - 1)
+        return np.where(self.keys[at] == numbers, self.rows[at], np.int64(-1))
+
+    def find_all(self, number: int) -> Integers:
+        """Return (n,) all rows that have a number."""
+        first, end = (np.searchsorted(self.keys, number, side) for side in ("left", "right"))
+        return self.rows[first:end].astype(np.int64)
+
+
+def number_of(recording_ids: Ids) -> Integers:
+    """Return (n,) int64 the first eight bytes of ids of recordings: hardly two have the same."""
+    halves = np.ascontiguousarray(recording_ids).view(">i8").reshape(-1, 2)
+    return halves[:, 0].astype(np.int64)

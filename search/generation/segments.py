@@ -20,7 +20,7 @@ from indexer.store.schema import EMBEDDING_DIM, NUM_TAGS
 from indexer.store.snapshot import WindowTable
 from indexer.store.verify import digest_problems
 from search.generation.manifest import GENERATION_FILE, Manifest, digests, mended_by_building
-from search.generation.mapped import RowsById, array_file, map_array
+from search.generation.mapped import Lookup, array_file, map_array, number_of
 from search.generation.recordings import Recordings
 
 INDEX_FOLDER = "index"
@@ -67,7 +67,8 @@ class Segment:
         alive: (num_rows,) which rows a generation still holds.
         recordings: (num_rows,) int32: where `Generation.recordings` has the first place of each
             row's recording; anything for rows that are dead.
-        by_id: Its rows in the order of their windows' ids.
+        by_id: Its rows by the ids of their windows.
+        by_recording: Its rows by `number_of` their recordings.
         derived: What was computed of its rows: name → of what exactly, and (num_rows,) of it.
     """
 
@@ -76,7 +77,8 @@ class Segment:
     codes: npt.NDArray[np.uint8]
     alive: Mask
     recordings: npt.NDArray[np.int32]
-    by_id: RowsById
+    by_id: Lookup
+    by_recording: Lookup
     derived: dict[str, tuple[str, Float16]] = field(default_factory=dict)
 
     def __repr__(self) -> str:
@@ -123,13 +125,21 @@ class Segment:
             for name, (dtype, rest) in SEGMENT_ARRAYS.items()
         }
         codes = map_array(array_file(path, CODES), np.dtype(np.uint8), (num_columns, num_rows))
-        return cls(path, arrays, codes, alive, recordings, RowsById.open(path, num_rows))
+        lookups = (Lookup.open(path, name, num_rows) for name in ("id", "recording"))
+        return cls(path, arrays, codes, alive, recordings, *lookups)
 
     def find(self, window_ids: Integers) -> Integers:
         """Return (n,) the row of each of some windows, dead or alive; -1 for all others."""
         rows = self.by_id.find(window_ids)
         at = np.clip(rows, 0, max(0, len(self) - 1))  # whatever is in the files
         return np.where((rows == at) & (self.arrays["window_id"][at] == window_ids), rows, -1)
+
+    def rows_of_recording(self, recording_id: bytes) -> Integers:
+        """Return (n,) the rows of a recording, dead or alive, in order."""
+        wanted = np.array([recording_id], ID_DTYPE)
+        rows = self.by_recording.find_all(int(number_of(wanted)[0]))
+        rows = np.unique(rows[(rows >= 0) & (rows < len(self))])  # whatever is in the files
+        return rows[self.arrays["recording_id"][rows] == wanted]
 
 
 def code_of(probabilities: Float16) -> npt.NDArray[np.uint8]:
@@ -243,13 +253,10 @@ class Generation(Rows):
 
     def rows_of_recording(self, recording_id: bytes) -> Integers:
         """Return (n,) the live rows of a recording, in any order; none if it is unknown."""
-        place = int(self.recordings.first_rows(np.array([recording_id], ID_DTYPE))[0])
-        if place < 0:
-            return np.empty(0, np.int64)
-        each = [
-            start + np.flatnonzero((segment.recordings == place) & segment.alive)
-            for start, segment in zip(self.starts.tolist(), self.segments, strict=False)
-        ]
+        each = [np.empty(0, np.int64)]
+        for start, segment in zip(self.starts.tolist(), self.segments, strict=False):
+            rows = segment.rows_of_recording(recording_id)
+            each.append(start + rows[segment.alive[rows]])
         return np.concatenate(each)
 
     @classmethod

@@ -18,7 +18,7 @@ from indexer.store.schema import NUM_TAGS
 from indexer.store.snapshot import Snapshot
 from indexer.tags import TagVocabulary
 from search.generation.manifest import FileEntry, SegmentEntry, SketchEntry, describe_files
-from search.generation.mapped import RowsById, array_file
+from search.generation.mapped import Lookup, array_file, number_of
 from search.generation.segments import (
     CODES,
     SEGMENT_ARRAYS,
@@ -147,10 +147,12 @@ class _SegmentWriter:
             files[file.name] = _write(file, (array[order[at : at + _BLOCK_ROWS]] for at in blocks))
         file = array_file(self._folder, CODES)
         files[file.name] = _write(file, (column[order] for column in self._codes))
-        by_id = RowsById.of(self._arrays["window_id"][order])
-        for name, ordered in by_id._asdict().items():
-            file = array_file(self._folder, name)
-            files[file.name] = _write(file, [ordered])
+        ids, recordings = (self._arrays[one][order] for one in ("window_id", "recording_id"))
+        for name, numbers in (("id", ids), ("recording", number_of(recordings))):
+            pairs = zip(Lookup.array_names(name), Lookup.of(numbers), strict=True)
+            for one, array in pairs:
+                file = array_file(self._folder, one)
+                files[file.name] = _write(file, [array])
         for file in self._folder.iterdir():
             sync_file(file)
         sync_folder(self._folder)

@@ -25,7 +25,7 @@ from indexer.store.snapshot import Snapshot, WindowTable, require_same
 from indexer.store.verify import digest_problems
 from search.generation.frames import PLACE_DTYPE, open_places
 from search.generation.manifest import SegmentEntry, digests
-from search.generation.mapped import RowsById, array_file
+from search.generation.mapped import Lookup, array_file
 from search.generation.recordings import Recordings
 from search.generation.segments import SEGMENT_ARRAYS, Generation, Segment
 from search.generation.writing import Columns, rows_of_parts, rows_of_segment
@@ -34,7 +34,7 @@ from search.nearest.structure import is_usable
 #: Of a segment that keeps less than this share of its rows, the live ones are written anew.
 _MIN_ALIVE_SHARE = 0.5
 #: What a segment says of its windows: a wrong id, place or time would be taken over.
-_TOLD = (*WindowTable._fields, *RowsById._fields)
+_TOLD = (*WindowTable._fields, *Lookup.array_names("id"))
 
 Held = tuple[tuple[Segment, Mask], ...]
 
@@ -226,7 +226,7 @@ def _match(
     kept, _ = _divide(each, usable, len(snapshot) - _num_alive(each), max_segment_rows)
     wanted = np.ones(len(snapshot), bool)
     for segment, _ in kept:
-        wanted &= ~contains(segment.by_id.sorted_id, snapshot.window_ids)
+        wanted &= ~contains(segment.by_id.keys, snapshot.window_ids)
     _require_intact(part for part, _ in snapshot.by_part(wanted) if part.name in indexed)
     return Reuse(previous, kept, (), snapshot, 0, wanted, snapshot.recordings)
 

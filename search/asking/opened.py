@@ -165,7 +165,7 @@ class OpenedStore:
         return self._kept(condition)
 
     @cached_property
-    def _kept(self) -> Callable[[Condition | None], MatchingHere]:
+    def _kept(self) -> Callable[..., MatchingHere]:
         """What finds the rows that match, and keeps the last: the next question asks the same."""
         num_rows = max(1, int(self.generation.starts[-1]))
         most = min(_MOST_KEPT, _MOST_KEPT_BYTES // num_rows)

@@ -54,9 +54,9 @@ class Lookup(NamedTuple):
         Raises:
             DamagedStoreError: If an array is missing or not of the expected size.
         """
-        dtypes = np.dtype("<i8"), np.dtype("<i4")
-        files = (array_file(segment, one) for one in cls.array_names(name))
-        return cls(*(map_array(*one, (num_rows,)) for one in zip(files, dtypes, strict=True)))
+        keys, rows = (array_file(segment, one) for one in cls.array_names(name))
+        shape = (num_rows,)
+        return cls(map_array(keys, np.dtype("<i8"), shape), map_array(rows, np.dtype("<i4"), shape))
 
     @staticmethod
     def array_names(name: str) -> tuple[str, str]:

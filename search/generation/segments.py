@@ -125,8 +125,8 @@ class Segment:
             for name, (dtype, rest) in SEGMENT_ARRAYS.items()
         }
         codes = map_array(array_file(path, CODES), np.dtype(np.uint8), (num_columns, num_rows))
-        lookups = (Lookup.open(path, name, num_rows) for name in ("id", "recording"))
-        return cls(path, arrays, codes, alive, recordings, *lookups)
+        by_id, by_recording = (Lookup.open(path, name, num_rows) for name in ("id", "recording"))
+        return cls(path, arrays, codes, alive, recordings, by_id, by_recording)
 
     def find(self, window_ids: Integers) -> Integers:
         """Return (n,) the row of each of some windows, dead or alive; -1 for all others."""
@@ -139,7 +139,7 @@ class Segment:
         wanted = np.array([recording_id], ID_DTYPE)
         rows = self.by_recording.find_all(int(number_of(wanted)[0]))
         rows = np.unique(rows[(rows >= 0) & (rows < len(self))])  # whatever is in the files
-        return rows[self.arrays["recording_id"][rows] == wanted]
+        return np.asarray(rows[self.arrays["recording_id"][rows] == wanted])
 
 
 def code_of(probabilities: Float16) -> npt.NDArray[np.uint8]:

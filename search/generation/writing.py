@@ -149,10 +149,11 @@ class _SegmentWriter:
         files[file.name] = _write(file, (column[order] for column in self._codes))
         ids, recordings = (self._arrays[one][order] for one in ("window_id", "recording_id"))
         for name, numbers in (("id", ids), ("recording", number_of(recordings))):
-            pairs = zip(Lookup.array_names(name), Lookup.of(numbers), strict=True)
-            for one, array in pairs:
+            lookup = Lookup.of(numbers)
+            both: list[npt.NDArray[Any]] = [lookup.keys, lookup.rows]
+            for one, in_order in zip(Lookup.array_names(name), both, strict=True):
                 file = array_file(self._folder, one)
-                files[file.name] = _write(file, [array])
+                files[file.name] = _write(file, [in_order])
         for file in self._folder.iterdir():
             sync_file(file)
         sync_folder(self._folder)

@@ -242,7 +242,8 @@ def _divide(
         num_new: Rows that are written besides.
         max_segment_rows: Rows of a segment, at most.
     """
-    kept, left = [], []
+    kept: list[tuple[Segment, Mask]] = []
+    left: list[tuple[Segment, Mask]] = []
     for segment, alive in each:
         if alive.any():
             stays = segment.name in usable and alive.mean() >= _MIN_ALIVE_SHARE

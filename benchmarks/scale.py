@@ -25,12 +25,14 @@ from collections.abc import Callable, Iterator
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import numpy as np
 import pyarrow as pa
 from search_data import BLOCK_ROWS, FILTERS, TAGS, K, Library
 
 from indexer.arrays import ID_DTYPE
+from indexer.library import folders
 from indexer.paths import path_id
 from indexer.progress import ignore
 from indexer.store.creation import create_store, library_at
@@ -402,6 +404,33 @@ def measure_stores(work: Path, rows: Path, sizes: list[int]) -> dict[str, Any]:
     return results
 
 
+def measure_folders(work: Path, *_: Any) -> dict[str, Any]:
+    """List 2,041 folders, of this disk and of one that takes 5 ms for each, by 1 thread and 16."""
+    root, results = work / "folders", {}
+    for number in range(2_000):
+        (folder := root / f"{number // 50}" / f"{number}").mkdir(parents=True, exist_ok=True)
+        (folder / "a.wav").touch()
+    scan = os.scandir
+
+    def late(folder: Path) -> Any:
+        time.sleep(0.005)
+        return scan(folder)
+
+    for latency, listing in (("none", scan), ("5 ms", late)):
+        for threads in (1, folders._NUM_THREADS):
+            with (
+                mock.patch.object(folders, "_NUM_THREADS", threads),
+                mock.patch.object(os, "scandir", listing),
+            ):
+                wall, cpu = time.perf_counter(), time.process_time()
+                num_files = sum(1 for _ in folders.files_in_folders(root, []))
+                wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
+            found = {"files": num_files, "wall_s": wall, "cpu_s": cpu}
+            print(f"  latency {latency:5} threads {threads:3} {json.dumps(found)}", flush=True)
+            results[f"{latency}, {threads}"] = found
+    return results
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("what", choices=["stores", "segments", "folders", "step"])
@@ -414,7 +443,11 @@ def main() -> None:
         run_here(given.step[0], Path(given.step[1]))
         return
     given.work.mkdir(parents=True, exist_ok=True)
-    measure_all = {"stores": measure_stores, "segments": measure_segments}[given.what]
+    measure_all = {
+        "stores": measure_stores,
+        "segments": measure_segments,
+        "folders": measure_folders,
+    }[given.what]
     results = measure_all(given.work, given.rows, given.windows)
     file = given.work / f"{given.what}.json"
     file.write_text(json.dumps(results, indent=1))

@@ -6,10 +6,11 @@
     python benchmarks/scale.py folders --work W
 
 Windows are those of `search_data`: clustered vectors, and seven tags of known frequency. All other
-tags are those of real windows of the store `--rows`, three for each cluster. `stores` writes parts as a run does,
-and builds their index; `segments` writes the index alone, with as many rows in each segment, and no
-parts. Each step is a process of its own, whose memory is compared with that of the same step in an
-empty store. Results are printed, and written to `WORK/scale.json`.
+tags are those of real windows of the store `--rows`, three for each cluster. `stores` writes parts
+as a run does, and builds their index; `segments` writes the index alone, as links to the same
+segments, without parts, and measures how far sketches are looked through at the least size.
+`folders` lists folders of a slow disk. Each step is a process of its own: what it holds in memory
+is that of `RssAnon`, without mapped files. Results are printed, and written to `W/stores.json` …
 """
 
 from __future__ import annotations

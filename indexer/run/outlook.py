@@ -5,13 +5,16 @@ from __future__ import annotations
 import math
 from collections import defaultdict
 from pathlib import PurePosixPath
+from typing import TYPE_CHECKING
 
 from indexer.audio.file import AUDIO_EXTENSIONS
 from indexer.library.files import FileList
-from indexer.reading.batches import Batch
 from indexer.reading.events import Done
 from indexer.store.schema import Identity, frame_shape
 from indexer.windows import SAMPLE_RATE_HZ
+
+if TYPE_CHECKING:  # it imports PyTorch, which takes seconds
+    from indexer.reading.batches import Batch
 
 #: Bytes of a second of audio, where no file of an ending was opened yet. A compact disc's, and half
 #: of that where nothing is lost; a video of 2 Mbit/s; of all others 128 kbit/s.

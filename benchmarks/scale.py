@@ -6,7 +6,7 @@
     python benchmarks/scale.py folders --work W
 
 Windows are those of `search_data`: clustered vectors, and seven tags of known frequency. All other
-tags are those of real windows of the store `--rows`, three for each cluster. `stores` writes parts
+tags are those of real windows of the store `--rows`, drawn at random. `stores` writes parts
 as a run does, and builds their index; `segments` writes the index alone, as links to the same
 segments, without parts, and measures how far sketches are looked through at the least size.
 `folders` lists folders of a slow disk. Each step is a process of its own: what it holds in memory
@@ -83,8 +83,6 @@ MEMORY_BYTES = 600_000_000
 SEGMENT_ROWS = 500_000
 ORIGIN = Origin("none", "fp32", {}, "2026-01-01T00:00:00+00:00")
 NUM_QUESTIONS = 200
-#: Real windows whose tags those of a cluster have.
-_ROWS_PER_CLUSTER = 3
 _SEED = 20_260_102
 
 
@@ -97,11 +95,8 @@ def blocks_of(num_windows: int, rows: Path, first: int = 0) -> Iterator[Block]:
     real = snapshot.tags(np.arange(len(snapshot)))
     columns = [TagVocabulary.audioset().resolve(name).index or 0 for name in TAGS]
     rng = np.random.default_rng([_SEED, first])
-    library, first_block = Library(num_windows), first // BLOCK_ROWS
-    for start, vectors, known in library.blocks(first_block=first_block):
-        clusters = library.clusters(first_block + start // BLOCK_ROWS, len(vectors))
-        sounds = clusters * _ROWS_PER_CLUSTER + rng.integers(_ROWS_PER_CLUSTER, size=len(clusters))
-        tags = real[sounds % len(real)]
+    for start, vectors, known in Library(num_windows).blocks(first_block=first // BLOCK_ROWS):
+        tags = real[rng.integers(len(real), size=len(vectors))]
         tags[:, columns] = known.T
         for at in range(0, len(vectors), PART_WINDOWS):
             some = slice(at, at + PART_WINDOWS)

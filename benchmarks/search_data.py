@@ -142,10 +142,6 @@ class Library:
                 vectors = self._vectors(clusters, _rng(_VECTORS, number))
             yield first, vectors, _probabilities(has_tag, rng)
 
-    def clusters(self, block: int, num_rows: int) -> Array:
-        """Return (n,) of which cluster each window of a block is."""
-        return self._labels(num_rows, _rng(_LABELS, block))[0]
-
     def questions(self, num_queries: int) -> Array:
         """Return (filters, queries, 768): every second one is itself a window that matches."""
         clusters, has_tag = self._labels(_POOL_ROWS, _rng(_POOL))

@@ -182,6 +182,7 @@ def _build(store: Store, index: Path, parts: Sequence[Part], how: _How) -> Gener
         _write_frame_places(folder, plan, written)
     segments = (*(_entry_of(segment, previous) for segment, _ in plan.kept), *written)
     manifest = Manifest(plan.num_windows, segments, UNMEASURED, describe_files(folder.iterdir()))
+    del plan  # 13 bytes a window, which measuring needs for itself
     before = previous.manifest.effort if previous else None
     effort = measure(Generation.of_manifest(folder, manifest), before, how.config)
     replace(manifest, effort=effort).write(folder / GENERATION_FILE)

@@ -35,6 +35,7 @@ class Faults:
         always: Key → status that it has each time.
         delay_s: Added to each request.
         etag: "true", "changing" (another at each answer), or "constant" (the same for all).
+        lists: Whether it lists, as plain web servers do not.
     """
 
     share: float = 0.0
@@ -42,6 +43,7 @@ class Faults:
     always: dict[str, int] = field(default_factory=dict)
     delay_s: float = 0.0
     etag: str = "true"
+    lists: bool = True
     random: random.Random = field(default_factory=lambda: random.Random(1))
 
 
@@ -105,6 +107,9 @@ class _Handler(BaseHTTPRequestHandler):
 
     def do_PROPFIND(self) -> None:
         """List a folder as WebDAV does."""
+        if not self.server.faults.lists:
+            self._send(405, b"", "text/plain")
+            return
         prefix = self._key()
         self.server.asked.append(("PROPFIND", ""))
         found = [
@@ -152,8 +157,8 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _give(self, *, has_body: bool) -> None:
         faults, key = self.server.faults, self._key()
-        time.sleep(faults.delay_s)
         self.server.asked.append((self.command, key))
+        time.sleep(faults.delay_s)
         path = self.server.folder / key
         status = faults.always.get(key) or (200 if path.is_file() else 404)
         if status == 200 and faults.random.random() < faults.share:

@@ -5,10 +5,12 @@ from __future__ import annotations
 import logging
 import os
 import pickle
+import re
 import subprocess
 import sys
 import tarfile
 import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -22,7 +24,8 @@ from web_server import serving as web_serving
 
 import soundalike
 from indexer.audio.content import recording_digest, state_of
-from indexer.audio.remote.objects import Objects, objects
+from indexer.audio.remote import objects as remote_objects
+from indexer.audio.remote.objects import Objects, _Link, objects
 from indexer.errors import AudioError, LibraryError, QueryError, SoundalikeError, StoreError
 from indexer.library.walk import read_list, walk
 from indexer.paths import Address, address_of, as_place
@@ -232,6 +235,53 @@ def test_process_that_fetches_is_started_anew(server: ObjectServer) -> None:
     assert some._linked() is not link
 
 
+def test_what_is_fetched_while_that_process_dies_is_fetched_by_the_next(
+    server: ObjectServer, folder: Path
+) -> None:
+    server.faults.delay_s = 0.5
+    some, got = Objects(), list[bytes]()
+    path = as_place(server.address) / "a.wav"
+    asks = threading.Thread(target=lambda: got.append(some.digest(path)))
+    asks.start()
+    while not server.asked:
+        time.sleep(0.01)
+    some._linked()._process.kill()
+    asks.join()
+    assert got == [recording_digest(folder / "a.wav")]
+
+
+@pytest.mark.whole
+@pytest.mark.timeout(60)
+def test_many_questions_at_once_are_all_answered() -> None:
+    """Neither end waits for the other to hear it before it hears the other itself."""
+    link = _Link()
+    answers = [link.ask({"do": "nothing", "url": ""}) for _ in range(5000)]
+    assert all(isinstance(one.exception(), OSError) for one in answers)
+    link.end()
+
+
+def test_contents_that_threads_wait_for_may_be_let_go_meanwhile(
+    server: ObjectServer, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(remote_objects, "_MOST_HELD", 1)
+    some, root, failed = Objects(), as_place(server.address), list[object]()
+
+    def ask(name: str) -> None:
+        try:
+            assert some.digest(root / name) == recording_digest(folder / name)
+        except Exception as error:  # noqa: BLE001 - threads keep them to themselves
+            failed.append(error)
+
+    for _ in range(10):
+        some._contents.clear()
+        work = [threading.Thread(target=ask, args=(name,)) for name in SOUNDS * 8]
+        for one in work:
+            one.start()
+        for one in work:
+            one.join()
+    assert failed == []
+
+
 def test_other_variables_are_heard_of(
     server: ObjectServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -380,6 +430,22 @@ def test_etags_that_lie_spoil_nothing(
     assert scenes_of(tmp_path / "store") == scenes_of(tmp_path / "local")
 
 
+def test_list_of_files_on_a_server_that_lists_nothing(
+    server: ObjectServer, tmp_path: Path, opened: Callable[[Path], Sounds]
+) -> None:
+    server.faults = Faults(always={"b.wav": 403}, lists=False)
+    names = tmp_path / "names.txt"
+    names.write_text("a.wav\nb.wav\ngone.wav\ndeep/c.wav\n")
+    sounds = opened(tmp_path / "store")
+    report = sounds.extract(server.endpoint, files_from=names, frames="none")
+    assert report.num_embedded == 2
+    assert sorted(one.path for one in report.failures) == ["b.wav", "gone.wav"]
+    with pytest.raises(
+        LibraryError, match=r"cannot be listed: .*\(405\); name the files in a list"
+    ):
+        walk(as_place(server.endpoint))
+
+
 def test_server_that_vanishes_takes_nothing_with_it(
     server: ObjectServer, folder: Path, tmp_path: Path, opened: Callable[[Path], Sounds]
 ) -> None:
@@ -477,3 +543,20 @@ def test_real_s3_gives_the_windows_of_the_folder(
     assert remote.extract(s3, frames="none").num_embedded == len(SOUNDS)
     assert scenes_of(tmp_path / "remote") == scenes_of(tmp_path / "local")
     assert remote.extract(s3).num_unchanged == len(SOUNDS)
+
+
+def test_names_that_consoles_and_programs_give(s3: str, folder: Path) -> None:
+    """An empty object stands for a folder; one name that no path can have hides all others."""
+    client = pytest.importorskip("boto3").client("s3")
+    for key in ("all/", "all/deep/", "all/er\u0301.wav", "all/back\\slash.wav", "all/q?#%20.wav"):
+        client.put_object(Bucket="library", Key=key, Body=b"x" if key.endswith("wav") else b"")
+    found = walk(as_place(s3))
+    odd = ["back\\x5cslash.wav", "er\u0301.wav", "q?#%20.wav"]
+    assert sorted(one.path for one in found.files) == sorted(SOUNDS + odd)
+    assert found.unreadable == []
+    assert all(recording_digest(one.local(found.root)) for one in found.files)
+    for key, shown in (("all/a//b.wav", "all/a//b.wav"), ("all/\x01.wav", r"all/\x01.wav")):
+        client.put_object(Bucket="library", Key=key, Body=b"x")
+        with pytest.raises(LibraryError, match=re.escape(f"the name {shown} cannot be read")):
+            walk(as_place(s3))
+        client.delete_object(Bucket="library", Key=key)

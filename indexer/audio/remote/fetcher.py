@@ -25,6 +25,7 @@ from obstore.exceptions import BaseError, UnauthenticatedError
 from obstore.store import HTTPStore, from_url
 
 from indexer.audio.remote.wire import Receiver, send
+from indexer.paths import printable
 
 #: Larger objects are fetched to a disk rather than into memory, in bytes.
 MOST_IN_MEMORY_BYTES = 64 << 20
@@ -41,6 +42,12 @@ _BODIES = 8
 _CONNECT_S, _SILENT_S = "10s", "30s"
 _BLOCK_BYTES = 1 << 20
 _STATUS = re.compile(r"status code: (\d{3})|status: (\d{3})")
+#: A method that a server does not know, or does not allow.
+_UNABLE = {"405", "501"}
+#: Names that obstore does not take, one of which hides all others in a list.
+_MISNAMED = re.compile(
+    r'Path "(.*?)"(?= contained empty path segment|: Encountered illegal character)', re.DOTALL
+)
 
 
 class Fetcher:
@@ -210,6 +217,13 @@ def _what_failed(error: Exception) -> tuple[str, str]:
     if isinstance(error, (PermissionError, UnauthenticatedError)) or status in {"401", "403"}:
         shown = f" ({status})" if status else ""
         return "refused", f"access denied{shown}: credentials come from the environment"
+    if named := _MISNAMED.search(str(error)):
+        return "misnamed", (
+            f"the name {printable(named[1])} cannot be read: it has a control character, or a part "
+            f"that is empty, . or .."
+        )
+    if status in _UNABLE:
+        return "unable", f"the server does not do that ({status})"
     if isinstance(error, BrokenOffError):
         return "broken", f"it breaks off each time: {error}"
     if isinstance(error, OSError):
@@ -232,7 +246,6 @@ _SIGNS = {
     "dns error": "the server's name is not known",
     "kind: Timeout": "the server does not answer in time",
     "InvalidCertificate": "the server's certificate is not valid",
-    "empty path segment": "there is a name with an empty part, as in a//b, which cannot be read",
     "IncompleteBody": "it breaks off each time",
 }
 

@@ -26,11 +26,19 @@ import soundalike
 from indexer.audio.content import recording_digest, state_of
 from indexer.audio.remote import objects as remote_objects
 from indexer.audio.remote.objects import Objects, _Link, objects
-from indexer.errors import AudioError, LibraryError, QueryError, SoundalikeError, StoreError
+from indexer.errors import (
+    AudioError,
+    LibraryError,
+    OutputError,
+    QueryError,
+    SoundalikeError,
+    StoreError,
+)
 from indexer.library.walk import read_list, walk
 from indexer.paths import Address, address_of, as_place
 from indexer.store.creation import require_place
 from indexer.store.reader import Store
+from search.output import make_folder, require_file, require_folder, require_free
 from soundalike import Sounds
 
 #: Names as buckets have them, and addresses should not mind.
@@ -119,6 +127,8 @@ def test_part_of_a_bucket_is_a_library(server: ObjectServer) -> None:
     assert names_of(f"{server.address}/deep/er/") == [ODD]
     with pytest.raises(LibraryError, match="no audio in s3://sounds/dee: there is no file in it"):
         walk(as_place(f"{server.address}/dee"))  # a name that begins so is not below it
+    with pytest.raises(LibraryError, match=r"s3://sounds/a.wav is not a folder; name the folder"):
+        walk(as_place(f"{server.address}/a.wav"))
 
 
 def test_packs_in_a_bucket_are_skipped_and_told(server: ObjectServer, folder: Path) -> None:
@@ -318,6 +328,20 @@ def test_without_obstore_one_line_says_what_to_install(tmp_path: Path) -> None:
 def test_store_lies_on_a_disk() -> None:
     with pytest.raises(StoreError, match="lies on a disk here, not at s3://bucket/x"):
         require_place(Path("s3://bucket/x"))
+
+
+def test_nothing_is_written_to_an_address(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A folder may be there that is called as the scheme is: it is not what was meant."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "s3:" / "bucket").mkdir(parents=True)
+    for path in (Path("s3://bucket/hits.csv"), Path("https://host/hits.csv")):
+        for require in (make_folder, require_folder, require_free):
+            with pytest.raises(OutputError, match=f"cannot write {as_place(path)}: files are"):
+                require(path)
+        with pytest.raises(OutputError, match=f"cannot write {as_place(path)}: files are"):
+            require_file(path, ".csv")
+    with pytest.raises(StoreError, match="a store lies on a disk here, not at s3://bucket/store"):
+        Store.open(Path("s3://bucket/store"))
 
 
 # --- runs ----------------------------------------------------------------------------------------

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from indexer.audio.content import look_ahead, reading_order, state_of
+from indexer.audio.content import has_name, look_ahead, reading_order, state_of
 from indexer.audio.file import State
 from indexer.audio.packs.held import is_compressed_tar, is_named_as_pack
 from indexer.errors import LibraryError
@@ -19,7 +19,7 @@ from indexer.library.files import FileList, FoundFile
 from indexer.library.lists import read_names
 from indexer.library.names import Spelling
 from indexer.library.objects import is_reachable, objects_below
-from indexer.library.packs import PackFolder, members_of, pack_at, require_folder
+from indexer.library.packs import PackFolder, members_of, no_folder, pack_at, require_folder
 from indexer.library.passed_over import (
     OF_THE_SYSTEM,
     PassedOver,
@@ -271,6 +271,8 @@ def _nothing_found(found: Walk, *, all_hidden: bool) -> LibraryError:
         all_hidden: Whether the files without an audio extension, if there are any, all are hidden.
     """
     num_hidden = len(found.hidden)
+    if isinstance(found.root, Address) and has_name(found.root):
+        return no_folder(found.root)
     none = f"no audio in {found.root}"
     if found.num_excluded:
         none = f"no file in {found.root} passes the patterns ({found.num_excluded} left out)"

@@ -182,7 +182,7 @@ class Objects:
         try:
             if content and self.state_of(Address(url)) == content.state:
                 return content
-            got = self._finish("get", url, beat)
+            got: _Content | OSError = self._finish("get", url, beat)
         except OSError as error:
             raise AudioError("access", error.strerror or str(error)) from error
         if isinstance(got, OSError):

@@ -142,10 +142,17 @@ def test_packs_in_a_bucket_are_skipped_and_told(server: ObjectServer, folder: Pa
 
 
 def test_long_lists_come_in_pages(server: ObjectServer, folder: Path) -> None:
-    for number in range(250):
-        (folder / f"{number:03}.mp3").write_bytes(b"x")
-    assert len(names_of(server.address)) == 250 + len(SOUNDS)
-    assert [method for method, _ in server.asked].count("LIST") == 3
+    for number in range(1200):
+        (folder / f"{number:04}.mp3").write_bytes(b"x")
+    expected = names_of(server.address)
+    assert len(expected) == 1200 + len(SOUNDS)
+    assert [method for method, _ in server.asked].count("LIST") == 13
+    web = names_of(server.endpoint)
+    server.faults = Faults(lists_share=0.1, statuses=(0,))
+    for _ in range(4):
+        assert names_of(server.address) == expected
+        assert names_of(server.endpoint) == web
+    assert [method for method, _ in server.asked].count("LIST") > 5 * 13
 
 
 def test_list_of_addresses_or_of_names_below_one(server: ObjectServer, tmp_path: Path) -> None:
@@ -210,8 +217,8 @@ def test_what_may_pass_is_asked_for_again(
 @pytest.mark.parametrize(
     ("status", "reason", "num_asked"),
     [
-        (403, r"access denied \(403\): credentials come from the environment", 1),
-        (404, r"there is nothing of this name \(404\)", 1),
+        (403, r"access denied \(403 Injected\): credentials come from the environment", 1),
+        (404, r"there is nothing of this name \(404 Injected\)", 1),
     ],
 )
 def test_what_does_not_pass_is_said_at_once(
@@ -227,7 +234,7 @@ def test_what_does_not_pass_is_said_at_once(
 
 def test_server_that_keeps_failing_is_named(server: ObjectServer) -> None:
     server.faults.always = {"a.wav": 500}
-    with pytest.raises(AudioError, match=r"the server fails \(500\), and did each time"):
+    with pytest.raises(AudioError, match=r"the server fails \(500 Injected\), and did each time"):
         objects.open(as_place(server.address) / "a.wav")
     assert server.count()["GET"] > 3
 
@@ -429,7 +436,7 @@ def test_object_that_is_refused_or_gone_has_a_row_and_is_tried_again(
         ("b.wav", "access"),
     ]
     assert report.num_embedded == len(SOUNDS) - 2
-    assert "(403)" in str(rows_of(tmp_path / "store")["a.wav"])
+    assert "(403 Injected)" in str(rows_of(tmp_path / "store")["a.wav"])
     server.faults.always = {}
     objects.close()
     assert sounds.extract(server.address).num_embedded == 2

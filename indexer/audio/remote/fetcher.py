@@ -162,7 +162,7 @@ class _List:
                 )
                 self._pages = aiter(stream)
             try:
-                page = await anext(self._pages, [])
+                page: list[dict[str, Any]] = await anext(self._pages, [])
             except BaseError as error:
                 self._pages = None
                 if _BROKEN_OFF not in str(error) or attempt + 1 == _BODIES:

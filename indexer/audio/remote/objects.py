@@ -91,6 +91,7 @@ class Objects:
 
     def begin_anew(self) -> None:
         """Know nothing: what a process had before it was forked is its parent's."""
+        # It is kept, since what starts processes complains of one that it loses.
         self._of_parent = getattr(self, "_link", None)
         self._lock = threading.Lock()
         self._link: _Link | None = None

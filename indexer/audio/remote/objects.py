@@ -118,7 +118,7 @@ class Objects:
         if known is None or time.monotonic() - since_s > _BELIEVED_S:
             known = self._finish("head", url)
         if isinstance(known, OSError):
-            raise known
+            raise OSError(known.errno, known.strerror)  # its own, or its trace would grow
         return known
 
     def look_ahead(self, paths: Iterable[Path]) -> None:
@@ -336,7 +336,7 @@ def _answer_of(
     try:
         told, file = _wait(asked, beat)
     except OSError as error:
-        return error
+        return error.with_traceback(None)  # it may be remembered, and would keep what was called
     if file is None:
         return _state(told)
     return _Content(file, _state(told), bytes.fromhex(told["digest"]), time.monotonic())

@@ -20,6 +20,7 @@ from typing import BinaryIO, TextIO, TypeVar
 from filelock import lock_descriptor
 
 from indexer.errors import OutputError
+from indexer.paths import address_of
 from indexer.store.disk import TEMPORARY_PREFIX, sync_folder
 from indexer.store.reader import HEAD_FILE, PARTS_FOLDER
 from indexer.store.schema import STORE_FILE
@@ -92,8 +93,8 @@ def require_file(path: Path, ending: str, *, force: bool = False) -> None:
             about="export" if given in _EXPORTED and ending not in _NO_ROWS else None,
             value=given[1:],
         )
-    _require_parent(path)
     require_free(path, force=force)
+    _require_parent(path)
 
 
 def require_folder(folder: Path) -> None:
@@ -245,7 +246,11 @@ def _require_parent(path: Path) -> None:
 
 
 def _require_no_store(path: Path) -> None:
-    """Raise if a path is a store, or leads into one, through whatever links."""
+    """Raise if a path is a store, or leads into one, through whatever links; or elsewhere."""
+    if address := address_of(path):
+        raise OutputError(
+            f"cannot write {address}: files are written to a disk here, and may be copied there"
+        )
     try:
         real = Path(os.path.realpath(path))
     except (OSError, ValueError) as error:

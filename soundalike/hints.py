@@ -19,6 +19,7 @@ HINTS = {
     "checkpoint": ("say --checkpoint {value}", "NAME"),
     "device": ("say --device {value}", "cpu"),
     "export": ("or run: soundalike export {value}", "csv"),
+    "files_from": ("--files-from FILE reads such a list", ""),
     "force": ("or say --force to replace {value}", "it"),
     "frames": ("say --frames {value}", "pooled"),
     "hidden": ("--hidden reads them", ""),

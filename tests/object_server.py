@@ -31,17 +31,21 @@ class Faults:
 
     Attributes:
         share: Of all requests for objects that fail in one of these ways, 0 to 1.
+        lists_share: Likewise of all pages of lists.
         statuses: What these answer with; 0 cuts the connection in the middle of a body.
         always: Key → status that it has each time.
         delay_s: Added to each request.
         etag: "true", "changing" (another at each answer), or "constant" (the same for all).
+        lists: Whether it lists, as plain web servers do not.
     """
 
     share: float = 0.0
+    lists_share: float = 0.0
     statuses: tuple[int, ...] = (500, 0)
     always: dict[str, int] = field(default_factory=dict)
     delay_s: float = 0.0
     etag: str = "true"
+    lists: bool = True
     random: random.Random = field(default_factory=lambda: random.Random(1))
 
 
@@ -105,6 +109,9 @@ class _Handler(BaseHTTPRequestHandler):
 
     def do_PROPFIND(self) -> None:
         """List a folder as WebDAV does."""
+        if not self.server.faults.lists:
+            self._send(405, b"", "text/plain")
+            return
         prefix = self._key()
         self.server.asked.append(("PROPFIND", ""))
         found = [
@@ -116,30 +123,36 @@ class _Handler(BaseHTTPRequestHandler):
             for key, path in self._objects(prefix)
         ]
         content = f'<?xml version="1.0"?><D:multistatus xmlns:D="DAV:">{"".join(found)}'
-        self._send(207, f"{content}</D:multistatus>".encode(), "application/xml")
+        self._send_list(207, f"{content}</D:multistatus>".encode())
 
     def _list(self, query: dict[str, list[str]]) -> None:
         time.sleep(self.server.faults.delay_s)
         self.server.asked.append(("LIST", ""))
         prefix = query.get("prefix", [""])[0]
-        first = int(query.get("continuation-token", ["0"])[0])
-        objects = self._objects(prefix)
+        after = query.get("continuation-token", query.get("start-after", [""]))[0]
+        objects = [one for one in self._objects(prefix) if one[0] > after]
         rows = "".join(
             f"<Contents><Key>{escape(key)}</Key><LastModified>{_iso_date(path)}</LastModified>"
             f"<ETag>{escape(self._etag(path))}</ETag><Size>{path.stat().st_size}</Size>"
             f"<StorageClass>STANDARD</StorageClass></Contents>"
-            for key, path in objects[first : first + _PAGE]
+            for key, path in objects[:_PAGE]
         )
-        more = first + _PAGE < len(objects)
-        token = f"<NextContinuationToken>{first + _PAGE}</NextContinuationToken>" if more else ""
-        self._send(
+        more = len(objects) > _PAGE
+        last = escape(objects[_PAGE - 1][0]) if more else ""
+        token = f"<NextContinuationToken>{last}</NextContinuationToken>" if more else ""
+        self._send_list(
             200,
             f'<?xml version="1.0"?><ListBucketResult><Name>{BUCKET}</Name><Prefix>'
             f"{escape(prefix)}</Prefix><KeyCount>{len(objects)}</KeyCount><MaxKeys>{_PAGE}"
             f"</MaxKeys><IsTruncated>{str(more).lower()}</IsTruncated>{token}{rows}"
             f"</ListBucketResult>".encode(),
-            "application/xml",
         )
+
+    def _send_list(self, status: int, content: bytes) -> None:
+        faults = self.server.faults
+        if faults.random.random() < faults.lists_share:
+            status = faults.random.choice(faults.statuses)
+        self._send(status or 200, content, "application/xml", is_cut=not status)
 
     def _objects(self, prefix: str) -> list[tuple[str, Path]]:
         folder = self.server.folder
@@ -152,8 +165,8 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _give(self, *, has_body: bool) -> None:
         faults, key = self.server.faults, self._key()
-        time.sleep(faults.delay_s)
         self.server.asked.append((self.command, key))
+        time.sleep(faults.delay_s)
         path = self.server.folder / key
         status = faults.always.get(key) or (200 if path.is_file() else 404)
         if status == 200 and faults.random.random() < faults.share:
@@ -189,13 +202,15 @@ class _Handler(BaseHTTPRequestHandler):
         mark = f"{path} {status.st_size} {status.st_mtime_ns} {status.st_ino}"
         return f'"{hashlib.md5(mark.encode(), usedforsecurity=False).hexdigest()}"'
 
-    def _send(self, status: int, content: bytes, kind: str) -> None:
+    def _send(self, status: int, content: bytes, kind: str, *, is_cut: bool = False) -> None:
         self.send_response(status)
         self.send_header("Content-Type", kind)
         self.send_header("Content-Length", str(len(content)))
         self.end_headers()
         if self.command != "HEAD":
-            self.wfile.write(content)
+            self.wfile.write(content[: len(content) // 2] if is_cut else content)
+        if is_cut:
+            self.close_connection = True
 
 
 def _http_date(path: Path) -> str:

@@ -5,10 +5,12 @@ from __future__ import annotations
 import logging
 import os
 import pickle
+import re
 import subprocess
 import sys
 import tarfile
 import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -22,12 +24,21 @@ from web_server import serving as web_serving
 
 import soundalike
 from indexer.audio.content import recording_digest, state_of
-from indexer.audio.remote.objects import Objects, objects
-from indexer.errors import AudioError, LibraryError, QueryError, SoundalikeError, StoreError
+from indexer.audio.remote import objects as remote_objects
+from indexer.audio.remote.objects import Objects, _Link, objects
+from indexer.errors import (
+    AudioError,
+    LibraryError,
+    OutputError,
+    QueryError,
+    SoundalikeError,
+    StoreError,
+)
 from indexer.library.walk import read_list, walk
 from indexer.paths import Address, address_of, as_place
 from indexer.store.creation import require_place
 from indexer.store.reader import Store
+from search.output import make_folder, require_file, require_folder, require_free
 from soundalike import Sounds
 
 #: Names as buckets have them, and addresses should not mind.
@@ -116,6 +127,8 @@ def test_part_of_a_bucket_is_a_library(server: ObjectServer) -> None:
     assert names_of(f"{server.address}/deep/er/") == [ODD]
     with pytest.raises(LibraryError, match="no audio in s3://sounds/dee: there is no file in it"):
         walk(as_place(f"{server.address}/dee"))  # a name that begins so is not below it
+    with pytest.raises(LibraryError, match=r"s3://sounds/a.wav is not a folder; name the folder"):
+        walk(as_place(f"{server.address}/a.wav"))
 
 
 def test_packs_in_a_bucket_are_skipped_and_told(server: ObjectServer, folder: Path) -> None:
@@ -129,10 +142,17 @@ def test_packs_in_a_bucket_are_skipped_and_told(server: ObjectServer, folder: Pa
 
 
 def test_long_lists_come_in_pages(server: ObjectServer, folder: Path) -> None:
-    for number in range(250):
-        (folder / f"{number:03}.mp3").write_bytes(b"x")
-    assert len(names_of(server.address)) == 250 + len(SOUNDS)
-    assert [method for method, _ in server.asked].count("LIST") == 3
+    for number in range(1200):
+        (folder / f"{number:04}.mp3").write_bytes(b"x")
+    expected = names_of(server.address)
+    assert len(expected) == 1200 + len(SOUNDS)
+    assert [method for method, _ in server.asked].count("LIST") == 13
+    web = names_of(server.endpoint)
+    server.faults = Faults(lists_share=0.1, statuses=(0,))
+    for _ in range(4):
+        assert names_of(server.address) == expected
+        assert names_of(server.endpoint) == web
+    assert [method for method, _ in server.asked].count("LIST") > 5 * 13
 
 
 def test_list_of_addresses_or_of_names_below_one(server: ObjectServer, tmp_path: Path) -> None:
@@ -197,8 +217,8 @@ def test_what_may_pass_is_asked_for_again(
 @pytest.mark.parametrize(
     ("status", "reason", "num_asked"),
     [
-        (403, r"access denied \(403\): credentials come from the environment", 1),
-        (404, r"there is nothing of this name \(404\)", 1),
+        (403, r"access denied \(403 Injected\): credentials come from the environment", 1),
+        (404, r"there is nothing of this name \(404 Injected\)", 1),
     ],
 )
 def test_what_does_not_pass_is_said_at_once(
@@ -214,7 +234,7 @@ def test_what_does_not_pass_is_said_at_once(
 
 def test_server_that_keeps_failing_is_named(server: ObjectServer) -> None:
     server.faults.always = {"a.wav": 500}
-    with pytest.raises(AudioError, match=r"the server fails \(500\), and did each time"):
+    with pytest.raises(AudioError, match=r"the server fails \(500 Injected\), and did each time"):
         objects.open(as_place(server.address) / "a.wav")
     assert server.count()["GET"] > 3
 
@@ -230,6 +250,53 @@ def test_process_that_fetches_is_started_anew(server: ObjectServer) -> None:
     link._listener.join()
     assert some.digest(path) == before
     assert some._linked() is not link
+
+
+def test_what_is_fetched_while_that_process_dies_is_fetched_by_the_next(
+    server: ObjectServer, folder: Path
+) -> None:
+    server.faults.delay_s = 0.5
+    some, got = Objects(), list[bytes]()
+    path = as_place(server.address) / "a.wav"
+    asks = threading.Thread(target=lambda: got.append(some.digest(path)))
+    asks.start()
+    while not server.asked:
+        time.sleep(0.01)
+    some._linked()._process.kill()
+    asks.join()
+    assert got == [recording_digest(folder / "a.wav")]
+
+
+@pytest.mark.whole
+@pytest.mark.timeout(60)
+def test_many_questions_at_once_are_all_answered() -> None:
+    """Neither end waits for the other to hear it before it hears the other itself."""
+    link = _Link()
+    answers = [link.ask({"do": "nothing", "url": ""}) for _ in range(5000)]
+    assert all(isinstance(one.exception(), OSError) for one in answers)
+    link.end()
+
+
+def test_contents_that_threads_wait_for_may_be_let_go_meanwhile(
+    server: ObjectServer, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(remote_objects, "_MOST_HELD", 1)
+    some, root, failed = Objects(), as_place(server.address), list[object]()
+
+    def ask(name: str) -> None:
+        try:
+            assert some.digest(root / name) == recording_digest(folder / name)
+        except Exception as error:  # noqa: BLE001 - threads keep them to themselves
+            failed.append(error)
+
+    for _ in range(10):
+        some._contents.clear()
+        work = [threading.Thread(target=ask, args=(name,)) for name in SOUNDS * 8]
+        for one in work:
+            one.start()
+        for one in work:
+            one.join()
+    assert failed == []
 
 
 def test_other_variables_are_heard_of(
@@ -268,6 +335,20 @@ def test_without_obstore_one_line_says_what_to_install(tmp_path: Path) -> None:
 def test_store_lies_on_a_disk() -> None:
     with pytest.raises(StoreError, match="lies on a disk here, not at s3://bucket/x"):
         require_place(Path("s3://bucket/x"))
+
+
+def test_nothing_is_written_to_an_address(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A folder may be there that is called as the scheme is: it is not what was meant."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "s3:" / "bucket").mkdir(parents=True)
+    for path in (Path("s3://bucket/hits.csv"), Path("https://host/hits.csv")):
+        for require in (make_folder, require_folder, require_free):
+            with pytest.raises(OutputError, match=f"cannot write {as_place(path)}: files are"):
+                require(path)
+        with pytest.raises(OutputError, match=f"cannot write {as_place(path)}: files are"):
+            require_file(path, ".csv")
+    with pytest.raises(StoreError, match="a store lies on a disk here, not at s3://bucket/store"):
+        Store.open(Path("s3://bucket/store"))
 
 
 # --- runs ----------------------------------------------------------------------------------------
@@ -355,7 +436,7 @@ def test_object_that_is_refused_or_gone_has_a_row_and_is_tried_again(
         ("b.wav", "access"),
     ]
     assert report.num_embedded == len(SOUNDS) - 2
-    assert "(403)" in str(rows_of(tmp_path / "store")["a.wav"])
+    assert "(403 Injected)" in str(rows_of(tmp_path / "store")["a.wav"])
     server.faults.always = {}
     objects.close()
     assert sounds.extract(server.address).num_embedded == 2
@@ -378,6 +459,22 @@ def test_etags_that_lie_spoil_nothing(
     assert sounds.extract(server.address).num_embedded == 1
     opened(tmp_path / "local").extract(folder, frames="none")
     assert scenes_of(tmp_path / "store") == scenes_of(tmp_path / "local")
+
+
+def test_list_of_files_on_a_server_that_lists_nothing(
+    server: ObjectServer, tmp_path: Path, opened: Callable[[Path], Sounds]
+) -> None:
+    server.faults = Faults(always={"b.wav": 403}, lists=False)
+    names = tmp_path / "names.txt"
+    names.write_text("a.wav\nb.wav\ngone.wav\ndeep/c.wav\n")
+    sounds = opened(tmp_path / "store")
+    report = sounds.extract(server.endpoint, files_from=names, frames="none")
+    assert report.num_embedded == 2
+    assert sorted(one.path for one in report.failures) == ["b.wav", "gone.wav"]
+    with pytest.raises(
+        LibraryError, match=r"cannot be listed: .*\(405\); name the files in a list"
+    ):
+        walk(as_place(server.endpoint))
 
 
 def test_server_that_vanishes_takes_nothing_with_it(
@@ -477,3 +574,20 @@ def test_real_s3_gives_the_windows_of_the_folder(
     assert remote.extract(s3, frames="none").num_embedded == len(SOUNDS)
     assert scenes_of(tmp_path / "remote") == scenes_of(tmp_path / "local")
     assert remote.extract(s3).num_unchanged == len(SOUNDS)
+
+
+def test_names_that_consoles_and_programs_give(s3: str, folder: Path) -> None:
+    """An empty object stands for a folder; one name that no path can have hides all others."""
+    client = pytest.importorskip("boto3").client("s3")
+    for key in ("all/", "all/deep/", "all/er\u0301.wav", "all/back\\slash.wav", "all/q?#%20.wav"):
+        client.put_object(Bucket="library", Key=key, Body=b"x" if key.endswith("wav") else b"")
+    found = walk(as_place(s3))
+    odd = ["back\\x5cslash.wav", "er\u0301.wav", "q?#%20.wav"]
+    assert sorted(one.path for one in found.files) == sorted(SOUNDS + odd)
+    assert found.unreadable == []
+    assert all(recording_digest(one.local(found.root)) for one in found.files)
+    for key, shown in (("all/a//b.wav", "all/a//b.wav"), ("all/\x01.wav", r"all/\x01.wav")):
+        client.put_object(Bucket="library", Key=key, Body=b"x")
+        with pytest.raises(LibraryError, match=re.escape(f"the name {shown} cannot be read")):
+            walk(as_place(s3))
+        client.delete_object(Bucket="library", Key=key)

@@ -16,7 +16,7 @@ from io import FileIO
 from itertools import accumulate, islice
 from operator import and_, eq
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from indexer.audio.file import State, date_of, open_regular
 from indexer.audio.packs.held import held, inside, is_named_as_pack, sounds_in, split
@@ -31,6 +31,11 @@ if TYPE_CHECKING:  # it is not for the help of a command, which loads no NumPy
 _HASH_BLOCK_BYTES = 1 << 20
 #: Members of a pack that are looked at for one that may have been meant, and how many are told.
 _COMPARED, _SHOWN = 100_000, 3
+#: Objects whose states are asked for before the first of them is wanted: the fetcher asks for 32 at
+#: a time, and what has been asked takes 4 kB until it is wanted.
+_AHEAD = 1000
+
+Thing = TypeVar("Thing")
 
 
 def state_of(path: Path) -> State:
@@ -80,9 +85,17 @@ def has_name(path: Path) -> bool:
     return True
 
 
-def look_ahead(paths: Iterable[Path]) -> None:
-    """Say whose states are asked for soon: those of objects are asked for at once."""
-    objects.look_ahead(filter(None, map(address_of, paths)))
+def look_ahead(things: Iterable[Thing], path_of: Callable[[Thing], Path]) -> Iterator[Thing]:
+    """Yield things whose states are asked for next: those of objects are asked for before.
+
+    Args:
+        things: Of any kind.
+        path_of: Tells where one is.
+    """
+    rest = iter(things)
+    while some := list(islice(rest, _AHEAD)):
+        objects.look_ahead(filter(None, map(address_of, map(path_of, some))))
+        yield from some
 
 
 def fetch_ahead(path: Path) -> bool:

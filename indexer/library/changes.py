@@ -278,22 +278,25 @@ class Changes:
 
     def _are_absent(self, paths: Sequence[str]) -> Mask:
         """Return which paths certainly are not files any more; one pack after the other."""
-        look_ahead(FoundFile(path, 0, 0).local(self._found.root) for path in paths)
         absent = np.zeros(len(paths), bool)
-        for at in sorted(range(len(paths)), key=paths.__getitem__):
-            absent[at] = self._is_absent(paths[at])
+        ordered = sorted(range(len(paths)), key=paths.__getitem__)
+        for at in look_ahead(ordered, lambda at: self._local(paths[at])):
+            absent[at] = _is_absent(self._local(paths[at]))
         return absent
 
-    def _is_absent(self, text: str) -> bool:
-        """Whether a path is certainly not a file any more, not merely filtered or locked."""
-        path = FoundFile(text, 0, 0).local(self._found.root)
-        try:
-            require_name(path)
-        except (FileNotFoundError, NotADirectoryError):
-            return True
-        except OSError:
-            return False
-        return path.is_dir() or is_pack(path)
+    def _local(self, text: str) -> Path:
+        return FoundFile(text, 0, 0).local(self._found.root)
+
+
+def _is_absent(path: Path) -> bool:
+    """Whether a path is certainly not a file any more, not merely filtered or locked."""
+    try:
+        require_name(path)
+    except (FileNotFoundError, NotADirectoryError):
+        return True
+    except OSError:
+        return False
+    return path.is_dir() or is_pack(path)
 
 
 def _statuses(ledger: Ledger, path_ids: Integers) -> npt.NDArray[np.int8]:

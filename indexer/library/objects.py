@@ -2,47 +2,53 @@
 
 from __future__ import annotations
 
+import errno
 import time
 from collections.abc import Iterator
 
 from indexer.audio.file import State
-from indexer.audio.remote.objects import objects
+from indexer.audio.remote.objects import objects, require_reader
 from indexer.errors import LibraryError
 from indexer.paths import Address, text_from_bytes
 
-#: Parts that a name may have in a bucket, and no path.
-_NO_PARTS = {"", ".", ".."}
 #: A store that was reached is believed to be there for so long, in seconds; and when that was.
 _BELIEVED_S = 60.0
 _reached_s: dict[Address, float] = {}
 
 
-def objects_below(root: Address, unreadable: list[tuple[str, str]]) -> Iterator[tuple[str, State]]:
+def objects_below(root: Address) -> Iterator[tuple[str, State]]:
     """Yield the relative path of each object, as stored, and its state.
-
-    Args:
-        root: Address of the library.
-        unreadable: Gets the names that no path can have, and says so.
 
     Raises:
         LibraryError: If they cannot be listed.
     """
-    for name, state in objects.below(root):
-        path = text_from_bytes(name.encode())
-        if _NO_PARTS.isdisjoint(name.split("/")):
-            yield path, state
-        else:
-            unreadable.append((path, "it has a name that no path can have"))
+    require_reader(root)
+    try:
+        for name, state in objects.below(root):
+            if name:  # consoles put an empty object where a folder shall seem to be
+                yield text_from_bytes(name.encode()), state
+    except OSError as error:
+        said = f"{root} cannot be listed: {error.strerror}"
+        if error.errno in {errno.EOPNOTSUPP, errno.EINVAL}:
+            raise LibraryError(f"{said}; name the files in a list", about="files_from") from error
+        raise LibraryError(said) from error
 
 
-def is_reachable(root: Address) -> bool:
-    """Whether what is below an address could be listed within the last minute, or can be now."""
+def is_reachable(root: Address, *, is_list: bool) -> bool:
+    """Whether what is below an address could be had within the last minute, or can be now.
+
+    Args:
+        root: The address.
+        is_list: Whether a list names what is wanted: then any answer will do, since there are
+            those who give what they do not list.
+    """
     now = time.monotonic()
     if now - _reached_s.get(root, -_BELIEVED_S) < _BELIEVED_S:
         return True
     try:
         next(objects.below(root), None)
-    except LibraryError:
-        return False
+    except OSError as error:
+        if not is_list or error.errno == errno.EIO:
+            return False
     _reached_s[root] = now
     return True

@@ -62,6 +62,13 @@ def pack_at(library: Path) -> Path | None:
     return found[0] if found is not None and not found[1] else None
 
 
+def no_folder(root: Path) -> LibraryError:
+    """Return what to say of a file in the place of a library."""
+    return LibraryError(
+        f"{root} is not a folder; name the folder that it is in, or listen to it alone", about="tag"
+    )
+
+
 def require_folder(root: Path) -> Path:
     """Return the absolute path of a library, see `library_root`.
 
@@ -81,10 +88,7 @@ def require_folder(root: Path) -> Path:
             f"to .tar, or into a folder"
         )
     if not root.is_dir():
-        raise LibraryError(
-            f"{root} is not a folder; name the folder that it is in, or listen to it alone",
-            about="tag",
-        )
+        raise no_folder(root)
     return root.resolve()
 
 

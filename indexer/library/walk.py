@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from indexer.audio.content import look_ahead, reading_order, state_of
+from indexer.audio.content import has_name, look_ahead, reading_order, state_of
 from indexer.audio.file import State
 from indexer.audio.packs.held import is_compressed_tar, is_named_as_pack
 from indexer.errors import LibraryError
@@ -20,7 +20,7 @@ from indexer.library.folders import files_in_folders
 from indexer.library.lists import read_names
 from indexer.library.names import Spelling
 from indexer.library.objects import is_reachable, objects_below
-from indexer.library.packs import PackFolder, members_of, pack_at, require_folder
+from indexer.library.packs import PackFolder, members_of, no_folder, pack_at, require_folder
 from indexer.library.passed_over import (
     OF_THE_SYSTEM,
     PassedOver,
@@ -79,7 +79,7 @@ class Walk:
     def is_there(self) -> bool:
         """Whether the root still is the folder that was walked, on the disk that it was on."""
         if isinstance(self.root, Address):
-            return is_reachable(self.root)
+            return is_reachable(self.root, is_list=self.is_list)
         return _place(self.root) == self._place
 
 
@@ -222,8 +222,8 @@ def read_list(root: Path, files_from: Path) -> Walk:
         text = text_from_bytes(os.fsencode(spelled.on_disk(relative)))
         listed.add((text, span))
     ordered = sorted(listed, key=lambda one: (one[0].encode(), one[1] or (-1, -1)))
-    look_ahead(FoundFile(text, 0, 0).local(found.root) for text, _ in ordered)
-    files = [_found_file(found.root, text, span) for text, span in ordered]
+    names = look_ahead(ordered, lambda one: FoundFile(one[0], 0, 0).local(found.root))
+    files = [_found_file(found.root, text, span) for text, span in names]
     files.sort(key=lambda file: reading_order(file.local(found.root)))  # spans stay in theirs
     found.files = FileList(files)
     if not found.files:
@@ -248,8 +248,7 @@ def look_again(
     if found.is_complete:
         return walk(found.root, include, exclude, hidden=hidden, may_be_empty=True)
     again = Walk(require_folder(found.root), is_complete=False, is_list=found.is_list)
-    look_ahead(file.local(found.root) for file in found.files)
-    for file in found.files:
+    for file in look_ahead(found.files, lambda file: file.local(found.root)):
         again.files.append(_found_file(again.root, file.path, file.span))
     return again
 
@@ -271,6 +270,8 @@ def _nothing_found(found: Walk, *, all_hidden: bool) -> LibraryError:
         all_hidden: Whether the files without an audio extension, if there are any, all are hidden.
     """
     num_hidden = len(found.hidden)
+    if isinstance(found.root, Address) and has_name(found.root):
+        return no_folder(found.root)
     none = f"no audio in {found.root}"
     if found.num_excluded:
         none = f"no file in {found.root} passes the patterns ({found.num_excluded} left out)"
@@ -308,7 +309,7 @@ def files_below(found: Walk) -> Iterator[tuple[str, State | None]]:
         LibraryError: If the library itself cannot be listed.
     """
     if isinstance(found.root, Address):
-        objects = objects_below(found.root, found.unreadable)
+        objects = objects_below(found.root)
         return (one for one in objects if not any(map(OF_THE_SYSTEM.fullmatch, one[0].split("/"))))
     paths = iter([""]) if pack_at(found.root) else files_in_folders(found.root, found.unreadable)
     return ((path, None) for path in paths)

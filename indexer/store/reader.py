@@ -22,7 +22,7 @@ from indexer.arrays import (
     ids_from_column,
 )
 from indexer.errors import DamagedStoreError, NotAsWrittenError, StoreError
-from indexer.paths import as_place
+from indexer.paths import address_of, as_place
 from indexer.store.disk import read_own, read_sealed
 from indexer.store.head import Head
 from indexer.store.ledger import LEDGER_COLUMNS, Ledger
@@ -378,6 +378,8 @@ _NO_RECORDINGS = np.empty(0, ID_DTYPE)
 
 def _no_store(path: Path) -> StoreError:
     """Return an error that says where the store is, if a library was named in its place."""
+    if address := address_of(path):
+        return StoreError(f"a store lies on a disk here, not at {address}; copy it to one")
     whole = path.resolve()
     name = f"{whole.name}.soundalike"  # what it is called unless told otherwise
     for beside in (path.parent / name, Path(name), whole.parent / name):

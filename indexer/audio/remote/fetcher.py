@@ -25,6 +25,7 @@ from obstore.exceptions import BaseError, UnauthenticatedError
 from obstore.store import HTTPStore, from_url
 
 from indexer.audio.remote.wire import Receiver, send
+from indexer.paths import printable
 
 #: Larger objects are fetched to a disk rather than into memory, in bytes.
 MOST_IN_MEMORY_BYTES = 64 << 20
@@ -41,6 +42,16 @@ _BODIES = 8
 _CONNECT_S, _SILENT_S = "10s", "30s"
 _BLOCK_BYTES = 1 << 20
 _STATUS = re.compile(r"status code: (\d{3})|status: (\d{3})")
+#: What obstore says of a body that breaks off.
+_BROKEN_OFF = "IncompleteBody"
+#: What S3 says of the reason: "NoSuchBucket", "ExpiredToken".
+_CODE = re.compile(r"<Code>(\w+)</Code>")
+#: Of a request that may be made again; and of a method that is not known, or not allowed.
+_PASSING, _UNABLE = {"408", "429"}, {"405", "501"}
+#: Names that obstore does not take, one of which hides all others in a list.
+_MISNAMED = re.compile(
+    r'Path "(.*?)"(?= contained empty path segment|: Encountered illegal character)', re.DOTALL
+)
 
 
 class Fetcher:
@@ -49,7 +60,7 @@ class Fetcher:
     def __init__(self, connection: socket.socket) -> None:
         self._connection = connection
         self._stores: dict[str, Any] = {}
-        self._lists: dict[int, AsyncIterator[list[dict[str, Any]]]] = {}
+        self._lists: dict[int, _List] = {}
         self._gets, self._heads = asyncio.Semaphore(_MOST_GETS), asyncio.Semaphore(_MOST_HEADS)
         self._doing: set[asyncio.Task[None]] = set()
 
@@ -110,17 +121,14 @@ class Fetcher:
 
     async def _list(self, asked: dict[str, Any]) -> tuple[dict[str, Any], None]:
         store, key = self._place(asked["url"])
-        stream: Any = obstore.list(store, key or None, chunk_size=1000)
-        self._lists[asked["id"]] = aiter(stream)
+        self._lists[asked["id"]] = _List(store, key)
         while len(self._lists) > _MOST_LISTS:  # nobody may have wanted more than their beginning
             del self._lists[min(self._lists)]
         return {"list": asked["id"]}, None
 
     async def _page(self, asked: dict[str, Any]) -> tuple[dict[str, Any], None]:
         """Give the next thousand of a list; none when it has ended."""
-        page = await anext(self._lists[asked["list"]], None)
-        if not page:
-            return {"page": []}, None
+        page = await self._lists[asked["list"]].next_page()
         _, key = self._place(asked["url"])
         return {"page": [self._found(one, key, asked["url"]) for one in page]}, None
 
@@ -136,6 +144,34 @@ class Fetcher:
         if place not in self._stores:
             self._stores[place] = _open_store(place)
         return self._stores[place], unquote(key) if _is_web(url) else key
+
+
+class _List:
+    """A list that is read in pages; where one breaks off, it goes on behind the last name."""
+
+    def __init__(self, store: Any, prefix: str) -> None:
+        self._store, self._prefix = store, prefix
+        self._pages: AsyncIterator[list[dict[str, Any]]] | None = None
+        self._last: str | None = None
+
+    async def next_page(self) -> list[dict[str, Any]]:
+        for attempt in range(_BODIES):
+            if self._pages is None:
+                stream: Any = obstore.list(
+                    self._store, self._prefix or None, offset=self._last, chunk_size=1000
+                )
+                self._pages = aiter(stream)
+            try:
+                page: list[dict[str, Any]] = await anext(self._pages, [])
+            except BaseError as error:
+                self._pages = None
+                if _BROKEN_OFF not in str(error) or attempt + 1 == _BODIES:
+                    raise
+                await asyncio.sleep(_wait_s(attempt))
+            else:
+                self._last = page[-1]["path"] if page else None
+                return page
+        raise AssertionError("the last attempt returns or raises")
 
 
 class BrokenOffError(Exception):
@@ -203,23 +239,34 @@ def _is_web(url: str) -> bool:
 
 def _what_failed(error: Exception) -> tuple[str, str]:
     """Return which kind of failure this is, and a line for people: never an address, or a key."""
-    said = _STATUS.search(str(error))
-    status = (said[1] or said[2]) if said else ""
+    said = str(error)
+    found, code = _STATUS.search(said), _CODE.search(said)
+    status = (found[1] or found[2]) if found else ""
+    shown = " ".join([status, *(code.groups() if code else ())])
     if isinstance(error, FileNotFoundError) or status == "404":
-        return "absent", "there is nothing of this name (404)"
+        return "absent", f"there is nothing of this name ({shown or 404})"
     if isinstance(error, (PermissionError, UnauthenticatedError)) or status in {"401", "403"}:
-        shown = f" ({status})" if status else ""
-        return "refused", f"access denied{shown}: credentials come from the environment"
+        denied = f"access denied ({shown})" if shown else "access denied"
+        return "refused", f"{denied}: credentials come from the environment"
+    if named := _MISNAMED.search(said):
+        return "misnamed", (
+            f"the name {printable(named[1])} cannot be read: it has a control character, or a part "
+            f"that is empty, . or .."
+        )
+    if status in _UNABLE:
+        return "unable", f"the server does not do that ({shown})"
     if isinstance(error, BrokenOffError):
         return "broken", f"it breaks off each time: {error}"
     if isinstance(error, OSError):
         return "system", f"cannot be kept: {error.strerror or type(error).__name__}".lower()
-    return "unreachable", _why_unreachable(str(error), status)
-
-
-def _why_unreachable(said: str, status: str) -> str:
+    if status.startswith("5") or status in _PASSING:
+        return "unreachable", f"the server fails ({shown}), and did each time it was asked"
     if status:
-        return f"the server fails ({status}), and did each time it was asked"
+        return "unreachable", f"the server answers with status {shown}"
+    return "unreachable", _why_unreachable(said)
+
+
+def _why_unreachable(said: str) -> str:
     for sign, meaning in _SIGNS.items():
         if sign in said:
             return meaning
@@ -232,8 +279,8 @@ _SIGNS = {
     "dns error": "the server's name is not known",
     "kind: Timeout": "the server does not answer in time",
     "InvalidCertificate": "the server's certificate is not valid",
-    "empty path segment": "there is a name with an empty part, as in a//b, which cannot be read",
-    "IncompleteBody": "it breaks off each time",
+    "Content-Length": "the server does not say how long it is (Content-Length)",
+    _BROKEN_OFF: "it breaks off each time",
 }
 
 

@@ -38,8 +38,16 @@ _BELIEVED_S, _OPENED_S = 60.0, 3600.0
 _MOST_STATES, _MOST_HELD, _MOST_HELD_BYTES = 1 << 16, 8, 256 << 20
 #: How often somebody who waits for the network says that it is alive, in seconds.
 _BEAT_S = 1.0
+#: How often a question is asked if what fetches ends: it may be killed for want of memory.
+_MOST_TRIES = 3
 _SECOND_NS = 10**9
-_ERRNOS = {"absent": errno.ENOENT, "refused": errno.EACCES}
+#: Of these, EIO alone leaves open whether anybody was there.
+_ERRNOS = {
+    "absent": errno.ENOENT,
+    "refused": errno.EACCES,
+    "misnamed": errno.EINVAL,
+    "unable": errno.EOPNOTSUPP,
+}
 
 
 class Found(NamedTuple):
@@ -58,9 +66,8 @@ class _Content(NamedTuple):
     since_s: float
 
 
-def is_object(path: Path) -> bool:
-    """Whether a path is the address of something that lies elsewhere."""
-    return isinstance(path, Address)
+class _EndedError(OSError):
+    """What fetches has ended before it answered."""
 
 
 def require_reader(address: object) -> None:
@@ -84,6 +91,7 @@ class Objects:
 
     def begin_anew(self) -> None:
         """Know nothing: what a process had before it was forked is its parent's."""
+        # It is kept, since what starts processes complains of one that it loses.
         self._of_parent = getattr(self, "_link", None)
         self._lock = threading.Lock()
         self._link: _Link | None = None
@@ -110,7 +118,7 @@ class Objects:
         if known is None or time.monotonic() - since_s > _BELIEVED_S:
             known = self._finish("head", url)
         if isinstance(known, OSError):
-            raise known
+            raise OSError(known.errno, known.strerror)  # its own, or its trace would grow
         return known
 
     def look_ahead(self, paths: Iterable[Path]) -> None:
@@ -152,16 +160,12 @@ class Objects:
         """Yield all objects below an address, in the order in which the store names them.
 
         Raises:
-            LibraryError: If they cannot be listed.
+            OSError: If they cannot be listed.
         """
         url = str(root)
-        require_reader(root)
-        try:
-            begun = self._ask("list", url)[0]
-            while page := self._ask("page", url, list=begun["list"])[0]["page"]:
-                yield from (Found(one["path"], _state(one)) for one in page)
-        except OSError as error:
-            raise LibraryError(f"{root} cannot be listed: {error.strerror}") from error
+        begun = self._ask("list", url)[0]
+        while page := self._ask("page", url, list=begun["list"])[0]["page"]:
+            yield from (Found(one["path"], _state(one)) for one in page)
 
     def _held(self, url: str, most_s: float) -> _Content | None:
         with self._lock:
@@ -179,10 +183,10 @@ class Objects:
         try:
             if content and self.state_of(Address(url)) == content.state:
                 return content
-            got = self._finish("get", url, beat)
+            got: _Content | OSError = self._finish("get", url, beat)
         except OSError as error:
             raise AudioError("access", error.strerror or str(error)) from error
-        if not isinstance(got, _Content):
+        if isinstance(got, OSError):
             raise AudioError("access", got.strerror or str(got)) from got
         return got
 
@@ -194,34 +198,35 @@ class Objects:
 
     def _finish(self, do: str, url: str, beat: Callable[[], None] | None = None) -> Any:
         """Wait for an answer; remember it, and what it says of the state."""
-        asked = self._begin(do, url)
-        try:
-            told, file = _wait(asked, beat)
-            answer: State | OSError = _state(told)
-        except OSError as error:
-            told, file, answer = {}, None, error
-        with self._lock:
-            if self._under_way.get((do, url)) is not asked:  # another thread has been here
-                return self._contents.get(url, answer) if do == "get" else answer
-            del self._under_way[do, url]
-            now = time.monotonic()
-            self._states[url] = answer, now
-            self._states.move_to_end(url)
-            while len(self._states) > _MOST_STATES:
-                self._states.popitem(last=False)
-            if file is None or isinstance(answer, OSError):
-                return answer
-            return self._keep(url, _Content(file, answer, bytes.fromhex(told["digest"]), now))
+        answer: State | _Content | OSError | None = None
+        for _ in range(_MOST_TRIES):
+            asked = self._begin(do, url)
+            answer = _answer_of(asked, beat)
+            has_ended = isinstance(answer, _EndedError)
+            with self._lock:
+                if self._under_way.get((do, url)) is asked:  # no other thread has been here
+                    del self._under_way[do, url]
+                    if not has_ended:
+                        self._remember(url, answer)
+            if not has_ended:
+                break
+        return answer
 
-    def _keep(self, url: str, content: _Content) -> _Content:
-        self._contents[url] = content
+    def _remember(self, url: str, answer: State | _Content | OSError) -> None:
+        state = answer.state if isinstance(answer, _Content) else answer
+        self._states[url] = state, time.monotonic()
+        self._states.move_to_end(url)
+        while len(self._states) > _MOST_STATES:
+            self._states.popitem(last=False)
+        if not isinstance(answer, _Content):
+            return
+        self._contents[url] = answer
         self._contents.move_to_end(url)
         while len(self._contents) > 1 and (
             len(self._contents) > _MOST_HELD
             or sum(one.state.size for one in self._contents.values()) > _MOST_HELD_BYTES
         ):
             self._contents.popitem(last=False)  # closed when nobody reads it any more
-        return content
 
     def _ask(self, do: str, url: str, **more: Any) -> tuple[dict[str, Any], FileIO | None]:
         with self._lock:
@@ -254,7 +259,7 @@ class _Link:
         self.is_lost = False
         self._connection = ours
         self._numbers = count()
-        self._lock = threading.Lock()
+        self._lock, self._sending = threading.Lock(), threading.Lock()
         self._asked: dict[int, Future[tuple[dict[str, Any], FileIO | None]]] = {}
         with theirs:
             self._process = subprocess.Popen(
@@ -274,9 +279,11 @@ class _Link:
         number, answer = next(self._numbers), Future[tuple[dict[str, Any], FileIO | None]]()
         with self._lock:
             self._asked[number] = answer
-            try:
+        try:
+            with self._sending:  # answers are heard meanwhile: else both ends might wait to send
                 send(self._connection, request | {"id": number})
-            except OSError:
+        except OSError:
+            with self._lock:
                 self._lose()
         return answer
 
@@ -306,7 +313,7 @@ class _Link:
         with suppress(OSError):
             self._connection.close()
         for answer in self._asked.values():
-            answer.set_exception(OSError(errno.EIO, "the process that fetches has ended"))
+            answer.set_exception(_EndedError(errno.EIO, "the process that fetches has ended"))
         self._asked.clear()
         self._process.kill()
         self._process.wait()
@@ -321,6 +328,18 @@ def _wait(
         except NotYet:  # it takes a minute at most to give up
             if beat:
                 beat()
+
+
+def _answer_of(
+    asked: Future[tuple[dict[str, Any], FileIO | None]], beat: Callable[[], None] | None
+) -> State | _Content | OSError:
+    try:
+        told, file = _wait(asked, beat)
+    except OSError as error:
+        return error.with_traceback(None)  # it may be remembered, and would keep what was called
+    if file is None:
+        return _state(told)
+    return _Content(file, _state(told), bytes.fromhex(told["digest"]), time.monotonic())
 
 
 def _state(told: dict[str, Any]) -> State:

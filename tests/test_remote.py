@@ -308,6 +308,13 @@ def test_other_variables_are_heard_of(
         state_of(path)
     monkeypatch.setenv("AWS_ENDPOINT_URL", server.endpoint)
     assert state_of(path).size
+    objects.open(path).close()
+    before = objects._linked()
+    monkeypatch.setenv("SOMETHING_ELSE", "1")
+    assert objects._linked() is before
+    monkeypatch.setenv("AWS_ENDPOINT_URL", f"{server.endpoint}/nowhere")
+    with pytest.raises(AudioError, match="404"):  # what came from the other is not given for it
+        objects.open(path)
 
 
 @pytest.mark.whole

@@ -14,6 +14,7 @@ import re
 import socket
 import sys
 import tempfile
+import time
 from collections.abc import AsyncIterator
 from datetime import timedelta
 from io import FileIO
@@ -35,7 +36,7 @@ _MOST_GETS, _MOST_HEADS = 8, 32
 #: Lists that are read at a time.
 _MOST_LISTS = 16
 #: What may pass is asked for again after 0.2 s, 0.4 s, … for a minute at most: S3 asks for that
-#: ("503 Slow Down"). Bodies that break off are begun again so often.
+#: ("503 Slow Down"). Bodies that break off, or are silent, are begun again as long, so often.
 _RETRIES, _RETRY_S, _FIRST_WAIT_S, _LONGEST_WAIT_S = 8, 60, 0.2, 10
 _BODIES = 8
 #: A server that says nothing for so long is gone.
@@ -101,6 +102,7 @@ class Fetcher:
         """Fetch an object whole, whatever breaks off meanwhile."""
         store, key = self._place(asked["url"])
         async with self._gets:
+            failing_since_s = None
             for attempt in range(_BODIES):
                 answer = await obstore.get_async(store, key)
                 told = _about(answer.meta)
@@ -109,7 +111,9 @@ class Fetcher:
                     digest = await _copy(answer, file, told["size"])
                 except (BaseError, BrokenOffError):
                     file.close()
-                    if attempt + 1 == _BODIES:
+                    now = time.monotonic()
+                    failing_since_s = failing_since_s or now
+                    if attempt + 1 == _BODIES or now - failing_since_s > _RETRY_S:
                         raise
                     await asyncio.sleep(_wait_s(attempt))
                 except BaseException:
@@ -129,6 +133,8 @@ class Fetcher:
     async def _page(self, asked: dict[str, Any]) -> tuple[dict[str, Any], None]:
         """Give the next thousand of a list; none when it has ended."""
         page = await self._lists[asked["list"]].next_page()
+        if not page:
+            del self._lists[asked["list"]]
         _, key = self._place(asked["url"])
         return {"page": [self._found(one, key, asked["url"]) for one in page]}, None
 
@@ -243,6 +249,8 @@ def _what_failed(error: Exception) -> tuple[str, str]:
     found, code = _STATUS.search(said), _CODE.search(said)
     status = (found[1] or found[2]) if found else ""
     shown = " ".join([status, *(code.groups() if code else ())])
+    if status in _UNABLE:
+        return "unable", f"the server does not do that ({shown})"
     if isinstance(error, FileNotFoundError) or status == "404":
         return "absent", f"there is nothing of this name ({shown or 404})"
     if isinstance(error, (PermissionError, UnauthenticatedError)) or status in {"401", "403"}:
@@ -253,8 +261,6 @@ def _what_failed(error: Exception) -> tuple[str, str]:
             f"the name {printable(named[1])} cannot be read: it has a control character, or a part "
             f"that is empty, . or .."
         )
-    if status in _UNABLE:
-        return "unable", f"the server does not do that ({shown})"
     if isinstance(error, BrokenOffError):
         return "broken", f"it breaks off each time: {error}"
     if isinstance(error, OSError):
@@ -276,6 +282,7 @@ def _why_unreachable(said: str) -> str:
 #: What the errors of obstore have in them, and what it means.
 _SIGNS = {
     "ConnectionRefused": "the server refuses the connection",
+    "MissingAccount": "the account is not known: AZURE_STORAGE_ACCOUNT_NAME says it",
     "dns error": "the server's name is not known",
     "kind: Timeout": "the server does not answer in time",
     "InvalidCertificate": "the server's certificate is not valid",

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import socket
 import subprocess
 import sys
@@ -41,6 +42,7 @@ _BEAT_S = 1.0
 #: How often a question is asked if what fetches ends: it may be killed for want of memory.
 _MOST_TRIES = 3
 _SECOND_NS = 10**9
+_OF_STORES = re.compile(r"(AWS|GOOGLE|AZURE|SSL_CERT)_|.*_proxy$", re.IGNORECASE)
 #: Of these, EIO alone leaves open whether anybody was there.
 _ERRNOS = {
     "absent": errno.ENOENT,
@@ -234,9 +236,10 @@ class Objects:
         return _wait(asked, None)
 
     def _linked(self) -> _Link:
-        if self._link is None or self._link.is_lost or self._link.variables != os.environ:
-            # What was refused, or not found, may be had with other variables.
+        if self._link is None or self._link.is_lost or self._link.variables != _variables():
+            # What was refused, not found, or something else, may be had with other variables.
             self._states.clear()
+            self._contents.clear()
             if self._link is not None:
                 self._link.end()
             self._link = _Link()
@@ -252,7 +255,7 @@ class _Link:
     """
 
     def __init__(self) -> None:
-        self.variables = dict(os.environ)
+        self.variables = _variables()
         if find_spec("obstore") is None:
             raise OSError(errno.ENOSYS, "obstore, which fetches from there, is not installed")
         ours, theirs = socket.socketpair()
@@ -268,7 +271,7 @@ class _Link:
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.DEVNULL,
                 pass_fds=[theirs.fileno()],
-                env={**self.variables, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
+                env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
                 start_new_session=True,  # Ctrl-C is for the process that asks
             )
         self._listener = threading.Thread(target=self._listen, daemon=True)
@@ -317,6 +320,11 @@ class _Link:
         self._asked.clear()
         self._process.kill()
         self._process.wait()
+
+
+def _variables() -> dict[str, str]:
+    """Return what the environment says of stores, of who asks them, and of the way there."""
+    return {name: value for name, value in os.environ.items() if _OF_STORES.match(name)}
 
 
 def _wait(

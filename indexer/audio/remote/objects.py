@@ -135,8 +135,8 @@ class Objects:
 
     def fetch_ahead(self, path: Path) -> None:
         """Begin to fetch an object that is read soon."""
-        if self._held(str(path), _BELIEVED_S) is None:
-            with suppress(OSError):  # for whoever reads it to report
+        with suppress(OSError):  # for whoever reads it to report
+            if self._held(str(path), _BELIEVED_S) is None:
                 self._begin("get", str(path))
 
     def open(self, path: Path, beat: Callable[[], None] | None = None) -> FileIO:
@@ -171,6 +171,7 @@ class Objects:
 
     def _held(self, url: str, most_s: float) -> _Content | None:
         with self._lock:
+            self._linked()  # with other variables nothing is held
             content = self._contents.get(url)
             if content is None or time.monotonic() - content.since_s > most_s:
                 return None
@@ -178,11 +179,11 @@ class Objects:
             return content
 
     def _content(self, url: str, beat: Callable[[], None] | None, most_s: float) -> _Content:
-        if content := self._held(url, most_s):
-            return content
-        with self._lock:
-            content = self._contents.get(url)
         try:
+            if content := self._held(url, most_s):
+                return content
+            with self._lock:
+                content = self._contents.get(url)
             if content and self.state_of(Address(url)) == content.state:
                 return content
             got: _Content | OSError = self._finish("get", url, beat)

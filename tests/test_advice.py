@@ -117,7 +117,7 @@ def test_damage_of_any_file_is_told_once_in_plain_words_with_what_to_do(
     change: Callable[[Path], None], share: str, store: Path, tmp_path: Path
 ) -> None:
     files = [one for one in store.rglob("*") if one.is_file() and not one.name.startswith(".")]
-    assert len(files) == 23
+    assert len(files) == 27
     chosen = [one for one in files if share == "all" or one.name in SOME]
     for number, name in enumerate(sorted(str(file.relative_to(store)) for file in chosen)):
         copy = Path(shutil.copytree(store, tmp_path / str(number)))

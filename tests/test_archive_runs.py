@@ -147,8 +147,8 @@ def test_what_is_wrong_with_archives_is_a_row_or_a_line_each(
     (root / "old.tar.gz").write_bytes(b"any")
     words = ("index", root, "--store", tmp_path / "s", "--checkpoint", tiny_file, "--workers", 0)
     told = command(*words, code=3)
-    for name in ("R24a", "R24b", "R24c", "R24d", "R24e"):
-        fault(name).require(told.code, told.out + told.err)
+    for said in (fault("R24a"), fault("R24b"), fault("R24c"), fault("R24d"), fault("R24e")):
+        said.require(told.code, told.out + told.err)
 
 
 def test_damaged_member_fails_by_itself(tmp_path: Path, counting: Counting) -> None:

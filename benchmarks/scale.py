@@ -1,13 +1,12 @@
 """What ten million windows take: stores without audio, of any size, and what is done with them.
 
-    soundalike index data/samples --store rows.soundalike --checkpoint demo --frames none
+    soundalike index LIBRARY --store rows.soundalike --checkpoint demo --frames none
     python benchmarks/scale.py stores --rows rows.soundalike --work W --windows 100000 1000000
     python benchmarks/scale.py segments --rows rows.soundalike --work W --windows 1000000 10000000
     python benchmarks/scale.py folders --work W
 
-Windows are those of `search_data`: clustered vectors, and seven tags of known frequency. All other
-tags are those of real windows of the store `--rows`, drawn at random. `stores` writes parts
-as a run does, and builds their index; `segments` writes the index alone, as links to the same
+Windows are mixtures of those of the store `--rows`, see `scale_data`. `stores` writes parts as a
+run does, and builds their index; `segments` writes the index alone, as links to the same
 segments, without parts, and measures how far sketches are looked through at the least size.
 `folders` lists folders of a slow disk. Each step is a process of its own: what it holds in memory
 is that of `RssAnon`, without mapped files. Results are printed, and written to `W/stores.json` …
@@ -30,7 +29,8 @@ from unittest import mock
 
 import numpy as np
 import pyarrow as pa
-from search_data import BLOCK_ROWS, FILTERS, TAGS, K, Library
+from scale_data import Mixtures
+from search_data import BLOCK_ROWS, TAGS, K
 
 from indexer.arrays import ID_DTYPE
 from indexer.library import folders
@@ -42,7 +42,6 @@ from indexer.store.reader import Store
 from indexer.store.schema import Identity, LedgerRow, Origin
 from indexer.store.snapshot import Block, WindowTable
 from indexer.store.writer import PartWriter
-from indexer.tags import TagVocabulary
 from indexer.windows import WINDOW_SAMPLES, window_id
 from search.asking.find import Question, find
 from search.asking.left_out import LeftOut
@@ -83,6 +82,8 @@ MEMORY_BYTES = 600_000_000
 SEGMENT_ROWS = 500_000
 ORIGIN = Origin("none", "fp32", {}, "2026-01-01T00:00:00+00:00")
 NUM_QUESTIONS = 200
+#: What leads from the work folder to the store of real windows.
+ROWS = "rows"
 _SEED = 20_260_102
 
 
@@ -91,13 +92,8 @@ _SEED = 20_260_102
 
 def blocks_of(num_windows: int, rows: Path, first: int = 0) -> Iterator[Block]:
     """Yield made-up windows from the first on, some thousand at a time."""
-    snapshot = Store.open(rows).snapshot()
-    real = snapshot.tags(np.arange(len(snapshot)))
-    columns = [TagVocabulary.audioset().resolve(name).index or 0 for name in TAGS]
-    rng = np.random.default_rng([_SEED, first])
-    for start, vectors, known in Library(num_windows).blocks(first_block=first // BLOCK_ROWS):
-        tags = real[rng.integers(len(real), size=len(vectors))]
-        tags[:, columns] = known.T
+    made = Mixtures(rows).blocks(num_windows, first_block=first // BLOCK_ROWS)
+    for start, vectors, tags in made:
         for at in range(0, len(vectors), PART_WINDOWS):
             some = slice(at, at + PART_WINDOWS)
             yield Block(_windows(first + start + at, len(tags[some])), vectors[some], tags[some])
@@ -293,10 +289,9 @@ def step_find(store: Path) -> dict[str, float]:
 def step_query(store: Path) -> dict[str, float]:
     """Ask at every filter, by vectors that are not in the store; the second time counts."""
     index = SoundIndex.open(store)
-    asked = Library(index.num_windows).questions(NUM_QUESTIONS)
     found: dict[str, float] = {}
-    for number, condition in enumerate(FILTERS):
-        names = list(TAGS)
+    names = list(TAGS)
+    for condition, asked in Mixtures(store.parent / ROWS).questions(NUM_QUESTIONS).items():
         terms = Terms(
             k=K,
             tags=tuple(names[one] for one in condition.all_of),
@@ -308,9 +303,9 @@ def step_query(store: Path) -> dict[str, float]:
         def ask(vector: np.ndarray[Any, Any], terms: Terms = terms) -> None:
             find(index, [Question(vector[None])], Scope.of(terms, index.opened))
 
-        for vector in asked[number]:
+        for vector in asked:
             ask(vector)
-        found |= _quantiles(condition.name, ask, list(asked[number]))
+        found |= _quantiles(condition.name, ask, list(asked))
     return found
 
 
@@ -444,6 +439,8 @@ def main() -> None:
         run_here(given.step[0], Path(given.step[1]))
         return
     given.work.mkdir(parents=True, exist_ok=True)
+    if given.rows and not (given.work / ROWS).exists():
+        (given.work / ROWS).symlink_to(given.rows.resolve())  # for those who ask
     measure_all = {
         "stores": measure_stores,
         "segments": measure_segments,

@@ -60,8 +60,10 @@ def with_little_effort(index: SoundIndex, num_scanned: int, num_scored: int = 10
 def spare(index: VectorIndex, num_scanned: int, num_scored: int = 10) -> VectorIndex:
     """Do the same with the index of one store; nothing without sketches."""
     if any(index.sketches):
-        told = Measured(1.0, reach=0.0, num_scanned=num_scanned, recall=0.5, ms=1.0)
-        index.effort = Effort(0.5, index.generation.num_windows, num_scored, (told,))
+        told = Measured(
+            1.0, reach=0.0, num_scanned=num_scanned, num_scored=num_scored, recall=0.5, ms=1.0
+        )
+        index.effort = Effort(0.5, index.generation.num_windows, (told,))
     return index
 
 

@@ -51,8 +51,7 @@ DOCUMENT: dict[str, Any] = {
     "effort": {
         "target": 0.99,
         "num_rows": 580,
-        "num_scored": 60,
-        "measured": [[1.0, 0.7, 8192, 0.999, 0.5], [0.1, 0.55, 4096, 0.998, 1.5]],
+        "measured": [[1.0, 0.7, 8192, 60, 0.999, 0.5], [0.1, 0.55, 4096, 60, 0.998, 1.5]],
         "segments": ["c" * 32],
     },
     "files": {"parts.txt": [0, DIGEST]},
@@ -71,8 +70,10 @@ MANIFEST = Manifest(
     effort=Effort(
         target=0.99,
         num_rows=580,
-        num_scored=60,
-        measured=(Measured(1.0, 0.7, 8192, 0.999, 0.5), Measured(0.1, 0.55, 4096, 0.998, 1.5)),
+        measured=(
+            Measured(1.0, 0.7, 8192, 60, 0.999, 0.5),
+            Measured(0.1, 0.55, 4096, 60, 0.998, 1.5),
+        ),
         segments=("c" * 32,),
     ),
     files={"parts.txt": FileEntry(0, DIGEST)},
@@ -100,7 +101,7 @@ def test_manifest_is_written_as_what_it_is(file: Path) -> None:
 
 def test_manifest_without_sketches_is_written_without_any(file: Path) -> None:
     segment = {**DOCUMENT["segments"][0], "sketch": None}
-    effort = {"target": 0.9, "num_rows": 0, "num_scored": 0, "measured": [], "segments": []}
+    effort = {"target": 0.9, "num_rows": 0, "measured": [], "segments": []}
     content = seal({**DOCUMENT, "segments": [segment], "effort": effort})
     file.write_bytes(content)
     manifest = Manifest.read(file)
@@ -157,7 +158,7 @@ COUNTS = [
     ("segments", 0, "num_rows"),
     *(("segments", 0, "sketch", name) for name in ("num_scenes", "num_roots", "num_lists")),
     *(("segments", 0, "sketch", name) for name in ("num_listed", "head_bytes")),
-    *(("effort", name) for name in ("num_rows", "num_scored")),
+    ("effort", "num_rows"),
 ]
 
 

@@ -12,11 +12,10 @@ from search.nearest.plan import EXACT, MEASURED_K, Plan, choose_plan
 EFFORT = Effort(
     target=0.99,
     num_rows=1_000_000,
-    num_scored=60,
     measured=(
-        Measured(share=1.0, reach=0.6, num_scanned=9000, recall=0.999, ms=0.5),
-        Measured(share=0.5, reach=0.5, num_scanned=8000, recall=0.998, ms=1.0),
-        Measured(share=0.1, reach=0.7, num_scanned=7000, recall=0.996, ms=1.5),
+        Measured(share=1.0, reach=0.6, num_scanned=9000, num_scored=60, recall=0.999, ms=0.5),
+        Measured(share=0.5, reach=0.5, num_scanned=8000, num_scored=60, recall=0.998, ms=1.0),
+        Measured(share=0.1, reach=0.7, num_scanned=7000, num_scored=60, recall=0.996, ms=1.5),
     ),
 )
 
@@ -81,8 +80,10 @@ def test_several_vectors_take_more_than_one_and_less_than_each_alone() -> None:
 def test_plan_never_scores_too_few(
     num_matching: int, k: int, num_scored: int, num_scanned: int, exact: bool
 ) -> None:
-    measured = tuple(one._replace(num_scanned=num_scanned) for one in EFFORT.measured)
-    effort = Effort(0.99, 1_000_000, num_scored, measured)
+    measured = tuple(
+        one._replace(num_scanned=num_scanned, num_scored=num_scored) for one in EFFORT.measured
+    )
+    effort = Effort(0.99, 1_000_000, measured)
     plan = choose_plan(effort, num_matching, 1_000_000, k, exact=exact)
     if exact:
         assert plan.is_exact
@@ -102,6 +103,19 @@ def test_plan_never_promises_more_of_a_narrower_filter(one: int, other: int) -> 
     assert narrow.is_exact or narrow.recall <= wide.recall
 
 
+def test_plan_scores_as_many_as_the_harder_of_two_shares_needs() -> None:
+    """Among all rows more are as near by their sketches as the true ten than among a tenth."""
+    measured = tuple(
+        one._replace(num_scored=number)
+        for one, number in zip(EFFORT.measured, (960, 240, 60), strict=True)
+    )
+    effort = Effort(0.99, 1_000_000, measured)
+    plans = [choose_plan(effort, number, 1_000_000, 10) for number in (990_000, 300_000, 50_000)]
+    assert [one.num_scored for one in plans] == [960, 240, 60]
+    assert choose_plan(effort, 120, 1_000_000, 10) == EXACT
+    assert choose_plan(effort, 121, 1_000_000, 10).num_scored == 60
+
+
 def test_plan_without_sketches_is_exact() -> None:
     assert choose_plan(UNMEASURED, 100_000, 100_000, 10) is EXACT
 
@@ -112,17 +126,17 @@ def test_plan_without_sketches_is_exact() -> None:
         share=st.floats(-1e12, 1e12),
         reach=st.floats(-1e12, 1e12),
         num_scanned=st.integers(0, 10**12),
+        num_scored=st.integers(0, 10**12),
         recall=st.just(0.9),
         ms=st.just(1.0),
     ),
-    num_scored=st.integers(0, 10**12),
     num_matching=st.integers(1, 1000),
     num_rows=st.integers(0, 1000),
     k=st.integers(1, 300),
 )
 def test_plan_of_an_effort_that_nobody_measured_still_finds_k(
-    told: Measured, num_scored: int, num_matching: int, num_rows: int, k: int
+    told: Measured, num_matching: int, num_rows: int, k: int
 ) -> None:
     """Whoever forged a manifest: what is in it may make answers worse, and no fewer."""
-    plan = choose_plan(Effort(0.9, 0, num_scored, (told,)), num_matching, num_rows, k)
+    plan = choose_plan(Effort(0.9, 0, (told,)), num_matching, num_rows, k)
     assert plan.is_exact or plan.num_scored >= k

@@ -90,6 +90,7 @@ class Measured(NamedTuple):
         reach: How many times its spread nearer than its centre a list is looked for rows, see
             `search.nearest.scan`.
         num_scanned: Rows that match whose sketches were looked at, on average.
+        num_scored: Rows that are scored exactly, the best by their sketches, for 10 hits.
         recall: Share of the true best 10 that were found.
         ms: Median milliseconds of a query, without its filter.
     """
@@ -97,6 +98,7 @@ class Measured(NamedTuple):
     share: float
     reach: float
     num_scanned: int
+    num_scored: int
     recall: float
     ms: float
 
@@ -108,14 +110,12 @@ class Effort:
     Attributes:
         target: Recall at 10 that was asked for.
         num_rows: Live rows when it was measured.
-        num_scored: Rows that are scored exactly, the best by their sketches, for 10 hits.
         measured: From all rows to few; none if every answer is exact.
         segments: Names of the segments that it was measured with.
     """
 
     target: float
     num_rows: int = 0
-    num_scored: int = 0
     measured: tuple[Measured, ...] = ()
     segments: tuple[str, ...] = ()
 
@@ -232,7 +232,6 @@ def _read_effort(entry: Any) -> Effort:
     return Effort(
         target=_take_number(entry, "target"),
         num_rows=_take_count(entry, "num_rows"),
-        num_scored=_take_count(entry, "num_scored"),
         measured=tuple(_read_measured(one) for one in _take(entry, "measured", list)),
         segments=tuple(
             _check_name(_check("segments", one, str)) for one in _take(entry, "segments", list)
@@ -242,12 +241,13 @@ def _read_effort(entry: Any) -> Effort:
 
 def _read_measured(entry: Any) -> Measured:
     if not isinstance(entry, list) or len(entry) != len(Measured._fields):
-        raise NotAsWrittenError("what was measured is not five numbers each")
+        raise NotAsWrittenError("what was measured is not six numbers each")
     named = dict(zip(Measured._fields, entry, strict=True))
     return Measured(
         _take_number(named, "share"),
         _take_number(named, "reach"),
         _take_count(named, "num_scanned"),
+        _take_count(named, "num_scored"),
         _take_number(named, "recall"),
         _take_number(named, "ms"),
     )

@@ -85,14 +85,16 @@ def choose_plan(
         exact: Whether only an exact answer will do.
     """
     more = max(1.0, k / MEASURED_K)
-    num_scored = max(math.ceil(effort.num_scored * (2 + more) / 3), k)
-    if exact or not effort.measured or num_matching <= _EXACT * num_scored:
+    if exact or not effort.measured:
         return EXACT
     share = num_matching / max(1, num_rows) * _AS_GOOD_AS
     wider = [one for one in effort.measured if one.share > share][-1:]
     narrower = [one for one in effort.measured if one.share <= share][:1]
     is_like_it = bool(narrower) and narrower[0].share * _AS_GOOD_AS**2 >= share
     near = narrower if is_like_it else wider + narrower
+    num_scored = max(math.ceil(max(one.num_scored for one in near) * (2 + more) / 3), k)
+    if num_matching <= _EXACT * num_scored:
+        return EXACT
     more_scanned = more**_HITS_SCANNED * num_vectors**_VECTORS_SCANNED
     num_scanned = math.ceil(max(one.num_scanned for one in near) * more_scanned)
     reach = max(one.reach for one in near) * num_vectors**_MORE_REACH

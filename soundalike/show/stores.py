@@ -107,7 +107,7 @@ def generation_lines(generation: Generation) -> Iterator[str]:
     for one in effort.measured:
         yield (
             f"  {one.share:>4.0%} of the windows match: {one.num_scanned:,} are looked at, "
-            f"{effort.num_scored} scored; recall {one.recall:.3f}, {one.ms:.1f} ms"
+            f"{one.num_scored} scored; recall {one.recall:.3f}, {one.ms:.1f} ms"
         )
 
 

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from browsing import PAGE, browsing, row_of, see_hits, see_text, until, watching, windows_in
+from browsing import PAGE, row_of, see_hits, see_text, until, watching, windows_in
 from conftest import REPOSITORY
 from test_page_map import free_line, in_rectangle, lasso
-from test_page_teaching import is_one, said, seen_window
-from web_server import Running, serving
+from test_page_teaching import browser, is_one, said, seen_window, server
+from web_server import Running
 
 import soundalike
 from soundalike.sounds import Sounds
@@ -21,13 +20,9 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.whole
 
+__all__ = ["browser", "server"]  # fixtures
+
 NAME = "beast"
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with browsing() as browser:
-        yield browser
 
 
 @pytest.fixture(scope="module")
@@ -37,12 +32,6 @@ def store(browser: Browser, tmp_path_factory: pytest.TempPathFactory) -> Path:
     sounds = soundalike.open(path, checkpoint="demo", device="cpu")
     sounds.index(REPOSITORY / "data/samples", num_workers=0, hop_s=2.5)
     return path
-
-
-@pytest.fixture(scope="module")
-def server(store: Path) -> Iterator[Running]:
-    with serving(store, "--device", "cpu", "-q") as running:
-        yield running
 
 
 def test_from_the_first_label_to_a_part_of_the_map(

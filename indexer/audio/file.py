@@ -28,7 +28,7 @@ AUDIO_EXTENSIONS = frozenset(
 )
 _KINDS = {stat.S_IFDIR: "folder", stat.S_IFIFO: "FIFO", stat.S_IFSOCK: "socket"}
 #: The dates that 64 bits hold, in ns since 1970: the years 1677 to 2262.
-FIRST_NS, LAST_NS = -(2**63), 2**63 - 1
+_FIRST_NS, _LAST_NS = -(2**63), 2**63 - 1
 #: Bytes of a file without a name that is kept in memory, at most: six minutes of a CD. Each reader
 #: has one.
 _MOST_IN_MEMORY = 1 << 26
@@ -100,7 +100,7 @@ def unnamed_file(content: Iterable[bytes | memoryview], num_bytes: int) -> FileI
     """
     file = None
     try:
-        file = _new_unnamed_file(num_bytes)
+        file = new_unnamed_file(num_bytes)
         for block in content:
             rest = memoryview(block)
             while len(rest):
@@ -115,7 +115,8 @@ def unnamed_file(content: Iterable[bytes | memoryview], num_bytes: int) -> FileI
     return file
 
 
-def _new_unnamed_file(num_bytes: int) -> FileIO:
+def new_unnamed_file(num_bytes: int) -> FileIO:
+    """Return an empty file that nobody else can see, and that will have so many bytes."""
     if hasattr(os, "memfd_create") and num_bytes <= _MOST_IN_MEMORY:
         return FileIO(os.memfd_create("content"), "r+b")
     return tempfile.TemporaryFile(buffering=0)
@@ -126,7 +127,12 @@ def date_of(status: os.stat_result) -> int:
 
     Dates before 1677 and after 2262, which disks may have, become the nearest between these.
     """
-    return min(max(status.st_mtime_ns, FIRST_NS), LAST_NS)
+    return kept_date(status.st_mtime_ns)
+
+
+def kept_date(date_ns: int) -> int:
+    """Return a date in ns since 1970, or the nearest that is kept; see `date_of`."""
+    return min(max(date_ns, _FIRST_NS), _LAST_NS)
 
 
 def read_at(descriptor: int, num_bytes: int, offset: int) -> bytes:

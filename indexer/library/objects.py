@@ -7,12 +7,11 @@ import time
 from collections.abc import Iterator
 
 from indexer.audio.file import State
-from indexer.audio.remote.objects import objects, require_reader
+from indexer.audio.remote.objects import BELIEVED_S, objects, require_reader
 from indexer.errors import LibraryError
 from indexer.paths import Address, text_from_bytes
 
-#: A store that was reached is believed to be there for so long, in seconds; and when that was.
-_BELIEVED_S = 60.0
+#: When a store was reached: it is believed to be there for a while.
 _reached_s: dict[Address, float] = {}
 
 
@@ -43,7 +42,7 @@ def is_reachable(root: Address, *, is_list: bool) -> bool:
             those who give what they do not list.
     """
     now = time.monotonic()
-    if now - _reached_s.get(root, -_BELIEVED_S) < _BELIEVED_S:
+    if now - _reached_s.get(root, -BELIEVED_S) < BELIEVED_S:
         return True
     try:
         next(objects.below(root), None)

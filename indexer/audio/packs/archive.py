@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterator, Sequence
 from io import FileIO
 
-from indexer.audio.file import FIRST_NS, LAST_NS, read_at
+from indexer.audio.file import kept_date, read_at
 from indexer.audio.packs.members import MAX_NAME_BYTES, plain_name
 from indexer.audio.packs.pack import not_read
 from indexer.errors import AudioError
@@ -62,7 +62,7 @@ def date_in_ns(seconds: float, otherwise: int) -> int:
     """
     if not seconds or not math.isfinite(seconds):
         return otherwise
-    return min(max(round(seconds * 1_000_000_000), FIRST_NS), LAST_NS)
+    return kept_date(round(seconds * 1_000_000_000))
 
 
 def blocks(source: FileIO, offset: int, num_bytes: int) -> Iterator[bytes]:

@@ -13,7 +13,6 @@ import random
 import re
 import socket
 import sys
-import tempfile
 import time
 from collections.abc import AsyncIterator
 from datetime import timedelta
@@ -25,11 +24,10 @@ import obstore
 from obstore.exceptions import BaseError, UnauthenticatedError
 from obstore.store import HTTPStore, from_url
 
+from indexer.audio.file import new_unnamed_file
 from indexer.audio.remote.wire import Receiver, send
 from indexer.paths import printable
 
-#: Larger objects are fetched to a disk rather than into memory, in bytes.
-MOST_IN_MEMORY_BYTES = 64 << 20
 #: Objects that are fetched, and looked at, at the same time: stores allow thousands of requests a
 #: second, and 32 hide 50 ms behind 1.6 ms each.
 _MOST_GETS, _MOST_HEADS = 8, 32
@@ -106,7 +104,7 @@ class Fetcher:
             for attempt in range(_BODIES):
                 answer = await obstore.get_async(store, key)
                 told = _about(answer.meta)
-                file = _new_file(told["size"])
+                file = new_unnamed_file(told["size"])
                 try:
                     digest = await _copy(answer, file, told["size"])
                 except (BaseError, BrokenOffError):
@@ -218,12 +216,6 @@ async def _copy(answer: Any, file: FileIO, size: int) -> Any:
         raise BrokenOffError(f"it has {copied:,} bytes, and {size:,} were announced")
     file.seek(0)
     return digest.digest()
-
-
-def _new_file(size: int) -> FileIO:
-    if size <= MOST_IN_MEMORY_BYTES and hasattr(os, "memfd_create"):
-        return FileIO(os.memfd_create("object"), "r+b")
-    return tempfile.TemporaryFile(buffering=0)
 
 
 def _wait_s(attempt: int) -> float:

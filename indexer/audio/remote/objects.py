@@ -34,7 +34,7 @@ from indexer.paths import Address
 
 #: What was heard of an object is believed for so long, and what was fetched may be opened, in
 #: seconds: whoever has a digest opens what it is of, be it a while later.
-_BELIEVED_S, _OPENED_S = 60.0, 3600.0
+BELIEVED_S, _OPENED_S = 60.0, 3600.0
 #: States that are remembered, and contents that are held: so many, or all together so many bytes.
 _MOST_STATES, _MOST_HELD, _MOST_HELD_BYTES = 1 << 16, 8, 256 << 20
 #: How often somebody who waits for the network says that it is alive, in seconds.
@@ -117,7 +117,7 @@ class Objects:
         with self._lock:
             self._linked()  # with other variables nothing is known
             known, since_s = self._states.get(url, (None, 0.0))
-        if known is None or time.monotonic() - since_s > _BELIEVED_S:
+        if known is None or time.monotonic() - since_s > BELIEVED_S:
             known = self._finish("head", url)
         if isinstance(known, OSError):
             raise OSError(known.errno, known.strerror)  # its own, or its trace would grow
@@ -128,15 +128,15 @@ class Objects:
         for path in paths:
             url, now = str(path), time.monotonic()
             with self._lock:
-                _, since_s = self._states.get(url, (None, -_BELIEVED_S))
-            if now - since_s >= _BELIEVED_S:
+                _, since_s = self._states.get(url, (None, -BELIEVED_S))
+            if now - since_s >= BELIEVED_S:
                 with suppress(OSError):
                     self._begin("head", url)
 
     def fetch_ahead(self, path: Path) -> None:
         """Begin to fetch an object that is read soon."""
         with suppress(OSError):  # for whoever reads it to report
-            if self._held(str(path), _BELIEVED_S) is None:
+            if self._held(str(path), BELIEVED_S) is None:
                 self._begin("get", str(path))
 
     def open(self, path: Path, beat: Callable[[], None] | None = None) -> FileIO:
@@ -156,7 +156,7 @@ class Objects:
 
     def digest(self, path: Path, beat: Callable[[], None] | None = None) -> bytes:
         """Return the 16-byte BLAKE2b of an object's bytes, see `open`."""
-        return self._content(str(path), beat, _BELIEVED_S).digest
+        return self._content(str(path), beat, BELIEVED_S).digest
 
     def below(self, root: Path) -> Iterator[Found]:
         """Yield all objects below an address, in the order in which the store names them.

@@ -179,7 +179,8 @@ def _extend(
 ) -> Reuse | None:
     """Return what is to be done if all other windows are those of the index before.
 
-    None if it is damaged where that would be taken over.
+    None if it is damaged where that would be taken over, or has as dead what lives again: after a
+    compaction no part knows that any more, and no window may be held twice.
 
     Args:
         previous: The index before.
@@ -193,7 +194,11 @@ def _extend(
         return None
     wanted = np.ones(len(snapshot), bool)
     for segment, _ in pairs:
-        wanted &= ~_is_in(snapshot, segment)
+        rows = _find(snapshot, segment)
+        is_there = rows >= 0
+        if not segment.alive[rows[is_there]].all():
+            return None
+        wanted &= ~is_there
     num_new = int(np.count_nonzero(wanted))
     is_gone = ~contains(live, listed)
     each = [(one, _still_alive(one, is_gone)) for one in previous.segments]
@@ -271,8 +276,8 @@ def _are_intact(pairs: Iterable[tuple[Segment, SegmentEntry]], names: Iterable[s
     )
 
 
-def _is_in(snapshot: Snapshot, segment: Segment) -> Mask:
-    """Return (len(snapshot),) which windows a segment has, dead or alive.
+def _find(snapshot: Snapshot, segment: Segment) -> Integers:
+    """Return (len(snapshot),) the rows of windows in a segment, dead or alive; -1 for all others.
 
     Raises:
         StoreError: If it has another window with the id of one.
@@ -281,7 +286,7 @@ def _is_in(snapshot: Snapshot, segment: Segment) -> Mask:
     is_there = at >= 0
     if is_there.any():
         require_same(snapshot.windows.take(is_there), segment.windows.take(at[is_there]))
-    return is_there
+    return at
 
 
 def _still_alive(segment: Segment, is_gone: Mask) -> Mask:

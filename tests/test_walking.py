@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from indexer.errors import LibraryError
+from indexer.library import folders
 from indexer.library.folders import files_in_folders
 
 
@@ -46,12 +47,12 @@ def one_by_one(root: Path, unreadable: list[str]) -> Iterator[str]:
 
 def make_tree(root: Path, shape: list[tuple[int, str, str]]) -> None:
     """Make folders below those before them, a file in each, and links between them."""
-    folders = [root]
+    places = [root]
     root.mkdir()
     for number, (parent, prefix, kind) in enumerate(shape):
-        place = folders[parent % len(folders)] / f"{prefix}{number}"
+        place = places[parent % len(places)] / f"{prefix}{number}"
         if kind == "link":
-            place.symlink_to(folders[number * 7 % len(folders)])
+            place.symlink_to(places[number * 7 % len(places)])
         elif kind == "store":
             (place / "parts").mkdir(parents=True)
             for name in ("store.json", "head.safetensors"):
@@ -59,7 +60,7 @@ def make_tree(root: Path, shape: list[tuple[int, str, str]]) -> None:
         else:
             place.mkdir()
             (place / f"{number}.wav").touch()
-            folders.append(place)
+            places.append(place)
     (root / ".git").mkdir()
     (root / ".git" / "config.wav").touch()
 
@@ -126,3 +127,48 @@ def test_folders_of_a_slow_disk_are_listed_together(
     began = time.perf_counter()
     assert len(list(files_in_folders(tmp_path / "library", []))) == 100
     assert time.perf_counter() - began < 0.5  # one after the other it is a second and more
+
+
+def test_folder_that_many_links_lead_to_is_listed_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = tmp_path / "library"
+    (root / "all").mkdir(parents=True)
+    (root / "all" / "a.wav").touch()
+    for number in range(200):
+        (root / f"{number}").symlink_to(root / "all")
+    scan, listed = os.scandir, []
+
+    def counted(folder: Path) -> object:
+        listed.append(folder)
+        return scan(folder)
+
+    monkeypatch.setattr(os, "scandir", counted)
+    assert list(files_in_folders(root, [])) == ["all/a.wav"]
+    assert listed == [root, root / "all"]
+
+
+def test_names_of_large_folders_are_not_all_held_ahead(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What waits may be as much as `_MOST_WAITING`, and a folder more for each thread."""
+    monkeypatch.setattr(folders, "_MOST_WAITING", 40)
+    for number in range(100):
+        (tmp_path / f"{number}").mkdir()
+        for name in range(10):
+            (tmp_path / f"{number}" / f"{name}.wav").touch()
+    scan, listed = os.scandir, []
+
+    def counted(folder: Path) -> object:
+        listed.append(folder)
+        return scan(folder)
+
+    monkeypatch.setattr(os, "scandir", counted)
+    found = []
+    for path in files_in_folders(tmp_path, []):
+        if path.endswith("/0.wav"):
+            time.sleep(0.002)  # the threads list what they may
+            assert 10 * len(listed) - len(found) <= 40 + 16 * 10 + 2 * 10
+        found.append(path)
+    assert found == list(one_by_one(tmp_path, []))
+    assert len(found) == 1_000

@@ -7,9 +7,10 @@ on the threads.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Container, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
+from threading import Lock
 from typing import NamedTuple
 
 from indexer.errors import LibraryError
@@ -19,6 +20,8 @@ from indexer.paths import text_from_bytes
 #: Folders that are listed at a time, and those that wait for it: of a disk with 5 ms a folder,
 #: 16 threads list 3,000 a second.
 _NUM_THREADS, _NUM_AHEAD = 16, 64
+#: Names that are listed and not wanted yet, beside those of the folders in hand: 20 MB.
+_MOST_WAITING = 1 << 17
 #: What a folder holds that is a store.
 _STORE_NAMES = {"store.json", "parts", "head.safetensors"}
 
@@ -54,15 +57,12 @@ def files_in_folders(root: Path, unreadable: list[tuple[str, str]]) -> Iterator[
     """
     queues = [""], list[str](), list[str]()
     visited: set[tuple[int, int]] = set()
-    ahead: dict[str, Future[_Listed]] = {}
-    threads = ThreadPoolExecutor(_NUM_THREADS, "folders")
+    ahead = _Ahead(root, visited)
     try:
         while waiting := next((queue for queue in queues if queue), None):
-            for folder in reversed(waiting[-_NUM_AHEAD:]):  # the last is wanted next
-                if folder not in ahead:
-                    ahead[folder] = threads.submit(_list, root / folder)
+            ahead.begin(reversed(waiting[-_NUM_AHEAD:]))  # the last is wanted next
             folder = waiting.pop()
-            place, entries, error = ahead.pop(folder).result()
+            place, entries, error = ahead.take(folder)
             if place in visited:
                 continue
             if place:
@@ -74,7 +74,50 @@ def files_in_folders(root: Path, unreadable: list[tuple[str, str]]) -> Iterator[
                 unreadable.append((text_from_bytes(os.fsencode(folder)), reason))
             yield from _files_among(folder, entries, *queues)
     finally:
-        threads.shutdown(wait=False, cancel_futures=True)
+        ahead.end()
+
+
+class _Ahead:
+    """Folders that are listed before they are wanted, as long as there is room for their names."""
+
+    def __init__(self, root: Path, visited: Container[tuple[int, int]]) -> None:
+        self._root, self._visited = root, visited
+        self._threads = ThreadPoolExecutor(_NUM_THREADS, "folders")
+        self._begun: dict[str, Future[_Listed | None]] = {}
+        self._num_waiting, self._lock = 0, Lock()
+
+    def begin(self, folders: Iterable[str]) -> None:
+        """Begin to list folders, in the order in which they are wanted."""
+        for folder in folders:
+            if self._num_waiting >= _MOST_WAITING:
+                return
+            if folder not in self._begun:
+                self._begun[folder] = self._threads.submit(self._list_if_room, folder)
+
+    def take(self, folder: str) -> _Listed:
+        """Return what is in a folder; of one that was visited, its place may be all."""
+        begun = self._begun.pop(folder, None)
+        listed = begun and begun.result()
+        if not listed:
+            return _list(self._root / folder, self._visited)
+        self._count(-len(listed.entries))
+        return listed
+
+    def end(self) -> None:
+        """List nothing more."""
+        self._threads.shutdown(wait=False, cancel_futures=True)
+
+    def _list_if_room(self, folder: str) -> _Listed | None:
+        if self._num_waiting >= _MOST_WAITING:
+            self._begun.pop(folder, None)  # to be begun again
+            return None
+        listed = _list(self._root / folder, self._visited)
+        self._count(len(listed.entries))
+        return listed
+
+    def _count(self, number: int) -> None:
+        with self._lock:
+            self._num_waiting += number
 
 
 def _files_among(
@@ -95,11 +138,13 @@ def _files_among(
             (links if entry.is_link else visible).append(path)
 
 
-def _list(folder: Path) -> _Listed:
+def _list(folder: Path, visited: Container[tuple[int, int]]) -> _Listed:
     place = None
     try:
         status = folder.stat()
         place = status.st_dev, status.st_ino
+        if place in visited:  # by another link: thousands may lead to one folder
+            return _Listed(place, [])
         with os.scandir(folder) as scan:
             entries = [_Entry(one.name, _is_folder(one), one.is_symlink()) for one in scan]
     except OSError as error:

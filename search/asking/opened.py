@@ -32,8 +32,10 @@ from search.generation.segments import (
 from search.nearest.index import VectorIndex
 from search.nearest.structure import open_index
 
-#: Conditions of which the matching rows are kept, and what these may take: a byte a row each.
+#: Conditions of which the matching rows are kept, and what these may take.
 _MOST_KEPT, _MOST_KEPT_BYTES = 16, 256 << 20
+#: Of a row for each condition: whether it matches, and whether it does and is not silent.
+_KEPT_ROW_BYTES = 2
 
 
 @dataclass(frozen=True)
@@ -168,7 +170,7 @@ class OpenedStore:
     def _kept(self) -> Callable[..., MatchingHere]:
         """What finds the rows that match, and keeps the last: the next question asks the same."""
         num_rows = max(1, int(self.generation.starts[-1]))
-        most = min(_MOST_KEPT, _MOST_KEPT_BYTES // num_rows)
+        most = min(_MOST_KEPT, _MOST_KEPT_BYTES // (_KEPT_ROW_BYTES * num_rows))
         return lru_cache(max(1, most))(partial(MatchingHere.of, self.index))
 
 

@@ -8,9 +8,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from synthetic import ORIGIN, Synthetic, identity, make_store, recording_id, table
+from synthetic import ORIGIN, Synthetic, block_of, identity, make_store, recording_id, table
 
 from indexer.errors import DamagedStoreError, StoreError
+from indexer.store.compaction import compact
 from indexer.store.schema import EMBEDDING_DIM, NUM_TAGS, Origin
 from indexer.store.snapshot import Block
 from indexer.store.writer import PartWriter
@@ -60,16 +61,33 @@ def test_overview_counts_what_was_put_in(store: Synthetic, tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize(
-    ("num_parts", "num_windows", "is_many"),
-    [(100, 0, False), (101, 0, True), (140, 10**6, False), (141, 10**6, True), (2441, 10**7, True)],
+    ("num_parts", "num_left", "is_many"),
+    [(100, 0, False), (101, 0, True), (140, 10, False), (141, 10, True), (2441, 2441, False)],
 )
 def test_overview_tells_to_compact_where_that_leaves_far_fewer_parts(
-    store: Synthetic, num_parts: int, num_windows: int, is_many: bool
+    store: Synthetic, num_parts: int, num_left: int, is_many: bool
 ) -> None:
-    found = replace(overview(store.store.path), num_parts=num_parts, num_windows=num_windows)
+    found = overview(store.store.path)
+    found = replace(found, num_parts=num_parts, num_compact_parts=num_left)
     assert found.has_many_parts == is_many
     told = [line for line in overview_lines(found) if "soundalike compact" in line]
     assert len(told) == is_many
+
+
+@pytest.mark.parametrize("devices", [("cpu", "cpu"), ("cpu", "cuda")])
+def test_overview_knows_how_many_parts_a_compaction_leaves(
+    store: Synthetic, devices: tuple[str, str]
+) -> None:
+    """What two devices have computed in turn stays in parts of its own."""
+    for number in range(6):
+        with PartWriter(store.store, replace(ORIGIN, device=devices[number % 2])) as writer:
+            writer.add_windows(block_of(f"n{number}", 1), None)
+            writer.add_ledger([store.row(f"n{number}.wav", recording_id(f"n{number}"))])
+            writer.commit()
+    found = overview(store.store.path)
+    assert found.num_parts == 11
+    assert found.num_compact_parts == compact(store.store).num_parts_after
+    assert found.num_compact_parts == (1 if devices[0] == devices[1] else 6)
 
 
 def test_overview_lists_the_most_frequent_first(store: Synthetic) -> None:

@@ -307,6 +307,7 @@ def overview_of(**fields: Any) -> Overview:
         "audio_s": 12_340.0,
         "size_bytes": 5_600_000,
         "num_parts": 2,
+        "num_compact_parts": 1,
         "num_dead_windows": 3,
         "num_unfinished_windows": 2,
         "num_indexed": 1234,

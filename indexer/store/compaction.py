@@ -166,9 +166,13 @@ def replaced_parts(store: Store, parts: Sequence[Part]) -> list[str]:
     return [name for name in store.part_names() if name in replaced]
 
 
-def count_dead(store: Store, parts: Sequence[Part]) -> int:
-    """Return how many windows of some parts, oldest first, a compaction would remove."""
-    return sum(share.num_dead[0] for share in _shares(store, parts))
+def outlook(store: Store, parts: Sequence[Part]) -> tuple[int, int]:
+    """Return how many windows of some parts, oldest first, a compaction would remove.
+
+    And how many parts it would leave.
+    """
+    shares = _shares(store, parts)
+    return sum(share.num_dead[0] for share in shares), len(_groups(shares, PART_WINDOWS))
 
 
 def _shares(store: Store, parts: Sequence[Part]) -> list[_Share]:

@@ -14,7 +14,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from indexer.store.compaction import PART_WINDOWS, count_dead
+from indexer.store.compaction import outlook
 from indexer.store.own import Own
 from indexer.store.part import Part
 from indexer.store.reader import Store
@@ -45,6 +45,8 @@ class Overview:
         audio_s: Seconds of audio in the live windows; what several share counts once.
         size_bytes: Of all files of the store.
         num_parts: Units of commit.
+        num_compact_parts: What a compaction would make of them: those that other devices, or other
+            versions, have computed do not become one.
         num_dead_windows: Stored windows that no path names any more, or that are doubled.
         num_unfinished_windows: Of recordings that a run began and did not end: no path names them
             yet, and the next run goes on with them.
@@ -72,6 +74,7 @@ class Overview:
     audio_s: float
     size_bytes: int
     num_parts: int
+    num_compact_parts: int
     num_dead_windows: int
     num_unfinished_windows: int
     num_indexed: int | None
@@ -90,7 +93,7 @@ class Overview:
     @property
     def has_many_parts(self) -> bool:
         """Whether compacting pays: each part costs every run and build some milliseconds."""
-        return self.num_parts > _MANY_PARTS + 4 * self.num_windows // PART_WINDOWS
+        return self.num_parts > _MANY_PARTS + 4 * self.num_compact_parts
 
 
 def overview(path: Path, own: Own | None = None) -> Overview:
@@ -104,12 +107,12 @@ def overview(path: Path, own: Own | None = None) -> Overview:
         StoreError: If there is no store at `path`, or it cannot be read.
     """
     store, own = Store.open(path), own or Own.of(path)
-    parts, windows, files, num_dead = store.from_parts(
+    parts, windows, files, (num_dead, num_left) = store.from_parts(
         lambda parts: (
             parts,
             store.snapshot(parts).windows,
             store.latest_files(_COLUMNS, parts),
-            count_dead(store, parts),
+            outlook(store, parts),
         )
     )
     num_stored, num_live = sum(part.num_windows for part in parts), len(windows.window_id)
@@ -130,6 +133,7 @@ def overview(path: Path, own: Own | None = None) -> Overview:
         audio_s=windows.audio_s,
         size_bytes=_size_of(path),
         num_parts=len(parts),
+        num_compact_parts=num_left,
         num_dead_windows=num_dead,
         num_unfinished_windows=num_stored - num_dead - num_live,
         num_indexed=generation.num_windows if generation else None,

@@ -4,20 +4,30 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+from conftest import Run
+from faults import fault
 from oracle import unit
 from synthetic import Synthetic, make_store
 
 from indexer.errors import StoreError
+from indexer.store.reader import Store
 from search.asking.find import Question, find
 from search.asking.scope import Scope
 from search.asking.sound_index import SoundIndex
 from search.asking.terms import Terms
-from search.generation.manifest import GENERATION_FILE
-from search.generation.segments import CURRENT_FILE, INDEX_FOLDER, SEGMENTS_FOLDER
+from search.generation.manifest import GENERATION_FILE, describe_files
+from search.generation.segments import (
+    CURRENT_FILE,
+    INDEX_FOLDER,
+    SEGMENTS_FOLDER,
+    Generation,
+    alive_file,
+)
 from search.upkeep.build import build
 from search.upkeep.verify import verify
 
@@ -187,3 +197,21 @@ def test_open_with_any_file_missing_is_refused(copied: Path, whole: Synthetic) -
         file.write_bytes(content)
         in_use = file.parent == current or (current / f"alive-{file.parent.name}.raw").exists()
         assert answers is not in_use
+
+
+def test_verify_finds_an_index_that_has_not_the_windows_of_its_parts(
+    copied: Path, run: Run
+) -> None:
+    """As a build might have written it, with digests that fit; the next would believe it."""
+    generation = Generation.current(Store.open(copied))
+    file = alive_file(generation.path, generation.segments[0].name)
+    alive = np.unpackbits(np.fromfile(file, np.uint8))
+    alive[np.flatnonzero(alive)[0]] = 0
+    file.write_bytes(np.packbits(alive).tobytes())
+    files = {**generation.manifest.files, **describe_files([file])}
+    replace(generation.manifest, files=files).write(generation.path / GENERATION_FILE)
+    told = run("verify", copied, code=1)
+    fault("P2b").require(told.code, told.out)
+    assert told.out.count("not in it") == 1
+    build(Store.open(copied), anew=True)
+    assert not verify(copied)

@@ -6,6 +6,9 @@ from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
+import numpy as np
+
+from indexer.arrays import contains
 from indexer.errors import DamagedStoreError, StoreError
 from indexer.progress import Listen, ignore
 from indexer.store.disk import require_own_folder
@@ -19,6 +22,7 @@ from search.generation.segments import (
     CURRENT_FILE,
     INDEX_FOLDER,
     SEGMENTS_FOLDER,
+    Generation,
     current_name,
     is_generation_name,
 )
@@ -54,9 +58,10 @@ def verify(path: Path, listen: Listen = ignore, own: Own | None = None) -> list[
     )
     added = [Problem.of(*problem) for problems in each for problem in problems]
     of_parts = [*verify_parts(store, listen), *_missing_parts(store)]
-    of_index = [
-        one.mended_by(MENDED_ANEW, about="anew", value=path) for one in _index_problems(store)
-    ]
+    of_index = list(_index_problems(store))
+    if not (of_parts or of_index):
+        of_index += _other_windows(store)
+    of_index = [one.mended_by(MENDED_ANEW, about="anew", value=path) for one in of_index]
     return [*of_parts, *of_index, *added]
 
 
@@ -107,3 +112,25 @@ def _index_problems(store: Store) -> Iterator[Problem]:
         segments.update((entry.name, digests(entry.files)) for entry in manifest.segments)
     for name, files in segments.items():
         yield from digest_problems(index / SEGMENTS_FOLDER / name, files)
+
+
+def _other_windows(store: Store) -> Iterator[Problem]:
+    """Say if the index, whole as it is, has other windows than the parts that it was made from.
+
+    Each build believes the one before it, so that a mistake in one would stay.
+    """
+    if current_name(store) is None:
+        return
+    try:
+        generation, parts = Generation.current(store), store.parts()
+        if list(generation.parts) != [part.name for part in parts]:
+            return  # a build is due
+        live = np.sort(store.snapshot(parts).window_ids)
+    except StoreError as error:
+        yield Problem.of(store.path / INDEX_FOLDER, error)
+        return
+    held = np.sort(generation.window_ids(generation.live_rows()))
+    lost, more = (np.count_nonzero(~contains(*pair)) for pair in ((held, live), (live, held)))
+    if lost or more:
+        reason = f"{lost:,} of the windows of the parts are not in it, and {more:,} others are"
+        yield Problem(generation.path, reason)

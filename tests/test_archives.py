@@ -34,6 +34,7 @@ from indexer.errors import AudioError, LibraryError, QueryError
 from indexer.library.walk import look_again, read_list, walk
 from search.asking.example import recording_of
 from search.upkeep.files import list_files
+from soundalike.show.words import missing_line
 
 ENDINGS = ("tar", "zip")
 WRITE: dict[str, Any] = {"tar": write_tar, "zip": write_zip}
@@ -621,3 +622,67 @@ def test_libraries_of_many_shards_hold_few_files(tmp_path: Path) -> None:
     found = walk(tmp_path)
     assert {recording_digest(one.local(tmp_path)) for one in found.files} == {digest(CLIP)}
     assert len(list(Path("/proc/self/fd").iterdir())) - before <= 8
+
+
+@pytest.fixture
+def opened(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
+    """The packs that were opened, be it in vain, one entry for each time."""
+    found: list[Path] = []
+    open_it = held_module._open
+
+    def counted(path: Path, mtime_ns: int) -> Any:
+        found.append(path)
+        return open_it(path, mtime_ns)
+
+    monkeypatch.setattr(held_module, "_open", counted)
+    return found
+
+
+@pytest.mark.parametrize("is_zip", [True, False])
+def test_archive_that_cannot_be_listed_is_not_listed_for_each_of_its_members(
+    tmp_path: Path, opened: list[Path], is_zip: bool
+) -> None:
+    """Of a library with 30,000 known members that takes a second, not a night."""
+    path = tmp_path / "x.zip"
+    if is_zip:
+        damaged_zip(path, 42, struct.pack("<I", len(CLIP) + 34))
+    else:
+        path.write_bytes(b"text")
+    before = len(list(Path("/proc/self/fd").iterdir()))
+    said = set()
+    for row in range(9):
+        with pytest.raises(OSError, match=r"members of it overlap|it is no pack") as caught:
+            require_name(tmp_path / "x.zip!" / f"{row}.wav")
+        said.add(str(caught.value).rpartition(": ")[0])
+    assert (len(opened), len(said)) == (1, 1)
+    assert len(list(Path("/proc/self/fd").iterdir())) == before
+    write_zip(path, [("a.wav", CLIP)])  # the one that was meant
+    assert recording_digest(tmp_path / "x.zip!" / "a.wav") == digest(CLIP)
+
+
+@pytest.mark.parametrize("stage", ["access", "open"])
+def test_what_the_system_refuses_once_is_asked_for_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stage: str
+) -> None:
+    path = write_tar(tmp_path / "x.tar", [("a.wav", CLIP)])
+
+    def refuse(*_: object) -> None:
+        raise AudioError(stage, "too many open files") from OSError(24, "too many open files")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(held_module, "_open", refuse)
+        with pytest.raises(AudioError, match="too many open files"):
+            held(path)
+    assert len(list(held(path).members)) == 1
+
+
+def test_whether_hits_are_there_is_asked_of_one_archive_after_the_other(
+    tmp_path: Path, opened: list[Path]
+) -> None:
+    for shard in range(20):
+        write_tar(tmp_path / f"{shard:02}.tar", [(f"{row}.wav", CLIP) for row in range(9)])
+    hits = [
+        (tmp_path / f"{shard:02}.tar!" / f"{row}.wav",) for row in range(9) for shard in range(20)
+    ]
+    assert missing_line(hits) is None
+    assert len(opened) == 20

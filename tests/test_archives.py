@@ -156,6 +156,29 @@ def test_names_in_zips_are_utf_8_or_as_they_were_before(tmp_path: Path) -> None:
     assert listed(path) == ["ä1.wav", "é_2.wav", "├⌐.wav"]
 
 
+def test_old_zips_of_windows_have_backslashes_between_folders(tmp_path: Path) -> None:
+    path = tmp_path / "a.zip"
+    with zipfile.ZipFile(path, "w") as found:
+        for system, name in ((0, "sub\\"), (0, r"sub\a.wav"), (0, r"..\b.wav"), (3, r"c\d.wav")):
+            info = zipfile.ZipInfo(name)
+            info.create_system = system
+            found.writestr(info, b"" if name.endswith("\\") else CLIP)
+    found_there = walk(path)
+    assert [one.path for one in found_there.files] == ["sub/a.wav", "b.wav", r"c\x5cd.wav"]
+    assert found_there.num_skipped == 0
+    assert recording_digest(tmp_path / "a.zip!" / "sub" / "a.wav") == digest(CLIP)
+
+
+@pytest.mark.parametrize("ending", ENDINGS)
+def test_folder_of_an_archive_may_be_called_as_rows_are(tmp_path: Path, ending: str) -> None:
+    """Only what has no name is called so there, since no name is there twice."""
+    files = [("row-5/a.wav", CLIP), ("row-0/row-1.wav", CLIP), ("row-0", b""), ("row-1", b"")]
+    path = WRITE[ending](tmp_path / f"x.{ending}", files)
+    assert listed(path) == ["row-5/a.wav", "row-0/row-1.wav"]
+    assert recording_digest(tmp_path / f"x.{ending}!" / "row-5" / "a.wav") == digest(CLIP)
+    assert [one.name for one in held(path).members][2:] == [b"row-2/row-0", b"row-3/row-1"]
+
+
 def bytes_set(content: bytes, at: int, new: bytes) -> bytes:
     return content[:at] + new + content[at + len(new) :]
 
@@ -231,7 +254,8 @@ def test_patterns_take_and_leave_members(tmp_path: Path, ending: str) -> None:
 
 @pytest.mark.parametrize("ending", ENDINGS)
 def test_archive_that_asks_says_how_a_sound_in_it_is_named(tmp_path: Path, ending: str) -> None:
-    path = WRITE[ending](tmp_path / f"x.{ending}", [("a.json", b"{}"), ("a.wav", CLIP)])
+    files = [("a.json", b"{}"), ("__MACOSX/._a.wav", b"x"), ("a.wav", CLIP)]
+    path = WRITE[ending](tmp_path / f"x.{ending}", files)
     with pytest.raises(QueryError, match=rf"it is a pack; .* named as in x.{ending}!/a.wav$"):
         recording_of(path)
     with pytest.raises(QueryError, match=rf"no such member of the pack; x.{ending} has a.wav$"):
@@ -316,16 +340,33 @@ def test_tar_that_is_damaged_in_the_middle_has_what_comes_before(tmp_path: Path)
     assert found.unreadable == [(".", said)]
 
 
-@pytest.mark.parametrize("follows", ["holes", "another tar"])
-def test_tar_that_ends_long_before_its_file_says_so(tmp_path: Path, follows: str) -> None:
+@pytest.mark.parametrize(
+    ("follows", "last_bytes"), [("holes", 2 << 20), ("another tar", 2 << 20), ("another tar", 99)]
+)
+def test_tar_that_ends_long_before_its_file_says_so(
+    tmp_path: Path, follows: str, last_bytes: int
+) -> None:
     """What is downloaded in pieces has holes, in which nobody knows what will be."""
-    path = write_tar(tmp_path / "x.tar", [("a.wav", CLIP), ("b.wav", bytes(2 << 20))])
+    path = write_tar(tmp_path / "x.tar", [("a.wav", CLIP), ("b.wav", bytes(last_bytes))])
     each, content = 512 + -(-len(CLIP) // 512) * 512, path.read_bytes()
     path.write_bytes(bytes_set(content, each, bytes(512)) if follows == "holes" else content * 2)
     found = walk(path)
     assert [one.path for one in found.files] == ["a.wav", "b.wav"][: 1 + (follows != "holes")]
     ((_, reason),) = found.unreadable
     assert reason.startswith("the pack is at its end at byte ")
+
+
+@pytest.mark.parametrize("what", ["cut off in it", "too long"])
+def test_tar_whose_first_header_is_damaged_is_one_all_the_same(tmp_path: Path, what: str) -> None:
+    """It is told, and not passed over as what is no tar."""
+    headers = hostile_tar(path="é" * (150 if what == "cut off in it" else 50_000))
+    (tmp_path / "x.tar").write_bytes(headers[: 700 if what == "cut off in it" else None])
+    (tmp_path / "y.wav").write_bytes(CLIP)
+    found = walk(tmp_path)
+    assert ([one.path for one in found.files], found.num_skipped) == (["y.wav"], 0)
+    ((path, reason),) = found.unreadable
+    assert (path, reason[:31]) == ("x.tar", "the pack is damaged at byte 0 (")
+    assert reason.endswith("), behind 0 members that can be read")
 
 
 def hostile_tar(**fields: Any) -> bytes:
@@ -489,7 +530,10 @@ def test_bounds_are_those_of_what_is_read_and_held(
     monkeypatch.setattr(tar, "MAX_ROWS", 8)
     monkeypatch.setattr(zipped, "_MAX_DIRECTORY_BYTES", 8 * 51)
     monkeypatch.setattr(zipped, "_MAX_END_BYTES", 44)
-    said = {"tar": "more than 8 members", "zip": "headers that are longer than headers are"}
+    said = {
+        "tar": "more than 8 members",
+        "zip": "its directory is too long: more than 452 bytes of headers; unpack it",
+    }
     with pytest.raises(LibraryError, match=f"cannot be listed: .*{said[ending]}$"):
         walk(path)
 
@@ -648,14 +692,13 @@ def test_archive_that_cannot_be_listed_is_not_listed_for_each_of_its_members(
         damaged_zip(path, 42, struct.pack("<I", len(CLIP) + 34))
     else:
         path.write_bytes(b"text")
-    before = len(list(Path("/proc/self/fd").iterdir()))
     said = set()
     for row in range(9):
         with pytest.raises(OSError, match=r"members of it overlap|it is no pack") as caught:
             require_name(tmp_path / "x.zip!" / f"{row}.wav")
         said.add(str(caught.value).rpartition(": ")[0])
     assert (len(opened), len(said)) == (1, 1)
-    assert len(list(Path("/proc/self/fd").iterdir())) == before
+    assert path not in [one.resolve() for one in Path("/proc/self/fd").iterdir()]
     write_zip(path, [("a.wav", CLIP)])  # the one that was meant
     assert recording_digest(tmp_path / "x.zip!" / "a.wav") == digest(CLIP)
 

@@ -15,24 +15,28 @@ from indexer.errors import AudioError
 BLOCK_BYTES = 1 << 20
 
 
+class TooLongError(ValueError):
+    """There are more bytes of headers than are read."""
+
+
 class Headers(FileIO):
-    """An open file of which only so much is read as headers may have.
+    """An open file of which only so much is read as headers may have."""
 
-    Attributes:
-        left: Bytes that may be read yet.
-    """
+    _most = _left = 0
 
-    left = 0
+    def allow(self, num_bytes: int) -> None:
+        """Let so many bytes be read from now on."""
+        self._most = self._left = num_bytes
 
     def read(self, size: int | None = -1, /) -> bytes:
         """Read some bytes.
 
         Raises:
-            ValueError: If they are more than headers may have.
+            TooLongError: If they are more than headers may have.
         """
-        self.left -= max(size or 0, 0)
-        if self.left < 0:
-            raise ValueError("headers that are longer than headers are")
+        self._left -= max(size or 0, 0)
+        if self._left < 0:
+            raise TooLongError(f"more than {self._most:,} bytes of headers")
         return super().read(size) or b""
 
 

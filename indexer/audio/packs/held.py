@@ -60,7 +60,7 @@ def is_compressed_tar(name: str) -> bool:
 
 
 def sounds_in(path: Path) -> Iterator[Member]:
-    """Yield the members of a pack that may be sounds, by their names.
+    """Yield the members of a pack that may be sounds, by their names; hidden files are not told.
 
     Raises:
         NotAPackError: As `held` does, and the others.
@@ -68,7 +68,7 @@ def sounds_in(path: Path) -> Iterator[Member]:
     is_archive = is_named_as_archive(path.name)
     for member in held(path).members:
         ending = os.path.splitext(os.fsdecode(member.name))[1].lower()  # noqa: PTH122 - likewise
-        if not is_archive or ending in AUDIO_EXTENSIONS:
+        if not is_archive or (ending in AUDIO_EXTENSIONS and b"/." not in b"/" + member.name):
             yield member
 
 

@@ -23,7 +23,7 @@ from indexer.progress import count
 #: Bytes of the headers of one member, at most: a path has 4 KiB, and what else is told, a few.
 _MAX_HEADER_BYTES = 1 << 16
 #: Bytes of zeros at the end of a tar, at most: those of the largest records, as tapes have them. A
-#: longer end is a hole, in what is not downloaded to its end, or the beginning of another tar.
+#: longer end is a hole, in what is not downloaded to its end; what is not zero is another tar.
 _MAX_END_BYTES = 1 << 20
 #: What tarfile raises when a file is not what it claims.
 _ERRORS = (tarfile.TarError, ValueError, OverflowError, TypeError, LookupError, RecursionError)
@@ -57,7 +57,7 @@ class Tar:
         sizes, mtimes_ns = (np.array(one, np.int64) for one in (listed.sizes, listed.mtimes_ns))
         self._sparse = listed.sparse
         names = (listed.names[row] for row in rows)
-        self.members = Members(names, sizes[rows], mtimes_ns[rows], listed.flaw)
+        self.members = Members(names, sizes[rows], mtimes_ns[rows], listed.flaw, are_apart=True)
 
     def content(self, row: int) -> Iterator[bytes]:
         """Yield the bytes of a member; see `Pack`."""
@@ -98,6 +98,20 @@ class _Header(tarfile.TarInfo):
         return header
 
 
+def _require_header(block: bytes) -> None:
+    """Raise unless a file begins as a tar: what is wrong further on is a flaw of one.
+
+    Raises:
+        NotAPackError: If it does not.
+    """
+    if not any(block):
+        raise NotAPackError("it begins with zeros, as the end of a tar")
+    try:
+        _Header.frombuf(block, "utf-8", "surrogateescape")
+    except _ERRORS as error:
+        raise NotAPackError("it is no tar, or a compressed one") from error
+
+
 class _Listed:
     """The regular files of a tar, one by one as their headers come.
 
@@ -118,15 +132,14 @@ class _Listed:
         self._num_bytes = os.fstat(source.fileno()).st_size
         self._mtime_ns = mtime_ns
         try:
-            if not any(read_at(source.fileno(), tarfile.BLOCKSIZE, 0)):
-                raise NotAPackError("it begins with zeros, as the end of a tar")
+            _require_header(read_at(source.fileno(), tarfile.BLOCKSIZE, 0))
             self._read(source)
         except (OSError, MemoryError) as error:
             raise AudioError("open", f"cannot be read: {first_line(error)}") from error
 
     def _read(self, source: FileIO) -> None:
         headers = Headers(source.fileno(), closefd=False)
-        headers.left = _MAX_HEADER_BYTES
+        headers.allow(_MAX_HEADER_BYTES)
         try:
             tar = tarfile.open(  # noqa: SIM115 - it holds nothing that is to be closed
                 fileobj=headers,
@@ -136,14 +149,17 @@ class _Listed:
                 errors="surrogateescape",
             )
         except _ERRORS as error:
-            raise NotAPackError("it is no tar, or a compressed one") from error
+            self._note(f"damaged at byte 0 ({first_line(error)})")
+            return
         try:
             is_whole = self._take_all(tar, headers)
             if not is_whole or tar.offset >= self._num_bytes:
                 self._note("cut off")
-            elif any(read_at(source.fileno(), tarfile.BLOCKSIZE, tar.offset)):
+                return
+            end = read_at(source.fileno(), _MAX_END_BYTES + 1, tar.offset)
+            if any(end[: tarfile.BLOCKSIZE]):
                 self._note(f"damaged at byte {tar.offset:,}")
-            elif self._num_bytes - tar.offset > _MAX_END_BYTES:
+            elif len(end) > _MAX_END_BYTES or end.strip(b"\0"):
                 self._note(f"at its end at byte {tar.offset:,} of {self._num_bytes:,}")
         except _ERRORS as error:
             self._note(f"damaged at byte {tar.offset:,} ({first_line(error)})")
@@ -159,7 +175,7 @@ class _Listed:
                 return False
             if tar.offset >= self._num_bytes:
                 break
-            headers.left = _MAX_HEADER_BYTES
+            headers.allow(_MAX_HEADER_BYTES)
         return True
 
     def _take(self, info: tarfile.TarInfo, following: int) -> bool:

@@ -20,6 +20,7 @@ from indexer.audio.file import open_regular, read_at, unnamed_file
 from indexer.audio.packs.archive import (
     BLOCK_BYTES,
     Headers,
+    TooLongError,
     blocks,
     date_in_ns,
     kept_name,
@@ -47,6 +48,8 @@ _LOCAL_MAGIC = b"PK\3\4"
 _ENCRYPTED, _PATCH = 0x01 | 0x40, 0x20
 #: The flag that says that a name is in UTF-8.
 _UTF_8 = 0x800
+#: The system that says of itself that it is MS-DOS, or Windows (APPNOTE.TXT, 4.4.2).
+_DOS = 0
 #: The date of a zip that has none.
 _NO_DATE = (1980, 1, 1, 0, 0, 0)
 #: What zipfile raises when a file is not what it claims.
@@ -85,6 +88,8 @@ class Zip:
             if read_at(self._source.fileno(), len(_MAGIC), 0) != _MAGIC:
                 raise NotAPackError("it is no zip")
             names, found = _read_directory(self._source, mtime_ns)
+        except TooLongError as error:
+            raise AudioError("open", f"its directory is too long: {error}; unpack it") from error
         except _ERRORS as error:
             said = first_line(error)
             raise AudioError("open", f"damaged, or cut off: {said}") from error
@@ -92,7 +97,10 @@ class Zip:
         rows = last_of_each_name(names)
         self._found = found[rows]
         self.members = Members(
-            (names[row] for row in rows), self._found["size"], self._found["mtime"]
+            (names[row] for row in rows),
+            self._found["size"],
+            self._found["mtime"],
+            are_apart=True,
         )
 
     def content(self, row: int) -> Iterator[bytes]:
@@ -131,14 +139,15 @@ class Zip:
 def _read_directory(source: FileIO, mtime_ns: int) -> tuple[list[bytes], npt.NDArray[np.void]]:
     """Return the names of regular files, and what the directory has of them."""
     headers = Headers(source.fileno(), closefd=False)
-    headers.left = _MAX_DIRECTORY_BYTES + _MAX_END_BYTES
+    headers.allow(_MAX_DIRECTORY_BYTES + _MAX_END_BYTES)
     names, rows = [], []
     with zipfile.ZipFile(headers) as found:
         for info in found.infolist():
             kind = stat.S_IFMT(info.external_attr >> 16)  # 0 where no Unix made it
-            if info.is_dir() or kind not in (0, stat.S_IFREG):
+            name = _name_of(info)
+            if name.endswith(b"/") or kind not in (0, stat.S_IFREG):  # a folder, a link
                 continue
-            names.append(kept_name(_name_of(info)))
+            names.append(kept_name(name))
             rows.append(
                 (
                     *(info.header_offset, info.compress_size, info.file_size),
@@ -149,7 +158,13 @@ def _read_directory(source: FileIO, mtime_ns: int) -> tuple[list[bytes], npt.NDA
 
 
 def _name_of(info: zipfile.ZipInfo) -> bytes:
-    """Return a name in UTF-8, which some programs write without saying so: macOS, for one."""
+    """Return a name in UTF-8, which some programs write without saying so: macOS, for one.
+
+    Old programs of Windows have backslashes between folders; as unzip does, these are taken for
+    that in what is from there and has no other.
+    """
+    if info.create_system == _DOS and "/" not in info.filename:
+        info.filename = info.filename.replace("\\", "/")
     try:
         written = info.filename.encode("utf-8" if info.flag_bits & _UTF_8 else "cp437")
         written.decode("utf-8")

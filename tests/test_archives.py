@@ -459,6 +459,15 @@ def test_member_of_a_zip_that_cannot_be_had_costs_its_own_entry(
     assert recording_digest(tmp_path / "x.zip!" / "b.wav") == digest(CLIP)
 
 
+def test_zip_of_which_a_piece_is_missing_has_what_comes_behind_it(tmp_path: Path) -> None:
+    path = write_zip(tmp_path / "x.zip", [("a.wav", CLIP), ("b.wav", CLIP)])
+    content = path.read_bytes()
+    path.write_bytes(content[:500] + content[600:])
+    told = error_of(tmp_path / "x.zip!" / "a.wav")
+    assert told == ("decode", "the member is damaged: it is not where it should be")
+    assert recording_digest(tmp_path / "x.zip!" / "b.wav") == digest(CLIP)
+
+
 @pytest.mark.parametrize(
     ("at", "new"),
     [(20, struct.pack("<I", len(CLIP) + 31)), (42, struct.pack("<I", len(CLIP) + 34))],

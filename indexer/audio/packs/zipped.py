@@ -126,7 +126,8 @@ class Zip:
     def _unpacked(self, entry: Any) -> Iterator[bytes]:
         offset, packed = int(entry["offset"]), int(entry["packed"])
         try:
-            header = read_at(self._source.fileno(), _LOCAL.size, offset)
+            # Below 0 it would be where bytes before it are missing.
+            header = read_at(self._source.fileno(), _LOCAL.size, offset) if offset >= 0 else b""
         except (OSError, OverflowError) as error:
             raise not_read(error, "the member") from error
         if len(header) < _LOCAL.size or not header.startswith(_LOCAL_MAGIC):

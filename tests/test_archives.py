@@ -102,6 +102,30 @@ def test_tars_of_other_programs_are_read(tmp_path: Path, form: str) -> None:
         assert one.size == (folder / one.path).stat().st_size
 
 
+@pytest.mark.parametrize("ending", ENDINGS)
+def test_links_to_sounds_are_told(tmp_path: Path, ending: str) -> None:
+    """A folder of links, as caches of downloads are, would otherwise be empty without a word."""
+    path = write_tar(tmp_path / "x.tar", [("blob", CLIP), ("a.wav", CLIP)])
+    if ending == "tar":
+        with tarfile.open(path, "a") as found:
+            for name, kind in (("l.wav", b"2"), ("h.WAV", b"1"), ("l.txt", b"2"), ("d.wav", b"5")):
+                info = tarfile.TarInfo(name)
+                info.type, info.linkname = kind, "blob"
+                found.addfile(info)
+    else:
+        path.unlink()
+        path = write_zip(tmp_path / "x.zip", [("blob", CLIP), ("a.wav", CLIP)])
+        with zipfile.ZipFile(path, "a") as packed:
+            for name, mode in (("l.wav", 0o12), ("h.WAV", 0o12), ("l.txt", 0o12), ("d.wav/", 0o4)):
+                link = zipfile.ZipInfo(name)
+                link.create_system, link.external_attr = 3, mode << 28
+                packed.writestr(link, "" if name.endswith("/") else "blob")
+    said: list[object] = []
+    assert [one.path for one in walk(path, listen=said.append).files] == ["a.wav"]
+    told = "links to sounds in archives are passed over, pack what they lead to: 2"
+    assert [one for one in said if isinstance(one, str)] == [told]
+
+
 def test_shards_that_webdataset_writes_are_folders_of_clips(tmp_path: Path) -> None:
     clips = [wave(clip, kind="FLAC") for clip in tones(7, 0.2)]
     (tmp_path / "shards").mkdir()

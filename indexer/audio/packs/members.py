@@ -46,6 +46,7 @@ class Members:
     Attributes:
         num_unnamed: Rows that are no members.
         num_outside: Names that lead out of the pack, as they stand in it.
+        num_links: Links that are called as sounds are, which are no rows; set by who knows.
         flaw: Why there may be more members, of which nothing is known: "cut off, behind …"; empty
             if these are all.
     """
@@ -76,7 +77,7 @@ class Members:
         """
         self._sizes, self._mtimes_ns, self.flaw = sizes, mtimes_ns, flaw
         self._made_up = _IS_A_ROW if are_apart else _OF_A_ROW
-        self.num_outside = 0
+        self.num_outside = self.num_links = 0
         self._take(self._named(row, name) for row, name in enumerate(names))
         if len(self._ends) != len(sizes):
             raise AudioError("open", f"{len(self._ends):,} names, and {len(sizes):,} rows")

@@ -14,7 +14,14 @@ from typing import Self
 import numpy as np
 
 from indexer.audio.file import open_regular, read_at, unnamed_file
-from indexer.audio.packs.archive import Headers, blocks, date_in_ns, kept_name, last_of_each_name
+from indexer.audio.packs.archive import (
+    Headers,
+    blocks,
+    date_in_ns,
+    is_named_as_sound,
+    kept_name,
+    last_of_each_name,
+)
 from indexer.audio.packs.members import MAX_ROWS, Members
 from indexer.audio.packs.pack import NotAPackError
 from indexer.errors import AudioError, first_line
@@ -58,6 +65,7 @@ class Tar:
         self._sparse = listed.sparse
         names = (listed.names[row] for row in rows)
         self.members = Members(names, sizes[rows], mtimes_ns[rows], listed.flaw, are_apart=True)
+        self.members.num_links = listed.num_links
 
     def content(self, row: int) -> Iterator[bytes]:
         """Yield the bytes of a member; see `Pack`."""
@@ -121,6 +129,7 @@ class _Listed:
         sizes: In bytes.
         mtimes_ns: In ns since 1970.
         sparse: Offsets of those that have holes.
+        num_links: What is called as a sound is, and is a link.
         flaw: Why there may be more that could not be listed; empty if this is all.
     """
 
@@ -128,7 +137,7 @@ class _Listed:
         self.names: list[bytes] = []
         self.offsets, self.sizes, self.mtimes_ns = array("q"), array("q"), array("q")
         self.sparse: set[int] = set()
-        self.flaw = ""
+        self.flaw, self.num_links = "", 0
         self._num_bytes = os.fstat(source.fileno()).st_size
         self._mtime_ns = mtime_ns
         try:
@@ -187,6 +196,7 @@ class _Listed:
         if info.size < 0 or following <= info.offset:
             raise ValueError("a size below 0")
         if not info.isreg():
+            self.num_links += (info.issym() or info.islnk()) and is_named_as_sound(info.name)
             return True
         is_sparse = info.issparse()
         end = following - tarfile.BLOCKSIZE + 1 if is_sparse else info.offset_data + info.size

@@ -23,6 +23,7 @@ from indexer.audio.packs.archive import (
     TooLongError,
     blocks,
     date_in_ns,
+    is_named_as_sound,
     kept_name,
     last_of_each_name,
 )
@@ -87,7 +88,7 @@ class Zip:
         try:
             if read_at(self._source.fileno(), len(_MAGIC), 0) != _MAGIC:
                 raise NotAPackError("it is no zip")
-            names, found = _read_directory(self._source, mtime_ns)
+            names, found, num_links = _read_directory(self._source, mtime_ns)
         except TooLongError as error:
             raise AudioError("open", f"its directory is too long: {error}; unpack it") from error
         except _ERRORS as error:
@@ -102,6 +103,7 @@ class Zip:
             self._found["mtime"],
             are_apart=True,
         )
+        self.members.num_links = num_links
 
     def content(self, row: int) -> Iterator[bytes]:
         """Yield the bytes of a member; see `Pack`."""
@@ -137,15 +139,16 @@ class Zip:
         return found if entry["method"] == zipfile.ZIP_STORED else _inflate(found)
 
 
-def _read_directory(source: FileIO, mtime_ns: int) -> tuple[list[bytes], npt.NDArray[np.void]]:
-    """Return the names of regular files, and what the directory has of them."""
+def _read_directory(source: FileIO, mtime_ns: int) -> tuple[list[bytes], npt.NDArray[np.void], int]:
+    """Return the names of regular files, what the directory has of them, and links to sounds."""
     headers = Headers(source.fileno(), closefd=False)
     headers.allow(_MAX_DIRECTORY_BYTES + _MAX_END_BYTES)
-    names, rows = [], []
+    names, rows, num_links = [], [], 0
     with zipfile.ZipFile(headers) as found:
         for info in found.infolist():
             kind = stat.S_IFMT(info.external_attr >> 16)  # 0 where no Unix made it
             name = _name_of(info)
+            num_links += kind == stat.S_IFLNK and is_named_as_sound(info.filename)
             if name.endswith(b"/") or kind not in (0, stat.S_IFREG):  # a folder, a link
                 continue
             names.append(kept_name(name))
@@ -155,7 +158,7 @@ def _read_directory(source: FileIO, mtime_ns: int) -> tuple[list[bytes], npt.NDA
                     *(info.compress_type, info.flag_bits, info.CRC, _date_of(info, mtime_ns)),
                 )
             )
-    return names, np.array(rows, _FIELDS)
+    return names, np.array(rows, _FIELDS), num_links
 
 
 def _name_of(info: zipfile.ZipInfo) -> bytes:

@@ -104,6 +104,23 @@ def test_tar_that_is_cut_off_keeps_what_it_had(tmp_path: Path, counting: Countin
     assert report.num_embedded > 0
 
 
+def test_zip_that_is_cut_off_keeps_what_it_had(tmp_path: Path, counting: Counting) -> None:
+    root = tmp_path / "library"
+    path = write_zip(root / "x.zip", [(f"{row}.flac", clip) for row, clip in enumerate(CLIPS)])
+    store = new_store(tmp_path / "store", counting)
+    run(root, store, counting)
+    content = path.read_bytes()
+    os.truncate(path, len(content) // 2)
+    report = run(root, store, counting)
+    assert report.num_gone == 0
+    ((name, stage, reason),) = report.failures
+    assert (name, stage) == ("x.zip", "walk")
+    assert reason.startswith("the pack cannot be listed: damaged, or cut off: ")
+    path.write_bytes(content)
+    report = run(root, store, counting)
+    assert (report.num_unchanged, report.num_gone, report.failures) == (9, 0, [])
+
+
 def test_zip_is_indexed_asked_copied_checked_and_tagged(
     tmp_path: Path, tiny_file: Path, command: Run
 ) -> None:
@@ -145,9 +162,11 @@ def test_what_is_wrong_with_archives_is_a_row_or_a_line_each(
     row = bomb.index(b"PK\1\2")
     (root / "bomb.zip").write_bytes(bomb[: row + 24] + b"\1" + bomb[row + 25 :])
     (root / "old.tar.gz").write_bytes(b"any")
+    (root / "cut.zip").write_bytes(content[: len(content) // 2])
     words = ("index", root, "--store", tmp_path / "s", "--checkpoint", tiny_file, "--workers", 0)
     told = command(*words, code=3)
-    for said in (fault("R24a"), fault("R24b"), fault("R24c"), fault("R24d"), fault("R24e")):
+    rows = (fault("R24a"), fault("R24b"), fault("R24c"), fault("R24d"), fault("R24e"))
+    for said in (*rows, fault("R24f")):
         said.require(told.code, told.out + told.err)
 
 

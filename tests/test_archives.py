@@ -34,6 +34,7 @@ from indexer.errors import AudioError, LibraryError, QueryError
 from indexer.library.walk import look_again, read_list, walk
 from search.asking.example import recording_of
 from search.upkeep.files import list_files
+from soundalike.show.words import missing_line
 
 ENDINGS = ("tar", "zip")
 WRITE: dict[str, Any] = {"tar": write_tar, "zip": write_zip}
@@ -101,6 +102,30 @@ def test_tars_of_other_programs_are_read(tmp_path: Path, form: str) -> None:
         assert one.size == (folder / one.path).stat().st_size
 
 
+@pytest.mark.parametrize("ending", ENDINGS)
+def test_links_to_sounds_are_told(tmp_path: Path, ending: str) -> None:
+    """A folder of links, as caches of downloads are, would otherwise be empty without a word."""
+    path = write_tar(tmp_path / "x.tar", [("blob", CLIP), ("a.wav", CLIP)])
+    if ending == "tar":
+        with tarfile.open(path, "a") as found:
+            for name, kind in (("l.wav", b"2"), ("h.WAV", b"1"), ("l.txt", b"2"), ("d.wav", b"5")):
+                info = tarfile.TarInfo(name)
+                info.type, info.linkname = kind, "blob"
+                found.addfile(info)
+    else:
+        path.unlink()
+        path = write_zip(tmp_path / "x.zip", [("blob", CLIP), ("a.wav", CLIP)])
+        with zipfile.ZipFile(path, "a") as packed:
+            for name, mode in (("l.wav", 0o12), ("h.WAV", 0o12), ("l.txt", 0o12), ("d.wav/", 0o4)):
+                link = zipfile.ZipInfo(name)
+                link.create_system, link.external_attr = 3, mode << 28
+                packed.writestr(link, "" if name.endswith("/") else "blob")
+    said: list[object] = []
+    assert [one.path for one in walk(path, listen=said.append).files] == ["a.wav"]
+    told = "links to sounds in archives are passed over, pack what they lead to: 2"
+    assert [one for one in said if isinstance(one, str)] == [told]
+
+
 def test_shards_that_webdataset_writes_are_folders_of_clips(tmp_path: Path) -> None:
     clips = [wave(clip, kind="FLAC") for clip in tones(7, 0.2)]
     (tmp_path / "shards").mkdir()
@@ -153,6 +178,29 @@ def test_names_in_zips_are_utf_8_or_as_they_were_before(tmp_path: Path) -> None:
     content = content.replace("é2.wav".encode(), b"\x82_2.wav")
     path.write_bytes(content)
     assert listed(path) == ["ä1.wav", "é_2.wav", "├⌐.wav"]
+
+
+def test_old_zips_of_windows_have_backslashes_between_folders(tmp_path: Path) -> None:
+    path = tmp_path / "a.zip"
+    with zipfile.ZipFile(path, "w") as found:
+        for system, name in ((0, "sub\\"), (0, r"sub\a.wav"), (0, r"..\b.wav"), (3, r"c\d.wav")):
+            info = zipfile.ZipInfo(name)
+            info.create_system = system
+            found.writestr(info, b"" if name.endswith("\\") else CLIP)
+    found_there = walk(path)
+    assert [one.path for one in found_there.files] == ["sub/a.wav", "b.wav", r"c\x5cd.wav"]
+    assert found_there.num_skipped == 0
+    assert recording_digest(tmp_path / "a.zip!" / "sub" / "a.wav") == digest(CLIP)
+
+
+@pytest.mark.parametrize("ending", ENDINGS)
+def test_folder_of_an_archive_may_be_called_as_rows_are(tmp_path: Path, ending: str) -> None:
+    """Only what has no name is called so there, since no name is there twice."""
+    files = [("row-5/a.wav", CLIP), ("row-0/row-1.wav", CLIP), ("row-0", b""), ("row-1", b"")]
+    path = WRITE[ending](tmp_path / f"x.{ending}", files)
+    assert listed(path) == ["row-5/a.wav", "row-0/row-1.wav"]
+    assert recording_digest(tmp_path / f"x.{ending}!" / "row-5" / "a.wav") == digest(CLIP)
+    assert [one.name for one in held(path).members][2:] == [b"row-2/row-0", b"row-3/row-1"]
 
 
 def bytes_set(content: bytes, at: int, new: bytes) -> bytes:
@@ -230,7 +278,8 @@ def test_patterns_take_and_leave_members(tmp_path: Path, ending: str) -> None:
 
 @pytest.mark.parametrize("ending", ENDINGS)
 def test_archive_that_asks_says_how_a_sound_in_it_is_named(tmp_path: Path, ending: str) -> None:
-    path = WRITE[ending](tmp_path / f"x.{ending}", [("a.json", b"{}"), ("a.wav", CLIP)])
+    files = [("a.json", b"{}"), ("__MACOSX/._a.wav", b"x"), ("a.wav", CLIP)]
+    path = WRITE[ending](tmp_path / f"x.{ending}", files)
     with pytest.raises(QueryError, match=rf"it is a pack; .* named as in x.{ending}!/a.wav$"):
         recording_of(path)
     with pytest.raises(QueryError, match=rf"no such member of the pack; x.{ending} has a.wav$"):
@@ -315,16 +364,33 @@ def test_tar_that_is_damaged_in_the_middle_has_what_comes_before(tmp_path: Path)
     assert found.unreadable == [(".", said)]
 
 
-@pytest.mark.parametrize("follows", ["holes", "another tar"])
-def test_tar_that_ends_long_before_its_file_says_so(tmp_path: Path, follows: str) -> None:
+@pytest.mark.parametrize(
+    ("follows", "last_bytes"), [("holes", 2 << 20), ("another tar", 2 << 20), ("another tar", 99)]
+)
+def test_tar_that_ends_long_before_its_file_says_so(
+    tmp_path: Path, follows: str, last_bytes: int
+) -> None:
     """What is downloaded in pieces has holes, in which nobody knows what will be."""
-    path = write_tar(tmp_path / "x.tar", [("a.wav", CLIP), ("b.wav", bytes(2 << 20))])
+    path = write_tar(tmp_path / "x.tar", [("a.wav", CLIP), ("b.wav", bytes(last_bytes))])
     each, content = 512 + -(-len(CLIP) // 512) * 512, path.read_bytes()
     path.write_bytes(bytes_set(content, each, bytes(512)) if follows == "holes" else content * 2)
     found = walk(path)
     assert [one.path for one in found.files] == ["a.wav", "b.wav"][: 1 + (follows != "holes")]
     ((_, reason),) = found.unreadable
     assert reason.startswith("the pack is at its end at byte ")
+
+
+@pytest.mark.parametrize("what", ["cut off in it", "too long"])
+def test_tar_whose_first_header_is_damaged_is_one_all_the_same(tmp_path: Path, what: str) -> None:
+    """It is told, and not passed over as what is no tar."""
+    headers = hostile_tar(path="é" * (150 if what == "cut off in it" else 50_000))
+    (tmp_path / "x.tar").write_bytes(headers[: 700 if what == "cut off in it" else None])
+    (tmp_path / "y.wav").write_bytes(CLIP)
+    found = walk(tmp_path)
+    assert ([one.path for one in found.files], found.num_skipped) == (["y.wav"], 0)
+    ((path, reason),) = found.unreadable
+    assert (path, reason[:31]) == ("x.tar", "the pack is damaged at byte 0 (")
+    assert reason.endswith("), behind 0 members that can be read")
 
 
 def hostile_tar(**fields: Any) -> bytes:
@@ -417,6 +483,15 @@ def test_member_of_a_zip_that_cannot_be_had_costs_its_own_entry(
     assert recording_digest(tmp_path / "x.zip!" / "b.wav") == digest(CLIP)
 
 
+def test_zip_of_which_a_piece_is_missing_has_what_comes_behind_it(tmp_path: Path) -> None:
+    path = write_zip(tmp_path / "x.zip", [("a.wav", CLIP), ("b.wav", CLIP)])
+    content = path.read_bytes()
+    path.write_bytes(content[:500] + content[600:])
+    told = error_of(tmp_path / "x.zip!" / "a.wav")
+    assert told == ("decode", "the member is damaged: it is not where it should be")
+    assert recording_digest(tmp_path / "x.zip!" / "b.wav") == digest(CLIP)
+
+
 @pytest.mark.parametrize(
     ("at", "new"),
     [(20, struct.pack("<I", len(CLIP) + 31)), (42, struct.pack("<I", len(CLIP) + 34))],
@@ -488,7 +563,10 @@ def test_bounds_are_those_of_what_is_read_and_held(
     monkeypatch.setattr(tar, "MAX_ROWS", 8)
     monkeypatch.setattr(zipped, "_MAX_DIRECTORY_BYTES", 8 * 51)
     monkeypatch.setattr(zipped, "_MAX_END_BYTES", 44)
-    said = {"tar": "more than 8 members", "zip": "headers that are longer than headers are"}
+    said = {
+        "tar": "more than 8 members",
+        "zip": "its directory is too long: more than 452 bytes of headers; unpack it",
+    }
     with pytest.raises(LibraryError, match=f"cannot be listed: .*{said[ending]}$"):
         walk(path)
 
@@ -621,3 +699,66 @@ def test_libraries_of_many_shards_hold_few_files(tmp_path: Path) -> None:
     found = walk(tmp_path)
     assert {recording_digest(one.local(tmp_path)) for one in found.files} == {digest(CLIP)}
     assert len(list(Path("/proc/self/fd").iterdir())) - before <= 8
+
+
+@pytest.fixture
+def opened(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
+    """The packs that were opened, be it in vain, one entry for each time."""
+    found: list[Path] = []
+    open_it = held_module._open
+
+    def counted(path: Path, mtime_ns: int) -> Any:
+        found.append(path)
+        return open_it(path, mtime_ns)
+
+    monkeypatch.setattr(held_module, "_open", counted)
+    return found
+
+
+@pytest.mark.parametrize("is_zip", [True, False])
+def test_archive_that_cannot_be_listed_is_not_listed_for_each_of_its_members(
+    tmp_path: Path, opened: list[Path], is_zip: bool
+) -> None:
+    """Of a library with 30,000 known members that takes a second, not a night."""
+    path = tmp_path / "x.zip"
+    if is_zip:
+        damaged_zip(path, 42, struct.pack("<I", len(CLIP) + 34))
+    else:
+        path.write_bytes(b"text")
+    said = set()
+    for row in range(9):
+        with pytest.raises(OSError, match=r"members of it overlap|it is no pack") as caught:
+            require_name(tmp_path / "x.zip!" / f"{row}.wav")
+        said.add(str(caught.value).rpartition(": ")[0])
+    assert (len(opened), len(said)) == (1, 1)
+    assert path not in [one.resolve() for one in Path("/proc/self/fd").iterdir()]
+    write_zip(path, [("a.wav", CLIP)])  # the one that was meant
+    assert recording_digest(tmp_path / "x.zip!" / "a.wav") == digest(CLIP)
+
+
+@pytest.mark.parametrize("stage", ["access", "open"])
+def test_what_the_system_refuses_once_is_asked_for_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stage: str
+) -> None:
+    path = write_tar(tmp_path / "x.tar", [("a.wav", CLIP)])
+
+    def refuse(*_: object) -> None:
+        raise AudioError(stage, "too many open files") from OSError(24, "too many open files")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(held_module, "_open", refuse)
+        with pytest.raises(AudioError, match="too many open files"):
+            held(path)
+    assert len(list(held(path).members)) == 1
+
+
+def test_whether_hits_are_there_is_asked_of_one_archive_after_the_other(
+    tmp_path: Path, opened: list[Path]
+) -> None:
+    for shard in range(20):
+        write_tar(tmp_path / f"{shard:02}.tar", [(f"{row}.wav", CLIP) for row in range(9)])
+    hits = [
+        (tmp_path / f"{shard:02}.tar!" / f"{row}.wav",) for row in range(9) for shard in range(20)
+    ]
+    assert missing_line(hits) is None
+    assert len(opened) == 20

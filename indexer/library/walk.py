@@ -50,6 +50,7 @@ class Walk:
         num_excluded: Files that `include` or `exclude` left out.
         num_unnamed: Rows of packs without a name: clips that were not there to be packed.
         num_outside: Names in packs that would lead out of them, and do not.
+        num_links: Links in archives, called as sounds are: nothing follows them there.
         num_compressed: Files, among those that are skipped, that are tars packed as a whole.
         num_packs_elsewhere: Likewise objects that may be packs.
         is_complete: Whether the whole library was walked, so that an absent file is a deleted one.
@@ -66,6 +67,7 @@ class Walk:
     num_excluded: int = 0
     num_unnamed: int = 0
     num_outside: int = 0
+    num_links: int = 0
     num_compressed: int = 0
     num_packs_elsewhere: int = 0
     is_complete: bool = True
@@ -144,6 +146,7 @@ def _tell(found: Walk, listen: Listen) -> None:
     told = {
         "rows of packs that have no name are passed over": found.num_unnamed,
         "names in packs that lead out of them are taken without '..'": found.num_outside,
+        "links to sounds in archives are passed over, pack what they lead to": found.num_links,
         "tars that are compressed are skipped, unpack them to .tar": found.num_compressed,
         "packs in buckets are skipped, copy them to a disk": found.num_packs_elsewhere,
     }
@@ -185,6 +188,7 @@ def _with_members(
         if is_seen:
             found.num_unnamed += pack.members.num_unnamed
             found.num_outside += pack.members.num_outside
+            found.num_links += pack.members.num_links
         takes_all = is_included(file.path, include)
         for member in pack:
             asked = () if takes_all and not matches(member.path, include) else include

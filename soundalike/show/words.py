@@ -64,7 +64,8 @@ def missing_line(recordings: Iterable[Sequence[Path]]) -> str | None:
     from indexer.audio.content import exists  # noqa: PLC0415 - nobody else here needs NumPy
 
     known = {tuple(paths) for paths in recordings if any(map(Path.is_absolute, paths))}
-    missing = sorted(paths for paths in known if not any(map(exists, paths)))
+    # In order: one archive after the other, each of which is listed once.
+    missing = [paths for paths in sorted(known) if not any(map(exists, paths))]
     if not missing:
         return None
     are, example = ("is", "") if len(missing) == 1 else ("are", ", for one")

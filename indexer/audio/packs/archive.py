@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Iterator, Sequence
 from io import FileIO
 
-from indexer.audio.file import kept_date, read_at
+from indexer.audio.file import AUDIO_EXTENSIONS, kept_date, read_at
 from indexer.audio.packs.members import MAX_NAME_BYTES, plain_name
 from indexer.audio.packs.pack import not_read
 from indexer.errors import AudioError
@@ -15,30 +16,39 @@ from indexer.errors import AudioError
 BLOCK_BYTES = 1 << 20
 
 
+class TooLongError(ValueError):
+    """There are more bytes of headers than are read."""
+
+
 class Headers(FileIO):
-    """An open file of which only so much is read as headers may have.
+    """An open file of which only so much is read as headers may have."""
 
-    Attributes:
-        left: Bytes that may be read yet.
-    """
+    _most = _left = 0
 
-    left = 0
+    def allow(self, num_bytes: int) -> None:
+        """Let so many bytes be read from now on."""
+        self._most = self._left = num_bytes
 
     def read(self, size: int | None = -1, /) -> bytes:
         """Read some bytes.
 
         Raises:
-            ValueError: If they are more than headers may have.
+            TooLongError: If they are more than headers may have.
         """
-        self.left -= max(size or 0, 0)
-        if self.left < 0:
-            raise ValueError("headers that are longer than headers are")
+        self._left -= max(size or 0, 0)
+        if self._left < 0:
+            raise TooLongError(f"more than {self._most:,} bytes of headers")
         return super().read(size) or b""
 
 
 def kept_name(name: bytes) -> bytes:
     """Return a name as it is kept: nothing in the place of one that is too long."""
     return name if len(name) <= MAX_NAME_BYTES else b""
+
+
+def is_named_as_sound(name: str) -> bool:
+    """Whether a name has an ending of audio."""
+    return os.path.splitext(name)[1].lower() in AUDIO_EXTENSIONS  # noqa: PTH122 - of a million names
 
 
 def last_of_each_name(names: Sequence[bytes]) -> list[int]:

@@ -6,6 +6,7 @@ folder that is really called `eval.h5!` comes first.
 
 from __future__ import annotations
 
+import copy
 import os
 import stat
 import threading
@@ -15,7 +16,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from indexer.audio.file import AUDIO_EXTENSIONS, date_of
-from indexer.audio.packs.pack import NotAPackError, Pack
+from indexer.audio.packs.pack import NotAPackError, Pack, is_of_the_system
+from indexer.errors import AudioError
 
 if TYPE_CHECKING:  # it is not for the help of a command, which loads no NumPy
     from indexer.audio.packs.members import Member
@@ -58,7 +60,7 @@ def is_compressed_tar(name: str) -> bool:
 
 
 def sounds_in(path: Path) -> Iterator[Member]:
-    """Yield the members of a pack that may be sounds, by their names.
+    """Yield the members of a pack that may be sounds, by their names; hidden files are not told.
 
     Raises:
         NotAPackError: As `held` does, and the others.
@@ -66,7 +68,7 @@ def sounds_in(path: Path) -> Iterator[Member]:
     is_archive = is_named_as_archive(path.name)
     for member in held(path).members:
         ending = os.path.splitext(os.fsdecode(member.name))[1].lower()  # noqa: PTH122 - likewise
-        if not is_archive or ending in AUDIO_EXTENSIONS:
+        if not is_archive or (ending in AUDIO_EXTENSIONS and b"/." not in b"/" + member.name):
             yield member
 
 
@@ -96,6 +98,9 @@ def _is_taken_as_folder(pack: str) -> bool:
 def held(path: Path) -> Pack:
     """Return an open pack: this process opens it once, and again when the file is another.
 
+    So it is with a file that is none, or damaged: whoever asks for each of its members is told the
+    same, without its being listed for each.
+
     Raises:
         NotAPackError: If it is none, which is no fault.
         AudioError: If it is one, and cannot be listed.
@@ -124,18 +129,38 @@ def _open(path: Path, mtime_ns: int) -> Pack:
     return AudioTable(path, mtime_ns)
 
 
+def _opened(path: Path, mtime_ns: int) -> Pack | NotAPackError | AudioError:
+    """Return a pack, or why there is none as long as the file is the same.
+
+    Raises:
+        AudioError: If there may be one another time.
+    """
+    try:
+        return _open(path, mtime_ns)
+    except NotAPackError as error:
+        return copy.copy(error)  # without its trace, which holds what was open
+    except AudioError as error:
+        if error.stage == "access" or is_of_the_system(error.__cause__):
+            raise
+        return copy.copy(error)
+
+
 class _Held:
-    """The packs that were asked last."""
+    """The packs that were asked last, or why they are none."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._packs: OrderedDict[Path, tuple[_Mark, Pack]] = OrderedDict()
+        self._packs: OrderedDict[Path, tuple[_Mark, Pack | NotAPackError | AudioError]] = (
+            OrderedDict()
+        )
 
     def begin_anew(self) -> None:
         """Hold what a process had open before it was forked, or leave it to the parent to close."""
         self._lock, self._of_parent = threading.Lock(), self._packs
         self._packs = OrderedDict(
-            (path, one) for path, one in self._packs.items() if one[1].outlives_fork
+            (path, one)
+            for path, one in self._packs.items()
+            if isinstance(one[1], Exception) or one[1].outlives_fork
         )
 
     def get(self, path: Path, status: os.stat_result) -> Pack:
@@ -143,11 +168,13 @@ class _Held:
         with self._lock:
             known, pack = self._packs.pop(path, (None, None))
             if pack is None or known != mark:
-                pack = _open(path, date_of(status))
+                pack = _opened(path, date_of(status))
             self._packs[path] = mark, pack
             while len(self._packs) > _MOST_HELD:
                 self._packs.popitem(last=False)
-            return pack
+        if isinstance(pack, Exception):
+            raise copy.copy(pack)
+        return pack
 
 
 _held = _Held()

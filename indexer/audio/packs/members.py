@@ -22,8 +22,8 @@ MAX_ROWS = 3_000_000
 MAX_NAME_BYTES = 1024
 #: Bytes of all names of a pack, at most: those of AudioSet have 35 MB.
 _MAX_NAMES_BYTES = 1 << 27
-#: How a name begins that says which row it is of.
-_OF_A_ROW = re.compile(rb"row-\d+(?:/|$)")
+#: How a name begins that says which row it is of; and where none is repeated, what it is.
+_OF_A_ROW, _IS_A_ROW = re.compile(rb"row-\d+(?:/|$)"), re.compile(rb"row-\d+$")
 
 
 class Member(NamedTuple):
@@ -46,6 +46,7 @@ class Members:
     Attributes:
         num_unnamed: Rows that are no members.
         num_outside: Names that lead out of the pack, as they stand in it.
+        num_links: Links that are called as sounds are, which are no rows; set by who knows.
         flaw: Why there may be more members, of which nothing is known: "cut off, behind …"; empty
             if these are all.
     """
@@ -56,6 +57,8 @@ class Members:
         sizes: npt.NDArray[np.int64],
         mtimes_ns: npt.NDArray[np.int64],
         flaw: str = "",
+        *,
+        are_apart: bool = False,
     ) -> None:
         """Make the names of all rows fit for paths, and different from each other.
 
@@ -67,12 +70,14 @@ class Members:
             sizes: (num_rows,) in bytes.
             mtimes_ns: (num_rows,) in ns since 1970.
             flaw: See the attribute.
+            are_apart: Whether no name is there twice, so that a folder may be called `row-N`.
 
         Raises:
             AudioError: If there are other than `num_rows` names, or they are far too long.
         """
         self._sizes, self._mtimes_ns, self.flaw = sizes, mtimes_ns, flaw
-        self.num_outside = 0
+        self._made_up = _IS_A_ROW if are_apart else _OF_A_ROW
+        self.num_outside = self.num_links = 0
         self._take(self._named(row, name) for row, name in enumerate(names))
         if len(self._ends) != len(sizes):
             raise AudioError("open", f"{len(self._ends):,} names, and {len(sizes):,} rows")
@@ -130,7 +135,7 @@ class Members:
         if not plain or b"\0" in plain or len(plain) > MAX_NAME_BYTES:
             return made_up_name(row)
         # Made-up names stay apart from given ones: those that look like them are of their row, too.
-        return b"row-%d/%s" % (row, plain) if _OF_A_ROW.match(plain) else plain
+        return b"row-%d/%s" % (row, plain) if self._made_up.match(plain) else plain
 
     def _name(self, row: int) -> bytes:
         return bytes(self._names[self._ends[row - 1] if row else 0 : self._ends[row]])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from io import FileIO
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, TypeGuard
 
 from indexer.errors import AudioError, first_line
 
@@ -26,9 +26,14 @@ def not_read(error: BaseException, damage: str) -> AudioError:
         error: As a reader raised it.
         damage: What is damaged, if it was not the system.
     """
-    if isinstance(error, MemoryError) or (isinstance(error, OSError) and error.errno):
+    if is_of_the_system(error):
         return AudioError("access", f"cannot be read: {_of_the_system(error)}")
     return AudioError("decode", f"{damage} is damaged: {first_line(error)}")
+
+
+def is_of_the_system(error: BaseException | None) -> TypeGuard[OSError | MemoryError]:
+    """Whether the system refused something, so that it may be had another time."""
+    return isinstance(error, MemoryError) or (isinstance(error, OSError) and bool(error.errno))
 
 
 def _of_the_system(error: OSError | MemoryError) -> str:

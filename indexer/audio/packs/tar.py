@@ -14,7 +14,14 @@ from typing import Self
 import numpy as np
 
 from indexer.audio.file import open_regular, read_at, unnamed_file
-from indexer.audio.packs.archive import Headers, blocks, date_in_ns, kept_name, last_of_each_name
+from indexer.audio.packs.archive import (
+    Headers,
+    blocks,
+    date_in_ns,
+    is_named_as_sound,
+    kept_name,
+    last_of_each_name,
+)
 from indexer.audio.packs.members import MAX_ROWS, Members
 from indexer.audio.packs.pack import NotAPackError
 from indexer.errors import AudioError, first_line
@@ -23,7 +30,7 @@ from indexer.progress import count
 #: Bytes of the headers of one member, at most: a path has 4 KiB, and what else is told, a few.
 _MAX_HEADER_BYTES = 1 << 16
 #: Bytes of zeros at the end of a tar, at most: those of the largest records, as tapes have them. A
-#: longer end is a hole, in what is not downloaded to its end, or the beginning of another tar.
+#: longer end is a hole, in what is not downloaded to its end; what is not zero is another tar.
 _MAX_END_BYTES = 1 << 20
 #: What tarfile raises when a file is not what it claims.
 _ERRORS = (tarfile.TarError, ValueError, OverflowError, TypeError, LookupError, RecursionError)
@@ -57,7 +64,8 @@ class Tar:
         sizes, mtimes_ns = (np.array(one, np.int64) for one in (listed.sizes, listed.mtimes_ns))
         self._sparse = listed.sparse
         names = (listed.names[row] for row in rows)
-        self.members = Members(names, sizes[rows], mtimes_ns[rows], listed.flaw)
+        self.members = Members(names, sizes[rows], mtimes_ns[rows], listed.flaw, are_apart=True)
+        self.members.num_links = listed.num_links
 
     def content(self, row: int) -> Iterator[bytes]:
         """Yield the bytes of a member; see `Pack`."""
@@ -98,6 +106,20 @@ class _Header(tarfile.TarInfo):
         return header
 
 
+def _require_header(block: bytes) -> None:
+    """Raise unless a file begins as a tar: what is wrong further on is a flaw of one.
+
+    Raises:
+        NotAPackError: If it does not.
+    """
+    if not any(block):
+        raise NotAPackError("it begins with zeros, as the end of a tar")
+    try:
+        _Header.frombuf(block, "utf-8", "surrogateescape")
+    except _ERRORS as error:
+        raise NotAPackError("it is no tar, or a compressed one") from error
+
+
 class _Listed:
     """The regular files of a tar, one by one as their headers come.
 
@@ -107,6 +129,7 @@ class _Listed:
         sizes: In bytes.
         mtimes_ns: In ns since 1970.
         sparse: Offsets of those that have holes.
+        num_links: What is called as a sound is, and is a link.
         flaw: Why there may be more that could not be listed; empty if this is all.
     """
 
@@ -114,19 +137,18 @@ class _Listed:
         self.names: list[bytes] = []
         self.offsets, self.sizes, self.mtimes_ns = array("q"), array("q"), array("q")
         self.sparse: set[int] = set()
-        self.flaw = ""
+        self.flaw, self.num_links = "", 0
         self._num_bytes = os.fstat(source.fileno()).st_size
         self._mtime_ns = mtime_ns
         try:
-            if not any(read_at(source.fileno(), tarfile.BLOCKSIZE, 0)):
-                raise NotAPackError("it begins with zeros, as the end of a tar")
+            _require_header(read_at(source.fileno(), tarfile.BLOCKSIZE, 0))
             self._read(source)
         except (OSError, MemoryError) as error:
             raise AudioError("open", f"cannot be read: {first_line(error)}") from error
 
     def _read(self, source: FileIO) -> None:
         headers = Headers(source.fileno(), closefd=False)
-        headers.left = _MAX_HEADER_BYTES
+        headers.allow(_MAX_HEADER_BYTES)
         try:
             tar = tarfile.open(  # noqa: SIM115 - it holds nothing that is to be closed
                 fileobj=headers,
@@ -136,14 +158,17 @@ class _Listed:
                 errors="surrogateescape",
             )
         except _ERRORS as error:
-            raise NotAPackError("it is no tar, or a compressed one") from error
+            self._note(f"damaged at byte 0 ({first_line(error)})")
+            return
         try:
             is_whole = self._take_all(tar, headers)
             if not is_whole or tar.offset >= self._num_bytes:
                 self._note("cut off")
-            elif any(read_at(source.fileno(), tarfile.BLOCKSIZE, tar.offset)):
+                return
+            end = read_at(source.fileno(), _MAX_END_BYTES + 1, tar.offset)
+            if any(end[: tarfile.BLOCKSIZE]):
                 self._note(f"damaged at byte {tar.offset:,}")
-            elif self._num_bytes - tar.offset > _MAX_END_BYTES:
+            elif len(end) > _MAX_END_BYTES or end.strip(b"\0"):
                 self._note(f"at its end at byte {tar.offset:,} of {self._num_bytes:,}")
         except _ERRORS as error:
             self._note(f"damaged at byte {tar.offset:,} ({first_line(error)})")
@@ -159,7 +184,7 @@ class _Listed:
                 return False
             if tar.offset >= self._num_bytes:
                 break
-            headers.left = _MAX_HEADER_BYTES
+            headers.allow(_MAX_HEADER_BYTES)
         return True
 
     def _take(self, info: tarfile.TarInfo, following: int) -> bool:
@@ -171,6 +196,7 @@ class _Listed:
         if info.size < 0 or following <= info.offset:
             raise ValueError("a size below 0")
         if not info.isreg():
+            self.num_links += (info.issym() or info.islnk()) and is_named_as_sound(info.name)
             return True
         is_sparse = info.issparse()
         end = following - tarfile.BLOCKSIZE + 1 if is_sparse else info.offset_data + info.size

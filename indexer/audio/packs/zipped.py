@@ -20,8 +20,10 @@ from indexer.audio.file import open_regular, read_at, unnamed_file
 from indexer.audio.packs.archive import (
     BLOCK_BYTES,
     Headers,
+    TooLongError,
     blocks,
     date_in_ns,
+    is_named_as_sound,
     kept_name,
     last_of_each_name,
 )
@@ -47,6 +49,8 @@ _LOCAL_MAGIC = b"PK\3\4"
 _ENCRYPTED, _PATCH = 0x01 | 0x40, 0x20
 #: The flag that says that a name is in UTF-8.
 _UTF_8 = 0x800
+#: The system that says of itself that it is MS-DOS, or Windows (APPNOTE.TXT, 4.4.2).
+_DOS = 0
 #: The date of a zip that has none.
 _NO_DATE = (1980, 1, 1, 0, 0, 0)
 #: What zipfile raises when a file is not what it claims.
@@ -84,7 +88,9 @@ class Zip:
         try:
             if read_at(self._source.fileno(), len(_MAGIC), 0) != _MAGIC:
                 raise NotAPackError("it is no zip")
-            names, found = _read_directory(self._source, mtime_ns)
+            names, found, num_links = _read_directory(self._source, mtime_ns)
+        except TooLongError as error:
+            raise AudioError("open", f"its directory is too long: {error}; unpack it") from error
         except _ERRORS as error:
             said = first_line(error)
             raise AudioError("open", f"damaged, or cut off: {said}") from error
@@ -92,8 +98,12 @@ class Zip:
         rows = last_of_each_name(names)
         self._found = found[rows]
         self.members = Members(
-            (names[row] for row in rows), self._found["size"], self._found["mtime"]
+            (names[row] for row in rows),
+            self._found["size"],
+            self._found["mtime"],
+            are_apart=True,
         )
+        self.members.num_links = num_links
 
     def content(self, row: int) -> Iterator[bytes]:
         """Yield the bytes of a member; see `Pack`."""
@@ -118,7 +128,8 @@ class Zip:
     def _unpacked(self, entry: Any) -> Iterator[bytes]:
         offset, packed = int(entry["offset"]), int(entry["packed"])
         try:
-            header = read_at(self._source.fileno(), _LOCAL.size, offset)
+            # Below 0 it would be where bytes before it are missing.
+            header = read_at(self._source.fileno(), _LOCAL.size, offset) if offset >= 0 else b""
         except (OSError, OverflowError) as error:
             raise not_read(error, "the member") from error
         if len(header) < _LOCAL.size or not header.startswith(_LOCAL_MAGIC):
@@ -128,28 +139,36 @@ class Zip:
         return found if entry["method"] == zipfile.ZIP_STORED else _inflate(found)
 
 
-def _read_directory(source: FileIO, mtime_ns: int) -> tuple[list[bytes], npt.NDArray[np.void]]:
-    """Return the names of regular files, and what the directory has of them."""
+def _read_directory(source: FileIO, mtime_ns: int) -> tuple[list[bytes], npt.NDArray[np.void], int]:
+    """Return the names of regular files, what the directory has of them, and links to sounds."""
     headers = Headers(source.fileno(), closefd=False)
-    headers.left = _MAX_DIRECTORY_BYTES + _MAX_END_BYTES
-    names, rows = [], []
+    headers.allow(_MAX_DIRECTORY_BYTES + _MAX_END_BYTES)
+    names, rows, num_links = [], [], 0
     with zipfile.ZipFile(headers) as found:
         for info in found.infolist():
             kind = stat.S_IFMT(info.external_attr >> 16)  # 0 where no Unix made it
-            if info.is_dir() or kind not in (0, stat.S_IFREG):
+            name = _name_of(info)
+            num_links += kind == stat.S_IFLNK and is_named_as_sound(info.filename)
+            if name.endswith(b"/") or kind not in (0, stat.S_IFREG):  # a folder, a link
                 continue
-            names.append(kept_name(_name_of(info)))
+            names.append(kept_name(name))
             rows.append(
                 (
                     *(info.header_offset, info.compress_size, info.file_size),
                     *(info.compress_type, info.flag_bits, info.CRC, _date_of(info, mtime_ns)),
                 )
             )
-    return names, np.array(rows, _FIELDS)
+    return names, np.array(rows, _FIELDS), num_links
 
 
 def _name_of(info: zipfile.ZipInfo) -> bytes:
-    """Return a name in UTF-8, which some programs write without saying so: macOS, for one."""
+    """Return a name in UTF-8, which some programs write without saying so: macOS, for one.
+
+    Old programs of Windows have backslashes between folders; as unzip does, these are taken for
+    that in what is from there and has no other.
+    """
+    if info.create_system == _DOS and "/" not in info.filename:
+        info.filename = info.filename.replace("\\", "/")
     try:
         written = info.filename.encode("utf-8" if info.flag_bits & _UTF_8 else "cp437")
         written.decode("utf-8")

@@ -145,9 +145,11 @@ def test_what_is_wrong_with_archives_is_a_row_or_a_line_each(
     row = bomb.index(b"PK\1\2")
     (root / "bomb.zip").write_bytes(bomb[: row + 24] + b"\1" + bomb[row + 25 :])
     (root / "old.tar.gz").write_bytes(b"any")
+    (root / "page.zip").write_text("<html>")
     words = ("index", root, "--store", tmp_path / "s", "--checkpoint", tiny_file, "--workers", 0)
     told = command(*words, code=3)
-    for said in (fault("R24a"), fault("R24b"), fault("R24c"), fault("R24d"), fault("R24e")):
+    firsts = (fault("R24a"), fault("R24b"), fault("R24c"))
+    for said in (*firsts, fault("R24d"), fault("R24e"), fault("R24f")):
         said.require(told.code, told.out + told.err)
 
 

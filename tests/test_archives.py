@@ -220,6 +220,9 @@ def test_patterns_take_and_leave_members(tmp_path: Path, ending: str) -> None:
     assert taken([f"*.{ending}"], []) == [f"{start}a.wav", f"{start}sub/b.WAV"]
     assert taken([f"x.{ending}!/a.*"], []) == [f"{start}a.wav"]
     assert taken(["*.json"], []) == [f"{start}sub/c.json"]
+    WRITE[ending](tmp_path / f"x.{ending}", [("a.wav", CLIP), (f"in.{ending}", CLIP)])
+    assert taken([f"*.{ending}"], []) == [f"{start}a.wav"]  # nothing looks into the inner one
+    WRITE[ending](tmp_path / f"x.{ending}", [(name, CLIP) for name in BESIDE[:4]])
     assert taken([], ["*!/sub/*"]) == [f"{start}a.wav", "y.flac"]
     assert taken([], [f"*.{ending}"]) == ["y.flac"]
     (tmp_path / "list.txt").write_text(f"{start}sub/b.WAV\ny.flac")
@@ -544,6 +547,24 @@ def test_compressed_tars_are_told_once_and_skipped(tmp_path: Path) -> None:
     rows = {row.path: row.reason for row in list_files(made.store.path, ["skipped"])}
     assert rows["a.tar.gz"] == "compressed as a whole: unpack it to .tar"
     assert rows["f.gz"] == "no ending of audio"
+
+
+def test_what_is_called_an_archive_and_is_none_is_told(tmp_path: Path) -> None:
+    write_tar(tmp_path / "in.tar", [("a.wav", CLIP)])
+    write_zip(tmp_path / "whole.zip", [("b.wav", CLIP), ("in.tar", b"x"), ("c.txt", b"x")])
+    for name, content in {"gz.tar": b"\x1f\x8b", "text.ZIP": b"<html>", "empty.zip": b""}.items():
+        (tmp_path / name).write_bytes(content)
+    (tmp_path / ".hidden.tar").touch()
+    said: list[object] = []
+    walk(tmp_path, listen=said.append)
+    assert said[-1] == "files called .tar or .zip that are empty or no archive are skipped: 3"
+    made = make_store(tmp_path / "store", frames="none", root=tmp_path)
+    made.add({"a": 1})
+    rows = {row.path: row.reason for row in list_files(made.store.path, ["skipped"])}
+    for name in ("gz.tar", "text.ZIP", "empty.zip"):
+        assert rows[name] == "empty, or no archive, whatever its ending says"
+    assert rows["whole.zip!/in.tar"] == "an archive in an archive: unpack it"
+    assert rows["whole.zip!/c.txt"] == "no ending of audio"
 
 
 @given(

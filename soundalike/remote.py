@@ -268,7 +268,7 @@ class Remote:
         """Return by what the server knows a file: it is sent unless it is kept there."""
         try:
             key = (file, *state_of(file))
-        except FileNotFoundError as error:
+        except (FileNotFoundError, NotADirectoryError) as error:
             told = in_its_place(file) or "a query is an audio file or a window id"
             raise QueryError(f"no such file: {file}; {told}") from error
         except (OSError, ValueError) as error:

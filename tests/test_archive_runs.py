@@ -163,10 +163,11 @@ def test_what_is_wrong_with_archives_is_a_row_or_a_line_each(
     (root / "bomb.zip").write_bytes(bomb[: row + 24] + b"\1" + bomb[row + 25 :])
     (root / "old.tar.gz").write_bytes(b"any")
     (root / "cut.zip").write_bytes(content[: len(content) // 2])
+    (root / "page.zip").write_text("<html>")
     words = ("index", root, "--store", tmp_path / "s", "--checkpoint", tiny_file, "--workers", 0)
     told = command(*words, code=3)
     rows = (fault("R24a"), fault("R24b"), fault("R24c"), fault("R24d"), fault("R24e"))
-    for said in (*rows, fault("R24f")):
+    for said in (*rows, fault("R24f"), fault("R24g")):
         said.require(told.code, told.out + told.err)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import itertools
 import os
 import shutil
 import struct
@@ -25,14 +26,25 @@ from hypothesis import strategies as st
 from pack_files import DATE_S, tones, wave, write_tar, write_zip
 from synthetic import make_store
 
+import soundalike
 from indexer.audio import file as file_module
-from indexer.audio.content import exists, open_content, recording_digest, require_name, state_of
+from indexer.audio.content import (
+    exists,
+    in_its_place,
+    open_content,
+    recording_digest,
+    require_name,
+    state_of,
+)
 from indexer.audio.packs import archive, tar, zipped
 from indexer.audio.packs import held as held_module
 from indexer.audio.packs.held import held
+from indexer.audio.times import file_span
 from indexer.errors import AudioError, LibraryError, QueryError
 from indexer.library.walk import look_again, read_list, walk
+from indexer.paths import printable, text_from_bytes
 from search.asking.example import recording_of
+from search.upkeep.build import build
 from search.upkeep.files import list_files
 from soundalike.show.words import missing_line
 
@@ -268,6 +280,9 @@ def test_patterns_take_and_leave_members(tmp_path: Path, ending: str) -> None:
     assert taken([f"*.{ending}"], []) == [f"{start}a.wav", f"{start}sub/b.WAV"]
     assert taken([f"x.{ending}!/a.*"], []) == [f"{start}a.wav"]
     assert taken(["*.json"], []) == [f"{start}sub/c.json"]
+    WRITE[ending](tmp_path / f"x.{ending}", [("a.wav", CLIP), (f"in.{ending}", CLIP)])
+    assert taken([f"*.{ending}"], []) == [f"{start}a.wav"]  # nothing looks into the inner one
+    WRITE[ending](tmp_path / f"x.{ending}", [(name, CLIP) for name in BESIDE[:4]])
     assert taken([], ["*!/sub/*"]) == [f"{start}a.wav", "y.flac"]
     assert taken([], [f"*.{ending}"]) == ["y.flac"]
     (tmp_path / "list.txt").write_text(f"{start}sub/b.WAV\ny.flac")
@@ -284,6 +299,32 @@ def test_archive_that_asks_says_how_a_sound_in_it_is_named(tmp_path: Path, endin
         recording_of(path)
     with pytest.raises(QueryError, match=rf"no such member of the pack; x.{ending} has a.wav$"):
         recording_of(tmp_path / f"x.{ending}!" / "a.flac")
+    through = tmp_path / f"x.{ending}" / "a.wav"
+    named = f"x.{ending} is a pack; a sound in it is named as in x.{ending}!/a.wav"
+    assert in_its_place(through) == named
+    made = make_store(tmp_path / "store", frames="none")
+    made.add({"a": 1})
+    build(made.store)
+    with pytest.raises(QueryError, match=rf"^no such file: .*a.wav; {named}$"):
+        soundalike.open(made.store.path).search(through)
+
+
+def test_member_is_named_as_it_is_shown(tmp_path: Path) -> None:
+    names = [b"latin\xe4.wav", b"new\nline.wav", b"back\\slash.wav"]
+    files = [(os.fsdecode(name), CLIP) for name in names]
+    write_tar(tmp_path / "x.tar", files, tarfile.GNU_FORMAT)
+    (tmp_path / "x").mkdir()
+    for path, content in files:
+        (tmp_path / "x" / path).write_bytes(content)
+    for folder, name in itertools.product((tmp_path / "x.tar!", tmp_path / "x"), names):
+        meant = folder / os.fsdecode(name)
+        for shown in (printable(os.fsdecode(name)), printable(text_from_bytes(name))):
+            assert file_span(folder / f"{shown}@1-2") == (meant, 1, 1)
+            assert file_span(folder / shown) == (meant, 0, None)
+    assert file_span(tmp_path / r"x\xe4.wav") == (tmp_path / r"x\xe4.wav", 0, None)  # is not there
+    literal = tmp_path / "x" / r"latin\xe4.wav"
+    literal.write_bytes(CLIP)
+    assert file_span(literal) == (literal, 0, None)  # the very name comes first
 
 
 @pytest.mark.parametrize("ending", ENDINGS)
@@ -622,6 +663,24 @@ def test_compressed_tars_are_told_once_and_skipped(tmp_path: Path) -> None:
     rows = {row.path: row.reason for row in list_files(made.store.path, ["skipped"])}
     assert rows["a.tar.gz"] == "compressed as a whole: unpack it to .tar"
     assert rows["f.gz"] == "no ending of audio"
+
+
+def test_what_is_called_an_archive_and_is_none_is_told(tmp_path: Path) -> None:
+    write_tar(tmp_path / "in.tar", [("a.wav", CLIP)])
+    write_zip(tmp_path / "whole.zip", [("b.wav", CLIP), ("in.tar", b"x"), ("c.txt", b"x")])
+    for name, content in {"gz.tar": b"\x1f\x8b", "text.ZIP": b"<html>", "empty.zip": b""}.items():
+        (tmp_path / name).write_bytes(content)
+    (tmp_path / ".hidden.tar").touch()
+    said: list[object] = []
+    walk(tmp_path, listen=said.append)
+    assert said[-1] == "files called .tar or .zip that are empty or no archive are skipped: 3"
+    made = make_store(tmp_path / "store", frames="none", root=tmp_path)
+    made.add({"a": 1})
+    rows = {row.path: row.reason for row in list_files(made.store.path, ["skipped"])}
+    for name in ("gz.tar", "text.ZIP", "empty.zip"):
+        assert rows[name] == "empty, or no archive, whatever its ending says"
+    assert rows["whole.zip!/in.tar"] == "an archive in an archive: unpack it"
+    assert rows["whole.zip!/c.txt"] == "no ending of audio"
 
 
 @given(

@@ -15,6 +15,7 @@ from urllib.parse import unquote_to_bytes, urlsplit
 import pytest
 from conftest import Run
 from faults import fault
+from pack_files import tones, wave, write_tar
 from synthetic import identity, make_store
 
 from indexer.tags import HeardTag, TagVocabulary
@@ -23,7 +24,7 @@ from search.learned.taught import Taught
 from search.upkeep.build import build
 from search.upkeep.overview import Overview
 from soundalike.show.answers import answer_json
-from soundalike.show.hits import hits_csv, hits_m3u, hits_table
+from soundalike.show.hits import hits_csv, hits_m3u, hits_table, packed_lines
 from soundalike.show.stores import overview_data, overview_lines
 from soundalike.show.words import shown_path
 
@@ -265,6 +266,16 @@ def test_m3u_plays_the_window_and_stops(run: Run, tmp_path: Path) -> None:
     fault("F10").require(told.code, told.out)
     times = [line.split("=")[1] for line in told.out.splitlines() if "-time=" in line]
     assert sorted(times) == ["0.0", "10.0", "10.0", "20.0"]
+
+
+def test_hits_in_packs_are_told_since_no_player_opens_them(tmp_path: Path) -> None:
+    path = write_tar(tmp_path / "x.tar", [("a.wav", wave(tones(1, 0.2)[0]))])
+    packed = [Hit(0.5, 1, b"x" * 16, (path.with_name("x.tar!") / "a.wav",), 0, 1, ())]
+    plain = [Hit(0.5, 1, b"x" * 16, (tmp_path / "a.wav",), 0, 1, ())]
+    assert packed_lines(plain) == []
+    [told] = packed_lines(plain + packed)
+    assert told.startswith("1 hit lies in packs, into which no player looks; --copy-to")
+    assert packed_lines(packed * 2)[0].startswith("2 hits lie in packs")
 
 
 def test_m3u_times_are_exact_to_a_millisecond() -> None:

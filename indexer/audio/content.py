@@ -198,14 +198,17 @@ def in_its_place(path: Path) -> str | None:
     """Say some names that a pack has, where a path leads to none of them.
 
     Returns:
-        None for a path that leads into no pack, or to one of its members.
+        None for a path that leads into no pack, or to one of its members. What goes through a pack
+        as through a folder, `a.tar/b.wav`, is told how it is written.
     """
     try:
         parts = split(path)
         members = list(islice(sounds_in(parts[0]), _COMPARED)) if parts else []
     except (NotAPackError, AudioError, OSError, ValueError):
         return None
-    if parts is None or exists(path):
+    if parts is None:
+        return _through_a_pack(path)
+    if exists(path):
         return None
     wanted = parts[1]
     stem = os.path.splitext(wanted)[0]  # noqa: PTH122 - it is bytes
@@ -215,6 +218,15 @@ def in_its_place(path: Path) -> str | None:
 
     names = nlargest(_SHOWN, (one.name for one in members), likeness)
     return f"{parts[0].name} has {', '.join(map(os.fsdecode, names)) or 'nothing in it'}"
+
+
+def _through_a_pack(path: Path) -> str | None:
+    for pack in path.parents:
+        try:
+            _require_no_pack(pack)
+        except AudioError as error:
+            return error.reason.replace("it is", f"{pack.name} is", 1)
+    return None
 
 
 def _blocks(path: Path) -> Iterator[bytes]:

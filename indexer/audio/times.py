@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from indexer.audio.content import has_name
 from indexer.errors import QueryError
-from indexer.paths import as_place
+from indexer.paths import address_of, as_place, local_path
 
 #: Seconds, or text as it is printed: "31:10", "0:31:10.5", "12.5".
 Time = float | str
@@ -103,9 +103,10 @@ def span_of(given: Span) -> tuple[float, float | None]:
 
 
 def file_span(given: Path, span: Span = NO_SPAN) -> FileSpan:
-    """Return which part of which file a path means: "hour.wav@31:10-31:13", "hour.wav@31:10".
+    r"""Return which part of which file a path means: "hour.wav@31:10-31:13", "hour.wav@31:10".
 
-    A file that has the very name is meant itself.
+    A file that has the very name is meant itself; otherwise one whose name is shown so, in hits and
+    lists: with `\xNN` for bytes that are not UTF-8, backslashes and control characters.
 
     Args:
         given: The path, or a path and a span.
@@ -116,11 +117,24 @@ def file_span(given: Path, span: Span = NO_SPAN) -> FileSpan:
             both are given.
     """
     written = _written(given)
+    written = written._replace(file=_as_shown(written.file))
     if span == NO_SPAN:
         return written
     if not written.is_whole:
         raise QueryError(f"{given} has a span of its own: give it no other beside that")
     return FileSpan(written.file, *span_of(span))
+
+
+def _as_shown(file: Path) -> Path:
+    r"""Return the file whose name is shown as one that no file has: the bytes for each `\xNN`."""
+    text = os.fspath(file)
+    if "\\x" not in text or address_of(file) or has_name(file):
+        return file
+    try:
+        shown = Path(local_path(text))
+    except ValueError:  # it has odd bytes beside
+        return file
+    return shown if has_name(shown) else file
 
 
 def _written(given: Path) -> FileSpan:

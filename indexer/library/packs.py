@@ -155,7 +155,8 @@ class PackFolder:
         """Return why a member is left out; None if it is taken.
 
         In an archive that is so as in a folder. In other packs all are sounds, whatever they are
-        called, and none is hidden unless the pack is.
+        called, and none is hidden unless the pack is. An archive in an archive is none by any
+        pattern: nothing looks into it.
 
         Args:
             path: Of the member, in the library.
@@ -164,7 +165,8 @@ class PackFolder:
             hidden: Whether hidden files are taken.
         """
         if self.is_archive:
-            return why_passed_over(path, include, exclude, hidden=hidden)
+            why = why_passed_over(path, include, exclude, hidden=hidden)
+            return "ending" if why != "pattern" and is_named_as_archive(path) else why
         if matches(path, exclude) or not is_included(path, include):
             return "pattern"
         return "hidden" if is_hidden(self.prefix) and not hidden else None

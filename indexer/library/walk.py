@@ -13,7 +13,7 @@ from pathlib import Path
 
 from indexer.audio.content import has_name, look_ahead, reading_order, state_of
 from indexer.audio.file import State
-from indexer.audio.packs.held import is_compressed_tar, is_named_as_pack
+from indexer.audio.packs.held import is_compressed_tar, is_named_as_archive, is_named_as_pack
 from indexer.errors import LibraryError
 from indexer.library.files import FileList, FoundFile
 from indexer.library.folders import files_in_folders
@@ -52,6 +52,7 @@ class Walk:
         num_outside: Names in packs that would lead out of them, and do not.
         num_links: Links in archives, called as sounds are: nothing follows them there.
         num_compressed: Files, among those that are skipped, that are tars packed as a whole.
+        num_no_archives: Likewise files that are called archives, and are empty or something else.
         num_packs_elsewhere: Likewise objects that may be packs.
         is_complete: Whether the whole library was walked, so that an absent file is a deleted one.
         is_list: Whether a list named the files, which need not be there.
@@ -69,6 +70,7 @@ class Walk:
     num_outside: int = 0
     num_links: int = 0
     num_compressed: int = 0
+    num_no_archives: int = 0
     num_packs_elsewhere: int = 0
     is_complete: bool = True
     is_list: bool = False
@@ -148,6 +150,7 @@ def _tell(found: Walk, listen: Listen) -> None:
         "names in packs that lead out of them are taken without '..'": found.num_outside,
         "links to sounds in archives are passed over, pack what they lead to": found.num_links,
         "tars that are compressed are skipped, unpack them to .tar": found.num_compressed,
+        "files called .tar or .zip that are empty or no archive are skipped": found.num_no_archives,
         "packs in buckets are skipped, copy them to a disk": found.num_packs_elsewhere,
     }
     for said, number in told.items():
@@ -181,6 +184,8 @@ def _with_members(
             passed_over[why, is_hidden(file.path)] += 1
             lies_elsewhere = isinstance(found.root, Address) and is_named_as_pack(file.path)
             found.num_packs_elsewhere += lies_elsewhere and is_seen
+            is_none = why == "ending" and is_named_as_archive(file.path) and not lies_elsewhere
+            found.num_no_archives += is_none and is_seen
         elif pack is None:
             (files if is_seen else found.hidden).append(file)
         if not isinstance(pack, PackFolder):

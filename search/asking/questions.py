@@ -220,7 +220,7 @@ def _file(query: Query, span: Span) -> FileSpan:
     asked = file_span(as_path("a query", query), span)
     try:
         state_of(asked.file)
-    except FileNotFoundError as error:
+    except (FileNotFoundError, NotADirectoryError) as error:
         told = in_its_place(asked.file) or "a query is an audio file or a window id"
         raise QueryError(f"no such file: {asked.file}; {told}") from error
     except (OSError, ValueError) as error:

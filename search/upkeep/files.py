@@ -18,7 +18,7 @@ from indexer.errors import LibraryError, QueryError
 from indexer.library.packs import members_of, require_folder
 from indexer.library.passed_over import PassedOver, is_hidden, why_passed_over
 from indexer.library.walk import Walk, files_below
-from indexer.paths import local_path, path_id
+from indexer.paths import Address, local_path, path_id
 from indexer.store.lock import Hold
 from indexer.store.part import Part
 from indexer.store.reader import Store
@@ -52,6 +52,8 @@ _FOLDER = pa.array(["walk"])
 _FILES_AT_A_TIME = 4096
 _HIDDEN = "hidden: a name in its path begins with a dot"
 _COMPRESSED = "compressed as a whole: unpack it to .tar"
+_NO_ARCHIVE = "empty, or no archive, whatever its ending says"
+_NESTED = "an archive in an archive: unpack it"
 _REASONS: dict[PassedOver | None, str] = {"ending": "no ending of audio", "hidden": _HIDDEN}
 #: Which patterns a run had is not recorded.
 _OTHER_REASON = "left out by a pattern or a list, newer than the last run, or not reached by it"
@@ -212,6 +214,8 @@ def _why_skipped(root: Path, path: str) -> str:
     why = why_passed_over(path)
     if why == "ending" and is_compressed_tar(path):
         return _COMPRESSED
+    if why == "ending" and is_named_as_archive(path) and not isinstance(root, Address):
+        return _NESTED if parts else _NO_ARCHIVE
     said = _REASONS.get(why, _OTHER_REASON)
     return f"{said}; {_HIDDEN}" if why == "ending" and is_hidden(path) else said
 

@@ -299,10 +299,13 @@ def _text_of(answer: Answer, output: Output, *, clock: bool) -> str:
 
 def _said_below(answer: Answer, output: Output, *, clock: bool) -> Iterator[str]:
     from soundalike.show.answers import almost_line, clockless_line
+    from soundalike.show.hits import packed_lines
     from soundalike.show.labels import labels_lines
 
     if clock and (line := clockless_line(answer.hits)):
         yield line
+    if output in ("m3u", "raven"):
+        yield from packed_lines(answer.hits)
     if output in ("audacity", "raven"):
         yield from labels_lines(answer.hits, output)
     if answer.almost and output != "json":

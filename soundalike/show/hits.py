@@ -11,6 +11,7 @@ from datetime import date, datetime
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from indexer.audio.packs.held import split
 from indexer.paths import num_columns, printable
 from search.asking.answers import Hit
 from search.export.cells import path_cell
@@ -216,6 +217,14 @@ def _text(value: Value) -> str:
         return "true" if value else "false"
     plain = plain_value(value)
     return "" if plain is None else printable(str(plain))
+
+
+def packed_lines(hits: Sequence[Hit]) -> list[str]:
+    """Say how many hits have an address that only this program can open, for people."""
+    number = sum((path := address_of(hit)) is not None and bool(split(path)) for hit in hits)
+    lie = "1 hit lies" if number == 1 else f"{number:,} hits lie"
+    told = f"{lie} in packs, into which no player looks; --copy-to makes files of them"
+    return [told] if number else []
 
 
 def hits_m3u(hits: Sequence[Hit], *, with_clock: bool = False) -> str:

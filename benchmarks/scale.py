@@ -7,7 +7,7 @@
 
 Windows are mixtures of those of the store `--rows`, see `scale_data`. `stores` writes parts as a
 run does, and builds their index; `segments` writes the index alone, as links to the same
-segments, without parts, and measures how far sketches are looked through at the least size.
+segments, without parts: 5 kB a window, once for all sizes.
 `folders` lists folders of a slow disk. Each step is a process of its own: what it holds in memory
 is that of `RssAnon`, without mapped files. Results are printed, and written to `W/stores.json` …
 """
@@ -51,7 +51,6 @@ from search.asking.terms import Terms
 from search.generation.manifest import (
     GENERATION_FILE,
     UNMEASURED,
-    Effort,
     FileEntry,
     Manifest,
     SegmentEntry,
@@ -71,6 +70,7 @@ from search.generation.segments import (
     recordings_file,
 )
 from search.generation.writing import normalise, write_segments
+from search.nearest.sketch import Sketch
 from search.nearest.structure import IndexConfig, arrange_for, measure
 from search.upkeep.build import build
 
@@ -165,8 +165,8 @@ def _word(library_id: str, number: int) -> LedgerRow:
 # --- segments alone -----------------------------------------------------------------------------
 
 
-def write_one(work: Path, rows: Path, number: int) -> SegmentEntry:
-    """Write the segment of that number, if it is not there; of its tags, codes and sketch stay."""
+def write_one(work: Path, rows: Path, number: int, known: list[SegmentEntry]) -> SegmentEntry:
+    """Write the segment of that number, if it is not there, with the bases of those before it."""
     told = work / f"segment-{number}.json"
     if not told.exists():
         blocks = blocks_of(SEGMENT_ROWS, rows, number * SEGMENT_ROWS)
@@ -176,13 +176,17 @@ def write_one(work: Path, rows: Path, number: int) -> SegmentEntry:
             for block in blocks
         )
         (work / SEGMENTS_FOLDER).mkdir(exist_ok=True)
+        folders = [(work / SEGMENTS_FOLDER / one.name, one) for one in known[:1]]
+        bases = [
+            Sketch(folder, one.sketch, one.num_rows).basis for folder, one in folders if one.sketch
+        ]
         (entry,) = write_segments(
             work / SEGMENTS_FOLDER,
             columns,
             SEGMENT_ROWS,
             SEGMENT_ROWS,
             ignore,
-            arrange_for(10**7, ignore),
+            arrange_for(10**7, ignore, bases),
         )
         told.write_text(json.dumps(asdict(entry)))
     document = json.loads(told.read_text())
@@ -191,14 +195,8 @@ def write_one(work: Path, rows: Path, number: int) -> SegmentEntry:
     return SegmentEntry(**document, files=files, sketch=sketch)
 
 
-def empty_tags(work: Path, entry: SegmentEntry) -> None:
-    """Let go of 1 kB a row that no question of these reads: the file keeps its size, as zeros."""
-    os.truncate(file := work / SEGMENTS_FOLDER / entry.name / "tags.raw", 0)
-    os.truncate(file, entry.files["tags.raw"].size_bytes)
-
-
-def link_store(work: Path, entries: list[SegmentEntry], effort: Effort | None) -> Path:
-    """Make a store of some of the segments, by links; without an effort, that is measured."""
+def link_store(work: Path, entries: list[SegmentEntry]) -> Path:
+    """Make a store of some of the segments, by links, and measure it as a build does."""
     path = work / f"segments-{SEGMENT_ROWS * len(entries)}"
     if path.exists():
         return path
@@ -227,29 +225,20 @@ def link_store(work: Path, entries: list[SegmentEntry], effort: Effort | None) -
         alive = np.packbits(np.ones(entry.num_rows, bool))
         alive_file(folder, entry.name).write_bytes(alive.tobytes())
     files = describe_files(folder.iterdir())
-    manifest = Manifest(SEGMENT_ROWS * len(entries), tuple(entries), effort or UNMEASURED, files)
-    if effort is None:
-        made = Generation.of_manifest(folder, manifest)
-        manifest = replace(manifest, effort=measure(made, None, IndexConfig()))
-    manifest.write(folder / GENERATION_FILE)
+    manifest = Manifest(SEGMENT_ROWS * len(entries), tuple(entries), UNMEASURED, files)
+    effort = measure(Generation.of_manifest(folder, manifest), None, IndexConfig())
+    replace(manifest, effort=effort).write(folder / GENERATION_FILE)
     (path / INDEX_FOLDER / CURRENT_FILE).write_text(folder.name)
     return path
 
 
 def measure_segments(work: Path, rows: Path, sizes: list[int]) -> dict[str, Any]:
-    """Ask at some sizes, with the effort that was measured at the least of them."""
-    results, effort = {}, None
+    results = {}
     entries: list[SegmentEntry] = []
     for size in sorted(sizes):
         while len(entries) * SEGMENT_ROWS < size:
-            entries.append(write_one(work, rows, len(entries)))
-            if effort:
-                empty_tags(work, entries[-1])
-        path = link_store(work, entries, effort)
-        if effort is None:
-            effort = Generation.current(Store.open(path)).manifest.effort
-            for entry in entries:
-                empty_tags(work, entry)
+            entries.append(write_one(work, rows, len(entries), entries))
+        path = link_store(work, entries)
         results[str(size)] = {name: run(name, path) for name in ("open", "find", "query", "own")}
     return results
 

@@ -22,6 +22,7 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+import hypothesis
 import pytest
 
 from soundalike.__main__ import main
@@ -35,6 +36,12 @@ os.environ["OMP_NUM_THREADS"] = "1"
 # Where a processor computes bfloat16 much faster, that would be chosen, and tests know what float32
 # gives. Some machines have such processors and some have not.
 os.environ.setdefault("ONEDNN_MAX_CPU_ISA", "AVX512_CORE")
+
+# Of a machine that others use as well, it is no fault if examples are long in coming.
+hypothesis.settings.register_profile(
+    "shared", suppress_health_check=[hypothesis.HealthCheck.too_slow]
+)
+hypothesis.settings.load_profile("shared")
 
 # What is seen in a browser is asserted there.
 pytest.register_assert_rewrite("browsing")

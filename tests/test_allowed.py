@@ -23,6 +23,11 @@ def test_allowed_counts_what_its_masks_have(seed: int, sizes: list[int], share: 
     assert all(one is other for one, other in zip(allowed.masks, masks, strict=True))
     assert allowed.counts == tuple(int(mask.sum()) for mask in masks)
     assert allowed.num_rows == sum(int(mask.sum()) for mask in masks)
+    for rows, mask in zip(allowed.rows, masks, strict=True):
+        assert (rows is not None) == (mask.sum() <= len(mask) / 4)
+        if rows is not None:
+            assert rows.tolist() == np.flatnonzero(mask).tolist()
+            assert rows.nbytes <= mask.nbytes
 
 
 @given(
@@ -43,6 +48,8 @@ def test_allowed_without_rows_is_what_numpy_leaves(
         expected = mask & ~np.isin(np.arange(len(mask)), some)
         assert (rest.masks[number] == expected).all()
         assert rest.counts[number] == expected.sum()
+        if (few := rest.rows[number]) is not None:
+            assert few.tolist() == np.flatnonzero(expected).tolist()
         assert (masks[number] == mask).all()  # others may be using it
     assert rest.num_rows == sum(rest.counts)
     assert allowed.counts == tuple(int(mask.sum()) for mask in before)

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 from conftest import Run
-from hypothesis import HealthCheck, example, given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from sketched import sketching, with_little_effort
 from synthetic import Synthetic, make_store
@@ -77,7 +77,7 @@ def ask(index: SoundIndex, question: Question, terms: Terms, others: int) -> tup
     return found.scores[mine], found.window_ids[mine]
 
 
-@settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.too_slow])
+@settings(deadline=None, max_examples=60)
 @given(
     weight=st.sampled_from([0.0, 0.1, 0.35, 0.5, 0.9]),
     k=st.sampled_from([1, 10, 100, 900, 2000]),
@@ -127,7 +127,7 @@ def test_exact_blend_is_that_of_all_rows(
     assert (order == np.arange(len(ids))).all()
 
 
-@settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.too_slow])
+@settings(deadline=None, max_examples=60)
 @given(
     weight=st.sampled_from([0.0, 0.1, 0.35, 0.9]),
     k=st.sampled_from([1, 10, 20]),

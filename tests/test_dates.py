@@ -14,7 +14,7 @@ from indexer.audio.file import date_of
 from indexer.errors import AudioError
 from indexer.library.files import FileList, FoundFile
 from indexer.library.walk import walk
-from indexer.reading.dataset import _require_unchanged
+from indexer.reading.begun import Begun
 
 SECOND_NS = 10**9
 #: The years 1601 (where Windows begins to count), 1969, 2262 and 2400, and as far as 64 bits of
@@ -56,7 +56,8 @@ def test_file_that_changes_while_it_is_read_is_seen_whatever_its_date(tmp_path: 
     write_tone(path, 1.0)
     os.utime(path, ns=(0, 13_569_465_600 * SECOND_NS))
     (file,) = walk(tmp_path).files
-    _require_unchanged(path, file)
+    begun = Begun.of(path, file)
+    begun.require_unchanged()
     os.utime(path, ns=(0, 0))
     with pytest.raises(AudioError, match="changed while it was read"):
-        _require_unchanged(path, file)
+        begun.require_unchanged()

@@ -30,7 +30,7 @@ FILES = {"a.raw": [7, DIGEST]}
 
 #: As it is written for a store with sketches.
 DOCUMENT: dict[str, Any] = {
-    "format": 7,
+    "format": 8,
     "num_windows": 600,
     "segments": [
         {

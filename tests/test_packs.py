@@ -9,6 +9,7 @@ import re
 import threading
 import tracemalloc
 import unicodedata
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -23,7 +24,16 @@ from conftest import Run
 from faults import fault
 from hypothesis import given
 from hypothesis import strategies as st
-from pack_files import Waveforms, names_of, tones, wave, write_table, write_waveforms
+from pack_files import (
+    Waveforms,
+    names_of,
+    tones,
+    wave,
+    write_table,
+    write_tar,
+    write_waveforms,
+    write_zip,
+)
 from synthetic import Synthetic, make_store
 
 from indexer.audio import content
@@ -39,7 +49,7 @@ from indexer.library.changes import Changes
 from indexer.library.files import FoundFile
 from indexer.library.walk import look_again, read_list, walk
 from indexer.paths import text_from_bytes
-from indexer.reading.dataset import _require_unchanged
+from indexer.reading.begun import Begun
 from search.asking.example import recording_of
 from search.evaluation.audioset import read_segments
 from search.upkeep.build import build
@@ -307,15 +317,37 @@ def test_pack_that_is_written_anew_is_seen(tmp_path: Path) -> None:
     write_waveforms(tmp_path / "eval.h5", tones(2), [b"a.wav", b"b.wav"])
     (file, _) = walk(tmp_path).files
     before = recording_digest(path)
-    _require_unchanged(path, file)
+    begun = Begun.of(path, file)
+    begun.require_unchanged()
     write_waveforms(tmp_path / "eval.h5", tones(2, seed=1), [b"a.wav", b"c.wav"])
     assert recording_digest(path) != before
     assert not exists(tmp_path / "eval.h5!" / "b.wav")
     with pytest.raises(AudioError, match="changed while it was read"):
-        _require_unchanged(path, file)
+        begun.require_unchanged()
     (tmp_path / "eval.h5").unlink()
     with pytest.raises(AudioError, match="vanished while it was read"):
-        _require_unchanged(path, file)
+        begun.require_unchanged()
+
+
+@pytest.mark.parametrize("write", [write_tar, write_zip])
+def test_archive_that_is_written_anew_is_seen_though_its_members_look_the_same(
+    tmp_path: Path, write: Callable[..., object]
+) -> None:
+    """The same name, length and date, and another sound: its windows would be of other bytes."""
+    one, other = (wave(clip) for clip in tones(2))
+    assert len(one) == len(other)
+    archive = tmp_path / ("a.tar" if write is write_tar else "a.zip")
+    write(archive, [("a.wav", one)])
+    (file,) = walk(tmp_path).files
+    path = tmp_path / f"{archive.name}!" / "a.wav"
+    begun = Begun.of(path, file)
+    begun.require_unchanged()
+    write(archive, [("a.wav", other)])
+    (again,) = walk(tmp_path).files
+    assert (again.size, again.mtime_ns) == (file.size, file.mtime_ns)
+    with pytest.raises(AudioError, match="changed while it was read"):
+        begun.require_unchanged()
+    Begun.of(path, again).require_unchanged()
 
 
 # --- libraries -----------------------------------------------------------------------------------

@@ -386,7 +386,7 @@ def damage(file: Path, change: str) -> None:
         file.write_bytes(content if change == "flipped" else content[:-1])
 
 
-NAMES = ("scenes", "roots", "centres", "spreads", "sizes", "units", "sums", "faiss")
+NAMES = ("scenes", "roots", "centres", "spreads", "sizes", "sums", "faiss")
 
 
 @pytest.mark.parametrize(
@@ -394,8 +394,7 @@ NAMES = ("scenes", "roots", "centres", "spreads", "sizes", "units", "sums", "fai
     [
         *[(name, "flipped") for name in CHECKED],
         *[("faiss", change) for change in ("missing", "short")],
-        ("units", "missing"),
-        ("sums", "short"),
+        *[("sums", change) for change in ("missing", "short")],
     ],
 )
 def test_damaged_sketch_is_found_and_mended(store: Synthetic, name: str, change: str) -> None:
@@ -415,7 +414,7 @@ def test_damaged_sketch_is_found_and_mended(store: Synthetic, name: str, change:
     assert verify(store.store.path) == []  # nothing is kept of what was damaged
 
 
-@pytest.mark.parametrize("name", ["units", "sums", "faiss"])
+@pytest.mark.parametrize("name", ["sums", "faiss"])
 def test_flipped_byte_of_what_is_large_is_found_by_verify_and_does_no_harm(
     store: Synthetic, name: str
 ) -> None:
@@ -427,26 +426,6 @@ def test_flipped_byte_of_what_is_large_is_found_by_verify_and_does_no_harm(
     assert open_index(generation).search(query, 10).rows.shape == (10,)
     build(store.store, anew=True)
     assert verify(store.store.path) == []
-
-
-def test_units_that_lead_nowhere_say_what_mends_them(store: Synthetic, run: Run) -> None:
-    """They are found when they are followed; until then, the answer is right without them."""
-    generation = build(store.store)
-    path, [segment] = store.store.path, generation.segments
-    file = sketch_file(segment.path, "units")
-    np.full(600, 2**32 - 1, "<u4").tofile(file)
-    index = open_index(generation)
-    narrow = Allowed.of([np.arange(600) % 2 == 0])
-    with pytest.raises(DamagedStoreError, match="places that there are not") as caught:
-        index.search(generation.vectors(np.array([5])), 10, narrow)
-    assert (caught.value.path, caught.value.about, caught.value.value) == (file, "anew", path)
-    window = str(generation.window_ids(np.array([5]))[0])
-    told = run("search", path, window, code=1).err
-    assert told.count("\n") == 1
-    assert told.rstrip().endswith(f"soundalike build {path} --anew")
-    assert run("search", path, window, "--exact").code == 0
-    run("build", path, "--anew")
-    assert run("search", path, window).code == 0
 
 
 def manifest_of(generation: Generation) -> tuple[Path, dict[str, Any]]:
@@ -574,7 +553,22 @@ def test_build_mends_a_manifest_with_a_sketch_that_cannot_be(
     assert answers_or_says_why(copy)
 
 
-@pytest.mark.parametrize("name", NAMES)
+def test_segments_that_are_alike_have_one_basis(forged: Synthetic) -> None:
+    """What was built first says what those that follow have; who asks both prepares once."""
+    generation = Generation.current(forged.store)
+    first, second = open_index(generation).sketches
+    assert first is not None
+    assert second is not None
+    assert first.basis is second.basis
+    contents = [
+        [file_of(one.path, name).read_bytes() for name in ("scenes", "roots", "centres")]
+        for one in generation.segments
+    ]
+    assert contents[0][:2] == contents[1][:2]
+    assert contents[0][2] != contents[1][2]
+
+
+@pytest.mark.parametrize("name", [one for one in NAMES if one not in ("scenes", "roots")])
 def test_sketch_of_another_segment_is_mended_or_does_no_harm(
     forged: Synthetic, tmp_path: Path, name: str
 ) -> None:
@@ -671,7 +665,7 @@ def test_store_that_is_rebuilt_while_it_is_opened_opens_at_the_new_generation(
     assert not first.path.exists()
 
 
-@pytest.mark.parametrize("name", ["centres", "units", "faiss"])
+@pytest.mark.parametrize("name", ["centres", "sums", "faiss"])
 def test_build_mends_sketches_that_are_links_and_leaves_what_they_lead_to(
     name: str, store: Synthetic, tmp_path: Path
 ) -> None:

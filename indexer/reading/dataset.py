@@ -22,7 +22,7 @@ import torch
 from torch.utils.data import IterableDataset, get_worker_info
 
 from indexer.arrays import Ids, Integers, contains
-from indexer.audio.content import fetch_ahead, may_change, recording_digest, state_of
+from indexer.audio.content import fetch_ahead, recording_digest
 from indexer.audio.deferred import is_deferrable, source_windows
 from indexer.audio.stream import AudioStream, audio_digest, open_audio
 from indexer.errors import AudioError
@@ -30,6 +30,7 @@ from indexer.library.changes import Former
 from indexer.library.files import FileList, FoundFile
 from indexer.paths import content_id
 from indexer.reading.batches import Batch, Batchers
+from indexer.reading.begun import Begun
 from indexer.reading.events import CRASH, Done, Failure, WindowKey
 from indexer.reading.interrupts import obey_parent_alone
 from indexer.store.ledger import Aliases
@@ -202,24 +203,26 @@ class WindowDataset(IterableDataset[Batch]):
     def _read(self, item: int, batchers: Batchers, beat: Callable[[], None]) -> Iterator[Batch]:
         """Read one file; whatever is wrong with it ends here."""
         file = self._work.items[item]
-        path = file.local(self._work.root)
+        begun = Begun.of(file.local(self._work.root), file)
         recording_id = None
         try:
-            recording_id = recording_digest(path, beat)
-            if done := self._known(item, recording_id, beat):
+            recording_id = recording_digest(begun.path, beat)
+            if done := self._known(item, recording_id, begun, beat):
                 batchers.tell(done)
                 return
-            yield from self._decode(item, recording_id, batchers, beat)
+            yield from self._decode(item, recording_id, begun, batchers, beat)
         except AudioError as error:
-            cause = error if error.stage == "access" else _disturbance(path, file) or error
+            cause = error if error.stage == "access" else begun.disturbance() or error
             batchers.tell(Failure(item, cause.stage, cause.reason, recording_id))
         except Exception as error:  # noqa: BLE001 - an unforeseen error costs its file, never the run
             reason = f"{type(error).__name__}: {error}"
             batchers.tell(Failure(item, CRASH, reason, recording_id))
 
-    def _known(self, item: int, digest: bytes, beat: Callable[[], None]) -> Done | None:
+    def _known(
+        self, item: int, digest: bytes, begun: Begun, beat: Callable[[], None]
+    ) -> Done | None:
         """Return a file as done if the store has its bytes, or its samples under other bytes."""
-        file = self._work.items[item]
+        file = begun.file
         if self._is_known(digest, file):
             return Done(item, digest)
         if file.span is not None:
@@ -227,11 +230,10 @@ class WindowDataset(IterableDataset[Batch]):
         recording_id = self._work.aliases.recording_of(digest)
         if recording_id == digest and (former := self._work.former.of(file)):
             # Tags may be all that has changed. To find out is to decode once more than to embed.
-            path = file.local(self._work.root)
             audio_id, recording_id = former
-            if audio_digest(path, self._work.max_duration_s, beat) != audio_id:
+            if audio_digest(begun.path, self._work.max_duration_s, beat) != audio_id:
                 return None
-            _require_unchanged(path, file)
+            begun.require_unchanged()
         if not self._is_known(recording_id, file):
             return None
         return Done(item, recording_id, file_digest=digest)
@@ -241,11 +243,15 @@ class WindowDataset(IterableDataset[Batch]):
         return bool(contains(self._work.known, wanted)[0])
 
     def _decode(
-        self, item: int, recording_id: bytes, batchers: Batchers, beat: Callable[[], None]
+        self,
+        item: int,
+        recording_id: bytes,
+        begun: Begun,
+        batchers: Batchers,
+        beat: Callable[[], None],
     ) -> Iterator[Batch]:
-        file = self._work.items[item]
-        path = file.local(self._work.root)
-        audio = self._open(path, file, recording_id, beat)
+        file = begun.file
+        audio = self._open(begun.path, file, recording_id, beat)
         is_empty = True
         with audio:
             if file.span is None:
@@ -254,13 +260,13 @@ class WindowDataset(IterableDataset[Batch]):
             batchers.begin(item, audio.length_s, rate_hz)
             for cut in cuts:
                 is_empty = False
-                _require_unchanged(path, file)  # or its windows would be of other bytes than hashed
+                begun.require_unchanged()  # or its windows would be of other bytes than hashed
                 key = WindowKey(
                     item, recording_id, audio.start_sample + cut.start_sample, cut.num_samples
                 )
                 if not self._is_given(key):
                     yield from batchers.add(key, cut)
-            _require_unchanged(path, file)
+            begun.require_unchanged()
             if is_empty:  # a whole file without a sample is refused by the decoder already
                 raise AudioError(
                     "samples", f"there is no audio in the span that is asked for: {audio.absence()}"
@@ -349,26 +355,3 @@ def _tell_unless_left(
     """
     if not issubclass(kind, (OSError, EOFError, ProcessError)):
         sys.__excepthook__(kind, error, trace)
-
-
-def _disturbance(path: Path, file: FoundFile) -> AudioError | None:
-    """Return what happened to a file while it was read, if that may be why it failed."""
-    try:
-        _require_unchanged(path, file)
-    except AudioError as error:
-        was_there = (
-            file.size or file.mtime_ns
-        )  # otherwise it could not be reached when found, either
-        return error if was_there else None
-    return None
-
-
-def _require_unchanged(path: Path, file: FoundFile) -> None:
-    if not may_change(path):
-        return
-    try:
-        state = state_of(path)
-    except OSError as error:
-        raise AudioError("access", "the file vanished while it was read") from error
-    if state != (file.size, file.mtime_ns):
-        raise AudioError("access", "the file changed while it was read; run again")

@@ -167,7 +167,8 @@ class MatchingHere:
 
     def _each(self) -> Iterator[tuple[Segment, Mask, int]]:
         """Yield each segment, which of its rows, and how many."""
-        yield from zip(self.index.generation.segments, *self.allowed, strict=True)
+        allowed = self.allowed
+        yield from zip(self.index.generation.segments, allowed.masks, allowed.counts, strict=True)
 
     def _without(self, rows: Sequence[Integers]) -> MatchingHere:
         return replace(self, allowed=self.allowed.without(rows))

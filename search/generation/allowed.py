@@ -6,8 +6,13 @@ from collections.abc import Iterable, Sequence
 from typing import NamedTuple, Self
 
 import numpy as np
+import numpy.typing as npt
 
 from indexer.arrays import Integers, Mask
+
+#: Where no more than this share of a segment's rows may be found, they are kept as numbers, too: of
+#: four bytes, they take no more than the mask.
+_FEW = 1 / 4
 
 
 class Allowed(NamedTuple):
@@ -16,16 +21,23 @@ class Allowed(NamedTuple):
     Attributes:
         masks: (num_rows,) of each segment, which of its rows.
         counts: How many of each.
+        rows: (n,) int32 of each segment these rows, in order; None where they are many.
     """
 
     masks: tuple[Mask, ...]
     counts: tuple[int, ...]
+    rows: tuple[npt.NDArray[np.int32] | None, ...]
 
     @classmethod
     def of(cls, masks: Iterable[Mask]) -> Self:
         """Count the rows of masks."""
         masks = tuple(masks)
-        return cls(masks, tuple(int(np.count_nonzero(mask)) for mask in masks))
+        counts = tuple(int(np.count_nonzero(mask)) for mask in masks)
+        rows = tuple(
+            np.flatnonzero(mask).astype(np.int32) if count <= _FEW * len(mask) else None
+            for mask, count in zip(masks, counts, strict=True)
+        )
+        return cls(masks, counts, rows)
 
     @property
     def num_rows(self) -> int:
@@ -38,11 +50,13 @@ class Allowed(NamedTuple):
         Args:
             rows: (n,) of each segment, each row once.
         """
-        masks, counts = list(self.masks), list(self.counts)
+        masks, counts, few = list(self.masks), list(self.counts), list(self.rows)
         for number, some in enumerate(rows):
             found = int(np.count_nonzero(masks[number][some]))
             if found:
-                masks[number] = masks[number].copy()
-                masks[number][some] = False
+                masks[number] = mask = masks[number].copy()
+                mask[some] = False
                 counts[number] -= found
-        return Allowed(tuple(masks), tuple(counts))
+                if (own := few[number]) is not None:
+                    few[number] = own[mask[own]]
+        return Allowed(tuple(masks), tuple(counts), tuple(few))

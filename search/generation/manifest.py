@@ -16,7 +16,7 @@ GENERATION_FILE = "manifest.json"
 #: What to do where something of the index is found to be damaged that a build would use again.
 MENDED_ANEW = "building the index anew, from nothing but the parts, mends it"
 #: Of a generation; the store's own parts have another.
-FORMAT = 7
+FORMAT = 8
 
 #: No share, time or factor in a manifest is larger; some are written as less than nothing.
 _MOST = 1e12
@@ -46,7 +46,7 @@ class SketchEntry:
         num_roots: Components of the roots of what is heard.
         num_lists: Lists of rows.
         num_listed: Rows in them: all but the last ones, which are damaged.
-        half_width: Components reach from minus this to this.
+        half_width: Codes reach from minus this to this, from the centre of a list.
         head_bytes: Where in the file of the index its lists begin.
     """
 

@@ -205,8 +205,10 @@ class VectorIndex:
         """Return the segments that have sketches, and rows that match."""
         starts = self.generation.starts.tolist()
         return [
-            Part(start, sketch, mask, count)
-            for start, sketch, mask, count in zip(starts, self.sketches, *allowed, strict=False)
+            Part(start, sketch, mask, count, rows)
+            for start, sketch, mask, count, rows in zip(
+                starts, self.sketches, *allowed, strict=False
+            )
             if sketch and count
         ]
 

@@ -8,7 +8,7 @@ whose matches lie elsewhere at as many as it takes, whatever the filter.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -65,17 +65,39 @@ class Part(NamedTuple):
         sketch: Its sketch.
         mask: (num_rows,) which rows may be found.
         num_matching: How many these are.
+        rows: (n,) these rows, in order, if they are few; None of many.
     """
 
     start: int
     sketch: Sketch
     mask: Mask
     num_matching: int
+    rows: npt.NDArray[np.int32] | None = None
 
     def in_lists(self, lists: Integers) -> Some:
         """Return which rows of some lists may be found."""
+        if self.rows is not None:
+            return self.sketch.of_rows(lists, self.rows)
         is_whole = self.num_matching == len(self.mask)
         return self.sketch.in_lists(lists, None if is_whole else self.mask)
+
+    def among(self) -> Some:
+        """Return all that may be found."""
+        if self.rows is None:
+            return self.sketch.among(np.flatnonzero(self.mask))
+        return self.sketch.among(self.rows.astype(np.int64))
+
+
+class _Asking(NamedTuple):
+    """A part, and what asks it."""
+
+    part: Part
+    asked: Asked
+
+    def look_at(self, some: Some) -> _Seen:
+        """Return how near some of its rows are."""
+        near = self.part.sketch.multiply(self.asked, some)
+        return _Seen(some.rows + np.int64(self.part.start), near)
 
 
 def propose(parts: Sequence[Part], vectors: Float32, plan: Plan) -> Proposed:
@@ -86,73 +108,85 @@ def propose(parts: Sequence[Part], vectors: Float32, plan: Plan) -> Proposed:
         vectors: (q, 768) or (q, 1295) float32; near is what is near to any of them.
         plan: How far lists are looked through, and how many rows are proposed. All that match are
             looked at where that takes no longer.
-
-    Raises:
-        DamagedStoreError: If a sketch names rows that there are not.
     """
     if not parts:
         return Proposed(np.empty(0, np.int64))
-    asked = [part.sketch.ask(vectors) for part in parts]
+    bases = {id(part.sketch.basis): part.sketch.basis for part in parts}
+    prepared = {key: basis.prepare(vectors) for key, basis in bases.items()}
+    each = [_Asking(one, one.sketch.ask(prepared[id(one.sketch.basis)])) for one in parts]
     if _are_lists_quicker(parts, max(plan.num_scanned, plan.num_scored)):
-        return _visit(parts, asked, plan)
-    pairs = zip(parts, asked, strict=True)
-    seen = [_look_at(part, one, part.sketch.among(part.mask)) for part, one in pairs]
+        return _visit(each, plan)
+    seen = [one.look_at(one.part.among()) for one in each]
     return Proposed(_best_of(seen, plan.num_scored).rows, sum(len(one.rows) for one in seen))
 
 
 def _are_lists_quicker(parts: Sequence[Part], num_scanned: int) -> bool:
     """Whether to visit lists takes less time than to scan all that match, which overlooks none."""
-    num_rows = sum(len(part.mask) for part in parts)
     num_matching = sum(part.num_matching for part in parts)
     if num_matching <= num_scanned:
         return False
-    visit_ns = num_scanned * (_VISIT_NS * num_rows / num_matching + SCAN_NS)
-    return visit_ns < _LOOK_NS * num_rows + SCAN_NS * num_matching
+    # Rows that are known need not be looked for among others.
+    num_looked = sum(len(part.mask) for part in parts if part.rows is None)
+    visit_ns = num_scanned * (_VISIT_NS * num_looked / num_matching + SCAN_NS)
+    return visit_ns < _LOOK_NS * num_looked + SCAN_NS * num_matching
 
 
-def _visit(parts: Sequence[Part], asked: Sequence[Asked], plan: Plan) -> Proposed:
+def _visit(each: Sequence[_Asking], plan: Plan) -> Proposed:
     """Propose rows of the nearest lists, until enough are nearer than any of a list left may be."""
-    order, ranks, held = _rank(parts, asked, plan.reach)
-    num_lists = [part.sketch.num_lists for part in parts]
-    starts = np.cumsum(num_lists) - num_lists
+    ranks = np.concatenate([part.sketch.rank(asked, plan.reach) for part, asked in each])
+    sizes = _expect(each)
+    ends = np.cumsum([one.part.sketch.num_lists for one in each])
     best = _Seen(np.empty(0, np.int64), np.empty(0, np.float32))
     num_best = max(plan.num_scored, plan.num_nearer)
     num_rows = max(min(plan.num_scanned, FIRST_ROWS), num_best)
-    num_scanned, last, end = 0, 0, len(order)
-    while last < end:
-        more = int(np.searchsorted(held, num_rows)) + 1
-        first, last = last, min(max(more, last + 1), end)
-        part_of = np.searchsorted(starts, order[first:last], side="right") - 1
+    num_scanned = num_lists = 0
+    left = np.arange(len(ranks))
+    while len(left):
+        lists = np.sort(_nearest(left, ranks, sizes, num_rows))
         seen = [best]
-        for number, part in enumerate(parts):
-            lists = order[first:last][part_of == number] - starts[number]
-            if len(lists):
-                seen.append(_look_at(part, asked[number], part.in_lists(lists)))
+        for one, own in zip(each, _split(lists, ends), strict=True):
+            if len(own):
+                seen.append(one.look_at(one.part.in_lists(own)))
                 num_scanned += len(seen[-1].rows)
         best = _best_of(seen, num_best)
+        num_lists += len(lists)
+        ranks[lists] = -np.inf
+        bound = -np.inf
         if len(best.rows) == num_best:  # else matches are rare near the question
             bound = np.partition(best.near, -plan.num_nearer)[-plan.num_nearer]
-            end = int(np.searchsorted(-ranks, -bound, side="right"))
+        left = np.flatnonzero((ranks >= bound) & (ranks > -np.inf))
         num_rows *= _GROWTH
-    return Proposed(_best_of([best], plan.num_scored).rows, num_scanned, last)
+    return Proposed(_best_of([best], plan.num_scored).rows, num_scanned, num_lists)
 
 
-def _rank(
-    parts: Sequence[Part], asked: Sequence[Asked], reach: float
-) -> tuple[Integers, Float32, Float64]:
-    """Return the lists of all parts, the nearest first, and how near what each holds may be.
+def _expect(each: Sequence[_Asking]) -> Float64:
+    """Return how many rows that match each list holds, if they are everywhere as frequent."""
+    shares = [one.part.num_matching / len(one.part.mask) for one in each]
+    sizes = [one.part.sketch.sizes for one in each]
+    return np.concatenate([some * share for some, share in zip(sizes, shares, strict=True)])
 
-    And how many rows that match a list and all before it hold, if they are everywhere as frequent.
+
+def _split(lists: Integers, ends: Integers) -> Iterator[Integers]:
+    """Yield of each part, whose lists end there, which of some lists it has, by its own numbers."""
+    start = first = 0
+    for end, last in zip(ends.tolist(), np.searchsorted(lists, ends).tolist(), strict=True):
+        yield lists[first:last] - start
+        start, first = end, last
+
+
+def _nearest(left: Integers, ranks: Float32, sizes: Float64, num_rows: int) -> Integers:
+    """Return the nearest of some lists: as many as are expected to hold so many rows that match.
+
+    Not all lists are put in order for that, but twice as many as it should take, if they do.
     """
-    pairs = list(zip(parts, asked, strict=True))
-    ranks = np.concatenate([part.sketch.rank(one, reach) for part, one in pairs])
-    sizes = [part.sketch.sizes * (part.num_matching / len(part.mask)) for part in parts]
-    order = np.argsort(-ranks)
-    return order, ranks[order], np.cumsum(np.concatenate(sizes)[order])
-
-
-def _look_at(part: Part, asked: Asked, some: Some) -> _Seen:
-    return _Seen(some.rows + np.int64(part.start), part.sketch.multiply(asked, some))
+    near = -ranks[left]
+    number = int(2 * num_rows / max(sizes.mean(), 1e-9)) + 1
+    if number < len(left):
+        at = np.sort(np.argpartition(near, number)[:number])
+        if sizes[left[at]].sum() >= num_rows:
+            left, near = left[at], near[at]
+    lists = left[np.argsort(near, kind="stable")]
+    return lists[: int(np.searchsorted(np.cumsum(sizes[lists]), num_rows)) + 1]
 
 
 def _best_of(seen: Sequence[_Seen], number: int) -> _Seen:

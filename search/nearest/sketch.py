@@ -1,10 +1,11 @@
-"""Sketches of rows: their leading principal components, a byte each, in lists around centres.
+"""Sketches of rows: in lists around centres, and how far from these, a byte for each component.
 
-A segment has one, which is a FAISS index of its own (`index.faiss`: a linear transform, inverted
-lists, codes of a byte for each component) that `faiss.read_index` opens and that answers alone. It
-is asked with vectors of 1,295 numbers, see `blend`. FAISS writes it; what is read here are its
-codes, where they lie in the file, and arrays beside it, as a file that is parsed would be trusted.
-The rows of the segment are in the order of the lists.
+A segment has one, which is a FAISS index of its own (`index.faiss`: a linear transform to the
+leading principal components, inverted lists, codes of a byte for each component of what a row is
+away from its centre) that `faiss.read_index` opens and that answers alone. It is asked with vectors
+of 1,295 numbers, see `blend`. FAISS writes it; what is read here are its codes, where they lie in
+the file, and arrays beside it, as a file that is parsed would be trusted. The rows of the segment
+are in the order of the lists.
 
     index/segments/<segment>/sketch.faiss    transform, centres, lists of codes
     index/segments/<segment>/sketch-*.raw    arrays, see `shapes_of`
@@ -23,7 +24,7 @@ from indexer.errors import DamagedStoreError, NotAsWrittenError
 from indexer.store.disk import map_own, own_size
 from indexer.store.part import reading
 from indexer.store.schema import EMBEDDING_DIM, NUM_TAGS
-from search.generation.manifest import MENDED_ANEW, SketchEntry
+from search.generation.manifest import SketchEntry
 from search.generation.mapped import array_file, map_array
 from search.nearest.bytes import MAX_COLUMNS, Bytes, multiply_bytes
 
@@ -51,6 +52,17 @@ class Basis(NamedTuple):
     scenes: Float32
     roots: Float32
 
+    def prepare(self, vectors: Float32) -> Prepared:
+        """Prepare (q, 768) or (q, 1295) vectors to ask sketches of this basis."""
+        components = self.project(vectors)
+        components[~np.isfinite(components)] = 0  # of what is damaged
+        steps = np.abs(components).max(1) / _REACH
+        steps[~(steps > 0)] = 1
+        whole = np.rint(components / steps[:, None])
+        length = float(np.sqrt(np.square(components).sum(1).max(initial=0)))
+        codes = (whole + _MIDDLE).astype(np.uint8)
+        return Prepared(components, codes, steps, steps * whole.sum(1), length)
+
     def project(self, vectors: Float32) -> Float32:
         """Return (q, s + t) float32 components of (q, 768) or (q, 1295) vectors."""
         found = np.zeros((len(vectors), len(self.scenes) + len(self.roots)), np.float32)
@@ -60,20 +72,34 @@ class Basis(NamedTuple):
         return found
 
 
+class Prepared(NamedTuple):
+    """What asks sketches of a basis.
+
+    Attributes:
+        components: (q, d) float32.
+        codes: (q, d) uint8: the same in steps of `steps`, around 128.
+        steps: (q,) float32.
+        sums: (q,) float32 what the components add up to, as their codes say.
+        length: Of the longest.
+    """
+
+    components: Float32
+    codes: Bytes
+    steps: Float32
+    sums: Float32
+    length: float
+
+
 class Asked(NamedTuple):
     """What asks a sketch.
 
     Attributes:
-        codes: (q, d) uint8: its components, in steps of `steps`, around 128.
-        steps: (q,) float32.
-        shifts: (q,) float32 what the product of each has to be shifted by.
-        length: Of the longest.
+        prepared: By its basis.
+        products: (q, num_lists) float32 of that with the centres of the lists.
     """
 
-    codes: Bytes
-    steps: Float32
-    shifts: Float32
-    length: float
+    prepared: Prepared
+    products: Float32
 
 
 class Some(NamedTuple):
@@ -81,11 +107,13 @@ class Some(NamedTuple):
 
     Attributes:
         rows: (n,) rows.
+        lists: (n,) the list of each.
         sums: (n,) uint16 what the bytes of each code add up to.
         codes: (n, d) uint8.
     """
 
     rows: Integers
+    lists: Integers
     sums: npt.NDArray[np.uint16]
     codes: Bytes
 
@@ -94,6 +122,7 @@ class Sketch:
     """The sketch of one segment, memory-mapped; threads may share it.
 
     Attributes:
+        basis: Of its codes; segments that have the same may share it.
         sizes: (num_lists,) rows of each list.
     """
 
@@ -114,34 +143,26 @@ class Sketch:
             for name, (dtype, shape) in shapes_of(entry).items()
         }
         self.basis = Basis(arrays["scenes"], arrays["roots"])
-        centres, self._spreads = arrays["centres"], arrays["spreads"]
-        self._centres = Some(np.arange(len(centres)), centres.sum(1, dtype=np.uint16), centres)
-        self._units, self._sums, self.sizes = arrays["units"], arrays["sums"], arrays["sizes"]
+        self._centres, self._spreads = arrays["centres"], arrays["spreads"]
+        self._sums, self.sizes = arrays["sums"], arrays["sizes"]
         if (self.sizes < 0).any() or sum(self.sizes.tolist()) != entry.num_listed:
             raise DamagedStoreError(sketch_file(folder, "sizes"), "not the sizes of its lists")
         self._ends = np.cumsum(self.sizes)
-        self._lists = _map_lists(folder / FAISS_FILE, entry)
+        self._starts = self._ends - self.sizes
+        self._file = _map_lists(folder / FAISS_FILE, entry)
         # For each unit of 8 bytes the code that begins there, if one does: they overlap.
         code = np.dtype((np.void, entry.width))
-        num_units = max(0, (len(self._lists) - entry.width) // UNIT_BYTES + 1)
-        self._codes: Any = np.ndarray(num_units, code, self._lists, 0, (UNIT_BYTES,))
+        num_units = max(0, (len(self._file) - entry.width) // UNIT_BYTES + 1)
+        self._codes: Any = np.ndarray(num_units, code, self._file, 0, (UNIT_BYTES,))
 
     @property
     def num_lists(self) -> int:
         """How many lists there are."""
         return len(self.sizes)
 
-    def ask(self, vectors: Float32) -> Asked:
-        """Prepare (q, 768) or (q, 1295) vectors for `rank` and `multiply`."""
-        components = self.basis.project(vectors)
-        components[~np.isfinite(components)] = 0  # of what is damaged
-        steps = np.abs(components).max(1) / _REACH
-        steps[~(steps > 0)] = 1
-        whole = np.rint(components / steps[:, None])
-        length = float(np.sqrt(np.square(components).sum(1).max(initial=0)))
-        # A code c stands for (2 c + 1) h / 255 - h, h being half the width of what they reach.
-        shifts = steps * whole.sum(1) * self._half_width * np.float32(1 / MOST - 1)
-        return Asked((whole + _MIDDLE).astype(np.uint8), steps, shifts, length)
+    def ask(self, prepared: Prepared) -> Asked:
+        """Begin to ask: how near the centres of the lists are."""
+        return Asked(prepared, prepared.components @ self._centres.T)
 
     def rank(self, asked: Asked, reach: float) -> Float32:
         """Return (num_lists,) float32 how near the nearest rows of each list may be.
@@ -152,70 +173,71 @@ class Sketch:
             asked: What asks.
             reach: How many times their spread rows are taken to be nearer than their centre.
         """
-        near = self.multiply(asked, self._centres)
-        near += self._spreads * np.float32(reach * asked.length)
-        return near
+        further = self._spreads * np.float32(reach * asked.prepared.length)
+        return np.asarray(asked.products.max(0) + further)
 
     def in_lists(self, lists: Integers, mask: Mask | None) -> Some:
         """Return what some lists hold.
 
         Args:
-            lists: (n,) numbers of lists, each once.
+            lists: (n,) numbers of lists, in order, each once.
             mask: (num_rows,) which rows count; None for all.
-
-        Raises:
-            DamagedStoreError: If it says that they are where nothing is.
         """
+        starts, ends = self._starts[lists], self._ends[lists]
         if mask is None:
-            return self._all_in(lists)
-        lists = np.sort(lists)
+            return self._at(_runs(starts, ends - starts), np.repeat(lists, ends - starts))
         is_first = np.append(True, np.diff(lists) > 1)  # of lists that lie together
-        begins = (self._ends - self.sizes)[lists[is_first]]
-        ends = self._ends[lists[np.append(is_first[1:], True)]]
-        spans = zip(begins.tolist(), ends.tolist(), strict=True)
+        begins, stops = starts[is_first], ends[np.append(is_first[1:], True)]
+        spans = zip(begins.tolist(), stops.tolist(), strict=True)
         at = np.flatnonzero(np.concatenate([mask[first:last] for first, last in spans]))
-        places = np.cumsum(ends - begins)
+        places = np.cumsum(stops - begins)
         counts = np.diff(np.searchsorted(at, places), prepend=0)
-        return self.at(at + np.repeat(ends - places, counts))
+        rows = at + np.repeat(stops - places, counts)
+        return self._at(rows, np.repeat(lists, np.diff(np.searchsorted(rows, ends), prepend=0)))
 
-    def _all_in(self, lists: Integers) -> Some:
-        ends, sizes = self._ends[lists], self.sizes[lists]
-        spans = list(zip((ends - sizes).tolist(), ends.tolist(), strict=True))
-        rows = np.arange(int(sizes.sum())) + np.repeat(ends - np.cumsum(sizes), sizes)
-        sums = np.concatenate([self._sums[first:last] for first, last in spans])
-        return Some(rows, sums, np.concatenate([self._codes_of(*span) for span in spans]))
+    def of_rows(self, lists: Integers, rows: npt.NDArray[np.int32]) -> Some:
+        """Return what some lists hold of some rows.
 
-    def among(self, mask: Mask) -> Some:
-        """Return what is known of the rows of a mask, but for those that are damaged.
-
-        Raises:
-            DamagedStoreError: As of `in_lists`.
+        Args:
+            lists: (n,) numbers of lists, in order, each once.
+            rows: (m,) rows, in order.
         """
-        return self.at(np.flatnonzero(mask[: len(self._units)]))
+        first = np.searchsorted(rows, self._starts[lists])
+        counts = np.searchsorted(rows, self._ends[lists]) - first
+        return self._at(rows[_runs(first, counts)].astype(np.int64), np.repeat(lists, counts))
 
-    def at(self, rows: Integers) -> Some:
-        """Return what is known of (n,) rows, none of them damaged; see `in_lists`."""
-        try:
-            codes = self._codes[self._units.take(rows)]
-        except IndexError:
-            file, reason = sketch_file(self._folder, "units"), "it names places that there are not"
-            store = self._folder.parents[2]
-            raise DamagedStoreError(file, reason, MENDED_ANEW, about="anew", value=store) from None
-        codes = codes.view(np.uint8).reshape(len(rows), self._width)
-        return Some(rows, self._sums.take(rows), codes)
+    def among(self, rows: Integers) -> Some:
+        """Return what is known of (n,) rows, in order, but for those that are damaged."""
+        rows = rows[: np.searchsorted(rows, len(self._sums))]
+        if len(rows) < self.num_lists:
+            return self._at(rows, np.searchsorted(self._ends, rows, side="right"))
+        counts = np.diff(np.searchsorted(rows, self._ends), prepend=0)
+        return self._at(rows, np.repeat(np.arange(self.num_lists), counts))
 
-    def _codes_of(self, first: int, last: int) -> Bytes:
-        """Return (n, d) the codes of one list, where they lie."""
-        place = first * (self._width + UNIT_BYTES)
-        return np.ndarray((last - first, self._width), np.uint8, self._lists, place)
+    def _at(self, rows: Integers, lists: Integers) -> Some:
+        """Return what is known of (n,) rows, and the (n,) list of each."""
+        # The numbers of a list, of 8 bytes, are behind its codes.
+        units = rows * (self._width // UNIT_BYTES) + self._starts[lists]
+        codes = self._codes[units].view(np.uint8).reshape(len(rows), self._width)
+        return Some(rows, lists, self._sums[rows], codes)
 
     def multiply(self, asked: Asked, some: Some) -> Float32:
         """Return (n,) float32 the best product of what asks with each row, going by its code."""
-        products = multiply_bytes(asked.codes, some.codes)
-        products -= some.sums * np.float32(_MIDDLE)  # exact: whole numbers below 2^24
-        products *= (asked.steps * self._half_width * np.float32(2 / MOST))[:, None]
-        products += asked.shifts[:, None]
-        return products[0] if len(products) == 1 else np.asarray(products.max(0))
+        given, products = asked
+        near = multiply_bytes(given.codes, some.codes)
+        near -= some.sums * np.float32(_MIDDLE)  # exact: whole numbers below 2^24
+        near *= (given.steps * self._half_width * np.float32(2 / MOST))[:, None]
+        # A code c stands for (2 c + 1) h / 255 - h, h being half the width of what they reach.
+        near += (given.sums * self._half_width * np.float32(1 / MOST - 1))[:, None]
+        if len(near) == 1:
+            return np.asarray(near[0] + products[0][some.lists])
+        return np.asarray((near + products[:, some.lists]).max(0))
+
+
+def _runs(first: Integers, counts: Integers) -> Integers:
+    """Return numbers that follow each other: as many as are counted from each of some firsts on."""
+    ends = np.cumsum(counts)
+    return np.arange(ends[-1] if len(ends) else 0) + np.repeat(first + counts - ends, counts)
 
 
 def sketch_file(segment: Path, name: str) -> Path:
@@ -226,16 +248,15 @@ def sketch_file(segment: Path, name: str) -> Path:
 def shapes_of(entry: SketchEntry) -> dict[str, tuple[np.dtype[Any], tuple[int, ...]]]:
     """Return name → dtype and shape of the arrays beside the index.
 
-    Of each row `units` says where in the file its code begins, and `sums` what its bytes add up to.
+    Of each row `sums` says what the bytes of its code add up to.
     """
     floats, width = np.dtype("<f4"), entry.width
     return {
         "scenes": (floats, (entry.num_scenes, EMBEDDING_DIM)),
         "roots": (floats, (entry.num_roots, NUM_TAGS)),
-        "centres": (np.dtype(np.uint8), (entry.num_lists, width)),
+        "centres": (floats, (entry.num_lists, width)),
         "spreads": (floats, (entry.num_lists,)),
         "sizes": (np.dtype("<i8"), (entry.num_lists,)),
-        "units": (np.dtype("<u4"), (entry.num_listed,)),
         "sums": (np.dtype("<u2"), (entry.num_listed,)),
     }
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -20,8 +21,15 @@ from search.nearest.sketch import FAISS_FILE, MOST, UNIT_BYTES, Basis, shapes_of
 
 #: Components of scenes and of roots that are tried, the fewest first.
 _WIDTHS = ((64, 32), (96, 32), (128, 48))
-#: They are enough where this share of the true ten nearest is among so many proposed.
+#: They are enough where this share of the true ten nearest is among so many proposed; or nearly
+#: as many as with the most components that are tried.
 _ENOUGH, _NUM_PROPOSED, _K = 0.999, 60, 10
+_NEARLY = 0.999
+#: Bases of other segments that are tried: each takes a tenth of a second.
+_MOST_KNOWN = 4
+#: In this share of the rows no component is further from its centre than codes reach. The others
+#: are far from everything, and their codes may be wrong by more.
+_REACHED = 0.999
 #: Rows that the components are found with, and how many of them ask the others.
 _FITTED_ROWS, _NUM_QUESTIONS = 16_384, 100
 #: Rows of a list, on average.
@@ -34,7 +42,7 @@ class _Trained(NamedTuple):
 
     Attributes:
         basis: Their components.
-        half_width: Codes reach from minus this to this.
+        half_width: Codes reach from minus this to this, from the centre of a list.
         centres: (num_lists, d) float32, weighted.
         weights: (d,) float32, see `_weights`.
     """
@@ -64,7 +72,7 @@ class _Coded(NamedTuple):
 
 
 def make_sketch(
-    folder: Path, vectors: Float32, tags: Float16, listen: Listen
+    folder: Path, vectors: Float32, tags: Float16, listen: Listen, known: Sequence[Basis] = ()
 ) -> tuple[SketchEntry | None, Integers]:
     """Write the sketch of some rows.
 
@@ -74,12 +82,14 @@ def make_sketch(
         tags: (n, 527) float16 probabilities.
         listen: Hears how many rows are done, and why a GPU that is there is of no use, if it is
             not.
+        known: Of other segments: one that is enough for these rows as well is taken, as what asks
+            is prepared once for all that share it.
 
     Returns:
         What a manifest says of it, None if nearly all rows are damaged, and nothing is written;
         and (n,) the order in which they are to be: list by list, the damaged ones at the end.
     """
-    trained = _train(vectors, tags, listen)
+    trained = _train(vectors, tags, listen, known)
     if trained is None:
         return None, np.arange(len(vectors))
     coded = _encode(vectors, tags, trained, listen)
@@ -87,18 +97,22 @@ def make_sketch(
     return _write(folder, trained, coded.take(order)), order
 
 
-def _train(vectors: Float32, tags: Float16, listen: Listen) -> _Trained | None:
+def _train(
+    vectors: Float32, tags: Float16, listen: Listen, known: Sequence[Basis]
+) -> _Trained | None:
     """Find components and centres with some of the rows; None if nearly all are damaged."""
     num_lists = max(1, round(len(vectors) / _ROWS_PER_LIST))
     sample = _draw(vectors, tags, max(_FITTED_ROWS, num_lists * TRAINING_ROWS_PER_LIST))
     num_lists = min(num_lists, len(sample) // _K)
     if not num_lists:
         return None
-    basis = _choose_basis(sample[:_FITTED_ROWS])
-    components = basis.project(sample)
-    half_width = float(np.abs(components).max()) or 1.0
-    weights = _weights(basis)
+    basis = _choose_basis(sample[:_FITTED_ROWS], known)
+    components, weights = basis.project(sample), _weights(basis)
     centres = _chained(find_centres(components * weights, num_lists, listen))
+    some = components[:_FITTED_ROWS]
+    lists = _index_of(centres).search(some * weights, 1)[1][:, 0]
+    reaches = np.abs(some - (centres / weights)[lists]).max(1)
+    half_width = float(np.quantile(reaches, _REACHED)) or 1.0
     return _Trained(basis, half_width, centres, weights)
 
 
@@ -118,17 +132,20 @@ def _finite(rows: Float32) -> Float32:
     return rows
 
 
-def _choose_basis(sample: Float32) -> Basis:
-    """Return the fewest components that are enough; the most that are tried, if none are.
+def _choose_basis(sample: Float32, known: Sequence[Basis]) -> Basis:
+    """Return one that is known and enough, or else the fewest components that are.
 
     They are those of the second moment, not of what is left of rows without their mean: products
     with any question, of scenes alone or of a blend, are to be kept.
     """
-    whole = Basis(*(_components(part) for part in np.split(sample, [EMBEDDING_DIM], axis=1)))
-    for num_scenes, num_roots in _WIDTHS:
-        basis = Basis(whole.scenes[:num_scenes], whole.roots[:num_roots])
+    for basis in known[:_MOST_KNOWN]:
         if _share_proposed(basis, sample) >= _ENOUGH:
-            break
+            return basis
+    whole = Basis(*(_components(part) for part in np.split(sample, [EMBEDDING_DIM], axis=1)))
+    own = [Basis(whole.scenes[:scenes], whole.roots[:roots]) for scenes, roots in _WIDTHS]
+    wanted = min(_ENOUGH, _NEARLY * _share_proposed(own[-1], sample))
+    tried = (*known[:_MOST_KNOWN], *own)
+    basis = next(one for one in tried if _share_proposed(one, sample) >= wanted)
     return Basis(*(np.ascontiguousarray(part) for part in basis))
 
 
@@ -143,16 +160,13 @@ def _share_proposed(basis: Basis, sample: Float32) -> float:
 
     Of ten rows one asks, which is itself the nearest; what counts is the worse of the two.
     """
-    asking = sample[:_NUM_QUESTIONS]
-    coded = basis.project(sample)
-    step = 2 * (float(np.abs(coded).max()) or 1.0) / MOST
-    coded = np.rint(coded / step) * np.float32(step)
+    asking, components = sample[:_NUM_QUESTIONS], basis.project(sample)
     shares = []
     for tag_weight in (0.0, DEFAULT_TAG_WEIGHT):
         weights = np.ones(sample.shape[1], np.float32)
         weights[:EMBEDDING_DIM], weights[EMBEDDING_DIM:] = 1 - tag_weight, tag_weight
         questions = asking * weights
-        true, near = questions @ sample.T, basis.project(questions) @ coded.T
+        true, near = questions @ sample.T, basis.project(questions) @ components.T
         best = np.argpartition(-true, _K - 1, axis=1)[:, :_K]
         num_proposed = min(_NUM_PROPOSED, len(sample))
         least = np.partition(near, -num_proposed, axis=1)[:, -num_proposed, None]
@@ -183,8 +197,7 @@ def _chained(centres: Float32) -> Float32:
 def _encode(vectors: Float32, tags: Float16, trained: _Trained, listen: Listen) -> _Coded:
     """Return the codes of all rows, and the list of each: that of the centre nearest to it."""
     basis, half_width, centres, weights = trained
-    index, num_rows = faiss.IndexFlatL2(centres.shape[1]), len(vectors)
-    index.add(np.ascontiguousarray(centres))
+    index, num_rows = _index_of(centres), len(vectors)
     coded = _Coded(
         np.empty(num_rows, np.int64),
         np.empty(num_rows, np.float32),
@@ -199,9 +212,16 @@ def _encode(vectors: Float32, tags: Float16, trained: _Trained, listen: Listen) 
         distances, lists = index.search(components * weights, 1)
         coded.lists[block] = np.where(is_sound, lists, -1)[:, 0]
         coded.distances[block] = distances[:, 0]
-        coded.codes[block] = quantise(components, half_width)
+        coded.codes[block] = quantise(components - (centres / weights)[lists[:, 0]], half_width)
         listen(Step("sketching", first + len(scenes), num_rows, "window"))
     return coded
+
+
+def _index_of(centres: Float32) -> faiss.Index:
+    """Return what finds the nearest of some centres."""
+    index = faiss.IndexFlatL2(centres.shape[1])
+    index.add(np.ascontiguousarray(centres))
+    return index
 
 
 def quantise(components: Float32, half_width: float) -> Bytes:
@@ -221,7 +241,6 @@ def _write(folder: Path, trained: _Trained, coded: _Coded) -> SketchEntry:
     sizes = np.bincount(listed.lists, minlength=len(centres))
     spreads = np.bincount(listed.lists, listed.distances, len(centres)) / np.maximum(sizes, 1)
     num_listed, width = listed.codes.shape
-    starts = np.cumsum(sizes) - sizes
     content = faiss.serialize_index(_make_index(basis, half_width, centres, listed.codes, sizes))
     entry = SketchEntry(
         num_scenes=len(basis.scenes),
@@ -233,10 +252,9 @@ def _write(folder: Path, trained: _Trained, coded: _Coded) -> SketchEntry:
     )
     arrays = {
         **basis._asdict(),
-        "centres": quantise(centres, half_width),
+        "centres": centres,
         "spreads": np.sqrt(np.maximum(spreads, 0)),
         "sizes": sizes,
-        "units": np.arange(num_listed) * (width // UNIT_BYTES) + np.repeat(starts, sizes),
         "sums": listed.codes.sum(1, dtype=np.uint16),
     }
     (folder / FAISS_FILE).write_bytes(content.data)
@@ -248,7 +266,7 @@ def _write(folder: Path, trained: _Trained, coded: _Coded) -> SketchEntry:
 def _make_index(
     basis: Basis, half_width: float, centres: Float32, codes: Bytes, sizes: Integers
 ) -> faiss.Index:
-    """Return the FAISS index of rows: a linear transform, and lists of bytes."""
+    """Return the FAISS index of rows: a linear transform, and lists of what is left, in bytes."""
     width, num_columns = len(centres[0]), sum(part.shape[1] for part in basis)
     matrix = np.zeros((width, num_columns), np.float32)
     matrix[: len(basis.scenes), : basis.scenes.shape[1]] = basis.scenes
@@ -260,7 +278,7 @@ def _make_index(
     quantiser.add(np.ascontiguousarray(centres))
     kind, metric = faiss.ScalarQuantizer.QT_8bit_uniform, faiss.METRIC_INNER_PRODUCT
     lists = faiss.IndexIVFScalarQuantizer(quantiser, width, len(centres), kind, metric)
-    lists.by_residual = False
+    lists.by_residual = True
     reach = np.array([-half_width, 2 * half_width], np.float32)
     faiss.copy_array_to_vector(reach, lists.sq.trained)
     lists.is_trained = True

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -25,7 +26,7 @@ from search.nearest.limits import (
     MOST_RECALL,
 )
 from search.nearest.measure import measure_effort
-from search.nearest.sketch import CHECKED, Sketch, sketch_file
+from search.nearest.sketch import CHECKED, Basis, Sketch, sketch_file
 from search.nearest.sketching import make_sketch
 
 #: Up to so many windows all are compared, which takes a millisecond or two.
@@ -91,23 +92,49 @@ def open_index(generation: Generation) -> VectorIndex:
     sketches = [
         Sketch(one.path, entry.sketch, len(one)) if entry.sketch else None for one, entry in pairs
     ]
+    bases: list[Basis] = []
+    for sketch in filter(None, sketches):  # what asks is prepared once for each
+        sketch.basis = _add(bases, sketch.basis)
     return VectorIndex(generation, generation.manifest.effort, sketches)
 
 
-def arrange_for(num_windows: int, listen: Listen) -> Arrange:
+def _add(bases: list[Basis], basis: Basis) -> Basis:
+    """Return the one of some bases that is the same; if none is, it is added."""
+    for one in bases:
+        if all(map(np.array_equal, one, basis)):
+            return one
+    bases.append(basis)
+    return basis
+
+
+def bases_of(generation: Generation) -> list[Basis]:
+    """Return what the sketches of a generation have, each once; none if it is damaged there."""
+    bases: list[Basis] = []
+    with suppress(DamagedStoreError):
+        for sketch in filter(None, open_index(generation).sketches):
+            _add(bases, sketch.basis)
+    return bases
+
+
+def arrange_for(num_windows: int, listen: Listen, known: Iterable[Basis] = ()) -> Arrange:
     """Return what sketches the segments of a generation that are worth it.
 
     Args:
         num_windows: Live rows of the generation.
         listen: See `make_sketch`.
+        known: Bases of other segments; those of segments that are made are known to the next.
     """
+    bases = list(known)
 
     def arrange(
         folder: Path, vectors: Float32, tags: Float16
     ) -> tuple[SketchEntry | None, Integers]:
-        if _is_sketch_wanted(len(vectors), num_windows):
-            return make_sketch(folder, vectors, tags, listen)
-        return None, np.arange(len(vectors))
+        if not _is_sketch_wanted(len(vectors), num_windows):
+            return None, np.arange(len(vectors))
+        entry, order = make_sketch(folder, vectors, tags, listen, bases)
+        if entry:
+            _add(bases, Sketch(folder, entry, len(vectors)).basis)
+        return entry, order
 
     return arrange
 

@@ -62,6 +62,7 @@ from search.nearest.structure import (
     IndexConfig,
     are_usable,
     arrange_for,
+    bases_of,
     is_as_wanted,
     measure,
 )
@@ -171,7 +172,7 @@ def _build(store: Store, index: Path, parts: Sequence[Part], how: _How) -> Gener
         plan.num_written,
         how.max_segment_rows,
         how.listen,
-        arrange_for(plan.num_windows, how.listen),
+        arrange_for(plan.num_windows, how.listen, bases_of(previous) if previous else ()),
     )
     folder = index / f"{TEMPORARY_PREFIX}{uuid.uuid4().hex}"
     folder.mkdir()

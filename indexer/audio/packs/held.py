@@ -36,7 +36,7 @@ _INSIDE = "!"
 _MOST_HELD = 8
 
 #: What tells a file from another of its name: device, inode, size and date.
-_Mark = tuple[int, int, int, int]
+Mark = tuple[int, int, int, int]
 
 
 def inside(pack: Path) -> Path:
@@ -95,6 +95,20 @@ def _is_taken_as_folder(pack: str) -> bool:
     return os.path.isfile(pack) and not os.path.lexists(pack + _INSIDE)  # noqa: PTH113
 
 
+def pack_mark(path: Path) -> Mark | None:
+    """Return what the pack that a path leads into is like now; None for a path into none.
+
+    Raises:
+        OSError: If it cannot be reached.
+    """
+    parts = split(path)
+    return _mark_of(parts[0].stat()) if parts else None
+
+
+def _mark_of(status: os.stat_result) -> Mark:
+    return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
+
+
 def held(path: Path) -> Pack:
     """Return an open pack: this process opens it once, and again when the file is another.
 
@@ -150,7 +164,7 @@ class _Held:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._packs: OrderedDict[Path, tuple[_Mark, Pack | NotAPackError | AudioError]] = (
+        self._packs: OrderedDict[Path, tuple[Mark, Pack | NotAPackError | AudioError]] = (
             OrderedDict()
         )
 
@@ -164,7 +178,7 @@ class _Held:
         )
 
     def get(self, path: Path, status: os.stat_result) -> Pack:
-        mark = (status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns)
+        mark = _mark_of(status)
         with self._lock:
             known, pack = self._packs.pop(path, (None, None))
             if pack is None or known != mark:

@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 import soundfile
 
-from indexer.audio.content import asked_with, bytes_of, in_its_place, state_of
+from indexer.audio.content import asked_state, asked_with, bytes_of
 from indexer.audio.times import NO_SPAN, Span, Time, file_span
 from indexer.errors import ExpressionError, QueryError, SoundalikeError, StoreError
 from indexer.paths import as_path, as_place
@@ -266,13 +266,7 @@ class Remote:
 
     def _send(self, file: Path) -> str:
         """Return by what the server knows a file: it is sent unless it is kept there."""
-        try:
-            key = (file, *state_of(file))
-        except (FileNotFoundError, NotADirectoryError) as error:
-            told = in_its_place(file) or "a query is an audio file or a window id"
-            raise QueryError(f"no such file: {file}; {told}") from error
-        except (OSError, ValueError) as error:
-            raise QueryError(f"cannot open {file}: {error}") from error
+        key = (file, *asked_state(file))
         if key in self._sent and self._is_kept(self._sent[key]):
             return self._sent[key]
         with asked_with(file):

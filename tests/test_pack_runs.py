@@ -135,7 +135,7 @@ def test_pack_that_is_a_library_may_be_renamed_and_rewritten(
     run(pack, store, counting, ExtractConfig(num_workers=0, allow_gone=True))
     assert list(statuses(store).values()).count("ok") == 1
     pack.unlink()
-    with pytest.raises(LibraryError, match="no such folder"):
+    with pytest.raises(LibraryError, match="no such pack"):
         run(pack, store, counting)
 
 

@@ -37,7 +37,14 @@ from pack_files import (
 from synthetic import Synthetic, make_store
 
 from indexer.audio import content
-from indexer.audio.content import exists, in_its_place, recording_digest, require_name, state_of
+from indexer.audio.content import (
+    asked_state,
+    exists,
+    in_its_place,
+    recording_digest,
+    require_name,
+    state_of,
+)
 from indexer.audio.packs import held as held_module
 from indexer.audio.packs.held import held
 from indexer.audio.packs.members import Members
@@ -348,6 +355,29 @@ def test_archive_that_is_written_anew_is_seen_though_its_members_look_the_same(
     with pytest.raises(AudioError, match="changed while it was read"):
         begun.require_unchanged()
     Begun.of(path, again).require_unchanged()
+
+
+def test_what_is_wrong_with_what_asks_is_told_once(tmp_path: Path) -> None:
+    archive = write_zip(tmp_path / "a.zip", [("a.wav", wave(tones(1)[0]))])
+    archive.write_bytes(archive.read_bytes()[:-30])
+    with pytest.raises(QueryError, match="the pack cannot be read: damaged") as caught:
+        asked_state(tmp_path / "a.zip!" / "a.wav")
+    assert "Errno" not in str(caught.value)
+    assert str(caught.value).count("a.wav") == 1
+    with pytest.raises(QueryError, match=r"no such file: .*a query is an audio file"):
+        asked_state(tmp_path / "b.wav")
+
+
+def test_library_that_is_no_pack_says_what_could_be_one(tmp_path: Path) -> None:
+    with pytest.raises(LibraryError, match=r"no such pack: .*none.tar"):
+        walk(tmp_path / "none.tar")
+    write_tar(tmp_path / "a.tar", [("one/a.wav", wave(tones(1)[0]))])
+    with pytest.raises(LibraryError, match=r"is in a pack.*name .*a.tar, and include 'one'"):
+        walk(tmp_path / "a.tar!" / "one")
+    (tmp_path / "alone").mkdir()
+    (tmp_path / "alone" / "c.tar.gz").write_bytes(b"any")
+    with pytest.raises(LibraryError, match=r"1 tar compressed as a whole\); unpack"):
+        walk(tmp_path / "alone")
 
 
 # --- libraries -----------------------------------------------------------------------------------

@@ -54,6 +54,22 @@ def state_of(path: Path) -> State:
     return State(member.size, member.mtime_ns)
 
 
+def asked_state(path: Path) -> State:
+    """Return the size and the date of what a user asks with.
+
+    Raises:
+        QueryError: If it is not there, or that cannot be told.
+    """
+    try:
+        return state_of(path)
+    except (FileNotFoundError, NotADirectoryError) as error:
+        told = in_its_place(path) or "a query is an audio file or a window id"
+        raise QueryError(f"no such file: {path}; {told}") from error
+    except (OSError, ValueError) as error:
+        told = (error.strerror if isinstance(error, OSError) else None) or str(error)
+        raise QueryError(f"cannot open {path}: {told}") from error
+
+
 def exists(path: Path) -> bool:
     """Whether something is at a path, as far as anybody may know: a file, a folder or a member."""
     try:

@@ -80,8 +80,15 @@ def require_folder(root: Path) -> Path:
     if pack := pack_at(root):
         _require_pack(pack)
         return library_root(root)
+    if (parts := split(root)) and parts[1]:
+        within = os.fsdecode(parts[1])
+        raise LibraryError(
+            f"{root} is in a pack, which is a library as a whole: name {parts[0]}, and include "
+            f"{within!r} or '{within}/*' alone"
+        )
     if not root.exists():
-        raise LibraryError(f"no such folder: {root}")
+        what = "pack" if is_named_as_pack(root.name) else "folder"
+        raise LibraryError(f"no such {what}: {root}")
     if is_compressed_tar(root.name) and root.is_file():
         raise LibraryError(
             f"{root} is compressed as a whole, and nothing in it can be read by itself; unpack it "

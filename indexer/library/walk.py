@@ -295,6 +295,9 @@ def _nothing_found(found: Walk, *, all_hidden: bool) -> LibraryError:
         return LibraryError(f"{none}; include more, or exclude less")
     if not found.num_skipped:
         return LibraryError(f"{none}: there is no file in it")
+    if found.num_skipped == found.num_compressed:
+        tars = count(found.num_compressed, "tar")
+        return LibraryError(f"{none} ({tars} compressed as a whole); unpack what is to be read")
     if all_hidden:
         return LibraryError(
             f"{none} ({count(found.num_skipped, 'file')} with other extensions, all of them "

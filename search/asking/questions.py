@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from indexer.arrays import Float16, Float32
-from indexer.audio.content import in_its_place, state_of
+from indexer.audio.content import asked_state
 from indexer.audio.times import NO_SPAN, FileSpan, Span, file_span
 from indexer.errors import QueryError
 from indexer.paths import as_path
@@ -218,11 +218,5 @@ def _file(query: Query, span: Span) -> FileSpan:
             f"{several}"
         )
     asked = file_span(as_path("a query", query), span)
-    try:
-        state_of(asked.file)
-    except (FileNotFoundError, NotADirectoryError) as error:
-        told = in_its_place(asked.file) or "a query is an audio file or a window id"
-        raise QueryError(f"no such file: {asked.file}; {told}") from error
-    except (OSError, ValueError) as error:
-        raise QueryError(f"cannot open {asked.file}: {error}") from error
+    asked_state(asked.file)
     return asked

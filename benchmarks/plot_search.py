@@ -13,7 +13,7 @@ from typing import Any
 import matplotlib.pyplot as plt
 
 #: Seen on white as well as on black.
-_INK = "#808080"
+INK = "#808080"
 _STYLES = {
     "ours": ("#e0492e", "o"),
     "ours-rows": ("#f0a090", "h"),
@@ -35,8 +35,8 @@ _LABELS = {
 
 
 def draw(results: list[dict[str, Any]], out: Path) -> None:
-    plt.rcParams.update({"text.color": _INK, "axes.labelcolor": _INK, "axes.edgecolor": _INK})
-    plt.rcParams.update({"xtick.color": _INK, "ytick.color": _INK, "font.size": 11})
+    plt.rcParams.update({"text.color": INK, "axes.labelcolor": INK, "axes.edgecolor": INK})
+    plt.rcParams.update({"xtick.color": INK, "ytick.color": INK, "font.size": 11})
     plt.rcParams["svg.hashsalt"] = "soundalike"  # the same picture is the same file
     figure, axes = plt.subplots(
         len(results), 2, figsize=(11, 4.3 * len(results) + 0.5), squeeze=False
@@ -45,7 +45,7 @@ def draw(results: list[dict[str, Any]], out: Path) -> None:
         _draw_times(row[0], one)
         _draw_recall(row[1], one)
         for axis in row:
-            _finish(axis)
+            finish(axis)
     handles, labels = axes[0][0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="lower center", ncols=6, frameon=False)
     figure.tight_layout(rect=(0, 0.4 / figure.get_figheight(), 1, 1))
@@ -87,18 +87,18 @@ def _draw_recall(axis: Any, results: dict[str, Any]) -> None:
         points = _points(results, name)
         shares, recalls = [share for share, _ in points], [trial["recall"] for _, trial in points]
         axis.plot(shares, recalls, color=colour, lw=2.8 if name == "ours" else 1.4, marker=marker)
-    axis.axhline(results["target"], color=_INK, lw=1, ls=":")
+    axis.axhline(results["target"], color=INK, lw=1, ls=":")
     axis.set_ylim(top=1.005, bottom=min(0.9, axis.get_ylim()[0]))
     axis.set_ylabel(f"recall at {results['k']}")
     axis.set_title(f"{results['windows']:,} windows: what was found")
 
 
-def _finish(axis: Any) -> None:
+def finish(axis: Any) -> None:
     axis.set_xscale("log")
     axis.set_xlabel("windows that match the filter, %")
     axis.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
     axis.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
-    axis.grid(color=_INK, alpha=0.25)
+    axis.grid(color=INK, alpha=0.25)
     axis.spines[["top", "right"]].set_visible(False)
 
 

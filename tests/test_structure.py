@@ -28,6 +28,9 @@ from search.generation.mapped import array_file
 from search.generation.segments import Generation
 from search.nearest.blend import blended
 from search.nearest.index import VectorIndex
+from search.nearest.measure import _Filter, _Trials
+from search.nearest.plan import Plan
+from search.nearest.scan import Part, propose
 from search.nearest.sketch import CHECKED, FAISS_FILE, sketch_file
 from search.nearest.structure import (
     MIN_SKETCHED_ROWS,
@@ -732,6 +735,33 @@ def test_measured_recall_is_that_of_other_questions(tmp_path: Path, little_effor
             num_found += len(np.intersect1d(found.rows, best.rows))
             num_true += len(best.rows)
         assert num_found / num_true >= 0.88, told
+
+
+def test_rows_that_stand_before_the_best_are_those_that_would_be_proposed_before_them(
+    forged: Synthetic,
+) -> None:
+    """Two segments, a filter, and rows that a question leaves out."""
+    generation = Generation.current(forged.store)
+    rng = np.random.default_rng(2)
+    vectors, index = questions(12), open_index(generation)
+    masks = [rng.random(len(one)) < 0.5 for one in generation.segments]
+    own = [np.flatnonzero(mask)[:40] for mask in masks]
+    allowed = Allowed.of(masks)
+    left_out = [own if number % 2 else () for number in range(12)]
+    rows = [
+        index.search(vector[None], 10, allowed.without(some), exact=True).rows
+        for vector, some in zip(vectors, left_out, strict=True)
+    ]
+    told = _Filter(0.5, allowed, left_out, [], rows)
+    trials = _Trials(generation, index.sketches, vectors, 0.99)
+    [counts] = trials.count_nearer([told])
+    for at, (vector, some) in enumerate(zip(vectors, left_out, strict=True)):
+        each = zip(generation.starts.tolist(), index.sketches, *allowed.without(some), strict=False)
+        parts = [Part(*one) for one in each]
+        for number in (1, 3, 10, 40):
+            plan = Plan("sketches", 10**6, number)
+            is_proposed = np.isin(rows[at], propose(parts, vector[None], plan).rows)
+            assert (is_proposed == (counts[10 * at : 10 * at + 10] < number)).all()
 
 
 @pytest.mark.parametrize("share", [0.1, 1.0])

@@ -24,7 +24,7 @@ from search.nearest.index import VectorIndex
 from search.nearest.limits import DEFAULT_TAG_WEIGHT
 from search.nearest.plan import MEASURED_K
 from search.nearest.scan import FIRST_ROWS
-from search.nearest.sketch import Sketch
+from search.nearest.sketch import Asked, Sketch
 
 Float64 = npt.NDArray[np.float64]
 
@@ -57,12 +57,20 @@ class _Filter(NamedTuple):
         allowed: Which do.
         left_out: Of each question, rows of each segment that are not to be found.
         best: Of each question, (n,) float32 scores of the ten nearest, the highest first.
+        rows: Of each question, (n,) these.
     """
 
     share: float
     allowed: Allowed
     left_out: Sequence[Sequence[Integers]]
     best: Sequence[Float32]
+    rows: Sequence[Integers]
+
+    def matching(self, question: int, number: int, at: Integers) -> Integers:
+        """Return which of some rows of a segment a question may find."""
+        at = at[self.allowed.masks[number][at]]
+        left_out = self.left_out[question]
+        return at[~np.isin(at, left_out[number])] if left_out else at
 
 
 def measure_effort(
@@ -87,7 +95,7 @@ def measure_effort(
     truths = multiply_all(generation, vectors, MEASURED_K + _MAX_OWN, [one.masks for one in chosen])
     filters = _without_own(generation, asking, chosen, truths)
     trials = _Trials(generation, sketches, vectors, target + _RESERVE * (1 - target))
-    measured = tuple(map(trials.measure, filters))
+    measured = tuple(map(trials.measure, filters, trials.count_nearer(filters)))
     segments = tuple(one.name for one in generation.segments)
     return Effort(target, generation.num_windows, measured, segments)
 
@@ -117,15 +125,17 @@ def _without_own(
         is_other = (rows >= 0) & (recordings[rows] != own[:, None])
         is_alone = ~is_other.any(1)  # as in a store of one recording, nothing but its own is near
         is_true = np.where(is_alone[:, None], rows >= 0, is_other)
-        best = [
-            np.sort(near[some])[::-1][:MEASURED_K]
-            for near, some in zip(scores, is_true, strict=True)
-        ]
+        order = np.argsort(np.where(is_true, -scores, np.inf), axis=1)[:, :MEASURED_K]
+        num_true = np.minimum(is_true.sum(1), MEASURED_K).tolist()
+        best, best_rows = (
+            [one[:number] for one, number in zip(found, num_true, strict=True)]
+            for found in (np.take_along_axis(each, order, 1) for each in (scores, rows))
+        )
         left_out = [
             () if alone else own_rows[one]
             for one, alone in zip(own.tolist(), is_alone, strict=True)
         ]
-        filters.append(_Filter(share, allowed, left_out, best))
+        filters.append(_Filter(share, allowed, left_out, best, best_rows))
     return filters
 
 
@@ -170,14 +180,17 @@ class _Trials(NamedTuple):
     vectors: Float32
     aim: float
 
-    def measure(self, true: _Filter) -> Measured:
+    def measure(self, true: _Filter, num_nearer: Integers) -> Measured:
         """Return how many rows to score, how far to look through lists, and what that finds.
 
         What is missed where all rows are scanned, sketches miss: to look further finds no more.
+
+        Args:
+            true: A filter.
+            num_nearer: (n,) how many rows stand before each of the best ones, see `count_nearer`.
         """
         for num_scored in _NUM_SCORED:
-            every = Measured(true.share, 0.0, self.generation.num_windows, num_scored, 0.0, 0.0)
-            most = self._run(true, every).recall
+            most = np.count_nonzero(num_nearer < num_scored) / max(1, len(num_nearer))
             if most >= self.aim:
                 break
         wanted = self.aim if most >= self.aim else self.aim * most
@@ -187,6 +200,39 @@ class _Trials(NamedTuple):
             if found.recall >= wanted:
                 break
         return found
+
+    def count_nearer(self, filters: Sequence[_Filter]) -> list[Integers]:
+        """Return of each filter (n,) how many rows that match are nearer than each of the best.
+
+        That is by their sketches, of one question after the other. All rows are gone through, once
+        for all filters. Those of segments without a sketch are found whatever the others are.
+        """
+        bounds = [list(map(self._near, self.vectors, one.rows)) for one in filters]
+        counts = [[np.zeros(len(bound), np.int64) for bound in each] for each in bounds]
+        for number, sketch in enumerate(self.sketches):
+            if sketch is None:
+                continue
+            some = sketch.among(np.arange(len(self.generation.segments[number])))
+            for question, vector in enumerate(self.vectors):
+                near = sketch.multiply(_ask(sketch, vector), some)
+                for one, bound, count in zip(filters, bounds, counts, strict=True):
+                    least = bound[question].min(initial=np.inf)
+                    at = one.matching(question, number, np.flatnonzero(near > least))
+                    nearer = np.sort(near[at])
+                    count[question] += len(at) - np.searchsorted(nearer, bound[question], "right")
+        return [np.concatenate([np.empty(0, np.int64), *each]) for each in counts]
+
+    def _near(self, vector: Float32, rows: Integers) -> Float32:
+        """Return (n,) how near some rows are by their sketches; infinite without one."""
+        near, starts = np.full(len(rows), np.inf, np.float32), self.generation.starts
+        segment_of = np.searchsorted(starts, rows, side="right") - 1
+        for number in np.unique(segment_of).tolist():
+            if sketch := self.sketches[number]:
+                at = np.flatnonzero(segment_of == number)
+                at = at[np.argsort(rows[at])]
+                some = sketch.among(rows[at] - starts[number])
+                near[at] = sketch.multiply(_ask(sketch, vector), some)
+        return near
 
     def _run(self, true: _Filter, told: Measured) -> Measured:
         """Return how much of the truth is found with a filter, how quickly, and in how many rows.
@@ -210,3 +256,7 @@ class _Trials(NamedTuple):
         num_scanned = round(np.mean(scanned or 0))
         ms = float(np.median(times or 0))
         return told._replace(num_scanned=num_scanned, recall=recall, ms=ms)
+
+
+def _ask(sketch: Sketch, vector: Float32) -> Asked:
+    return sketch.ask(sketch.basis.prepare(vector[None]))

@@ -379,8 +379,9 @@ def measure_stores(work: Path, rows: Path, sizes: list[int]) -> dict[str, Any]:
     results: dict[str, Any] = {}
     for size in [PART_WINDOWS, *sizes]:
         path = work / f"store-{size}"
-        if not path.exists():
-            fill(make_store(path), rows, size)
+        if path.exists():
+            sys.exit(f"{path} is there already, so that builds would have less to do; remove it")
+        fill(make_store(path), rows, size)
         steps = {name: run(name, path) for name in ("ledger", "snapshot", "build")}
         fill(Store.open(path), rows, FILE_WINDOWS, first=-(-size // FILE_WINDOWS) * FILE_WINDOWS)
         steps["build one file"] = run("build", path)

@@ -244,7 +244,7 @@ def test_damaged_tags_are_no_hits_and_no_crash(made: Made) -> None:
     segment = opened.generation.segments[0]
     tags = np.array(segment.tags)
     tags[:50] = np.nan
-    broken = replace(segment, arrays={**segment.arrays, "tags": tags})
+    broken = replace(segment, arrays={**segment.arrays, "tags": tags}, scattered={})
     segments = (broken, *opened.generation.segments[1:])
     opened.index.generation = replace(opened.generation, segments=segments)
     try:

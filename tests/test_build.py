@@ -30,6 +30,7 @@ from indexer.store.reader import Store
 from indexer.store.schema import LedgerRow
 from indexer.store.writer import PartWriter
 from indexer.tags import TagVocabulary
+from search.generation.codes import code_of
 from search.generation.manifest import GENERATION_FILE
 from search.generation.segments import (
     CURRENT_FILE,
@@ -37,7 +38,6 @@ from search.generation.segments import (
     RECORDINGS_FILE,
     SEGMENTS_FOLDER,
     Generation,
-    code_of,
 )
 from search.generation.writing import normalise
 from search.nearest.structure import open_index

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import sys
 import threading
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from indexer.errors import DamagedStoreError
-from indexer.store.disk import read_sealed, seal, sha256_of, write_whole
+from indexer.store.disk import map_own, read_sealed, seal, sha256_of, write_whole
 
 DOCUMENT = {
     "version": 1,
@@ -157,3 +158,23 @@ def test_write_whole_reader_meanwhile_sees_old_or_new(tmp_path: Path) -> None:
         seen.add(path.read_bytes())
     writer.join()
     assert seen <= set(contents)
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="Linux tells what was advised")
+@pytest.mark.parametrize("scattered", [False, True])
+def test_what_is_read_here_and_there_has_nothing_read_around_it(
+    tmp_path: Path, scattered: bool
+) -> None:
+    file = tmp_path / "rows"
+    file.write_bytes(bytes(range(256)) * 1000)
+    buffer = map_own(file, scattered=scattered)
+    assert buffer.to_pybytes() == file.read_bytes()
+    told = Path("/proc/self/smaps").read_text()
+    begin = told.index(f"{buffer.address:x}-")
+    flags = next(line for line in told[begin:].splitlines() if line.startswith("VmFlags"))
+    assert ("rr" in flags.split()) == scattered  # read at random
+
+
+def test_nothing_is_mapped_of_an_empty_file(tmp_path: Path) -> None:
+    (tmp_path / "none").touch()
+    assert map_own(tmp_path / "none", scattered=True).to_pybytes() == b""

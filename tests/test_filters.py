@@ -17,8 +17,9 @@ from synthetic import Synthetic, make_store
 from indexer.errors import QueryError, UnknownTagError
 from indexer.tags import TagVocabulary
 from search.filters.tags import TagFilter, Term, float16_at_least
+from search.generation.codes import code_of
 from search.generation.mapped import Lookup
-from search.generation.segments import Segment, code_of
+from search.generation.segments import Segment
 from search.upkeep.build import build
 
 #: Bits of 1.0 as float16.

@@ -15,6 +15,7 @@ import search.generation.segments
 from indexer.errors import DamagedStoreError, StoreError
 from indexer.store.disk import read_sealed, seal
 from indexer.store.reader import Store
+from search.generation.codes import code_of
 from search.generation.manifest import GENERATION_FILE
 from search.generation.mapped import Lookup, array_file
 from search.generation.recordings import Recordings
@@ -28,7 +29,6 @@ from search.generation.segments import (
     Generation,
     Segment,
     alive_file,
-    code_of,
     current_name,
     recordings_file,
 )

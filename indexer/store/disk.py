@@ -6,6 +6,7 @@ followed through a link, and nothing but a regular file is opened.
 
 from __future__ import annotations
 
+import ctypes
 import errno
 import hashlib
 import json
@@ -31,6 +32,8 @@ TEMPORARY_PREFIX = ".tmp-"
 MOST_DOCUMENT_BYTES = 64 << 20
 _BLOCK_BYTES = 1 << 20
 _DIGEST_KEY = "digest"
+#: Of madvise, as Linux, macOS and the BSDs number it.
+_MADV_RANDOM = 1
 #: What `write_whole` and the writers of folders call what is not whole yet.
 _TEMPORARY_NAME = re.compile(re.escape(TEMPORARY_PREFIX) + r"(?:.+-)?[0-9a-f]{32}", re.DOTALL)
 #: A link is an error, and a pipe does not keep whoever opens it waiting; Windows has neither flag.
@@ -112,8 +115,12 @@ def read_own(path: Path, most_bytes: int = MOST_DOCUMENT_BYTES) -> bytes:
     return content
 
 
-def map_own(path: Path) -> pa.Buffer:
+def map_own(path: Path, *, scattered: bool = False) -> pa.Buffer:
     """Map a file of a store. The mapping lasts as long as the buffer, and needs no descriptor.
+
+    Args:
+        path: The file.
+        scattered: Whether it is read here and there: then nothing around is read as well.
 
     Raises:
         DamagedStoreError: If it is a link, a folder, a pipe or a device.
@@ -123,7 +130,12 @@ def map_own(path: Path) -> pa.Buffer:
         # By its descriptor: pyarrow takes no name that is not UTF-8.
         name = f"/dev/fd/{file.fileno()}" if os.name == "posix" else str(path)
         with pa.memory_map(name) as mapped:
-            return mapped.read_buffer()
+            buffer = mapped.read_buffer()
+    if scattered and buffer.size:
+        with suppress(OSError, AttributeError):  # Windows has no such advice
+            advise = ctypes.CDLL(None).madvise
+            advise(ctypes.c_void_p(buffer.address), ctypes.c_size_t(buffer.size), _MADV_RANDOM)
+    return buffer
 
 
 def sha256_of(path: Path) -> str:

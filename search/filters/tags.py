@@ -13,7 +13,8 @@ from indexer.arrays import Float16, Float32, Integers, Mask
 from indexer.errors import QueryError, UnknownTagError
 from indexer.store.schema import NUM_TAGS
 from indexer.tags import DEFAULT_THRESHOLD, TagVocabulary, Threshold, threshold_of
-from search.generation.segments import CODE_SHIFT, Segment
+from search.generation.codes import CODE_SHIFT
+from search.generation.segments import Segment
 
 #: The least and the greatest probability of each code.
 _LEAST, _GREATEST = (

@@ -20,14 +20,23 @@ def array_file(segment: Path, name: str) -> Path:
     return segment / f"{name}.raw"
 
 
-def map_array(path: Path, dtype: np.dtype[Any], shape: tuple[int, ...]) -> npt.NDArray[Any]:
-    """Map a file that holds nothing but an array: whatever its bytes, it opens or is refused."""
+def map_array(
+    path: Path, dtype: np.dtype[Any], shape: tuple[int, ...], *, scattered: bool = False
+) -> npt.NDArray[Any]:
+    """Map a file that holds nothing but an array: whatever its bytes, it opens or is refused.
+
+    Args:
+        path: The file.
+        dtype: Of the array.
+        shape: Of the array.
+        scattered: See `map_own`.
+    """
     with reading(path):
         expected = math.prod(shape) * dtype.itemsize
         if own_size(path) != expected:
             raise NotAsWrittenError(f"{own_size(path)} bytes, written as {expected}")
         # Not np.memmap: that keeps a descriptor open for each array.
-        return np.frombuffer(map_own(path), dtype).reshape(shape)
+        return np.frombuffer(map_own(path, scattered=scattered), dtype).reshape(shape)
 
 
 class Lookup(NamedTuple):

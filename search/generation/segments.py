@@ -30,9 +30,6 @@ RECORDINGS_FILE = "recordings.arrow"
 PARTS_FILE = "parts.txt"
 TEMPORARY_PREFIX = ".tmp-"
 
-#: A float16 probability's bits, shifted right by this, fit a byte and keep their order.
-CODE_SHIFT = 6
-
 #: Arrays of a segment that have a row for each of its rows: name → (dtype, shape of a row).
 SEGMENT_ARRAYS: dict[str, tuple[np.dtype[Any], tuple[int, ...]]] = {
     "window_id": (np.dtype("<i8"), ()),
@@ -43,6 +40,8 @@ SEGMENT_ARRAYS: dict[str, tuple[np.dtype[Any], tuple[int, ...]]] = {
     "tags": (np.dtype("<f2"), (NUM_TAGS,)),
     "level_db": (np.dtype("<f4"), ()),  # as `Block.level_db`
 }
+#: Answers take a few rows of these: what is read around each, 128 kB, would be 20 times as much.
+_SCATTERED = ("vectors", "tags")
 CODES = "codes"
 RECORDING_DTYPE = np.dtype("<i4")
 
@@ -69,6 +68,7 @@ class Segment:
             row's recording; anything for rows that are dead.
         by_id: Its rows by the ids of their windows.
         by_recording: Its rows by `number_of` their recordings.
+        scattered: Some of the arrays once more, to be read here and there.
         derived: What was computed of its rows: name → of what exactly, and (num_rows,) of it.
     """
 
@@ -79,6 +79,7 @@ class Segment:
     recordings: npt.NDArray[np.int32]
     by_id: Lookup
     by_recording: Lookup
+    scattered: Mapping[str, npt.NDArray[Any]] = field(default_factory=dict)
     derived: dict[str, tuple[str, Float16]] = field(default_factory=dict)
 
     def __repr__(self) -> str:
@@ -126,7 +127,15 @@ class Segment:
         }
         codes = map_array(array_file(path, CODES), np.dtype(np.uint8), (num_columns, num_rows))
         by_id, by_recording = (Lookup.open(path, name, num_rows) for name in ("id", "recording"))
-        return cls(path, arrays, codes, alive, recordings, by_id, by_recording)
+        scattered = {
+            name: map_array(array_file(path, name), dtype, (num_rows, *rest), scattered=True)
+            for name, (dtype, rest) in ((one, SEGMENT_ARRAYS[one]) for one in _SCATTERED)
+        }
+        return cls(path, arrays, codes, alive, recordings, by_id, by_recording, scattered)
+
+    def rows_of(self, name: str, rows: Integers) -> npt.NDArray[Any]:
+        """Return one of the arrays for some rows."""
+        return np.asarray(self.scattered.get(name, self.arrays[name])[rows])
 
     def find(self, window_ids: Integers) -> Integers:
         """Return (n,) the row of each of some windows, dead or alive; -1 for all others."""
@@ -140,16 +149,6 @@ class Segment:
         rows = self.by_recording.find_all(int(number_of(wanted)[0]))
         rows = np.unique(rows[(rows >= 0) & (rows < len(self))])  # whatever is in the files
         return np.asarray(rows[self.arrays["recording_id"][rows] == wanted])
-
-
-def code_of(probabilities: Float16) -> npt.NDArray[np.uint8]:
-    """Return one byte per probability that sorts as the probabilities do.
-
-    The bits of a non-negative float16 sort as its value does, and 1.0 is 0x3C00, so that the upper
-    ten bits of anything up to 1 fit into a byte.
-    """
-    bits = np.ascontiguousarray(probabilities).view(np.uint16)
-    return (bits >> CODE_SHIFT).astype(np.uint8)
 
 
 class Rows:
@@ -198,12 +197,12 @@ class Rows:
     def column(self, name: str, rows: Integers) -> npt.NDArray[Any]:
         """Return one of `SEGMENT_ARRAYS`, or what its row says, for some rows."""
         if len(self.segments) == 1:
-            return np.asarray(self.segments[0].arrays[name][rows])
+            return self.segments[0].rows_of(name, rows)
         dtype, shape = SEGMENT_ARRAYS[name]
         shape = next((one.arrays[name].shape[1:] for one in self.segments), shape)  # or narrower
         result = np.empty((len(rows), *shape), dtype)
         for segment, local, at in self.locate(rows):
-            result[at] = segment.arrays[name][local]
+            result[at] = segment.rows_of(name, local)
         return result
 
     def live_rows(self) -> Integers:

@@ -17,6 +17,7 @@ from indexer.store.disk import sync_file, sync_folder
 from indexer.store.schema import NUM_TAGS
 from indexer.store.snapshot import Snapshot
 from indexer.tags import TagVocabulary
+from search.generation.codes import code_of
 from search.generation.manifest import FileEntry, SegmentEntry, SketchEntry, describe_files
 from search.generation.mapped import Lookup, array_file, number_of
 from search.generation.segments import (
@@ -24,7 +25,6 @@ from search.generation.segments import (
     SEGMENT_ARRAYS,
     TEMPORARY_PREFIX,
     Segment,
-    code_of,
 )
 
 _BLOCK_ROWS = 4096

@@ -16,8 +16,9 @@ from indexer.arrays import Float32, Integers, Mask
 from indexer.store.schema import NUM_TAGS
 from indexer.tags import DEFAULT_THRESHOLD
 from search.generation.allowed import Allowed
+from search.generation.codes import code_of
 from search.generation.manifest import Effort, Measured
-from search.generation.segments import Generation, code_of
+from search.generation.segments import Generation
 from search.nearest.blend import blended
 from search.nearest.exact import multiply_all
 from search.nearest.index import VectorIndex

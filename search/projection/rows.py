@@ -105,7 +105,8 @@ def project_generation(
                 done += len(block)
                 listen(Step("projecting", done, total, "window"))
         arrays = {**segment.arrays, "vectors": rows, "scenes": segment.vectors}
-        segments.append(replace(segment, arrays=arrays))
+        scattered = {"tags": segment.scattered["tags"]}
+        segments.append(replace(segment, arrays=arrays, scattered=scattered))
     return replace(generation, segments=tuple(segments))
 
 

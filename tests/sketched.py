@@ -61,7 +61,13 @@ def spare(index: VectorIndex, num_scanned: int, num_scored: int = 10) -> VectorI
     """Do the same with the index of one store; nothing without sketches."""
     if any(index.sketches):
         told = Measured(
-            1.0, reach=0.0, num_scanned=num_scanned, num_scored=num_scored, recall=0.5, ms=1.0
+            share=1.0,
+            reach=0.0,
+            num_scanned=num_scanned,
+            num_refined=num_scored,
+            num_scored=num_scored,
+            recall=0.5,
+            ms=1.0,
         )
         index.effort = Effort(0.5, index.generation.num_windows, (told,))
     return index

@@ -176,6 +176,44 @@ def test_product_with_a_code_is_that_of_what_faiss_decodes(made: Made) -> None:
         assert together == pytest.approx(np.max(each, axis=0), abs=ROUNDING)
 
 
+def test_finer_codes_say_where_rows_are_to_a_sixteenth_bit(made: Made) -> None:
+    """But for rows that are further from their centre than codes reach."""
+    components = made.sketch.basis.project(made.rows)
+    away = components - made.own_centres
+    is_within = (np.abs(away) < made.entry.half_width).all(1)
+    step = 2 * made.entry.half_width / MOST / 256
+    for vectors in asking(7, 5):
+        asked = made.ask(vectors)
+        given = made.sketch.basis.project(vectors)
+        true = (components @ given.T).max(1)
+        near = made.sketch.refine(asked, np.arange(NUM_ROWS))
+        most = np.abs(given).sum(1).max() * step / 2 + ROUNDING
+        assert np.abs(near - true)[is_within].max() <= most
+        some = np.flatnonzero(np.arange(NUM_ROWS) % 7 == 3)
+        assert made.sketch.refine(asked, some) == pytest.approx(near[some], abs=ROUNDING)
+
+
+def test_what_is_refined_is_proposed_by_its_finer_codes(made: Made) -> None:
+    """Of those that are best by bytes; in several segments, some of them without any of these."""
+    parts = parts_of(made, 3, 0.5, 3)
+    for vectors in asking(11, 4):
+        asked = made.ask(vectors)
+        plan = Plan("sketches", 10**6, 90)
+        first = propose(parts, vectors, plan)
+        again = propose(parts, vectors, plan._replace(num_scored=12, num_refined=90))
+        assert again[1:] == first[1:]
+        of = (np.sort(first.rows) - 10) % NUM_ROWS
+        near = dict(zip(np.sort(first.rows).tolist(), refined(made, asked, of), strict=True))
+        found = sorted((near[row] for row in again.rows.tolist()), reverse=True)
+        assert found == sorted(near.values(), reverse=True)[:12]
+
+
+def refined(made: Made, asked: Asked, rows: Array) -> list[float]:
+    """By finer codes, of rows in any order."""
+    every = made.sketch.refine(asked, np.arange(NUM_ROWS))
+    return [round(float(every[row]), 5) for row in rows]
+
+
 def test_faiss_alone_finds_what_is_best(made: Made) -> None:
     """Its best sixty hold the true ten, for those who ask the file with nothing of ours."""
     index, lists = open_by_faiss(made.folder)
@@ -325,7 +363,9 @@ def test_basis_that_is_known_is_taken_where_it_is_enough(tmp_path: Path) -> None
 
 def test_codes_reach_from_nothing_to_all() -> None:
     components = np.array([[-0.5, -0.499, 0.0, 0.499, 0.5, 9.0, -9.0]], np.float32)
-    assert quantise(components, 0.5).tolist() == [[0, 0, 127, 254, 255, 255, 0]]
+    codes, finer = quantise(components, 0.5)
+    assert codes.tolist() == [[0, 0, 127, 254, 255, 255, 0]]
+    assert finer.tolist() == [[0, 65, 128, 190, 0, 0, 0]]  # 0.001 are 0.255 steps
 
 
 # --- products of bytes ---------------------------------------------------------------------------
@@ -578,7 +618,7 @@ def test_sketch_in_a_folder_whose_name_is_not_utf8_opens(tmp_path: Path) -> None
     assert made.sketch.num_lists == 5
 
 
-NAMES = ("scenes", "roots", "centres", "spreads", "sizes", "sums", "faiss")
+NAMES = ("scenes", "roots", "centres", "spreads", "sizes", "sums", "finer", "faiss")
 
 
 def file_of(made: Made, name: str) -> Path:
@@ -648,9 +688,13 @@ def assert_survives(sketch: Sketch, num_rows: int) -> None:
                 rows = propose([part], vectors, Plan("sketches", num_scanned, 20, reach=0.5)).rows
                 assert mask[rows].all()
                 assert len(np.unique(rows)) == len(rows) == 20
+                finer = Plan("sketches", num_scanned, 20, reach=0.5, num_refined=60)
+                refined = propose([part], vectors, finer).rows
+                assert mask[refined].all()
+                assert len(np.unique(refined)) == len(refined) == 20
 
 
-@pytest.mark.parametrize("name", ["sums", "faiss"])
+@pytest.mark.parametrize("name", ["sums", "finer", "faiss"])
 def test_any_content_of_what_no_digest_guards_is_survived(small: Made, name: str) -> None:
     """These are held against no digest when they are opened: they are large."""
     rng = np.random.default_rng(6)

@@ -389,7 +389,7 @@ def damage(file: Path, change: str) -> None:
         file.write_bytes(content if change == "flipped" else content[:-1])
 
 
-NAMES = ("scenes", "roots", "centres", "spreads", "sizes", "sums", "faiss")
+NAMES = ("scenes", "roots", "centres", "spreads", "sizes", "sums", "finer", "faiss")
 
 
 @pytest.mark.parametrize(
@@ -397,7 +397,7 @@ NAMES = ("scenes", "roots", "centres", "spreads", "sizes", "sums", "faiss")
     [
         *[(name, "flipped") for name in CHECKED],
         *[("faiss", change) for change in ("missing", "short")],
-        *[("sums", change) for change in ("missing", "short")],
+        *[(name, change) for name in ("sums", "finer") for change in ("missing", "short")],
     ],
 )
 def test_damaged_sketch_is_found_and_mended(store: Synthetic, name: str, change: str) -> None:
@@ -417,7 +417,7 @@ def test_damaged_sketch_is_found_and_mended(store: Synthetic, name: str, change:
     assert verify(store.store.path) == []  # nothing is kept of what was damaged
 
 
-@pytest.mark.parametrize("name", ["sums", "faiss"])
+@pytest.mark.parametrize("name", ["sums", "finer", "faiss"])
 def test_flipped_byte_of_what_is_large_is_found_by_verify_and_does_no_harm(
     store: Synthetic, name: str
 ) -> None:
@@ -708,6 +708,7 @@ def test_build_writes_nothing_into_a_segment_that_is_a_link(
 def little_effort(whole: None, monkeypatch: pytest.MonkeyPatch) -> None:
     """Few rows are enough to be measured with: a store of thousands is scanned only in part."""
     monkeypatch.setattr("search.nearest.measure._NUM_QUESTIONS", 100)
+    monkeypatch.setattr("search.nearest.measure._NUM_REFINED", (15, 30, 60))
     monkeypatch.setattr("search.nearest.measure._NUM_SCORED", (15, 30, 60))
     monkeypatch.setattr("search.nearest.measure.FIRST_ROWS", 15)
 
@@ -788,7 +789,7 @@ def test_higher_recall_takes_more_effort(tmp_path: Path, little_effort: None) ->
         effort = open_index(build(made.store, config=IndexConfig(recall=recall))).effort
         assert effort.target == recall
         told = effort.measured[0]
-        efforts.append((told.num_scored, told.reach, told.num_scanned))
+        efforts.append((told.num_refined, told.reach, told.num_scanned))
     assert efforts[0] < efforts[1]
 
 

@@ -226,9 +226,9 @@ def _done(plans: Sequence[Plan]) -> Plan:
     by_sketches = [one for one in plans if not one.is_exact]
     if not by_sketches:
         return EXACT
-    names, scanned, scored, lists, recalls, reaches, nearer = zip(*by_sketches, strict=True)
+    names, scanned, scored, lists, recalls, *most = zip(*by_sketches, strict=True)
     totals = sum(scanned), sum(scored), sum(lists)
-    return Plan(names[0], *totals, min(recalls), max(reaches), max(nearer))
+    return Plan(names[0], *totals, min(recalls), *map(max, most))
 
 
 # What is asked of a shard, in its process.

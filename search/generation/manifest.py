@@ -90,7 +90,8 @@ class Measured(NamedTuple):
         reach: How many times its spread nearer than its centre a list is looked for rows, see
             `search.nearest.scan`.
         num_scanned: Rows that match whose sketches were looked at, on average.
-        num_scored: Rows that are scored exactly, the best by their sketches, for 10 hits.
+        num_refined: Rows of which finer codes are looked at, the best by sketches, for 10 hits.
+        num_scored: Rows that are scored exactly, the best by these.
         recall: Share of the true best 10 that were found.
         ms: Median milliseconds of a query, without its filter.
     """
@@ -98,6 +99,7 @@ class Measured(NamedTuple):
     share: float
     reach: float
     num_scanned: int
+    num_refined: int
     num_scored: int
     recall: float
     ms: float
@@ -241,12 +243,13 @@ def _read_effort(entry: Any) -> Effort:
 
 def _read_measured(entry: Any) -> Measured:
     if not isinstance(entry, list) or len(entry) != len(Measured._fields):
-        raise NotAsWrittenError("what was measured is not six numbers each")
+        raise NotAsWrittenError("what was measured is not seven numbers each")
     named = dict(zip(Measured._fields, entry, strict=True))
     return Measured(
         _take_number(named, "share"),
         _take_number(named, "reach"),
         _take_count(named, "num_scanned"),
+        _take_count(named, "num_refined"),
         _take_count(named, "num_scored"),
         _take_number(named, "recall"),
         _take_number(named, "ms"),

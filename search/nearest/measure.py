@@ -31,10 +31,12 @@ Float64 = npt.NDArray[np.float64]
 
 _SHARES = (1.0, 0.5, 0.2, 0.1)
 _NUM_QUESTIONS = 200
-#: Rows to score, and how far lists are looked through, the least first. Hardly a row is as many
-#: times the spread of its list nearer than its centre as the last one says. Of a million mixtures
-#: of 497 real windows, which lie far closer than sketches tell apart, 960 are needed.
-_NUM_SCORED = (60, 120, 240, 480, 960, 1920)
+#: Rows of which finer codes are looked at, rows to score, and how far lists are looked through, the
+#: least first. Hardly a row is as many times the spread of its list nearer than its centre as the
+#: last one says. Of a million mixtures of 497 real windows, which lie far closer than codes of
+#: bytes tell apart, 960 are needed to find the best 60 among them.
+_NUM_REFINED = (60, 120, 240, 480, 960, 1920, 3840, 7680)
+_NUM_SCORED = (60, 120, 240, 480)
 _REACHES = (0.2, 0.4, 0.5, 0.55, 0.6, 0.7, 0.8, 1.0, 1.4, 2.0, 4.0)
 #: Scores that differ by no more are equal.
 _EQUAL = 1e-6
@@ -190,16 +192,20 @@ class _Trials(NamedTuple):
             true: A filter.
             num_nearer: (n,) how many rows stand before each of the best ones, see `count_nearer`.
         """
-        for num_scored in _NUM_SCORED:
-            most = np.count_nonzero(num_nearer < num_scored) / max(1, len(num_nearer))
+        for num_refined in _NUM_REFINED:
+            most = np.count_nonzero(num_nearer < num_refined) / max(1, len(num_nearer))
             if most >= self.aim:
                 break
         wanted = self.aim if most >= self.aim else self.aim * most
+        told = Measured(true.share, 0.0, FIRST_ROWS, num_refined, _NUM_SCORED[-1], 0.0, 0.0)
         for reach in _REACHES:
-            told = Measured(true.share, reach, FIRST_ROWS, num_scored, 0.0, 0.0)
-            found = self._run(true, told)
+            found = self._run(true, told._replace(reach=reach))
             if found.recall >= wanted:
                 break
+        for num_scored in _NUM_SCORED[:-1]:
+            fewer = self._run(true, told._replace(reach=reach, num_scored=num_scored))
+            if fewer.recall >= min(wanted, found.recall):
+                return fewer
         return found
 
     def count_nearer(self, filters: Sequence[_Filter]) -> list[Integers]:

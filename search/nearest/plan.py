@@ -41,6 +41,8 @@ class Plan(NamedTuple):
         reach: How many times its spread nearer than its centre the rows of a list may be.
         num_nearer: Lists are visited until so many rows are nearer than any in those that are left
             may be.
+        num_refined: How many finer codes are looked at of, before some of them are scored; 0 if all
+            that would be are scored.
     """
 
     name: PlanName
@@ -50,6 +52,7 @@ class Plan(NamedTuple):
     recall: float = 1.0
     reach: float = 0.0
     num_nearer: int = MEASURED_K
+    num_refined: int = 0
 
     @property
     def is_exact(self) -> bool:
@@ -92,7 +95,10 @@ def choose_plan(
     narrower = [one for one in effort.measured if one.share <= share][:1]
     is_like_it = bool(narrower) and narrower[0].share * _AS_GOOD_AS**2 >= share
     near = narrower if is_like_it else wider + narrower
-    num_scored = max(math.ceil(max(one.num_scored for one in near) * (2 + more) / 3), k)
+    num_scored, num_refined = (
+        max(math.ceil(max(numbers) * (2 + more) / 3), k)
+        for numbers in zip(*((one.num_scored, one.num_refined) for one in near), strict=True)
+    )
     if num_matching <= _EXACT * num_scored:
         return EXACT
     more_scanned = more**_HITS_SCANNED * num_vectors**_VECTORS_SCANNED
@@ -100,4 +106,4 @@ def choose_plan(
     reach = max(one.reach for one in near) * num_vectors**_MORE_REACH
     num_nearer = math.ceil(MEASURED_K * more**_MORE_NEARER)
     recall = min(one.recall for one in near)
-    return Plan("sketches", num_scanned, num_scored, 0, recall, reach, num_nearer)
+    return Plan("sketches", num_scanned, num_scored, 0, recall, reach, num_nearer, num_refined)

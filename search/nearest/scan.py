@@ -117,7 +117,8 @@ def propose(parts: Sequence[Part], vectors: Float32, plan: Plan) -> Proposed:
     if _are_lists_quicker(parts, max(plan.num_scanned, plan.num_scored)):
         return _visit(each, plan)
     seen = [one.look_at(one.part.among()) for one in each]
-    return Proposed(_best_of(seen, plan.num_scored).rows, sum(len(one.rows) for one in seen))
+    best = _best_of(seen, max(plan.num_scored, plan.num_refined))
+    return Proposed(_refine(each, best, plan.num_scored), sum(len(one.rows) for one in seen))
 
 
 def _are_lists_quicker(parts: Sequence[Part], num_scanned: int) -> bool:
@@ -137,7 +138,7 @@ def _visit(each: Sequence[_Asking], plan: Plan) -> Proposed:
     sizes = _expect(each)
     ends = np.cumsum([one.part.sketch.num_lists for one in each])
     best = _Seen(np.empty(0, np.int64), np.empty(0, np.float32))
-    num_best = max(plan.num_scored, plan.num_nearer)
+    num_best = max(plan.num_scored, plan.num_refined, plan.num_nearer)
     num_rows = max(min(plan.num_scanned, FIRST_ROWS), num_best)
     num_scanned = num_lists = 0
     left = np.arange(len(ranks))
@@ -156,7 +157,21 @@ def _visit(each: Sequence[_Asking], plan: Plan) -> Proposed:
             bound = np.partition(best.near, -plan.num_nearer)[-plan.num_nearer]
         left = np.flatnonzero((ranks >= bound) & (ranks > -np.inf))
         num_rows *= _GROWTH
-    return Proposed(_best_of([best], plan.num_scored).rows, num_scanned, num_lists)
+    best = _best_of([best], max(plan.num_scored, plan.num_refined))
+    return Proposed(_refine(each, best, plan.num_scored), num_scanned, num_lists)
+
+
+def _refine(each: Sequence[_Asking], best: _Seen, number: int) -> Integers:
+    """Return the nearest of some rows, by their finer codes, in any order."""
+    if len(best.rows) <= number:
+        return best.rows
+    rows = np.sort(best.rows)
+    near = np.empty(len(rows), np.float32)
+    for part, asked in each:
+        some = slice(*np.searchsorted(rows, [part.start, part.start + len(part.mask)]).tolist())
+        if some.start < some.stop:
+            near[some] = part.sketch.refine(asked, rows[some] - part.start)
+    return rows[_choose(near, number)]
 
 
 def _expect(each: Sequence[_Asking]) -> Float64:

@@ -139,12 +139,12 @@ class Sketch:
         self._folder, self._width = folder, entry.width
         self._half_width = np.float32(entry.half_width)
         arrays = {
-            name: map_array(sketch_file(folder, name), dtype, shape)
+            name: map_array(sketch_file(folder, name), dtype, shape, scattered=name == "finer")
             for name, (dtype, shape) in shapes_of(entry).items()
         }
         self.basis = Basis(arrays["scenes"], arrays["roots"])
         self._centres, self._spreads = arrays["centres"], arrays["spreads"]
-        self._sums, self.sizes = arrays["sums"], arrays["sizes"]
+        self._sums, self._finer, self.sizes = arrays["sums"], arrays["finer"], arrays["sizes"]
         if (self.sizes < 0).any() or sum(self.sizes.tolist()) != entry.num_listed:
             raise DamagedStoreError(sketch_file(folder, "sizes"), "not the sizes of its lists")
         self._ends = np.cumsum(self.sizes)
@@ -233,6 +233,21 @@ class Sketch:
             return np.asarray(near[0] + products[0][some.lists])
         return np.asarray((near + products[:, some.lists]).max(0))
 
+    def refine(self, asked: Asked, rows: Integers) -> Float32:
+        """Return (n,) float32 the best product of what asks with each row, by its finer code.
+
+        Args:
+            asked: What asks.
+            rows: (n,) rows, in order, none of them damaged.
+        """
+        some = self.among(rows)
+        away = (self._finer[rows] + np.float32(0.5)) / np.float32(1 << 8)
+        away += some.codes
+        away *= self._half_width * np.float32(2 / MOST)
+        away -= self._half_width
+        near = asked.prepared.components @ away.T
+        return np.asarray((near + asked.products[:, some.lists]).max(0))
+
 
 def _runs(first: Integers, counts: Integers) -> Integers:
     """Return numbers that follow each other: as many as are counted from each of some firsts on."""
@@ -248,7 +263,8 @@ def sketch_file(segment: Path, name: str) -> Path:
 def shapes_of(entry: SketchEntry) -> dict[str, tuple[np.dtype[Any], tuple[int, ...]]]:
     """Return name → dtype and shape of the arrays beside the index.
 
-    Of each row `sums` says what the bytes of its code add up to.
+    Of each row `sums` says what the bytes of its code add up to, and `finer` where it is within
+    the step of each of them, in 256 parts of it.
     """
     floats, width = np.dtype("<f4"), entry.width
     return {
@@ -258,6 +274,7 @@ def shapes_of(entry: SketchEntry) -> dict[str, tuple[np.dtype[Any], tuple[int, .
         "spreads": (floats, (entry.num_lists,)),
         "sizes": (np.dtype("<i8"), (entry.num_lists,)),
         "sums": (np.dtype("<u2"), (entry.num_listed,)),
+        "finer": (np.dtype(np.uint8), (entry.num_listed, width)),
     }
 
 

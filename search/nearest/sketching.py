@@ -60,15 +60,18 @@ class _Coded(NamedTuple):
         lists: (num_rows,) the list of each; -1 of damaged rows, which are in none.
         distances: (num_rows,) float32 squared distances from its centre, weighted.
         codes: (num_rows, d) uint8.
+        finer: (num_rows, d) uint8, see `quantise`.
     """
 
     lists: Integers
     distances: Float32
     codes: Bytes
+    finer: Bytes
 
     def take(self, rows: Integers) -> _Coded:
         """Return some rows."""
-        return _Coded(self.lists[rows], self.distances[rows], self.codes[rows])
+        lists, distances = self.lists[rows], self.distances[rows]
+        return _Coded(lists, distances, self.codes[rows], self.finer[rows])
 
 
 def make_sketch(
@@ -202,6 +205,7 @@ def _encode(vectors: Float32, tags: Float16, trained: _Trained, listen: Listen) 
         np.empty(num_rows, np.int64),
         np.empty(num_rows, np.float32),
         np.empty((num_rows, centres.shape[1]), np.uint8),
+        np.empty((num_rows, centres.shape[1]), np.uint8),
     )
     for first in range(0, num_rows, _BLOCK_ROWS):
         block = slice(first, first + _BLOCK_ROWS)
@@ -212,7 +216,8 @@ def _encode(vectors: Float32, tags: Float16, trained: _Trained, listen: Listen) 
         distances, lists = index.search(components * weights, 1)
         coded.lists[block] = np.where(is_sound, lists, -1)[:, 0]
         coded.distances[block] = distances[:, 0]
-        coded.codes[block] = quantise(components - (centres / weights)[lists[:, 0]], half_width)
+        away = components - (centres / weights)[lists[:, 0]]
+        coded.codes[block], coded.finer[block] = quantise(away, half_width)
         listen(Step("sketching", first + len(scenes), num_rows, "window"))
     return coded
 
@@ -224,10 +229,15 @@ def _index_of(centres: Float32) -> faiss.Index:
     return index
 
 
-def quantise(components: Float32, half_width: float) -> Bytes:
-    """Return (n, d) uint8 codes, as FAISS makes and reads them: 255 steps from -h to h."""
+def quantise(components: Float32, half_width: float) -> tuple[Bytes, Bytes]:
+    """Return (n, d) uint8 codes, as FAISS makes and reads them: 255 steps from -h to h.
+
+    And (n, d) uint8 in which of 256 parts of its step each is.
+    """
     scaled = (components + np.float32(half_width)) * np.float32(MOST / (2 * half_width))
-    return np.asarray(np.clip(scaled, 0, MOST), np.uint8)
+    scaled = np.clip(scaled, 0, MOST)
+    codes = scaled.astype(np.uint8)
+    return codes, ((scaled - codes) * (1 << 8)).astype(np.uint8)
 
 
 def _write(folder: Path, trained: _Trained, coded: _Coded) -> SketchEntry:
@@ -255,6 +265,7 @@ def _write(folder: Path, trained: _Trained, coded: _Coded) -> SketchEntry:
         "centres": centres,
         "spreads": np.sqrt(np.maximum(spreads, 0)),
         "sizes": sizes,
+        "finer": listed.finer,
         "sums": listed.codes.sum(1, dtype=np.uint16),
     }
     (folder / FAISS_FILE).write_bytes(content.data)

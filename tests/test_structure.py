@@ -519,6 +519,7 @@ def test_manifest_that_says_something_else_of_a_sketch_is_mended_or_does_no_harm
             st.sampled_from([-1e12, 0.0, 0.1, 1.0, 1e12]),
             st.sampled_from([-1e12, 0.0, 0.6, 1e12]),
             st.sampled_from([0, 1, 8192, 10**12]),
+            st.sampled_from([0, 1, 240, 10**12]),
             st.sampled_from([0, 1, 60, 10**12]),
             st.just(0.9),
             st.just(1.0),

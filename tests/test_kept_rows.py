@@ -95,6 +95,8 @@ def test_rows_that_are_kept_take_no_more_than_was_said(
     gc.collect()
     kept = [one for ref in asked if (one := ref())]
     assert 1 < len(kept) <= 16
-    masks = [mask for one in kept for each in (one, one.heard()) for mask in each.allowed.masks]  # type: ignore[attr-defined]
-    taken = sum({id(mask): mask.nbytes for mask in masks}.values())
+    each = [of.allowed for one in kept for of in (one, one.heard())]  # type: ignore[attr-defined]
+    arrays = [array for allowed in each for array in (*allowed.masks, *allowed.rows)]
+    assert any(array is not None for allowed in each for array in allowed.rows)
+    taken = sum({id(one): one.nbytes for one in arrays if one is not None}.values())
     assert taken <= most_bytes

@@ -34,8 +34,9 @@ from search.nearest.structure import open_index
 
 #: Conditions of which the matching rows are kept, and what these may take.
 _MOST_KEPT, _MOST_KEPT_BYTES = 16, 256 << 20
-#: Of a row for each condition: whether it matches, and whether it does and is not silent.
-_KEPT_ROW_BYTES = 2
+#: Of a row for each condition, at most: whether it matches, and whether it does and is not silent;
+#: and where few do, their numbers, which take no more than that.
+_KEPT_ROW_BYTES = 4
 
 
 @dataclass(frozen=True)

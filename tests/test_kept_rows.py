@@ -88,7 +88,7 @@ def test_rows_that_are_kept_take_no_more_than_was_said(
     store = OpenedStore.at(made.store.path)
     asked = []
     for number in range(30):
-        found = store.matching(dogs(0.01 * number))
+        found = store.matching(dogs(0.03 * number))
         found.heard()  # as every question by a clip
         asked.append(weakref.ref(found))
         del found

@@ -166,7 +166,7 @@ def _word(library_id: str, number: int) -> LedgerRow:
 
 
 def write_one(work: Path, rows: Path, number: int, known: list[SegmentEntry]) -> SegmentEntry:
-    """Write the segment of that number, if it is not there, with the bases of those before it."""
+    """Write the segment of that number, if it is not there, with the basis of the first."""
     told = work / f"segment-{number}.json"
     if not told.exists():
         blocks = blocks_of(SEGMENT_ROWS, rows, number * SEGMENT_ROWS)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -99,6 +101,28 @@ def test_generation_rows_hold_what_was_put_in(several: tuple[Synthetic, Generati
         assert np.abs(vectors[at] - unit(store.scene[put])[0]).max() < 1e-7
         assert (tags[at] == store.tags[put]).all()
     assert (generation.recording_ids(rows) == windows.recording_id).all()
+
+
+@pytest.mark.parametrize(
+    ("rows", "are_far_apart"),
+    [
+        ([7], True),
+        (range(0, 90_000, 1_000), True),  # what an answer takes
+        (range(0, 90_000, 30), False),
+        (range(4096, 8192), False),  # a block of a pass over all
+        (reversed(range(4096, 8192)), False),
+    ],
+)
+def test_rows_that_are_far_apart_are_read_without_what_is_around_them(
+    several: tuple[Synthetic, Generation], rows: Iterable[int], are_far_apart: bool
+) -> None:
+    segment = replace(
+        several[1].segments[0],
+        arrays={"vectors": np.zeros(90_000)},
+        scattered={"vectors": np.ones(90_000)},
+    )
+    found = segment.rows_of("vectors", np.array(list(rows)))
+    assert (found == are_far_apart).all()
 
 
 def test_generation_no_rows_gives_empty_arrays(several: tuple[Synthetic, Generation]) -> None:

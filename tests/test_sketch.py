@@ -87,7 +87,7 @@ class Made(NamedTuple):
 def make(folder: Path, scenes: Array, tags: Array, known: Sequence[Basis] = ()) -> Made:
     folder.mkdir(exist_ok=True)
     with sketching(rows_per_list=ROWS_PER_LIST):
-        entry, order = make_sketch(folder, scenes, tags, ignore, known)
+        entry, order = make_sketch(folder, scenes, tags, ignore, list(known))
     assert entry
     sketch = Sketch(folder, entry, len(scenes))
     return Made(folder, entry, sketch, scenes[order], tags[order], order)
@@ -308,7 +308,7 @@ def test_damaged_rows_are_last_and_in_no_list(tmp_path: Path, num_damaged: int) 
 def test_rows_that_are_nearly_all_damaged_have_no_sketch(tmp_path: Path, num_sound: int) -> None:
     scenes, tags = clustered(1, 300)
     scenes[num_sound:, 5] = np.nan
-    entry, order = make_sketch(tmp_path, scenes, tags, ignore)
+    entry, order = make_sketch(tmp_path, scenes, tags, ignore, [])
     assert entry is None
     assert sorted(order.tolist()) == list(range(300))
     assert list(tmp_path.iterdir()) == []
@@ -359,6 +359,39 @@ def test_basis_that_is_known_is_taken_where_it_is_enough(tmp_path: Path) -> None
         ]
         true = np.argsort(-(made.scenes[:40] @ made.scenes.T), axis=1)[:, :10]
         assert all(np.isin(ten, some).all() for ten, some in zip(true, found, strict=True))
+
+
+def test_latest_bases_are_tried(tmp_path: Path) -> None:
+    """However many came before them that do not fit."""
+    alike = make(tmp_path / "alike", *clustered(1, 600)).sketch.basis
+    others = [Basis(alike.scenes[number::9], alike.roots) for number in range(8)]
+    made = make(tmp_path / "made", *clustered(2, 600), [*others, alike])
+    assert all(map(np.array_equal, made.sketch.basis, alike))
+
+
+def test_segments_of_other_bases_are_asked_together(tmp_path: Path) -> None:
+    """Of other widths, and with other steps: what is proposed is the best of both."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("search.nearest.sketching._WIDTHS", ((64, 32),))
+        first = make(tmp_path / "first", *clustered(1, 600))
+        patch.setattr("search.nearest.sketching._WIDTHS", ((128, 48),))
+        second = make(tmp_path / "second", *clustered(2, 500))
+    every = [np.ones(600, bool), np.ones(500, bool)]
+    parts = [Part(0, first.sketch, every[0], 600), Part(600, second.sketch, every[1], 500)]
+    for vectors in asking(12, 3):
+        near = np.concatenate(
+            [
+                one.sketch.multiply(one.ask(vectors), one.sketch.among(np.arange(len(mask))))
+                for one, mask in zip((first, second), every, strict=True)
+            ]
+        )
+        found = propose(parts, vectors, PLAN_OF_ALL).rows
+        assert sorted(near[found]) == sorted(near)[-60:]
+        refined = propose(parts, vectors, PLAN_OF_ALL._replace(num_scored=20, num_refined=60)).rows
+        assert np.isin(refined, found).all()
+        true = np.concatenate([first.scenes, second.scenes]) @ vectors[:, :768].T
+        if vectors.shape[1] == 768:
+            assert np.isin(np.argsort(-true.max(1))[:10], refined).mean() >= 0.9
 
 
 def test_codes_reach_from_nothing_to_all() -> None:

@@ -766,6 +766,19 @@ def test_rows_that_stand_before_the_best_are_those_that_would_be_proposed_before
             assert (is_proposed == (counts[10 * at : 10 * at + 10] < number)).all()
 
 
+def test_rows_in_no_list_stand_behind_none(tmp_path: Path, whole: None) -> None:
+    """Damage may make one of the true ten of what a sketch does not have."""
+    made = make_store(tmp_path / "store", frames="none")
+    scene = scenes_of(600)
+    scene[:3] = np.nan
+    made.add({f"a{number}": 1 for number in range(600)}, scene=scene)
+    index = open_index(build(made.store))
+    trials = _Trials(index.generation, index.sketches, questions(2), 0.99)
+    near = trials._near(questions(2)[0], np.array([599, 5, 598, 4]))
+    assert np.isinf(near).tolist() == [True, False, True, False]
+    assert near[1] == trials._near(questions(2)[0], np.array([5]))[0]
+
+
 @pytest.mark.parametrize("share", [0.1, 1.0])
 def test_equal_vectors_do_not_count_as_missed(
     tmp_path: Path, little_effort: None, share: float

@@ -131,8 +131,8 @@ def map_own(path: Path, *, scattered: bool = False) -> pa.Buffer:
         name = f"/dev/fd/{file.fileno()}" if os.name == "posix" else str(path)
         with pa.memory_map(name) as mapped:
             buffer = mapped.read_buffer()
-    if scattered and buffer.size:
-        with suppress(OSError, AttributeError):  # Windows has no such advice
+    if scattered and buffer.size and os.name == "posix":
+        with suppress(OSError, AttributeError):  # it is advice
             advise = ctypes.CDLL(None).madvise
             advise(ctypes.c_void_p(buffer.address), ctypes.c_size_t(buffer.size), _MADV_RANDOM)
     return buffer

@@ -40,7 +40,8 @@ SEGMENT_ARRAYS: dict[str, tuple[np.dtype[Any], tuple[int, ...]]] = {
     "tags": (np.dtype("<f2"), (NUM_TAGS,)),
     "level_db": (np.dtype("<f4"), ()),  # as `Block.level_db`
 }
-#: Answers take a few rows of these: what is read around each, 128 kB, would be 20 times as much.
+#: Of these, answers take a few rows; around each the system reads 128 kB, which are some 40.
+_READ_AROUND = 40
 _SCATTERED = ("vectors", "tags")
 CODES = "codes"
 RECORDING_DTYPE = np.dtype("<i4")
@@ -134,8 +135,11 @@ class Segment:
         return cls(path, arrays, codes, alive, recordings, by_id, by_recording, scattered)
 
     def rows_of(self, name: str, rows: Integers) -> npt.NDArray[Any]:
-        """Return one of the arrays for some rows."""
-        return np.asarray(self.scattered.get(name, self.arrays[name])[rows])
+        """Return one of the arrays for some rows; of many, what lies around them is read ahead."""
+        array = self.arrays[name]
+        if name in self.scattered and _are_far_apart(rows):
+            array = self.scattered[name]
+        return np.asarray(array[rows])
 
     def find(self, window_ids: Integers) -> Integers:
         """Return (n,) the row of each of some windows, dead or alive; -1 for all others."""
@@ -149,6 +153,10 @@ class Segment:
         rows = self.by_recording.find_all(int(number_of(wanted)[0]))
         rows = np.unique(rows[(rows >= 0) & (rows < len(self))])  # whatever is in the files
         return np.asarray(rows[self.arrays["recording_id"][rows] == wanted])
+
+
+def _are_far_apart(rows: Integers) -> bool:
+    return len(rows) < _READ_AROUND or _READ_AROUND * len(rows) < int(rows.max() - rows.min())
 
 
 class Rows:

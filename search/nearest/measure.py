@@ -238,7 +238,8 @@ class _Trials(NamedTuple):
                 at = np.flatnonzero(segment_of == number)
                 at = at[np.argsort(rows[at])]
                 some = sketch.among(rows[at] - starts[number])
-                near[at] = sketch.multiply(_ask(sketch, vector), some)
+                # Rows in no list are the last; whoever finds them does so without the sketch.
+                near[at[: len(some.rows)]] = sketch.multiply(_ask(sketch, vector), some)
         return near
 
     def _run(self, true: _Filter, told: Measured) -> Measured:

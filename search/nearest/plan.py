@@ -41,8 +41,8 @@ class Plan(NamedTuple):
         reach: How many times its spread nearer than its centre the rows of a list may be.
         num_nearer: Lists are visited until so many rows are nearer than any in those that are left
             may be.
-        num_refined: How many finer codes are looked at of, before some of them are scored; 0 if all
-            that would be are scored.
+        num_refined: Of how many finer codes are looked at, before some of them are scored; where
+            these are no fewer, of none.
     """
 
     name: PlanName
@@ -53,6 +53,11 @@ class Plan(NamedTuple):
     reach: float = 0.0
     num_nearer: int = MEASURED_K
     num_refined: int = 0
+
+    @property
+    def num_best(self) -> int:
+        """How many rows are taken by their codes: to be scored, or finer codes looked at first."""
+        return max(self.num_scored, self.num_refined)
 
     @property
     def is_exact(self) -> bool:

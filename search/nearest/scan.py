@@ -114,10 +114,10 @@ def propose(parts: Sequence[Part], vectors: Float32, plan: Plan) -> Proposed:
     bases = {id(part.sketch.basis): part.sketch.basis for part in parts}
     prepared = {key: basis.prepare(vectors) for key, basis in bases.items()}
     each = [_Asking(one, one.sketch.ask(prepared[id(one.sketch.basis)])) for one in parts]
-    if _are_lists_quicker(parts, max(plan.num_scanned, plan.num_scored)):
+    if _are_lists_quicker(parts, max(plan.num_scanned, plan.num_best)):
         return _visit(each, plan)
     seen = [one.look_at(one.part.among()) for one in each]
-    best = _best_of(seen, max(plan.num_scored, plan.num_refined))
+    best = _best_of(seen, plan.num_best)
     return Proposed(_refine(each, best, plan.num_scored), sum(len(one.rows) for one in seen))
 
 
@@ -138,7 +138,7 @@ def _visit(each: Sequence[_Asking], plan: Plan) -> Proposed:
     sizes = _expect(each)
     ends = np.cumsum([one.part.sketch.num_lists for one in each])
     best = _Seen(np.empty(0, np.int64), np.empty(0, np.float32))
-    num_best = max(plan.num_scored, plan.num_refined, plan.num_nearer)
+    num_best = max(plan.num_best, plan.num_nearer)
     num_rows = max(min(plan.num_scanned, FIRST_ROWS), num_best)
     num_scanned = num_lists = 0
     left = np.arange(len(ranks))
@@ -157,7 +157,7 @@ def _visit(each: Sequence[_Asking], plan: Plan) -> Proposed:
             bound = np.partition(best.near, -plan.num_nearer)[-plan.num_nearer]
         left = np.flatnonzero((ranks >= bound) & (ranks > -np.inf))
         num_rows *= _GROWTH
-    best = _best_of([best], max(plan.num_scored, plan.num_refined))
+    best = _best_of([best], plan.num_best)
     return Proposed(_refine(each, best, plan.num_scored), num_scanned, num_lists)
 
 
@@ -217,7 +217,7 @@ def _choose(near: Float32, number: int) -> Integers:
         return np.arange(len(near))
     first = near[:_SAMPLED_ROWS]
     bound = np.partition(first, -number)[-number] if len(first) >= number else -np.inf
-    at = np.flatnonzero(near >= bound)  # few: the nearest lists came first
+    at = np.flatnonzero(near >= bound)  # few, where the nearest lists came first
     if len(at) <= number:
         return at
     return at[np.argpartition(near[at], -number)[-number:]]

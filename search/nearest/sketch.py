@@ -1,6 +1,6 @@
 """Sketches of rows: in lists around centres, and how far from these, a byte for each component.
 
-A segment has one, which is a FAISS index of its own (`index.faiss`: a linear transform to the
+A segment has one, which is a FAISS index of its own (`sketch.faiss`: a linear transform to the
 leading principal components, inverted lists, codes of a byte for each component of what a row is
 away from its centre) that `faiss.read_index` opens and that answers alone. It is asked with vectors
 of 1,295 numbers, see `blend`. FAISS writes it; what is read here are its codes, where they lie in
@@ -202,8 +202,10 @@ class Sketch:
             lists: (n,) numbers of lists, in order, each once.
             rows: (m,) rows, in order.
         """
-        first = np.searchsorted(rows, self._starts[lists])
-        counts = np.searchsorted(rows, self._ends[lists]) - first
+        # Of another type, all rows would be copied.
+        starts, ends = (of[lists].astype(rows.dtype) for of in (self._starts, self._ends))
+        first = np.searchsorted(rows, starts)
+        counts = np.searchsorted(rows, ends) - first
         return self._at(rows[_runs(first, counts)].astype(np.int64), np.repeat(lists, counts))
 
     def among(self, rows: Integers) -> Some:
@@ -229,9 +231,8 @@ class Sketch:
         near *= (given.steps * self._half_width * np.float32(2 / MOST))[:, None]
         # A code c stands for (2 c + 1) h / 255 - h, h being half the width of what they reach.
         near += (given.sums * self._half_width * np.float32(1 / MOST - 1))[:, None]
-        if len(near) == 1:
-            return np.asarray(near[0] + products[0][some.lists])
-        return np.asarray((near + products[:, some.lists]).max(0))
+        near += products[:, some.lists]
+        return near[0] if len(near) == 1 else np.asarray(near.max(0))
 
     def refine(self, asked: Asked, rows: Integers) -> Float32:
         """Return (n,) float32 the best product of what asks with each row, by its finer code.
@@ -246,7 +247,8 @@ class Sketch:
         away *= self._half_width * np.float32(2 / MOST)
         away -= self._half_width
         near = asked.prepared.components @ away.T
-        return np.asarray((near + asked.products[:, some.lists]).max(0))
+        near += asked.products[:, some.lists]
+        return np.asarray(near.max(0))
 
 
 def _runs(first: Integers, counts: Integers) -> Integers:

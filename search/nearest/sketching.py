@@ -75,7 +75,7 @@ class _Coded(NamedTuple):
 
 
 def make_sketch(
-    folder: Path, vectors: Float32, tags: Float16, listen: Listen, known: Sequence[Basis] = ()
+    folder: Path, vectors: Float32, tags: Float16, listen: Listen, known: list[Basis]
 ) -> tuple[SketchEntry | None, Integers]:
     """Write the sketch of some rows.
 
@@ -86,7 +86,7 @@ def make_sketch(
         listen: Hears how many rows are done, and why a GPU that is there is of no use, if it is
             not.
         known: Of other segments: one that is enough for these rows as well is taken, as what asks
-            is prepared once for all that share it.
+            is prepared once for all that share it. Another is added.
 
     Returns:
         What a manifest says of it, None if nearly all rows are damaged, and nothing is written;
@@ -95,6 +95,8 @@ def make_sketch(
     trained = _train(vectors, tags, listen, known)
     if trained is None:
         return None, np.arange(len(vectors))
+    if not any(one is trained.basis for one in known):
+        known.append(trained.basis)
     coded = _encode(vectors, tags, trained, listen)
     order = np.argsort(np.where(coded.lists < 0, len(trained.centres), coded.lists), kind="stable")
     return _write(folder, trained, coded.take(order)), order
@@ -136,20 +138,27 @@ def _finite(rows: Float32) -> Float32:
 
 
 def _choose_basis(sample: Float32, known: Sequence[Basis]) -> Basis:
-    """Return one that is known and enough, or else the fewest components that are.
+    """Return the latest that is known and enough, or else the fewest components that are.
 
     They are those of the second moment, not of what is left of rows without their mean: products
     with any question, of scenes alone or of a blend, are to be kept.
     """
-    for basis in known[:_MOST_KNOWN]:
-        if _share_proposed(basis, sample) >= _ENOUGH:
+    latest = known[::-1][:_MOST_KNOWN]
+    shares = []
+    for basis in latest:
+        shares.append(_share_proposed(basis, sample))
+        if shares[-1] >= _ENOUGH:
             return basis
     whole = Basis(*(_components(part) for part in np.split(sample, [EMBEDDING_DIM], axis=1)))
-    own = [Basis(whole.scenes[:scenes], whole.roots[:roots]) for scenes, roots in _WIDTHS]
-    wanted = min(_ENOUGH, _NEARLY * _share_proposed(own[-1], sample))
-    tried = (*known[:_MOST_KNOWN], *own)
-    basis = next(one for one in tried if _share_proposed(one, sample) >= wanted)
-    return Basis(*(np.ascontiguousarray(part) for part in basis))
+    *fewer, most = (
+        Basis(whole.scenes[:num_scenes].copy(), whole.roots[:num_roots].copy())
+        for num_scenes, num_roots in _WIDTHS
+    )
+    wanted = min(_ENOUGH, _NEARLY * _share_proposed(most, sample))
+    for basis, share in zip(latest, shares, strict=True):
+        if share >= wanted:
+            return basis
+    return next((one for one in fewer if _share_proposed(one, sample) >= wanted), most)
 
 
 def _components(rows: Float32) -> Float32:

@@ -129,12 +129,9 @@ def arrange_for(num_windows: int, listen: Listen, known: Iterable[Basis] = ()) -
     def arrange(
         folder: Path, vectors: Float32, tags: Float16
     ) -> tuple[SketchEntry | None, Integers]:
-        if not _is_sketch_wanted(len(vectors), num_windows):
-            return None, np.arange(len(vectors))
-        entry, order = make_sketch(folder, vectors, tags, listen, bases)
-        if entry:
-            _add(bases, Sketch(folder, entry, len(vectors)).basis)
-        return entry, order
+        if _is_sketch_wanted(len(vectors), num_windows):
+            return make_sketch(folder, vectors, tags, listen, bases)
+        return None, np.arange(len(vectors))
 
     return arrange
 

@@ -304,7 +304,7 @@ def test_gpu_answers_exactly_what_sketches_would_have_answered(
 ) -> None:
     vectors, tags = random_rows(np.random.default_rng(4), 3000)
     vectors[:200], tags[:200] = vectors[0], tags[0]  # a crowd
-    entry, order = make_sketch(tmp_path, vectors, tags, ignore)
+    entry, order = make_sketch(tmp_path, vectors, tags, ignore, [])
     assert entry
     one = segment(0, vectors[order], tags[order])
     one = replace(one, path=tmp_path)

@@ -35,6 +35,11 @@ _MOST_IN_MEMORY = 1 << 26
 _NONBLOCK = getattr(os, "O_NONBLOCK", 0)  # Windows has none, and no FIFOs among its files
 
 
+def is_named_as_sound(name: str) -> bool:
+    """Whether a name has an ending of audio."""
+    return os.path.splitext(name)[1].lower() in AUDIO_EXTENSIONS  # noqa: PTH122 - of a million names
+
+
 class State(NamedTuple):
     """What a file was like when it was looked at: if it is the same later, so is the file.
 

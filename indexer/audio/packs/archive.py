@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Iterator, Sequence
 from io import FileIO
 
-from indexer.audio.file import AUDIO_EXTENSIONS, kept_date, read_at
+from indexer.audio.file import kept_date, read_at
 from indexer.audio.packs.members import MAX_NAME_BYTES, plain_name
 from indexer.audio.packs.pack import not_read
 from indexer.errors import AudioError
@@ -44,11 +43,6 @@ class Headers(FileIO):
 def kept_name(name: bytes) -> bytes:
     """Return a name as it is kept: nothing in the place of one that is too long."""
     return name if len(name) <= MAX_NAME_BYTES else b""
-
-
-def is_named_as_sound(name: str) -> bool:
-    """Whether a name has an ending of audio."""
-    return os.path.splitext(name)[1].lower() in AUDIO_EXTENSIONS  # noqa: PTH122 - of a million names
 
 
 def last_of_each_name(names: Sequence[bytes]) -> list[int]:

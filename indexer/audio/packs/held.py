@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from indexer.audio.file import AUDIO_EXTENSIONS, date_of
+from indexer.audio.file import date_of, is_named_as_sound
 from indexer.audio.packs.pack import NotAPackError, Pack, is_of_the_system
 from indexer.errors import AudioError
 
@@ -67,8 +67,8 @@ def sounds_in(path: Path) -> Iterator[Member]:
     """
     is_archive = is_named_as_archive(path.name)
     for member in held(path).members:
-        ending = os.path.splitext(os.fsdecode(member.name))[1].lower()  # noqa: PTH122 - likewise
-        if not is_archive or (ending in AUDIO_EXTENSIONS and b"/." not in b"/" + member.name):
+        is_hidden = b"/." in b"/" + member.name
+        if not is_archive or (is_named_as_sound(os.fsdecode(member.name)) and not is_hidden):
             yield member
 
 

@@ -13,12 +13,11 @@ from typing import Self
 
 import numpy as np
 
-from indexer.audio.file import open_regular, read_at, unnamed_file
+from indexer.audio.file import is_named_as_sound, open_regular, read_at, unnamed_file
 from indexer.audio.packs.archive import (
     Headers,
     blocks,
     date_in_ns,
-    is_named_as_sound,
     kept_name,
     last_of_each_name,
 )

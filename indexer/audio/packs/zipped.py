@@ -16,14 +16,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from indexer.audio.file import open_regular, read_at, unnamed_file
+from indexer.audio.file import is_named_as_sound, open_regular, read_at, unnamed_file
 from indexer.audio.packs.archive import (
     BLOCK_BYTES,
     Headers,
     TooLongError,
     blocks,
     date_in_ns,
-    is_named_as_sound,
     kept_name,
     last_of_each_name,
 )

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from typing import NamedTuple
 
 import numpy as np
 import pytest
 from oracle import Array
 
 from search.asking.sound_index import SoundIndex
+from search.generation.allowed import Allowed
 from search.generation.manifest import Effort, Measured
 from search.generation.segments import Generation
+from search.nearest import scan
 from search.nearest.index import VectorIndex
+from search.nearest.lists import take_together
+from search.nearest.plan import Plan
 from search.nearest.sketch import Sketch
 
 
@@ -64,7 +69,7 @@ def spare(index: VectorIndex, num_scanned: int, num_scored: int = 10) -> VectorI
             share=1.0,
             reach=0.0,
             num_scanned=num_scanned,
-            num_refined=num_scored,
+            margin=0.0,
             num_scored=num_scored,
             recall=0.5,
             ms=1.0,
@@ -77,3 +82,29 @@ def sketches_of(generation: Generation) -> list[Sketch]:
     """The sketches of all segments, which must have them."""
     pairs = zip(generation.segments, generation.manifest.segments, strict=True)
     return [Sketch(one.path, entry.sketch, len(one)) for one, entry in pairs if entry.sketch]
+
+
+class Part(NamedTuple):
+    """A segment with a sketch, and which of its rows may be found, without a generation around it.
+
+    Attributes:
+        start: Its first row.
+        sketch: Its sketch.
+        mask: (num_rows,) which rows may be found.
+        num_matching: How many these are.
+        rows: (n,) these rows; None if they are not known.
+    """
+
+    start: int
+    sketch: Sketch
+    mask: Array
+    num_matching: int
+    rows: Array | None = None
+
+
+def propose(parts: Sequence[Part], vectors: Array, plan: Plan) -> scan.Proposed:
+    """Propose rows of some segments."""
+    starts = np.array([one.start for one in parts], np.int64)
+    masks, counts, rows = ([one[at] for one in parts] for at in (2, 3, 4))
+    every = take_together([one.sketch for one in parts], starts)
+    return scan.propose(every, Allowed(tuple(masks), tuple(counts), tuple(rows)), vectors, plan)

@@ -55,3 +55,21 @@ def test_allowed_without_rows_is_what_numpy_leaves(
     assert allowed.counts == tuple(int(mask.sum()) for mask in before)
     if allowed.num_rows == rest.num_rows:  # then nothing was copied
         assert all(one is other for one, other in zip(allowed.masks, rest.masks, strict=True))
+
+
+@given(st.integers(0, 2**32 - 1), sizes, st.sampled_from([0.0, 0.2, 1.0]))
+def test_rows_of_some_segments_are_those_of_their_masks(
+    seed: int, sizes: list[int], share: float
+) -> None:
+    masks = masks_of(seed, sizes, share)
+    allowed = Allowed.of(masks)
+    are_kept = (np.random.default_rng(seed).random(len(masks)) < 0.5).tolist()
+    some = allowed.of_segments(are_kept)
+    assert some.num_rows == sum(
+        int(mask.sum()) for mask, one in zip(masks, are_kept, strict=True) if one
+    )
+    for number, (mask, is_kept) in enumerate(zip(masks, are_kept, strict=True)):
+        assert allowed.rows_of(number).tolist() == np.flatnonzero(mask).tolist()
+        assert allowed.rows_of(number).dtype == np.int64  # starts of segments are added to them
+        assert some.rows_of(number).tolist() == np.flatnonzero(mask & is_kept).tolist()
+        assert (some.masks[number] == (mask & is_kept)).all()

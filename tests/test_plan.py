@@ -17,7 +17,7 @@ EFFORT = Effort(
             share=1.0,
             reach=0.6,
             num_scanned=9000,
-            num_refined=960,
+            margin=0.003,
             num_scored=60,
             recall=0.999,
             ms=0.5,
@@ -26,7 +26,7 @@ EFFORT = Effort(
             share=0.5,
             reach=0.5,
             num_scanned=8000,
-            num_refined=240,
+            margin=0.002,
             num_scored=60,
             recall=0.998,
             ms=1.0,
@@ -35,7 +35,7 @@ EFFORT = Effort(
             share=0.1,
             reach=0.7,
             num_scanned=7000,
-            num_refined=60,
+            margin=0.001,
             num_scored=60,
             recall=0.996,
             ms=1.5,
@@ -47,33 +47,33 @@ EFFORT = Effort(
 @pytest.mark.parametrize(
     ("num_matching", "k", "expected"),
     [
-        (1_000_000, 10, Plan("sketches", 9000, 60, 0, 0.999, 0.6, 10, 960)),  # all windows
+        (1_000_000, 10, Plan("sketches", 9000, 60, 0, 0.999, 0.6, 10, 10, 0.003)),  # all windows
         (
             999_000,
             10,
-            Plan("sketches", 9000, 60, 0, 0.999, 0.6, 10, 960),
+            Plan("sketches", 9000, 60, 0, 0.999, 0.6, 10, 10, 0.003),
         ),  # all but the query's recording
-        (950_000, 10, Plan("sketches", 9000, 60, 0, 0.999, 0.6, 10, 960)),
+        (950_000, 10, Plan("sketches", 9000, 60, 0, 0.999, 0.6, 10, 10, 0.003)),
         (
             700_000,
             10,
-            Plan("sketches", 9000, 60, 0, 0.998, 0.6, 10, 960),
+            Plan("sketches", 9000, 60, 0, 0.998, 0.6, 10, 10, 0.003),
         ),  # between two: the worse of both
-        (500_000, 10, Plan("sketches", 8000, 60, 0, 0.998, 0.5, 10, 240)),  # as one of them
-        (100_000, 10, Plan("sketches", 7000, 60, 0, 0.996, 0.7, 10, 60)),
+        (500_000, 10, Plan("sketches", 8000, 60, 0, 0.998, 0.5, 10, 10, 0.002)),  # as one of them
+        (100_000, 10, Plan("sketches", 7000, 60, 0, 0.996, 0.7, 10, 10, 0.001)),
         (
             1_000,
             10,
-            Plan("sketches", 7000, 60, 0, 0.996, 0.7, 10, 60),
+            Plan("sketches", 7000, 60, 0, 0.996, 0.7, 10, 10, 0.001),
         ),  # narrower than anything measured
-        (121, 10, Plan("sketches", 7000, 60, 0, 0.996, 0.7, 10, 60)),
+        (121, 10, Plan("sketches", 7000, 60, 0, 0.996, 0.7, 10, 10, 0.001)),
         (120, 10, EXACT),  # they might as well all be scored
         (0, 10, EXACT),
-        (1_000_000, 1, Plan("sketches", 9000, 60, 0, 0.999, 0.6, 10, 960)),
+        (1_000_000, 1, Plan("sketches", 9000, 60, 0, 0.999, 0.6, 10, 1, 0.003)),
         (
             1_000_000,
             1000,
-            Plan("sketches", 284_605, 2040, 0, 0.999, 0.6, 317, 32_640),
+            Plan("sketches", 284_605, 2040, 0, 0.999, 0.6, 317, 1000, 0.003),
         ),  # 9000, 10 * 100^0.75
         (4_080, 1000, EXACT),
     ],
@@ -115,7 +115,8 @@ def test_plan_never_scores_too_few(
         assert plan == EXACT
     else:
         assert k <= plan.num_scored < num_matching
-        assert plan.num_refined >= k
+        assert plan.num_hits == k
+        assert plan.margin in {one.margin for one in EFFORT.measured}
         assert num_scanned <= plan.num_scanned <= num_scanned * max(1, k / MEASURED_K) + 1
         assert plan.recall in {one.recall for one in EFFORT.measured}
         assert plan.reach in {one.reach for one in EFFORT.measured}
@@ -131,13 +132,13 @@ def test_plan_never_promises_more_of_a_narrower_filter(one: int, other: int) -> 
 def test_plan_scores_as_many_as_the_harder_of_two_shares_needs() -> None:
     """Among all rows more are as near by their sketches as the true ten than among a tenth."""
     measured = tuple(
-        one._replace(num_refined=2 * number, num_scored=number)
+        one._replace(num_scored=number)
         for one, number in zip(EFFORT.measured, (960, 240, 60), strict=True)
     )
     effort = Effort(0.99, 1_000_000, measured)
     plans = [choose_plan(effort, number, 1_000_000, 10) for number in (990_000, 300_000, 50_000)]
     assert [one.num_scored for one in plans] == [960, 240, 60]
-    assert [one.num_refined for one in plans] == [1920, 480, 120]
+    assert [one.margin for one in plans] == [0.003, 0.002, 0.001]
     assert choose_plan(effort, 120, 1_000_000, 10) == EXACT
     assert choose_plan(effort, 121, 1_000_000, 10).num_scored == 60
 
@@ -152,7 +153,7 @@ def test_plan_without_sketches_is_exact() -> None:
         share=st.floats(-1e12, 1e12),
         reach=st.floats(-1e12, 1e12),
         num_scanned=st.integers(0, 10**12),
-        num_refined=st.integers(0, 10**12),
+        margin=st.floats(-1e12, 1e12),
         num_scored=st.integers(0, 10**12),
         recall=st.just(0.9),
         ms=st.just(1.0),

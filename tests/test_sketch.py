@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import tracemalloc
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -13,18 +14,19 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from oracle import Array
-from sketched import sketching
+from sketched import Part, propose, sketching
 
 from indexer.errors import DamagedStoreError
 from indexer.progress import ignore
 from search.generation.manifest import SketchEntry
 from search.generation.writing import normalise
 from search.nearest import bytes as products
+from search.nearest.basis import Basis, Prepared
 from search.nearest.blend import blended, with_roots
 from search.nearest.bytes import MAX_COLUMNS, multiply_bytes
+from search.nearest.lists import Lists, take_together
 from search.nearest.plan import Plan
-from search.nearest.scan import Part, propose
-from search.nearest.sketch import FAISS_FILE, MOST, Asked, Basis, Sketch, shapes_of, sketch_file
+from search.nearest.sketch import FAISS_FILE, MOST, Sketch, shapes_of, sketch_file
 from search.nearest.sketching import make_sketch, quantise
 
 NUM_ROWS, ROWS_PER_LIST = 1500, 60
@@ -77,11 +79,20 @@ class Made(NamedTuple):
 
     def away(self) -> Array:
         """(n, d) how far from their centres the codes say that rows are, by their definition."""
-        codes = self.sketch.among(np.arange(self.entry.num_listed)).codes
-        return ((codes + 0.5) / MOST * 2 - 1) * self.entry.half_width
+        return ((self.codes + 0.5) / MOST * 2 - 1) * self.entry.half_width
 
-    def ask(self, vectors: Array) -> Asked:
-        return self.sketch.ask(self.sketch.basis.prepare(vectors))
+    @property
+    def lists(self) -> Lists:
+        """Its lists, as those of the only segment of a generation."""
+        return take_together([self.sketch], np.array([0, len(self.scenes)]))[0]
+
+    @property
+    def codes(self) -> Array:
+        """(num_listed, d) the codes of its rows."""
+        return np.concatenate(self.sketch.blocks_of(np.arange(self.sketch.num_lists)))
+
+    def ask(self, vectors: Array) -> Prepared:
+        return self.sketch.basis.prepare(vectors)
 
 
 def make(folder: Path, scenes: Array, tags: Array, known: Sequence[Basis] = ()) -> Made:
@@ -128,14 +139,15 @@ def test_faiss_reads_the_same_codes_and_rows(made: Made) -> None:
     assert (index.d, index.ntotal, lists.nlist) == (1295, NUM_ROWS, made.sketch.num_lists)
     first = 0
     for number, size in enumerate(sizes.tolist()):
-        some = made.sketch.in_lists(np.array([number]), None)
+        own = np.array([number])
+        ours = made.lists.rows_at(own, np.arange(size))
         assert lists.invlists.list_size(number) == size
-        assert some.rows.tolist() == list(range(first, first + size))
+        assert ours.tolist() == list(range(first, first + size))
         if size:
             codes = faiss.rev_swig_ptr(lists.invlists.get_codes(number), size * lists.code_size)
             rows = faiss.rev_swig_ptr(lists.invlists.get_ids(number), size)
-            assert (some.codes == codes.reshape(size, -1)).all()
-            assert (some.rows == rows).all()
+            assert (made.codes[ours] == codes.reshape(size, -1)).all()
+            assert (ours == rows).all()
         first += size
 
 
@@ -143,7 +155,7 @@ def test_faiss_projects_encodes_and_decodes_as_we_do(made: Made) -> None:
     index, lists = open_by_faiss(made.folder)
     components = made.sketch.basis.project(made.rows)
     assert index.chain.at(0).apply(made.rows) == pytest.approx(components, abs=ROUNDING)
-    ours = made.sketch.among(np.arange(NUM_ROWS)).codes
+    ours = made.codes
     away = components - made.own_centres
     theirs = lists.sq.compute_codes(away)
     assert np.abs(ours - theirs.astype(int)).max() <= 1  # of two that are next to each other
@@ -158,21 +170,20 @@ def test_faiss_projects_encodes_and_decodes_as_we_do(made: Made) -> None:
 def test_product_with_a_code_is_that_of_what_faiss_decodes(made: Made) -> None:
     """But for the rounding of what asks to 255 steps, which is bounded; with centres it is not."""
     _, lists = open_by_faiss(made.folder)
-    some = made.sketch.among(np.arange(NUM_ROWS))
+    some = np.arange(NUM_ROWS)
     lists.make_direct_map()
     away = lists.reconstruct_n(0, NUM_ROWS) - made.own_centres
     for vectors in asking(7, 5):
         for at in range(5):
-            asked = made.ask(vectors[at : at + 1])
-            given = asked.prepared
+            given = made.ask(vectors[at : at + 1])
             rounded = (given.codes.astype(int) - 128) * given.steps[:, None]
             components = made.sketch.basis.project(vectors[at : at + 1])
             assert np.abs(rounded - components).max() <= given.steps[0] / 2 + ROUNDING
-            near = made.sketch.multiply(asked, some)
+            near = made.lists.multiply_rows(given, some)
             expected = away @ rounded.T + made.own_centres @ components.T
             assert near == pytest.approx(expected[:, 0], abs=ROUNDING)
-        together = made.sketch.multiply(made.ask(vectors), some)
-        each = [made.sketch.multiply(made.ask(one[None]), some) for one in vectors]
+        together = made.lists.multiply_rows(made.ask(vectors), some)
+        each = [made.lists.multiply_rows(made.ask(one[None]), some) for one in vectors]
         assert together == pytest.approx(np.max(each, axis=0), abs=ROUNDING)
 
 
@@ -186,11 +197,12 @@ def test_finer_codes_say_where_rows_are_to_a_sixteenth_bit(made: Made) -> None:
         asked = made.ask(vectors)
         given = made.sketch.basis.project(vectors)
         true = (components @ given.T).max(1)
-        near = made.sketch.refine(asked, np.arange(NUM_ROWS))
+        near = made.lists.refine(asked, np.arange(NUM_ROWS))
         most = np.abs(given).sum(1).max() * step / 2 + ROUNDING
+        most += np.abs(away[is_within]).sum(1).max() * asked.steps.max() / 254 / 2
         assert np.abs(near - true)[is_within].max() <= most
         some = np.flatnonzero(np.arange(NUM_ROWS) % 7 == 3)
-        assert made.sketch.refine(asked, some) == pytest.approx(near[some], abs=ROUNDING)
+        assert made.lists.refine(asked, some) == pytest.approx(near[some], abs=ROUNDING)
 
 
 def test_what_is_refined_is_proposed_by_its_finer_codes(made: Made) -> None:
@@ -198,19 +210,22 @@ def test_what_is_refined_is_proposed_by_its_finer_codes(made: Made) -> None:
     parts = parts_of(made, 3, 0.5, 3)
     for vectors in asking(11, 4):
         asked = made.ask(vectors)
-        plan = Plan("sketches", 10**6, 90)
-        first = propose(parts, vectors, plan)
-        again = propose(parts, vectors, plan._replace(num_scored=12, num_refined=90))
-        assert again[1:] == first[1:]
+        first = propose(parts, vectors, Plan("sketches", 10**6, 90))
         of = (np.sort(first.rows) - 10) % NUM_ROWS
-        near = dict(zip(np.sort(first.rows).tolist(), refined(made, asked, of), strict=True))
-        found = sorted((near[row] for row in again.rows.tolist()), reverse=True)
-        assert found == sorted(near.values(), reverse=True)[:12]
+        coarse = np.sort(made.lists.multiply_rows(asked, np.arange(NUM_ROWS))[of])
+        for num_hits in (10, 40):
+            margin = float(coarse[-num_hits] - coarse[0])  # as far as the last of ninety
+            plan = Plan("sketches", 10**6, 12, num_hits=num_hits, margin=margin)
+            again = propose(parts, vectors, plan)
+            assert again[1:] == first[1:]
+            near = dict(zip(np.sort(first.rows).tolist(), refined(made, asked, of), strict=True))
+            found = sorted((near[row] for row in again.rows.tolist()), reverse=True)
+            assert found == sorted(near.values(), reverse=True)[:12]
 
 
-def refined(made: Made, asked: Asked, rows: Array) -> list[float]:
+def refined(made: Made, asked: Prepared, rows: Array) -> list[float]:
     """By finer codes, of rows in any order."""
-    every = made.sketch.refine(asked, np.arange(NUM_ROWS))
+    every = made.lists.refine(asked, np.arange(NUM_ROWS))
     return [round(float(every[row]), 5) for row in rows]
 
 
@@ -252,38 +267,67 @@ def test_lists_are_ranked_by_their_centre_and_how_far_their_rows_are_from_it(mad
         for name, (dtype, shape) in shapes_of(made.entry).items()
     }
     assert (arrays["centres"] == made.centres).all()
-    for vectors in asking(9, 4):
-        asked = made.ask(vectors)
+    num_scenes = made.entry.num_scenes
+    own = np.repeat(np.arange(made.sketch.num_lists), made.sketch.sizes)
+    residuals = np.square(made.sketch.basis.project(made.rows) - made.own_centres)
+    for part, columns in enumerate((slice(num_scenes), slice(num_scenes, None))):
+        sums = np.bincount(own, residuals[:, columns].sum(1)) / made.sketch.sizes
+        assert arrays["spreads"][part] == pytest.approx(np.sqrt(sums), abs=ROUNDING)
+    for vectors, weights in zip(asking(9, 4), ((1, 0), (0.65, 0.35), (0.1, 0.9)), strict=True):
         components = made.sketch.basis.project(vectors)
-        length = np.linalg.norm(components, axis=1).max()
-        near = (made.centres @ components.T).max(1)
         for reach in (0.0, 0.6, 2.0):
-            expected = near + reach * length * arrays["spreads"]
-            assert made.sketch.rank(asked, reach) == pytest.approx(expected, abs=ROUNDING)
+            expected = np.full(made.sketch.num_lists, -np.inf)
+            for one in components:
+                away = one - np.repeat(weights, list(map(len, made.sketch.basis))) * made.centres
+                lengths = [np.linalg.norm(part, axis=1) for part in np.split(away, [num_scenes], 1)]
+                further = np.hypot(*(np.stack(lengths) * arrays["spreads"]))
+                further += 2 * (np.array(weights) @ np.square(arrays["spreads"]))
+                expected = np.maximum(expected, made.centres @ one + reach * further)
+            ranks = made.lists.rank(made.ask(vectors), reach)
+            assert ranks == pytest.approx(expected, abs=0.02)  # by bytes
 
 
 def test_row_is_said_to_be_where_its_list_has_it(made: Made) -> None:
-    """Whoever asks for rows, by lists, by a mask, or by their numbers, gets the same of each."""
+    """Whoever asks for rows, by lists or by their numbers, gets the same of each."""
     rng = np.random.default_rng(4)
-    for share in (0.0, 0.01, 0.5, 1.0):
-        mask = rng.random(NUM_ROWS) < share
-        lists = np.sort(rng.permutation(made.sketch.num_lists)[:11])
-        alone = made.sketch.in_lists(lists, mask)
-        whole = made.sketch.in_lists(lists, None)
-        assert np.isin(np.flatnonzero(mask), whole.rows).sum() == len(alone.rows)
-        kept = np.argsort(whole.rows)[mask[np.sort(whole.rows)]]
-        order = np.argsort(alone.rows)
-        for one, other in zip(alone, whole, strict=True):
-            assert (one[order] == other[kept]).all()
-        assert (alone.sums == alone.codes.sum(1)).all()
-        few = made.sketch.of_rows(lists, np.flatnonzero(mask).astype(np.int32))
-        for one, other in zip(alone, few, strict=True):
-            assert (one == other).all()
-        every = made.sketch.among(np.arange(NUM_ROWS))
-        among = made.sketch.among(np.flatnonzero(mask))
-        for one, other in zip(among, every, strict=True):
-            assert (one == other[mask]).all()
-        assert (every.lists == np.repeat(np.arange(made.sketch.num_lists), made.sketch.sizes)).all()
+    sketch, number, every = made.sketch, made.sketch.num_lists, np.arange(NUM_ROWS)
+    # The same segment twice, and between the two one without a sketch.
+    starts = np.array([0, NUM_ROWS, NUM_ROWS + 40, 2 * NUM_ROWS + 40])
+    (lists,) = take_together([sketch, None, sketch], starts)
+    assert len(lists) == 2 * number
+    rows = np.concatenate([every, starts[2] + every])
+    own = np.concatenate(
+        [np.repeat(first + np.arange(number), sketch.sizes) for first in (0, number)]
+    )
+    assert lists.hold(np.arange(starts[3] + 9)).nonzero()[0].tolist() == rows.tolist()
+    assert [(one, some.tolist()) for one, some in lists.each()] == [
+        (0, list(range(number))),
+        (2, list(range(number, 2 * number))),
+    ]
+    for vectors in asking(6, 3):
+        asked = made.ask(vectors)
+        alone, finer = made.lists.multiply_rows(asked, every), made.lists.refine(asked, every)
+        near = np.tile(alone, 2)
+        ranks = np.tile(made.lists.rank(asked, 0.5), 2)
+        assert lists.rank(asked, 0.5) == pytest.approx(ranks, abs=0.02)  # by bytes
+        for share in (0.0, 0.01, 0.5, 1.0):
+            some = np.sort(rng.permutation(2 * number)[: round(share * 21)])
+            held = np.flatnonzero(np.isin(own, some))
+            assert (lists.multiply(asked, some) == near[held]).all()
+            assert (lists.rows_at(some, np.arange(len(held))) == rows[held]).all()
+            places = np.flatnonzero(rng.random(len(held)) < 0.3)
+            assert (lists.rows_at(some, places) == rows[held[places]]).all()
+            at = np.flatnonzero(rng.random(len(rows)) < share)
+            assert (lists.multiply_rows(asked, rows[at]) == near[at]).all()
+            assert (lists.refine(asked, rows[at]) == np.tile(finer, 2)[at]).all()
+            for place, of, few in lists.split(some):
+                kept = held[(held >= place * NUM_ROWS) & (held < (place + 1) * NUM_ROWS)]
+                kept -= place * NUM_ROWS
+                assert of is sketch
+                assert (sketch.of_lists(every, few) == kept).all()
+                picked = np.flatnonzero(rng.random(NUM_ROWS) < share)
+                found = sketch.find_rows(few, picked.astype(np.int32))
+                assert found.tolist() == np.intersect1d(picked, kept).tolist()
 
 
 @pytest.mark.parametrize("num_damaged", [1, 37, 280])
@@ -296,11 +340,11 @@ def test_damaged_rows_are_last_and_in_no_list(tmp_path: Path, num_damaged: int) 
     num_listed = 300 - num_damaged
     assert (made.entry.num_listed, made.sketch.sizes.sum()) == (num_listed, num_listed)
     assert set(made.order[num_listed:].tolist()) == set(damaged.tolist())
-    every = np.ones(300, bool)
-    assert len(made.sketch.among(np.arange(300)).rows) == num_listed
     lists = np.arange(made.sketch.num_lists)
-    for mask in (every, None):
-        assert sorted(made.sketch.in_lists(lists, mask).rows.tolist()) == list(range(num_listed))
+    assert made.sketch.num_listed == num_listed
+    assert len(made.lists.multiply(made.ask(scenes[:1]), lists)) == num_listed
+    every = np.arange(300, dtype=np.int32)
+    assert made.sketch.find_rows(lists, every).tolist() == list(range(num_listed))
     assert open_by_faiss(made.folder)[0].ntotal == num_listed
 
 
@@ -338,7 +382,7 @@ def test_rows_of_which_there_is_little_to_tell_are_sketched(tmp_path: Path, of: 
         tags[:] = 0
     made = make(tmp_path / "s", scenes, tags)
     assert made.entry.num_listed == 200
-    near = made.sketch.multiply(made.ask(scenes[:1]), made.sketch.among(np.arange(200)))
+    near = made.lists.multiply_rows(made.ask(scenes[:1]), np.arange(200))
     assert near == pytest.approx(made.scenes @ scenes[0], abs=0.05)
     part = Part(0, made.sketch, np.ones(200, bool), 200)
     assert len(propose([part], scenes[:2], Plan("sketches", 20, 10)).rows) == 10
@@ -370,28 +414,37 @@ def test_latest_bases_are_tried(tmp_path: Path) -> None:
 
 
 def test_segments_of_other_bases_are_asked_together(tmp_path: Path) -> None:
-    """Of other widths, and with other steps: what is proposed is the best of both."""
+    """Of other widths, and with other steps: what is proposed is the best of all.
+
+    They take turns, and one is without a sketch between them.
+    """
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("search.nearest.sketching._WIDTHS", ((64, 32),))
         first = make(tmp_path / "first", *clustered(1, 600))
         patch.setattr("search.nearest.sketching._WIDTHS", ((128, 48),))
         second = make(tmp_path / "second", *clustered(2, 500))
-    every = [np.ones(600, bool), np.ones(500, bool)]
-    parts = [Part(0, first.sketch, every[0], 600), Part(600, second.sketch, every[1], 500)]
+    starts = (0, 600, 1140, 1740)
+    each = list(zip(starts, (first, second, first, second), strict=True))
+    parts = [
+        Part(start, one.sketch, np.ones(len(one.scenes), bool), len(one.scenes))
+        for start, one in each
+    ]
     for vectors in asking(12, 3):
-        near = np.concatenate(
-            [
-                one.sketch.multiply(one.ask(vectors), one.sketch.among(np.arange(len(mask))))
-                for one, mask in zip((first, second), every, strict=True)
-            ]
-        )
+        near = np.full(2240, -np.inf, np.float32)
+        for start, one in each:
+            every = np.arange(len(one.scenes))
+            near[start + every] = one.lists.multiply_rows(one.ask(vectors), every)
         found = propose(parts, vectors, PLAN_OF_ALL).rows
         assert sorted(near[found]) == sorted(near)[-60:]
-        refined = propose(parts, vectors, PLAN_OF_ALL._replace(num_scored=20, num_refined=60)).rows
-        assert np.isin(refined, found).all()
-        true = np.concatenate([first.scenes, second.scenes]) @ vectors[:, :768].T
+        refined = propose(parts, vectors, PLAN_OF_ALL._replace(num_scored=40, margin=0.01)).rows
+        tenth, fortieth = np.sort(near)[[-10, -40]]
+        assert near[refined].min() >= min(tenth - 0.01, fortieth) - ROUNDING
+        true = np.full(2240, -np.inf, np.float32)
+        for start, one in each:
+            every = np.arange(len(one.scenes))
+            true[start + every] = (one.scenes @ vectors[:, :768].T).max(1)
         if vectors.shape[1] == 768:
-            assert np.isin(np.argsort(-true.max(1))[:10], refined).mean() >= 0.9
+            assert np.isin(np.argsort(-true)[:10], refined).mean() >= 0.9
 
 
 def test_codes_reach_from_nothing_to_all() -> None:
@@ -431,6 +484,22 @@ def test_products_are_whole_numbers_whoever_multiplies(
     for one in (found, without):
         assert (one.dtype, one.shape) == (np.float32, (num_vectors, num_rows))
         assert (one == expected).all()
+
+
+@pytest.mark.parametrize("sizes", [(), (0,), (1,), (3, 0, 1, 2049), (0, 0)])
+def test_products_with_several_blocks_are_those_with_all_of_their_rows(
+    sizes: tuple[int, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rng = np.random.default_rng(1)
+    vectors = rng.integers(0, 256, (3, 96), np.uint8)
+    blocks = [rng.integers(0, 256, (size, 96), np.uint8) for size in sizes]
+    rows = np.concatenate([np.empty((0, 96), np.uint8), *blocks])
+    expected = vectors.astype(np.int64) @ rows.T.astype(np.int64)
+    for one in (products._simsimd, None):
+        monkeypatch.setattr(products, "_simsimd", one)
+        found = multiply_bytes(vectors, *blocks)
+        assert found.shape == (3, sum(sizes))
+        assert (found == expected).all()
 
 
 @both
@@ -506,8 +575,7 @@ def test_proposed_rows_match_and_are_as_many_as_there_may_be(
     assert found.num_lists <= num_parts * made.sketch.num_lists
     if not found.num_lists:  # then all were scanned, and no row is nearer than those proposed
         assert found.num_scanned == len(matching)
-        some = made.sketch.among(np.arange(NUM_ROWS))
-        near = made.sketch.multiply(made.ask(vectors), some)
+        near = made.lists.multiply_rows(made.ask(vectors), np.arange(NUM_ROWS))
         of_all = near[(matching.astype(int) - 10) % NUM_ROWS]
         of_found = near[(found.rows - 10) % NUM_ROWS]
         assert sorted(of_found) == sorted(of_all)[len(of_all) - len(of_found) :]
@@ -520,8 +588,9 @@ def test_lists_are_visited_where_many_match_and_all_are_scanned_where_few_do(mad
     wide = propose([Part(0, made.sketch, every, NUM_ROWS)], vectors, plan)
     assert 0 < wide.num_lists < made.sketch.num_lists
     assert 100 <= wide.num_scanned < NUM_ROWS // 2
-    plan = Plan("sketches", 25, 10, reach=0.0)
-    narrow = propose([Part(0, made.sketch, few, int(few.sum()))], vectors, plan)
+    plan = Plan("sketches", 200, 10, reach=0.0)
+    rows = np.flatnonzero(few).astype(np.int32)
+    narrow = propose([Part(0, made.sketch, few, len(rows), rows)], vectors, plan)
     assert (narrow.num_lists, narrow.num_scanned) == (0, 30)
 
 
@@ -546,12 +615,13 @@ class Known(NamedTuple):
 def know(parts: list[Part], vectors: Array, reach: float) -> Known:
     """Look at all lists of parts that share a sketch."""
     sketch, number = parts[0].sketch, len(parts)
-    asked, every = sketch.ask(sketch.basis.prepare(vectors)), np.arange(NUM_ROWS)
-    ranks = np.tile(sketch.rank(asked, reach), number)
+    asked, every = sketch.basis.prepare(vectors), np.arange(NUM_ROWS)
+    lists = take_together([sketch], np.array([0, NUM_ROWS]))[0]
+    ranks = np.tile(lists.rank(asked, reach), number)
     order = np.argsort(-ranks, kind="stable")
     places = np.argsort(order)[np.repeat(np.arange(len(ranks)), np.tile(sketch.sizes, number))]
     mask = np.concatenate([part.mask for part in parts])
-    near = np.tile(sketch.multiply(asked, sketch.among(every)), number)
+    near = np.tile(lists.multiply_rows(asked, every), number)
     rows = np.concatenate([part.start + every for part in parts])
     sizes = np.concatenate([part.mask.mean() * sketch.sizes for part in parts])
     return Known(near[mask], rows[mask], places[mask], ranks[order], np.cumsum(sizes[order]))
@@ -591,7 +661,7 @@ def test_lists_are_visited_until_none_that_is_left_may_hold_one_of_the_nearest(
         patch.setattr("search.nearest.scan._GROWTH", growth)
         patch.setattr("search.nearest.scan._are_lists_quicker", lambda *_: True)
         found = propose(parts, vectors, plan)
-    num_best = max(num_scored, num_nearer)
+    num_best = max(num_scored, num_nearer, plan.num_hits)
     is_visited = known.places < found.num_lists
     assert found.num_scanned == is_visited.sum()
     best = np.sort(known.near[is_visited])[::-1]
@@ -601,7 +671,7 @@ def test_lists_are_visited_until_none_that_is_left_may_hold_one_of_the_nearest(
         assert len(best) >= num_best
         assert known.ranks[found.num_lists] < best[num_nearer - 1]
     # And no further: by what was seen first, each that came after might have held one.
-    first = np.searchsorted(known.held, max(first_rows, num_best)) + 1
+    first = np.searchsorted(known.held, max(first_rows, num_scored, num_nearer)) + 1
     at_first = np.sort(known.near[known.places < first])[::-1]
     if found.num_lists > first and len(at_first) >= num_best:
         assert known.ranks[found.num_lists - 1] >= at_first[num_nearer - 1]
@@ -616,10 +686,10 @@ def test_nearest_are_found_where_no_row_is_nearer_than_its_list_may_be(
     parts, vectors = parts_of(made, seed, 0.5, 2), asking(seed, 1)[kind]
     known = know(parts, vectors, 0.0)
     asked = made.ask(vectors)
-    centres = made.sketch.rank(asked, 0.0)
+    centres = made.lists.rank(asked, 0.0)
     own = np.repeat(np.arange(made.sketch.num_lists), made.sketch.sizes)
-    near = made.sketch.multiply(asked, made.sketch.among(np.arange(NUM_ROWS)))
-    spreads = made.sketch.rank(asked, 1.0) - centres
+    near = made.lists.multiply_rows(asked, np.arange(NUM_ROWS))
+    spreads = made.lists.rank(asked, 1.0) - centres
     reach = float(((near - centres[own]) / spreads[own]).max()) * 1.001
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("search.nearest.scan._are_lists_quicker", lambda *_: True)
@@ -632,15 +702,78 @@ def test_nearest_are_found_where_no_row_is_nearer_than_its_list_may_be(
 def test_matches_that_are_far_from_what_asks_are_found(made: Made) -> None:
     """Where nothing matches in the nearest lists, ever more are visited."""
     vectors = made.scenes[:1]
-    order = np.argsort(-made.sketch.rank(made.ask(vectors), 0.5))
+    order = np.argsort(-made.lists.rank(made.ask(vectors), 0.5))
     mask = np.zeros(NUM_ROWS, bool)
-    far = made.sketch.in_lists(np.sort(order[made.sketch.num_lists // 3 :]), None).rows
-    mask[far] = True
-    part = Part(0, made.sketch, mask, len(far))
+    own = np.repeat(np.arange(made.sketch.num_lists), made.sketch.sizes)
+    mask[np.isin(own, order[made.sketch.num_lists // 3 :])] = True
+    part = Part(0, made.sketch, mask, int(mask.sum()))
     found = propose([part], vectors, Plan("sketches", 60, 60, reach=0.5))
     assert found.num_lists > made.sketch.num_lists // 3
     assert len(found.rows) == 60
     assert mask[found.rows].all()
+
+
+@pytest.mark.parametrize("num_scanned", [100, 10**6])
+def test_rows_are_numbered_beyond_four_bytes(made: Made, num_scanned: int) -> None:
+    """Of a segment they are not, but of a generation they may be."""
+    first = 3 << 32
+    parts = [one._replace(start=first + one.start) for one in parts_of(made, 3, 0.2, 2)]
+    for vectors in asking(4, 2):
+        plan = Plan("sketches", num_scanned, 30, reach=0.5, margin=0.01)
+        near, far = (
+            propose(some, vectors, plan).rows for some in (parts_of(made, 3, 0.2, 2), parts)
+        )
+        assert sorted(far - first) == sorted(near)
+
+
+def peak_of(ask: Callable[[], object]) -> int:
+    """How many bytes are held at most, beyond what was before."""
+    tracemalloc.start()
+    try:
+        ask()
+        return tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+
+
+@pytest.mark.parametrize("are_known", [False, True])
+def test_products_of_many_vectors_are_not_held_all_at_once(made: Made, are_known: bool) -> None:
+    """Of 60,000 rows and 120 vectors they are 29 MB, of 1,000 lists and 3,000 vectors 12 MB."""
+    few = np.flatnonzero(np.arange(NUM_ROWS) % 5 == 0).astype(np.int32)
+    mask = np.isin(np.arange(NUM_ROWS), few) if are_known else np.ones(NUM_ROWS, bool)
+    number, rows = (300, few) if are_known else (NUM_ROWS, None)
+    copies = 200 if are_known else 40
+    parts = [Part(at * NUM_ROWS, made.sketch, mask, number, rows) for at in range(copies)]
+    vectors = np.tile(asking(5, 20)[1], (6, 1))
+    found = []
+    peak = peak_of(lambda: found.append(propose(parts, vectors, PLAN_OF_ALL)))
+    assert found[0].num_scanned == 60_000
+    assert peak < 48e6
+    lists = take_together([made.sketch] * 40, NUM_ROWS * np.arange(40))[0]
+    asked = made.ask(np.tile(vectors, (25, 1)))
+    assert peak_of(lambda: lists.rank(asked, 0.5)) < 48e6
+
+
+def test_vectors_that_ask_together_find_the_same_however_many_are_multiplied_at_a_time(
+    made: Made, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lists, rows = np.arange(made.sketch.num_lists), np.arange(NUM_ROWS)
+
+    def ask(asked: Prepared) -> list[Array]:
+        near = made.lists.multiply(asked, lists), made.lists.multiply_rows(asked, rows)
+        return [*near, made.lists.rank(asked, 0.5)]
+
+    for vectors in asking(5, 7):
+        asked = made.ask(vectors)
+        expected = ask(asked)
+        for most in (1, 40, 5000):
+            for module in ("lists", "ranking"):
+                monkeypatch.setattr(f"search.nearest.{module}.MOST_PRODUCTS", most)
+            *near, ranks = ask(asked)
+            for one, other in zip(near, expected, strict=False):
+                assert (one == other).all()
+            assert ranks == pytest.approx(expected[-1], abs=ROUNDING)
+        monkeypatch.undo()
 
 
 # --- damage --------------------------------------------------------------------------------------
@@ -721,7 +854,7 @@ def assert_survives(sketch: Sketch, num_rows: int) -> None:
                 rows = propose([part], vectors, Plan("sketches", num_scanned, 20, reach=0.5)).rows
                 assert mask[rows].all()
                 assert len(np.unique(rows)) == len(rows) == 20
-                finer = Plan("sketches", num_scanned, 20, reach=0.5, num_refined=60)
+                finer = Plan("sketches", num_scanned, 20, reach=0.5, margin=0.05)
                 refined = propose([part], vectors, finer).rows
                 assert mask[refined].all()
                 assert len(np.unique(refined)) == len(refined) == 20

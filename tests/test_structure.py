@@ -23,14 +23,14 @@ from indexer.errors import DamagedStoreError, QueryError, StoreError
 from indexer.store.disk import read_sealed, seal
 from search.asking.opened import OpenedStore
 from search.generation.allowed import Allowed
-from search.generation.manifest import GENERATION_FILE
+from search.generation.manifest import GENERATION_FILE, Measured
 from search.generation.mapped import array_file
 from search.generation.segments import Generation
 from search.nearest.blend import blended
 from search.nearest.index import VectorIndex
-from search.nearest.measure import _Filter, _Trials
+from search.nearest.measure import _REACHES, _Filter, _Told, _Trials
 from search.nearest.plan import Plan
-from search.nearest.scan import Part, propose
+from search.nearest.scan import MOST_KEPT, propose
 from search.nearest.sketch import CHECKED, FAISS_FILE, sketch_file
 from search.nearest.structure import (
     MIN_SKETCHED_ROWS,
@@ -519,7 +519,7 @@ def test_manifest_that_says_something_else_of_a_sketch_is_mended_or_does_no_harm
             st.sampled_from([-1e12, 0.0, 0.1, 1.0, 1e12]),
             st.sampled_from([-1e12, 0.0, 0.6, 1e12]),
             st.sampled_from([0, 1, 8192, 10**12]),
-            st.sampled_from([0, 1, 240, 10**12]),
+            st.sampled_from([-1e12, 0, 0.001, 1, 10**12]),
             st.sampled_from([0, 1, 60, 10**12]),
             st.just(0.9),
             st.just(1.0),
@@ -709,7 +709,6 @@ def test_build_writes_nothing_into_a_segment_that_is_a_link(
 def little_effort(whole: None, monkeypatch: pytest.MonkeyPatch) -> None:
     """Few rows are enough to be measured with: a store of thousands is scanned only in part."""
     monkeypatch.setattr("search.nearest.measure._NUM_QUESTIONS", 100)
-    monkeypatch.setattr("search.nearest.measure._NUM_REFINED", (15, 30, 60))
     monkeypatch.setattr("search.nearest.measure._NUM_SCORED", (15, 30, 60))
     monkeypatch.setattr("search.nearest.measure.FIRST_ROWS", 15)
 
@@ -739,9 +738,7 @@ def test_measured_recall_is_that_of_other_questions(tmp_path: Path, little_effor
         assert num_found / num_true >= 0.88, told
 
 
-def test_rows_that_stand_before_the_best_are_those_that_would_be_proposed_before_them(
-    forged: Synthetic,
-) -> None:
+def test_best_rows_are_kept_with_the_margin_that_is_said_to_keep_them(forged: Synthetic) -> None:
     """Two segments, a filter, and rows that a question leaves out."""
     generation = Generation.current(forged.store)
     rng = np.random.default_rng(2)
@@ -754,16 +751,34 @@ def test_rows_that_stand_before_the_best_are_those_that_would_be_proposed_before
         index.search(vector[None], 10, allowed.without(some), exact=True).rows
         for vector, some in zip(vectors, left_out, strict=True)
     ]
-    told = _Filter(0.5, allowed, left_out, [], rows)
-    trials = _Trials(generation, index.sketches, vectors, 0.99)
-    [counts] = trials.count_nearer([told])
+    trials = _Trials(generation, index.sketches, index.lists, vectors, 0.99)
+    [told] = trials.tell([_Filter(0.5, allowed, left_out, [], rows)])
     for at, (vector, some) in enumerate(zip(vectors, left_out, strict=True)):
-        each = zip(generation.starts.tolist(), index.sketches, *allowed.without(some), strict=False)
-        parts = [Part(*one) for one in each]
+        own_told = slice(10 * at, 10 * at + 10)
         for number in (1, 3, 10, 40):
             plan = Plan("sketches", 10**6, number)
-            is_proposed = np.isin(rows[at], propose(parts, vector[None], plan).rows)
-            assert (is_proposed == (counts[10 * at : 10 * at + 10] < number)).all()
+            found = propose(index.lists, allowed.without(some), vector[None], plan)
+            is_proposed = np.isin(rows[at], found.rows)
+            assert (is_proposed == (told.num_nearer[own_told] < number)).all()
+    margin = told.margin(1.0)
+    assert told.share_kept(margin) == 1
+    coarse = Plan("sketches", 10**6, 1, margin=margin)
+    for at, (vector, some) in enumerate(zip(vectors, left_out, strict=True)):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr("search.nearest.scan._refine", lambda each, best, plan: best.rows)
+            kept = propose(index.lists, allowed.without(some), vector[None], coarse).rows
+        assert np.isin(rows[at], kept).all()
+
+
+def test_margin_keeps_the_share_that_is_aimed_at() -> None:
+    gaps = np.random.default_rng(0).permutation(np.arange(-50, 150)).astype(np.float32) / 1000
+    told = _Told(gaps, np.zeros(200, np.int64))
+    for aim, margin in ((0.9, 0.13), (0.997, 0.149), (1.0, 0.149), (0.1, 0.0)):
+        assert told.margin(aim) == pytest.approx(margin, abs=0.0011)
+        assert told.share_kept(told.margin(aim)) >= aim
+    many = np.where(gaps > 0.1, MOST_KEPT, 3)  # of a crowd, any are kept
+    assert _Told(gaps, many).share_kept(1.0) == (gaps <= 0.1).mean()
+    assert _Told(gaps[:0], many[:0]).margin(0.9) == 0
 
 
 def test_rows_in_no_list_stand_behind_none(tmp_path: Path, whole: None) -> None:
@@ -773,10 +788,36 @@ def test_rows_in_no_list_stand_behind_none(tmp_path: Path, whole: None) -> None:
     scene[:3] = np.nan
     made.add({f"a{number}": 1 for number in range(600)}, scene=scene)
     index = open_index(build(made.store))
-    trials = _Trials(index.generation, index.sketches, questions(2), 0.99)
+    trials = _Trials(index.generation, index.sketches, index.lists, questions(2), 0.99)
     near = trials._near(questions(2)[0], np.array([599, 5, 598, 4]))
     assert np.isinf(near).tolist() == [True, False, True, False]
     assert near[1] == trials._near(questions(2)[0], np.array([5]))[0]
+
+
+def test_reach_that_no_question_needed_is_taken_for_the_furthest(store: Synthetic) -> None:
+    """Of 600 windows all are compared, so that nothing says how far lists have to be looked."""
+    effort = build(store.store).manifest.effort
+    assert {one.reach for one in effort.measured} == {_REACHES[-1]}
+    assert all(one.recall == 1 for one in effort.measured)
+
+
+@pytest.mark.parametrize(("most", "reach"), [(1.0, 0.6), (0.98, 0.5), (0.0, 0.1)])
+def test_reach_is_no_further_than_finds_more(
+    monkeypatch: pytest.MonkeyPatch, most: float, reach: float
+) -> None:
+    """What sketches miss however far they are looked through is no reason to look at everything."""
+
+    def run(trials: _Trials, true: _Filter, told: Measured) -> Measured:
+        recall = min(most, 0.95 + 0.1 * (told.reach - 0.2))
+        return told._replace(recall=recall)
+
+    monkeypatch.setattr(_Trials, "_run", run)
+    nothing: Any = None
+    trials = _Trials(nothing, (), (), questions(1), 0.99)
+    told = _Told(np.zeros(100, np.float32), np.zeros(100, np.int64))
+    found = trials.measure(_Filter(1.0, Allowed.of([]), [], [], []), told)
+    assert reach <= found.reach < 1.16 * reach
+    assert found.num_scored == 60
 
 
 @pytest.mark.parametrize("share", [0.1, 1.0])
@@ -790,7 +831,7 @@ def test_equal_vectors_do_not_count_as_missed(
     made.add({f"a{number}": 1 for number in range(2000)}, scene=scene)
     effort = open_index(build(made.store)).effort
     assert all(one.recall >= 0.95 for one in effort.measured)
-    assert effort.measured[0].num_scanned < 2000
+    assert effort.measured[0].num_scanned < 2000 or share == 1  # then all lists are as near
 
 
 def test_higher_recall_takes_more_effort(tmp_path: Path, little_effort: None) -> None:
@@ -803,7 +844,7 @@ def test_higher_recall_takes_more_effort(tmp_path: Path, little_effort: None) ->
         effort = open_index(build(made.store, config=IndexConfig(recall=recall))).effort
         assert effort.target == recall
         told = effort.measured[0]
-        efforts.append((told.num_refined, told.reach, told.num_scanned))
+        efforts.append((told.margin, told.reach, told.num_scanned))
     assert efforts[0] < efforts[1]
 
 

@@ -25,7 +25,7 @@ def best_fits(generation: Generation, condition: Condition, k: int, allowed: All
     Returns:
         min(k, allowed rows) rows; of equal scores, the lower window id first.
     """
-    rows = [np.flatnonzero(mask) for mask in allowed.masks]
+    rows = [allowed.rows_of(number) for number in range(len(allowed.masks))]
     bounds = [
         condition.relevance_bounds(segment, local)
         for segment, local in zip(generation.segments, rows, strict=True)

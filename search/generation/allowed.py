@@ -44,6 +44,23 @@ class Allowed(NamedTuple):
         """How many rows may be found."""
         return sum(self.counts)
 
+    def rows_of(self, number: int) -> Integers:
+        """Return (n,) the rows of a segment that may be found, in order."""
+        rows = self.rows[number]
+        return np.flatnonzero(self.masks[number]) if rows is None else rows.astype(np.int64)
+
+    def of_segments(self, are_kept: Sequence[bool]) -> Allowed:
+        """Return it with some segments, and none of the rows of all others."""
+        none = np.empty(0, np.int32)
+        return Allowed(
+            tuple(
+                mask if kept else np.zeros_like(mask)
+                for mask, kept in zip(self.masks, are_kept, strict=True)
+            ),
+            tuple(one if kept else 0 for one, kept in zip(self.counts, are_kept, strict=True)),
+            tuple(one if kept else none for one, kept in zip(self.rows, are_kept, strict=True)),
+        )
+
     def without(self, rows: Sequence[Integers]) -> Allowed:
         """Return it without some rows of each segment, which need not be among them.
 

@@ -16,7 +16,7 @@ GENERATION_FILE = "manifest.json"
 #: What to do where something of the index is found to be damaged that a build would use again.
 MENDED_ANEW = "building the index anew, from nothing but the parts, mends it"
 #: Of a generation; the store's own parts have another.
-FORMAT = 8
+FORMAT = 9
 
 #: No share, time or factor in a manifest is larger; some are written as less than nothing.
 _MOST = 1e12
@@ -87,10 +87,11 @@ class Measured(NamedTuple):
 
     Attributes:
         share: Of all rows, those that match.
-        reach: How many times its spread nearer than its centre a list is looked for rows, see
-            `search.nearest.scan`.
+        reach: How much nearer than its centre a list is looked for rows, see `Ranking.rank` of
+            `search.nearest.ranking`.
         num_scanned: Rows that match whose sketches were looked at, on average.
-        num_refined: Rows of which finer codes are looked at, the best by sketches, for 10 hits.
+        margin: How much less near than the tenth best a row may be by its code, and be among the
+            ten: of these, finer codes are looked at.
         num_scored: Rows that are scored exactly, the best by these.
         recall: Share of the true best 10 that were found.
         ms: Median milliseconds of a query, without its filter.
@@ -99,7 +100,7 @@ class Measured(NamedTuple):
     share: float
     reach: float
     num_scanned: int
-    num_refined: int
+    margin: float
     num_scored: int
     recall: float
     ms: float
@@ -249,7 +250,7 @@ def _read_measured(entry: Any) -> Measured:
         _take_number(named, "share"),
         _take_number(named, "reach"),
         _take_count(named, "num_scanned"),
-        _take_count(named, "num_refined"),
+        _take_number(named, "margin"),
         _take_count(named, "num_scored"),
         _take_number(named, "recall"),
         _take_number(named, "ms"),

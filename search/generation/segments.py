@@ -177,10 +177,12 @@ class Rows:
         Yields:
             (segment, rows within it, their positions in `rows`), for segments that have any.
         """
-        segment_of = np.searchsorted(self.starts, rows, side="right") - 1
-        for number in np.flatnonzero(np.bincount(segment_of)):
-            at = np.flatnonzero(segment_of == number)
-            yield self.segments[number], rows[at] - self.starts[number], at
+        order = np.argsort(rows, kind="stable")
+        rows = rows[order]
+        bounds = np.searchsorted(rows, self.starts)
+        for number in np.flatnonzero(np.diff(bounds)).tolist():
+            some = slice(bounds[number], bounds[number + 1])
+            yield self.segments[number], rows[some] - self.starts[number], order[some]
 
     def vectors(self, rows: Integers) -> Float32:
         """Return (n, 768) float32 vectors of some rows."""
@@ -215,10 +217,8 @@ class Rows:
 
     def live_rows(self) -> Integers:
         """Return (n,) all rows that are alive."""
-        each = [
-            start + np.flatnonzero(segment.alive)
-            for start, segment in zip(self.starts.tolist(), self.segments, strict=False)
-        ]
+        pairs = zip(self.starts.tolist(), self.segments, strict=False)
+        each = [start + np.flatnonzero(segment.alive) for start, segment in pairs]
         return np.concatenate([np.empty(0, np.int64), *each])
 
     def find_all(self, window_ids: Iterable[int]) -> Iterator[tuple[int, int]]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import faiss
@@ -10,6 +10,7 @@ import numpy as np
 
 from indexer.arrays import Float32, Integers, Mask
 from indexer.store.schema import EMBEDDING_DIM, NUM_TAGS
+from search.generation.allowed import Allowed
 from search.generation.segments import Generation, Segment
 from search.nearest.blend import columns_of, is_blend, rows_to_score, scenes_of, unit_roots
 
@@ -73,7 +74,7 @@ def find_near(
     generation: Generation,
     vectors: Float32,
     k: int,
-    masks: Sequence[Mask],
+    allowed: Allowed,
     least: float | None = None,
 ) -> Integers:
     """Return all rows that may be among the k nearest to any vector, by the products of all rows.
@@ -82,16 +83,16 @@ def find_near(
         generation: The rows.
         vectors: (q, 768) float32 of length 1, or (q, 1295) of `blended`.
         k: How many rows are wanted.
-        masks: A (num_rows,) mask for each segment: which rows may be found.
+        allowed: Which rows may be found.
         least: Of a blend, the least cosine of scenes; None for any.
     """
     rows, near = [np.empty(0, np.int64)], [np.empty(0, np.float32)]
     num_columns = columns_of(generation)
     scenes = np.ascontiguousarray(vectors[:, :num_columns])
-    for start, segment, mask in _segments(generation, masks):
-        at = np.flatnonzero(mask)
-        rows.append(start + at)
-        near.append(_nearness(scenes, segment.vectors, at))
+    for number in np.flatnonzero(allowed.counts).tolist():
+        at = allowed.rows_of(number)
+        rows.append(generation.starts[number] + at)
+        near.append(_nearness(scenes, generation.segments[number].vectors, at))
     all_rows, all_near = np.concatenate(rows), np.concatenate(near)
     all_near[np.isnan(all_near)] = -np.inf
     if len(all_rows) and is_blend(vectors, num_columns):
@@ -233,15 +234,6 @@ def _multiply_block(segment: Segment, rows: Integers, vectors: Float32) -> Float
         if vectors.shape[1] > num_columns:
             near += vectors[:, num_columns:] @ unit_roots(segment.tags[some]).T
     return np.asarray(near)
-
-
-def _segments(generation: Generation, masks: Sequence[Mask]) -> Iterator[tuple[int, Segment, Mask]]:
-    """Yield (first row, segment, mask) of the segments that have allowed rows."""
-    for start, segment, mask in zip(
-        generation.starts.tolist(), generation.segments, masks, strict=False
-    ):
-        if mask.any():
-            yield start, segment, mask
 
 
 def _multiply(stored: Any, vectors: Any) -> Any:

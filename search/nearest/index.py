@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from indexer.arrays import Float32, Integers, Mask
+from indexer.arrays import Float32, Integers
 from indexer.embedding.cores import num_cores
 from indexer.windows import SILENT_DBFS
 from search.generation.allowed import Allowed
@@ -19,8 +19,9 @@ from search.generation.segments import Generation
 from search.nearest.blend import columns_of, is_blend, scenes_of
 from search.nearest.exact import find_near, find_near_each, score_pairs, score_rows
 from search.nearest.gpu import Gpu
+from search.nearest.lists import take_together
 from search.nearest.plan import EXACT, Plan, choose_plan
-from search.nearest.scan import Part, propose
+from search.nearest.scan import propose
 from search.nearest.sketch import Sketch
 
 #: Vectors answered at a time by `search_many`.
@@ -56,6 +57,7 @@ class VectorIndex:
         generation: The rows.
         effort: How far sketches are looked through, and how much that finds.
         sketches: Of each segment; None of those that are searched exactly.
+        lists: Theirs.
         gpu: What may answer many questions in their place.
     """
 
@@ -68,6 +70,7 @@ class VectorIndex:
         self.generation = generation
         self.effort = effort
         self.sketches = sketches or [None] * len(generation.segments)
+        self.lists = take_together(self.sketches, generation.starts)
         self.gpu = Gpu(generation)
 
     @cached_property
@@ -86,7 +89,7 @@ class VectorIndex:
     @property
     def num_lists(self) -> int:
         """How many lists there are, in all sketches."""
-        return sum(one.num_lists for one in self.sketches if one)
+        return sum(map(len, self.lists))
 
     def search(
         self,
@@ -120,7 +123,7 @@ class VectorIndex:
         allowed = allowed or self.alive
         plan = self._plan(allowed, k, len(vectors), exact=exact)
         if plan.is_exact:
-            rows = find_near(self.generation, vectors, k, allowed.masks, least)
+            rows = find_near(self.generation, vectors, k, allowed, least)
         else:
             rows, plan = self._propose(plan, vectors, k, allowed, least)
         scanned = perf_counter()
@@ -185,13 +188,12 @@ class VectorIndex:
         least: float | None,
     ) -> tuple[Integers, Plan]:
         """Return rows that may be nearest, and what was done: what no sketch knows is computed."""
-        parts = self._parts(allowed)
-        proposed = propose(parts, vectors, plan)
+        proposed = propose(self.lists, allowed, vectors, plan)
         rows = [proposed.rows]
         if least is not None and is_blend(vectors, self._num_columns):
             # Of those that are less like it by the blend, some may have a scene that is more so.
             scenes = scenes_of(vectors, self._num_columns)
-            rows.append(propose(parts, scenes, plan).rows)
+            rows.append(propose(self.lists, allowed, scenes, plan).rows)
         if None in self.sketches:
             rows.append(find_near(self.generation, vectors, k, self._unknown(allowed), least))
         done = plan._replace(num_scanned=proposed.num_scanned, num_lists=proposed.num_lists)
@@ -201,21 +203,9 @@ class VectorIndex:
         numbers = allowed.num_rows, self.generation.num_windows, k
         return choose_plan(self.effort, *numbers, num_vectors=num_vectors, exact=exact)
 
-    def _parts(self, allowed: Allowed) -> list[Part]:
-        """Return the segments that have sketches, and rows that match."""
-        starts = self.generation.starts.tolist()
-        return [
-            Part(start, sketch, mask, count, rows)
-            for start, sketch, mask, count, rows in zip(
-                starts, self.sketches, *allowed, strict=False
-            )
-            if sketch and count
-        ]
-
-    def _unknown(self, allowed: Allowed) -> list[Mask]:
-        """Return masks of what no sketch knows."""
-        pairs = zip(allowed.masks, self.sketches, strict=True)
-        return [np.zeros_like(mask) if sketch else mask for mask, sketch in pairs]
+    def _unknown(self, allowed: Allowed) -> Allowed:
+        """Return what no sketch knows."""
+        return allowed.of_segments([sketch is None for sketch in self.sketches])
 
     def _search_block(
         self,
@@ -230,8 +220,8 @@ class VectorIndex:
         near = self.gpu.find_near_each(vectors, k, allowed.masks) if is_gpus else None
         if near and not plan.is_exact:  # of a crowd that rounding cannot tell apart, any will do
             plan, near = EXACT, (near[0], np.zeros(len(vectors), bool))
-        masks = allowed.masks if plan.is_exact else self._unknown(allowed)
-        found, is_open = near or find_near_each(self.generation, vectors, k, masks)
+        looked = allowed if plan.is_exact else self._unknown(allowed)
+        found, is_open = near or find_near_each(self.generation, vectors, k, looked.masks)
         scenes = scenes_of(vectors, self._num_columns)
         if not plan.is_exact:
             asking = [vectors] if least is None else [vectors, scenes]
@@ -243,7 +233,7 @@ class VectorIndex:
             scores[score_pairs(self.generation, scenes, found) < least] = -np.inf
             # What is less like it may have a scene that is more so; sketches have looked for that.
             is_short = (scores > -np.inf).sum(1) < k
-            is_open |= is_short if plan.is_exact else any(mask.any() for mask in masks)
+            is_open |= is_short if plan.is_exact else looked.num_rows > 0
         order = np.lexsort((self._ids_of(found), -scores))[:, :k]
         scores, rows = np.take_along_axis(scores, order, 1), np.take_along_axis(found, order, 1)
         rows[np.isneginf(scores)] = -1
@@ -255,10 +245,9 @@ class VectorIndex:
 
     def _propose_each(self, plan: Plan, vectors: Float32, allowed: Allowed) -> Integers:
         """Return (n, m) rows that may be nearest to each vector, by the sketches; -1 for none."""
-        parts = self._parts(allowed)
 
         def look(one: Float32) -> Integers:
-            rows = propose(parts, one[None], plan).rows
+            rows = propose(self.lists, allowed, one[None], plan).rows
             return np.pad(rows, (0, plan.num_scored - len(rows)), constant_values=-1)
 
         with ThreadPoolExecutor(num_cores()) as threads:

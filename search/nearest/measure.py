@@ -6,6 +6,7 @@ answers, as it would be too easy to find. The truth is exact.
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
@@ -23,21 +24,19 @@ from search.nearest.blend import blended
 from search.nearest.exact import multiply_all
 from search.nearest.index import VectorIndex
 from search.nearest.limits import DEFAULT_TAG_WEIGHT
+from search.nearest.lists import Lists, take_together
 from search.nearest.plan import MEASURED_K
-from search.nearest.scan import FIRST_ROWS
-from search.nearest.sketch import Asked, Sketch
+from search.nearest.scan import FIRST_ROWS, MOST_KEPT
+from search.nearest.sketch import Sketch
 
 Float64 = npt.NDArray[np.float64]
 
 _SHARES = (1.0, 0.5, 0.2, 0.1)
 _NUM_QUESTIONS = 200
-#: Rows of which finer codes are looked at, rows to score, and how far lists are looked through, the
-#: least first. Hardly a row is as many times the spread of its list nearer than its centre as the
-#: last one says. Of a million mixtures of 497 real windows, which lie far closer than codes of
-#: bytes tell apart, 960 are needed to find the best 60 among them.
-_NUM_REFINED = (60, 120, 240, 480, 960, 1920, 3840, 7680)
+#: Rows to score, and how far lists are looked through, the least first. Hardly a row of a list is
+#: as much nearer than its centre as the last says.
 _NUM_SCORED = (60, 120, 240, 480)
-_REACHES = (0.2, 0.4, 0.5, 0.55, 0.6, 0.7, 0.8, 1.0, 1.4, 2.0, 4.0)
+_REACHES = tuple(0.1 * 1.07**power for power in range(55))
 #: Scores that differ by no more are equal.
 _EQUAL = 1e-6
 #: Aimed at is this share of the way from the target to 1: of 0.99, 0.997. Filters that nothing like
@@ -97,8 +96,9 @@ def measure_effort(
     chosen = [Allowed.of(_choose_masks(generation, share, tags, rng)) for share in _SHARES]
     truths = multiply_all(generation, vectors, MEASURED_K + _MAX_OWN, [one.masks for one in chosen])
     filters = _without_own(generation, asking, chosen, truths)
-    trials = _Trials(generation, sketches, vectors, target + _RESERVE * (1 - target))
-    measured = tuple(map(trials.measure, filters, trials.count_nearer(filters)))
+    lists, aim = take_together(sketches, generation.starts), target + _RESERVE * (1 - target)
+    trials = _Trials(generation, sketches, lists, vectors, aim)
+    measured = tuple(map(trials.measure, filters, trials.tell(filters)))
     segments = tuple(one.name for one in generation.segments)
     return Effort(target, generation.num_windows, measured, segments)
 
@@ -175,96 +175,142 @@ def _choose_masks(
             yield segment.alive & (rng.random(len(segment)) < share)
 
 
+class _Told(NamedTuple):
+    """What sketches say of the best rows of all questions, with a filter.
+
+    Attributes:
+        gaps: (n,) how much less near they say each of them is than the last of ten, the nearest by
+            them.
+        num_nearer: (n,) how many rows they say are nearer; no more than are kept.
+    """
+
+    gaps: Float32
+    num_nearer: Integers
+
+    @classmethod
+    def of(cls, bounds: Sequence[Float32], nearest: Sequence[Float32]) -> _Told:
+        """Compare how near the best rows of each question are with the nearest, in order."""
+        gaps, counts = [np.empty(0, np.float32)], [np.empty(0, np.int64)]
+        for bound, near in zip(bounds, nearest, strict=True):
+            last = near[-MEASURED_K:][:1] if len(near) else np.float32(-np.inf)
+            gaps.append(np.where(np.isinf(bound), -np.inf, last - bound).astype(np.float32))
+            counts.append(len(near) - np.searchsorted(near, bound, "right"))
+        return cls(np.concatenate(gaps), np.concatenate(counts))
+
+    def margin(self, aim: float) -> float:
+        """Return how much less near that share of them is at most."""
+        if not len(self.gaps):
+            return 0.0
+        return max(0.0, float(np.quantile(self.gaps, aim, method="higher")))
+
+    def share_kept(self, margin: float) -> float:
+        """Return which of them are kept with a margin."""
+        is_kept = (self.gaps <= np.float32(margin)) & (self.num_nearer < MOST_KEPT)
+        return float(np.count_nonzero(is_kept)) / max(1, len(is_kept))
+
+
 class _Trials(NamedTuple):
     """Questions, what they are asked of, and the recall that is aimed at."""
 
     generation: Generation
     sketches: Sequence[Sketch | None]
+    lists: Sequence[Lists]
     vectors: Float32
     aim: float
 
-    def measure(self, true: _Filter, num_nearer: Integers) -> Measured:
+    def measure(self, true: _Filter, told: _Told) -> Measured:
         """Return how many rows to score, how far to look through lists, and what that finds.
 
         What is missed where all rows are scanned, sketches miss: to look further finds no more.
 
         Args:
             true: A filter.
-            num_nearer: (n,) how many rows stand before each of the best ones, see `count_nearer`.
+            told: What sketches say of the best rows, see `tell`.
         """
-        for num_refined in _NUM_REFINED:
-            most = np.count_nonzero(num_nearer < num_refined) / max(1, len(num_nearer))
-            if most >= self.aim:
-                break
+        margin = told.margin(self.aim)
+        most = told.share_kept(margin)
         wanted = self.aim if most >= self.aim else self.aim * most
-        told = Measured(true.share, 0.0, FIRST_ROWS, num_refined, _NUM_SCORED[-1], 0.0, 0.0)
-        for reach in _REACHES:
-            found = self._run(true, told._replace(reach=reach))
-            if found.recall >= wanted:
-                break
+        first = Measured(true.share, 0.0, FIRST_ROWS, margin, _NUM_SCORED[-1], 0.0, 0.0)
+        trials = [first._replace(reach=reach) for reach in _REACHES]
+        found = self._look_far_enough(true, trials, wanted)
+        enough = min(wanted, found.recall)
         for num_scored in _NUM_SCORED[:-1]:
-            fewer = self._run(true, told._replace(reach=reach, num_scored=num_scored))
-            if fewer.recall >= min(wanted, found.recall):
+            trial = first._replace(reach=found.reach, num_scored=num_scored)
+            fewer = self._run(true, trial, enough)
+            if fewer.recall >= enough:
                 return fewer
         return found
 
-    def count_nearer(self, filters: Sequence[_Filter]) -> list[Integers]:
-        """Return of each filter (n,) how many rows that match are nearer than each of the best.
+    def _look_far_enough(
+        self, true: _Filter, trials: Sequence[Measured], wanted: float
+    ) -> Measured:
+        """Return the first of some trials that finds as much as is wanted, or else as the last."""
+        tried: dict[Measured, Measured] = {}
 
-        That is by their sketches, of one question after the other. All rows are gone through, once
-        for all filters. Those of segments without a sketch are found whatever the others are.
+        def recall_of(one: Measured) -> float:
+            tried[one] = self._run(true, one, wanted)
+            return tried[one].recall
+
+        at = bisect_left(trials[:-1], wanted, key=recall_of)
+        found = tried.get(trials[at]) or self._run(true, trials[at])
+        if found.recall < wanted:
+            return self._look_far_enough(true, trials, found.recall)
+        return found
+
+    def tell(self, filters: Sequence[_Filter]) -> list[_Told]:
+        """Return of each filter what sketches say of the best rows, question after question.
+
+        All rows are gone through, once for all filters. Those of segments without a sketch are
+        found whatever the others are.
         """
         bounds = [list(map(self._near, self.vectors, one.rows)) for one in filters]
-        counts = [[np.zeros(len(bound), np.int64) for bound in each] for each in bounds]
-        for number, sketch in enumerate(self.sketches):
-            if sketch is None:
-                continue
-            some = sketch.among(np.arange(len(self.generation.segments[number])))
-            for question, vector in enumerate(self.vectors):
-                near = sketch.multiply(_ask(sketch, vector), some)
-                for one, bound, count in zip(filters, bounds, counts, strict=True):
-                    least = bound[question].min(initial=np.inf)
-                    at = one.matching(question, number, np.flatnonzero(near > least))
-                    nearer = np.sort(near[at])
-                    count[question] += len(at) - np.searchsorted(nearer, bound[question], "right")
-        return [np.concatenate([np.empty(0, np.int64), *each]) for each in counts]
+        nearest = [[np.empty(0, np.float32)] * len(self.vectors) for _ in filters]
+        for lists in self.lists:
+            for number, every in lists.each():
+                for question, vector in enumerate(self.vectors):
+                    near = lists.multiply(lists.basis.prepare(vector[None]), every)
+                    for one, bound, each in zip(filters, bounds, nearest, strict=True):
+                        least = bound[question].min(initial=np.inf)
+                        at = one.matching(question, number, np.flatnonzero(near >= least))
+                        found = np.sort(np.append(each[question], near[at]))
+                        each[question] = found[-MOST_KEPT:]
+        return [_Told.of(*pair) for pair in zip(bounds, nearest, strict=True)]
 
     def _near(self, vector: Float32, rows: Integers) -> Float32:
         """Return (n,) how near some rows are by their sketches; infinite without one."""
-        near, starts = np.full(len(rows), np.inf, np.float32), self.generation.starts
-        segment_of = np.searchsorted(starts, rows, side="right") - 1
-        for number in np.unique(segment_of).tolist():
-            if sketch := self.sketches[number]:
-                at = np.flatnonzero(segment_of == number)
-                at = at[np.argsort(rows[at])]
-                some = sketch.among(rows[at] - starts[number])
-                # Rows in no list are the last; whoever finds them does so without the sketch.
-                near[at[: len(some.rows)]] = sketch.multiply(_ask(sketch, vector), some)
+        near = np.full(len(rows), np.inf, np.float32)
+        for one in self.lists:
+            at = np.flatnonzero(one.hold(rows))
+            at = at[np.argsort(rows[at])]
+            near[at] = one.multiply_rows(one.basis.prepare(vector[None]), rows[at])
         return near
 
-    def _run(self, true: _Filter, told: Measured) -> Measured:
+    def _run(self, true: _Filter, told: Measured, least: float = 0.0) -> Measured:
         """Return how much of the truth is found with a filter, how quickly, and in how many rows.
 
         Args:
             true: The filter.
             told: How many are scored, and how far lists are looked through; through how many rows
                 at first.
+            least: The recall that is enough; who misses it is asked no further.
         """
         effort = Effort(0.0, self.generation.num_windows, (told,))
         index = VectorIndex(self.generation, effort, self.sketches)
-        num_found, times, scanned = 0, [], []
+        num_true, num_missed = sum(map(len, true.best)), 0
+        times, scanned, visited = [], [], []
         for vector, left_out, best in zip(self.vectors, true.left_out, true.best, strict=True):
             answer = index.search(vector[None], MEASURED_K, true.allowed.without(left_out))
             times.append(answer.scan_ms + answer.rescore_ms)
             scanned.append(answer.plan.num_scanned)
+            visited.append(answer.plan.num_lists)
             if len(best):  # of equal scores, any is right
-                num_found += int(np.count_nonzero(answer.scores[: len(best)] >= best[-1] - _EQUAL))
-        num_true = sum(map(len, true.best))
-        recall = num_found / max(1, num_true)
+                found = np.count_nonzero(answer.scores[: len(best)] >= best[-1] - _EQUAL)
+                num_missed += len(best) - int(found)
+            if num_missed > (1 - least) * num_true + 0.5:  # whole numbers, but for rounding
+                break
+        recall = 1 - num_missed / max(1, num_true)
         num_scanned = round(np.mean(scanned or 0))
         ms = float(np.median(times or 0))
-        return told._replace(num_scanned=num_scanned, recall=recall, ms=ms)
-
-
-def _ask(sketch: Sketch, vector: Float32) -> Asked:
-    return sketch.ask(sketch.basis.prepare(vector[None]))
+        # Where all rows were looked at, it is not known how far lists would have to be.
+        reach = told.reach if np.median(visited or 0) else _REACHES[-1]
+        return told._replace(reach=reach, num_scanned=num_scanned, recall=recall, ms=ms)

@@ -38,11 +38,13 @@ class Plan(NamedTuple):
         num_scored: How many of them are scored, the best by their sketches.
         num_lists: Lists that were visited; 0 if all rows that match were looked at.
         recall: Measured at the build for filters about as narrow; 1 for an exact answer.
-        reach: How many times its spread nearer than its centre the rows of a list may be.
+        reach: How much nearer than its centre the rows of a list may be, see `Ranking.rank`
+            of `search.nearest.ranking`.
         num_nearer: Lists are visited until so many rows are nearer than any in those that are left
             may be.
-        num_refined: Of how many finer codes are looked at, before some of them are scored; where
-            these are no fewer, of none.
+        num_hits: Hits asked for.
+        margin: How much less near than the last of these hits rows may be by their codes, and still
+            be hits: their finer codes are looked at, before some are scored; if 0, of none.
     """
 
     name: PlanName
@@ -52,12 +54,8 @@ class Plan(NamedTuple):
     recall: float = 1.0
     reach: float = 0.0
     num_nearer: int = MEASURED_K
-    num_refined: int = 0
-
-    @property
-    def num_best(self) -> int:
-        """How many rows are taken by their codes: to be scored, or finer codes looked at first."""
-        return max(self.num_scored, self.num_refined)
+    num_hits: int = MEASURED_K
+    margin: float = 0.0
 
     @property
     def is_exact(self) -> bool:
@@ -100,15 +98,20 @@ def choose_plan(
     narrower = [one for one in effort.measured if one.share <= share][:1]
     is_like_it = bool(narrower) and narrower[0].share * _AS_GOOD_AS**2 >= share
     near = narrower if is_like_it else wider + narrower
-    num_scored, num_refined = (
-        max(math.ceil(max(numbers) * (2 + more) / 3), k)
-        for numbers in zip(*((one.num_scored, one.num_refined) for one in near), strict=True)
-    )
+    num_scored = max(math.ceil(max(one.num_scored for one in near) * (2 + more) / 3), k)
     if num_matching <= _EXACT * num_scored:
         return EXACT
     more_scanned = more**_HITS_SCANNED * num_vectors**_VECTORS_SCANNED
     num_scanned = math.ceil(max(one.num_scanned for one in near) * more_scanned)
     reach = max(one.reach for one in near) * num_vectors**_MORE_REACH
     num_nearer = math.ceil(MEASURED_K * more**_MORE_NEARER)
-    recall = min(one.recall for one in near)
-    return Plan("sketches", num_scanned, num_scored, 0, recall, reach, num_nearer, num_refined)
+    return Plan(
+        name="sketches",
+        num_scanned=num_scanned,
+        num_scored=num_scored,
+        recall=min(one.recall for one in near),
+        reach=reach,
+        num_nearer=num_nearer,
+        num_hits=k,
+        margin=max(one.margin for one in near),
+    )

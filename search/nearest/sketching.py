@@ -13,11 +13,12 @@ from indexer.arrays import Float16, Float32, Integers
 from indexer.progress import Listen, Step
 from indexer.store.schema import EMBEDDING_DIM
 from search.generation.manifest import SketchEntry
+from search.nearest.basis import Basis
 from search.nearest.blend import unit_roots, with_roots
 from search.nearest.bytes import Bytes
 from search.nearest.centres import TRAINING_ROWS_PER_LIST, find_centres
 from search.nearest.limits import DEFAULT_TAG_WEIGHT
-from search.nearest.sketch import FAISS_FILE, MOST, UNIT_BYTES, Basis, shapes_of, sketch_file
+from search.nearest.sketch import FAISS_FILE, FINER, MOST, UNIT_BYTES, shapes_of, sketch_file
 
 #: Components of scenes and of roots that are tried, the fewest first.
 _WIDTHS = ((64, 32), (96, 32), (128, 48))
@@ -58,20 +59,20 @@ class _Coded(NamedTuple):
 
     Attributes:
         lists: (num_rows,) the list of each; -1 of damaged rows, which are in none.
-        distances: (num_rows,) float32 squared distances from its centre, weighted.
+        squares: (num_rows, 2) float32 squared distances from its centre: of scenes, and of roots.
         codes: (num_rows, d) uint8.
         finer: (num_rows, d) uint8, see `quantise`.
     """
 
     lists: Integers
-    distances: Float32
+    squares: Float32
     codes: Bytes
     finer: Bytes
 
     def take(self, rows: Integers) -> _Coded:
         """Return some rows."""
-        lists, distances = self.lists[rows], self.distances[rows]
-        return _Coded(lists, distances, self.codes[rows], self.finer[rows])
+        lists, squares = self.lists[rows], self.squares[rows]
+        return _Coded(lists, squares, self.codes[rows], self.finer[rows])
 
 
 def make_sketch(
@@ -195,7 +196,7 @@ def _weights(basis: Basis) -> Float32:
 def _chained(centres: Float32) -> Float32:
     """Return centres in an order in which each is followed by the nearest that is left.
 
-    Lists that are visited together lie together then, and are read as one.
+    Lists that are visited together lie together then, and so does what is read of them.
     """
     left = np.ones(len(centres), bool)
     lengths = np.square(centres).sum(1)
@@ -212,7 +213,7 @@ def _encode(vectors: Float32, tags: Float16, trained: _Trained, listen: Listen) 
     index, num_rows = _index_of(centres), len(vectors)
     coded = _Coded(
         np.empty(num_rows, np.int64),
-        np.empty(num_rows, np.float32),
+        np.empty((num_rows, 2), np.float32),
         np.empty((num_rows, centres.shape[1]), np.uint8),
         np.empty((num_rows, centres.shape[1]), np.uint8),
     )
@@ -222,10 +223,11 @@ def _encode(vectors: Float32, tags: Float16, trained: _Trained, listen: Listen) 
         is_sound = np.isfinite(scenes).all(axis=1, keepdims=True)
         scenes = np.where(is_sound, scenes, 0)
         components = np.concatenate([scenes @ basis.scenes.T, roots @ basis.roots.T], axis=1)
-        distances, lists = index.search(components * weights, 1)
+        lists = index.search(components * weights, 1)[1]
         coded.lists[block] = np.where(is_sound, lists, -1)[:, 0]
-        coded.distances[block] = distances[:, 0]
         away = components - (centres / weights)[lists[:, 0]]
+        parts = np.split(away, [len(basis.scenes)], axis=1)
+        coded.squares[block] = np.stack([np.square(part).sum(1) for part in parts], axis=1)
         coded.codes[block], coded.finer[block] = quantise(away, half_width)
         listen(Step("sketching", first + len(scenes), num_rows, "window"))
     return coded
@@ -246,7 +248,7 @@ def quantise(components: Float32, half_width: float) -> tuple[Bytes, Bytes]:
     scaled = (components + np.float32(half_width)) * np.float32(MOST / (2 * half_width))
     scaled = np.clip(scaled, 0, MOST)
     codes = scaled.astype(np.uint8)
-    return codes, ((scaled - codes) * (1 << 8)).astype(np.uint8)
+    return codes, ((scaled - codes) * FINER).astype(np.uint8)
 
 
 def _write(folder: Path, trained: _Trained, coded: _Coded) -> SketchEntry:
@@ -258,7 +260,7 @@ def _write(folder: Path, trained: _Trained, coded: _Coded) -> SketchEntry:
     )
     listed = coded.take(np.flatnonzero(coded.lists >= 0))
     sizes = np.bincount(listed.lists, minlength=len(centres))
-    spreads = np.bincount(listed.lists, listed.distances, len(centres)) / np.maximum(sizes, 1)
+    sums = [np.bincount(listed.lists, part, len(centres)) for part in listed.squares.T]
     num_listed, width = listed.codes.shape
     content = faiss.serialize_index(_make_index(basis, half_width, centres, listed.codes, sizes))
     entry = SketchEntry(
@@ -272,7 +274,7 @@ def _write(folder: Path, trained: _Trained, coded: _Coded) -> SketchEntry:
     arrays = {
         **basis._asdict(),
         "centres": centres,
-        "spreads": np.sqrt(np.maximum(spreads, 0)),
+        "spreads": np.sqrt(np.stack(sums) / np.maximum(sizes, 1)),
         "sizes": sizes,
         "finer": listed.finer,
         "sums": listed.codes.sum(1, dtype=np.uint16),

@@ -17,6 +17,7 @@ from indexer.store.verify import digest_problems
 from search.generation.manifest import UNMEASURED, Effort, SegmentEntry, SketchEntry, digests
 from search.generation.segments import Generation, Segment
 from search.generation.writing import Arrange
+from search.nearest.basis import Basis
 from search.nearest.index import VectorIndex
 from search.nearest.limits import (
     DEFAULT_RECALL,
@@ -26,7 +27,7 @@ from search.nearest.limits import (
     MOST_RECALL,
 )
 from search.nearest.measure import measure_effort
-from search.nearest.sketch import CHECKED, Basis, Sketch, sketch_file
+from search.nearest.sketch import CHECKED, Sketch, sketch_file
 from search.nearest.sketching import make_sketch
 
 #: Up to so many windows all are compared, which takes a millisecond or two.

@@ -24,11 +24,13 @@ def draw(results: dict[str, Any], out: Path) -> None:
     plt.rcParams.update({"xtick.color": INK, "ytick.color": INK, "font.size": 11})
     plt.rcParams["svg.hashsalt"] = "soundalike"  # the same picture is the same file
     figure, axis = plt.subplots(figsize=(7.5, 4.3))
-    for colour, (size, steps) in zip(_COLOURS, results.items(), strict=False):
+    sizes = [int(size) for size in results if size != "query"]
+    for colour, size in zip(_COLOURS, sizes, strict=False):
         for of, style in (("p95", "-"), ("p50", ":")):
-            times = [steps["query"][f"{name} {of}_ms"] for name in _SHARES]
+            asked = [f"segments-{size}: {name} {of}_ms" for name in _SHARES]
+            times = [results["query"][one] for one in asked]
             name = "95th percentile" if of == "p95" else "median"
-            label = f"{int(size):,} windows, {name}"
+            label = f"{size:,} windows, {name}"
             axis.plot(list(_SHARES.values()), times, style, color=colour, marker="o", label=label)
     axis.set_ylim(bottom=0)
     axis.set_ylabel("CPU time of a question, ms")

@@ -15,6 +15,7 @@ is that of `RssAnon`, without mapped files. Results are printed, and written to 
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import os
 import subprocess
@@ -233,14 +234,15 @@ def link_store(work: Path, entries: list[SegmentEntry]) -> Path:
 
 
 def measure_segments(work: Path, rows: Path, sizes: list[int]) -> dict[str, Any]:
-    results = {}
+    results: dict[str, Any] = {}
     entries: list[SegmentEntry] = []
+    paths = []
     for size in sorted(sizes):
         while len(entries) * SEGMENT_ROWS < size:
             entries.append(write_one(work, rows, len(entries), entries))
-        path = link_store(work, entries)
-        results[str(size)] = {name: run(name, path) for name in ("open", "find", "query", "own")}
-    return results
+        paths.append(link_store(work, entries))
+        results[str(size)] = {name: run(name, paths[-1]) for name in ("open", "find", "own")}
+    return results | {"query": run("query", *paths)}
 
 
 # --- steps: each in a process of its own ----------------------------------------------------------
@@ -275,12 +277,17 @@ def step_find(store: Path) -> dict[str, float]:
     return _quantiles("find", lambda one: index.rows_of([one]), ids)
 
 
-def step_query(store: Path) -> dict[str, float]:
-    """Ask at every filter, by vectors that are not in the store; the second time counts."""
-    index = SoundIndex.open(store)
+def step_query(*stores: Path) -> dict[str, float]:
+    """Ask at every filter, by vectors that are not in the store; the second time counts.
+
+    What the thread takes that asks, so that whoever looks at its memory takes nothing of it.
+    Several stores are asked in turn, question by question: a machine that slows down does so for
+    all of them.
+    """
+    opened = [SoundIndex.open(store) for store in stores]
     found: dict[str, float] = {}
     names = list(TAGS)
-    for condition, asked in Mixtures(store.parent / ROWS).questions(NUM_QUESTIONS).items():
+    for condition, asked in Mixtures(stores[0].parent / ROWS).questions(NUM_QUESTIONS).items():
         terms = Terms(
             k=K,
             tags=tuple(names[one] for one in condition.all_of),
@@ -288,13 +295,15 @@ def step_query(store: Path) -> dict[str, float]:
             not_tags=tuple(names[one] for one in condition.none_of),
             descendants=False,
         )
-
-        def ask(vector: np.ndarray[Any, Any], terms: Terms = terms) -> None:
-            find(index, [Question(vector[None])], Scope.of(terms, index.opened))
-
-        for vector in asked:
-            ask(vector)
-        found |= _quantiles(condition.name, ask, list(asked))
+        times: list[list[float]] = [[] for _ in stores]
+        for _ in range(2):
+            for vector, (index, told) in itertools.product(asked, zip(opened, times, strict=True)):
+                began = time.thread_time()
+                find(index, [Question(vector[None])], Scope.of(terms, index.opened))
+                told.append((time.thread_time() - began) * 1e3)
+        for store, told in zip(stores, times, strict=True):
+            name = f"{store.name}: {condition.name}" if len(stores) > 1 else condition.name
+            found |= _named_quantiles(name, told[len(asked) :])
     return found
 
 
@@ -325,14 +334,18 @@ def _quantiles(name: str, work: Callable[[Any], object], each: list[Any]) -> dic
     """Return median and 95th percentile of CPU milliseconds."""
     times = []
     for one in each:
-        began = time.process_time()
+        began = time.thread_time()
         work(one)
-        times.append((time.process_time() - began) * 1e3)
+        times.append((time.thread_time() - began) * 1e3)
+    return _named_quantiles(name, times)
+
+
+def _named_quantiles(name: str, times: list[float]) -> dict[str, float]:
     p50, p95 = np.percentile(times, [50, 95])
     return {f"{name} p50_ms": round(float(p50), 3), f"{name} p95_ms": round(float(p95), 3)}
 
 
-STEPS: dict[str, Callable[[Path], dict[str, float]]] = {
+STEPS: dict[str, Callable[..., dict[str, float]]] = {
     name.removeprefix("step_"): value
     for name, value in list(globals().items())
     if name.startswith("step_")
@@ -346,7 +359,7 @@ def anonymous_bytes() -> int:
     return int(line.split()[1]) * 1024
 
 
-def run_here(name: str, store: Path) -> None:
+def run_here(name: str, stores: list[Path]) -> None:
     """Do a step, and print what it took: the highest of its memory, looked at every 2 ms."""
     peak, is_done = anonymous_bytes(), threading.Event()
 
@@ -358,20 +371,21 @@ def run_here(name: str, store: Path) -> None:
     watcher = threading.Thread(target=watch)
     watcher.start()
     wall, cpu = time.perf_counter(), time.process_time()
-    found = STEPS[name](store)
+    found = STEPS[name](*stores)
     found |= {"cpu_s": time.process_time() - cpu, "wall_s": time.perf_counter() - wall}
     is_done.set()
     watcher.join()
     print(json.dumps({**found, "peak_mb": peak / 1e6}))
 
 
-def run(name: str, store: Path) -> dict[str, float]:
+def run(name: str, *stores: Path) -> dict[str, float]:
     """Do a step in a process of its own."""
-    command = [sys.executable, __file__, "step", name, str(store)]
+    command = [sys.executable, __file__, "step", name, *map(str, stores)]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     done = subprocess.run(command, env=environment, stdout=subprocess.PIPE, text=True, check=True)
     found: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
-    print(f"  {store.name:20} {name:10} {json.dumps(found)}", flush=True)
+    names = ", ".join(store.name for store in stores)
+    print(f"  {names:20} {name:10} {json.dumps(found)}", flush=True)
     return found
 
 
@@ -426,7 +440,7 @@ def main() -> None:
     parser.add_argument("--windows", type=int, nargs="+", default=[100_000, 1_000_000])
     given = parser.parse_args()
     if given.what == "step":
-        run_here(given.step[0], Path(given.step[1]))
+        run_here(given.step[0], list(map(Path, given.step[1:])))
         return
     given.work.mkdir(parents=True, exist_ok=True)
     if given.rows and not (given.work / ROWS).exists():

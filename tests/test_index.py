@@ -17,6 +17,9 @@ from search.generation.allowed import Allowed
 from search.generation.mapped import array_file
 from search.generation.segments import Generation
 from search.generation.writing import normalise
+from search.nearest import exact
+from search.nearest.blend import blended
+from search.nearest.exact import keep_best, score_rows
 from search.nearest.index import Neighbours
 from search.nearest.structure import open_index
 from search.upkeep.build import build
@@ -273,3 +276,31 @@ def test_search_many_equal_rows_in_several_blocks_are_all_seen(tmp_path: Path) -
     ids = np.sort([store.windows[at].window_id for at in np.flatnonzero(is_right)])
     assert generation.window_ids(found.rows).tolist() == ids[:400].tolist()
     assert unit(scene[is_right][0])[0, 0] == found.scores[0] == found.scores[-1] == 1
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    seed=st.integers(0, 2**32 - 1),
+    k=st.integers(1, 60),
+    number=st.integers(0, 400),
+    is_blend=st.booleans(),
+)
+def test_rows_that_are_kept_hold_all_that_may_be_the_nearest(
+    generation: Generation, seed: int, k: int, number: int, is_blend: bool
+) -> None:
+    """Of any rows, crowds among them; and where scores differ, hardly another."""
+    rng = np.random.default_rng(seed)
+    rows = np.sort(rng.choice(all_rows(generation), min(number, 400), replace=False))
+    asking = rng.choice(all_rows(generation), 2)
+    vectors = generation.vectors(asking)
+    if is_blend:
+        vectors = blended(vectors, generation.tags(asking), 0.35)
+    kept = keep_best(generation, vectors, k, rows)
+    assert np.isin(kept, rows).all()
+    scores = score_rows(generation, vectors, rows)
+    last = np.sort(scores)[-k:][:1] if len(rows) else scores
+    if len(rows) > k:
+        assert np.isin(rows[scores >= last], kept).all()
+        assert score_rows(generation, vectors, kept).min() >= last - 4 * exact.ROUNDING
+    else:
+        assert kept.tolist() == rows.tolist()

@@ -109,6 +109,18 @@ def find_near(
     return all_rows[(all_near >= bound) & (all_near > -np.inf)]
 
 
+def keep_best(generation: Generation, vectors: Float32, k: int, rows: Integers) -> Integers:
+    """Return those of some rows that may be among the k nearest to any vector, of these rows.
+
+    Their products in float32 say so, which are computed in a third of the time of their scores.
+    """
+    if len(rows) <= k:
+        return rows
+    products = _multiply_rows(generation, vectors, rows)
+    bound = _kth_best(products, k) - 2 * ROUNDING
+    return rows[(products >= bound) & (products > -np.inf)]
+
+
 def _find_blended(
     generation: Generation,
     vectors: Float32,
@@ -134,7 +146,7 @@ def _find_blended(
     is_open = near > -np.inf
     first = np.argpartition(near, -num_first)[-num_first:] if len(near) > num_first else slice(None)
     is_open[first] = False
-    found, scores = rows[first], _blend_products(generation, vectors, rows[first])
+    found, scores = rows[first], _multiply_rows(generation, vectors, rows[first])
     bound = _kth_best(scores, k)
     left = np.flatnonzero(is_open & (near >= bound - most - 2 * ROUNDING))
     left = left[np.argsort(-near[left], kind="stable")]
@@ -143,14 +155,14 @@ def _find_blended(
         if near[block[0]] + most < bound - 2 * ROUNDING:
             break
         found = np.append(found, rows[block])
-        scores = np.append(scores, _blend_products(generation, vectors, rows[block]))
+        scores = np.append(scores, _multiply_rows(generation, vectors, rows[block]))
         is_best = scores >= _kth_best(scores, k) - 2 * ROUNDING
         found, scores = found[is_best], scores[is_best]
         bound = _kth_best(scores, k)
     return found[(scores >= bound - 2 * ROUNDING) & (scores > -np.inf)]
 
 
-def _blend_products(generation: Generation, vectors: Float32, rows: Integers) -> Float32:
+def _multiply_rows(generation: Generation, vectors: Float32, rows: Integers) -> Float32:
     """Return (n,) float32 the best product of some rows with any of the vectors; -inf for none."""
     products = np.empty(len(rows), np.float32)
     for first in range(0, len(rows), _BLOCK_ROWS):

@@ -17,7 +17,7 @@ from search.generation.allowed import Allowed
 from search.generation.manifest import UNMEASURED, Effort
 from search.generation.segments import Generation
 from search.nearest.blend import columns_of, is_blend, scenes_of
-from search.nearest.exact import find_near, find_near_each, score_pairs, score_rows
+from search.nearest.exact import find_near, find_near_each, keep_best, score_pairs, score_rows
 from search.nearest.gpu import Gpu
 from search.nearest.lists import take_together
 from search.nearest.plan import EXACT, Plan, choose_plan
@@ -127,6 +127,8 @@ class VectorIndex:
         else:
             rows, plan = self._propose(plan, vectors, k, allowed, least)
         scanned = perf_counter()
+        if least is None and not plan.is_exact:
+            rows = keep_best(self.generation, vectors, k, rows)
         scores = self.score(vectors, rows)
         if least is not None:
             scores[self.score(scenes_of(vectors, self._num_columns), rows) < least] = -np.inf

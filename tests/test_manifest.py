@@ -30,7 +30,7 @@ FILES = {"a.raw": [7, DIGEST]}
 
 #: As it is written for a store with sketches.
 DOCUMENT: dict[str, Any] = {
-    "format": 8,
+    "format": 9,
     "num_windows": 600,
     "segments": [
         {
@@ -51,7 +51,10 @@ DOCUMENT: dict[str, Any] = {
     "effort": {
         "target": 0.99,
         "num_rows": 580,
-        "measured": [[1.0, 0.7, 8192, 240, 60, 0.999, 0.5], [0.1, 0.55, 4096, 120, 60, 0.998, 1.5]],
+        "measured": [
+            [1.0, 0.7, 8192, 0.0018, 60, 0.999, 0.5],
+            [0.1, 0.55, 4096, 0.002, 60, 0.998, 1.5],
+        ],
         "segments": ["c" * 32],
     },
     "files": {"parts.txt": [0, DIGEST]},
@@ -71,8 +74,8 @@ MANIFEST = Manifest(
         target=0.99,
         num_rows=580,
         measured=(
-            Measured(1.0, 0.7, 8192, 240, 60, 0.999, 0.5),
-            Measured(0.1, 0.55, 4096, 120, 60, 0.998, 1.5),
+            Measured(1.0, 0.7, 8192, 0.0018, 60, 0.999, 0.5),
+            Measured(0.1, 0.55, 4096, 0.002, 60, 0.998, 1.5),
         ),
         segments=("c" * 32,),
     ),

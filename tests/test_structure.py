@@ -807,7 +807,7 @@ def test_reach_is_no_further_than_finds_more(
 ) -> None:
     """What sketches miss however far they are looked through is no reason to look at everything."""
 
-    def run(trials: _Trials, true: _Filter, told: Measured) -> Measured:
+    def run(trials: _Trials, true: _Filter, told: Measured, least: float = 0.0) -> Measured:
         recall = min(most, 0.95 + 0.1 * (told.reach - 0.2))
         return told._replace(recall=recall)
 
@@ -816,7 +816,7 @@ def test_reach_is_no_further_than_finds_more(
     trials = _Trials(nothing, (), (), questions(1), 0.99)
     told = _Told(np.zeros(100, np.float32), np.zeros(100, np.int64))
     found = trials.measure(_Filter(1.0, Allowed.of([]), [], [], []), told)
-    assert reach <= found.reach < 1.16 * reach
+    assert reach <= found.reach < 1.08 * reach
     assert found.num_scored == 60
 
 

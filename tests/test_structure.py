@@ -751,7 +751,7 @@ def test_best_rows_are_kept_with_the_margin_that_is_said_to_keep_them(forged: Sy
         index.search(vector[None], 10, allowed.without(some), exact=True).rows
         for vector, some in zip(vectors, left_out, strict=True)
     ]
-    trials = _Trials(generation, index.sketches, index.lists, vectors, 0.99)
+    trials = _Trials(index, vectors, 0.99)
     [told] = trials.tell([_Filter(0.5, allowed, left_out, [], rows)])
     for at, (vector, some) in enumerate(zip(vectors, left_out, strict=True)):
         own_told = slice(10 * at, 10 * at + 10)
@@ -788,7 +788,7 @@ def test_rows_in_no_list_stand_behind_none(tmp_path: Path, whole: None) -> None:
     scene[:3] = np.nan
     made.add({f"a{number}": 1 for number in range(600)}, scene=scene)
     index = open_index(build(made.store))
-    trials = _Trials(index.generation, index.sketches, index.lists, questions(2), 0.99)
+    trials = _Trials(index, questions(2), 0.99)
     near = trials._near(questions(2)[0], np.array([599, 5, 598, 4]))
     assert np.isinf(near).tolist() == [True, False, True, False]
     assert near[1] == trials._near(questions(2)[0], np.array([5]))[0]
@@ -813,7 +813,7 @@ def test_reach_is_no_further_than_finds_more(
 
     monkeypatch.setattr(_Trials, "_run", run)
     nothing: Any = None
-    trials = _Trials(nothing, (), (), questions(1), 0.99)
+    trials = _Trials(nothing, questions(1), 0.99)
     told = _Told(np.zeros(100, np.float32), np.zeros(100, np.int64))
     found = trials.measure(_Filter(1.0, Allowed.of([]), [], [], []), told)
     assert reach <= found.reach < 1.08 * reach

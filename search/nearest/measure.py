@@ -24,10 +24,8 @@ from search.nearest.blend import blended
 from search.nearest.exact import multiply_all
 from search.nearest.index import VectorIndex
 from search.nearest.limits import DEFAULT_TAG_WEIGHT
-from search.nearest.lists import Lists, take_together
 from search.nearest.plan import MEASURED_K
 from search.nearest.scan import FIRST_ROWS, MOST_KEPT
-from search.nearest.sketch import Sketch
 
 Float64 = npt.NDArray[np.float64]
 
@@ -75,18 +73,15 @@ class _Filter(NamedTuple):
         return at[~np.isin(at, left_out[number])] if left_out else at
 
 
-def measure_effort(
-    generation: Generation, sketches: Sequence[Sketch | None], target: float
-) -> Effort:
+def measure_effort(index: VectorIndex, target: float) -> Effort:
     """Return the least effort that finds what is asked for, whatever share of the rows matches.
 
     Args:
-        generation: Its rows.
-        sketches: Of its segments, one at least.
+        index: One that is opened to be measured, with one sketch at least; its effort is changed.
         target: Recall at 10 that is to be reached. More is aimed at, as the next questions will not
             be the same.
     """
-    rng = np.random.default_rng(0)
+    rng, generation = np.random.default_rng(0), index.generation
     live = generation.live_rows()
     asking = np.sort(rng.choice(live, min(_NUM_QUESTIONS, len(live)), replace=False))
     vectors = _vectors_of(generation, asking)
@@ -96,8 +91,7 @@ def measure_effort(
     chosen = [Allowed.of(_choose_masks(generation, share, tags, rng)) for share in _SHARES]
     truths = multiply_all(generation, vectors, MEASURED_K + _MAX_OWN, [one.masks for one in chosen])
     filters = _without_own(generation, asking, chosen, truths)
-    lists, aim = take_together(sketches, generation.starts), target + _RESERVE * (1 - target)
-    trials = _Trials(generation, sketches, lists, vectors, aim)
+    trials = _Trials(index, vectors, target + _RESERVE * (1 - target))
     measured = tuple(map(trials.measure, filters, trials.tell(filters)))
     segments = tuple(one.name for one in generation.segments)
     return Effort(target, generation.num_windows, measured, segments)
@@ -212,9 +206,7 @@ class _Told(NamedTuple):
 class _Trials(NamedTuple):
     """Questions, what they are asked of, and the recall that is aimed at."""
 
-    generation: Generation
-    sketches: Sequence[Sketch | None]
-    lists: Sequence[Lists]
+    asked: VectorIndex
     vectors: Float32
     aim: float
 
@@ -265,7 +257,7 @@ class _Trials(NamedTuple):
         """
         bounds = [list(map(self._near, self.vectors, one.rows)) for one in filters]
         nearest = [[np.empty(0, np.float32)] * len(self.vectors) for _ in filters]
-        for lists in self.lists:
+        for lists in self.asked.lists:
             for number, every in lists.each():
                 for question, vector in enumerate(self.vectors):
                     near = lists.multiply(lists.basis.prepare(vector[None]), every)
@@ -279,7 +271,7 @@ class _Trials(NamedTuple):
     def _near(self, vector: Float32, rows: Integers) -> Float32:
         """Return (n,) how near some rows are by their sketches; infinite without one."""
         near = np.full(len(rows), np.inf, np.float32)
-        for one in self.lists:
+        for one in self.asked.lists:
             at = np.flatnonzero(one.hold(rows))
             at = at[np.argsort(rows[at])]
             near[at] = one.multiply_rows(one.basis.prepare(vector[None]), rows[at])
@@ -294,12 +286,11 @@ class _Trials(NamedTuple):
                 at first.
             least: The recall that is enough; who misses it is asked no further.
         """
-        effort = Effort(0.0, self.generation.num_windows, (told,))
-        index = VectorIndex(self.generation, effort, self.sketches)
+        self.asked.effort = Effort(0.0, self.asked.generation.num_windows, (told,))
         num_true, num_missed = sum(map(len, true.best)), 0
         times, scanned, visited = [], [], []
         for vector, left_out, best in zip(self.vectors, true.left_out, true.best, strict=True):
-            answer = index.search(vector[None], MEASURED_K, true.allowed.without(left_out))
+            answer = self.asked.search(vector[None], MEASURED_K, true.allowed.without(left_out))
             times.append(answer.scan_ms + answer.rescore_ms)
             scanned.append(answer.plan.num_scanned)
             visited.append(answer.plan.num_lists)

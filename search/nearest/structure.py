@@ -175,7 +175,7 @@ def measure(generation: Generation, previous: Effort | None, config: IndexConfig
         return replace(UNMEASURED, target=target)
     if previous and previous.target == target and _still_says_enough(previous, generation):
         return previous
-    return measure_effort(generation, index.sketches, target)
+    return measure_effort(index, target)
 
 
 def _still_says_enough(effort: Effort, generation: Generation) -> bool:

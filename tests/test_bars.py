@@ -46,6 +46,18 @@ def test_bars_follow_the_steps_and_only_those_that_last_stay(
     assert "1.00M/1.00M" in download
 
 
+def test_bar_of_a_step_that_goes_on_begins_where_it_was(
+    capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sys.stderr.isatty", lambda: True)
+    with Bars(quiet=False) as bars:
+        bars(Step("sketching", 20, 20, "window"))
+        bars(Step("indexing", 20, 20, "window"))
+        text = capfd.readouterr().err  # what stands there while nothing else is heard
+    assert "indexing: 100%" in text
+    assert "  0%" not in text
+
+
 def test_without_a_terminal_only_sentences_are_seen(
     capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -137,6 +137,7 @@ def _bar(step: Step) -> tqdm[Any]:
     return tqdm(
         desc=step.what,
         total=step.total,
+        initial=0 if step.total_audio_s else step.done,  # a step may go on after another
         unit="B" if is_bytes else step.unit,
         unit_scale=is_bytes,
         leave=step.what in _LASTING,

@@ -6,8 +6,7 @@
     python benchmarks/scale.py folders --work W
 
 Windows are mixtures of those of the store `--rows`, see `scale_data`. `stores` writes parts as a
-run does, and builds their index; `segments` writes the index alone, as links to the same
-segments, without parts: 5 kB a window, once for all sizes.
+run does, and builds their index; `segments` writes the index alone, without parts: 5 kB a window.
 `folders` lists folders of a slow disk. Each step is a process of its own: what it holds in memory
 is that of `RssAnon`, without mapped files. Results are printed, and written to `W/stores.json` …
 """
@@ -23,9 +22,9 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 from unittest import mock
 
 import numpy as np
@@ -52,12 +51,10 @@ from search.asking.terms import Terms
 from search.generation.manifest import (
     GENERATION_FILE,
     UNMEASURED,
-    FileEntry,
     Manifest,
-    SegmentEntry,
-    SketchEntry,
     describe_files,
 )
+from search.generation.mapped import array_file
 from search.generation.recordings import Recordings
 from search.generation.segments import (
     CURRENT_FILE,
@@ -70,10 +67,10 @@ from search.generation.segments import (
     alive_file,
     recordings_file,
 )
-from search.generation.writing import normalise, write_segments
-from search.nearest.sketch import Sketch
-from search.nearest.structure import IndexConfig, arrange_for, measure
+from search.generation.writing import Columns, normalise
+from search.nearest.structure import IndexConfig, measure
 from search.upkeep.build import build
+from search.upkeep.shelf import write_shelf
 
 #: As `ExtractConfig.part_windows`, and windows of a file of 10 min.
 PART_WINDOWS, FILE_WINDOWS = 4096, 60
@@ -166,51 +163,43 @@ def _word(library_id: str, number: int) -> LedgerRow:
 # --- segments alone -----------------------------------------------------------------------------
 
 
-def write_one(work: Path, rows: Path, number: int, known: list[SegmentEntry]) -> SegmentEntry:
-    """Write the segment of that number, if it is not there, with the basis of the first."""
-    told = work / f"segment-{number}.json"
-    if not told.exists():
-        blocks = blocks_of(SEGMENT_ROWS, rows, number * SEGMENT_ROWS)
-        columns = (
-            block.windows._asdict()
-            | {"vectors": normalise(block.scene), "tags": block.tags, "level_db": block.levels}
-            for block in blocks
-        )
-        (work / SEGMENTS_FOLDER).mkdir(exist_ok=True)
-        folders = [(work / SEGMENTS_FOLDER / one.name, one) for one in known[:1]]
-        bases = [
-            Sketch(folder, one.sketch, one.num_rows).basis for folder, one in folders if one.sketch
-        ]
-        (entry,) = write_segments(
-            work / SEGMENTS_FOLDER,
-            columns,
-            SEGMENT_ROWS,
-            SEGMENT_ROWS,
-            ignore,
-            arrange_for(10**7, ignore, bases),
-        )
-        told.write_text(json.dumps(asdict(entry)))
-    document = json.loads(told.read_text())
-    files = {name: FileEntry(*file) for name, file in document.pop("files").items()}
-    sketch = SketchEntry(**document.pop("sketch"))
-    return SegmentEntry(**document, files=files, sketch=sketch)
+class Made(NamedTuple):
+    """Made-up windows, as a build takes those of parts: see `search.upkeep.shelf`."""
+
+    num_windows: int
+    of: Path
+
+    @property
+    def num_written(self) -> int:
+        return self.num_windows
+
+    def rows(self) -> Iterator[Columns]:
+        return self._first(self.num_windows)
+
+    def sample(self, number: int) -> Iterator[Columns]:
+        return self._first(min(number, self.num_windows))  # none is like those around it
+
+    def _first(self, number: int) -> Iterator[Columns]:
+        for block in blocks_of(number, self.of):
+            columns: Columns = block.windows._asdict()
+            columns |= {"vectors": normalise(block.scene), "tags": block.tags}
+            yield columns | {"level_db": block.levels}
 
 
-def link_store(work: Path, entries: list[SegmentEntry]) -> Path:
-    """Make a store of some of the segments, by links, and measure it as a build does."""
-    path = work / f"segments-{SEGMENT_ROWS * len(entries)}"
+def make_segments(work: Path, rows: Path, size: int) -> Path:
+    """Make a store of nothing but its index, and measure that as a build does."""
+    path = work / f"segments-{size}"
     if path.exists():
         return path
-    store = make_store(path)
-    library_id = library_at(store, work / "library")
-    folder = path / INDEX_FOLDER / "00000001-00000000"
-    folder.mkdir(parents=True)
-    for entry in entries:
-        target = path / INDEX_FOLDER / SEGMENTS_FOLDER / entry.name
-        target.mkdir(parents=True)
-        for file in (work / SEGMENTS_FOLDER / entry.name).iterdir():
-            os.link(file, target / file.name)
-    number = -(-SEGMENT_ROWS * len(entries) // FILE_WINDOWS)
+    new = make_store(work / f"unfinished-{size}").path
+    library_id = library_at(Store.open(new), work / "library")
+    (new / INDEX_FOLDER / SEGMENTS_FOLDER).mkdir(parents=True)
+    folder = new / INDEX_FOLDER / "00000001-00000000"
+    folder.mkdir()
+    entries = write_shelf(
+        folder.parent / SEGMENTS_FOLDER, Made(size, rows), SEGMENT_ROWS, ignore, []
+    )
+    number = -(-size // FILE_WINDOWS)
     table = {
         "recording_id": pa.array(map(recording_of, range(number)), pa.binary(16)),
         "library_id": pa.repeat(library_id, number),
@@ -220,27 +209,24 @@ def link_store(work: Path, entries: list[SegmentEntry]) -> Path:
     recordings.write(folder / RECORDINGS_FILE)
     (folder / PARTS_FILE).touch()
     for entry in entries:
-        ids = np.fromfile(work / SEGMENTS_FOLDER / entry.name / "recording_id.raw", ID_DTYPE)
+        file = array_file(folder.parent / SEGMENTS_FOLDER / entry.name, "recording_id")
+        ids = np.fromfile(file, ID_DTYPE)
         first = recordings.first_rows(ids).astype(RECORDING_DTYPE)
         recordings_file(folder, entry.name).write_bytes(first.tobytes())
         alive = np.packbits(np.ones(entry.num_rows, bool))
         alive_file(folder, entry.name).write_bytes(alive.tobytes())
-    files = describe_files(folder.iterdir())
-    manifest = Manifest(SEGMENT_ROWS * len(entries), tuple(entries), UNMEASURED, files)
+    manifest = Manifest(size, tuple(entries), UNMEASURED, describe_files(folder.iterdir()))
     effort = measure(Generation.of_manifest(folder, manifest), None, IndexConfig())
     replace(manifest, effort=effort).write(folder / GENERATION_FILE)
-    (path / INDEX_FOLDER / CURRENT_FILE).write_text(folder.name)
-    return path
+    (folder.parent / CURRENT_FILE).write_text(folder.name)
+    return new.rename(path)
 
 
 def measure_segments(work: Path, rows: Path, sizes: list[int]) -> dict[str, Any]:
     results: dict[str, Any] = {}
-    entries: list[SegmentEntry] = []
     paths = []
     for size in sorted(sizes):
-        while len(entries) * SEGMENT_ROWS < size:
-            entries.append(write_one(work, rows, len(entries), entries))
-        paths.append(link_store(work, entries))
+        paths.append(make_segments(work, rows, size))
         results[str(size)] = {name: run(name, paths[-1]) for name in ("open", "find", "own")}
     return results | {"query": run("query", *paths)}
 

@@ -55,22 +55,23 @@ def scenes_of(num_rows: int, seed: int = 1, world: int = 0) -> Array:
     return np.asarray(scenes + 0.6 * spread * rng.normal(0, 1, scenes.shape), np.float32)
 
 
-def with_little_effort(index: SoundIndex, num_scanned: int, num_scored: int = 10) -> SoundIndex:
+def with_little_effort(index: SoundIndex, num_scanned: int, margin: float = 0.0) -> SoundIndex:
     """Let the sketches of an index be looked through hardly further, whatever that finds."""
     for one in index.opened:
-        spare(one.index, num_scanned, num_scored)
+        spare(one.index, num_scanned, margin)
     return index
 
 
-def spare(index: VectorIndex, num_scanned: int, num_scored: int = 10) -> VectorIndex:
+def spare(index: VectorIndex, num_scanned: int, margin: float = 0.0) -> VectorIndex:
     """Do the same with the index of one store; nothing without sketches."""
     if any(index.sketches):
         told = Measured(
             share=1.0,
             reach=0.0,
             num_scanned=num_scanned,
-            margin=0.0,
-            num_scored=num_scored,
+            margin=margin,
+            finer_margin=margin,
+            num_scored=10,
             recall=0.5,
             ms=1.0,
         )

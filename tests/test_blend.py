@@ -173,7 +173,7 @@ def test_sketched_blend_is_what_its_windows_have(
 def test_sketches_propose_what_is_best_by_the_blend(made: Made) -> None:
     """What they find has its true score, and nearly all of the best is found."""
     store, index = made["sketched"]
-    index = with_little_effort(SoundIndex.open(store.store.path), 450, 60)
+    index = with_little_effort(SoundIndex.open(store.store.path), 450, 0.02)
     num_found = 0
     for row in range(0, 120, 3):
         scenes, tags = unit32(store.scene[row]), np.array(store.tags)[row : row + 1]

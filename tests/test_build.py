@@ -157,7 +157,9 @@ def test_build_segments_are_at_most_as_long_as_told(store: Synthetic, num_rows: 
     store.add({"c": 1}, seed=1)
     generation = build(store.store, max_segment_rows=num_rows)
     lengths = [len(segment) for segment in generation.segments]
-    assert lengths == [num_rows] * (9 // num_rows) + [9 % num_rows] * (9 % num_rows > 0)
+    assert sum(lengths) == 9
+    assert max(lengths) <= num_rows
+    assert len(lengths) == -(-9 // num_rows)
     assert_holds(generation, store)
 
 
@@ -222,13 +224,19 @@ def test_build_thirty_single_windows_keep_few_segments(store: Synthetic) -> None
     assert_holds(generation, store)
 
 
-def test_build_full_segments_are_never_merged(store: Synthetic) -> None:
-    store.add({"a": 4})
+def test_build_shelf_is_written_anew_with_as_many_new_rows(store: Synthetic) -> None:
+    """However many segments it has: what is alike lies together again."""
+    store.add({"a": 9})
     first = build(store.store, max_segment_rows=4)
-    store.add({"b": 9}, seed=1)
+    store.add({"b": 4}, seed=1)
     second = build(store.store, max_segment_rows=4)
     assert segment_names(first) < segment_names(second)
-    assert_holds(second, store)
+    store.add({"c": 5}, seed=2)  # with the four before as many as the first
+    third = build(store.store, max_segment_rows=4)
+    assert not segment_names(second) & segment_names(third)
+    assert sorted(len(one) for one in third.segments) == [2, 4, 4, 4, 4]
+    assert len({entry.shelf for entry in third.manifest.segments}) == 1
+    assert_holds(third, store)
 
 
 @settings(
@@ -334,6 +342,27 @@ def test_build_leftovers_of_a_crash_are_removed(store: Synthetic) -> None:
     assert not any(folder.exists() for folder in [*leftovers, half])
     assert all((folder / "of").is_dir() for folder in others)
     assert_holds(Generation.current(store.store), store)
+
+
+def test_build_leftovers_are_removed_even_if_it_is_not_known_what_others_need(
+    store: Synthetic, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After an update, no index can be read until one is built: what fills the disk has to go."""
+    store.add({"a": 2})
+    first = build(store.store)
+    (first.path / GENERATION_FILE).write_text("{}")
+    left = store.store.path / INDEX_FOLDER / SEGMENTS_FOLDER / f".tmp-{2:032x}"
+    left.mkdir()
+    (left / "0").write_bytes(b"rows")
+
+    def full(*_: Any) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("search.upkeep.build.write_shelf", full)
+    with pytest.raises(StoreError, match="No space left"):
+        build(store.store)
+    assert not left.exists()
+    assert first.segments[0].path.is_dir()
 
 
 def is_too_much(num_left: int, work: Callable[[], object]) -> bool:

@@ -309,7 +309,7 @@ def test_gpu_answers_exactly_what_sketches_would_have_answered(
     one = segment(0, vectors[order], tags[order])
     one = replace(one, path=tmp_path)
     rows = generation(one)
-    effort = Effort(0.9, 3000, (Measured(1.0, 0.0, 50, 12, 12, 0.5, 1.0),))
+    effort = Effort(0.9, 3000, (Measured(1.0, 0.0, 50, 0.0, 0.0, 12, 0.5, 1.0),))
     others, their_tags = random_rows(np.random.default_rng(5), 30)
     asked = blended(np.append(others, vectors[:1], 0), np.append(their_tags, tags[:1], 0), 0.35)
 

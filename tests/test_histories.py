@@ -71,7 +71,7 @@ class History:
 
     def kill(self, _: str, number: int) -> None:
         """A build is killed before one of its steps."""
-        step = ("write_segments", "measure", "_publish", "write_whole")[number % 4]
+        step = ("write_shelf", "measure", "_publish", "write_whole")[number % 4]
         killed = mock.patch.object(building, step, side_effect=KeyboardInterrupt)
         with killed, suppress(KeyboardInterrupt):
             build(self.store)

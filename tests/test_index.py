@@ -157,13 +157,12 @@ def test_search_empty_store_gives_nothing(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("k", [1, 5, 40, 150, 180, 200])
 def test_search_equal_vectors_at_rank_k_come_by_window_id(generation: Generation, k: int) -> None:
-    """180 rows have one vector, in all segments: in each more than are fetched beyond k."""
+    """180 rows have one vector, in two segments: in each more than are fetched beyond k."""
     stored = generation.vectors(all_rows(generation))
     _, kind, count = np.unique(stored, axis=0, return_inverse=True, return_counts=True)
     crowd = np.flatnonzero((kind == np.argmax(count)) & alive(generation))
     in_segments = np.bincount(np.searchsorted(generation.starts, crowd, "right") - 1)
-    assert len(in_segments) == 3
-    assert in_segments.min() > 5 + 16
+    assert (in_segments > 5 + 16).sum() == 2
     found = open_index(generation).search(stored[crowd[:1]], k)
     ids = np.sort(generation.window_ids(crowd))[:k]
     assert generation.window_ids(found.rows[: len(ids)]).tolist() == ids.tolist()

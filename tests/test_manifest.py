@@ -30,11 +30,12 @@ FILES = {"a.raw": [7, DIGEST]}
 
 #: As it is written for a store with sketches.
 DOCUMENT: dict[str, Any] = {
-    "format": 9,
+    "format": 10,
     "num_windows": 600,
     "segments": [
         {
             "name": "c" * 32,
+            "shelf": "d" * 32,
             "num_rows": 601,
             "num_columns": 672,
             "files": FILES,
@@ -52,8 +53,8 @@ DOCUMENT: dict[str, Any] = {
         "target": 0.99,
         "num_rows": 580,
         "measured": [
-            [1.0, 0.7, 8192, 0.0018, 60, 0.999, 0.5],
-            [0.1, 0.55, 4096, 0.002, 60, 0.998, 1.5],
+            [1.0, 0.7, 8192, 0.0018, 0.0009, 60, 0.999, 0.5],
+            [0.1, 0.55, 4096, 0.002, 0.0007, 60, 0.998, 1.5],
         ],
         "segments": ["c" * 32],
     },
@@ -64,6 +65,7 @@ MANIFEST = Manifest(
     segments=(
         SegmentEntry(
             "c" * 32,
+            "d" * 32,
             601,
             672,
             {"a.raw": FileEntry(7, DIGEST)},
@@ -74,8 +76,8 @@ MANIFEST = Manifest(
         target=0.99,
         num_rows=580,
         measured=(
-            Measured(1.0, 0.7, 8192, 0.0018, 60, 0.999, 0.5),
-            Measured(0.1, 0.55, 4096, 0.002, 60, 0.998, 1.5),
+            Measured(1.0, 0.7, 8192, 0.0018, 0.0009, 60, 0.999, 0.5),
+            Measured(0.1, 0.55, 4096, 0.002, 0.0007, 60, 0.998, 1.5),
         ),
         segments=("c" * 32,),
     ),

@@ -18,6 +18,7 @@ EFFORT = Effort(
             reach=0.6,
             num_scanned=9000,
             margin=0.003,
+            finer_margin=0.0015,
             num_scored=60,
             recall=0.999,
             ms=0.5,
@@ -27,7 +28,8 @@ EFFORT = Effort(
             reach=0.5,
             num_scanned=8000,
             margin=0.002,
-            num_scored=60,
+            finer_margin=0.001,
+            num_scored=30,
             recall=0.998,
             ms=1.0,
         ),
@@ -36,7 +38,8 @@ EFFORT = Effort(
             reach=0.7,
             num_scanned=7000,
             margin=0.001,
-            num_scored=60,
+            finer_margin=0.0005,
+            num_scored=20,
             recall=0.996,
             ms=1.5,
         ),
@@ -44,38 +47,31 @@ EFFORT = Effort(
 )
 
 
+ALL = Plan("sketches", 9000, 60, 0, 0.999, 0.6, 10, 10, 0.003, 0.0015)
+HALF = Plan("sketches", 8000, 30, 0, 0.998, 0.5, 10, 10, 0.002, 0.001)
+TENTH = Plan("sketches", 7000, 20, 0, 0.996, 0.7, 10, 10, 0.001, 0.0005)
+
+
 @pytest.mark.parametrize(
     ("num_matching", "k", "expected"),
     [
-        (1_000_000, 10, Plan("sketches", 9000, 60, 0, 0.999, 0.6, 10, 10, 0.003)),  # all windows
-        (
-            999_000,
-            10,
-            Plan("sketches", 9000, 60, 0, 0.999, 0.6, 10, 10, 0.003),
-        ),  # all but the query's recording
-        (950_000, 10, Plan("sketches", 9000, 60, 0, 0.999, 0.6, 10, 10, 0.003)),
-        (
-            700_000,
-            10,
-            Plan("sketches", 9000, 60, 0, 0.998, 0.6, 10, 10, 0.003),
-        ),  # between two: the worse of both
-        (500_000, 10, Plan("sketches", 8000, 60, 0, 0.998, 0.5, 10, 10, 0.002)),  # as one of them
-        (100_000, 10, Plan("sketches", 7000, 60, 0, 0.996, 0.7, 10, 10, 0.001)),
-        (
-            1_000,
-            10,
-            Plan("sketches", 7000, 60, 0, 0.996, 0.7, 10, 10, 0.001),
-        ),  # narrower than anything measured
-        (121, 10, Plan("sketches", 7000, 60, 0, 0.996, 0.7, 10, 10, 0.001)),
-        (120, 10, EXACT),  # they might as well all be scored
+        (1_000_000, 10, ALL),
+        (999_000, 10, ALL),  # all but the query's recording
+        (950_000, 10, ALL),
+        (700_000, 10, ALL._replace(recall=0.998)),  # between two: the worse of both
+        (500_000, 10, HALF),  # as one of them
+        (100_000, 10, TENTH),
+        (1_000, 10, TENTH),  # narrower than anything measured
+        (129, 10, TENTH),
+        (128, 10, EXACT),  # they might as well all be scored
         (0, 10, EXACT),
-        (1_000_000, 1, Plan("sketches", 9000, 60, 0, 0.999, 0.6, 10, 1, 0.003)),
+        (1_000_000, 1, ALL),  # with margins as they were measured, from the tenth
         (
             1_000_000,
             1000,
-            Plan("sketches", 284_605, 2040, 0, 0.999, 0.6, 317, 1000, 0.003),
-        ),  # 9000, 10 * 100^0.75
-        (4_080, 1000, EXACT),
+            ALL._replace(num_scanned=284_605, num_scored=6000, num_nearer=1000, num_hits=1000),
+        ),  # 9000 * 100^0.75
+        (1_000, 1000, EXACT),
     ],
 )
 def test_plan_follows_what_was_measured(num_matching: int, k: int, expected: Plan) -> None:
@@ -97,16 +93,11 @@ def test_several_vectors_take_more_than_one_and_less_than_each_alone() -> None:
 @given(
     num_matching=st.integers(0, 1_000_000),
     k=st.integers(1, 10_000),
-    num_scored=st.integers(MEASURED_K, 1000),
     num_scanned=st.integers(1, 300_000),
     exact=st.booleans(),
 )
-def test_plan_never_scores_too_few(
-    num_matching: int, k: int, num_scored: int, num_scanned: int, exact: bool
-) -> None:
-    measured = tuple(
-        one._replace(num_scanned=num_scanned, num_scored=num_scored) for one in EFFORT.measured
-    )
+def test_plan_never_finds_too_few(num_matching: int, k: int, num_scanned: int, exact: bool) -> None:
+    measured = tuple(one._replace(num_scanned=num_scanned) for one in EFFORT.measured)
     effort = Effort(0.99, 1_000_000, measured)
     plan = choose_plan(effort, num_matching, 1_000_000, k, exact=exact)
     if exact:
@@ -114,9 +105,9 @@ def test_plan_never_scores_too_few(
     if plan.is_exact:
         assert plan == EXACT
     else:
-        assert k <= plan.num_scored < num_matching
-        assert plan.num_hits == k
+        assert plan.num_hits == max(k, MEASURED_K) < num_matching
         assert plan.margin in {one.margin for one in EFFORT.measured}
+        assert plan.finer_margin in {one.finer_margin for one in EFFORT.measured}
         assert num_scanned <= plan.num_scanned <= num_scanned * max(1, k / MEASURED_K) + 1
         assert plan.recall in {one.recall for one in EFFORT.measured}
         assert plan.reach in {one.reach for one in EFFORT.measured}
@@ -129,18 +120,13 @@ def test_plan_never_promises_more_of_a_narrower_filter(one: int, other: int) -> 
     assert narrow.is_exact or narrow.recall <= wide.recall
 
 
-def test_plan_scores_as_many_as_the_harder_of_two_shares_needs() -> None:
-    """Among all rows more are as near by their sketches as the true ten than among a tenth."""
-    measured = tuple(
-        one._replace(num_scored=number)
-        for one, number in zip(EFFORT.measured, (960, 240, 60), strict=True)
-    )
-    effort = Effort(0.99, 1_000_000, measured)
-    plans = [choose_plan(effort, number, 1_000_000, 10) for number in (990_000, 300_000, 50_000)]
-    assert [one.num_scored for one in plans] == [960, 240, 60]
-    assert [one.margin for one in plans] == [0.003, 0.002, 0.001]
-    assert choose_plan(effort, 120, 1_000_000, 10) == EXACT
-    assert choose_plan(effort, 121, 1_000_000, 10).num_scored == 60
+def test_margins_are_those_of_the_harder_of_two_shares() -> None:
+    """Whichever of the two it is."""
+    first, *others = EFFORT.measured
+    effort = Effort(0.99, 1_000_000, (first._replace(margin=0.0, finer_margin=0.0), *others))
+    plans = [choose_plan(effort, number, 1_000_000, 10) for number in (990_000, 700_000, 300_000)]
+    assert [one.margin for one in plans] == [0.0, 0.002, 0.002]
+    assert [one.finer_margin for one in plans] == [0.0, 0.001, 0.001]
 
 
 def test_plan_without_sketches_is_exact() -> None:
@@ -154,6 +140,7 @@ def test_plan_without_sketches_is_exact() -> None:
         reach=st.floats(-1e12, 1e12),
         num_scanned=st.integers(0, 10**12),
         margin=st.floats(-1e12, 1e12),
+        finer_margin=st.floats(-1e12, 1e12),
         num_scored=st.integers(0, 10**12),
         recall=st.just(0.9),
         ms=st.just(1.0),
@@ -167,4 +154,4 @@ def test_plan_of_an_effort_that_nobody_measured_still_finds_k(
 ) -> None:
     """Whoever forged a manifest: what is in it may make answers worse, and no fewer."""
     plan = choose_plan(Effort(0.9, 0, (told,)), num_matching, num_rows, k)
-    assert plan.is_exact or plan.num_scored >= k
+    assert plan.is_exact or (plan.num_hits >= k and min(plan.margin, plan.finer_margin) >= 0)

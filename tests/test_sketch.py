@@ -18,6 +18,7 @@ from sketched import Part, propose, sketching
 
 from indexer.errors import DamagedStoreError
 from indexer.progress import ignore
+from search.generation.allowed import Allowed
 from search.generation.manifest import SketchEntry
 from search.generation.writing import normalise
 from search.nearest import bytes as products
@@ -31,7 +32,7 @@ from search.nearest.sketching import make_sketch, quantise
 
 NUM_ROWS, ROWS_PER_LIST = 1500, 60
 #: All rows are looked at, and sixty proposed.
-PLAN_OF_ALL = Plan("sketches", 10**6, 60)
+PLAN_OF_ALL = Plan("sketches", 10**6, num_hits=60)
 #: Products of some hundred float32 numbers of at most 1.
 ROUNDING = 1e-5
 
@@ -109,7 +110,7 @@ def made(
     whole: None, request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Made]:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("search.nearest.sketching._WIDTHS", (request.param,))
+        patch.setattr("search.nearest.cells._WIDTHS", (request.param,))
         yield make(tmp_path_factory.mktemp("made"), *clustered(1, NUM_ROWS))
 
 
@@ -210,17 +211,19 @@ def test_what_is_refined_is_proposed_by_its_finer_codes(made: Made) -> None:
     parts = parts_of(made, 3, 0.5, 3)
     for vectors in asking(11, 4):
         asked = made.ask(vectors)
-        first = propose(parts, vectors, Plan("sketches", 10**6, 90))
+        first = propose(parts, vectors, Plan("sketches", 10**6, num_hits=90))
         of = (np.sort(first.rows) - 10) % NUM_ROWS
         coarse = np.sort(made.lists.multiply_rows(asked, np.arange(NUM_ROWS))[of])
         for num_hits in (10, 40):
             margin = float(coarse[-num_hits] - coarse[0])  # as far as the last of ninety
-            plan = Plan("sketches", 10**6, 12, num_hits=num_hits, margin=margin)
-            again = propose(parts, vectors, plan)
-            assert again[1:] == first[1:]
             near = dict(zip(np.sort(first.rows).tolist(), refined(made, asked, of), strict=True))
-            found = sorted((near[row] for row in again.rows.tolist()), reverse=True)
-            assert found == sorted(near.values(), reverse=True)[:12]
+            best = sorted(near.values(), reverse=True)
+            for finer_margin in (0.0, margin / 4):
+                plan = Plan("sketches", 10**6, num_hits=num_hits, margin=margin)
+                again = propose(parts, vectors, plan._replace(finer_margin=finer_margin))
+                assert again[1:] == first[1:]
+                found = sorted((near[row] for row in again.rows.tolist()), reverse=True)
+                assert found == [one for one in best if one >= best[num_hits - 1] - finer_margin]
 
 
 def refined(made: Made, asked: Prepared, rows: Array) -> list[float]:
@@ -385,7 +388,7 @@ def test_rows_of_which_there_is_little_to_tell_are_sketched(tmp_path: Path, of: 
     near = made.lists.multiply_rows(made.ask(scenes[:1]), np.arange(200))
     assert near == pytest.approx(made.scenes @ scenes[0], abs=0.05)
     part = Part(0, made.sketch, np.ones(200, bool), 200)
-    assert len(propose([part], scenes[:2], Plan("sketches", 20, 10)).rows) == 10
+    assert len(propose([part], scenes[:2], Plan("sketches", 20)).rows) >= 10
 
 
 def test_basis_that_is_known_is_taken_where_it_is_enough(tmp_path: Path) -> None:
@@ -419,9 +422,9 @@ def test_segments_of_other_bases_are_asked_together(tmp_path: Path) -> None:
     They take turns, and one is without a sketch between them.
     """
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("search.nearest.sketching._WIDTHS", ((64, 32),))
+        patch.setattr("search.nearest.cells._WIDTHS", ((64, 32),))
         first = make(tmp_path / "first", *clustered(1, 600))
-        patch.setattr("search.nearest.sketching._WIDTHS", ((128, 48),))
+        patch.setattr("search.nearest.cells._WIDTHS", ((128, 48),))
         second = make(tmp_path / "second", *clustered(2, 500))
     starts = (0, 600, 1140, 1740)
     each = list(zip(starts, (first, second, first, second), strict=True))
@@ -436,9 +439,9 @@ def test_segments_of_other_bases_are_asked_together(tmp_path: Path) -> None:
             near[start + every] = one.lists.multiply_rows(one.ask(vectors), every)
         found = propose(parts, vectors, PLAN_OF_ALL).rows
         assert sorted(near[found]) == sorted(near)[-60:]
-        refined = propose(parts, vectors, PLAN_OF_ALL._replace(num_scored=40, margin=0.01)).rows
-        tenth, fortieth = np.sort(near)[[-10, -40]]
-        assert near[refined].min() >= min(tenth - 0.01, fortieth) - ROUNDING
+        plan = PLAN_OF_ALL._replace(num_hits=10, margin=0.01, finer_margin=0.005)
+        refined = propose(parts, vectors, plan).rows
+        assert near[refined].min() >= np.sort(near)[-10] - 0.01 - ROUNDING
         true = np.full(2240, -np.inf, np.float32)
         for start, one in each:
             every = np.arange(len(one.scenes))
@@ -508,7 +511,7 @@ def test_proposals_are_the_same_without_simsimd(
 ) -> None:
     part = Part(0, made.sketch, np.ones(NUM_ROWS, bool), NUM_ROWS)
     questions = [vectors[:size] for vectors in asking(5, 20) for size in (1, 3, 20)]
-    plan = Plan("sketches", 400, 60, reach=0.5)
+    plan = Plan("sketches", 400, num_hits=60, reach=0.5)
     found = [propose([part], vectors, plan) for vectors in questions]
     monkeypatch.setattr(products, "_simsimd", None)
     for one, vectors in zip(found, questions, strict=True):
@@ -540,16 +543,47 @@ def parts_of(made: Made, seed: int, share: float, num_parts: int) -> list[Part]:
     ]
 
 
+#: As it is; and so that of most lists some are read whole, and rows picked of the others.
+COSTS_NS = st.sampled_from([(4000, 1_000_000), (0, 0), (1500, 0)])
+
+
+def patch_costs(patch: pytest.MonkeyPatch, costs_ns: tuple[int, int]) -> None:
+    """Have reading a list, and reading some while rows of others are picked, take so long."""
+    for name, cost_ns in zip(("_VISIT_NS", "_BOTH_NS"), costs_ns, strict=True):
+        patch.setattr(f"search.nearest.scan.{name}", cost_ns)
+
+
+@pytest.mark.parametrize("share", [0.05, 0.9])
+def test_lists_are_counted_once_for_a_filter(made: Made, share: float) -> None:
+    """What a question leaves out of it counts for nothing."""
+    mask = np.random.default_rng(5).random(NUM_ROWS) < share
+    allowed, lists = Allowed.of([mask]), made.lists
+    counted = lists.count(allowed)
+    assert lists.count(allowed.without([np.flatnonzero(mask)[:20]])) is counted
+    own = np.repeat(np.arange(made.sketch.num_lists), made.sketch.sizes)
+    true = np.bincount(own[mask[: len(own)]], minlength=made.sketch.num_lists)
+    assert counted.are_known.all() == (share < 0.25)
+    if share < 0.25:
+        assert (counted.rows == true).all()
+        assert (counted.some == np.flatnonzero(true)).all()
+    else:
+        assert counted.rows == pytest.approx(made.sketch.sizes * mask.sum() / len(own))
+    other = Lists({0: made.sketch}, np.array([0, NUM_ROWS]))
+    assert other.count(allowed) is not counted
+    assert (other.count(allowed).rows == counted.rows).all()
+
+
 @settings(max_examples=200, deadline=None)
 @given(
     seed=st.integers(0, 2**32 - 1),
     share=st.sampled_from([0.0, 0.001, 0.01, 0.3, 0.99, 1.0]),
     num_vectors=st.integers(1, 3),
     num_scanned=st.integers(1, 3200),
-    num_proposed=st.integers(1, 300),
+    num_hits=st.integers(1, 300),
     num_parts=st.integers(0, 3),
     is_blend=st.booleans(),
     sampled_rows=st.sampled_from([64, 4096]),
+    costs_ns=COSTS_NS,
 )
 def test_proposed_rows_match_and_are_as_many_as_there_may_be(
     made: Made,
@@ -557,38 +591,41 @@ def test_proposed_rows_match_and_are_as_many_as_there_may_be(
     share: float,
     num_vectors: int,
     num_scanned: int,
-    num_proposed: int,
+    num_hits: int,
     num_parts: int,
     is_blend: bool,
     sampled_rows: int,
+    costs_ns: tuple[int, int],
 ) -> None:
     parts = parts_of(made, seed, share, num_parts)
     vectors = asking(seed, num_vectors)[int(is_blend)]
-    plan = Plan("sketches", num_scanned, num_proposed, reach=0.5)
+    plan = Plan("sketches", num_scanned, num_hits=num_hits, reach=0.5)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("search.nearest.scan._SAMPLED_ROWS", sampled_rows)
+        patch_costs(patch, costs_ns)
         found = propose(parts, vectors, plan)
     matching = np.concatenate([[], *(part.start + np.flatnonzero(part.mask) for part in parts)])
     assert np.isin(found.rows, matching).all()
-    assert len(np.unique(found.rows)) == len(found.rows) == min(num_proposed, len(matching))
-    assert found.num_scanned >= min(num_proposed, len(matching))
+    assert len(np.unique(found.rows)) == len(found.rows) >= min(num_hits, len(matching))
+    assert found.num_scanned >= min(num_hits, len(matching))
     assert found.num_lists <= num_parts * made.sketch.num_lists
-    if not found.num_lists:  # then all were scanned, and no row is nearer than those proposed
+    if not found.num_lists:  # then all were scanned, and no row is as near as those proposed
         assert found.num_scanned == len(matching)
         near = made.lists.multiply_rows(made.ask(vectors), np.arange(NUM_ROWS))
         of_all = near[(matching.astype(int) - 10) % NUM_ROWS]
         of_found = near[(found.rows - 10) % NUM_ROWS]
-        assert sorted(of_found) == sorted(of_all)[len(of_all) - len(of_found) :]
+        last = np.sort(of_all)[-num_hits:][:1]
+        assert sorted(of_found) == sorted(of_all[of_all >= last])
 
 
 def test_lists_are_visited_where_many_match_and_all_are_scanned_where_few_do(made: Made) -> None:
     vectors = asking(2, 1)[0]
     every, few = np.ones(NUM_ROWS, bool), np.arange(NUM_ROWS) % 50 == 0
-    plan = Plan("sketches", 100, 60, reach=0.0)
+    plan = Plan("sketches", 100, num_hits=60, reach=0.0)
     wide = propose([Part(0, made.sketch, every, NUM_ROWS)], vectors, plan)
     assert 0 < wide.num_lists < made.sketch.num_lists
     assert 100 <= wide.num_scanned < NUM_ROWS // 2
-    plan = Plan("sketches", 200, 10, reach=0.0)
+    plan = Plan("sketches", 200, reach=0.0)
     rows = np.flatnonzero(few).astype(np.int32)
     narrow = propose([Part(0, made.sketch, few, len(rows), rows)], vectors, plan)
     assert (narrow.num_lists, narrow.num_scanned) == (0, 30)
@@ -601,8 +638,9 @@ class Known(NamedTuple):
         near: (n,) of each row that matches.
         rows: (n,) these.
         places: (n,) the place of its list among all, the nearest first.
-        ranks: (num_lists,) of the lists, the nearest first.
-        held: (num_lists,) rows that match these and all before hold, if they are evenly spread.
+        ranks: (m,) of the lists in which any may match, the nearest first.
+        held: (m,) rows that match these and all before hold; if it is not known which do, as many
+            as if they were evenly spread.
     """
 
     near: Array
@@ -617,13 +655,22 @@ def know(parts: list[Part], vectors: Array, reach: float) -> Known:
     sketch, number = parts[0].sketch, len(parts)
     asked, every = sketch.basis.prepare(vectors), np.arange(NUM_ROWS)
     lists = take_together([sketch], np.array([0, NUM_ROWS]))[0]
-    ranks = np.tile(lists.rank(asked, reach), number)
+    own = np.repeat(np.arange(sketch.num_lists), sketch.sizes)
+    sizes = np.concatenate(
+        [
+            sketch.sizes * (part.num_matching / sketch.num_listed)
+            if part.rows is None
+            else np.bincount(own[part.rows[part.rows < len(own)]], minlength=sketch.num_lists)
+            for part in parts
+        ]
+    )
+    ranks = np.where(sizes > 0, np.tile(lists.rank(asked, reach), number), -np.inf)
     order = np.argsort(-ranks, kind="stable")
     places = np.argsort(order)[np.repeat(np.arange(len(ranks)), np.tile(sketch.sizes, number))]
     mask = np.concatenate([part.mask for part in parts])
     near = np.tile(lists.multiply_rows(asked, every), number)
     rows = np.concatenate([part.start + every for part in parts])
-    sizes = np.concatenate([part.mask.mean() * sketch.sizes for part in parts])
+    order = order[: np.count_nonzero(sizes)]
     return Known(near[mask], rows[mask], places[mask], ranks[order], np.cumsum(sizes[order]))
 
 
@@ -634,11 +681,12 @@ def know(parts: list[Part], vectors: Array, reach: float) -> Known:
     num_parts=st.integers(1, 3),
     num_vectors=st.integers(1, 3),
     kind=st.integers(0, 2),
-    num_scored=st.integers(1, 60),
+    num_hits=st.integers(1, 60),
     num_nearer=st.integers(1, 40),
     reach=st.sampled_from([0.0, 0.3, 0.6, 1.0, 4.0]),
     first_rows=st.sampled_from([1, 40, 200]),
     growth=st.sampled_from([2, 16]),
+    costs_ns=COSTS_NS,
 )
 def test_lists_are_visited_until_none_that_is_left_may_hold_one_of_the_nearest(
     made: Made,
@@ -647,31 +695,34 @@ def test_lists_are_visited_until_none_that_is_left_may_hold_one_of_the_nearest(
     num_parts: int,
     num_vectors: int,
     kind: int,
-    num_scored: int,
+    num_hits: int,
     num_nearer: int,
     reach: float,
     first_rows: int,
     growth: int,
+    costs_ns: tuple[int, int],
 ) -> None:
     parts, vectors = parts_of(made, seed, share, num_parts), asking(seed, num_vectors)[kind]
-    plan = Plan("sketches", 1000, num_scored, reach=reach, num_nearer=num_nearer)
+    plan = Plan("sketches", 1000, reach=reach, num_nearer=num_nearer, num_hits=num_hits)
     known = know(parts, vectors, reach)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("search.nearest.scan.FIRST_ROWS", first_rows)
         patch.setattr("search.nearest.scan._GROWTH", growth)
         patch.setattr("search.nearest.scan._are_lists_quicker", lambda *_: True)
+        patch_costs(patch, costs_ns)
         found = propose(parts, vectors, plan)
-    num_best = max(num_scored, num_nearer, plan.num_hits)
+    num_best = max(num_hits, num_nearer)
     is_visited = known.places < found.num_lists
-    assert found.num_scanned == is_visited.sum()
+    assert found.num_scanned == pytest.approx(known.held[found.num_lists - 1], abs=5)
     best = np.sort(known.near[is_visited])[::-1]
     of_found = np.sort(known.near[np.isin(known.rows, found.rows)])[::-1]
-    assert (of_found == best[: plan.num_scored]).all()
+    assert (of_found == best[best >= best[:num_hits][-1]]).all()
     if found.num_lists < len(known.ranks):
         assert len(best) >= num_best
         assert known.ranks[found.num_lists] < best[num_nearer - 1]
     # And no further: by what was seen first, each that came after might have held one.
-    first = np.searchsorted(known.held, max(first_rows, num_scored, num_nearer)) + 1
+    num_first = max(first_rows * num_vectors, num_hits, num_nearer)
+    first = np.searchsorted(known.held, num_first) + 1
     at_first = np.sort(known.near[known.places < first])[::-1]
     if found.num_lists > first and len(at_first) >= num_best:
         assert known.ranks[found.num_lists - 1] >= at_first[num_nearer - 1]
@@ -693,10 +744,25 @@ def test_nearest_are_found_where_no_row_is_nearer_than_its_list_may_be(
     reach = float(((near - centres[own]) / spreads[own]).max()) * 1.001
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("search.nearest.scan._are_lists_quicker", lambda *_: True)
-        plan = Plan("sketches", 40, k, reach=reach, num_nearer=k)
+        plan = Plan("sketches", 40, num_hits=k, reach=reach, num_nearer=k)
         found = propose(parts, vectors, plan)
     of_found = np.sort(known.near[np.isin(known.rows, found.rows)])
-    assert (of_found == np.sort(known.near)[-k:]).all()
+    best = np.sort(known.near)
+    assert (of_found == best[best >= best[-k]]).all()  # with all that are as near
+
+
+def test_each_of_several_vectors_has_a_first_look(made: Made) -> None:
+    """What is near to one of them may be far from what is nearest to all."""
+    vectors = asking(3, 3)[0]
+    part = Part(0, made.sketch, np.ones(NUM_ROWS, bool), NUM_ROWS)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("search.nearest.scan.FIRST_ROWS", 100)
+        for number in (1, 2, 3):
+            for num_scanned in (350, 150):  # and no more than are expected to be looked at
+                plan = Plan("sketches", num_scanned, reach=0.0)
+                found = propose([part], vectors[:number], plan)
+                first = min(100 * number, num_scanned)
+                assert first <= found.num_scanned < first + 2 * int(made.sketch.sizes.max())
 
 
 def test_matches_that_are_far_from_what_asks_are_found(made: Made) -> None:
@@ -707,7 +773,7 @@ def test_matches_that_are_far_from_what_asks_are_found(made: Made) -> None:
     own = np.repeat(np.arange(made.sketch.num_lists), made.sketch.sizes)
     mask[np.isin(own, order[made.sketch.num_lists // 3 :])] = True
     part = Part(0, made.sketch, mask, int(mask.sum()))
-    found = propose([part], vectors, Plan("sketches", 60, 60, reach=0.5))
+    found = propose([part], vectors, Plan("sketches", 60, num_hits=60, reach=0.5))
     assert found.num_lists > made.sketch.num_lists // 3
     assert len(found.rows) == 60
     assert mask[found.rows].all()
@@ -719,7 +785,7 @@ def test_rows_are_numbered_beyond_four_bytes(made: Made, num_scanned: int) -> No
     first = 3 << 32
     parts = [one._replace(start=first + one.start) for one in parts_of(made, 3, 0.2, 2)]
     for vectors in asking(4, 2):
-        plan = Plan("sketches", num_scanned, 30, reach=0.5, margin=0.01)
+        plan = Plan("sketches", num_scanned, num_hits=30, reach=0.5, margin=0.01)
         near, far = (
             propose(some, vectors, plan).rows for some in (parts_of(made, 3, 0.2, 2), parts)
         )
@@ -851,11 +917,11 @@ def assert_survives(sketch: Sketch, num_rows: int) -> None:
         part = Part(0, sketch, mask, int(mask.sum()))
         for num_scanned in (30, num_rows):
             for vectors in asking(3, 2):
-                rows = propose([part], vectors, Plan("sketches", num_scanned, 20, reach=0.5)).rows
+                plan = Plan("sketches", num_scanned, num_hits=20, reach=0.5)
+                rows = propose([part], vectors, plan).rows
                 assert mask[rows].all()
                 assert len(np.unique(rows)) == len(rows) == 20
-                finer = Plan("sketches", num_scanned, 20, reach=0.5, margin=0.05)
-                refined = propose([part], vectors, finer).rows
+                refined = propose([part], vectors, plan._replace(margin=0.05)).rows
                 assert mask[refined].all()
                 assert len(np.unique(refined)) == len(refined) == 20
 

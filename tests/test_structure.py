@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -111,9 +112,9 @@ def questions(number: int) -> Array:
     [
         (MOST_EXACT, 1000, [], [500]),
         (MOST_EXACT + 2, 1000, [502], []),
-        (MOST_EXACT + 2, 400, [400, 102], []),
-        (MOST_EXACT + 2, 410, [410], [92]),
-        (MOST_EXACT + 2, 99, [], [99] * 5 + [7]),
+        (MOST_EXACT + 2, 400, [251, 251], []),
+        (MOST_EXACT + 2, 250, [168, 168, 166], []),
+        (MOST_EXACT + 2, 99, [], [84] * 5 + [82]),
         (2, 1000, [], [2]),
     ],
 )
@@ -190,13 +191,13 @@ def test_store_that_outgrows_exact_answers_gets_its_segments_sketched(
     add(made, "a", 400, seed=1)
     add(made, "b", 60, seed=2)
     first = build(made.store, max_segment_rows=400)
-    assert (sketched(first), unsketched(first)) == ([], [400, 60])
+    assert (sketched(first), unsketched(first)) == ([], [230, 230])
     before = open_index(first)
     query = first.vectors(np.array([7]))
     expected = before.search(query, 10)
     add(made, "c", 200, seed=3)
     second = build(made.store, max_segment_rows=400)
-    assert (sketched(second), unsketched(second)) == ([400, 260], [])
+    assert (sketched(second), unsketched(second)) == ([330, 330], [])
     assert_finds_all(second)
     again = open_index(Generation.open(first.path)).search(query, 10)  # it is still there
     for one in (before.search(query, 10), again):
@@ -520,6 +521,7 @@ def test_manifest_that_says_something_else_of_a_sketch_is_mended_or_does_no_harm
             st.sampled_from([-1e12, 0.0, 0.6, 1e12]),
             st.sampled_from([0, 1, 8192, 10**12]),
             st.sampled_from([-1e12, 0, 0.001, 1, 10**12]),
+            st.sampled_from([-1e12, 0, 0.001, 1, 10**12]),
             st.sampled_from([0, 1, 60, 10**12]),
             st.just(0.9),
             st.just(1.0),
@@ -709,7 +711,6 @@ def test_build_writes_nothing_into_a_segment_that_is_a_link(
 def little_effort(whole: None, monkeypatch: pytest.MonkeyPatch) -> None:
     """Few rows are enough to be measured with: a store of thousands is scanned only in part."""
     monkeypatch.setattr("search.nearest.measure._NUM_QUESTIONS", 100)
-    monkeypatch.setattr("search.nearest.measure._NUM_SCORED", (15, 30, 60))
     monkeypatch.setattr("search.nearest.measure.FIRST_ROWS", 15)
 
 
@@ -756,13 +757,13 @@ def test_best_rows_are_kept_with_the_margin_that_is_said_to_keep_them(forged: Sy
     for at, (vector, some) in enumerate(zip(vectors, left_out, strict=True)):
         own_told = slice(10 * at, 10 * at + 10)
         for number in (1, 3, 10, 40):
-            plan = Plan("sketches", 10**6, number)
+            plan = Plan("sketches", 10**6, num_nearer=number, num_hits=number)
             found = propose(index.lists, allowed.without(some), vector[None], plan)
             is_proposed = np.isin(rows[at], found.rows)
             assert (is_proposed == (told.num_nearer[own_told] < number)).all()
     margin = told.margin(1.0)
     assert told.share_kept(margin) == 1
-    coarse = Plan("sketches", 10**6, 1, margin=margin)
+    coarse = Plan("sketches", 10**6, margin=margin)
     for at, (vector, some) in enumerate(zip(vectors, left_out, strict=True)):
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr("search.nearest.scan._refine", lambda each, best, plan: best.rows)
@@ -798,10 +799,10 @@ def test_reach_that_no_question_needed_is_taken_for_the_furthest(store: Syntheti
     """Of 600 windows all are compared, so that nothing says how far lists have to be looked."""
     effort = build(store.store).manifest.effort
     assert {one.reach for one in effort.measured} == {_REACHES[-1]}
-    assert all(one.recall == 1 for one in effort.measured)
+    assert all(one.recall >= 0.997 for one in effort.measured)
 
 
-@pytest.mark.parametrize(("most", "reach"), [(1.0, 0.6), (0.98, 0.5), (0.0, 0.1)])
+@pytest.mark.parametrize(("most", "reach"), [(1.0, 0.6), (0.98, 0.5), (0.0, 0.3)])
 def test_reach_is_no_further_than_finds_more(
     monkeypatch: pytest.MonkeyPatch, most: float, reach: float
 ) -> None:
@@ -817,7 +818,27 @@ def test_reach_is_no_further_than_finds_more(
     told = _Told(np.zeros(100, np.float32), np.zeros(100, np.int64))
     found = trials.measure(_Filter(1.0, Allowed.of([]), [], [], []), told)
     assert reach <= found.reach < 1.08 * reach
-    assert found.num_scored == 60
+
+
+@pytest.mark.parametrize(("most", "wanted"), [(1.0, 0.997), (0.98, 0.98)])
+def test_margin_of_finer_codes_is_no_wider_than_finds_more(
+    monkeypatch: pytest.MonkeyPatch, most: float, wanted: float
+) -> None:
+    """Once it is known how far lists are to be looked through."""
+
+    def run(trials: _Trials, true: _Filter, told: Measured, least: float = 0.0) -> Measured:
+        recall = min(most, 0.5 + told.finer_margin / 0.002) if told.reach > 0.3 else 0.1
+        return told._replace(recall=recall)
+
+    monkeypatch.setattr(_Trials, "_run", run)
+    nothing: Any = None
+    told = _Told(np.full(100, 0.004, np.float32), np.zeros(100, np.int64))
+    trials = _Trials(nothing, questions(1), 0.997)
+    found = trials.measure(_Filter(1.0, Allowed.of([]), [], [], []), told)
+    assert found.margin == pytest.approx(0.004)
+    least = (wanted - 0.5) * 0.002
+    assert least <= found.finer_margin < 1.16 * least
+    assert 0.3 < found.reach < 0.33
 
 
 @pytest.mark.parametrize("share", [0.1, 1.0])
@@ -905,8 +926,6 @@ def test_commands_say_how_windows_are_searched(store: Synthetic, run: Run) -> No
     assert data["measured"] == [one._asdict() for one in effort.measured]
     assert "600 windows, searched by sketches" in run("info", path).out
     by_sketches = run("search", path, window, "--explain").err
-    assert (
-        f"the best {effort.measured[0].num_scored} scored; recall 1.000 at 10 hits when"
-        in by_sketches
-    )
+    recall = f"recall {effort.measured[0].recall:.3f} at 10 hits when"
+    assert re.search(rf"599 scanned, the best [1-9]\d scored; {recall}", by_sketches)
     assert "plan     exact" in run("search", path, window, "--explain", "--exact").err

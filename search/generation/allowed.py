@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import NamedTuple, Self
+from dataclasses import dataclass, field
+from typing import Any, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -15,18 +16,22 @@ from indexer.arrays import Integers, Mask
 _FEW = 1 / 4
 
 
-class Allowed(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Allowed:
     """Rows that may be found.
 
     Attributes:
         masks: (num_rows,) of each segment, which of its rows.
         counts: How many of each.
         rows: (n,) int32 of each segment these rows, in order; None where they are many.
+        counted: What was counted of them, by what counts: once, as many questions ask for the same.
+            Rows of which some were left out since have that of all.
     """
 
     masks: tuple[Mask, ...]
     counts: tuple[int, ...]
     rows: tuple[npt.NDArray[np.int32] | None, ...]
+    counted: dict[object, Any] = field(default_factory=dict, repr=False, compare=False)
 
     @classmethod
     def of(cls, masks: Iterable[Mask]) -> Self:
@@ -76,4 +81,4 @@ class Allowed(NamedTuple):
                 counts[number] -= found
                 if (own := few[number]) is not None:
                     few[number] = own[mask[own]]
-        return Allowed(tuple(masks), tuple(counts), tuple(few))
+        return Allowed(tuple(masks), tuple(counts), tuple(few), self.counted)

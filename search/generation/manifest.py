@@ -16,7 +16,7 @@ GENERATION_FILE = "manifest.json"
 #: What to do where something of the index is found to be damaged that a build would use again.
 MENDED_ANEW = "building the index anew, from nothing but the parts, mends it"
 #: Of a generation; the store's own parts have another.
-FORMAT = 9
+FORMAT = 10
 
 #: No share, time or factor in a manifest is larger; some are written as less than nothing.
 _MOST = 1e12
@@ -69,6 +69,7 @@ class SegmentEntry:
 
     Attributes:
         name: Of its folder.
+        shelf: Of the segments that were written together, and share their rows by what is alike.
         num_rows: Its rows, dead ones included.
         num_columns: Tags and groups of tags that its codes have a row for.
         files: Name → what was written.
@@ -76,6 +77,7 @@ class SegmentEntry:
     """
 
     name: str
+    shelf: str
     num_rows: int
     num_columns: int
     files: Mapping[str, FileEntry]
@@ -92,7 +94,8 @@ class Measured(NamedTuple):
         num_scanned: Rows that match whose sketches were looked at, on average.
         margin: How much less near than the tenth best a row may be by its code, and be among the
             ten: of these, finer codes are looked at.
-        num_scored: Rows that are scored exactly, the best by these.
+        finer_margin: The same by its finer code: these are scored exactly.
+        num_scored: How many these were, on average.
         recall: Share of the true best 10 that were found.
         ms: Median milliseconds of a query, without its filter.
     """
@@ -101,6 +104,7 @@ class Measured(NamedTuple):
     reach: float
     num_scanned: int
     margin: float
+    finer_margin: float
     num_scored: int
     recall: float
     ms: float
@@ -213,6 +217,7 @@ def _read_segment(entry: Any) -> SegmentEntry:
     sketch = entry.get("sketch")
     return SegmentEntry(
         _check_name(_take(entry, "name", str)),
+        _check_name(_take(entry, "shelf", str)),
         _take_count(entry, "num_rows"),
         _take_count(entry, "num_columns"),
         _read_files(entry),
@@ -244,13 +249,14 @@ def _read_effort(entry: Any) -> Effort:
 
 def _read_measured(entry: Any) -> Measured:
     if not isinstance(entry, list) or len(entry) != len(Measured._fields):
-        raise NotAsWrittenError("what was measured is not seven numbers each")
+        raise NotAsWrittenError("what was measured is not eight numbers each")
     named = dict(zip(Measured._fields, entry, strict=True))
     return Measured(
         _take_number(named, "share"),
         _take_number(named, "reach"),
         _take_count(named, "num_scanned"),
         _take_number(named, "margin"),
+        _take_number(named, "finer_margin"),
         _take_count(named, "num_scored"),
         _take_number(named, "recall"),
         _take_number(named, "ms"),

@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from indexer.arrays import Float16, Float32, Integers, Mask
 from indexer.progress import Listen, Step
-from indexer.store.disk import sync_file, sync_folder
+from indexer.store.disk import remove_all, sync_file, sync_folder
 from indexer.store.schema import NUM_TAGS
 from indexer.store.snapshot import Snapshot
 from indexer.tags import TagVocabulary
@@ -60,7 +60,7 @@ def rows_of_segment(segment: Segment, wanted: Mask) -> Iterator[Columns]:
     rows = np.flatnonzero(wanted)
     for first in range(0, len(rows), _BLOCK_ROWS):
         some = rows[first : first + _BLOCK_ROWS]
-        yield {name: segment.arrays[name][some] for name in SEGMENT_ARRAYS}
+        yield {name: segment.rows_of(name, some) for name in SEGMENT_ARRAYS}
 
 
 def write_segments(
@@ -71,7 +71,7 @@ def write_segments(
     listen: Listen,
     arrange: Arrange,
 ) -> list[SegmentEntry]:
-    """Write rows as segments.
+    """Write rows as segments, of about as many rows each.
 
     Args:
         folder: Of all segments.
@@ -84,20 +84,26 @@ def write_segments(
     Returns:
         What a manifest says of each segment.
     """
-    done = 0
+    num_segments = -(-total // max_segment_rows)
+    each = -(-total // max(1, num_segments))
+    done, shelf = 0, uuid.uuid4().hex
     written: list[SegmentEntry] = []
     segment: _SegmentWriter | None = None
-    for columns in rows:
-        at = 0
-        while at < len(columns["window_id"]):
-            if segment is None:
-                segment = _SegmentWriter(folder, min(max_segment_rows, total - done))
-            at += segment.add(columns, at)
-            if segment.is_full:
-                done += segment.num_rows
-                written.append(segment.publish(arrange))
-                segment = None
-        listen(Step("indexing", done + (segment.filled if segment else 0), total, "window"))
+    try:
+        for columns in rows:
+            at = 0
+            while at < len(columns["window_id"]):
+                if segment is None:
+                    segment = _SegmentWriter(folder, shelf, min(each, total - done))
+                at += segment.add(columns, at)
+                if segment.is_full:
+                    done += segment.num_rows
+                    written.append(segment.publish(arrange))
+                    segment = None
+            listen(Step("indexing", done + (segment.filled if segment else 0), total, "window"))
+    finally:
+        if segment is not None:  # on a full disk, what is left of it would keep it full
+            segment.discard()
     return written
 
 
@@ -107,9 +113,9 @@ class _SegmentWriter:
     Files are written, not mapped: on a full disk, writing is an error and a mapping is a crash.
     """
 
-    def __init__(self, segments: Path, num_rows: int) -> None:
+    def __init__(self, segments: Path, shelf: str, num_rows: int) -> None:
         self._groups = [list(indices) for _, indices in TagVocabulary.audioset().groups]
-        self._segments = segments
+        self._segments, self._shelf = segments, shelf
         self._name = uuid.uuid4().hex
         self._folder = self._segments / f"{TEMPORARY_PREFIX}{self._name}"
         self._folder.mkdir()
@@ -137,6 +143,10 @@ class _SegmentWriter:
         self.filled = to.stop
         return stop - start
 
+    def discard(self) -> None:
+        """Delete what is written of it."""
+        remove_all(self._folder)
+
     def publish(self, arrange: Arrange) -> SegmentEntry:
         """Put its rows in order, make it appear, and return what a manifest says of it."""
         sketch, order = arrange(self._folder, self._arrays["vectors"], self._arrays["tags"])
@@ -157,7 +167,9 @@ class _SegmentWriter:
         for file in self._folder.iterdir():
             sync_file(file)
         sync_folder(self._folder)
-        entry = SegmentEntry(self._name, self.num_rows, len(self._codes), files, sketch)
+        entry = SegmentEntry(
+            self._name, self._shelf, self.num_rows, len(self._codes), files, sketch
+        )
         self._folder.rename(self._segments / self._name)
         sync_folder(self._segments)
         return entry

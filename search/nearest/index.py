@@ -134,6 +134,8 @@ class VectorIndex:
             scores[self.score(scenes_of(vectors, self._num_columns), rows) < least] = -np.inf
         order = np.lexsort((self.generation.window_ids(rows), -scores))[:k]
         order = order[scores[order] > -np.inf]
+        if len(order) < min(k, allowed.num_rows) and least is None and not plan.is_exact:
+            return self.search(vectors, k, allowed, exact=True)  # what was proposed is damaged
         scan_ms, rescore_ms = (scanned - began) * 1e3, (perf_counter() - scanned) * 1e3
         return Neighbours(scores[order], rows[order], plan, allowed.num_rows, scan_ms, rescore_ms)
 
@@ -198,8 +200,12 @@ class VectorIndex:
             rows.append(propose(self.lists, allowed, scenes, plan).rows)
         if None in self.sketches:
             rows.append(find_near(self.generation, vectors, k, self._unknown(allowed), least))
-        done = plan._replace(num_scanned=proposed.num_scanned, num_lists=proposed.num_lists)
-        return np.unique(np.concatenate(rows)), done
+        every = np.unique(np.concatenate(rows))
+        return every, plan._replace(
+            num_scanned=proposed.num_scanned,
+            num_lists=proposed.num_lists,
+            num_scored=len(every),
+        )
 
     def _plan(self, allowed: Allowed, k: int, num_vectors: int, *, exact: bool) -> Plan:
         numbers = allowed.num_rows, self.generation.num_windows, k
@@ -233,8 +239,11 @@ class VectorIndex:
         scores = score_pairs(self.generation, vectors, found)
         if least is not None:
             scores[score_pairs(self.generation, scenes, found) < least] = -np.inf
+        is_short = (scores > -np.inf).sum(1) < k
+        if least is None and not plan.is_exact:  # what was proposed is damaged
+            is_open |= is_short
+        elif least is not None:
             # What is less like it may have a scene that is more so; sketches have looked for that.
-            is_short = (scores > -np.inf).sum(1) < k
             is_open |= is_short if plan.is_exact else looked.num_rows > 0
         order = np.lexsort((self._ids_of(found), -scores))[:, :k]
         scores, rows = np.take_along_axis(scores, order, 1), np.take_along_axis(found, order, 1)
@@ -249,11 +258,12 @@ class VectorIndex:
         """Return (n, m) rows that may be nearest to each vector, by the sketches; -1 for none."""
 
         def look(one: Float32) -> Integers:
-            rows = propose(self.lists, allowed, one[None], plan).rows
-            return np.pad(rows, (0, plan.num_scored - len(rows)), constant_values=-1)
+            return propose(self.lists, allowed, one[None], plan).rows
 
         with ThreadPoolExecutor(num_cores()) as threads:
-            return np.stack(list(threads.map(look, vectors)))
+            each = list(threads.map(look, vectors))
+        width = max(map(len, each))
+        return np.stack([np.pad(one, (0, width - len(one)), constant_values=-1) for one in each])
 
     @property
     def _num_columns(self) -> int:

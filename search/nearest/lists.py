@@ -8,16 +8,32 @@ the rest. A row is one of the generation.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from indexer.arrays import Float32, Integers, Mask
+from search.generation.allowed import Allowed
 from search.nearest.basis import FINER_STEPS, MIDDLE, MOST_PRODUCTS, Basis, Prepared
 from search.nearest.bytes import Bytes, multiply_bytes
 from search.nearest.ranking import Ranking
 from search.nearest.sketch import FINER, MOST, Sketch
+
+
+class Counted(NamedTuple):
+    """How many rows of lists may be found.
+
+    Attributes:
+        rows: (num_lists,) float64 how many of each; about, where they are many in its segment: if
+            they are as frequent everywhere.
+        are_known: (num_lists,) whether it is known which rows they are, as they are few.
+        some: (n,) the lists in which there are any.
+    """
+
+    rows: npt.NDArray[np.float64]
+    are_known: Mask
+    some: Integers
 
 
 class Lists:
@@ -56,6 +72,21 @@ class Lists:
 
     def __len__(self) -> int:
         return len(self.sizes)
+
+    def count(self, allowed: Allowed) -> Counted:
+        """Return how many rows of each list may be found."""
+        if self not in allowed.counted:
+            each = []
+            for number, sketch in zip(self.numbers, self.sketches, strict=True):
+                rows = allowed.rows[number]
+                share = allowed.counts[number] / max(1, sketch.num_listed)
+                each.append(sketch.sizes * share if rows is None else sketch.count_rows(rows))
+            rows_of_each = np.concatenate(each).astype(np.float64)
+            is_known = [allowed.rows[number] is not None for number in self.numbers]
+            are_known = np.repeat(is_known, np.diff(self.firsts))
+            allowed.counted[self] = Counted(rows_of_each, are_known, np.flatnonzero(rows_of_each))
+        counted: Counted = allowed.counted[self]
+        return counted
 
     def rank(self, prepared: Prepared, reach: float) -> Float32:
         """Return (num_lists,) float32 how near the nearest rows of each list may be: `Ranking`."""
@@ -161,6 +192,10 @@ class Lists:
 
     def _lists_of(self, rows: Integers) -> tuple[Integers, Integers]:
         """Return the (m,) lists that hold some rows, in order, and how many of these each holds."""
+        if len(rows) > len(self):  # the shorter is looked up in the other
+            counts = np.diff(np.searchsorted(rows, self._ends), prepend=0)
+            lists = np.flatnonzero(counts)
+            return lists, counts[lists]
         of = np.searchsorted(self._ends, rows, side="right")
         is_first = np.append(True, of[1:] != of[:-1])[: len(of)]
         return of[is_first], np.diff(np.flatnonzero(is_first), append=len(of))
@@ -185,6 +220,12 @@ class Lists:
             codes[some] = self.sketches[place].codes_of(own, begins[some] - start)
             taken[some] = columns[place][own]
         return codes, taken
+
+    def take_each(self, columns: Sequence[npt.NDArray[Any]], rows: Integers) -> npt.NDArray[Any]:
+        """Return (n,) what a column of the segment of each sketch says of some rows, in order."""
+        bounds = np.searchsorted(rows, self.starts[1:])
+        pairs = zip(columns, self.starts, np.split(rows, bounds), strict=True)
+        return np.concatenate([column[some - start] for column, start, some in pairs])
 
     def rows_at(self, lists: Integers, places: Integers) -> Integers:
         """Return (n,) the rows that are at some places, in order, among all of (m,) lists."""

@@ -13,6 +13,7 @@ are in the order of the lists.
 
 from __future__ import annotations
 
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -95,10 +96,14 @@ class Sketch:
 
     def blocks_of(self, lists: Integers) -> list[Bytes]:
         """Return of each of some lists (n, d) uint8 the codes of its rows, where they are."""
-        counts = self.sizes[lists]
+        return [self._blocks[one] for one in lists.tolist()]
+
+    @cached_property
+    def _blocks(self) -> list[Bytes]:
+        """The same of all: to cut them out each time took a tenth of the time to read them."""
         # The numbers of a list, of 8 bytes, are behind its codes.
-        begins = (self.ends[lists] - counts) * (self._width + UNIT_BYTES)
-        spans = zip(begins.tolist(), (begins + counts * self._width).tolist(), strict=True)
+        begins = (self.ends - self.sizes) * (self._width + UNIT_BYTES)
+        spans = zip(begins.tolist(), (begins + self.sizes * self._width).tolist(), strict=True)
         return [self._file[first:last].reshape(-1, self._width) for first, last in spans]
 
     def codes_of(self, rows: Integers, begins: Integers) -> Bytes:
@@ -108,9 +113,19 @@ class Sketch:
 
     def of_lists(self, column: npt.NDArray[Any], lists: Integers) -> npt.NDArray[Any]:
         """Return (n,) what a column of the segment says of all rows of some lists."""
-        ends = self.ends[lists]
-        spans = zip((ends - self.sizes[lists]).tolist(), ends.tolist(), strict=True)
-        return np.concatenate([column[:0], *(column[first:last] for first, last in spans)])
+        if not len(lists):
+            return column[:0]
+        lasts = self.ends[lists]
+        firsts = lasts - self.sizes[lists]
+        is_far = firsts[1:] != lasts[:-1]  # from the list before
+        firsts, lasts = firsts[np.append(True, is_far)], lasts[np.append(is_far, True)]
+        spans = zip(firsts.tolist(), lasts.tolist(), strict=True)
+        return np.concatenate([column[first:last] for first, last in spans])
+
+    def count_rows(self, rows: npt.NDArray[np.int32]) -> Integers:
+        """Return (num_lists,) how many of (n,) rows, in order, each list holds."""
+        # Of another type, all rows would be copied.
+        return np.diff(np.searchsorted(rows, self.ends.astype(rows.dtype)), prepend=0)
 
     def find_rows(self, lists: Integers, rows: npt.NDArray[np.int32]) -> Integers:
         """Return which of some rows are in some lists, in order.

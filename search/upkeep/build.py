@@ -57,17 +57,16 @@ from search.generation.segments import (
     is_shared_name,
     recordings_file,
 )
-from search.generation.writing import write_segments
 from search.nearest.structure import (
     IndexConfig,
     are_usable,
-    arrange_for,
     bases_of,
     is_as_wanted,
     measure,
 )
 from search.projection.rows import keep_rows
 from search.upkeep.reuse import Reuse, reuse
+from search.upkeep.shelf import write_shelf
 
 #: Rows of a segment, at most: 2.6 GB of vectors, tags and codes. Each that is asked costs 0.1 ms.
 MAX_SEGMENT_ROWS = 1 << 19
@@ -165,15 +164,9 @@ def _build(store: Store, index: Path, parts: Sequence[Part], how: _How) -> Gener
     is_same = previous and list(previous.parts) == [part.name for part in parts]
     if previous and is_same and is_as_wanted(previous, how.config):
         return previous
-    plan = reuse(store, parts, previous, how.max_segment_rows)
-    written = write_segments(
-        index / SEGMENTS_FOLDER,
-        plan.rows(),
-        plan.num_written,
-        how.max_segment_rows,
-        how.listen,
-        arrange_for(plan.num_windows, how.listen, bases_of(previous) if previous else ()),
-    )
+    plan = reuse(store, parts, previous)
+    bases = bases_of(previous) if previous else []
+    written = write_shelf(index / SEGMENTS_FOLDER, plan, how.max_segment_rows, how.listen, bases)
     folder = index / f"{TEMPORARY_PREFIX}{uuid.uuid4().hex}"
     folder.mkdir()
     _write_parts(folder / PARTS_FILE, parts)
@@ -279,21 +272,28 @@ def _remove_unused(index: Path, kept: Iterable[str]) -> None:
         is_old = is_generation_name(entry.name) and entry.name not in kept
         if is_old or is_temporary(entry.name):
             remove_all(entry)
+    segments = index / SEGMENTS_FOLDER
+    for entry in segments.iterdir():
+        if is_temporary(entry.name):  # whatever others need, and it may fill the disk
+            remove_all(entry)
     manifests = [found for name in kept if (found := _read_manifest(index / name))]
     if len(manifests) < len(kept):  # what others need is not known
         return
-    former = index / _FORMER_FOLDER
-    if not former.is_symlink():
-        for entry in former.glob("*"):
+    _remove_former(index / _FORMER_FOLDER)
+    named = {entry.name for manifest in manifests for entry in manifest.segments}
+    for entry in segments.iterdir():
+        if is_shared_name(entry.name) and entry.name not in named:
+            remove_all(entry)
+
+
+def _remove_former(folder: Path) -> None:
+    """Delete what older versions had in a folder, and the folder if nothing else is in it."""
+    if not folder.is_symlink():
+        for entry in folder.glob("*"):
             if is_shared_name(entry.name):
                 remove_all(entry)
         with suppress(OSError):  # it is not there, or somebody's
-            former.rmdir()
-    named = {entry.name for manifest in manifests for entry in manifest.segments}
-    for entry in (index / SEGMENTS_FOLDER).iterdir():
-        is_old = is_shared_name(entry.name) and entry.name not in named
-        if is_old or is_temporary(entry.name):
-            remove_all(entry)
+            folder.rmdir()
 
 
 def _read_manifest(generation: Path) -> Manifest | None:

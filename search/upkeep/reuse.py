@@ -6,7 +6,7 @@ it was made from: the rows of these are those of its segments, and what is new i
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence, Set
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
@@ -31,6 +31,9 @@ from search.generation.segments import SEGMENT_ARRAYS, Generation, Segment
 from search.generation.writing import Columns, rows_of_parts, rows_of_segment
 from search.nearest.structure import is_usable
 
+#: Rows of parts that lie together are drawn together: of a part with any of them all is read. Those
+#: of segments, which lie by what is alike, are drawn one by one.
+_DRAWN_TOGETHER = 128
 #: Of a segment that keeps less than this share of its rows, the live ones are written anew.
 _MIN_ALIVE_SHARE = 0.5
 #: What a segment says of its windows: a wrong id, place or time would be taken over. Vectors and
@@ -77,6 +80,17 @@ class Reuse:
         copied = (rows_of_segment(segment, alive) for segment, alive in self.copied)
         return chain(*copied, rows_of_parts(self.snapshot, self.wanted))
 
+    def sample(self, number: int) -> Iterator[Columns]:
+        """Yield about so many of the rows that are written, from some places among them."""
+        rng, share = np.random.default_rng(0), number / max(1, self.num_written)
+
+        def choose(wanted: Mask, together: int) -> Mask:
+            is_chosen = rng.random(-(-len(wanted) // together)) < share
+            return wanted & np.repeat(is_chosen, together)[: len(wanted)]
+
+        copied = (rows_of_segment(segment, choose(alive, 1)) for segment, alive in self.copied)
+        return chain(*copied, rows_of_parts(self.snapshot, choose(self.wanted, _DRAWN_TOGETHER)))
+
     def first_places(self, segment: Segment, recordings: Recordings) -> Integers:
         """Return (num_rows,) where the recordings of a kept segment's rows are listed now.
 
@@ -110,19 +124,16 @@ class Reuse:
         return places
 
 
-def reuse(
-    store: Store, parts: Sequence[Part], previous: Generation | None, max_segment_rows: int
-) -> Reuse:
+def reuse(store: Store, parts: Sequence[Part], previous: Generation | None) -> Reuse:
     """Choose the segments to keep, and the rows to write.
 
-    Small segments are written anew together with the new rows, so that their number stays
-    logarithmic in the number of builds.
+    Shelves are written anew together with the new rows if these are as many: so there are few of
+    them, and what is alike lies together.
 
     Args:
         store: Whose index is built.
         parts: That count, oldest first.
         previous: The index before, if any of it may be used.
-        max_segment_rows: Rows of a segment, at most.
 
     Raises:
         DamagedStoreError: If a part that is read is not as it was written.
@@ -138,9 +149,9 @@ def reuse(
         # What comes back, or goes on, may have windows in any part.
         if not (contains(come, known).any() or contains(come, begun).any()):
             snapshot = _snapshot(store, parts[num_old:], live)
-            if found := _extend(previous, snapshot, live, max_segment_rows):
+            if found := _extend(previous, snapshot, live):
                 return found
-    return _match(store, parts, previous, live, max_segment_rows)
+    return _match(store, parts, previous, live)
 
 
 def _read_ledger(parts: Sequence[Part], num_old: int) -> tuple[Ids, Ids]:
@@ -174,9 +185,7 @@ def _require_intact(parts: Iterable[Part]) -> None:
             part.require_intact(SCENE_FILE)
 
 
-def _extend(
-    previous: Generation, snapshot: Snapshot, live: Ids, max_segment_rows: int
-) -> Reuse | None:
+def _extend(previous: Generation, snapshot: Snapshot, live: Ids) -> Reuse | None:
     """Return what is to be done if all other windows are those of the index before.
 
     None if it is damaged where that would be taken over, or has as dead what lives again: after a
@@ -186,7 +195,6 @@ def _extend(
         previous: The index before.
         snapshot: Of the parts after those that it was made from.
         live: Sorted ids of live recordings.
-        max_segment_rows: Rows of a segment, at most.
     """
     pairs = list(_segments_of(previous))
     listed = previous.recordings.ids
@@ -203,8 +211,8 @@ def _extend(
     is_gone = ~contains(live, listed)
     each = [(one, _still_alive(one, is_gone)) for one in previous.segments]
     total = num_new + _num_alive(each)
-    usable = {one.name for one, entry in pairs if is_usable(one, entry, total)}
-    kept, copied = _divide(each, usable, num_new, max_segment_rows)
+    shelves = {one.name: entry.shelf for one, entry in pairs if is_usable(one, entry, total)}
+    kept, copied = _divide(each, shelves, num_new)
     taken = {one.name for one, _ in copied}
     if not _are_intact([pair for pair in pairs if pair[0].name in taken], SEGMENT_ARRAYS):
         return None
@@ -213,23 +221,17 @@ def _extend(
     return Reuse(previous, kept, copied, snapshot, num_old, wanted, recordings)
 
 
-def _match(
-    store: Store,
-    parts: Sequence[Part],
-    previous: Generation | None,
-    live: Ids,
-    max_segment_rows: int,
-) -> Reuse:
+def _match(store: Store, parts: Sequence[Part], previous: Generation | None, live: Ids) -> Reuse:
     """Return what is to be done whatever has changed: live windows are found by their ids."""
     indexed = set(previous.parts) if previous else set()
     _require_intact(part for part in parts if part.name not in indexed)
     snapshot = Snapshot(parts, live, store.identity.frames)
     ids = np.sort(snapshot.window_ids)
     pairs = [pair for pair in _segments_of(previous) if _are_intact([pair], _TOLD)]
-    usable = {one.name for one, entry in pairs if is_usable(one, entry, len(ids))}
+    shelves = {one.name: entry.shelf for one, entry in pairs if is_usable(one, entry, len(ids))}
     each = [(one, contains(ids, one.windows.window_id)) for one, _ in pairs]
     del ids
-    kept, _ = _divide(each, usable, len(snapshot) - _num_alive(each), max_segment_rows)
+    kept, _ = _divide(each, shelves, len(snapshot) - _num_alive(each))
     wanted = np.ones(len(snapshot), bool)
     for segment, _ in kept:
         wanted &= ~contains(segment.by_id.keys, snapshot.window_ids)
@@ -238,28 +240,27 @@ def _match(
 
 
 def _divide(
-    each: Iterable[tuple[Segment, Mask]], usable: Set[str], num_new: int, max_segment_rows: int
+    each: Iterable[tuple[Segment, Mask]], shelves: Mapping[str, str], num_new: int
 ) -> tuple[Held, Held]:
     """Return the segments that are kept, and those of which the live rows are written anew.
 
     Args:
         each: Segments, and which of their rows are alive.
-        usable: Names of those that can be searched as they are.
+        shelves: Name of each that can be searched as it is → its shelf.
         num_new: Rows that are written besides.
-        max_segment_rows: Rows of a segment, at most.
     """
-    kept: list[tuple[Segment, Mask]] = []
+    kept: dict[str, list[tuple[Segment, Mask]]] = {}
     left: list[tuple[Segment, Mask]] = []
     for segment, alive in each:
         if alive.any():
-            stays = segment.name in usable and alive.mean() >= _MIN_ALIVE_SHARE
-            (kept if stays else left).append((segment, alive))
-    kept.sort(key=lambda pair: int(pair[1].sum()))
+            stays = segment.name in shelves and alive.mean() >= _MIN_ALIVE_SHARE
+            (kept.setdefault(shelves[segment.name], []) if stays else left).append((segment, alive))
     num_new += _num_alive(left)
-    while kept and len(kept[0][0]) < max_segment_rows and kept[0][1].sum() <= num_new:
-        left.append(kept.pop(0))
-        num_new += _num_alive(left[-1:])
-    return tuple(kept), tuple(left)
+    smallest_first = sorted(kept.values(), key=_num_alive)
+    while smallest_first and _num_alive(smallest_first[0]) <= num_new:
+        num_new += _num_alive(smallest_first[0])
+        left += smallest_first.pop(0)
+    return tuple(chain(*smallest_first)), tuple(left)
 
 
 def _segments_of(generation: Generation | None) -> Iterator[tuple[Segment, SegmentEntry]]:

@@ -47,9 +47,9 @@ EFFORT = Effort(
 )
 
 
-ALL = Plan("sketches", 9000, 60, 0, 0.999, 0.6, 10, 10, 0.003, 0.0015)
-HALF = Plan("sketches", 8000, 30, 0, 0.998, 0.5, 10, 10, 0.002, 0.001)
-TENTH = Plan("sketches", 7000, 20, 0, 0.996, 0.7, 10, 10, 0.001, 0.0005)
+ALL = Plan("sketches", 9000, 60, 0, 0.999, 0.6, 10, 0.003, 0.0015)
+HALF = Plan("sketches", 8000, 30, 0, 0.998, 0.5, 10, 0.002, 0.001)
+TENTH = Plan("sketches", 7000, 20, 0, 0.996, 0.7, 10, 0.001, 0.0005)
 
 
 @pytest.mark.parametrize(
@@ -69,7 +69,7 @@ TENTH = Plan("sketches", 7000, 20, 0, 0.996, 0.7, 10, 10, 0.001, 0.0005)
         (
             1_000_000,
             1000,
-            ALL._replace(num_scanned=284_605, num_scored=6000, num_nearer=1000, num_hits=1000),
+            ALL._replace(num_scanned=284_605, num_scored=6000, num_hits=1000),
         ),  # 9000 * 100^0.75
         (1_000, 1000, EXACT),
     ],
@@ -87,7 +87,7 @@ def test_several_vectors_take_more_than_one_and_less_than_each_alone() -> None:
     assert [one.num_scanned for one in plans[:3]] == [9000, 13_642, 23_639]  # 9000 * n^0.6
     expected = [0.6, 0.6735, 0.7846, 1.2]  # 0.6 * n^(1/6)
     assert [one.reach for one in plans] == pytest.approx(expected, abs=1e-4)
-    assert {one.num_nearer for one in plans} == {10}
+    assert {one.num_hits for one in plans} == {10}
 
 
 @given(

@@ -682,7 +682,6 @@ def know(parts: list[Part], vectors: Array, reach: float) -> Known:
     num_vectors=st.integers(1, 3),
     kind=st.integers(0, 2),
     num_hits=st.integers(1, 60),
-    num_nearer=st.integers(1, 40),
     reach=st.sampled_from([0.0, 0.3, 0.6, 1.0, 4.0]),
     first_rows=st.sampled_from([1, 40, 200]),
     growth=st.sampled_from([2, 16]),
@@ -696,14 +695,13 @@ def test_lists_are_visited_until_none_that_is_left_may_hold_one_of_the_nearest(
     num_vectors: int,
     kind: int,
     num_hits: int,
-    num_nearer: int,
     reach: float,
     first_rows: int,
     growth: int,
     costs_ns: tuple[int, int],
 ) -> None:
     parts, vectors = parts_of(made, seed, share, num_parts), asking(seed, num_vectors)[kind]
-    plan = Plan("sketches", 1000, reach=reach, num_nearer=num_nearer, num_hits=num_hits)
+    plan = Plan("sketches", 1000, reach=reach, num_hits=num_hits)
     known = know(parts, vectors, reach)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("search.nearest.scan.FIRST_ROWS", first_rows)
@@ -711,21 +709,20 @@ def test_lists_are_visited_until_none_that_is_left_may_hold_one_of_the_nearest(
         patch.setattr("search.nearest.scan._are_lists_quicker", lambda *_: True)
         patch_costs(patch, costs_ns)
         found = propose(parts, vectors, plan)
-    num_best = max(num_hits, num_nearer)
     is_visited = known.places < found.num_lists
     assert found.num_scanned == pytest.approx(known.held[found.num_lists - 1], abs=5)
     best = np.sort(known.near[is_visited])[::-1]
     of_found = np.sort(known.near[np.isin(known.rows, found.rows)])[::-1]
     assert (of_found == best[best >= best[:num_hits][-1]]).all()
     if found.num_lists < len(known.ranks):
-        assert len(best) >= num_best
-        assert known.ranks[found.num_lists] < best[num_nearer - 1]
+        assert len(best) >= num_hits
+        assert known.ranks[found.num_lists] < best[num_hits - 1]
     # And no further: by what was seen first, each that came after might have held one.
-    num_first = max(first_rows * num_vectors, num_hits, num_nearer)
+    num_first = max(first_rows * num_vectors, num_hits)
     first = np.searchsorted(known.held, num_first) + 1
     at_first = np.sort(known.near[known.places < first])[::-1]
-    if found.num_lists > first and len(at_first) >= num_best:
-        assert known.ranks[found.num_lists - 1] >= at_first[num_nearer - 1]
+    if found.num_lists > first and len(at_first) >= num_hits:
+        assert known.ranks[found.num_lists - 1] >= at_first[num_hits - 1]
 
 
 @settings(max_examples=60, deadline=None)
@@ -744,7 +741,7 @@ def test_nearest_are_found_where_no_row_is_nearer_than_its_list_may_be(
     reach = float(((near - centres[own]) / spreads[own]).max()) * 1.001
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("search.nearest.scan._are_lists_quicker", lambda *_: True)
-        plan = Plan("sketches", 40, num_hits=k, reach=reach, num_nearer=k)
+        plan = Plan("sketches", 40, num_hits=k, reach=reach)
         found = propose(parts, vectors, plan)
     of_found = np.sort(known.near[np.isin(known.rows, found.rows)])
     best = np.sort(known.near)

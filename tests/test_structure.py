@@ -757,7 +757,7 @@ def test_best_rows_are_kept_with_the_margin_that_is_said_to_keep_them(forged: Sy
     for at, (vector, some) in enumerate(zip(vectors, left_out, strict=True)):
         own_told = slice(10 * at, 10 * at + 10)
         for number in (1, 3, 10, 40):
-            plan = Plan("sketches", 10**6, num_nearer=number, num_hits=number)
+            plan = Plan("sketches", 10**6, num_hits=number)
             found = propose(index.lists, allowed.without(some), vector[None], plan)
             is_proposed = np.isin(rows[at], found.rows)
             assert (is_proposed == (told.num_nearer[own_told] < number)).all()

@@ -37,10 +37,9 @@ class Plan(NamedTuple):
         recall: Measured at the build for filters about as narrow; 1 for an exact answer.
         reach: How much nearer than its centre the rows of a list may be, see `Ranking.rank`
             of `search.nearest.ranking`.
-        num_nearer: Lists are visited until so many rows are nearer than any in those that are left
-            may be.
         num_hits: Hits asked for, or as many as margins were measured with if these are more: the
-            first alone would be overlooked twice as often as any of ten.
+            first alone would be overlooked twice as often as any of ten. Lists are
+            visited until so many rows are nearer than any in those that are left may be.
         margin: How much less near than the last of these hits rows may be by their codes, and still
             be hits: their finer codes are looked at; if 0, of none.
         finer_margin: The same by their finer codes: these are scored.
@@ -52,7 +51,6 @@ class Plan(NamedTuple):
     num_lists: int = 0
     recall: float = 1.0
     reach: float = 0.0
-    num_nearer: int = MEASURED_K
     num_hits: int = MEASURED_K
     margin: float = 0.0
     finer_margin: float = 0.0
@@ -108,7 +106,6 @@ def choose_plan(
         num_scored=math.ceil(max(one.num_scored for one in near) * more),
         recall=min(one.recall for one in near),
         reach=reach,
-        num_nearer=max(MEASURED_K, k),
         num_hits=max(k, MEASURED_K),
         margin=max(0.0, *(one.margin for one in near)),  # forged, it may be less
         finer_margin=max(0.0, *(one.finer_margin for one in near)),

@@ -200,7 +200,7 @@ def _visit(each: Sequence[_Asking], plan: Plan) -> Proposed:
     ends = np.cumsum([len(one.lists) for one in each])
     best, bound = _Seen(_NO_ROWS, _NOT_NEAR), -math.inf
     num_first = FIRST_ROWS * len(each[0].prepared.codes)
-    num_rows = max(min(plan.num_scanned, num_first), plan.num_hits, plan.num_nearer)
+    num_rows = max(min(plan.num_scanned, num_first), plan.num_hits)
     num_scanned = num_lists = 0
     left = np.flatnonzero(sizes)
     while len(left):
@@ -215,7 +215,7 @@ def _visit(each: Sequence[_Asking], plan: Plan) -> Proposed:
         ranks[lists] = -np.inf
         least = np.finfo(np.float32).min  # as long as matches are rare near the question
         if bound > -math.inf:
-            least = np.partition(best.near, -plan.num_nearer)[-plan.num_nearer]
+            least = np.partition(best.near, -plan.num_hits)[-plan.num_hits]
         left = left[ranks[left] >= least]
         num_rows *= _GROWTH
     return Proposed(_refine(each, best, plan), num_scanned, num_lists)
@@ -227,10 +227,9 @@ def _keep_best(seen: Sequence[_Seen], plan: Plan) -> tuple[_Seen, float]:
     All are kept as long as they are few.
     """
     rows, near = joined = _join(seen)
-    number = max(plan.num_nearer, plan.num_hits)
-    if len(near) < number:
+    if len(near) < plan.num_hits:
         return joined, -math.inf
-    at, bound = _choose_hits(near, number, plan.margin, MOST_KEPT)
+    at, bound = _choose_hits(near, plan.num_hits, plan.margin, MOST_KEPT)
     return _Seen(rows[at], near[at]), bound
 
 

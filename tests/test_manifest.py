@@ -30,7 +30,7 @@ FILES = {"a.raw": [7, DIGEST]}
 
 #: As it is written for a store with sketches.
 DOCUMENT: dict[str, Any] = {
-    "format": 10,
+    "format": 11,
     "num_windows": 600,
     "segments": [
         {
@@ -44,6 +44,7 @@ DOCUMENT: dict[str, Any] = {
                 "num_roots": 32,
                 "num_lists": 3,
                 "num_listed": 599,
+                "num_clumps": 40,
                 "half_width": 0.75,
                 "head_bytes": 12_345,
             },
@@ -162,7 +163,7 @@ OPTIONAL = {
 COUNTS = [
     ("segments", 0, "num_rows"),
     *(("segments", 0, "sketch", name) for name in ("num_scenes", "num_roots", "num_lists")),
-    *(("segments", 0, "sketch", name) for name in ("num_listed", "head_bytes")),
+    *(("segments", 0, "sketch", name) for name in ("num_listed", "num_clumps", "head_bytes")),
     ("effort", "num_rows"),
 ]
 

@@ -478,7 +478,7 @@ def assert_answers(store: Synthetic) -> None:
             assert np.isfinite(scores).all()
 
 
-COUNTS = ("num_scenes", "num_roots", "num_lists", "num_listed", "head_bytes")
+COUNTS = ("num_scenes", "num_roots", "num_lists", "num_listed", "num_clumps", "head_bytes")
 
 
 @settings(

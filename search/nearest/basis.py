@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Any, NamedTuple
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
 
 import numpy as np
 
@@ -42,7 +42,9 @@ class Basis(NamedTuple):
 
     def prepare(self, vectors: Float32) -> Prepared:
         """Prepare (q, 768) or (q, 1295) vectors to ask sketches of this basis."""
-        components = self.project(vectors)
+        # Each alone, as rounding would have it otherwise: it is the same whatever else is asked.
+        each_alone = [self.project(one[None]) for one in vectors]
+        components = np.concatenate([np.empty((0, self.width), np.float32), *each_alone])
         components[~np.isfinite(components)] = 0  # of what is damaged
         steps = np.abs(components).max(1) / _REACH
         steps[~(steps > 0)] = 1
@@ -50,12 +52,14 @@ class Basis(NamedTuple):
         whole = np.rint(scaled)
         rest = np.rint((scaled - whole) * FINER_STEPS)
         codes, finer = ((part + MIDDLE).astype(np.uint8) for part in (whole, rest))
-        squares = [
-            np.einsum("qd,qd->q", part, part) for part in np.split(vectors, [EMBEDDING_DIM], axis=1)
+        given = np.split(vectors, [EMBEDDING_DIM], axis=1)
+        each = zip(range(len(given)), self.parts, map(_square, given), strict=True)
+        asked = [
+            Asked(number, part, np.sqrt(squares), _square(components[:, part]))
+            for number, part, squares in each
+            if squares.any()  # scenes alone do not ask by roots
         ]
-        lengths = np.sqrt(np.stack(squares, axis=1))
-        lengths[~np.isfinite(lengths)] = 0
-        return Prepared(components, codes, finer, steps, steps * whole.sum(1), lengths)
+        return Prepared(components, codes, finer, steps, steps * whole.sum(1), asked)
 
     def project(self, vectors: Float32) -> Float32:
         """Return (q, s + t) float32 components of (q, 768) or (q, 1295) vectors."""
@@ -64,6 +68,28 @@ class Basis(NamedTuple):
         if vectors.shape[1] > EMBEDDING_DIM:
             found[:, len(self.scenes) :] = vectors[:, EMBEDDING_DIM:] @ self.roots.T
         return found
+
+
+class Asked(NamedTuple):
+    """How is asked by scenes, or by roots.
+
+    Attributes:
+        number: 0 for scenes, 1 for roots.
+        part: Which components.
+        weights: (q, 1) float32 the length of what asks; of stored rows it is 1.
+        squares: (q, 1) float32 the squared length of these components.
+    """
+
+    number: int
+    part: slice
+    weights: Float32
+    squares: Float32
+
+    def away(self, products: Float32, squares: Float32) -> Float32:
+        """Return (q, n) float32 the squared length of q - wc, by (q, n) products and (n,) c·c."""
+        away = self.weights * (self.weights * squares - 2 * products)
+        away += self.squares
+        return np.maximum(away, 0, out=away)
 
 
 class Prepared(NamedTuple):
@@ -75,8 +101,7 @@ class Prepared(NamedTuple):
         finer: (q, d) uint8: what is left of them, in steps 254 times as fine, around 128.
         steps: (q,) float32.
         sums: (q,) float32 what the components add up to, as their codes say.
-        lengths: (q, 2) float32 of scenes and of roots, which are the weights of the two: of stored
-            rows, both are of length 1.
+        asked: By which parts is asked, one or both.
     """
 
     components: Float32
@@ -84,10 +109,22 @@ class Prepared(NamedTuple):
     finer: Bytes
     steps: Float32
     sums: Float32
-    lengths: Float32
+    asked: Sequence[Asked]
 
     def split(self, number: int) -> Iterator[Prepared]:
         """Yield so many of the vectors at a time."""
         for first in range(0, len(self.codes), number):
-            some: Any = slice(first, first + number)
-            yield Prepared(*(column[some] for column in self))
+            some = slice(first, first + number)
+            asked = [
+                one._replace(weights=one.weights[some], squares=one.squares[some])
+                for one in self.asked
+            ]
+            steps, sums = self.steps[some], self.sums[some]
+            codes, finer = self.codes[some], self.finer[some]
+            yield Prepared(self.components[some], codes, finer, steps, sums, asked)
+
+
+def _square(vectors: Float32) -> Float32:
+    """Return (q, 1) squared lengths; 0 of what is damaged."""
+    squares = np.einsum("qd,qd->q", vectors, vectors)[:, None]
+    return np.where(np.isfinite(squares), squares, 0)

@@ -7,6 +7,7 @@ the rest. A row is one of the generation.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
@@ -17,8 +18,12 @@ from indexer.arrays import Float32, Integers, Mask
 from search.generation.allowed import Allowed
 from search.nearest.basis import FINER_STEPS, MIDDLE, MOST_PRODUCTS, Basis, Prepared
 from search.nearest.bytes import Bytes, multiply_bytes
-from search.nearest.ranking import Ranking
+from search.nearest.clumps import CLUMP_ROWS, count_clumps, follow
+from search.nearest.ranking import Around, Ranking, bound_products
 from search.nearest.sketch import FINER, MOST, Sketch
+
+#: Codes that are copied, and then multiplied while they are in the cache.
+_BLOCK_ROWS = 8192
 
 
 class Counted(NamedTuple):
@@ -36,6 +41,38 @@ class Counted(NamedTuple):
     some: Integers
 
 
+class Visited(NamedTuple):
+    """Some lists, and what asks.
+
+    Attributes:
+        lists: (m,) which, in order.
+        prepared: What asks.
+        products: Of each part that is asked by, (q, m) float32 products with their centres.
+    """
+
+    lists: Integers
+    prepared: Prepared
+    products: Sequence[Float32]
+
+
+class Clumps(NamedTuple):
+    """Some clumps of lists that are visited.
+
+    Attributes:
+        numbers: (n,) which, among all, in order.
+        of: (n,) of which of the lists each is.
+        ends: (n,) the row behind its last.
+    """
+
+    numbers: Integers
+    of: Integers
+    ends: Integers
+
+    def take(self, some: Integers) -> Clumps:
+        """Return some of them."""
+        return Clumps(*(column[some] for column in self))
+
+
 class Lists:
     """Lists of some sketches; threads may share it.
 
@@ -45,6 +82,7 @@ class Lists:
         sketches: In order.
         starts: (num_sketches,) the first row of the segment of each.
         sizes: (num_lists,) rows of each list.
+        num_clumps: (num_lists,) clumps of each.
         firsts: (num_sketches + 1,) the first list of each sketch, and the number of all lists.
     """
 
@@ -60,7 +98,10 @@ class Lists:
         self.starts = starts[list(sketches)]
         self._stops = self.starts + [one.num_listed for one in self.sketches]
         self.sizes = np.concatenate([one.sizes for one in self.sketches])
+        self.num_clumps = count_clumps(self.sizes)
+        self._clump_ends = np.cumsum(self.num_clumps)
         self.firsts = np.cumsum([0, *(one.num_lists for one in self.sketches)])
+        self._clump_firsts = np.append(0, self._clump_ends)[self.firsts]
         pairs = list(zip(self.starts.tolist(), self.sketches, strict=True))
         self._ends = np.concatenate([start + one.ends for start, one in pairs])
         self._begins = self._ends - self.sizes
@@ -102,140 +143,194 @@ class Lists:
             own = lists[bounds[place] : bounds[place + 1]] - self.firsts[place]
             yield place, self.sketches[place], own
 
-    def each(self) -> Iterator[tuple[int, Integers]]:
-        """Yield the number of each segment, and its lists."""
-        for number, *bounds in zip(self.numbers, self.firsts[:-1], self.firsts[1:], strict=True):
-            yield number, np.arange(*bounds)
+    def each(self, size: int) -> Iterator[tuple[int, Integers]]:
+        """Yield the number of each segment, and its rows in lists, so many at a time."""
+        stops = self._stops.tolist()
+        for number, start, stop in zip(self.numbers, self.starts.tolist(), stops, strict=True):
+            for first in range(start, stop, size):
+                yield number, np.arange(first, min(first + size, stop))
 
-    def multiply(self, prepared: Prepared, lists: Integers) -> Float32:
-        """Return (n,) float32 the best product of what asks with each row, going by its code.
+    def visit(self, prepared: Prepared, lists: Integers) -> Visited:
+        """Multiply what asks with the centres of (m,) lists, in order, each given once."""
+        centres, components = self._centres[lists], prepared.components
+        # Summed so that they are the same whatever other lists there are.
+        products = [
+            np.einsum("qd,md->qm", components[:, one.part], centres[:, one.part])
+            for one in prepared.asked
+        ]
+        return Visited(lists, prepared, products)
 
-        That is with all rows of (m,) lists, in order, each given once.
+    def clumps_of(self, lists: Integers) -> Clumps:
+        """Return the clumps of (m,) lists, in order, each given once."""
+        counts, last = self.num_clumps[lists], self._clump_ends[lists]
+        numbers, of = follow(last - counts, counts), np.repeat(np.arange(len(lists)), counts)
+        num_behind = last[of] - 1 - numbers  # in the list
+        return Clumps(numbers, of, self._ends[lists][of] - CLUMP_ROWS * num_behind)
+
+    def nearest_clumps(
+        self, visited: Visited, clumps: Clumps, reach: float, least: float
+    ) -> Clumps:
+        """Return those of some clumps that may hold a row as near as that, at least.
+
+        As with lists, see `Ranking.rank`; that what asks is as far from their middles as from the
+        centres of their lists is near enough.
         """
-        ends = np.cumsum(self.sizes[lists])
-        cuts = np.flatnonzero(np.diff(ends // _rows_at_a_time(prepared))) + 1
-        each = [self._multiply_lists(prepared, some) for some in np.split(lists, cuts)]
-        return np.concatenate(each)
+        lists, prepared, _ = visited
+        given = np.concatenate([prepared.codes, np.ones_like(prepared.codes[:1])])
+        near = np.empty((len(prepared.codes), len(clumps.of), 1), np.float32)
+        spreads = np.empty((len(clumps.of), 2), np.float32)
+        for place, some in self._blocks(clumps.numbers, self._clump_firsts[:-1]):
+            own = clumps.numbers[some] - self._clump_firsts[place]
+            products = multiply_bytes(given, self.sketches[place].clumps[own])
+            near[:, some, 0] = products[:-1] - MIDDLE * products[-1:]
+            spreads[some] = self.sketches[place].clump_spreads[own]
+        near = self._place(near, prepared.sums, 1 / 2, visited, clumps.of)[..., 0]
+        squares, around = np.square(spreads), []
+        for asked, products in zip(prepared.asked, visited.products, strict=True):
+            away = asked.away(products, self._ranking[asked.number].squares[lists])
+            of_each = away[:, clumps.of]
+            around.append(Around(asked.weights, of_each, squares[:, asked.number]))
+        bounds = bound_products(near, around, np.float32(reach))
+        return clumps.take(np.flatnonzero(bounds >= least))
+
+    def multiply_clumps(self, visited: Visited, clumps: Clumps) -> Float32:
+        """Return (n, 16) float32 the best product of what asks with each row that ends clumps.
+
+        Going by its code. If a clump has fewer rows, those before are of others, and what is said
+        of them is anything.
+        """
+        prepared, begins = visited.prepared, self._begins[visited.lists]
+        near = np.empty((len(prepared.codes), len(clumps.of), CLUMP_ROWS), np.float32)
+        for place, some in self._blocks(clumps.ends - 1, self.starts, _BLOCK_ROWS // CLUMP_ROWS):
+            start = self.starts[place]
+            ends, own = clumps.ends[some] - start, begins[clumps.of[some]] - start
+            codes, sums = self.sketches[place].codes_before(ends, own)
+            products = _multiply_codes(prepared, codes, sums)
+            near[:, some] = products.reshape(len(products), -1, CLUMP_ROWS)
+        return _best(self._place(near, prepared.sums, 1 / 2, visited, clumps.of))
+
+    def rows_in(self, visited: Visited, clumps: Clumps, at: Integers) -> tuple[Integers, Mask]:
+        """Return (n,) the rows at some places among the sixteen of each clump, one after the other.
+
+        And which of these are in it.
+        """
+        clump, place = np.divmod(at, CLUMP_ROWS)
+        rows = clumps.ends[clump] - CLUMP_ROWS + place
+        return rows, rows >= self._begins[visited.lists[clumps.of[clump]]]
 
     def multiply_rows(self, prepared: Prepared, rows: Integers) -> Float32:
-        """Return the same of (n,) rows, in order, all of them in lists."""
-        step = _rows_at_a_time(prepared)
+        """Return (n,) float32 the same of some rows, in order, all of them in lists."""
+        step = max(1, MOST_PRODUCTS // max(1, len(prepared.codes)))
         blocks = (rows[first : first + step] for first in range(0, len(rows), step))
-        each = [self._multiply_some(prepared, some) for some in blocks]
+        each = [_best(self.multiply_each(prepared, some)) for some in blocks]
         return np.concatenate([np.empty(0, np.float32), *each])
 
-    def _multiply_lists(self, prepared: Prepared, lists: Integers) -> Float32:
-        """Read rows where they are: to copy them would take as long as to multiply them."""
-        blocks, sums = [], []
-        for _, sketch, own in self.split(lists):
-            blocks += sketch.blocks_of(own)
-            sums.append(sketch.of_lists(sketch.sums, own))
-        near = multiply_bytes(prepared.codes, *blocks)
-        if sums:
-            near -= np.concatenate(sums) * np.float32(MIDDLE)  # whole numbers below 2^24
-        return self._place(near, prepared.sums, 1 / 2, prepared, lists, self.sizes[lists])
-
-    def _multiply_some(self, prepared: Prepared, rows: Integers) -> Float32:
-        """Copy the codes of rows, and multiply these."""
-        lists, counts = self._lists_of(rows)
-        codes, sums = self._take(rows, lists, counts, [one.sums for one in self.sketches])
-        near = multiply_bytes(prepared.codes, codes)
-        near -= sums * np.float32(MIDDLE)
-        return self._place(near, prepared.sums, 1 / 2, prepared, lists, counts)
+    def multiply_each(self, prepared: Prepared, rows: Integers) -> Float32:
+        """Return (q, n) float32 products of all that asks with some rows, likewise."""
+        visited, of, begins = self._visit_rows(prepared, rows)
+        near = np.empty((len(prepared.codes), len(rows), 1), np.float32)
+        for place, some in self._blocks(rows, self.starts):
+            own, start = rows[some], self.starts[place]
+            codes, sums = self.sketches[place].codes_of(own - start, begins[some] - start)
+            near[:, some, 0] = _multiply_codes(prepared, codes, sums)
+        return self._place(near, prepared.sums, 1 / 2, visited, of)[..., 0]
 
     def refine(self, prepared: Prepared, rows: Integers) -> Float32:
-        """Return the same going by both bytes, of the codes and of what asks."""
-        lists, counts = self._lists_of(rows)
-        codes, finer = self._take(rows, lists, counts, [one.finer for one in self.sketches])
+        """Return (n,) the best of them, going by both bytes, of the codes and of what asks."""
+        visited, of, begins = self._visit_rows(prepared, rows)
         given = np.concatenate([prepared.codes, prepared.finer, np.ones_like(prepared.codes[:1])])
-        near = multiply_bytes(given, codes)
-        near += multiply_bytes(given, finer) / np.float32(FINER)
+        near = np.empty((len(given), len(rows)), np.float32)
+        for place, some in self._blocks(rows, self.starts):
+            own, start = rows[some] - self.starts[place], self.starts[place]
+            codes, _ = self.sketches[place].codes_of(own, begins[some] - start)
+            finer = multiply_bytes(given, self.sketches[place].finer[own])
+            near[:, some] = multiply_bytes(given, codes) + finer / np.float32(FINER)
         coarse, rest = np.split(near[:-1] - MIDDLE * near[-1:], 2)
         coarse += rest / FINER_STEPS
         rest_sums = prepared.finer.sum(1, dtype=np.float32) - MIDDLE * self.basis.width
         sums = prepared.sums + prepared.steps * rest_sums / FINER_STEPS
-        return self._place(coarse, sums, 1 / 2 / FINER, prepared, lists, counts)
+        coarse = self._place(coarse[..., None], sums, 1 / 2 / FINER, visited, of)
+        return _best(coarse[..., 0])
 
     def _place(
         self,
         near: Float32,
         sums: Float32,
         middle: float,
-        prepared: Prepared,
-        lists: Integers,
-        counts: Integers,
+        visited: Visited,
+        of: Integers,
     ) -> Float32:
-        """Return (n,) float32 the best product of what asks with each row.
+        """Return (q, n, s) float32 products of what asks with so many rows of each of n lists.
 
         Args:
-            near: (q, n) products of the bytes of what asks, from -127 to 127, with those of codes.
+            near: (q, n, s) products of the bytes of what asks, from -127 to 127, with those of
+                codes; changed.
             sums: (q,) what the components that ask add up to, as these bytes say.
             middle: At which part of a code's step, from its number on, what it stands for is.
-            prepared: What asks.
-            lists: (m,) lists of the rows, in order.
-            counts: (m,) how many of the rows each of them has.
+            visited: Lists that the rows are in.
+            of: (n,) which of these.
         """
         # A code c stands for (c + middle) 2 h / 255 - h, h being half the width of what they reach.
-        half_widths = self._half_widths[lists]
+        half_widths = self._half_widths[visited.lists]
         steps = half_widths * np.float32(2 / MOST)
-        near *= np.repeat(prepared.steps[:, None] * steps, counts, axis=1)
-        # Summed so that they are the same whatever other lists there are.
-        centres = np.einsum("qd,md->qm", prepared.components, self._centres[lists])
-        centres += sums[:, None] * (steps * np.float32(middle) - half_widths)
-        near += np.repeat(centres, counts, axis=1)
-        return near[0] if len(near) == 1 else np.asarray(near.max(0))
+        near *= (visited.prepared.steps[:, None] * steps)[:, of, None]
+        begin = steps * np.float32(middle) - half_widths
+        near += (sum(visited.products) + sums[:, None] * begin)[:, of, None]
+        return near
 
     def hold(self, rows: Integers) -> Mask:
         """Return (n,) which of some rows are in one of the lists."""
         place = np.searchsorted(self.starts, rows, side="right") - 1
         return (place >= 0) & (rows < self._stops[place])
 
-    def _lists_of(self, rows: Integers) -> tuple[Integers, Integers]:
-        """Return the (m,) lists that hold some rows, in order, and how many of these each holds."""
+    def _visit_rows(self, prepared: Prepared, rows: Integers) -> tuple[Visited, Integers, Integers]:
+        """Visit the lists that hold some rows, in order; and say which of these each is in.
+
+        And the first row of the list of each.
+        """
         if len(rows) > len(self):  # the shorter is looked up in the other
             counts = np.diff(np.searchsorted(rows, self._ends), prepend=0)
             lists = np.flatnonzero(counts)
-            return lists, counts[lists]
-        of = np.searchsorted(self._ends, rows, side="right")
-        is_first = np.append(True, of[1:] != of[:-1])[: len(of)]
-        return of[is_first], np.diff(np.flatnonzero(is_first), append=len(of))
+            of = np.repeat(np.arange(len(lists)), counts[lists])
+        else:
+            of_each = np.searchsorted(self._ends, rows, side="right")
+            is_first = np.append(True, of_each[1:] != of_each[:-1])[: len(rows)]
+            lists, of = of_each[is_first], np.cumsum(is_first) - 1
+        return self.visit(prepared, lists), of, self._begins[lists][of]
 
-    def _take(
-        self,
-        rows: Integers,
-        lists: Integers,
-        counts: Integers,
-        columns: Sequence[npt.NDArray[Any]],
-    ) -> tuple[Bytes, npt.NDArray[Any]]:
-        """Return (n, d) codes of rows of some lists, and what a column of each sketch says."""
-        codes = np.empty((len(rows), self.basis.width), np.uint8)
-        taken = np.empty((len(rows), *columns[0].shape[1:]), columns[0].dtype)
-        begins = np.repeat(self._begins[lists], counts)
-        bounds = np.searchsorted(rows, self.starts[1:], side="left")
-        bounds = np.concatenate([[0], bounds, [len(rows)]])
-        for place in np.flatnonzero(np.diff(bounds)).tolist():
-            some = slice(bounds[place], bounds[place + 1])
-            start = self.starts[place]
-            own = rows[some] - start
-            codes[some] = self.sketches[place].codes_of(own, begins[some] - start)
-            taken[some] = columns[place][own]
-        return codes, taken
+    def _blocks(
+        self, numbers: Integers, firsts: Integers, size: int = _BLOCK_ROWS
+    ) -> Iterator[tuple[int, slice]]:
+        """Yield places of sketches, and some of the numbers that begin with the first of each.
+
+        Args:
+            numbers: (n,) in order.
+            firsts: (num_sketches,) the first of each sketch.
+            size: So many at a time, at most.
+        """
+        bounds = np.append(np.searchsorted(numbers, firsts), len(numbers)).tolist()
+        for place, (first, last) in enumerate(itertools.pairwise(bounds)):
+            for begin in range(first, last, size):
+                yield place, slice(begin, min(begin + size, last))
 
     def take_each(self, columns: Sequence[npt.NDArray[Any]], rows: Integers) -> npt.NDArray[Any]:
         """Return (n,) what a column of the segment of each sketch says of some rows, in order."""
-        bounds = np.searchsorted(rows, self.starts[1:])
-        pairs = zip(columns, self.starts, np.split(rows, bounds), strict=True)
-        return np.concatenate([column[some - start] for column, start, some in pairs])
-
-    def rows_at(self, lists: Integers, places: Integers) -> Integers:
-        """Return (n,) the rows that are at some places, in order, among all of (m,) lists."""
-        ends = np.cumsum(self.sizes[lists])
-        of = np.searchsorted(ends, places, side="right")
-        return np.asarray(places + (self._ends[lists] - ends)[of])
+        taken = np.empty(len(rows), columns[0].dtype)
+        for place, some in self._blocks(rows, self.starts, max(1, len(rows))):
+            taken[some] = columns[place][rows[some] - self.starts[place]]
+        return taken
 
 
-def _rows_at_a_time(prepared: Prepared) -> int:
-    return max(1, MOST_PRODUCTS // max(1, len(prepared.codes)))
+def _multiply_codes(prepared: Prepared, codes: Bytes, sums: npt.NDArray[np.uint16]) -> Float32:
+    """Return (q, n) products of the bytes of what asks, from -127 to 127, with those of codes."""
+    near = multiply_bytes(prepared.codes, codes)
+    near -= sums * np.float32(MIDDLE)  # whole numbers below 2^24
+    return near
+
+
+def _best(near: Float32) -> Float32:
+    """Return the best of all that asks."""
+    return near[0] if len(near) == 1 else np.asarray(near.max(0))
 
 
 def take_together(sketches: Sequence[Sketch | None], starts: Integers) -> tuple[Lists, ...]:

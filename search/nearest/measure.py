@@ -20,6 +20,7 @@ from search.generation.allowed import Allowed
 from search.generation.codes import code_of
 from search.generation.manifest import Effort, Measured
 from search.generation.segments import Generation
+from search.nearest.basis import MOST_PRODUCTS
 from search.nearest.blend import blended
 from search.nearest.exact import multiply_all
 from search.nearest.index import VectorIndex
@@ -71,11 +72,11 @@ class _Filter(NamedTuple):
     best: Sequence[Float32]
     rows: Sequence[Integers]
 
-    def matching(self, question: int, number: int, at: Integers) -> Integers:
-        """Return which of some rows of a segment a question may find."""
-        at = at[self.allowed.masks[number][at]]
+    def are_found(self, question: int, number: int, rows: Integers) -> Mask:
+        """Return (n,) which of some rows of a segment a question may find."""
         left_out = self.left_out[question]
-        return at[~np.isin(at, left_out[number])] if left_out else at
+        is_left = np.isin(rows, left_out[number]) if left_out else np.False_
+        return np.asarray(self.allowed.masks[number][rows] & ~is_left)
 
 
 def measure_effort(index: VectorIndex, target: float) -> Effort:
@@ -200,7 +201,7 @@ class _Told(NamedTuple):
         """Return how much less near that share of them is at most."""
         if not len(self.gaps):
             return 0.0
-        return max(0.0, float(np.quantile(self.gaps, aim, method="higher")))
+        return max(0.0, float(np.quantile(self.gaps, aim, method="inverted_cdf")))
 
     def share_kept(self, margin: float) -> float:
         """Return which of them are kept with a margin."""
@@ -260,12 +261,17 @@ class _Trials(NamedTuple):
         bounds = [list(map(self._near, self.vectors, one.rows)) for one in filters]
         nearest = [[np.empty(0, np.float32)] * len(self.vectors) for _ in filters]
         for lists in self.asked.lists:
-            for number, every in lists.each():
-                for question, vector in enumerate(self.vectors):
-                    near = lists.multiply(lists.basis.prepare(vector[None]), every)
-                    for one, bound, each in zip(filters, bounds, nearest, strict=True):
+            prepared = lists.basis.prepare(self.vectors)
+            for number, rows in lists.each(max(1, MOST_PRODUCTS // len(self.vectors))):
+                products = lists.multiply_each(prepared, rows)
+                rows -= self.asked.generation.starts[number]
+                for one, bound, each in zip(filters, bounds, nearest, strict=True):
+                    for question, near in enumerate(products):
                         least = bound[question].min(initial=np.inf)
-                        at = one.matching(question, number, np.flatnonzero(near >= least))
+                        at = np.flatnonzero(near >= least)
+                        at = at[one.are_found(question, number, rows[at])]
+                        if not len(at):
+                            continue
                         found = np.sort(np.append(each[question], near[at]))
                         each[question] = found[-MOST_KEPT:]
         return [_Told.of(*pair) for pair in zip(bounds, nearest, strict=True)]

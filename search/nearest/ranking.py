@@ -62,20 +62,44 @@ class Ranking(NamedTuple):
 
     def _rank(self, prepared: Prepared, reach: np.float32) -> Float32:
         """Do so for some of the vectors."""
-        shape = 3, len(prepared.codes), len(self.scenes.codes)
-        products, further, curved = np.zeros(shape, np.float32)
-        for centres, lengths in zip(self, prepared.lengths.T, strict=True):
-            weights = lengths[:, None]
-            if not weights.any():  # as of roots, where scenes ask alone
-                continue
+        products, around = np.zeros((len(prepared.codes), len(self.scenes.codes)), np.float32), []
+        for asked in prepared.asked:
+            centres = self[asked.number]
             near = centres.multiply(prepared)
-            away = np.square(prepared.components[:, centres.part]).sum(1)[:, None]
-            away = away + weights * (weights * centres.squares - 2 * near)
             products += near
-            further += np.maximum(away, 0) * centres.spreads
-            curved += weights * centres.spreads
-        further = np.sqrt(further) + _CURVATURE * curved
-        return np.asarray((products + reach * further).max(0))
+            away = asked.away(near, centres.squares)
+            around.append(Around(asked.weights, away, centres.spreads))
+        return bound_products(products, around, reach)
+
+
+class Around(NamedTuple):
+    """What is around some centres, by scenes or by roots.
+
+    Attributes:
+        weights: (q, 1) float32 of what asks.
+        away: (q, n) float32 squared lengths of q - wc, see `Ranking.rank`.
+        spreads: (n,) float32 mean squared distances of the rows from their centre.
+    """
+
+    weights: Float32
+    away: Float32
+    spreads: Float32
+
+
+def bound_products(products: Float32, around: Sequence[Around], reach: np.float32) -> Float32:
+    """Return (n,) float32 how near the nearest rows around some centres may be: `Ranking.rank`.
+
+    Args:
+        products: (q, n) of what asks with the centres.
+        around: By each part that is asked by.
+        reach: See `Ranking.rank`.
+    """
+    further, curved = np.zeros((2, *products.shape), np.float32)
+    for weights, away, spreads in around:
+        further += away * spreads
+        curved += weights * spreads
+    further = np.sqrt(further) + _CURVATURE * curved
+    return np.asarray((products + reach * further).max(0))
 
 
 class _Centres(NamedTuple):

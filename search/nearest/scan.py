@@ -9,6 +9,7 @@ whatever the filter.
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
@@ -18,19 +19,20 @@ import numpy.typing as npt
 
 from indexer.arrays import Float32, Integers, Mask
 from search.generation.allowed import Allowed
-from search.nearest.basis import Prepared
+from search.nearest.basis import MOST_PRODUCTS, Prepared
+from search.nearest.clumps import CLUMP_ROWS
 from search.nearest.lists import Counted, Lists
 from search.nearest.plan import Plan
 
 Float64 = npt.NDArray[np.float64]
 
-#: Nanoseconds, or as many times anything else: to multiply a code that is read with all others of
-#: its list, and one that is read alone.
+#: Nanoseconds, or as many times anything else: to multiply a code that is read with those around
+#: it, and one that is read alone.
 SCAN_NS, _PICK_NS = 40, 140
-#: To rank a list, to read all of it, and to find which of its rows match.
-_RANK_NS, _VISIT_NS, _FIND_NS = 40, 4000, 500
-#: To read some lists whole and to pick rows of others, rather than do one of these with all.
-_BOTH_NS = 1_000_000
+#: To rank a list.
+_RANK_NS = 40
+#: Of lists with fewer rows for each clump that may be found, these are picked.
+_PICKED = 1 / 2
 #: Rows that match, of the nearest lists, that say how near the others have to be, of each vector
 #: that asks; and how many times more say it again. At most filters half of the questions about
 #: made-up windows needed no others; with 4 times as many, a tenth fewer were scanned in all, and
@@ -42,8 +44,6 @@ FIRST_ROWS, _GROWTH = 1024, 16
 MOST_KEPT, _MOST_SCORED, _SCORED_PER_HIT = 1 << 15, 1 << 10, 8
 #: Rows or lists that say how near the best are, before the others are looked through.
 _SAMPLED_ROWS = 4096
-_NO_ROWS = np.empty(0, np.int64)
-_NOT_NEAR = np.empty(0, np.float32)
 
 
 class Proposed(NamedTuple):
@@ -70,6 +70,9 @@ class _Seen(NamedTuple):
 
     rows: Integers
     near: Float32
+
+
+_NONE_SEEN = _Seen(np.empty(0, np.int64), np.empty(0, np.float32))
 
 
 class _Asking(NamedTuple):
@@ -103,56 +106,77 @@ class _Asking(NamedTuple):
             lists.count(allowed),
         )
 
+    @property
+    def _rows_at_a_time(self) -> int:
+        return max(1, MOST_PRODUCTS // len(self.prepared.codes))
+
     def look_ns(self) -> float:
         """Return how long it takes to look at all rows that may be found, in nanoseconds."""
-        return self._choose_whole(self.counted.some)[1]
+        each_ns = np.where(self.counted.are_known, _PICK_NS, SCAN_NS)
+        return float((self.counted.rows * each_ns).sum())
 
-    def _choose_whole(self, lists: Integers) -> tuple[Mask, float]:
-        """Return of which of some lists all is read, and not only rows that may be found.
+    def look_at_all(self) -> Iterator[_Seen]:
+        """Yield all rows that may be found, some at a time, and how near they are."""
+        found = [_NONE_SEEN.rows]
+        for place, sketch in enumerate(self.lists.sketches):
+            rows = self.rows[place]
+            some = np.flatnonzero(self.masks[place]) if rows is None else rows.astype(np.int64)
+            listed = some[: np.searchsorted(some, sketch.num_listed)]
+            found.append(listed + self.lists.starts[place])
+            is_last = place == len(self.lists.sketches) - 1
+            if is_last or sum(map(len, found)) >= self._rows_at_a_time:
+                every = np.concatenate(found)
+                yield _Seen(every, self.lists.multiply_rows(self.prepared, every))
+                found.clear()
 
-        And how long it takes to look at all of them, in nanoseconds.
-        """
-        whole_ns = _VISIT_NS + SCAN_NS * self.lists.sizes[lists]
-        pick_ns = _FIND_NS + _PICK_NS * self.counted.rows[lists]
-        pick_ns = np.where(self.counted.are_known[lists], pick_ns, np.inf)
-        are_whole = whole_ns <= pick_ns
-        both_ns = np.where(are_whole, whole_ns, pick_ns).sum() + _BOTH_NS
-        if whole_ns.sum() <= min(pick_ns.sum(), both_ns):
-            return np.ones(len(lists), bool), float(whole_ns.sum())
-        if pick_ns.sum() <= both_ns:
-            return np.zeros(len(lists), bool), float(pick_ns.sum())
-        return are_whole, float(both_ns)
-
-    def look_at(self, lists: Integers, bound: float) -> tuple[_Seen, int]:
+    def look_at(
+        self, lists: Integers, reach: float, least: float, bound: float
+    ) -> tuple[_Seen, int]:
         """Return how near those rows of some lists are that may be found and are near enough.
 
-        That is as near as the bound, at least. And how many of their rows may be found; about, of
-        lists that are read whole.
-        """
-        are_whole, _ = self._choose_whole(lists)
-        whole, picked = lists[are_whole], self._pick(lists[~are_whole])
-        number = round(self.counted.rows[whole].sum()) + len(picked.rows)
-        return _join([self._read(whole, bound), picked]), number
+        Args:
+            lists: The lists.
+            reach: See `Ranking.rank`.
+            least: How near the nearest rows of a clump have to be, for any of it to be looked at.
+            bound: How near rows have to be, at least.
 
-    def _read(self, lists: Integers, bound: float) -> _Seen:
-        """Return rows of some lists that may be found and are near enough; all are read for it."""
+        Returns:
+            Those rows, and perhaps others; and how many were looked at, of those that may be found;
+            about, where they are many.
+        """
+        counted = self.counted
+        is_picked = counted.rows[lists] < _PICKED * self.lists.num_clumps[lists]
+        is_picked &= counted.are_known[lists]
+        seen, number = [self._pick(lists[is_picked])], 0
+        number = len(seen[0].rows)
+        for some in self._divide(lists[~is_picked]):
+            visited, clumps = self.lists.visit(self.prepared, some), self.lists.clumps_of(some)
+            if least > -math.inf:
+                clumps = self.lists.nearest_clumps(visited, clumps, reach, least)
+            near = self.lists.multiply_clumps(visited, clumps).ravel()
+            at = np.flatnonzero(near >= bound)
+            rows, is_own = self.lists.rows_in(visited, clumps, at)
+            rows, near = rows[is_own], near[at[is_own]]
+            is_allowed = self.lists.take_each(self.masks, rows)
+            seen.append(_Seen(rows[is_allowed], near[is_allowed]))
+            of_each = counted.rows[some] / self.lists.num_clumps[some]
+            number += round(of_each[clumps.of].sum())
+        return _join(seen), number
+
+    def _divide(self, lists: Integers) -> list[Integers]:
+        """Return the lists, some at a time: what is made of their rows is held in memory."""
         if not len(lists):
-            return _Seen(_NO_ROWS, _NOT_NEAR)
-        near = self.lists.multiply(self.prepared, lists)
-        at = np.flatnonzero(near >= bound)
-        rows = self.lists.rows_at(lists, at)
-        is_allowed = self.lists.take_each(self.masks, rows)
-        return _Seen(rows[is_allowed], near[at[is_allowed]])
+            return []
+        numbers = np.cumsum(self.lists.num_clumps[lists]) * CLUMP_ROWS // self._rows_at_a_time
+        return np.split(lists, np.flatnonzero(np.diff(numbers)) + 1)
 
     def _pick(self, lists: Integers) -> _Seen:
         """Return all rows of some lists that may be found; no others are read."""
-        picked, are_all = [_NO_ROWS], len(lists) == len(self.counted.some)
+        picked = [_NONE_SEEN.rows]
         for place, sketch, own in self.lists.split(lists):
             rows = self.rows[place]
             assert rows is not None  # else it would take forever
-            listed = rows[: np.searchsorted(rows, rows.dtype.type(sketch.num_listed))]
-            some = listed if are_all else sketch.find_rows(own, listed)
-            picked.append(some + self.lists.starts[place])
+            picked.append(sketch.find_rows(own, rows) + self.lists.starts[place])
         every: Integers = np.concatenate(picked)
         return _Seen(every, self.lists.multiply_rows(self.prepared, every))
 
@@ -168,12 +192,13 @@ def propose(every: Sequence[Lists], allowed: Allowed, vectors: Float32, plan: Pl
             be that are proposed. All that match are looked at where that takes no longer.
     """
     if not every:
-        return Proposed(_NO_ROWS)
+        return Proposed(_NONE_SEEN.rows)
     each = [_Asking.of(lists, allowed, vectors) for lists in every]
     if _are_lists_quicker(each, max(plan.num_scanned, plan.num_hits)):
         return _visit(each, plan)
-    seen = [one.look_at(one.counted.some, -math.inf)[0] for one in each]
-    best, _ = _keep_best(seen, plan)
+    best = _NONE_SEEN
+    for seen in itertools.chain.from_iterable(one.look_at_all() for one in each):
+        best, _ = _keep_best([best, seen], plan)
     return Proposed(_refine(each, best, plan), sum(one.num_rows for one in each))
 
 
@@ -198,7 +223,7 @@ def _visit(each: Sequence[_Asking], plan: Plan) -> Proposed:
     ranks = np.concatenate([one.lists.rank(one.prepared, plan.reach) for one in each])
     sizes = np.concatenate([one.counted.rows for one in each])
     ends = np.cumsum([len(one.lists) for one in each])
-    best, bound = _Seen(_NO_ROWS, _NOT_NEAR), -math.inf
+    best, least, bound = _NONE_SEEN, -math.inf, -math.inf
     num_first = FIRST_ROWS * len(each[0].prepared.codes)
     num_rows = max(min(plan.num_scanned, num_first), plan.num_hits)
     num_scanned = num_lists = 0
@@ -207,16 +232,16 @@ def _visit(each: Sequence[_Asking], plan: Plan) -> Proposed:
         lists = np.sort(_nearest(left, ranks, sizes, num_rows))
         seen = [best]
         for one, own in zip(each, _split(lists, ends), strict=True):
-            some, number = one.look_at(own, bound)
+            some, number = one.look_at(own, plan.reach, least, bound)
             seen.append(some)
             num_scanned += number
         best, bound = _keep_best(seen, plan)
         num_lists += len(lists)
         ranks[lists] = -np.inf
-        least = np.finfo(np.float32).min  # as long as matches are rare near the question
-        if bound > -math.inf:
-            least = np.partition(best.near, -plan.num_hits)[-plan.num_hits]
-        left = left[ranks[left] >= least]
+        left = left[ranks[left] > -np.inf]
+        if bound > -math.inf:  # else matches are rare near the question
+            least = float(np.partition(best.near, -plan.num_hits)[-plan.num_hits])
+            left = left[ranks[left] >= least]
         num_rows *= _GROWTH
     return Proposed(_refine(each, best, plan), num_scanned, num_lists)
 

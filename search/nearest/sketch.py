@@ -5,7 +5,7 @@ leading principal components, inverted lists, codes of a byte for each component
 away from its centre) that `faiss.read_index` opens and that answers alone. It is asked with vectors
 of 1,295 numbers, see `blend`. FAISS writes it; what is read here are its codes, where they lie in
 the file, and arrays beside it, as a file that is parsed would be trusted. The rows of the segment
-are in the order of the lists.
+are in the order of the lists, and within these in that of their clumps: see `clumps`.
 
     index/segments/<segment>/sketch.faiss    transform, centres, lists of codes
     index/segments/<segment>/sketch-*.raw    arrays, see `shapes_of`
@@ -13,7 +13,6 @@ are in the order of the lists.
 
 from __future__ import annotations
 
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -29,12 +28,13 @@ from search.generation.manifest import SketchEntry
 from search.generation.mapped import array_file, map_array
 from search.nearest.basis import Basis
 from search.nearest.bytes import MAX_COLUMNS, Bytes
+from search.nearest.clumps import CLUMP_ROWS, count_clumps, follow
 
 #: Names of its files begin with this.
 SKETCH_PREFIX = "sketch"
 FAISS_FILE = f"{SKETCH_PREFIX}.faiss"
 #: Arrays that are small, and held against their digest when a sketch is opened.
-CHECKED = ("scenes", "roots", "centres", "spreads", "sizes")
+CHECKED = ("scenes", "roots", "centres", "spreads", "sizes", "clump_spreads")
 #: Bytes of a row's number in a list of FAISS, and the unit in which places in the file are counted.
 UNIT_BYTES = 8
 #: Codes reach from 0 to this.
@@ -53,8 +53,9 @@ class Sketch:
         spreads: (2, num_lists) float32 how far rows usually are from them, see `shapes_of`.
         sizes: (num_lists,) rows of each list.
         ends: (num_lists,) the row behind each list.
-        sums: (num_listed,) uint16 what the bytes of each code add up to.
         finer: (num_listed, d) uint8 second bytes.
+        clumps: (num_clumps, d) uint8 the code of the middle of each clump.
+        clump_spreads: (num_clumps, 2) float32 how far rows usually are from it.
     """
 
     def __init__(self, folder: Path, entry: SketchEntry, num_rows: int) -> None:
@@ -65,7 +66,8 @@ class Sketch:
                 sketch of so many rows is as the entry says.
         """
         is_width = 0 < entry.width <= MAX_COLUMNS and entry.width % UNIT_BYTES == 0
-        if not is_width or entry.num_listed > num_rows or not entry.half_width > 0:
+        is_head = entry.head_bytes >= CLUMP_ROWS * entry.width  # the centres alone are as long
+        if not (is_width and is_head) or entry.num_listed > num_rows or not entry.half_width > 0:
             raise DamagedStoreError(folder, "it cannot have the sketch that it is said to have")
         self._width, self.half_width = entry.width, np.float32(entry.half_width)
         arrays = {
@@ -74,53 +76,60 @@ class Sketch:
         }
         self.basis = Basis(arrays["scenes"], arrays["roots"])
         self.centres, self.spreads = arrays["centres"], arrays["spreads"]
-        self.sums, self.finer, self.sizes = arrays["sums"], arrays["finer"], arrays["sizes"]
-        if (self.sizes < 0).any() or sum(self.sizes.tolist()) != entry.num_listed:
+        self.finer, self.sizes = arrays["finer"], arrays["sizes"]
+        self.clumps, self.clump_spreads = arrays["clumps"], arrays["clump_spreads"]
+        is_sized = (self.sizes >= 0).all() and sum(self.sizes.tolist()) == entry.num_listed
+        if not is_sized or count_clumps(self.sizes).sum() != entry.num_clumps:
             raise DamagedStoreError(sketch_file(folder, "sizes"), "not the sizes of its lists")
-        self.ends = np.cumsum(self.sizes)
-        self._file = _map_lists(folder / FAISS_FILE, entry)
-        # For each unit of 8 bytes the code that begins there, if one does: they overlap.
-        code = np.dtype((np.void, entry.width))
-        num_units = max(0, (len(self._file) - entry.width) // UNIT_BYTES + 1)
-        self._codes: Any = np.ndarray(num_units, code, self._file, 0, (UNIT_BYTES,))
+        self.num_listed, self.ends = entry.num_listed, np.cumsum(self.sizes)
+        file = _map_lists(folder / FAISS_FILE, entry)
+        codes = file[entry.head_bytes :]
+        self._codes = _items_at_each(codes, entry.width, UNIT_BYTES)
+        # Sixteen rows that end with the first are read in part from before it.
+        before = file[entry.head_bytes - CLUMP_ROWS * entry.width :]
+        self._sixteens = _items_at_each(before, CLUMP_ROWS * entry.width, UNIT_BYTES)
+        sums = arrays["sums"]
+        self._sums = sums[CLUMP_ROWS:]
+        self._sums_of_sixteens = _items_at_each(
+            sums.view(np.uint8), CLUMP_ROWS * sums.itemsize, sums.itemsize
+        )
 
     @property
     def num_lists(self) -> int:
         """How many lists there are."""
         return len(self.sizes)
 
-    @property
-    def num_listed(self) -> int:
-        """How many rows are in lists: all but those that are damaged, the last."""
-        return len(self.sums)
+    def codes_of(self, rows: Integers, begins: Integers) -> tuple[Bytes, npt.NDArray[np.uint16]]:
+        """Return the codes of some rows, and what the bytes of each add up to.
 
-    def blocks_of(self, lists: Integers) -> list[Bytes]:
-        """Return of each of some lists (n, d) uint8 the codes of its rows, where they are."""
-        return [self._blocks[one] for one in lists.tolist()]
+        Args:
+            rows: (n,) rows.
+            begins: (n,) the first row of the list of each.
 
-    @cached_property
-    def _blocks(self) -> list[Bytes]:
-        """The same of all: to cut them out each time took a tenth of the time to read them."""
+        Returns:
+            (n, d) uint8 and (n,) uint16.
+        """
         # The numbers of a list, of 8 bytes, are behind its codes.
-        begins = (self.ends - self.sizes) * (self._width + UNIT_BYTES)
-        spans = zip(begins.tolist(), (begins + self.sizes * self._width).tolist(), strict=True)
-        return [self._file[first:last].reshape(-1, self._width) for first, last in spans]
+        codes = self._codes[rows * (self._width // UNIT_BYTES) + begins]
+        return codes.view(np.uint8).reshape(len(rows), self._width), self._sums[rows]
 
-    def codes_of(self, rows: Integers, begins: Integers) -> Bytes:
-        """Return (n, d) uint8 the codes of (n,) rows, of lists that begin with some rows."""
-        codes: Bytes = self._codes[rows * (self._width // UNIT_BYTES) + begins].view(np.uint8)
-        return codes.reshape(len(rows), self._width)
+    def codes_before(
+        self, ends: Integers, begins: Integers
+    ) -> tuple[Bytes, npt.NDArray[np.uint16]]:
+        """Return the same of the sixteen rows that end before each of some rows.
 
-    def of_lists(self, column: npt.NDArray[Any], lists: Integers) -> npt.NDArray[Any]:
-        """Return (n,) what a column of the segment says of all rows of some lists."""
-        if not len(lists):
-            return column[:0]
-        lasts = self.ends[lists]
-        firsts = lasts - self.sizes[lists]
-        is_far = firsts[1:] != lasts[:-1]  # from the list before
-        firsts, lasts = firsts[np.append(True, is_far)], lasts[np.append(is_far, True)]
-        spans = zip(firsts.tolist(), lasts.tolist(), strict=True)
-        return np.concatenate([column[first:last] for first, last in spans])
+        What is said of rows before the first of their list is anything.
+
+        Args:
+            ends: (n,) rows.
+            begins: (n,) the first row of the list of the one before each.
+
+        Returns:
+            (16 n, d) uint8 and (16 n,) uint16.
+        """
+        codes = self._sixteens[ends * (self._width // UNIT_BYTES) + begins]
+        sums = self._sums_of_sixteens[ends].view(np.uint16)
+        return codes.view(np.uint8).reshape(CLUMP_ROWS * len(ends), self._width), sums
 
     def count_rows(self, rows: npt.NDArray[np.int32]) -> Integers:
         """Return (num_lists,) how many of (n,) rows, in order, each list holds."""
@@ -139,13 +148,13 @@ class Sketch:
         # Of another type, all rows would be copied.
         first = np.searchsorted(rows, starts)
         counts = np.searchsorted(rows, ends.astype(rows.dtype)) - first
-        return rows[_runs(first, counts)].astype(np.int64)
+        return rows[follow(first, counts)].astype(np.int64)
 
 
-def _runs(first: Integers, counts: Integers) -> Integers:
-    """Return numbers that follow each other: as many as are counted from each of some firsts on."""
-    ends = np.cumsum(counts)
-    return np.arange(ends[-1] if len(ends) else 0) + np.repeat(first + counts - ends, counts)
+def _items_at_each(content: Bytes, num_bytes: int, step: int) -> Any:
+    """Return for each place, so many bytes apart, what begins there: they overlap."""
+    number = max(0, (len(content) - num_bytes) // step + 1)
+    return np.ndarray(number, np.dtype((np.void, num_bytes)), content, 0, (step,))
 
 
 def sketch_file(segment: Path, name: str) -> Path:
@@ -157,8 +166,9 @@ def shapes_of(entry: SketchEntry) -> dict[str, tuple[np.dtype[Any], tuple[int, .
     """Return name → dtype and shape of the arrays beside the index.
 
     Of each list `spreads` says how far rows usually are from its centre, by the mean of squares:
-    their scenes, and what is heard. Of each row `sums` says what the bytes of its code add up to,
-    and `finer` where it is within the step of each of them, in 256 parts of it.
+    their scenes, and what is heard; and `clump_spreads` of each clump from its middle, the code of
+    which is in `clumps`. Of each row `sums` says what the bytes of its code add up to, behind
+    sixteen zeros, and `finer` where it is within the step of each of them, in 256 parts of it.
     """
     floats, width = np.dtype("<f4"), entry.width
     return {
@@ -167,17 +177,17 @@ def shapes_of(entry: SketchEntry) -> dict[str, tuple[np.dtype[Any], tuple[int, .
         "centres": (floats, (entry.num_lists, width)),
         "spreads": (floats, (2, entry.num_lists)),
         "sizes": (np.dtype("<i8"), (entry.num_lists,)),
-        "sums": (np.dtype("<u2"), (entry.num_listed,)),
+        "clumps": (np.dtype(np.uint8), (entry.num_clumps, width)),
+        "clump_spreads": (floats, (entry.num_clumps, 2)),
+        "sums": (np.dtype("<u2"), (CLUMP_ROWS + entry.num_listed,)),
         "finer": (np.dtype(np.uint8), (entry.num_listed, width)),
     }
 
 
 def _map_lists(file: Path, entry: SketchEntry) -> Bytes:
-    """Map the lists at the end of a FAISS index: of each its codes, and then as many numbers."""
-    num_bytes = entry.num_listed * (entry.width + UNIT_BYTES)
+    """Map a FAISS index; at its end are lists: of each its codes, and then as many numbers."""
+    num_bytes = entry.head_bytes + entry.num_listed * (entry.width + UNIT_BYTES)
     with reading(file):
-        if own_size(file) != entry.head_bytes + num_bytes:
-            raise NotAsWrittenError(
-                f"{own_size(file)} bytes, written as {entry.head_bytes + num_bytes}"
-            )
-        return np.frombuffer(map_own(file), np.uint8, offset=entry.head_bytes)
+        if own_size(file) != num_bytes:
+            raise NotAsWrittenError(f"{own_size(file)} bytes, written as {num_bytes}")
+        return np.frombuffer(map_own(file), np.uint8)

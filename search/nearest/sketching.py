@@ -15,6 +15,7 @@ from search.generation.manifest import SketchEntry
 from search.nearest.basis import Basis
 from search.nearest.bytes import Bytes
 from search.nearest.cells import FITTED_ROWS, Cells, draw_rows, find_cells
+from search.nearest.clumps import CLUMP_ROWS, describe_clumps, order_rows
 from search.nearest.sketch import FAISS_FILE, FINER, MOST, UNIT_BYTES, shapes_of, sketch_file
 
 #: In this share of the rows no component is further from its centre than codes reach. The others
@@ -83,10 +84,17 @@ def make_sketch(
     if not any(one is basis for one in known):
         known.append(basis)
     coded = _encode(vectors, tags, trained, listen)
-    order = np.argsort(
-        np.where(coded.lists < 0, len(trained.lists.weighted), coded.lists), kind="stable"
-    )
+    order = _order_rows(coded, trained.lists)
     return _write(folder, trained, coded.take(order)), order
+
+
+def _order_rows(coded: _Coded, lists: Cells) -> Integers:
+    """Return the order of rows: list by list, clump by clump; the damaged ones at the end."""
+    num_lists = len(lists.weighted)
+    of = np.where(coded.lists < 0, num_lists, coded.lists)
+    each = np.split(np.argsort(of, kind="stable"), np.cumsum(np.bincount(of, minlength=num_lists)))
+    sound = (rows[order_rows(coded.codes[rows] * lists.weights)] for rows in each[:num_lists])
+    return np.concatenate([*sound, *each[num_lists:]])
 
 
 def _train(
@@ -140,6 +148,7 @@ def _write(folder: Path, trained: _Trained, coded: _Coded) -> SketchEntry:
     sizes = np.bincount(listed.lists, minlength=len(centres))
     sums = [np.bincount(listed.lists, part, len(centres)) for part in listed.squares.T]
     num_listed, width = listed.codes.shape
+    middles = describe_clumps(listed.codes, sizes, 2 * half_width / MOST, basis.parts)
     content = faiss.serialize_index(_make_index(basis, half_width, centres, listed.codes, sizes))
     entry = SketchEntry(
         num_scenes=len(basis.scenes),
@@ -147,6 +156,7 @@ def _write(folder: Path, trained: _Trained, coded: _Coded) -> SketchEntry:
         num_lists=len(centres),
         num_listed=num_listed,
         half_width=half_width,
+        num_clumps=len(middles.codes),
         head_bytes=len(content) - num_listed * (width + UNIT_BYTES),
     )
     arrays = {
@@ -155,7 +165,9 @@ def _write(folder: Path, trained: _Trained, coded: _Coded) -> SketchEntry:
         "spreads": np.sqrt(np.stack(sums) / np.maximum(sizes, 1)),
         "sizes": sizes,
         "finer": listed.finer,
-        "sums": listed.codes.sum(1, dtype=np.uint16),
+        "clumps": middles.codes,
+        "clump_spreads": middles.spreads,
+        "sums": np.pad(listed.codes.sum(1, dtype=np.uint16), (CLUMP_ROWS, 0)),
     }
     (folder / FAISS_FILE).write_bytes(content.data)
     for name, (dtype, _) in shapes_of(entry).items():

@@ -739,6 +739,20 @@ def test_measured_recall_is_that_of_other_questions(tmp_path: Path, little_effor
         assert num_found / num_true >= 0.88, told
 
 
+def test_measuring_says_how_far_it_is(tmp_path: Path, little_effort: None) -> None:
+    made = make_store(tmp_path / "store", frames="none")
+    add(made, "a", 3000, seed=1)
+    heard = Listener()
+    build(made.store, listen=heard)
+    each = {"comparing": 3000, "comparing sketches": 3000, "measuring": 4}
+    for what, total in each.items():
+        own = [one for one in heard.steps if one.what == what]
+        assert [one.done for one in own] == sorted(one.done for one in own)
+        assert {one.total for one in own} == {total}
+        assert own[-1].done == total
+    assert heard.steps[-1].what == "measuring"
+
+
 def test_best_rows_are_kept_with_the_margin_that_is_said_to_keep_them(forged: Synthetic) -> None:
     """Two segments, a filter, and rows that a question leaves out."""
     generation = Generation.current(forged.store)

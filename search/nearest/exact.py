@@ -9,6 +9,7 @@ import faiss
 import numpy as np
 
 from indexer.arrays import Float32, Integers, Mask
+from indexer.progress import Listen, Step, ignore
 from indexer.store.schema import EMBEDDING_DIM, NUM_TAGS
 from search.generation.allowed import Allowed
 from search.generation.segments import Generation, Segment
@@ -194,7 +195,11 @@ def find_near_each(
 
 
 def multiply_all(
-    generation: Generation, vectors: Float32, k: int, filters: Sequence[Sequence[Mask]]
+    generation: Generation,
+    vectors: Float32,
+    k: int,
+    filters: Sequence[Sequence[Mask]],
+    listen: Listen = ignore,
 ) -> list[tuple[Float32, Integers]]:
     """Return for some filters the (n, k) best float32 products with the rows that match, and these.
 
@@ -203,6 +208,7 @@ def multiply_all(
         vectors: (n, 768) float32 of length 1, or (n, 1295) of `blended`.
         k: How many rows for each.
         filters: Of each filter, a (num_rows,) mask for each segment.
+        listen: Hears how many rows are done.
 
     Returns:
         For each filter products and rows, in any order; -inf and -1 where there are fewer.
@@ -214,6 +220,7 @@ def multiply_all(
         )
         for _ in filters
     ]
+    total = sum(map(len, generation.segments))
     for start, segment, *masks in zip(
         generation.starts.tolist(), generation.segments, *filters, strict=False
     ):
@@ -223,6 +230,7 @@ def multiply_all(
             near = _multiply_block(segment, block, vectors)
             for found, mask in zip(best, masks, strict=True):
                 _merge(*found, near, start + block, mask[block])
+            listen(Step("comparing", start + int(block[-1]) + 1, total, "window"))
     return best
 
 

@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from indexer.arrays import Float32, Integers, Mask
+from indexer.progress import Listen, Step, ignore
 from indexer.store.schema import NUM_TAGS
 from indexer.tags import DEFAULT_THRESHOLD
 from search.generation.allowed import Allowed
@@ -79,13 +80,15 @@ class _Filter(NamedTuple):
         return np.asarray(self.allowed.masks[number][rows] & ~is_left)
 
 
-def measure_effort(index: VectorIndex, target: float) -> Effort:
+def measure_effort(index: VectorIndex, target: float, listen: Listen = ignore) -> Effort:
     """Return the least effort that finds what is asked for, whatever share of the rows matches.
 
     Args:
         index: One that is opened to be measured, with one sketch at least; its effort is changed.
         target: Recall at 10 that is to be reached. More is aimed at, as the next questions will not
             be the same.
+        listen: Hears how far it is: all rows are compared with the questions, exactly and then by
+            their sketches, and the questions asked, filter by filter.
     """
     rng, generation = np.random.default_rng(0), index.generation
     live = generation.live_rows()
@@ -95,12 +98,17 @@ def measure_effort(index: VectorIndex, target: float) -> Effort:
     asking, vectors = asking[is_sound], vectors[is_sound]
     tags = _measure_tag_shares(generation)
     chosen = [Allowed.of(_choose_masks(generation, share, tags, rng)) for share in _SHARES]
-    truths = multiply_all(generation, vectors, MEASURED_K + _MAX_OWN, [one.masks for one in chosen])
+    masks = [one.masks for one in chosen]
+    truths = multiply_all(generation, vectors, MEASURED_K + _MAX_OWN, masks, listen)
     filters = _without_own(generation, asking, chosen, truths)
     trials = _Trials(index, vectors, target + _RESERVE * (1 - target))
-    measured = tuple(map(trials.measure, filters, trials.tell(filters)))
+    measured = []
+    for number, (one, told) in enumerate(zip(filters, trials.tell(filters, listen), strict=True)):
+        listen(Step("measuring", number, len(filters), "filter"))
+        measured.append(trials.measure(one, told))
+    listen(Step("measuring", len(filters), len(filters), "filter"))
     segments = tuple(one.name for one in generation.segments)
-    return Effort(target, generation.num_windows, measured, segments)
+    return Effort(target, generation.num_windows, tuple(measured), segments)
 
 
 def _without_own(
@@ -252,7 +260,7 @@ class _Trials(NamedTuple):
             return self._look_far_enough(true, trials, found.recall)
         return found
 
-    def tell(self, filters: Sequence[_Filter]) -> list[_Told]:
+    def tell(self, filters: Sequence[_Filter], listen: Listen = ignore) -> list[_Told]:
         """Return of each filter what sketches say of the best rows, question after question.
 
         All rows are gone through, once for all filters. Those of segments without a sketch are
@@ -260,6 +268,7 @@ class _Trials(NamedTuple):
         """
         bounds = [list(map(self._near, self.vectors, one.rows)) for one in filters]
         nearest = [[np.empty(0, np.float32)] * len(self.vectors) for _ in filters]
+        done, total = 0, sum(int(one.sizes.sum()) for one in self.asked.lists)
         for lists in self.asked.lists:
             prepared = lists.basis.prepare(self.vectors)
             for number, rows in lists.each(max(1, MOST_PRODUCTS // len(self.vectors))):
@@ -274,6 +283,8 @@ class _Trials(NamedTuple):
                             continue
                         found = np.sort(np.append(each[question], near[at]))
                         each[question] = found[-MOST_KEPT:]
+                done += len(rows)
+                listen(Step("comparing sketches", done, total, "window"))
         return [_Told.of(*pair) for pair in zip(bounds, nearest, strict=True)]
 
     def _near(self, vector: Float32, rows: Integers) -> Float32:

@@ -12,7 +12,7 @@ import numpy as np
 
 from indexer.arrays import Float16, Float32, Integers
 from indexer.errors import DamagedStoreError, QueryError
-from indexer.progress import Listen
+from indexer.progress import Listen, ignore
 from indexer.store.verify import digest_problems
 from search.generation.manifest import UNMEASURED, Effort, SegmentEntry, SketchEntry, digests
 from search.generation.segments import Generation, Segment
@@ -161,13 +161,19 @@ def _checked(entry: SegmentEntry) -> dict[str, str]:
     return {name: one for name, one in digests(entry.files).items() if name in names}
 
 
-def measure(generation: Generation, previous: Effort | None, config: IndexConfig) -> Effort:
+def measure(
+    generation: Generation,
+    previous: Effort | None,
+    config: IndexConfig,
+    listen: Listen = ignore,
+) -> Effort:
     """Return how far the sketches of a new generation have to be looked through.
 
     Args:
         generation: Its segments are written; it is not published yet.
         previous: What was measured of the previous generation, if there was one.
         config: How good it is to be.
+        listen: See `measure_effort`.
     """
     target = config.recall or (previous.target if previous else DEFAULT_RECALL)
     index = open_index(generation)
@@ -175,7 +181,7 @@ def measure(generation: Generation, previous: Effort | None, config: IndexConfig
         return replace(UNMEASURED, target=target)
     if previous and previous.target == target and _still_says_enough(previous, generation):
         return previous
-    return measure_effort(index, target)
+    return measure_effort(index, target, listen)
 
 
 def _still_says_enough(effort: Effort, generation: Generation) -> bool:

@@ -178,7 +178,8 @@ def _build(store: Store, index: Path, parts: Sequence[Part], how: _How) -> Gener
     manifest = Manifest(plan.num_windows, segments, UNMEASURED, describe_files(folder.iterdir()))
     del plan  # 13 bytes a window, which measuring needs for itself
     before = previous.manifest.effort if previous else None
-    effort = measure(Generation.of_manifest(folder, manifest), before, how.config)
+    made = Generation.of_manifest(folder, manifest)
+    effort = measure(made, before, how.config, how.listen)
     replace(manifest, effort=effort).write(folder / GENERATION_FILE)
     is_sound = previous and are_usable(previous)
     _publish(index, folder, previous if is_sound else None)

@@ -29,11 +29,13 @@ class Middles(NamedTuple):
 
     Attributes:
         codes: (n, d) uint8 the mean of the codes of each.
-        spreads: (n, 2) float32 how far its rows usually are from it, by the mean of squares: their
+        sums: (n,) uint16 what the bytes of it add up to.
+        spreads: (2, n) float32 how far its rows usually are from it, by the mean of squares: their
             scenes, and what is heard.
     """
 
     codes: Bytes
+    sums: npt.NDArray[np.uint16]
     spreads: Float32
 
 
@@ -75,9 +77,8 @@ def describe_clumps(codes: Bytes, sizes: Integers, step: float, parts: Sequence[
         parts: Which components are of scenes, and which of roots.
     """
     firsts = clump_firsts(sizes)
-    found = Middles(
-        np.empty((len(firsts), codes.shape[1]), np.uint8), np.empty((len(firsts), 2), np.float32)
-    )
+    middles = np.empty((len(firsts), codes.shape[1]), np.uint8)
+    spreads = np.empty((2, len(firsts)), np.float32)
     for at in range(0, len(firsts), _BLOCK):
         some = firsts[at : at + _BLOCK]
         block = slice(at, at + len(some))
@@ -85,11 +86,11 @@ def describe_clumps(codes: Bytes, sizes: Integers, step: float, parts: Sequence[
         each = np.diff(some, append=last)
         rows = codes[some[0] : last].astype(np.float32)
         means = np.rint(_means(rows, some - some[0], each))
-        found.codes[block] = means
+        middles[block] = means
         away = np.square((rows - np.repeat(means, each, axis=0)) * np.float32(step))
         squares = np.stack([away[:, part].sum(1) for part in parts], axis=1)
-        found.spreads[block] = np.sqrt(_means(squares, some - some[0], each))
-    return found
+        spreads[:, block] = np.sqrt(_means(squares, some - some[0], each)).T
+    return Middles(middles, middles.sum(1, dtype=np.uint16), spreads)
 
 
 def _means(rows: npt.NDArray[Any], firsts: Integers, counts: Integers) -> Float32:

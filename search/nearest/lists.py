@@ -167,31 +167,28 @@ class Lists:
         num_behind = last[of] - 1 - numbers  # in the list
         return Clumps(numbers, of, self._ends[lists][of] - CLUMP_ROWS * num_behind)
 
-    def nearest_clumps(
-        self, visited: Visited, clumps: Clumps, reach: float, least: float
-    ) -> Clumps:
-        """Return those of some clumps that may hold a row as near as that, at least.
+    def bound_clumps(self, visited: Visited, clumps: Clumps, reach: float) -> Float32:
+        """Return (n,) float32 how near the nearest rows of some clumps may be.
 
         As with lists, see `Ranking.rank`; that what asks is as far from their middles as from the
         centres of their lists is near enough.
         """
         lists, prepared, _ = visited
-        given = np.concatenate([prepared.codes, np.ones_like(prepared.codes[:1])])
         near = np.empty((len(prepared.codes), len(clumps.of), 1), np.float32)
-        spreads = np.empty((len(clumps.of), 2), np.float32)
+        spreads = np.empty((len(prepared.asked), len(clumps.of)), np.float32)
         for place, some in self._blocks(clumps.numbers, self._clump_firsts[:-1]):
             own = clumps.numbers[some] - self._clump_firsts[place]
-            products = multiply_bytes(given, self.sketches[place].clumps[own])
-            near[:, some, 0] = products[:-1] - MIDDLE * products[-1:]
-            spreads[some] = self.sketches[place].clump_spreads[own]
+            near[:, some, 0] = _multiply_codes(prepared, *self.sketches[place].middles_of(own))
+            for each, asked in zip(spreads, prepared.asked, strict=True):
+                each[some] = self.sketches[place].clump_spreads[asked.number][own]
         near = self._place(near, prepared.sums, 1 / 2, visited, clumps.of)[..., 0]
-        squares, around = np.square(spreads), []
-        for asked, products in zip(prepared.asked, visited.products, strict=True):
+        around = []
+        for asked, products, each in zip(
+            prepared.asked, visited.products, np.square(spreads), strict=True
+        ):
             away = asked.away(products, self._ranking[asked.number].squares[lists])
-            of_each = away[:, clumps.of]
-            around.append(Around(asked.weights, of_each, squares[:, asked.number]))
-        bounds = bound_products(near, around, np.float32(reach))
-        return clumps.take(np.flatnonzero(bounds >= least))
+            around.append(Around(asked.weights, away[:, clumps.of], each))
+        return bound_products(near, around, np.float32(reach))
 
     def multiply_clumps(self, visited: Visited, clumps: Clumps) -> Float32:
         """Return (n, 16) float32 the best product of what asks with each row that ends clumps.
@@ -227,7 +224,8 @@ class Lists:
 
     def multiply_each(self, prepared: Prepared, rows: Integers) -> Float32:
         """Return (q, n) float32 products of all that asks with some rows, likewise."""
-        visited, of, begins = self._visit_rows(prepared, rows)
+        visited, of = self._visit_rows(prepared, rows)
+        begins = self._begins[visited.lists][of]
         near = np.empty((len(prepared.codes), len(rows), 1), np.float32)
         for place, some in self._blocks(rows, self.starts):
             own, start = rows[some], self.starts[place]
@@ -237,7 +235,8 @@ class Lists:
 
     def refine(self, prepared: Prepared, rows: Integers) -> Float32:
         """Return (n,) the best of them, going by both bytes, of the codes and of what asks."""
-        visited, of, begins = self._visit_rows(prepared, rows)
+        visited, of = self._visit_rows(prepared, rows)
+        begins = self._begins[visited.lists][of]
         given = np.concatenate([prepared.codes, prepared.finer, np.ones_like(prepared.codes[:1])])
         near = np.empty((len(given), len(rows)), np.float32)
         for place, some in self._blocks(rows, self.starts):
@@ -283,11 +282,8 @@ class Lists:
         place = np.searchsorted(self.starts, rows, side="right") - 1
         return (place >= 0) & (rows < self._stops[place])
 
-    def _visit_rows(self, prepared: Prepared, rows: Integers) -> tuple[Visited, Integers, Integers]:
-        """Visit the lists that hold some rows, in order; and say which of these each is in.
-
-        And the first row of the list of each.
-        """
+    def _visit_rows(self, prepared: Prepared, rows: Integers) -> tuple[Visited, Integers]:
+        """Visit the lists that hold some rows, in order; and say which of these each is in."""
         if len(rows) > len(self):  # the shorter is looked up in the other
             counts = np.diff(np.searchsorted(rows, self._ends), prepend=0)
             lists = np.flatnonzero(counts)
@@ -296,7 +292,7 @@ class Lists:
             of_each = np.searchsorted(self._ends, rows, side="right")
             is_first = np.append(True, of_each[1:] != of_each[:-1])[: len(rows)]
             lists, of = of_each[is_first], np.cumsum(is_first) - 1
-        return self.visit(prepared, lists), of, self._begins[lists][of]
+        return self.visit(prepared, lists), of
 
     def _blocks(
         self, numbers: Integers, firsts: Integers, size: int = _BLOCK_ROWS

@@ -54,8 +54,7 @@ class Sketch:
         sizes: (num_lists,) rows of each list.
         ends: (num_lists,) the row behind each list.
         finer: (num_listed, d) uint8 second bytes.
-        clumps: (num_clumps, d) uint8 the code of the middle of each clump.
-        clump_spreads: (num_clumps, 2) float32 how far rows usually are from it.
+        clump_spreads: (2, num_clumps) float32 how far rows usually are from the middle of each.
     """
 
     def __init__(self, folder: Path, entry: SketchEntry, num_rows: int) -> None:
@@ -77,7 +76,9 @@ class Sketch:
         self.basis = Basis(arrays["scenes"], arrays["roots"])
         self.centres, self.spreads = arrays["centres"], arrays["spreads"]
         self.finer, self.sizes = arrays["finer"], arrays["sizes"]
-        self.clumps, self.clump_spreads = arrays["clumps"], arrays["clump_spreads"]
+        self.clump_spreads = arrays["clump_spreads"]
+        self._clump_sums = arrays["clump_sums"]
+        self._middles = _items_at_each(arrays["clumps"].ravel(), entry.width, entry.width)
         is_sized = (self.sizes >= 0).all() and sum(self.sizes.tolist()) == entry.num_listed
         if not is_sized or count_clumps(self.sizes).sum() != entry.num_clumps:
             raise DamagedStoreError(sketch_file(folder, "sizes"), "not the sizes of its lists")
@@ -131,6 +132,11 @@ class Sketch:
         sums = self._sums_of_sixteens[ends].view(np.uint16)
         return codes.view(np.uint8).reshape(CLUMP_ROWS * len(ends), self._width), sums
 
+    def middles_of(self, clumps: Integers) -> tuple[Bytes, npt.NDArray[np.uint16]]:
+        """Return (n, d) uint8 codes of the middles of (n,) clumps, and (n,) uint16 their sums."""
+        codes = self._middles[clumps].view(np.uint8)
+        return codes.reshape(len(clumps), self._width), self._clump_sums[clumps]
+
     def count_rows(self, rows: npt.NDArray[np.int32]) -> Integers:
         """Return (num_lists,) how many of (n,) rows, in order, each list holds."""
         # Of another type, all rows would be copied.
@@ -167,7 +173,8 @@ def shapes_of(entry: SketchEntry) -> dict[str, tuple[np.dtype[Any], tuple[int, .
 
     Of each list `spreads` says how far rows usually are from its centre, by the mean of squares:
     their scenes, and what is heard; and `clump_spreads` of each clump from its middle, the code of
-    which is in `clumps`. Of each row `sums` says what the bytes of its code add up to, behind
+    which is in `clumps`, and what the bytes of that add up to in `clump_sums`. Of each row `sums`
+    says what the bytes of its code add up to, behind
     sixteen zeros, and `finer` where it is within the step of each of them, in 256 parts of it.
     """
     floats, width = np.dtype("<f4"), entry.width
@@ -178,7 +185,8 @@ def shapes_of(entry: SketchEntry) -> dict[str, tuple[np.dtype[Any], tuple[int, .
         "spreads": (floats, (2, entry.num_lists)),
         "sizes": (np.dtype("<i8"), (entry.num_lists,)),
         "clumps": (np.dtype(np.uint8), (entry.num_clumps, width)),
-        "clump_spreads": (floats, (entry.num_clumps, 2)),
+        "clump_sums": (np.dtype("<u2"), (entry.num_clumps,)),
+        "clump_spreads": (floats, (2, entry.num_clumps)),
         "sums": (np.dtype("<u2"), (CLUMP_ROWS + entry.num_listed,)),
         "finer": (np.dtype(np.uint8), (entry.num_listed, width)),
     }

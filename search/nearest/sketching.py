@@ -166,6 +166,7 @@ def _write(folder: Path, trained: _Trained, coded: _Coded) -> SketchEntry:
         "sizes": sizes,
         "finer": listed.finer,
         "clumps": middles.codes,
+        "clump_sums": middles.sums,
         "clump_spreads": middles.spreads,
         "sums": np.pad(listed.codes.sum(1, dtype=np.uint16), (CLUMP_ROWS, 0)),
     }

@@ -348,7 +348,7 @@ def clump_bounds(made: Made, vectors: Array, weights: Sequence[float], reach: fl
     return bounds
 
 
-def test_clumps_are_left_out_that_hold_nothing_near_enough(made: Made) -> None:
+def test_clumps_are_ranked_by_their_middle_and_how_far_their_rows_are_from_it(made: Made) -> None:
     lists, every = made.lists, np.arange(made.sketch.num_lists)
     clumps = lists.clumps_of(every)
     assert (clumps.of == np.repeat(every, -(-made.sketch.sizes // 16))).all()
@@ -358,13 +358,12 @@ def test_clumps_are_left_out_that_hold_nothing_near_enough(made: Made) -> None:
             asked = made.ask(vectors[:number])
             for reach in (0.0, 0.6, 2.0):
                 bounds = clump_bounds(made, vectors[:number], weights, reach)
-                for share in (0.05, 0.5, 0.9):
-                    least = float(np.quantile(bounds, share))
-                    left = lists.nearest_clumps(lists.visit(asked, every), clumps, reach, least)
-                    # What asks is rounded to bytes.
-                    assert np.isin(np.flatnonzero(bounds >= least + 0.01), left.numbers).all()
-                    assert (bounds[left.numbers] >= least - 0.01).all()
-                    assert (left.ends == clumps.ends[left.numbers]).all()
+                visited = lists.visit(asked, every)
+                found = lists.bound_clumps(visited, clumps, reach)
+                assert found == pytest.approx(bounds, abs=0.01)  # what asks is rounded to bytes
+                some = np.flatnonzero(np.arange(len(bounds)) % 3 == 1)
+                found = lists.bound_clumps(visited, clumps.take(some), reach)
+                assert found == pytest.approx(bounds[some], abs=0.01)
 
 
 def test_rows_of_a_clump_are_alike(made: Made) -> None:
@@ -814,7 +813,8 @@ def know(made: Made, parts: list[Part], kind: int, vectors: Array, reach: float)
     num_hits=st.integers(1, 60),
     reach=st.sampled_from([0.0, 0.3, 0.6, 1.0, 4.0]),
     first_rows=st.sampled_from([1, 40, 200]),
-    growth=st.sampled_from([2, 16]),
+    growth=st.sampled_from([2, 256]),
+    first_clumps=st.sampled_from([1, 8, 1024]),
     picked=PICKED,
 )
 def test_lists_are_visited_until_none_that_is_left_may_hold_one_of_the_nearest(
@@ -828,6 +828,7 @@ def test_lists_are_visited_until_none_that_is_left_may_hold_one_of_the_nearest(
     reach: float,
     first_rows: int,
     growth: int,
+    first_clumps: int,
     picked: float,
 ) -> None:
     parts, vectors = parts_of(made, seed, share, num_parts), asking(seed, num_vectors)[kind]
@@ -836,6 +837,7 @@ def test_lists_are_visited_until_none_that_is_left_may_hold_one_of_the_nearest(
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("search.nearest.scan.FIRST_ROWS", first_rows)
         patch.setattr("search.nearest.scan._GROWTH", growth)
+        patch.setattr("search.nearest.scan._FIRST_CLUMPS", first_clumps)
         patch.setattr("search.nearest.scan._are_lists_quicker", lambda *_: True)
         patch.setattr("search.nearest.scan._PICKED", picked)
         found = propose(parts, vectors, plan)

@@ -780,7 +780,7 @@ def test_best_rows_are_kept_with_the_margin_that_is_said_to_keep_them(forged: Sy
     coarse = Plan("sketches", 10**6, margin=margin)
     for at, (vector, some) in enumerate(zip(vectors, left_out, strict=True)):
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr("search.nearest.scan._refine", lambda each, best, plan: best.rows)
+            patch.setattr("search.nearest.scan._refine", lambda each, best: best.seen.rows)
             kept = propose(index.lists, allowed.without(some), vector[None], coarse).rows
         assert np.isin(rows[at], kept).all()
 
@@ -832,6 +832,31 @@ def test_reach_is_no_further_than_finds_more(
     told = _Told(np.zeros(100, np.float32), np.zeros(100, np.int64))
     found = trials.measure(_Filter(1.0, Allowed.of([]), [], [], []), told)
     assert reach <= found.reach < 1.08 * reach
+
+
+def test_what_wider_filters_ask_for_is_the_least(monkeypatch: pytest.MonkeyPatch) -> None:
+    """But for a reach that nobody knows, as all rows were looked at."""
+
+    def run(trials: _Trials, true: _Filter, told: Measured, least: float = 0.0) -> Measured:
+        return told._replace(recall=1.0)
+
+    monkeypatch.setattr(_Trials, "_run", run)
+    nothing: Any = None
+    trials = _Trials(nothing, questions(1), 0.99)
+    told = _Told(np.full(100, 0.001, np.float32), np.zeros(100, np.int64))
+    filters = _Filter(0.1, Allowed.of([]), [], [], [])
+    alone = trials.measure(filters, told)
+    assert alone.reach == _REACHES[0]
+    assert alone.margin == pytest.approx(0.001)
+    assert alone.finer_margin < 0.0002
+    wider = [
+        alone._replace(reach=_REACHES[-1], margin=0.004),
+        alone._replace(reach=_REACHES[7], finer_margin=0.003),
+        alone._replace(reach=_REACHES[3]),
+    ]
+    found = trials.measure(filters, told, wider)
+    assert found.reach == _REACHES[7]
+    assert (found.margin, found.finer_margin) == (pytest.approx(0.004), 0.003)
 
 
 @pytest.mark.parametrize(("most", "wanted"), [(1.0, 0.997), (0.98, 0.98)])

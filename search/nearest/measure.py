@@ -102,10 +102,10 @@ def measure_effort(index: VectorIndex, target: float, listen: Listen = ignore) -
     truths = multiply_all(generation, vectors, MEASURED_K + _MAX_OWN, masks, listen)
     filters = _without_own(generation, asking, chosen, truths)
     trials = _Trials(index, vectors, target + _RESERVE * (1 - target))
-    measured = []
+    measured: list[Measured] = []
     for number, (one, told) in enumerate(zip(filters, trials.tell(filters, listen), strict=True)):
         listen(Step("measuring", number, len(filters), "filter"))
-        measured.append(trials.measure(one, told))
+        measured.append(trials.measure(one, told, measured))
     listen(Step("measuring", len(filters), len(filters), "filter"))
     segments = tuple(one.name for one in generation.segments)
     return Effort(target, generation.num_windows, tuple(measured), segments)
@@ -224,24 +224,30 @@ class _Trials(NamedTuple):
     vectors: Float32
     aim: float
 
-    def measure(self, true: _Filter, told: _Told) -> Measured:
+    def measure(self, true: _Filter, told: _Told, wider: Sequence[Measured] = ()) -> Measured:
         """Return how far to look through lists, which rows to score, and what that finds.
 
-        What is missed where all rows are scanned, sketches miss: to look further finds no more.
+        That is at least as far as wider filters ask for: of a few questions some say by chance that
+        little is enough, and filters that nothing like was measured for are harder. What is missed
+        where all rows are scanned, sketches miss: to look further finds no more.
 
         Args:
             true: A filter.
             told: What sketches say of the best rows, see `tell`.
+            wider: What was measured of wider ones.
         """
         by_codes = (1 - self.aim) * _BY_CODES
-        margin = told.margin(1 - by_codes)
+        margin = max(told.margin(1 - by_codes), *(one.margin for one in wider), 0.0)
+        least_reach = max((one.reach for one in wider if one.reach < _REACHES[-1]), default=0.0)
+        least_finer = max((one.finer_margin for one in wider), default=0.0)
+        finer = [max(least_finer, margin * share) for share in _FINER]
         most, wanted = told.share_kept(margin), self.aim + by_codes
         wanted = wanted if most >= wanted else wanted * most
-        first = Measured(true.share, 0.0, FIRST_ROWS, margin, margin * _FINER[-1], 0, 0.0, 0.0)
-        trials = [first._replace(reach=reach) for reach in _REACHES]
+        first = Measured(true.share, 0.0, FIRST_ROWS, margin, finer[-1], 0, 0.0, 0.0)
+        trials = [first._replace(reach=reach) for reach in _REACHES if reach >= least_reach]
         found = self._look_far_enough(true, trials, wanted)
         first = first._replace(reach=found.reach)
-        trials = [first._replace(finer_margin=margin * share) for share in _FINER]
+        trials = [first._replace(finer_margin=one) for one in finer]
         return self._look_far_enough(true, trials, min(wanted, found.recall) - by_codes)
 
     def _look_far_enough(
@@ -251,7 +257,8 @@ class _Trials(NamedTuple):
         tried: dict[Measured, Measured] = {}
 
         def recall_of(one: Measured) -> float:
-            tried[one] = self._run(true, one, wanted)
+            if one not in tried:
+                tried[one] = self._run(true, one, wanted)
             return tried[one].recall
 
         at = bisect_left(trials[:-1], wanted, key=recall_of)

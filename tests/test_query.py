@@ -522,6 +522,18 @@ def test_windows_of_an_unknown_id_is_an_error(sets: list[Opened], window_id: int
             index.windows_of([window_id])
 
 
+def test_window_that_is_in_no_index_yet_is_said_to_be_missing_there(tmp_path: Path) -> None:
+    store = make_store(tmp_path / "store", frames="none")
+    fill(store, {"a": 2})
+    index = opened(store)[1]
+    fill(store, {"b": 1})
+    [new] = (one for one in store.windows if one.recording_id == recording_id("b"))
+    with pytest.raises(QueryError, match="not in the index yet: 1 of their parts"):
+        index.windows_of([new.window_id])
+    with pytest.raises(QueryError, match=r"in \S+$"):
+        opened(store)[1].windows_of([4711])
+
+
 def test_windows_of_a_dead_window_is_an_error(sets: list[Opened]) -> None:
     [store], index = sets[2]
     dead = next(one for one in store.windows if one.recording_id == recording_id("r3"))

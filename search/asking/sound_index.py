@@ -164,7 +164,9 @@ class SoundIndex(Rows):
         for window_id in wanted:
             if window_id not in found:
                 names = ", ".join(str(store.path) for store in self.stores)
-                raise QueryError(f"no window {window_id} in {names}", about="window_id")
+                number = self.num_new_parts()
+                later = f"; not in the index yet: {number} of their parts" if number else ""
+                raise QueryError(f"no window {window_id} in {names}{later}", about="window_id")
         return np.array([found[window_id] for window_id in wanted], np.int64)
 
     def windows_of(

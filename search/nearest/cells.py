@@ -114,10 +114,9 @@ def draw_rows(num_rows: int, number: int) -> Integers:
 def _draw(vectors: Float32, tags: Float16, number: int) -> Float32:
     """Return (n, 1295) rows drawn at random, in that order; fewer than asked for may be there."""
     rows = draw_rows(len(vectors), number)
-    scenes = vectors[rows]
-    is_sound = np.isfinite(scenes).all(1)  # damaged ones would spoil every centre
-    sample = _finite(with_roots(scenes[is_sound], tags[rows[is_sound]]))
-    return np.asarray(sample[np.random.default_rng(1).permutation(len(sample))])
+    rows = rows[np.isfinite(vectors[rows]).all(1)]  # damaged ones would spoil every centre
+    rows = np.random.default_rng(1).permutation(rows)
+    return _finite(with_roots(vectors[rows], tags[rows]))
 
 
 def _finite(rows: Float32) -> Float32:

@@ -958,23 +958,47 @@ def test_products_of_many_vectors_are_not_held_all_at_once(made: Made, are_known
     assert peak_of(lambda: lists.rank(asked, 0.5)) < 48e6
 
 
+@pytest.mark.whole
+@pytest.mark.parametrize("num_scanned", [100, 10**6])
+def test_products_of_many_vectors_with_a_crowd_are_not_held_all_at_once(
+    tmp_path: Path, num_scanned: int
+) -> None:
+    """It has a list of its own, and all of it is as near as may be: 1,800 rows, 2,400 vectors."""
+    scenes, tags = clustered(1, 2400)
+    scenes[600:], tags[600:] = scenes[0], tags[0]
+    made = make(tmp_path / "s", scenes, tags)
+    assert made.sketch.sizes.max() >= 1800
+    vectors = np.tile(asking(5, 20)[1], (120, 1))
+    vectors[7] = blended(scenes[-1:], tags[-1:], 0.35)
+    part = Part(0, made.sketch, np.ones(2400, bool), 2400)
+    plan = Plan("sketches", num_scanned, reach=0.4, margin=0.002, finer_margin=0.001)
+    found = []
+    peak = peak_of(lambda: found.append(propose([part], vectors, plan)))
+    assert bool(found[0].num_lists) == (num_scanned == 100)
+    assert (made.scenes[found[0].rows] == scenes[-1]).all()
+    assert peak < 48e6
+
+
 def test_vectors_that_ask_together_find_the_same_however_many_are_multiplied_at_a_time(
     made: Made, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     lists, rows = made.lists, np.arange(NUM_ROWS)
     every = lists.clumps_of(np.arange(len(lists)))
+    plan = Plan("sketches", 400, num_hits=60, reach=0.5)
+    part = Part(0, made.sketch, np.ones(NUM_ROWS, bool), NUM_ROWS)
 
-    def ask(asked: Prepared) -> list[Array]:
+    def ask(vectors: Array) -> list[Array]:
+        asked = made.ask(vectors)
         near = lists.multiply_clumps(lists.visit(asked, np.arange(len(lists))), every)
-        return [near, lists.multiply_rows(asked, rows), lists.rank(asked, 0.5)]
+        near = [near, lists.multiply_rows(asked, rows), lists.refine(asked, rows)]
+        return [*near, np.sort(propose([part], vectors, plan).rows), lists.rank(asked, 0.5)]
 
     for vectors in asking(5, 7):
-        asked = made.ask(vectors)
-        expected = ask(asked)
+        expected = ask(vectors)
         for most in (1, 40, 5000):
-            for module in ("lists", "ranking"):
+            for module in ("lists", "ranking", "scan"):
                 monkeypatch.setattr(f"search.nearest.{module}.MOST_PRODUCTS", most)
-            *near, ranks = ask(asked)
+            *near, ranks = ask(vectors)
             for one, other in zip(near, expected, strict=False):
                 assert (one == other).all()
             assert ranks == pytest.approx(expected[-1], abs=ROUNDING)

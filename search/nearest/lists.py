@@ -33,12 +33,10 @@ class Counted(NamedTuple):
         rows: (num_lists,) float64 how many of each; about, where they are many in its segment: if
             they are as frequent everywhere.
         are_known: (num_lists,) whether it is known which rows they are, as they are few.
-        some: (n,) the lists in which there are any.
     """
 
     rows: npt.NDArray[np.float64]
     are_known: Mask
-    some: Integers
 
 
 class Visited(NamedTuple):
@@ -125,7 +123,7 @@ class Lists:
             rows_of_each = np.concatenate(each).astype(np.float64)
             is_known = [allowed.rows[number] is not None for number in self.numbers]
             are_known = np.repeat(is_known, np.diff(self.firsts))
-            allowed.counted[self] = Counted(rows_of_each, are_known, np.flatnonzero(rows_of_each))
+            allowed.counted[self] = Counted(rows_of_each, are_known)
         counted: Counted = allowed.counted[self]
         return counted
 

@@ -26,7 +26,7 @@ from search.nearest.basis import Basis, Prepared
 from search.nearest.blend import blended, with_roots
 from search.nearest.bytes import MAX_COLUMNS, multiply_bytes
 from search.nearest.clumps import order_rows
-from search.nearest.lists import Lists, take_together
+from search.nearest.lists import Clumps, Lists, Visited, take_together
 from search.nearest.plan import Plan
 from search.nearest.sketch import CHECKED, FAISS_FILE, MOST, Sketch, shapes_of, sketch_file
 from search.nearest.sketching import make_sketch, quantise
@@ -711,6 +711,7 @@ def test_proposed_rows_match_and_are_as_many_as_there_may_be(
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("search.nearest.scan._SAMPLED_ROWS", sampled_rows)
         patch.setattr("search.nearest.scan._PICKED", picked)
+        patch.setattr("search.nearest.scan._PICKED_FIRST", picked)
         found = propose(parts, vectors, plan)
     matching = np.concatenate([[], *(part.start + np.flatnonzero(part.mask) for part in parts)])
     assert np.isin(found.rows, matching).all()
@@ -737,6 +738,28 @@ def test_lists_are_visited_where_many_match_and_all_are_scanned_where_few_do(mad
     rows = np.flatnonzero(few).astype(np.int32)
     narrow = propose([Part(0, made.sketch, few, len(rows), rows)], vectors, plan)
     assert (narrow.num_lists, narrow.num_scanned) == (0, 30)
+
+
+@pytest.mark.parametrize(("share", "is_read"), [(0.02, False), (0.2, False), (0.32, True)])
+def test_rows_are_picked_at_first_where_that_is_quicker_than_to_read_all_around(
+    made: Made, monkeypatch: pytest.MonkeyPatch, share: float, is_read: bool
+) -> None:
+    """Nothing says yet which clumps may hold something: all rows of the lists are looked at."""
+    mask = np.diff(np.floor(share * np.arange(NUM_ROWS + 1))) > 0
+    read: list[int] = []
+    monkeypatch.setattr("search.nearest.scan._are_lists_quicker", lambda *_: True)
+    true = Lists.multiply_clumps
+
+    def multiply(lists: Lists, visited: Visited, clumps: Clumps) -> Array:
+        read.append(len(clumps.of))
+        return true(lists, visited, clumps)
+
+    monkeypatch.setattr(Lists, "multiply_clumps", multiply)
+    rows = np.flatnonzero(mask).astype(np.int32)
+    part = Part(0, made.sketch, mask, len(rows), rows)
+    found = propose([part], asking(2, 1)[0], Plan("sketches", 1000, num_hits=len(rows)))
+    assert found.num_scanned == pytest.approx(len(rows), abs=3)
+    assert bool(read) == is_read
 
 
 class Known(NamedTuple):
@@ -823,6 +846,7 @@ def test_lists_are_visited_until_none_that_is_left_may_hold_one_of_the_nearest(
         patch.setattr("search.nearest.scan._FIRST_CLUMPS", first_clumps)
         patch.setattr("search.nearest.scan._are_lists_quicker", lambda *_: True)
         patch.setattr("search.nearest.scan._PICKED", picked)
+        patch.setattr("search.nearest.scan._PICKED_FIRST", picked)
         found = propose(parts, vectors, plan)
     is_visited = known.places < found.num_lists
     assert found.num_scanned <= known.held[found.num_lists - 1] + 5

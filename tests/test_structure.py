@@ -28,6 +28,7 @@ from search.generation.manifest import GENERATION_FILE, Measured
 from search.generation.mapped import array_file
 from search.generation.segments import Generation
 from search.nearest.blend import blended
+from search.nearest.exact import multiply_all
 from search.nearest.index import VectorIndex
 from search.nearest.measure import _REACHES, _Filter, _Told, _Trials
 from search.nearest.plan import Plan
@@ -751,6 +752,18 @@ def test_measuring_says_how_far_it_is(tmp_path: Path, little_effort: None) -> No
         assert {one.total for one in own} == {total}
         assert own[-1].done == total
     assert heard.steps[-1].what == "measuring"
+
+
+def test_comparing_ends_with_all_windows_whichever_match(forged: Synthetic) -> None:
+    generation = Generation.current(forged.store)
+    masks = [np.arange(len(one)) == 3 for one in generation.segments]
+    masks[-1][:] = False
+    heard = Listener()
+    multiply_all(generation, questions(1), 1, [masks], heard)
+    total = sum(map(len, generation.segments))
+    done = [one.done for one in heard.steps]
+    assert done == sorted(done)
+    assert (done[-1], {one.total for one in heard.steps}) == (total, {total})
 
 
 def test_best_rows_are_kept_with_the_margin_that_is_said_to_keep_them(forged: Synthetic) -> None:

@@ -599,7 +599,7 @@ both = pytest.mark.skipif(products._simsimd is None, reason="SimSIMD has no whee
 @given(
     data=st.data(),
     width=st.sampled_from([8, 96, 128, 176, 248, MAX_COLUMNS]),
-    num_vectors=st.integers(1, 4),
+    num_vectors=st.integers(0, 4),
     num_rows=st.sampled_from([0, 1, 7, 2048, 2049]),
     extreme=st.booleans(),
 )

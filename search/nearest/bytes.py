@@ -25,7 +25,7 @@ _BLOCK_ROWS = 2048
 
 def multiply_bytes(vectors: Bytes, rows: Bytes) -> Float32:
     """Return (q, n) float32 products, which are exact, of (q, d) vectors with (n, d) rows."""
-    if _simsimd is None or not len(rows):
+    if _simsimd is None or not len(vectors) or not len(rows):
         wide = vectors.astype(np.float32)
         blocks = (rows[at : at + _BLOCK_ROWS] for at in range(0, len(rows), _BLOCK_ROWS))
         products = [wide @ block.astype(np.float32).T for block in blocks]

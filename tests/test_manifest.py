@@ -70,7 +70,7 @@ MANIFEST = Manifest(
             601,
             672,
             {"a.raw": FileEntry(7, DIGEST)},
-            SketchEntry(64, 32, 3, 599, 0.75, 12_345),
+            SketchEntry(64, 32, 3, 599, 40, 0.75, 12_345),
         ),
     ),
     effort=Effort(

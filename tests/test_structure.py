@@ -28,8 +28,9 @@ from search.generation.manifest import GENERATION_FILE, Measured
 from search.generation.mapped import array_file
 from search.generation.segments import Generation
 from search.nearest.blend import blended
+from search.nearest.exact import multiply_all
 from search.nearest.index import VectorIndex
-from search.nearest.measure import _REACHES, _Filter, _Told, _Trials
+from search.nearest.measure import _REACHES, _Filter, _Told, _Trials, measure_effort
 from search.nearest.plan import Plan
 from search.nearest.scan import MOST_KEPT, propose
 from search.nearest.sketch import CHECKED, FAISS_FILE, sketch_file
@@ -753,6 +754,18 @@ def test_measuring_says_how_far_it_is(tmp_path: Path, little_effort: None) -> No
     assert heard.steps[-1].what == "measuring"
 
 
+def test_comparing_ends_with_all_windows_whichever_match(forged: Synthetic) -> None:
+    generation = Generation.current(forged.store)
+    masks = [np.arange(len(one)) == 3 for one in generation.segments]
+    masks[-1][:] = False
+    heard = Listener()
+    multiply_all(generation, questions(1), 1, [masks], heard)
+    total = sum(map(len, generation.segments))
+    done = [one.done for one in heard.steps]
+    assert done == sorted(done)
+    assert (done[-1], {one.total for one in heard.steps}) == (total, {total})
+
+
 def test_best_rows_are_kept_with_the_margin_that_is_said_to_keep_them(forged: Synthetic) -> None:
     """Two segments, a filter, and rows that a question leaves out."""
     generation = Generation.current(forged.store)
@@ -807,6 +820,22 @@ def test_rows_in_no_list_stand_behind_none(tmp_path: Path, whole: None) -> None:
     near = trials._near(questions(2)[0], np.array([599, 5, 598, 4]))
     assert np.isinf(near).tolist() == [True, False, True, False]
     assert near[1] == trials._near(questions(2)[0], np.array([5]))[0]
+
+
+def test_index_of_which_only_damaged_windows_would_ask_is_measured(
+    tmp_path: Path, whole: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nobody asks with these: nothing is missed, and it is not known how far lists have to be."""
+    made = make_store(tmp_path / "store", frames="none")
+    scene = scenes_of(600)
+    scene[60:] = np.nan
+    made.add({f"a{number}": 1 for number in range(600)}, scene=scene)
+    index = open_index(build(made.store))
+    assert any(index.sketches)
+    monkeypatch.setattr("search.nearest.measure._NUM_QUESTIONS", 3)
+    told = measure_effort(index, 0.9).measured
+    assert [(one.recall, one.reach) for one in told] == [(1, _REACHES[-1])] * 4
+    assert all(one.margin == 0 for one in told)
 
 
 def test_reach_that_no_question_needed_is_taken_for_the_furthest(store: Synthetic) -> None:

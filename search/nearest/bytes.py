@@ -23,25 +23,12 @@ MAX_COLUMNS = 256
 _BLOCK_ROWS = 2048
 
 
-def multiply_bytes(vectors: Bytes, *blocks: Bytes) -> Float32:
-    """Return (q, n) float32 products, which are exact, of (q, d) vectors with (n, d) rows.
-
-    Args:
-        vectors: What is multiplied.
-        blocks: The rows, one or more (b, d) blocks of them, which are not copied together.
-    """
-    products: list[Any] = [np.empty((len(vectors), 0), np.float32)]
-    if _simsimd is not None:
-        # Not with `out`: SimSIMD 6.5.16 then gives up the only None that there is, once a call.
-        products += [
-            _simsimd.cdist(vectors, rows, "dot", out_dtype="float32")
-            for rows in filter(len, blocks)
-        ]
-    else:
+def multiply_bytes(vectors: Bytes, rows: Bytes) -> Float32:
+    """Return (q, n) float32 products, which are exact, of (q, d) vectors with (n, d) rows."""
+    if _simsimd is None or not len(vectors) or not len(rows):
         wide = vectors.astype(np.float32)
-        products += [
-            wide @ rows[first : first + _BLOCK_ROWS].astype(np.float32).T
-            for rows in blocks
-            for first in range(0, len(rows), _BLOCK_ROWS)
-        ]
-    return np.concatenate(products, axis=1)
+        blocks = (rows[at : at + _BLOCK_ROWS] for at in range(0, len(rows), _BLOCK_ROWS))
+        products = [wide @ block.astype(np.float32).T for block in blocks]
+        return np.concatenate([np.empty((len(vectors), 0), np.float32), *products], axis=1)
+    # Not with `out`: SimSIMD 6.5.16 then gives up the only None that there is, once a call.
+    return np.array(_simsimd.cdist(vectors, rows, "dot", out_dtype="float32"))

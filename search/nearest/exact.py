@@ -231,6 +231,7 @@ def multiply_all(
             for found, mask in zip(best, masks, strict=True):
                 _merge(*found, near, start + block, mask[block])
             listen(Step("comparing", start + int(block[-1]) + 1, total, "window"))
+        listen(Step("comparing", start + len(segment), total, "window"))  # the last may be deleted
     return best
 
 

@@ -8,7 +8,7 @@ the rest. A row is one of the generation.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -33,12 +33,10 @@ class Counted(NamedTuple):
         rows: (num_lists,) float64 how many of each; about, where they are many in its segment: if
             they are as frequent everywhere.
         are_known: (num_lists,) whether it is known which rows they are, as they are few.
-        some: (n,) the lists in which there are any.
     """
 
     rows: npt.NDArray[np.float64]
     are_known: Mask
-    some: Integers
 
 
 class Visited(NamedTuple):
@@ -68,7 +66,7 @@ class Clumps(NamedTuple):
     of: Integers
     ends: Integers
 
-    def take(self, some: Integers) -> Clumps:
+    def take(self, some: Integers | slice) -> Clumps:
         """Return some of them."""
         return Clumps(*(column[some] for column in self))
 
@@ -125,7 +123,7 @@ class Lists:
             rows_of_each = np.concatenate(each).astype(np.float64)
             is_known = [allowed.rows[number] is not None for number in self.numbers]
             are_known = np.repeat(is_known, np.diff(self.firsts))
-            allowed.counted[self] = Counted(rows_of_each, are_known, np.flatnonzero(rows_of_each))
+            allowed.counted[self] = Counted(rows_of_each, are_known)
         counted: Counted = allowed.counted[self]
         return counted
 
@@ -217,9 +215,22 @@ class Lists:
 
     def multiply_rows(self, prepared: Prepared, rows: Integers) -> Float32:
         """Return (n,) float32 the same of some rows, in order, all of them in lists."""
+        return self._best_of(self.multiply_each, prepared, rows)
+
+    def refine(self, prepared: Prepared, rows: Integers) -> Float32:
+        """Return (n,) the best of them, going by both bytes, of the codes and of what asks."""
+        return self._best_of(self._refine_each, prepared, rows)
+
+    def _best_of(
+        self,
+        multiply: Callable[[Prepared, Integers], Float32],
+        prepared: Prepared,
+        rows: Integers,
+    ) -> Float32:
+        """Multiply so many rows at a time that not too much is held, whatever number asks."""
         step = max(1, MOST_PRODUCTS // max(1, len(prepared.codes)))
         blocks = (rows[first : first + step] for first in range(0, len(rows), step))
-        each = [_best(self.multiply_each(prepared, some)) for some in blocks]
+        each = [_best(multiply(prepared, some)) for some in blocks]
         return np.concatenate([np.empty(0, np.float32), *each])
 
     def multiply_each(self, prepared: Prepared, rows: Integers) -> Float32:
@@ -227,29 +238,39 @@ class Lists:
         visited, of = self._visit_rows(prepared, rows)
         begins = self._begins[visited.lists][of]
         near = np.empty((len(prepared.codes), len(rows), 1), np.float32)
-        for place, some in self._blocks(rows, self.starts):
-            own, start = rows[some], self.starts[place]
-            codes, sums = self.sketches[place].codes_of(own - start, begins[some] - start)
+        for first in range(0, len(rows), _BLOCK_ROWS):
+            some = slice(first, first + _BLOCK_ROWS)
+            codes, sums = self._take_codes(rows[some], begins[some])
             near[:, some, 0] = _multiply_codes(prepared, codes, sums)
         return self._place(near, prepared.sums, 1 / 2, visited, of)[..., 0]
 
-    def refine(self, prepared: Prepared, rows: Integers) -> Float32:
-        """Return (n,) the best of them, going by both bytes, of the codes and of what asks."""
+    def _refine_each(self, prepared: Prepared, rows: Integers) -> Float32:
+        """Return (q, n) the same by both bytes."""
         visited, of = self._visit_rows(prepared, rows)
-        begins = self._begins[visited.lists][of]
+        codes, _ = self._take_codes(rows, self._begins[visited.lists][of])
+        finer = self.take_each([one.finer for one in self.sketches], rows)
         given = np.concatenate([prepared.codes, prepared.finer, np.ones_like(prepared.codes[:1])])
-        near = np.empty((len(given), len(rows)), np.float32)
-        for place, some in self._blocks(rows, self.starts):
-            own, start = rows[some] - self.starts[place], self.starts[place]
-            codes, _ = self.sketches[place].codes_of(own, begins[some] - start)
-            finer = multiply_bytes(given, self.sketches[place].finer[own])
-            near[:, some] = multiply_bytes(given, codes) + finer / np.float32(FINER)
+        near = multiply_bytes(given, codes)
+        near += multiply_bytes(given, finer) / np.float32(FINER)
         coarse, rest = np.split(near[:-1] - MIDDLE * near[-1:], 2)
         coarse += rest / FINER_STEPS
         rest_sums = prepared.finer.sum(1, dtype=np.float32) - MIDDLE * self.basis.width
         sums = prepared.sums + prepared.steps * rest_sums / FINER_STEPS
-        coarse = self._place(coarse[..., None], sums, 1 / 2 / FINER, visited, of)
-        return _best(coarse[..., 0])
+        return self._place(coarse[..., None], sums, 1 / 2 / FINER, visited, of)[..., 0]
+
+    def _take_codes(self, rows: Integers, begins: Integers) -> tuple[Bytes, npt.NDArray[np.uint16]]:
+        """Copy the codes of rows, in order, and their sums: to multiply them once, not by sketch.
+
+        Args:
+            rows: (n,) rows, in order.
+            begins: (n,) the first row of the list of each.
+        """
+        codes = np.empty((len(rows), self.basis.width), np.uint8)
+        sums = np.empty(len(rows), np.uint16)
+        for place, some in self._blocks(rows, self.starts, max(1, len(rows))):
+            start, sketch = self.starts[place], self.sketches[place]
+            codes[some], sums[some] = sketch.codes_of(rows[some] - start, begins[some] - start)
+        return codes, sums
 
     def _place(
         self,
@@ -310,8 +331,8 @@ class Lists:
                 yield place, slice(begin, min(begin + size, last))
 
     def take_each(self, columns: Sequence[npt.NDArray[Any]], rows: Integers) -> npt.NDArray[Any]:
-        """Return (n,) what a column of the segment of each sketch says of some rows, in order."""
-        taken = np.empty(len(rows), columns[0].dtype)
+        """Return (n, …) what a column of the segment of each sketch says of some rows, in order."""
+        taken = np.empty((len(rows), *columns[0].shape[1:]), columns[0].dtype)
         for place, some in self._blocks(rows, self.starts, max(1, len(rows))):
             taken[some] = columns[place][rows[some] - self.starts[place]]
         return taken

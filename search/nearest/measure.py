@@ -278,7 +278,7 @@ class _Trials(NamedTuple):
         done, total = 0, sum(int(one.sizes.sum()) for one in self.asked.lists)
         for lists in self.asked.lists:
             prepared = lists.basis.prepare(self.vectors)
-            for number, rows in lists.each(max(1, MOST_PRODUCTS // len(self.vectors))):
+            for number, rows in lists.each(max(1, MOST_PRODUCTS // max(1, len(self.vectors)))):
                 products = lists.multiply_each(prepared, rows)
                 rows -= self.asked.generation.starts[number]
                 for one, bound, each in zip(filters, bounds, nearest, strict=True):

@@ -35,8 +35,9 @@ SCAN_NS, _PICK_NS = 40, 140
 _FIRST_CLUMPS = 1024
 #: To rank a list.
 _RANK_NS = 40
-#: Of lists with fewer rows for each clump that may be found, these are picked.
-_PICKED = 1 / 2
+#: Of lists with fewer rows for each clump that may be found, these are picked; and at first, when
+#: nothing says yet which clumps may hold something near, wherever that is quicker.
+_PICKED, _PICKED_FIRST = 1 / 2, CLUMP_ROWS * SCAN_NS / _PICK_NS
 #: Rows that match, of the nearest lists, that say how near the others have to be, of each vector
 #: that asks; and how many times more are looked at after them, at a time. At most filters half of
 #: the questions about made-up windows needed no others; with 4 times as many, a tenth fewer were
@@ -167,14 +168,14 @@ class _Asking(NamedTuple):
         Returns:
             How many were looked at; about, where they are many.
         """
-        num_picked = _PICKED * self.lists.num_clumps[lists]
+        least = _PICKED if best.least > -math.inf else _PICKED_FIRST
+        num_picked = least * self.lists.num_clumps[lists]
         is_picked = self.counted.are_known[lists] & (self.counted.rows[lists] < num_picked)
         picked = self._pick(lists[is_picked])
         best.add(picked)
         number = len(picked.rows)
-        for some in self._divide(lists[~is_picked]):
-            visited, clumps = self.lists.visit(self.prepared, some), self.lists.clumps_of(some)
-            share = self.counted.rows[some] / self.lists.num_clumps[some]
+        for visited, clumps in self._divide(lists[~is_picked]):
+            share = self.counted.rows[visited.lists] / self.lists.num_clumps[visited.lists]
             for one in self._order(visited, clumps, best):
                 best.add(self._read(visited, one, best.bound))
                 number += round(share[one.of].sum())
@@ -204,12 +205,16 @@ class _Asking(NamedTuple):
         is_allowed = self.lists.take_each(self.masks, rows)
         return _Seen(rows[is_allowed], near[is_allowed])
 
-    def _divide(self, lists: Integers) -> list[Integers]:
-        """Return the lists, some at a time: what is made of their rows is held in memory."""
+    def _divide(self, lists: Integers) -> Iterator[tuple[Visited, Clumps]]:
+        """Yield the clumps of lists, some at a time: what is made of their rows is in memory."""
         if not len(lists):
-            return []
-        numbers = np.cumsum(self.lists.num_clumps[lists]) * CLUMP_ROWS // self._rows_at_a_time
-        return np.split(lists, np.flatnonzero(np.diff(numbers)) + 1)
+            return
+        most = max(1, self._rows_at_a_time // CLUMP_ROWS)
+        numbers = np.cumsum(self.lists.num_clumps[lists]) // most
+        for some in np.split(lists, np.flatnonzero(np.diff(numbers)) + 1):
+            visited, clumps = self.lists.visit(self.prepared, some), self.lists.clumps_of(some)
+            for first in range(0, len(clumps.of), most):  # a crowd may have a list of its own
+                yield visited, clumps.take(slice(first, first + most))
 
     def _pick(self, lists: Integers) -> _Seen:
         """Return all rows of some lists that may be found; no others are read."""

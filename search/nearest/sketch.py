@@ -129,7 +129,7 @@ class Sketch:
             (16 n, d) uint8 and (16 n,) uint16.
         """
         codes = self._sixteens[ends * (self._width // UNIT_BYTES) + begins]
-        sums = self._sums_of_sixteens[ends].view(np.uint16)
+        sums = self._sums_of_sixteens[ends].view(self._sums.dtype)
         return codes.view(np.uint8).reshape(CLUMP_ROWS * len(ends), self._width), sums
 
     def middles_of(self, clumps: Integers) -> tuple[Bytes, npt.NDArray[np.uint16]]:
@@ -174,8 +174,8 @@ def shapes_of(entry: SketchEntry) -> dict[str, tuple[np.dtype[Any], tuple[int, .
     Of each list `spreads` says how far rows usually are from its centre, by the mean of squares:
     their scenes, and what is heard; and `clump_spreads` of each clump from its middle, the code of
     which is in `clumps`, and what the bytes of that add up to in `clump_sums`. Of each row `sums`
-    says what the bytes of its code add up to, behind
-    sixteen zeros, and `finer` where it is within the step of each of them, in 256 parts of it.
+    says what the bytes of its code add up to, behind sixteen zeros, and `finer` where it is within
+    the step of each of them, in 256 parts of it.
     """
     floats, width = np.dtype("<f4"), entry.width
     return {

@@ -87,6 +87,11 @@ def test_several_vectors_take_more_than_one_and_less_than_each_alone() -> None:
     assert [one.num_scanned for one in plans[:3]] == [9000, 13_642, 23_639]  # 9000 * n^0.6
     expected = [0.6, 0.6735, 0.7846, 1.2]  # 0.6 * n^(1/6)
     assert [one.reach for one in plans] == pytest.approx(expected, abs=1e-4)
+    wider = [1.0, 1.26, 1.71, 4.0]  # n^(1/3)
+    of_all = EFFORT.measured[0]
+    assert [one.margin / of_all.margin for one in plans] == pytest.approx(wider, abs=1e-3)
+    finer = [one.finer_margin / of_all.finer_margin for one in plans]
+    assert finer == pytest.approx(wider, abs=1e-3)
     assert {one.num_hits for one in plans} == {10}
 
 

@@ -45,8 +45,9 @@ _EQUAL = 1e-6
 #: was measured for found up to 0.005 less, of made-up windows; it takes hardly longer, as half of
 #: the questions need no more than the first look.
 _RESERVE = 0.7
-#: Of what may be missed, the share that codes may miss, and as much again that finer ones may: the
-#: rest is for lists that are not visited. Wide margins cost little: only near rows are within them.
+#: Of what may be missed, the share that codes may miss; finer ones may miss none, and the rest is
+#: for lists that are not visited. Wide margins cost little, as only near rows are within them: of
+#: 30,000 made-up windows 21 were scored instead of 16, and others found 0.9965 instead of 0.9945.
 _BY_CODES = 1 / 6
 #: Rows of a question's own recording that may stand before the ten that count.
 _MAX_OWN = 64
@@ -248,7 +249,7 @@ class _Trials(NamedTuple):
         found = self._look_far_enough(true, trials, wanted)
         first = first._replace(reach=found.reach)
         trials = [first._replace(finer_margin=one) for one in finer]
-        return self._look_far_enough(true, trials, min(wanted, found.recall) - by_codes)
+        return self._look_far_enough(true, trials, found.recall)
 
     def _look_far_enough(
         self, true: _Filter, trials: Sequence[Measured], wanted: float

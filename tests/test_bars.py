@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 from conftest import on_screen
 
@@ -56,6 +58,19 @@ def test_bar_of_a_step_that_goes_on_begins_where_it_was(
         text = capfd.readouterr().err  # what stands there while nothing else is heard
     assert "indexing: 100%" in text
     assert "  0%" not in text
+
+
+def test_what_is_counted_is_shown_in_whole_numbers(
+    capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sys.stderr.isatty", lambda: True)
+    with Bars(quiet=False) as bars:
+        bars(Step("measuring", 0, 4, "filter"))
+        time.sleep(0.2)  # a bar is drawn ten times a second at most
+        bars(Step("measuring", 2, 4, "filter"))
+        text = capfd.readouterr().err
+    assert "| 2/4 [" in text
+    assert "2.0/4" not in text
 
 
 def test_without_a_terminal_only_sentences_are_seen(

@@ -73,7 +73,8 @@ class Bars:
             typer.echo(printable(sentence), err=True)
 
     def _show(self, step: Step) -> None:
-        bar, done, total = self._bar_of(step), float(step.done), step.total
+        bar, total = self._bar_of(step), step.total
+        done: float = step.done  # a whole number is shown as one
         if step.total_audio_s:
             done, total = step.audio_s, round(step.total_audio_s)
             elapsed_s = max(time.monotonic() - self._started_s, 1e-3)

@@ -65,7 +65,7 @@ class Sketch:
                 sketch of so many rows is as the entry says.
         """
         is_width = 0 < entry.width <= MAX_COLUMNS and entry.width % UNIT_BYTES == 0
-        is_head = entry.head_bytes >= CLUMP_ROWS * entry.width  # the centres alone are as long
+        is_head = entry.head_bytes >= CLUMP_ROWS * entry.width  # its transform alone is longer
         if not (is_width and is_head) or entry.num_listed > num_rows or not entry.half_width > 0:
             raise DamagedStoreError(folder, "it cannot have the sketch that it is said to have")
         self._width, self.half_width = entry.width, np.float32(entry.half_width)

@@ -103,12 +103,20 @@ def follow(firsts: Integers, counts: Integers) -> Integers:
     return np.arange(ends[-1] if len(ends) else 0) + np.repeat(firsts + counts - ends, counts)
 
 
+def place_clumps(ends: Integers, counts: Integers) -> tuple[Integers, Integers]:
+    """Return of each clump of some lists (n,) which of these it is of, and (n,) the row behind it.
+
+    Args:
+        ends: (m,) the row behind each list.
+        counts: (m,) how many clumps it has.
+    """
+    of, last = np.repeat(np.arange(len(counts)), counts), np.cumsum(counts) - 1
+    num_behind = last[of] - np.arange(len(of))  # in the list
+    return of, ends[of] - CLUMP_ROWS * num_behind
+
+
 def clump_firsts(sizes: Integers) -> Integers:
     """Return (n,) the first row of each clump of lists of some sizes."""
-    counts = count_clumps(sizes)
-    clumps = np.arange(counts.sum())
-    # Of each, how many clumps of its list are behind its last.
-    behind = np.repeat(np.cumsum(counts), counts) - 1 - clumps
-    ends, begins = np.cumsum(sizes), np.cumsum(sizes) - sizes
-    firsts = np.repeat(ends, counts) - CLUMP_ROWS * (behind + 1)
-    return np.asarray(np.maximum(firsts, np.repeat(begins, counts)))
+    ends = np.cumsum(sizes)
+    of, behind = place_clumps(ends, count_clumps(sizes))
+    return np.asarray(np.maximum(behind - CLUMP_ROWS, (ends - sizes)[of]))

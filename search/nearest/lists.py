@@ -18,7 +18,7 @@ from indexer.arrays import Float32, Integers, Mask
 from search.generation.allowed import Allowed
 from search.nearest.basis import FINER_STEPS, MIDDLE, MOST_PRODUCTS, Basis, Prepared
 from search.nearest.bytes import Bytes, multiply_bytes
-from search.nearest.clumps import CLUMP_ROWS, count_clumps, follow
+from search.nearest.clumps import CLUMP_ROWS, count_clumps, follow, place_clumps
 from search.nearest.ranking import Around, Ranking, bound_products
 from search.nearest.sketch import FINER, MOST, Sketch
 
@@ -160,10 +160,9 @@ class Lists:
 
     def clumps_of(self, lists: Integers) -> Clumps:
         """Return the clumps of (m,) lists, in order, each given once."""
-        counts, last = self.num_clumps[lists], self._clump_ends[lists]
-        numbers, of = follow(last - counts, counts), np.repeat(np.arange(len(lists)), counts)
-        num_behind = last[of] - 1 - numbers  # in the list
-        return Clumps(numbers, of, self._ends[lists][of] - CLUMP_ROWS * num_behind)
+        counts = self.num_clumps[lists]
+        numbers = follow(self._clump_ends[lists] - counts, counts)
+        return Clumps(numbers, *place_clumps(self._ends[lists], counts))
 
     def bound_clumps(self, visited: Visited, clumps: Clumps, reach: float) -> Float32:
         """Return (n,) float32 how near the nearest rows of some clumps may be.

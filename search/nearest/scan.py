@@ -114,16 +114,16 @@ class _Asking(NamedTuple):
     Attributes:
         lists: The lists.
         prepared: What asks.
-        masks: (num_rows,) of the segment of each sketch, which of its rows may be found.
-        rows: (n,) these rows, in order, if they are few; None of many.
+        allowed: Which rows of the generation may be found.
+        masks: (num_rows,) of the segment of each sketch, which of its rows.
         num_rows: How many these are.
         counted: How many of these each list holds.
     """
 
     lists: Lists
     prepared: Prepared
+    allowed: Allowed
     masks: Sequence[Mask]
-    rows: Sequence[npt.NDArray[np.int32] | None]
     num_rows: int
     counted: Counted
 
@@ -133,8 +133,8 @@ class _Asking(NamedTuple):
         return cls(
             lists,
             lists.basis.prepare(vectors),
+            allowed,
             [allowed.masks[one] for one in lists.numbers],
-            [allowed.rows[one] for one in lists.numbers],
             sum(allowed.counts[one] for one in lists.numbers),
             lists.count(allowed),
         )
@@ -152,9 +152,8 @@ class _Asking(NamedTuple):
         """Yield all rows that may be found, some at a time, and how near they are."""
         found = [_NONE_SEEN.rows]
         for place, sketch in enumerate(self.lists.sketches):
-            rows = self.rows[place]
-            some = np.flatnonzero(self.masks[place]) if rows is None else rows.astype(np.int64)
-            listed = some[: np.searchsorted(some, sketch.num_listed)]
+            rows = self.allowed.rows_of(self.lists.numbers[place])
+            listed = rows[: np.searchsorted(rows, sketch.num_listed)]
             found.append(listed + self.lists.starts[place])
             is_last = place == len(self.lists.sketches) - 1
             if is_last or sum(map(len, found)) >= self._rows_at_a_time:
@@ -222,7 +221,7 @@ class _Asking(NamedTuple):
             return _NONE_SEEN
         picked = []
         for place, sketch, own in self.lists.split(lists):
-            rows = self.rows[place]
+            rows = self.allowed.rows[self.lists.numbers[place]]
             assert rows is not None  # else it would take forever
             picked.append(sketch.find_rows(own, rows) + self.lists.starts[place])
         every: Integers = np.concatenate(picked)
@@ -281,8 +280,8 @@ def _visit(each: Sequence[_Asking], plan: Plan) -> Proposed:
             num_scanned += one.look_at(own, best)
         num_lists += len(lists)
         ranks[lists] = -np.inf
-        left = left[ranks[left] > -np.inf]
-        left = left[ranks[left] >= best.least]
+        # Those that were visited go, even where too few were seen for others to be too far.
+        left = left[ranks[left] >= max(best.least, np.finfo(np.float32).min)]
         num_rows *= _GROWTH
     return Proposed(_refine(each, best), num_scanned, num_lists)
 

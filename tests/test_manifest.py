@@ -30,7 +30,7 @@ FILES = {"a.raw": [7, DIGEST]}
 
 #: As it is written for a store with sketches.
 DOCUMENT: dict[str, Any] = {
-    "format": 11,
+    "format": 12,
     "num_windows": 600,
     "segments": [
         {
@@ -46,7 +46,6 @@ DOCUMENT: dict[str, Any] = {
                 "num_listed": 599,
                 "num_clumps": 40,
                 "half_width": 0.75,
-                "head_bytes": 12_345,
             },
         }
     ],
@@ -70,7 +69,7 @@ MANIFEST = Manifest(
             601,
             672,
             {"a.raw": FileEntry(7, DIGEST)},
-            SketchEntry(64, 32, 3, 599, 40, 0.75, 12_345),
+            SketchEntry(64, 32, 3, 599, 40, 0.75),
         ),
     ),
     effort=Effort(
@@ -163,7 +162,7 @@ OPTIONAL = {
 COUNTS = [
     ("segments", 0, "num_rows"),
     *(("segments", 0, "sketch", name) for name in ("num_scenes", "num_roots", "num_lists")),
-    *(("segments", 0, "sketch", name) for name in ("num_listed", "num_clumps", "head_bytes")),
+    *(("segments", 0, "sketch", name) for name in ("num_listed", "num_clumps")),
     ("effort", "num_rows"),
 ]
 

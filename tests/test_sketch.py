@@ -28,8 +28,8 @@ from search.nearest.bytes import MAX_COLUMNS, multiply_bytes
 from search.nearest.clumps import order_rows
 from search.nearest.lists import Clumps, Lists, Visited, take_together
 from search.nearest.plan import Plan
-from search.nearest.sketch import CHECKED, FAISS_FILE, MOST, Sketch, shapes_of, sketch_file
-from search.nearest.sketching import make_sketch, quantise
+from search.nearest.sketch import CHECKED, MOST, PARTS, Sketch, shapes_of, sketch_file
+from search.nearest.sketching import FAISS_FILE, make_sketch, quantise
 
 NUM_ROWS, ROWS_PER_LIST = 1500, 60
 #: All rows are looked at, and sixty proposed.
@@ -90,8 +90,9 @@ class Made(NamedTuple):
 
     @property
     def codes(self) -> Array:
-        """(num_listed, d) the codes of its rows."""
-        return self.sketch.codes_of(np.arange(self.entry.num_listed), self.begins)[0]
+        """(num_listed, d) the codes of its rows, from 0 on, as FAISS has them."""
+        codes = np.concatenate([part.codes for part in self.sketch.parts], axis=1)
+        return (codes.astype(int) + 128).astype(np.uint8)
 
     @property
     def begins(self) -> Array:
@@ -182,6 +183,14 @@ def test_faiss_projects_encodes_and_decodes_as_we_do(made: Made) -> None:
     assert np.abs(made.away() - away)[is_within].max() <= step / 2 + ROUNDING
 
 
+def codes_of(made: Made, given: Prepared) -> Array:
+    """(q, d) the codes of what asks."""
+    codes = np.zeros(given.components.shape, int)
+    for one in given.asked:
+        codes[:, one.part] = one.codes
+    return codes
+
+
 def test_product_with_a_code_is_that_of_what_faiss_decodes(made: Made) -> None:
     """But for the rounding of what asks to 255 steps, which is bounded; with centres it is not."""
     _, lists = open_by_faiss(made.folder)
@@ -191,7 +200,7 @@ def test_product_with_a_code_is_that_of_what_faiss_decodes(made: Made) -> None:
     for vectors in asking(7, 5):
         for at in range(5):
             given = made.ask(vectors[at : at + 1])
-            rounded = (given.codes.astype(int) - 128) * given.steps[:, None]
+            rounded = codes_of(made, given) * given.steps[:, None]
             components = made.sketch.basis.project(vectors[at : at + 1])
             assert np.abs(rounded - components).max() <= given.steps[0] / 2 + ROUNDING
             near = made.lists.multiply_rows(given, some)
@@ -211,8 +220,13 @@ def test_what_asks_is_prepared_the_same_whatever_else_asks(made: Made) -> None:
         for part, asked in enumerate(together.asked):
             assert (asked.weights == [one.asked[part].weights[0] for one in alone]).all()
             assert (asked.squares == [one.asked[part].squares[0] for one in alone]).all()
+            assert (asked.codes == [one.asked[part].codes[0] for one in alone]).all()
+            assert (asked.finer == [one.asked[part].finer[0] for one in alone]).all()
         for number, some in enumerate(together.split(4)):
-            assert (some.codes == together.codes[4 * number : 4 * number + 4]).all()
+            each = slice(4 * number, 4 * number + 4)
+            assert (some.components == together.components[each]).all()
+            for one, every in zip(some.asked, together.asked, strict=True):
+                assert (one.codes == every.codes[each]).all()
 
 
 def test_finer_codes_say_where_rows_are_to_a_sixteenth_bit(made: Made) -> None:
@@ -408,13 +422,12 @@ def test_sixteen_rows_before_any_are_those_of_its_list(small: Made) -> None:
     """As far as there are as many; the first list has fewer, before which there is no other."""
     sizes = small.sketch.sizes
     ends = 1 + np.arange(300)
-    codes, sums = small.sketch.codes_before(ends, small.begins)
+    codes = np.concatenate([one.codes_before(ends) for one in small.sketch.parts], axis=1)
     assert codes.shape == (16 * 300, small.entry.width)
     rows = (ends[:, None] - 16 + np.arange(16)).ravel()
     is_own = rows >= np.repeat(small.begins, 16)
     assert 0 < np.count_nonzero(~is_own) == sum(15 * 16 // 2 for size in sizes if size >= 15)
-    assert (codes[is_own] == small.codes[rows[is_own]]).all()
-    assert (sums[is_own] == small.codes.sum(1)[rows[is_own]]).all()
+    assert (codes[is_own] == small.codes[rows[is_own]].astype(int) - 128).all()
 
 
 def test_row_is_said_to_be_where_its_list_has_it(made: Made) -> None:
@@ -584,8 +597,8 @@ def test_segments_of_other_bases_are_asked_together(tmp_path: Path) -> None:
 def test_codes_reach_from_nothing_to_all() -> None:
     components = np.array([[-0.5, -0.499, 0.0, 0.499, 0.5, 9.0, -9.0]], np.float32)
     codes, finer = quantise(components, 0.5)
-    assert codes.tolist() == [[0, 0, 127, 254, 255, 255, 0]]
-    assert finer.tolist() == [[0, 65, 128, 190, 0, 0, 0]]  # 0.001 are 0.255 steps
+    assert (codes + 128.0).tolist() == [[0, 0, 127, 254, 255, 255, 0]]
+    assert (finer + 128.0).tolist() == [[0, 65, 128, 190, 0, 0, 0]]  # 0.001 are 0.255 steps
 
 
 # --- products of bytes ---------------------------------------------------------------------------
@@ -607,9 +620,9 @@ def test_products_are_whole_numbers_whoever_multiplies(
     data: st.DataObject, width: int, num_vectors: int, num_rows: int, extreme: bool
 ) -> None:
     rng = np.random.default_rng(data.draw(st.integers(0, 2**32 - 1)))
-    low = 255 if extreme else 0
-    vectors = rng.integers(low, 256, (num_vectors, width), np.uint8)
-    rows = rng.integers(low, 256, (num_rows, width), np.uint8)
+    least, most = (-128, -127) if extreme else (-128, 128)
+    vectors = rng.integers(least, most, (num_vectors, width), np.int8)
+    rows = rng.integers(least, most, (num_rows, width), np.int8)
     expected = vectors.astype(np.int64) @ rows.T.astype(np.int64)
     found = multiply_bytes(vectors, rows)
     with pytest.MonkeyPatch.context() as patch:
@@ -1021,18 +1034,14 @@ def test_sketch_in_a_folder_whose_name_is_not_utf8_opens(tmp_path: Path) -> None
 
 
 #: What is held against no digest when it is opened, as it is large.
-UNGUARDED = ("clumps", "clump_sums", "sums", "finer", "faiss")
+UNGUARDED = [f"{part}_{kind}" for part in PARTS for kind in ("codes", "finer", "middles")]
 NAMES = (*CHECKED, *UNGUARDED)
-
-
-def file_of(made: Made, name: str) -> Path:
-    return made.folder / FAISS_FILE if name == "faiss" else sketch_file(made.folder, name)
 
 
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("change", ["missing", "short", "long", "empty", "folder"])
 def test_file_of_another_size_is_damage(small: Made, name: str, change: str) -> None:
-    path = file_of(small, name)
+    path = sketch_file(small.folder, name)
     content = path.read_bytes()
     path.unlink()
     if change == "folder":
@@ -1049,9 +1058,7 @@ counts = st.one_of(st.integers(0, 700), st.sampled_from([2**31, 2**40, 10**12]))
 
 @settings(max_examples=200, deadline=None)
 @given(
-    field=st.sampled_from(
-        ["num_scenes", "num_roots", "num_lists", "num_listed", "num_clumps", "head_bytes"]
-    ),
+    field=st.sampled_from(["num_scenes", "num_roots", "num_lists", "num_listed", "num_clumps"]),
     value=counts,
 )
 def test_entry_that_says_something_else_is_damage(made: Made, field: str, value: int) -> None:
@@ -1104,7 +1111,7 @@ def assert_survives(sketch: Sketch, num_rows: int) -> None:
 def test_any_content_of_what_no_digest_guards_is_survived(small: Made, name: str) -> None:
     """These are held against no digest when they are opened: they are large."""
     rng = np.random.default_rng(6)
-    path = file_of(small, name)
+    path = sketch_file(small.folder, name)
     content = bytearray(path.read_bytes())
     for _ in range(10):
         for at in rng.integers(0, len(content), len(content) // 8):
@@ -1117,7 +1124,8 @@ def test_files_of_another_sketch_are_damage_or_survived(small: Made, tmp_path: P
     """Of as many rows, even its sizes fit; a manifest's digests tell them apart."""
     other = make(tmp_path / "other", *clustered(4, 300))
     for name in NAMES:
-        path, taken = file_of(small, name), file_of(other, name).read_bytes()
+        path = sketch_file(small.folder, name)
+        taken = sketch_file(other.folder, name).read_bytes()
         content = path.read_bytes()
         path.write_bytes(taken)
         try:

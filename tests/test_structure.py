@@ -33,7 +33,8 @@ from search.nearest.index import VectorIndex
 from search.nearest.measure import _REACHES, _Filter, _Told, _Trials, measure_effort
 from search.nearest.plan import Plan
 from search.nearest.scan import MOST_KEPT, propose
-from search.nearest.sketch import CHECKED, FAISS_FILE, sketch_file
+from search.nearest.sketch import CHECKED, PARTS, sketch_file
+from search.nearest.sketching import FAISS_FILE
 from search.nearest.structure import (
     MIN_SKETCHED_ROWS,
     MOST_EXACT_ROWS,
@@ -383,6 +384,10 @@ def test_faiss_alone_proposes_what_is_found(store: Synthetic) -> None:
 # --- damage --------------------------------------------------------------------------------------
 
 
+#: What of a sketch is held against no digest when it is opened.
+LARGE = [f"{part}_{kind}" for part in PARTS for kind in ("codes", "finer", "middles")]
+
+
 def damage(file: Path, change: str) -> None:
     content = bytearray(file.read_bytes())
     content[len(content) // 2] ^= 0x10
@@ -391,15 +396,11 @@ def damage(file: Path, change: str) -> None:
         file.write_bytes(content if change == "flipped" else content[:-1])
 
 
-NAMES = ("scenes", "roots", "centres", "spreads", "sizes", "sums", "finer", "faiss")
-
-
 @pytest.mark.parametrize(
     ("name", "change"),
     [
         *[(name, "flipped") for name in CHECKED],
-        *[("faiss", change) for change in ("missing", "short")],
-        *[(name, change) for name in ("sums", "finer") for change in ("missing", "short")],
+        *[(name, change) for name in LARGE for change in ("missing", "short")],
     ],
 )
 def test_damaged_sketch_is_found_and_mended(store: Synthetic, name: str, change: str) -> None:
@@ -419,13 +420,19 @@ def test_damaged_sketch_is_found_and_mended(store: Synthetic, name: str, change:
     assert verify(store.store.path) == []  # nothing is kept of what was damaged
 
 
-@pytest.mark.parametrize("name", ["sums", "finer", "faiss"])
-def test_flipped_byte_of_what_is_large_is_found_by_verify_and_does_no_harm(
-    store: Synthetic, name: str
+@pytest.mark.parametrize(
+    ("name", "change"),
+    [
+        *[(name, "flipped") for name in LARGE],
+        *[("faiss", change) for change in ("flipped", "missing", "short")],
+    ],
+)
+def test_damage_to_what_is_large_or_for_others_is_found_by_verify_and_does_no_harm(
+    store: Synthetic, name: str, change: str
 ) -> None:
     generation = build(store.store)
     file = file_of(generation.segments[0].path, name)
-    damage(file, "flipped")
+    damage(file, change)
     assert [problem.path for problem in verify(store.store.path)] == [file]
     query = generation.vectors(np.array([5]))
     assert open_index(generation).search(query, 10).rows.shape == (10,)
@@ -479,7 +486,7 @@ def assert_answers(store: Synthetic) -> None:
             assert np.isfinite(scores).all()
 
 
-COUNTS = ("num_scenes", "num_roots", "num_lists", "num_listed", "num_clumps", "head_bytes")
+COUNTS = ("num_scenes", "num_roots", "num_lists", "num_listed", "num_clumps")
 
 
 @settings(
@@ -575,7 +582,7 @@ def test_segments_that_are_alike_have_one_basis(forged: Synthetic) -> None:
     assert contents[0][2] != contents[1][2]
 
 
-@pytest.mark.parametrize("name", [one for one in NAMES if one not in ("scenes", "roots")])
+@pytest.mark.parametrize("name", ["centres", "spreads", "sizes", "clump_spreads", *LARGE, "faiss"])
 def test_sketch_of_another_segment_is_mended_or_does_no_harm(
     forged: Synthetic, tmp_path: Path, name: str
 ) -> None:
@@ -672,7 +679,7 @@ def test_store_that_is_rebuilt_while_it_is_opened_opens_at_the_new_generation(
     assert not first.path.exists()
 
 
-@pytest.mark.parametrize("name", ["centres", "sums", "faiss"])
+@pytest.mark.parametrize("name", ["centres", "scene_codes"])
 def test_build_mends_sketches_that_are_links_and_leaves_what_they_lead_to(
     name: str, store: Synthetic, tmp_path: Path
 ) -> None:

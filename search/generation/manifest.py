@@ -16,7 +16,7 @@ GENERATION_FILE = "manifest.json"
 #: What to do where something of the index is found to be damaged that a build would use again.
 MENDED_ANEW = "building the index anew, from nothing but the parts, mends it"
 #: Of a generation; the store's own parts have another.
-FORMAT = 11
+FORMAT = 12
 
 #: No share, time or factor in a manifest is larger; some are written as less than nothing.
 _MOST = 1e12
@@ -48,7 +48,6 @@ class SketchEntry:
         num_listed: Rows in them: all but the last ones, which are damaged.
         num_clumps: Clumps of rows in them.
         half_width: Codes reach from minus this to this, from the centre of a list.
-        head_bytes: Where in the file of the index its lists begin.
     """
 
     num_scenes: int
@@ -57,7 +56,6 @@ class SketchEntry:
     num_listed: int
     num_clumps: int
     half_width: float
-    head_bytes: int
 
     @property
     def width(self) -> int:
@@ -235,7 +233,6 @@ def _read_sketch(entry: Any) -> SketchEntry:
         num_listed=_take_count(entry, "num_listed"),
         num_clumps=_take_count(entry, "num_clumps"),
         half_width=_take_number(entry, "half_width"),
-        head_bytes=_take_count(entry, "head_bytes"),
     )
 
 

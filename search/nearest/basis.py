@@ -11,8 +11,8 @@ from indexer.arrays import Float32
 from indexer.store.schema import EMBEDDING_DIM
 from search.nearest.bytes import Bytes
 
-#: Of a question, bytes reach from -127 to 127 around this.
-MIDDLE, _REACH = 128, 127
+#: Of a question, bytes reach from minus this to this.
+_REACH = 127
 #: Steps of its finer bytes in one of the others.
 FINER_STEPS = 2 * _REACH
 #: Products that are held at a time, of all vectors that ask together: 4 MB.
@@ -49,17 +49,24 @@ class Basis(NamedTuple):
         steps = np.abs(components).max(1) / _REACH
         steps[~(steps > 0)] = 1
         scaled = components / steps[:, None]
-        whole = np.rint(scaled)
-        rest = np.rint((scaled - whole) * FINER_STEPS)
-        codes, finer = ((part + MIDDLE).astype(np.uint8) for part in (whole, rest))
+        codes = np.rint(scaled)
+        finer = np.rint((scaled - codes) * FINER_STEPS)
         given = np.split(vectors, [EMBEDDING_DIM], axis=1)
         each = zip(range(len(given)), self.parts, map(_square, given), strict=True)
         asked = [
-            Asked(number, part, np.sqrt(squares), _square(components[:, part]))
+            Asked(
+                number,
+                part,
+                np.sqrt(squares),
+                _square(components[:, part]),
+                codes[:, part].astype(np.int8, "C"),
+                finer[:, part].astype(np.int8, "C"),
+            )
             for number, part, squares in each
             if squares.any()  # scenes alone do not ask by roots
         ]
-        return Prepared(components, codes, finer, steps, steps * whole.sum(1), asked)
+        sums = steps * codes.sum(1)
+        return Prepared(components, steps, sums, sums + steps * finer.sum(1) / FINER_STEPS, asked)
 
     def project(self, vectors: Float32) -> Float32:
         """Return (q, s + t) float32 components of (q, 768) or (q, 1295) vectors."""
@@ -78,12 +85,22 @@ class Asked(NamedTuple):
         part: Which components.
         weights: (q, 1) float32 the length of what asks; of stored rows it is 1.
         squares: (q, 1) float32 the squared length of these components.
+        codes: (q, c) int8 these components in steps of `Prepared.steps`.
+        finer: (q, c) int8 what is left of them, in steps 254 times as fine.
     """
 
     number: int
     part: slice
     weights: Float32
     squares: Float32
+    codes: Bytes
+    finer: Bytes
+
+    def take(self, some: slice) -> Asked:
+        """Return some of the vectors."""
+        weights, squares = self.weights[some], self.squares[some]
+        codes, finer = self.codes[some], self.finer[some]
+        return Asked(self.number, self.part, weights, squares, codes, finer)
 
     def away(self, products: Float32, squares: Float32) -> Float32:
         """Return (q, n) float32 the squared length of q - wc, by (q, n) products and (n,) c·c."""
@@ -97,31 +114,26 @@ class Prepared(NamedTuple):
 
     Attributes:
         components: (q, d) float32.
-        codes: (q, d) uint8: the same in steps of `steps`, around 128.
-        finer: (q, d) uint8: what is left of them, in steps 254 times as fine, around 128.
-        steps: (q,) float32.
+        steps: (q,) float32 of their codes.
         sums: (q,) float32 what the components add up to, as their codes say.
+        finer_sums: (q,) float32 the same, as their codes and finer ones say.
         asked: By which parts is asked, one or both.
     """
 
     components: Float32
-    codes: Bytes
-    finer: Bytes
     steps: Float32
     sums: Float32
+    finer_sums: Float32
     asked: Sequence[Asked]
 
     def split(self, number: int) -> Iterator[Prepared]:
         """Yield so many of the vectors at a time."""
-        for first in range(0, len(self.codes), number):
+        for first in range(0, len(self.steps), number):
             some = slice(first, first + number)
-            asked = [
-                one._replace(weights=one.weights[some], squares=one.squares[some])
-                for one in self.asked
-            ]
-            steps, sums = self.steps[some], self.sums[some]
-            codes, finer = self.codes[some], self.finer[some]
-            yield Prepared(self.components[some], codes, finer, steps, sums, asked)
+            components, steps = self.components[some], self.steps[some]
+            sums, finer_sums = self.sums[some], self.finer_sums[some]
+            asked = [one.take(some) for one in self.asked]
+            yield Prepared(components, steps, sums, finer_sums, asked)
 
 
 def _square(vectors: Float32) -> Float32:

@@ -28,14 +28,12 @@ class Middles(NamedTuple):
     """Where clumps are.
 
     Attributes:
-        codes: (n, d) uint8 the mean of the codes of each.
-        sums: (n,) uint16 what the bytes of it add up to.
+        codes: (n, d) int8 the mean of the codes of each.
         spreads: (2, n) float32 how far its rows usually are from it, by the mean of squares: their
             scenes, and what is heard.
     """
 
     codes: Bytes
-    sums: npt.NDArray[np.uint16]
     spreads: Float32
 
 
@@ -71,13 +69,13 @@ def describe_clumps(codes: Bytes, sizes: Integers, step: float, parts: Sequence[
     """Describe the clumps of lists.
 
     Args:
-        codes: (num_rows, d) uint8 of all rows, list by list.
+        codes: (num_rows, d) int8 of all rows, list by list.
         sizes: (num_lists,) rows of each list.
         step: Of a code.
         parts: Which components are of scenes, and which of roots.
     """
     firsts = clump_firsts(sizes)
-    middles = np.empty((len(firsts), codes.shape[1]), np.uint8)
+    middles = np.empty((len(firsts), codes.shape[1]), np.int8)
     spreads = np.empty((2, len(firsts)), np.float32)
     for at in range(0, len(firsts), _BLOCK):
         some = firsts[at : at + _BLOCK]
@@ -90,7 +88,7 @@ def describe_clumps(codes: Bytes, sizes: Integers, step: float, parts: Sequence[
         away = np.square((rows - np.repeat(means, each, axis=0)) * np.float32(step))
         squares = np.stack([away[:, part].sum(1) for part in parts], axis=1)
         spreads[:, block] = np.sqrt(_means(squares, some - some[0], each)).T
-    return Middles(middles, middles.sum(1, dtype=np.uint16), spreads)
+    return Middles(middles, spreads)
 
 
 def _means(rows: npt.NDArray[Any], firsts: Integers, counts: Integers) -> Float32:

@@ -16,11 +16,11 @@ import numpy.typing as npt
 
 from indexer.arrays import Float32, Integers, Mask
 from search.generation.allowed import Allowed
-from search.nearest.basis import FINER_STEPS, MIDDLE, MOST_PRODUCTS, Basis, Prepared
-from search.nearest.bytes import Bytes, multiply_bytes
+from search.nearest.basis import FINER_STEPS, MOST_PRODUCTS, Basis, Prepared
+from search.nearest.bytes import multiply_bytes
 from search.nearest.clumps import CLUMP_ROWS, count_clumps, follow, place_clumps
 from search.nearest.ranking import Around, Ranking, bound_products
-from search.nearest.sketch import FINER, MOST, Sketch
+from search.nearest.sketch import FINER, Sketch
 
 #: Codes that are copied, and then multiplied while they are in the cache.
 _BLOCK_ROWS = 8192
@@ -104,8 +104,7 @@ class Lists:
         self._ends = np.concatenate([start + one.ends for start, one in pairs])
         self._begins = self._ends - self.sizes
         self._centres = np.concatenate([one.centres for one in self.sketches])
-        widths = [np.full(one.num_lists, one.half_width) for one in self.sketches]
-        self._half_widths = np.concatenate(widths)
+        self._steps = np.concatenate([np.full(one.num_lists, one.step) for one in self.sketches])
         spreads = np.concatenate([one.spreads for one in self.sketches], axis=1)
         self._ranking = Ranking.of(self._centres, spreads, self.basis.parts)
 
@@ -171,14 +170,15 @@ class Lists:
         centres of their lists is near enough.
         """
         lists, prepared, _ = visited
-        near = np.empty((len(prepared.codes), len(clumps.of), 1), np.float32)
+        near = np.zeros((len(prepared.steps), len(clumps.of)), np.float32)
         spreads = np.empty((len(prepared.asked), len(clumps.of)), np.float32)
         for place, some in self._blocks(clumps.numbers, self._clump_firsts[:-1]):
-            own = clumps.numbers[some] - self._clump_firsts[place]
-            near[:, some, 0] = _multiply_codes(prepared, *self.sketches[place].middles_of(own))
+            sketch, own = self.sketches[place], clumps.numbers[some] - self._clump_firsts[place]
             for each, asked in zip(spreads, prepared.asked, strict=True):
-                each[some] = self.sketches[place].clump_spreads[asked.number][own]
-        near = self._place(near, prepared.sums, 1 / 2, visited, clumps.of)[..., 0]
+                middles = sketch.parts[asked.number].middles.take(own, axis=0)
+                near[:, some] += multiply_bytes(asked.codes, middles)
+                each[some] = sketch.clump_spreads[asked.number][own]
+        near = self._place(near[..., None], visited, clumps.of)[..., 0]
         around = []
         for asked, products, each in zip(
             prepared.asked, visited.products, np.square(spreads), strict=True
@@ -193,15 +193,15 @@ class Lists:
         Going by its code. If a clump has fewer rows, those before are of others, and what is said
         of them is anything.
         """
-        prepared, begins = visited.prepared, self._begins[visited.lists]
-        near = np.empty((len(prepared.codes), len(clumps.of), CLUMP_ROWS), np.float32)
+        asked = visited.prepared.asked
+        near = np.zeros((len(visited.prepared.steps), len(clumps.of), CLUMP_ROWS), np.float32)
         for place, some in self._blocks(clumps.ends - 1, self.starts, _BLOCK_ROWS // CLUMP_ROWS):
-            start = self.starts[place]
-            ends, own = clumps.ends[some] - start, begins[clumps.of[some]] - start
-            codes, sums = self.sketches[place].codes_before(ends, own)
-            products = _multiply_codes(prepared, codes, sums)
-            near[:, some] = products.reshape(len(products), -1, CLUMP_ROWS)
-        return _best(self._place(near, prepared.sums, 1 / 2, visited, clumps.of))
+            ends = clumps.ends[some] - self.starts[place]
+            for one in asked:
+                codes = self.sketches[place].parts[one.number].codes_before(ends)
+                products = multiply_bytes(one.codes, codes)
+                near[:, some] += products.reshape(len(products), -1, CLUMP_ROWS)
+        return _best(self._place(near, visited, clumps.of))
 
     def rows_in(self, visited: Visited, clumps: Clumps, at: Integers) -> tuple[Integers, Mask]:
         """Return (n,) the rows at some places among the sixteen of each clump, one after the other.
@@ -227,73 +227,53 @@ class Lists:
         rows: Integers,
     ) -> Float32:
         """Multiply so many rows at a time that not too much is held, whatever number asks."""
-        step = max(1, MOST_PRODUCTS // max(1, len(prepared.codes)))
+        step = max(1, MOST_PRODUCTS // max(1, len(prepared.steps)))
         blocks = (rows[first : first + step] for first in range(0, len(rows), step))
         each = [_best(multiply(prepared, some)) for some in blocks]
         return np.concatenate([np.empty(0, np.float32), *each])
 
     def multiply_each(self, prepared: Prepared, rows: Integers) -> Float32:
         """Return (q, n) float32 products of all that asks with some rows, likewise."""
-        visited, of = self._visit_rows(prepared, rows)
-        begins = self._begins[visited.lists][of]
-        near = np.empty((len(prepared.codes), len(rows), 1), np.float32)
-        for first in range(0, len(rows), _BLOCK_ROWS):
-            some = slice(first, first + _BLOCK_ROWS)
-            codes, sums = self._take_codes(rows[some], begins[some])
-            near[:, some, 0] = _multiply_codes(prepared, codes, sums)
-        return self._place(near, prepared.sums, 1 / 2, visited, of)[..., 0]
+        near = np.zeros((len(prepared.steps), len(rows)), np.float32)
+        for asked in prepared.asked:
+            codes_of_each = [one.parts[asked.number].codes for one in self.sketches]
+            for first in range(0, len(rows), _BLOCK_ROWS):
+                some = slice(first, first + _BLOCK_ROWS)
+                near[:, some] += multiply_bytes(
+                    asked.codes, self.take_each(codes_of_each, rows[some])
+                )
+        return self._place(near[..., None], *self._visit_rows(prepared, rows))[..., 0]
 
     def _refine_each(self, prepared: Prepared, rows: Integers) -> Float32:
         """Return (q, n) the same by both bytes."""
+        near = np.zeros((len(prepared.steps), len(rows)), np.float32)
+        for asked in prepared.asked:
+            parts = [one.parts[asked.number] for one in self.sketches]
+            given = np.concatenate([asked.codes, asked.finer])
+            both = multiply_bytes(given, self.take_each([one.codes for one in parts], rows))
+            finer = multiply_bytes(given, self.take_each([one.finer for one in parts], rows))
+            coarse, rest = np.split(both + finer / np.float32(FINER), 2)
+            near += coarse + rest / np.float32(FINER_STEPS)
         visited, of = self._visit_rows(prepared, rows)
-        codes, _ = self._take_codes(rows, self._begins[visited.lists][of])
-        finer = self.take_each([one.finer for one in self.sketches], rows)
-        given = np.concatenate([prepared.codes, prepared.finer, np.ones_like(prepared.codes[:1])])
-        near = multiply_bytes(given, codes)
-        near += multiply_bytes(given, finer) / np.float32(FINER)
-        coarse, rest = np.split(near[:-1] - MIDDLE * near[-1:], 2)
-        coarse += rest / FINER_STEPS
-        rest_sums = prepared.finer.sum(1, dtype=np.float32) - MIDDLE * self.basis.width
-        sums = prepared.sums + prepared.steps * rest_sums / FINER_STEPS
-        return self._place(coarse[..., None], sums, 1 / 2 / FINER, visited, of)[..., 0]
-
-    def _take_codes(self, rows: Integers, begins: Integers) -> tuple[Bytes, npt.NDArray[np.uint16]]:
-        """Copy the codes of rows, in order, and their sums: to multiply them once, not by sketch.
-
-        Args:
-            rows: (n,) rows, in order.
-            begins: (n,) the first row of the list of each.
-        """
-        codes = np.empty((len(rows), self.basis.width), np.uint8)
-        sums = np.empty(len(rows), np.uint16)
-        for place, some in self._blocks(rows, self.starts, max(1, len(rows))):
-            start, sketch = self.starts[place], self.sketches[place]
-            codes[some], sums[some] = sketch.codes_of(rows[some] - start, begins[some] - start)
-        return codes, sums
+        return self._place(near[..., None], visited, of, is_finer=True)[..., 0]
 
     def _place(
-        self,
-        near: Float32,
-        sums: Float32,
-        middle: float,
-        visited: Visited,
-        of: Integers,
+        self, near: Float32, visited: Visited, of: Integers, *, is_finer: bool = False
     ) -> Float32:
         """Return (q, n, s) float32 products of what asks with so many rows of each of n lists.
 
         Args:
-            near: (q, n, s) products of the bytes of what asks, from -127 to 127, with those of
-                codes; changed.
-            sums: (q,) what the components that ask add up to, as these bytes say.
-            middle: At which part of a code's step, from its number on, what it stands for is.
+            near: (q, n, s) products of the codes of what asks with those of the rows; changed.
             visited: Lists that the rows are in.
             of: (n,) which of these.
+            is_finer: Whether products of finer codes are added to these.
         """
-        # A code c stands for (c + middle) 2 h / 255 - h, h being half the width of what they reach.
-        half_widths = self._half_widths[visited.lists]
-        steps = half_widths * np.float32(2 / MOST)
-        near *= (visited.prepared.steps[:, None] * steps)[:, of, None]
-        begin = steps * np.float32(middle) - half_widths
+        # A code c stands for (c + 128 + 1/2) s - 255 s / 2, s being its step; with a finer one f it
+        # is (c + f / 256 + 128 + 128.5 / 256) s - 255 s / 2.
+        prepared, steps = visited.prepared, self._steps[visited.lists]
+        near *= (prepared.steps[:, None] * steps)[:, of, None]
+        sums = prepared.finer_sums if is_finer else prepared.sums
+        begin = np.float32(1 + (1 / 2 / FINER if is_finer else 0)) * steps
         near += (sum(visited.products) + sums[:, None] * begin)[:, of, None]
         return near
 
@@ -333,15 +313,8 @@ class Lists:
         """Return (n, …) what a column of the segment of each sketch says of some rows, in order."""
         taken = np.empty((len(rows), *columns[0].shape[1:]), columns[0].dtype)
         for place, some in self._blocks(rows, self.starts, max(1, len(rows))):
-            taken[some] = columns[place][rows[some] - self.starts[place]]
+            taken[some] = columns[place].take(rows[some] - self.starts[place], axis=0)
         return taken
-
-
-def _multiply_codes(prepared: Prepared, codes: Bytes, sums: npt.NDArray[np.uint16]) -> Float32:
-    """Return (q, n) products of the bytes of what asks, from -127 to 127, with those of codes."""
-    near = multiply_bytes(prepared.codes, codes)
-    near -= sums * np.float32(MIDDLE)  # whole numbers below 2^24
-    return near
 
 
 def _best(near: Float32) -> Float32:

@@ -9,13 +9,13 @@ from typing import NamedTuple
 import numpy as np
 
 from indexer.arrays import Float32
-from search.nearest.basis import MIDDLE, MOST_PRODUCTS, Prepared
+from search.nearest.basis import MOST_PRODUCTS, Asked, Prepared
 from search.nearest.bytes import Bytes, multiply_bytes
 
 #: How many times w e² rows may be nearer, as a sphere is curved: see `Ranking.rank`. With 1, 2, 4
 #: and 8 about as many rows of a million were looked at, with none half as many again.
 _CURVATURE = 2
-#: Codes of centres reach from -127 to 127 around the middle.
+#: Codes of centres reach from minus this to this.
 _MOST = 127
 
 
@@ -40,7 +40,7 @@ class Ranking(NamedTuple):
             parts: Which components are of scenes, and which of roots.
         """
         pairs = zip(parts, spreads, strict=True)
-        return cls(*(_Centres.of(centres[:, part], part, spread) for part, spread in pairs))
+        return cls(*(_Centres.of(centres[:, part], spread) for part, spread in pairs))
 
     def rank(self, prepared: Prepared, reach: float) -> Float32:
         """Return (num_lists,) float32 how near the nearest rows of each list may be.
@@ -62,10 +62,10 @@ class Ranking(NamedTuple):
 
     def _rank(self, prepared: Prepared, reach: np.float32) -> Float32:
         """Do so for some of the vectors."""
-        products, around = np.zeros((len(prepared.codes), len(self.scenes.codes)), np.float32), []
+        products, around = np.zeros((len(prepared.steps), len(self.scenes.codes)), np.float32), []
         for asked in prepared.asked:
             centres = self[asked.number]
-            near = centres.multiply(prepared)
+            near = centres.multiply(prepared, asked)
             products += near
             away = asked.away(near, centres.squares)
             around.append(Around(asked.weights, away, centres.spreads))
@@ -109,40 +109,32 @@ class _Centres(NamedTuple):
     took a tenth of the time of a question.
 
     Attributes:
-        part: Which components.
-        codes: (num_lists, c) uint8: how far each is from the middle, in steps around 128.
-        sums: (num_lists,) float32 what the bytes of each add up to.
+        codes: (num_lists, c) int8 how far each is from the middle, in steps.
         step: Of the codes.
         middle: (c,) float32 the mean of all.
         squares: (num_lists,) float32 squared lengths.
         spreads: (num_lists,) float32 mean squared distances of the rows of each from it.
     """
 
-    part: slice
     codes: Bytes
-    sums: Float32
     step: np.float32
     middle: Float32
     squares: Float32
     spreads: Float32
 
     @classmethod
-    def of(cls, centres: Float32, part: slice, spreads: Float32) -> _Centres:
+    def of(cls, centres: Float32, spreads: Float32) -> _Centres:
         """Encode (num_lists, c) centres."""
         middle = centres.sum(0) / max(1, len(centres))
         away = centres - middle
         step = np.float32(np.abs(away).max(initial=0) / _MOST) or np.float32(1)
-        codes = (np.rint(away / step) + MIDDLE).astype(np.uint8)
+        codes = np.rint(away / step).astype(np.int8)
         squares = np.einsum("ld,ld->l", centres, centres)
-        sums = codes.sum(1, dtype=np.float32)
-        return cls(part, codes, sums, step, middle, squares, np.square(spreads))
+        return cls(codes, step, middle, squares, np.square(spreads))
 
-    def multiply(self, prepared: Prepared) -> Float32:
+    def multiply(self, prepared: Prepared, asked: Asked) -> Float32:
         """Return (q, num_lists) float32 products of what asks with the centres, about."""
-        given = np.ascontiguousarray(prepared.codes[:, self.part])
-        near = multiply_bytes(given, self.codes)
-        near -= MIDDLE * self.sums
-        near -= (MIDDLE * given.sum(1, dtype=np.float32) - MIDDLE**2 * given.shape[1])[:, None]
+        near = multiply_bytes(asked.codes, self.codes)
         near *= (prepared.steps * self.step)[:, None]
-        near += (prepared.components[:, self.part] @ self.middle)[:, None]
+        near += (prepared.components[:, asked.part] @ self.middle)[:, None]
         return near

@@ -141,7 +141,7 @@ class _Asking(NamedTuple):
 
     @property
     def _rows_at_a_time(self) -> int:
-        return max(1, MOST_PRODUCTS // len(self.prepared.codes))
+        return max(1, MOST_PRODUCTS // len(self.prepared.steps))
 
     def look_ns(self) -> float:
         """Return how long it takes to look at all rows that may be found, in nanoseconds."""
@@ -270,7 +270,7 @@ def _visit(each: Sequence[_Asking], plan: Plan) -> Proposed:
     ranks = np.concatenate([one.lists.rank(one.prepared, plan.reach) for one in each])
     sizes = np.concatenate([one.counted.rows for one in each])
     ends = np.cumsum([len(one.lists) for one in each])
-    best, num_first = _Best(plan), FIRST_ROWS * len(each[0].prepared.codes)
+    best, num_first = _Best(plan), FIRST_ROWS * len(each[0].prepared.steps)
     num_rows = max(min(plan.num_scanned, num_first), plan.num_hits)
     num_scanned = num_lists = 0
     left = np.flatnonzero(sizes)

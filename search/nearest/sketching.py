@@ -1,4 +1,4 @@
-"""Making sketches: lists of a segment's rows, their codes, and the FAISS index of them."""
+"""Making sketches: lists of a segment's rows, their codes, and a FAISS index of the same."""
 
 from __future__ import annotations
 
@@ -16,8 +16,14 @@ from search.nearest.basis import Basis
 from search.nearest.bytes import Bytes
 from search.nearest.cells import FITTED_ROWS, Cells, draw_rows, find_cells
 from search.nearest.clumps import CLUMP_ROWS, describe_clumps, order_rows
-from search.nearest.sketch import FAISS_FILE, FINER, MOST, UNIT_BYTES, shapes_of, sketch_file
+from search.nearest.sketch import FINER, MOST, PARTS, SKETCH_PREFIX, shapes_of, sketch_file
 
+#: The FAISS index of a sketch: a linear transform to its components, inverted lists, and codes of
+#: a byte for each component of what a row is away from its centre. `faiss.read_index` opens it, and
+#: it answers alone; nothing here reads it.
+FAISS_FILE = f"{SKETCH_PREFIX}.faiss"
+#: What FAISS has as 0 is this, in bytes that are signed.
+_LEAST = -128
 #: In this share of the rows no component is further from its centre than codes reach. The others
 #: are far from everything, and their codes may be wrong by more.
 _REACHED = 0.999
@@ -44,8 +50,8 @@ class _Coded(NamedTuple):
     Attributes:
         lists: (num_rows,) the list of each; -1 of damaged rows, which are in none.
         squares: (num_rows, 2) float32 squared distances from its centre: of scenes, and of roots.
-        codes: (num_rows, d) uint8.
-        finer: (num_rows, d) uint8, see `quantise`.
+        codes: (num_rows, d) int8.
+        finer: (num_rows, d) int8, see `quantise`.
     """
 
     lists: Integers
@@ -117,8 +123,8 @@ def _encode(vectors: Float32, tags: Float16, trained: _Trained, listen: Listen) 
     coded = _Coded(
         np.empty(num_rows, np.int64),
         np.empty((num_rows, 2), np.float32),
-        np.empty((num_rows, weighted.shape[1]), np.uint8),
-        np.empty((num_rows, weighted.shape[1]), np.uint8),
+        np.empty((num_rows, weighted.shape[1]), np.int8),
+        np.empty((num_rows, weighted.shape[1]), np.int8),
     )
     for first in range(0, num_rows, _BLOCK_ROWS):
         block = slice(first, first + _BLOCK_ROWS)
@@ -131,14 +137,15 @@ def _encode(vectors: Float32, tags: Float16, trained: _Trained, listen: Listen) 
 
 
 def quantise(components: Float32, half_width: float) -> tuple[Bytes, Bytes]:
-    """Return (n, d) uint8 codes, as FAISS makes and reads them: 255 steps from -h to h.
+    """Return (n, d) int8 codes: which of 255 steps from -h to h, numbered from -128 on.
 
-    And (n, d) uint8 in which of 256 parts of its step each is.
+    And (n, d) int8 in which of 256 parts of its step each is, likewise.
     """
     scaled = (components + np.float32(half_width)) * np.float32(MOST / (2 * half_width))
     scaled = np.clip(scaled, 0, MOST)
-    codes = scaled.astype(np.uint8)
-    return codes, ((scaled - codes) * FINER).astype(np.uint8)
+    whole = np.floor(scaled)
+    finer = np.floor((scaled - whole) * FINER)
+    return (whole + _LEAST).astype(np.int8), (finer + _LEAST).astype(np.int8)
 
 
 def _write(folder: Path, trained: _Trained, coded: _Coded) -> SketchEntry:
@@ -147,30 +154,28 @@ def _write(folder: Path, trained: _Trained, coded: _Coded) -> SketchEntry:
     listed = coded.take(np.flatnonzero(coded.lists >= 0))
     sizes = np.bincount(listed.lists, minlength=len(centres))
     sums = [np.bincount(listed.lists, part, len(centres)) for part in listed.squares.T]
-    num_listed, width = listed.codes.shape
     middles = describe_clumps(listed.codes, sizes, 2 * half_width / MOST, basis.parts)
-    content = faiss.serialize_index(_make_index(basis, half_width, centres, listed.codes, sizes))
     entry = SketchEntry(
         num_scenes=len(basis.scenes),
         num_roots=len(basis.roots),
         num_lists=len(centres),
-        num_listed=num_listed,
-        half_width=half_width,
+        num_listed=len(listed.codes),
         num_clumps=len(middles.codes),
-        head_bytes=len(content) - num_listed * (width + UNIT_BYTES),
+        half_width=half_width,
     )
     arrays = {
         **basis._asdict(),
         "centres": centres,
         "spreads": np.sqrt(np.stack(sums) / np.maximum(sizes, 1)),
         "sizes": sizes,
-        "finer": listed.finer,
-        "clumps": middles.codes,
-        "clump_sums": middles.sums,
         "clump_spreads": middles.spreads,
-        "sums": np.pad(listed.codes.sum(1, dtype=np.uint16), (CLUMP_ROWS, 0)),
     }
-    (folder / FAISS_FILE).write_bytes(content.data)
+    for name, part in zip(PARTS, basis.parts, strict=True):
+        arrays[f"{name}_codes"] = np.pad(listed.codes[:, part], ((CLUMP_ROWS, 0), (0, 0)))
+        arrays[f"{name}_finer"] = listed.finer[:, part]
+        arrays[f"{name}_middles"] = middles.codes[:, part]
+    index = _make_index(basis, half_width, centres, listed.codes, sizes)
+    (folder / FAISS_FILE).write_bytes(faiss.serialize_index(index).data)
     for name, (dtype, _) in shapes_of(entry).items():
         sketch_file(folder, name).write_bytes(np.ascontiguousarray(arrays[name], dtype).data)
     return entry
@@ -195,10 +200,11 @@ def _make_index(
     reach = np.array([-half_width, 2 * half_width], np.float32)
     faiss.copy_array_to_vector(reach, lists.sq.trained)
     lists.is_trained = True
+    unsigned = codes.view(np.uint8) ^ np.uint8(1 << 7)
     rows, ends = np.arange(len(codes)), np.cumsum(sizes).tolist()
     for number, (size, end) in enumerate(zip(sizes.tolist(), ends, strict=True)):
         if size:
-            some = faiss.swig_ptr(rows[end - size :]), faiss.swig_ptr(codes[end - size :])
+            some = faiss.swig_ptr(rows[end - size :]), faiss.swig_ptr(unsigned[end - size :])
             lists.invlists.add_entries(number, size, *some)
     lists.ntotal = len(codes)
     index = faiss.IndexPreTransform(transform, lists)

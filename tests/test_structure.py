@@ -610,8 +610,11 @@ def test_index_of_another_version_is_named_and_replaced(store: Synthetic, number
         OpenedStore.at(store.store.path)
     assert (refused.value.about, refused.value.value) == ("build", store.store.path)
     assert "\n" not in str(refused.value)
+    [problem] = verify(store.store.path)
+    assert (problem.path, problem.about, problem.value) == (file, "build", store.store.path)
     again = build(store.store)
     assert again.path != generation.path
+    assert verify(store.store.path) == []  # of the one before, nobody wants to know
     assert_finds_all(OpenedStore.at(store.store.path).generation)
 
 

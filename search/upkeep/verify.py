@@ -93,6 +93,7 @@ def _index_problems(store: Store) -> Iterator[Problem]:
     if not index.is_dir():
         return
     names = sorted(one.name for one in index.iterdir() if is_generation_name(one.name))
+    current = None
     try:
         current = current_name(store)
         if current is not None and current not in names:
@@ -106,7 +107,13 @@ def _index_problems(store: Store) -> Iterator[Problem]:
         try:
             manifest = Manifest.read(index / name / GENERATION_FILE)
         except StoreError as error:
-            yield Problem.of(index / name / GENERATION_FILE, error)
+            file = index / name / GENERATION_FILE
+            if error.about != "build":
+                yield Problem.of(file, error)
+            elif name == current:  # who reads the one before goes on with what he has
+                reason = "another version of soundalike built the index"
+                remedy = "building the index again replaces it"
+                yield Problem(file, reason, remedy, error.about, error.value)
             continue
         yield from digest_problems(index / name, digests(manifest.files))
         segments.update((entry.name, digests(entry.files)) for entry in manifest.segments)

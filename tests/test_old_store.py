@@ -124,7 +124,7 @@ def test_old_index_is_to_be_built_anew_and_one_line_says_so(old: Path) -> None:
     told = with_hint(caught.value)
     assert told.endswith(f"it has to be built anew; run: soundalike build {old}")
     assert "\n" not in told
-    assert [(one.about, one.value) for one in verify(old)] == [("anew", old)]
+    assert [(one.about, one.value) for one in verify(old)] == [("build", old)]
 
 
 def test_old_store_answers_as_it_did(old: Path) -> None:

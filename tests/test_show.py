@@ -322,6 +322,7 @@ def overview_of(**fields: Any) -> Overview:
         "num_dead_windows": 3,
         "num_unfinished_windows": 2,
         "num_indexed": 1234,
+        "is_outdated": False,
         "is_sketched": True,
         "num_new_parts": 1,
         "num_missing_parts": 0,
@@ -378,7 +379,17 @@ def test_overview_lines_without_index_or_files_say_so() -> None:
     text = "\n".join(overview_lines(lines))
     assert "'soundalike build' makes one" in text
     assert "files       none" in text
+    outdated = "\n".join(overview_lines(overview_of(num_indexed=None, is_outdated=True)))
+    assert (
+        "index       of another version of soundalike; 'soundalike build' replaces it" in outdated
+    )
     assert "dead" not in text
+
+
+def test_overview_says_that_another_version_built_the_index() -> None:
+    lines = list(overview_lines(overview_of(num_indexed=None, is_outdated=True)))
+    said = "of another version of soundalike; 'soundalike build' replaces it"
+    assert f"index       {said}" in lines
 
 
 def test_overview_data_is_json_with_every_field() -> None:

@@ -42,6 +42,7 @@ from search.nearest.structure import (
     open_index,
 )
 from search.upkeep.build import build
+from search.upkeep.overview import overview
 from search.upkeep.verify import verify
 
 #: Here a store of more windows has sketches, and of it the segments of so many.
@@ -610,6 +611,8 @@ def test_index_of_another_version_is_named_and_replaced(store: Synthetic, number
         OpenedStore.at(store.store.path)
     assert (refused.value.about, refused.value.value) == ("build", store.store.path)
     assert "\n" not in str(refused.value)
+    held = overview(store.store.path)
+    assert (held.num_indexed, held.num_windows, held.is_outdated) == (None, 600, True)
     [problem] = verify(store.store.path)
     assert (problem.path, problem.about, problem.value) == (file, "build", store.store.path)
     again = build(store.store)

@@ -37,6 +37,18 @@ class FileEntry(NamedTuple):
     digest: str
 
 
+class OutdatedIndexError(StoreError):
+    """Another version of the program built a generation."""
+
+    def __init__(self, generation: Path) -> None:
+        super().__init__(
+            f"the index {generation} was built by another version of soundalike; it has to be "
+            f"built anew",
+            about="build",
+            value=generation.parents[1],
+        )
+
+
 @dataclass(frozen=True, slots=True)
 class SketchEntry:
     """The sketch of a segment, see `search.nearest.sketch`.
@@ -157,13 +169,13 @@ class Manifest:
         """Read a manifest.
 
         Raises:
-            StoreError: If another version of the program wrote it.
+            OutdatedIndexError: If another version of the program wrote it.
             DamagedStoreError: If it is not as it was written, or lacks what it has to say.
         """
         with reading(file):
             document = read_sealed(file)
             if document.get("format") != FORMAT:
-                raise outdated(file.parent)
+                raise OutdatedIndexError(file.parent)
             return cls(
                 _take(document, "num_windows", int),
                 tuple(_read_segment(entry) for entry in _take(document, "segments", list)),
@@ -181,16 +193,6 @@ class Manifest:
             "files": self.files,
         }
         write_whole(file, seal(document))
-
-
-def outdated(generation: Path) -> StoreError:
-    """Return the error for a generation that another version of the program built."""
-    return StoreError(
-        f"the index {generation} was built by another version of soundalike; it has to be built "
-        f"anew",
-        about="build",
-        value=generation.parents[1],
-    )
 
 
 def mended_by_building(store: Path, error: DamagedStoreError) -> DamagedStoreError:

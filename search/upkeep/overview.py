@@ -19,6 +19,7 @@ from indexer.store.own import Own
 from indexer.store.part import Part
 from indexer.store.reader import Store
 from indexer.store.schema import Identity
+from search.generation.manifest import OutdatedIndexError
 from search.generation.missing import missing_parts
 from search.generation.segments import Generation, current_name
 from search.learned.taught import Taught, taught
@@ -50,7 +51,8 @@ class Overview:
         num_dead_windows: Stored windows that no path names any more, or that are doubled.
         num_unfinished_windows: Of recordings that a run began and did not end: no path names them
             yet, and the next run goes on with them.
-        num_indexed: Windows that queries see; None if no index was built yet.
+        num_indexed: Windows that queries see; None if there is no index that this version reads.
+        is_outdated: Whether there is one that another version of the program built.
         is_sketched: Whether the index proposes windows by sketches; if not, answers are exact.
         num_new_parts: Parts that the index does not hold yet.
         num_missing_parts: Parts that the index was made from, and that are not there any more.
@@ -78,6 +80,7 @@ class Overview:
     num_dead_windows: int
     num_unfinished_windows: int
     num_indexed: int | None
+    is_outdated: bool
     is_sketched: bool
     num_new_parts: int
     num_missing_parts: int
@@ -121,7 +124,7 @@ def overview(path: Path, own: Own | None = None) -> Overview:
     files = files.filter(pc.or_(is_there, is_departed(files, libraries)))
     failed = files.filter(pc.equal(files["status"], "failed"))
     warned = files.filter(pc.and_(pc.is_valid(files["warnings"]), pc.equal(files["status"], "ok")))
-    generation = Generation.current(store) if current_name(store) else None
+    generation, is_outdated = _read_index(store)
     names = {part.name for part in parts}
     return Overview(
         path=path,
@@ -137,9 +140,10 @@ def overview(path: Path, own: Own | None = None) -> Overview:
         num_dead_windows=num_dead,
         num_unfinished_windows=num_stored - num_dead - num_live,
         num_indexed=generation.num_windows if generation else None,
+        is_outdated=is_outdated,
         is_sketched=generation is not None and generation.manifest.is_sketched,
         num_new_parts=len(names - set(generation.parts)) if generation else len(names),
-        num_missing_parts=len(missing_parts(store)),
+        num_missing_parts=len(missing_parts(store)) if generation else 0,
         statuses=dict(_count_distinct(files, "status")),
         failures={(stage, why): n for stage, why, n in _count_distinct(failed, "stage", "reason")},
         warnings=dict(_count_distinct(warned, "warnings")),
@@ -149,6 +153,16 @@ def overview(path: Path, own: Own | None = None) -> Overview:
         projections=tuple(projections(own)),
         taught=tuple(taught(own)),
     )
+
+
+def _read_index(store: Store) -> tuple[Generation | None, bool]:
+    """Return what queries see, if that can be read; and whether another version built it."""
+    if not current_name(store):
+        return None, False
+    try:
+        return Generation.current(store), False
+    except OutdatedIndexError:
+        return None, True
 
 
 def _count_origins(parts: Sequence[Part]) -> Counter[tuple[str, str]]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -16,7 +16,13 @@ from indexer.store.own import Own
 from indexer.store.reader import Store
 from indexer.store.verify import Problem, digest_problems, verify_parts
 from search.filters import thresholds
-from search.generation.manifest import GENERATION_FILE, MENDED_ANEW, Manifest, digests
+from search.generation.manifest import (
+    GENERATION_FILE,
+    MENDED_ANEW,
+    Manifest,
+    OutdatedIndexError,
+    digests,
+)
 from search.generation.missing import GET_BACK, find_missing
 from search.generation.segments import (
     CURRENT_FILE,
@@ -102,18 +108,26 @@ def _index_problems(store: Store) -> Iterator[Problem]:
             yield Problem(index / CURRENT_FILE, "it is missing")
     except DamagedStoreError as error:
         yield Problem.of(index / CURRENT_FILE, error)
+    yield from _generation_problems(index, names, current)
+
+
+def _generation_problems(
+    index: Path, names: Sequence[str], current: str | None
+) -> Iterator[Problem]:
+    """Check some generations, of which one is current."""
     segments: dict[str, dict[str, str]] = {}
     for name in names:
         try:
             manifest = Manifest.read(index / name / GENERATION_FILE)
-        except StoreError as error:
-            file = index / name / GENERATION_FILE
-            if error.about != "build":
-                yield Problem.of(file, error)
-            elif name == current:  # who reads the one before goes on with what he has
+        except OutdatedIndexError as error:
+            if name == current:  # who reads the one before goes on with what he has
                 reason = "another version of soundalike built the index"
                 remedy = "building the index again replaces it"
+                file = index / name / GENERATION_FILE
                 yield Problem(file, reason, remedy, error.about, error.value)
+            continue
+        except StoreError as error:
+            yield Problem.of(index / name / GENERATION_FILE, error)
             continue
         yield from digest_problems(index / name, digests(manifest.files))
         segments.update((entry.name, digests(entry.files)) for entry in manifest.segments)

@@ -70,6 +70,8 @@ def overview_lines(store: Overview) -> Iterator[str]:
 
 
 def _index_state(store: Overview) -> str:
+    if store.is_outdated:
+        return "of another version of soundalike; 'soundalike build' replaces it"
     if store.num_indexed is None:
         return "none yet; 'soundalike build' makes one"
     behind = f"; {count(store.num_new_parts, 'new part')}: run 'soundalike build'"

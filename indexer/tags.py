@@ -294,8 +294,15 @@ def _alike(first: str, second: str) -> float:
         return 0.0
     if stem in (word[: len(stem)], word[-len(stem) :]):
         return 0.85 if word.startswith(stem) else 0.7
+    if any(_swap_at(first, at) == second for at in range(len(first) - 1)):
+        return 0.75
     ratio = SequenceMatcher(None, first, second).ratio()
     return 0.9 * ratio if ratio >= _MIN_SLIP_RATIO else 0.0
+
+
+def _swap_at(word: str, at: int) -> str:
+    """Return a word with the letter at a place and the next one the other way round: "Brid"."""
+    return word[:at] + word[at + 1] + word[at] + word[at + 2 :]
 
 
 def _words(text: str) -> list[str]:

@@ -291,6 +291,8 @@ def test_resolve_unknown_name_proposes_and_points_to_the_list(audioset: TagVocab
         ("clap", "'Clapping'"),
         ("wind noise", "'Wind noise (microphone)'"),
         ("glass breaking", "'Breaking' or 'Glass'"),
+        ("Dgo", "'Dog'"),
+        ("brid", "'Bird'"),
         ("phone", "'Marimba, xylophone', 'Saxophone' or 'Telephone'"),
     ],
 )

@@ -976,6 +976,7 @@ def test_products_of_many_vectors_are_not_held_all_at_once(made: Made, are_known
     lists = take_together([made.sketch] * 40, NUM_ROWS * np.arange(40))[0]
     asked = made.ask(np.tile(vectors, (25, 1)))
     assert peak_of(lambda: lists.rank(asked, 0.5)) < 48e6
+    assert peak_of(lambda: lists.refine(asked, np.arange(700))) < 40e6  # of both bytes, 17 MB
 
 
 @pytest.mark.whole

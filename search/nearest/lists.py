@@ -16,8 +16,8 @@ import numpy.typing as npt
 
 from indexer.arrays import Float32, Integers, Mask
 from search.generation.allowed import Allowed
-from search.nearest.basis import FINER_STEPS, MOST_PRODUCTS, Basis, Prepared
-from search.nearest.bytes import multiply_bytes
+from search.nearest.basis import FINER_STEPS, MOST_PRODUCTS, Asked, Basis, Prepared
+from search.nearest.bytes import Bytes, multiply_bytes
 from search.nearest.clumps import CLUMP_ROWS, count_clumps, follow, place_clumps
 from search.nearest.ranking import Around, Ranking, bound_products
 from search.nearest.sketch import FINER, Sketch
@@ -249,11 +249,9 @@ class Lists:
         near = np.zeros((len(prepared.steps), len(rows)), np.float32)
         for asked in prepared.asked:
             parts = [one.parts[asked.number] for one in self.sketches]
-            given = np.concatenate([asked.codes, asked.finer])
-            both = multiply_bytes(given, self.take_each([one.codes for one in parts], rows))
-            finer = multiply_bytes(given, self.take_each([one.finer for one in parts], rows))
-            coarse, rest = np.split(both + finer / np.float32(FINER), 2)
-            near += coarse + rest / np.float32(FINER_STEPS)
+            codes = self.take_each([one.codes for one in parts], rows)
+            finer = self.take_each([one.finer for one in parts], rows)
+            near += _multiply_both(asked, codes, finer)
         visited, of = self._visit_rows(prepared, rows)
         return self._place(near[..., None], visited, of, is_finer=True)[..., 0]
 
@@ -315,6 +313,18 @@ class Lists:
         for place, some in self._blocks(rows, self.starts, max(1, len(rows))):
             taken[some] = columns[place].take(rows[some] - self.starts[place], axis=0)
         return taken
+
+
+def _multiply_both(asked: Asked, codes: Bytes, finer: Bytes) -> Float32:
+    """Return (q, n) float32 products of both bytes of what asks with both of (n, c) rows."""
+    given = np.concatenate([asked.codes, asked.finer])
+    both = multiply_bytes(given, finer)
+    both /= FINER  # in place: of many vectors, each copy is 8 MB
+    both += multiply_bytes(given, codes)
+    near, rest = np.split(both, 2)
+    rest /= FINER_STEPS
+    near += rest
+    return near
 
 
 def _best(near: Float32) -> Float32:

@@ -1091,6 +1091,19 @@ def test_sizes_of_lists_that_do_not_add_up_are_damage(small: Made, sizes: list[i
         Sketch(small.folder, small.entry, 300)
 
 
+@pytest.mark.parametrize("name", [name for name in CHECKED if name != "sizes"])
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf, 1e30])
+def test_numbers_that_no_sketch_has_are_damage(small: Made, name: str, value: float) -> None:
+    """A stranger's digests may be those of anything; nothing can be put in order by these."""
+    file = sketch_file(small.folder, name)
+    forged = np.fromfile(file, "<f4")
+    forged[len(forged) // 2] = value
+    forged.tofile(file)
+    with pytest.raises(DamagedStoreError, match="not the numbers of a sketch") as refused:
+        Sketch(small.folder, small.entry, 300)
+    assert refused.value.path == file
+
+
 def assert_survives(sketch: Sketch, num_rows: int) -> None:
     """Ask a sketch whose content is nonsense: there are rows of the mask, or none at all."""
     rng = np.random.default_rng(1)

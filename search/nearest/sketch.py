@@ -34,6 +34,9 @@ SKETCH_PREFIX = "sketch"
 PARTS = "scene", "root"
 #: Arrays that are small, and held against their digest when a sketch is opened.
 CHECKED = ("scenes", "roots", "centres", "spreads", "sizes", "clump_spreads")
+#: What is small in a sketch is of rows of length 1, so that no number is larger than 2. From larger
+#: ones, and what is none, products would be made that cannot be put in order.
+_LARGEST = 1e3
 #: Steps of a code, from minus the half width of what codes reach to it.
 MOST = 255
 #: Parts of the step of a code in which the second byte says where a row is.
@@ -94,8 +97,8 @@ class Sketch:
         """Map a sketch; what is small in it must be known to be as it was written.
 
         Raises:
-            DamagedStoreError: If a file is missing, or not of the size that it should have; or no
-                sketch of so many rows is as the entry says.
+            DamagedStoreError: If a file is missing, or not of the size that it should have, or says
+                what no sketch does; or no sketch of so many rows is as the entry says.
         """
         is_width = min(entry.num_scenes, entry.num_roots) > 0 and entry.width <= MAX_COLUMNS
         if not is_width or entry.num_listed > num_rows or not entry.half_width > 0:
@@ -105,6 +108,10 @@ class Sketch:
             name: map_array(sketch_file(folder, name), dtype, shape, scattered="finer" in name)
             for name, (dtype, shape) in shapes_of(entry).items()
         }
+        for name in CHECKED:
+            array = arrays[name]
+            if array.dtype.kind == "f" and not np.abs(array).max(initial=0) <= _LARGEST:
+                raise DamagedStoreError(sketch_file(folder, name), "not the numbers of a sketch")
         self.basis = Basis(arrays["scenes"], arrays["roots"])
         self.centres, self.spreads = arrays["centres"], arrays["spreads"]
         self.sizes, self.clump_spreads = arrays["sizes"], arrays["clump_spreads"]

@@ -1,1 +1,1 @@
-"""From Parquet to answers: segments, the FAISS index, filters and queries."""
+"""From Parquet to answers: segments, sketches, filters and queries."""

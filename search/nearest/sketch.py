@@ -2,9 +2,9 @@
 
 A segment has one: leading principal components of its rows, lists around centres, and codes of a
 byte for each component of what a row is away from its centre; of scenes, and of the roots of what
-is heard, each in files of their own, as most ask by scenes alone. The rows of the segment are in
-the order of the lists, and within these in that of their clumps: see `clumps`. It is asked with
-vectors of 1,295 numbers, see `blend`. Nothing here parses a file.
+is heard, each in files of their own: who asks by scenes alone reads no others. The rows of the
+segment are in the order of the lists, and within these in that of their clumps: see `clumps`. It is
+asked with vectors of 768 or 1,295 numbers, see `blend`. Nothing here parses a file.
 
     index/segments/<segment>/sketch-*.raw    arrays, see `shapes_of`
     index/segments/<segment>/sketch.faiss    the same as a FAISS index, for others: see `sketching`

@@ -1070,9 +1070,11 @@ def test_entry_that_says_something_else_is_damage(made: Made, field: str, value:
         Sketch(made.folder, entry, NUM_ROWS)
 
 
-@pytest.mark.parametrize("width", [0, 4, 12, MAX_COLUMNS + 8, 1 << 20])
-def test_entry_with_a_width_that_no_sketch_has_is_damage(small: Made, width: int) -> None:
-    entry = replace(small.entry, num_scenes=width, num_roots=0)
+@pytest.mark.parametrize("widths", [(0, 0), (0, 32), (64, 0), (MAX_COLUMNS, 1), (64, 1 << 20)])
+def test_entry_with_a_width_that_no_sketch_has_is_damage(
+    small: Made, widths: tuple[int, int]
+) -> None:
+    entry = replace(small.entry, num_scenes=widths[0], num_roots=widths[1])
     with pytest.raises(DamagedStoreError, match="cannot have the sketch"):
         Sketch(small.folder, entry, 300)
 

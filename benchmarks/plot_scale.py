@@ -24,7 +24,7 @@ def draw(results: dict[str, Any], out: Path) -> None:
     plt.rcParams.update({"xtick.color": INK, "ytick.color": INK, "font.size": 11})
     plt.rcParams["svg.hashsalt"] = "soundalike"  # the same picture is the same file
     figure, axis = plt.subplots(figsize=(7.5, 4.3))
-    sizes = [int(size) for size in results if size != "query"]
+    sizes = [int(size) for size in results if size.isdigit()]
     for colour, size in zip(_COLOURS, sizes, strict=False):
         for of, style in (("p95", "-"), ("p50", ":")):
             asked = [f"segments-{size}: {name} {of}_ms" for name in _SHARES]

@@ -21,7 +21,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -228,7 +228,7 @@ def measure_segments(work: Path, rows: Path, sizes: list[int]) -> dict[str, Any]
     for size in sorted(sizes):
         paths.append(make_segments(work, rows, size))
         results[str(size)] = {name: run(name, paths[-1]) for name in ("open", "find", "own")}
-    return results | {"query": run("query", *paths)}
+    return results | {name: run(name, *paths) for name in ("query", "blend")}
 
 
 # --- steps: each in a process of its own ----------------------------------------------------------
@@ -264,7 +264,17 @@ def step_find(store: Path) -> dict[str, float]:
 
 
 def step_query(*stores: Path) -> dict[str, float]:
-    """Ask at every filter, by vectors that are not in the store; the second time counts.
+    """Ask at every filter, by scenes that are not in the store."""
+    return _ask_by_turns(stores)
+
+
+def step_blend(*stores: Path) -> dict[str, float]:
+    """Ask by what is heard in the same as well, as clips and windows do unless told otherwise."""
+    return _ask_by_turns(stores, has_tags=True)
+
+
+def _ask_by_turns(stores: Sequence[Path], *, has_tags: bool = False) -> dict[str, float]:
+    """Ask some stores; the second time counts.
 
     What the thread takes that asks, so that whoever looks at its memory takes nothing of it.
     Several stores are asked in turn, question by question: a machine that slows down does so for
@@ -273,7 +283,11 @@ def step_query(*stores: Path) -> dict[str, float]:
     opened = [SoundIndex.open(store) for store in stores]
     found: dict[str, float] = {}
     names = list(TAGS)
-    for condition, asked in Mixtures(stores[0].parent / ROWS).questions(NUM_QUESTIONS).items():
+    for condition, given in Mixtures(stores[0].parent / ROWS).questions(NUM_QUESTIONS).items():
+        asked = [
+            Question(vector[None], tags=tags[None] if has_tags else None)
+            for vector, tags in zip(*given, strict=True)
+        ]
         terms = Terms(
             k=K,
             tags=tuple(names[one] for one in condition.all_of),
@@ -283,9 +297,9 @@ def step_query(*stores: Path) -> dict[str, float]:
         )
         times: list[list[float]] = [[] for _ in stores]
         for _ in range(2):
-            for vector, (index, told) in itertools.product(asked, zip(opened, times, strict=True)):
+            for one, (index, told) in itertools.product(asked, zip(opened, times, strict=True)):
                 began = time.thread_time()
-                find(index, [Question(vector[None])], Scope.of(terms, index.opened))
+                find(index, [one], Scope.of(terms, index.opened))
                 told.append((time.thread_time() - began) * 1e3)
         for store, told in zip(stores, times, strict=True):
             name = f"{store.name}: {condition.name}" if len(stores) > 1 else condition.name
@@ -385,7 +399,7 @@ def measure_stores(work: Path, rows: Path, sizes: list[int]) -> dict[str, Any]:
         steps = {name: run(name, path) for name in ("ledger", "snapshot", "build")}
         fill(Store.open(path), rows, FILE_WINDOWS, first=-(-size // FILE_WINDOWS) * FILE_WINDOWS)
         steps["build one file"] = run("build", path)
-        steps |= {name: run(name, path) for name in ("open", "find", "query", "own")}
+        steps |= {name: run(name, path) for name in ("open", "find", "query", "blend", "own")}
         results[str(size)] = steps
     return results
 

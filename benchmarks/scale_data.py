@@ -66,23 +66,26 @@ class Mixtures:
             tags[:, self._columns] = self._probabilities(vectors, rng)
             yield first, vectors, tags.astype(np.float16)
 
-    def questions(self, num_queries: int) -> dict[Filter, Array]:
-        """Return for each filter (n, 768) windows of no library: every second one matches, if any.
+    def questions(self, num_queries: int) -> dict[Filter, tuple[Array, Array]]:
+        """Return for each filter windows of no library: every second one matches, if any.
+
+        Of each filter (n, 768) vectors and (n, 527) float16 probabilities.
 
         Where fewer match than are wanted, these are asked with again.
         """
         vectors, tags = [], []
         for _, some, heard in self.blocks(_SAMPLED, first_block=_HELD_OUT):
             vectors.append(some)
-            tags.append(heard[:, self._columns])
-        pool, columns = np.concatenate(vectors), np.concatenate(tags).T
+            tags.append(heard)
+        pool, heard = np.concatenate(vectors), np.concatenate(tags)
+        columns = heard[:, self._columns].T
         asked = {}
         for condition in FILTERS:
             matching = np.flatnonzero(condition.mask(columns))
             chosen = np.arange(num_queries)
             if len(matching):
                 chosen[::2] = np.resize(matching, len(chosen[::2]))
-            asked[condition] = pool[chosen]
+            asked[condition] = pool[chosen], heard[chosen]
         return asked
 
     def _vectors(self, number: int, rng: np.random.Generator) -> tuple[Array, Array]:

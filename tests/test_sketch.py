@@ -22,6 +22,7 @@ from search.generation.allowed import Allowed
 from search.generation.manifest import SketchEntry
 from search.generation.writing import normalise
 from search.nearest import bytes as products
+from search.nearest import scan
 from search.nearest.basis import Basis, Prepared
 from search.nearest.blend import blended, with_roots
 from search.nearest.bytes import MAX_COLUMNS, multiply_bytes
@@ -810,7 +811,8 @@ def know(made: Made, parts: list[Part], kind: int, vectors: Array, reach: float)
             for part in parts
         ]
     )
-    ranks = np.where(sizes > 0, np.tile(lists.rank(asked, reach), number), -np.inf)
+    ranked = np.tile(lists.rank(asked, scan._LIST_REACH * reach), number)
+    ranks = np.where(sizes > 0, ranked, -np.inf)
     order = np.argsort(-ranks, kind="stable")
     places = np.argsort(order)[np.repeat(np.arange(len(ranks)), np.tile(sketch.sizes, number))]
     mask = np.concatenate([part.mask for part in parts])
@@ -834,6 +836,7 @@ def know(made: Made, parts: list[Part], kind: int, vectors: Array, reach: float)
     first_rows=st.sampled_from([1, 40, 200]),
     growth=st.sampled_from([2, 256]),
     first_clumps=st.sampled_from([1, 8, 1024]),
+    list_reach=st.sampled_from([1.0, 1.2, 2.0]),
     picked=PICKED,
 )
 def test_lists_are_visited_until_none_that_is_left_may_hold_one_of_the_nearest(
@@ -848,12 +851,14 @@ def test_lists_are_visited_until_none_that_is_left_may_hold_one_of_the_nearest(
     first_rows: int,
     growth: int,
     first_clumps: int,
+    list_reach: float,
     picked: float,
 ) -> None:
     parts, vectors = parts_of(made, seed, share, num_parts), asking(seed, num_vectors)[kind]
     plan = Plan("sketches", 1000, reach=reach, num_hits=num_hits)
-    known = know(made, parts, kind, vectors, reach)
     with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("search.nearest.scan._LIST_REACH", list_reach)
+        known = know(made, parts, kind, vectors, reach)
         patch.setattr("search.nearest.scan.FIRST_ROWS", first_rows)
         patch.setattr("search.nearest.scan._GROWTH", growth)
         patch.setattr("search.nearest.scan._FIRST_CLUMPS", first_clumps)
@@ -926,7 +931,7 @@ def test_each_of_several_vectors_has_a_first_look(made: Made) -> None:
 def test_matches_that_are_far_from_what_asks_are_found(made: Made) -> None:
     """Where nothing matches in the nearest lists, ever more are visited."""
     vectors = made.scenes[:1]
-    order = np.argsort(-made.lists.rank(made.ask(vectors), 0.5))
+    order = np.argsort(-made.lists.rank(made.ask(vectors), scan._LIST_REACH * 0.5))
     mask = np.zeros(NUM_ROWS, bool)
     own = np.repeat(np.arange(made.sketch.num_lists), made.sketch.sizes)
     mask[np.isin(own, order[made.sketch.num_lists // 3 :])] = True

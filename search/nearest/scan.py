@@ -33,6 +33,10 @@ SCAN_NS, _PICK_NS = 40, 140
 #: Clumps that are looked at before others, where many may hold one of the best: so at p95 117,000
 #: of 10^7 rows were looked at instead of 133,000, and 80,000 instead of 94,000 where half matched.
 _FIRST_CLUMPS = 1024
+#: How many times the reach of clumps that of lists is: to visit a list in vain costs little beside
+#: the rows of its clumps. With the same reach, lists alone asked for 0.51 of 10^6 rows, and clumps
+#: for 0.47: a quarter more rows (p95), and a third more where a tenth matched that lay apart.
+_LIST_REACH = 1.3
 #: To rank a list.
 _RANK_NS = 40
 #: Of lists with fewer rows for each clump that may be found, these are picked; and at first, when
@@ -267,7 +271,8 @@ def _are_lists_quicker(each: Sequence[_Asking], num_scanned: int) -> bool:
 
 def _visit(each: Sequence[_Asking], plan: Plan) -> Proposed:
     """Propose rows of the nearest lists, until enough are nearer than any of a list left may be."""
-    ranks = np.concatenate([one.lists.rank(one.prepared, plan.reach) for one in each])
+    reach = _LIST_REACH * plan.reach
+    ranks = np.concatenate([one.lists.rank(one.prepared, reach) for one in each])
     sizes = np.concatenate([one.counted.rows for one in each])
     ends = np.cumsum([len(one.lists) for one in each])
     best, num_first = _Best(plan), FIRST_ROWS * len(each[0].prepared.steps)

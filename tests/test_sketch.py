@@ -332,6 +332,12 @@ def test_lists_are_ranked_by_their_centre_and_how_far_their_rows_are_from_it(mad
             assert ranks == pytest.approx(expected, abs=0.02)  # by bytes
 
 
+def every_row(lists: Lists) -> Allowed:
+    """All rows of the segments of lists."""
+    sizes = dict(zip(lists.numbers, (one.num_listed for one in lists.sketches), strict=True))
+    return Allowed.of(np.ones(sizes.get(one, 0), bool) for one in range(max(sizes) + 1))
+
+
 #: Of `asking`, the weights of scenes and of what is heard.
 WEIGHTS = ((1.0, 0.0), (0.65, 0.35), (0.1, 0.9))
 
@@ -365,7 +371,7 @@ def clump_bounds(made: Made, vectors: Array, weights: Sequence[float], reach: fl
 
 def test_clumps_are_ranked_by_their_middle_and_how_far_their_rows_are_from_it(made: Made) -> None:
     lists, every = made.lists, np.arange(made.sketch.num_lists)
-    clumps = lists.clumps_of(every)
+    clumps = lists.clumps_of(every, every_row(lists))
     assert (clumps.of == np.repeat(every, -(-made.sketch.sizes // 16))).all()
     assert (clumps.ends == np.cumsum(np.bincount(made.clumps))).all()
     for vectors, weights in zip(asking(9, 4), WEIGHTS, strict=True):
@@ -419,6 +425,37 @@ def test_order_of_a_list_has_each_of_its_rows_once(seed: int, number: int, kind:
         assert len(set(np.flatnonzero(rows[order, 0] == 5) // 16)) == 1
 
 
+@settings(max_examples=60, deadline=None)
+@given(
+    seed=st.integers(0, 2**32 - 1),
+    shares=st.lists(st.sampled_from([0.0, 0.01, 0.1, 0.24, 0.5, 1.0]), min_size=2, max_size=2),
+)
+def test_clumps_without_a_row_that_may_be_found_are_left_out(
+    made: Made, seed: int, shares: list[float]
+) -> None:
+    """Of segments where few may be found, it is known; where many, they hold as many as all."""
+    rng = np.random.default_rng(seed)
+    lists = take_together([made.sketch] * 2, np.array([0, NUM_ROWS, 2 * NUM_ROWS]))[0]
+    masks = [rng.random(NUM_ROWS) < share for share in shares]
+    allowed = Allowed.of(masks)
+    some = np.flatnonzero(rng.random(len(lists)) < 0.7)
+    clumps = lists.clumps_of(some, allowed)
+    sizes = np.bincount(made.clumps)
+    held = np.concatenate(
+        [
+            sizes * mask.mean()
+            if rows is None
+            else np.bincount(made.clumps[mask], minlength=len(sizes))
+            for mask, rows in zip(masks, allowed.rows, strict=True)
+        ]
+    )
+    lists_of = np.repeat(np.arange(len(lists)), lists.num_clumps)
+    expected = np.flatnonzero(np.isin(lists_of, some) & (held > 0))
+    assert (clumps.numbers == expected).all()
+    assert clumps.held == pytest.approx(held[expected])
+    assert (some[clumps.of] == lists_of[expected]).all()
+
+
 def test_sixteen_rows_before_any_are_those_of_its_list(small: Made) -> None:
     """As far as there are as many; the first list has fewer, before which there is no other."""
     sizes = small.sketch.sizes
@@ -460,7 +497,7 @@ def test_row_is_said_to_be_where_its_list_has_it(made: Made) -> None:
         for share in (0.0, 0.01, 0.5, 1.0):
             some = np.sort(rng.permutation(2 * number)[: round(share * 21)])
             held = np.flatnonzero(np.isin(own, some))
-            clumps, visited = lists.clumps_of(some), lists.visit(asked, some)
+            clumps, visited = lists.clumps_of(some, every_row(lists)), lists.visit(asked, some)
             found = lists.multiply_clumps(visited, clumps)
             assert found.shape == (lists.num_clumps[some].sum(), 16)
             of, is_own = lists.rows_in(visited, clumps, np.arange(found.size))
@@ -1009,7 +1046,7 @@ def test_vectors_that_ask_together_find_the_same_however_many_are_multiplied_at_
     made: Made, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     lists, rows = made.lists, np.arange(NUM_ROWS)
-    every = lists.clumps_of(np.arange(len(lists)))
+    every = lists.clumps_of(np.arange(len(lists)), every_row(lists))
     plan = Plan("sketches", 400, num_hits=60, reach=0.5)
     part = Part(0, made.sketch, np.ones(NUM_ROWS, bool), NUM_ROWS)
 

@@ -22,6 +22,8 @@ from search.nearest.clumps import CLUMP_ROWS, count_clumps, follow, place_clumps
 from search.nearest.ranking import Around, Ranking, bound_products
 from search.nearest.sketch import FINER, Sketch
 
+Float64 = npt.NDArray[np.float64]
+
 #: Codes that are copied, and then multiplied while they are in the cache.
 _BLOCK_ROWS = 8192
 
@@ -35,7 +37,7 @@ class Counted(NamedTuple):
         are_known: (num_lists,) whether it is known which rows they are, as they are few.
     """
 
-    rows: npt.NDArray[np.float64]
+    rows: Float64
     are_known: Mask
 
 
@@ -60,15 +62,18 @@ class Clumps(NamedTuple):
         numbers: (n,) which, among all, in order.
         of: (n,) of which of the lists each is.
         ends: (n,) the row behind its last.
+        held: (n,) float64 how many of its rows may be found; about, where they are many in its
+            segment: if they are as frequent everywhere.
     """
 
     numbers: Integers
     of: Integers
     ends: Integers
+    held: Float64
 
     def take(self, some: Integers | slice) -> Clumps:
         """Return some of them."""
-        return Clumps(*(column[some] for column in self))
+        return Clumps(self.numbers[some], self.of[some], self.ends[some], self.held[some])
 
 
 class Lists:
@@ -157,11 +162,31 @@ class Lists:
         ]
         return Visited(lists, prepared, products)
 
-    def clumps_of(self, lists: Integers) -> Clumps:
-        """Return the clumps of (m,) lists, in order, each given once."""
+    def clumps_of(self, lists: Integers, allowed: Allowed) -> Clumps:
+        """Return the clumps of (m,) lists, in order, each once, that may hold what may be found.
+
+        What has a tag lies together: where a tenth have it and not another, two of three clumps
+        that were near enough held none of them.
+        """
         counts = self.num_clumps[lists]
         numbers = follow(self._clump_ends[lists] - counts, counts)
-        return Clumps(numbers, *place_clumps(self._ends[lists], counts))
+        of, ends = place_clumps(self._ends[lists], counts)
+        begins = np.maximum(ends - CLUMP_ROWS, self._begins[lists][of])
+        clumps = Clumps(numbers, of, ends, self._count_between(begins, ends, allowed))
+        return clumps.take(np.flatnonzero(clumps.held))
+
+    def _count_between(self, begins: Integers, ends: Integers, allowed: Allowed) -> Float64:
+        """Return how many rows from one to another, of (n,) each, may be found; see `Clumps`."""
+        held = (ends - begins).astype(np.float64)
+        for place, some in self._blocks(begins, self.starts, max(1, len(ends))):
+            number, start = self.numbers[place], self.starts[place]
+            rows = allowed.rows[number]
+            if rows is None:
+                held[some] *= allowed.counts[number] / self.sketches[place].num_listed
+            else:  # of another type, all rows would be copied
+                both = np.stack([begins[some] - start, ends[some] - start]).astype(rows.dtype)
+                held[some] = np.diff(np.searchsorted(rows, both), axis=0)[0]
+        return held
 
     def bound_clumps(self, visited: Visited, clumps: Clumps, reach: float) -> Float32:
         """Return (n,) float32 how near the nearest rows of some clumps may be.

@@ -38,8 +38,8 @@ class Plan(NamedTuple):
             end, how many were.
         num_lists: Lists that were visited; 0 if all rows that match were looked at.
         recall: Measured at the build for filters about as narrow; 1 for an exact answer.
-        reach: How much nearer than its centre the rows of a list may be, and those of a clump than
-            its middle, see `Ranking.rank` of `search.nearest.ranking`.
+        reach: How much nearer than its middle the rows of a clump may be, see `Ranking.rank` of
+            `search.nearest.ranking`; those of a list, than its centre, more: see `scan`.
         num_hits: Hits asked for, or as many as margins were measured with if these are more: the
             first alone would be overlooked twice as often as any of ten. Lists are
             visited until so many rows are nearer than any in those that are left may be.

@@ -25,13 +25,14 @@ class Allowed:
         counts: How many of each.
         rows: (n,) int32 of each segment these rows, in order; None where they are many.
         counted: What was counted of them, by what counts: once, as many questions ask for the same.
-            Rows of which some were left out since have that of all.
+        whole: Those of which some were left out for one question; None if none were.
     """
 
     masks: tuple[Mask, ...]
     counts: tuple[int, ...]
     rows: tuple[npt.NDArray[np.int32] | None, ...]
     counted: dict[object, Any] = field(default_factory=dict, repr=False, compare=False)
+    whole: Self | None = None
 
     @classmethod
     def of(cls, masks: Iterable[Mask]) -> Self:
@@ -81,4 +82,4 @@ class Allowed:
                 counts[number] -= found
                 if (own := few[number]) is not None:
                     few[number] = own[mask[own]]
-        return Allowed(tuple(masks), tuple(counts), tuple(few), self.counted)
+        return Allowed(tuple(masks), tuple(counts), tuple(few), whole=self.whole or self)

@@ -32,12 +32,12 @@ class Counted(NamedTuple):
     """How many rows of lists may be found.
 
     Attributes:
-        rows: (num_lists,) float64 how many of each; about, where they are many in its segment: if
-            they are as frequent everywhere.
-        are_known: (num_lists,) whether it is known which rows they are, as they are few.
+        rows: (num_lists,) how many of each.
+        are_known: (num_lists,) whether it is known which rows they are, as they are few in its
+            segment.
     """
 
-    rows: Float64
+    rows: Integers
     are_known: Mask
 
 
@@ -63,7 +63,7 @@ class Clumps(NamedTuple):
         of: (n,) of which of the lists each is.
         ends: (n,) the row behind its last.
         held: (n,) float64 how many of its rows may be found; about, where they are many in its
-            segment: if they are as frequent everywhere.
+            segment: if they are as frequent in all clumps of a list.
     """
 
     numbers: Integers
@@ -117,17 +117,23 @@ class Lists:
         return len(self.sizes)
 
     def count(self, allowed: Allowed) -> Counted:
-        """Return how many rows of each list may be found."""
+        """Return how many rows of each list may be found, with those left out for one question.
+
+        Counted is once for a filter, and the next question leaves out others.
+        """
+        allowed = allowed.whole or allowed
         if self not in allowed.counted:
             each = []
             for number, sketch in zip(self.numbers, self.sketches, strict=True):
                 rows = allowed.rows[number]
-                share = allowed.counts[number] / max(1, sketch.num_listed)
-                each.append(sketch.sizes * share if rows is None else sketch.count_rows(rows))
-            rows_of_each = np.concatenate(each).astype(np.float64)
+                if allowed.counts[number] == len(allowed.masks[number]):
+                    each.append(sketch.sizes)
+                else:
+                    every = allowed.rows_of(number) if rows is None else rows
+                    each.append(sketch.count_rows(every))
             is_known = [allowed.rows[number] is not None for number in self.numbers]
             are_known = np.repeat(is_known, np.diff(self.firsts))
-            allowed.counted[self] = Counted(rows_of_each, are_known)
+            allowed.counted[self] = Counted(np.concatenate(each), are_known)
         counted: Counted = allowed.counted[self]
         return counted
 
@@ -172,21 +178,14 @@ class Lists:
         numbers = follow(self._clump_ends[lists] - counts, counts)
         of, ends = place_clumps(self._ends[lists], counts)
         begins = np.maximum(ends - CLUMP_ROWS, self._begins[lists][of])
-        clumps = Clumps(numbers, of, ends, self._count_between(begins, ends, allowed))
-        return clumps.take(np.flatnonzero(clumps.held))
-
-    def _count_between(self, begins: Integers, ends: Integers, allowed: Allowed) -> Float64:
-        """Return how many rows from one to another, of (n,) each, may be found; see `Clumps`."""
-        held = (ends - begins).astype(np.float64)
+        share = self.count(allowed).rows[lists] / np.maximum(self.sizes[lists], 1)
+        held = (ends - begins) * share[of]
         for place, some in self._blocks(begins, self.starts, max(1, len(ends))):
-            number, start = self.numbers[place], self.starts[place]
-            rows = allowed.rows[number]
-            if rows is None:
-                held[some] *= allowed.counts[number] / self.sketches[place].num_listed
-            else:  # of another type, all rows would be copied
+            rows, start = allowed.rows[self.numbers[place]], self.starts[place]
+            if rows is not None:  # of another type, all rows would be copied
                 both = np.stack([begins[some] - start, ends[some] - start]).astype(rows.dtype)
                 held[some] = np.diff(np.searchsorted(rows, both), axis=0)[0]
-        return held
+        return Clumps(numbers, of, ends, held).take(np.flatnonzero(held))
 
     def bound_clumps(self, visited: Visited, clumps: Clumps, reach: float) -> Float32:
         """Return (n,) float32 how near the nearest rows of some clumps may be.

@@ -126,7 +126,7 @@ class Sketch:
         """How many lists there are."""
         return len(self.sizes)
 
-    def count_rows(self, rows: npt.NDArray[np.int32]) -> Integers:
+    def count_rows(self, rows: npt.NDArray[np.int32] | Integers) -> Integers:
         """Return (num_lists,) how many of (n,) rows, in order, each list holds."""
         # Of another type, all rows would be copied.
         return np.diff(np.searchsorted(rows, self.ends.astype(rows.dtype)), prepend=0)

@@ -28,8 +28,9 @@ from search.nearest.plan import Plan
 Float64 = npt.NDArray[np.float64]
 
 #: Nanoseconds, or as many times anything else: to multiply a code that is read with those around
-#: it, and one that is read alone.
-SCAN_NS, _PICK_NS = 40, 140
+#: it (24 in clumps by scenes, 38 by blends, 36 of all rows in order), and one that is read alone
+#: (55 of a tenth of 10^5 rows, 95 to 125 of a hundredth of 10^6).
+SCAN_NS, _PICK_NS = 30, 80
 #: Clumps that are looked at before others, where many may hold one of the best: so at p95 117,000
 #: of 10^7 rows were looked at instead of 133,000, and 80,000 instead of 94,000 where half matched.
 _FIRST_CLUMPS = 1024
@@ -37,8 +38,8 @@ _FIRST_CLUMPS = 1024
 #: the rows of its clumps. Of the true ten of 100 windows by scenes and 100 by blends, with four
 #: filters, 0.9975 needed 0.42 to 0.67 of lists, of 10^6 and of 10^7 rows, and of clumps to 0.58.
 _LIST_REACH = 1.3
-#: To rank a list.
-_RANK_NS = 40
+#: To rank a list; and beside that, what it takes to visit any, however few.
+_RANK_NS, _VISIT_NS = 40, 450_000
 #: Of lists with fewer rows for each clump that may be found, these are picked; and at first, when
 #: nothing says yet which clumps may hold something near, wherever that is quicker.
 _PICKED, _PICKED_FIRST = 1 / 2, CLUMP_ROWS * SCAN_NS / _PICK_NS
@@ -264,9 +265,9 @@ def _are_lists_quicker(each: Sequence[_Asking], num_scanned: int) -> bool:
     if num_matching <= num_scanned:
         return False
     share = num_scanned / num_matching  # of the lists, if what matches is as frequent everywhere
-    rank_ns = _RANK_NS * sum(len(one.lists) for one in each)
+    visit_ns = _VISIT_NS + _RANK_NS * sum(len(one.lists) for one in each)
     look_ns = sum(one.look_ns() for one in each)
-    return rank_ns + share * look_ns < look_ns
+    return visit_ns + share * look_ns < look_ns
 
 
 def _visit(each: Sequence[_Asking], plan: Plan) -> Proposed:

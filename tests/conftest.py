@@ -119,6 +119,14 @@ def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> None:
     os.environ["XDG_CACHE_HOME"] = str(tmp_path_factory.mktemp("cache"))
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _lists_are_visited() -> None:
+    """Stores of tests are small: to look at all of them would always be quicker."""
+    from search.nearest import scan
+
+    scan._VISIT_NS = 0
+
+
 @pytest.fixture(scope="session")
 def tiny_checkpoint() -> Checkpoint:
     """A seeded network of the published design, narrow enough to run in milliseconds."""

@@ -30,7 +30,7 @@ Float64 = npt.NDArray[np.float64]
 #: Nanoseconds, or as many times anything else: to multiply a code that is read with those around
 #: it (24 in clumps by scenes, 38 by blends, 36 of all rows in order), and one that is read alone
 #: (55 of a tenth of 10^5 rows, 95 to 125 of a hundredth of 10^6).
-SCAN_NS, _PICK_NS = 30, 80
+SCAN_NS, _PICK_NS = 30, 95
 #: Clumps that are looked at before others, where many may hold one of the best: so at p95 117,000
 #: of 10^7 rows were looked at instead of 133,000, and 80,000 instead of 94,000 where half matched.
 _FIRST_CLUMPS = 1024

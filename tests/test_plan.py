@@ -61,8 +61,6 @@ TENTH = Plan("sketches", 7000, 20, 0, 0.996, 0.7, 10, 0.001, 0.0005)
         (700_000, 10, ALL._replace(recall=0.998)),  # between two: the worse of both
         (500_000, 10, HALF),  # as one of them
         (100_000, 10, TENTH),
-        (1_000, 10, TENTH),  # narrower than anything measured
-        (129, 10, TENTH),
         (128, 10, EXACT),  # they might as well all be scored
         (0, 10, EXACT),
         (1_000_000, 1, ALL),  # with margins as they were measured, from the tenth
@@ -95,6 +93,19 @@ def test_several_vectors_take_more_than_one_and_less_than_each_alone() -> None:
     assert {one.num_hits for one in plans} == {10}
 
 
+@pytest.mark.parametrize(
+    ("num_matching", "times"),
+    [(100_000, 1.0), (91_000, 1.0), (10_000, 1.736), (1_000, 3.088), (129, 5.152)],
+)  # (0.1 / 1.1 / the share that matches)^(1/4)
+def test_margins_are_wider_where_fewer_match_than_was_measured(
+    num_matching: int, times: float
+) -> None:
+    plan = choose_plan(EFFORT, num_matching, 1_000_000, 10)
+    assert plan.margin == pytest.approx(times * TENTH.margin, rel=1e-3)
+    assert plan.finer_margin == pytest.approx(times * TENTH.finer_margin, rel=1e-3)
+    assert plan._replace(margin=TENTH.margin, finer_margin=TENTH.finer_margin) == TENTH
+
+
 @given(
     num_matching=st.integers(0, 1_000_000),
     k=st.integers(1, 10_000),
@@ -111,8 +122,11 @@ def test_plan_never_finds_too_few(num_matching: int, k: int, num_scanned: int, e
         assert plan == EXACT
     else:
         assert plan.num_hits == max(k, MEASURED_K) < num_matching
-        assert plan.margin in {one.margin for one in EFFORT.measured}
-        assert plan.finer_margin in {one.finer_margin for one in EFFORT.measured}
+        assert plan.finer_margin == pytest.approx(plan.margin / 2)
+        if num_matching >= 100_000:
+            assert plan.margin in {one.margin for one in EFFORT.measured}
+        else:
+            assert plan.margin >= TENTH.margin
         assert num_scanned <= plan.num_scanned <= num_scanned * max(1, k / MEASURED_K) + 1
         assert plan.recall in {one.recall for one in EFFORT.measured}
         assert plan.reach in {one.reach for one in EFFORT.measured}

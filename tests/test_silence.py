@@ -11,12 +11,14 @@ import numpy as np
 import pytest
 import soundfile
 from conftest import REPOSITORY, Run
+from sketched import scenes_of, sketching
 from synthetic import make_store
 
 import soundalike
 from indexer.audio.times import FileSpan
 from indexer.errors import SoundalikeWarning
 from search.asking.duplicates import find_duplicates
+from search.asking.matching import MatchingHere
 from search.asking.opened import OpenedStore
 from search.asking.terms import DuplicateTerms
 from search.upkeep.build import build
@@ -167,6 +169,29 @@ def test_embedded_clip_knows_how_loud_its_windows_are(store: Path) -> None:
     assert clip.levels_db.tolist() == [pytest.approx(0, abs=0.5), -np.inf]
     assert clip.asks is not None
     assert clip.asks.tolist() == [True, False]
+
+
+def test_lists_of_silence_alone_hold_nothing_for_questions_that_are_not_silent(
+    tmp_path: Path,
+) -> None:
+    """Nor do they after one question has left out some rows, which the next one may find."""
+    store, is_silent = make_store(tmp_path / "store", frames="none"), np.arange(900) < 300
+    scene = scenes_of(900)
+    scene[is_silent] = 1.0  # they are all the same, and in lists of their own
+    levels_db = np.where(is_silent, -np.inf, -3.0).astype(np.float32)
+    store.add({f"r{at}": 1 for at in range(900)}, scene=scene, levels_db=levels_db)
+    with sketching():
+        build(store.store)
+    opened = OpenedStore.at(tmp_path / "store")
+    heard = opened.matching(None).heard()
+    assert isinstance(heard, MatchingHere)
+    [lists], [segment] = opened.index.lists, opened.generation.segments
+    is_heard = segment.arrays["level_db"] > -80
+    without = heard.allowed.without([np.flatnonzero(is_heard)[:100]])
+    true = [int(one.sum()) for one in np.split(is_heard, np.cumsum(lists.sizes)[:-1])]
+    assert 0 in true
+    for allowed in (without, heard.allowed):
+        assert lists.count(allowed).rows.tolist() == true
 
 
 # --- duplicates ----------------------------------------------------------------------------------

@@ -29,7 +29,7 @@ from search.generation.mapped import array_file
 from search.generation.segments import Generation
 from search.nearest.blend import blended
 from search.nearest.exact import multiply_all
-from search.nearest.index import VectorIndex
+from search.nearest.index import Neighbours, VectorIndex
 from search.nearest.measure import _REACHES, _Filter, _Told, _Trials, measure_effort
 from search.nearest.plan import Plan
 from search.nearest.scan import MOST_KEPT, propose
@@ -45,6 +45,7 @@ from search.upkeep.build import build
 from search.upkeep.overview import overview
 from search.upkeep.verify import verify
 
+SEARCH = VectorIndex.search
 #: Here a store of more windows has sketches, and of it the segments of so many.
 MOST_EXACT, LEAST_ROWS = 500, 100
 
@@ -809,6 +810,27 @@ def test_best_rows_are_kept_with_the_margin_that_is_said_to_keep_them(forged: Sy
             patch.setattr("search.nearest.scan._refine", lambda each, best: best.seen.rows)
             kept = propose(index.lists, allowed.without(some), vector[None], coarse).rows
         assert np.isin(rows[at], kept).all()
+
+
+def test_margins_are_measured_as_they_are_told(
+    forged: Synthetic, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also with a filter that fewer match than the share it stands for."""
+    index, rng = open_index(Generation.current(forged.store)), np.random.default_rng(3)
+    allowed = Allowed.of(rng.random(len(one)) < 0.3 for one in index.generation.segments)
+    told = Measured(0.5, 1.0, 15, 0.01, 0.004, 0, 0.0, 0.0)
+    used = []
+
+    def search(index: VectorIndex, *asked: Any) -> Neighbours:
+        used.append(found := SEARCH(index, *asked))
+        return found
+
+    monkeypatch.setattr(VectorIndex, "search", search)
+    true = _Filter(0.5, allowed, [()] * 3, [np.empty(0, np.float32)] * 3, [])
+    measured = _Trials(index, questions(3), 0.99)._run(true, told)
+    assert {one.plan[-2:] for one in used} == {(told.margin, told.finer_margin)}
+    assert len(used) == 3
+    assert measured[:1] + measured[3:5] == (0.5, told.margin, told.finer_margin)
 
 
 def test_margin_keeps_the_share_that_is_aimed_at() -> None:

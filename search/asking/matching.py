@@ -101,7 +101,10 @@ class MatchingHere:
     @cached_property
     def _heard(self) -> MatchingHere:
         silent = self.index.silent
-        return self._without(silent) if any(map(len, silent)) else self
+        if not any(map(len, silent)):
+            return self
+        # Nearly all questions ask for these: what is counted of them is without silence.
+        return replace(self, allowed=replace(self.allowed.without(silent), whole=None))
 
     def without(self, own: AllLeftOut) -> MatchingHere:
         """Return them without what a question asks with, and what overlaps it."""

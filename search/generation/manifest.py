@@ -101,8 +101,8 @@ class Measured(NamedTuple):
 
     Attributes:
         share: Of all rows, those that match.
-        reach: How much nearer than its centre a list is looked for rows, see `Ranking.rank` of
-            `search.nearest.ranking`.
+        reach: How much nearer than its middle a clump is looked for rows, see `Ranking.rank` of
+            `search.nearest.ranking`; a list, than its centre, more: see `search.nearest.scan`.
         num_scanned: Rows that match whose sketches were looked at, on average.
         margin: How much less near than the tenth best a row may be by its code, and be among the
             ten: of these, finer codes are looked at.

@@ -119,7 +119,7 @@ class Lists:
     def count(self, allowed: Allowed) -> Counted:
         """Return how many rows of each list may be found, with those left out for one question.
 
-        Counted is once for a filter, and the next question leaves out others.
+        They are counted once for a filter, and the next question leaves out others.
         """
         allowed = allowed.whole or allowed
         if self not in allowed.counted:

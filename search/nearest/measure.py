@@ -313,7 +313,9 @@ class _Trials(NamedTuple):
                 at first.
             least: The recall that is enough; who misses it is asked no further.
         """
-        self.asked.effort = Effort(0.0, self.asked.generation.num_windows, (told,))
+        # Of a share of 0, margins are as told: a tag may have half the share that it stands for.
+        alone = told._replace(share=0.0)
+        self.asked.effort = Effort(0.0, self.asked.generation.num_windows, (alone,))
         num_true, num_missed = sum(map(len, true.best)), 0
         times, scanned, scored, visited = [], [], [], []
         for vector, left_out, best in zip(self.vectors, true.left_out, true.best, strict=True):

@@ -16,7 +16,6 @@ from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 
 from indexer.arrays import Float32, Integers, Mask
 from search.generation.allowed import Allowed
@@ -24,8 +23,6 @@ from search.nearest.basis import MOST_PRODUCTS, Prepared
 from search.nearest.clumps import CLUMP_ROWS
 from search.nearest.lists import Clumps, Counted, Lists, Visited
 from search.nearest.plan import Plan
-
-Float64 = npt.NDArray[np.float64]
 
 #: Nanoseconds, or as many times anything else: to multiply a code that is read with those around
 #: it (24 in clumps by scenes, 38 by blends, 36 of all rows in order), and one that is read alone
@@ -122,7 +119,7 @@ class _Asking(NamedTuple):
         allowed: Which rows of the generation may be found.
         masks: (num_rows,) of the segment of each sketch, which of its rows.
         num_rows: How many these are.
-        counted: How many of these each list holds.
+        counted: How many of these each list holds, with those left out for this question alone.
     """
 
     lists: Lists
@@ -331,7 +328,7 @@ def _split(lists: Integers, ends: Integers) -> Iterator[Integers]:
         start, first = end, last
 
 
-def _nearest(left: Integers, ranks: Float32, sizes: Float64, num_rows: int) -> Integers:
+def _nearest(left: Integers, ranks: Float32, sizes: Integers, num_rows: int) -> Integers:
     """Return the nearest of some lists: as many as are expected to hold so many rows that match.
 
     Not all lists are put in order for that, but twice as many as it should take, if they do.

@@ -78,16 +78,26 @@ def made(tmp_path: Path) -> Synthetic:
 
 
 def test_open_nothing_there_says_how_to_make_one(tmp_path: Path) -> None:
-    (tmp_path / "file").touch()
     (tmp_path / "empty").mkdir()
-    for path in (tmp_path / "none", tmp_path / "file"):
-        with pytest.raises(StoreError) as raised:
-            Store.open(path)
-        assert str(raised.value) == f"no store at {path}; index a library to make one"
-        assert (raised.value.about, raised.value.value) == ("index", path)
-        assert not isinstance(raised.value, DamagedStoreError)
+    path = tmp_path / "none"
+    with pytest.raises(StoreError) as raised:
+        Store.open(path)
+    assert str(raised.value) == f"no store at {path}; index a library to make one"
+    assert (raised.value.about, raised.value.value) == ("index", path)
+    assert not isinstance(raised.value, DamagedStoreError)
     with pytest.raises(StoreError, match="empty is a folder, and no store; index it to make one"):
         Store.open(tmp_path / "empty")
+
+
+def test_open_what_is_no_store_says_where_one_is(made: Synthetic, tmp_path: Path) -> None:
+    file = tmp_path / "file"
+    file.touch()
+    with pytest.raises(StoreError, match=f"^{file} is a file; a store is a folder$"):
+        Store.open(file)
+    for within in ("parts", "index", "parts/one"):
+        with pytest.raises(StoreError, match=f"; {made.store.path} is one$") as raised:
+            Store.open(made.store.path / within)
+        assert (raised.value.about, raised.value.value) == ("stored", made.store.path)
 
 
 def test_open_gives_what_the_store_was_made_with(made: Synthetic) -> None:

@@ -382,7 +382,9 @@ def _no_store(path: Path) -> StoreError:
         return StoreError(f"a store lies on a disk here, not at {address}; copy it to one")
     whole = path.resolve()
     name = f"{whole.name}.soundalike"  # what it is called unless told otherwise
-    for beside in (path.parent / name, Path(name), whole.parent / name):
+    if path.is_file():
+        return StoreError(f"{path} is a file; a store is a folder")
+    for beside in (path.parent / name, Path(name), whole.parent / name, *whole.parents[:3]):
         if (beside / STORE_FILE).is_file():
             return StoreError(f"no store at {path}; {beside} is one", about="stored", value=beside)
     if path.is_dir() and not (path / PARTS_FOLDER).exists():  # that would be a store, damaged

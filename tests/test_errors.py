@@ -15,6 +15,7 @@ from indexer.errors import (
     IdentityError,
     SoundalikeError,
 )
+from search.generation.manifest import OutdatedIndexError
 
 SPECIAL = {
     AudioError: AudioError("decode", "bad bytes"),
@@ -23,6 +24,7 @@ SPECIAL = {
     ),
     ExpressionError: ExpressionError("what is wrong", "the line", "  ^", at=2),
     IdentityError: IdentityError("two ways", {"hop": (1, 2)}, "hop: 1, 2", "Use another", "store"),
+    OutdatedIndexError: OutdatedIndexError(Path("store/index/00000001-59f16334")),
 }
 
 

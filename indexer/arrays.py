@@ -22,6 +22,7 @@ Mask = npt.NDArray[np.bool_]
 Integers = npt.NDArray[np.int64]
 Float16 = npt.NDArray[np.float16]
 Float32 = npt.NDArray[np.float32]
+Float64 = npt.NDArray[np.float64]
 
 
 def ids_from_column(column: pa.ChunkedArray | pa.Array) -> Ids:

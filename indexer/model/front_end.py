@@ -9,12 +9,9 @@ from __future__ import annotations
 import functools
 
 import numpy as np
-import numpy.typing as npt
 
-from indexer.arrays import Float32
+from indexer.arrays import Float32, Float64
 from indexer.windows import SAMPLE_RATE_HZ
-
-Float64 = npt.NDArray[np.float64]
 
 #: Part of a store's identity: embeddings of different front ends must not be compared. The numbers
 #: are FFT length, hop and mel bands; the version is raised when values change in any other way.

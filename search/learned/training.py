@@ -11,11 +11,9 @@ import numpy.typing as npt
 from sklearn.linear_model import LogisticRegression
 from threadpoolctl import threadpool_limits
 
-from indexer.arrays import Float32, Ids, Integers, components
+from indexer.arrays import Float32, Float64, Ids, Integers, components
 from indexer.store.schema import EMBEDDING_DIM
 from search.learned.line import LENGTH, Line
-
-Float64 = npt.NDArray[np.float64]
 
 #: Below so many yes the difference of means is all that they tell.
 LEAST_YES = 5

@@ -14,15 +14,13 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from indexer.arrays import Float32, Integers, Mask
+from indexer.arrays import Float32, Float64, Integers, Mask
 from search.generation.allowed import Allowed
 from search.nearest.basis import FINER_STEPS, MOST_PRODUCTS, Asked, Basis, Prepared
 from search.nearest.bytes import Bytes, multiply_bytes
 from search.nearest.clumps import CLUMP_ROWS, count_clumps, follow, place_clumps
 from search.nearest.ranking import Around, Ranking, bound_products
 from search.nearest.sketch import FINER, Sketch
-
-Float64 = npt.NDArray[np.float64]
 
 #: Codes that are copied, and then multiplied while they are in the cache.
 _BLOCK_ROWS = 8192

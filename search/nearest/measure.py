@@ -11,9 +11,8 @@ from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 
-from indexer.arrays import Float32, Integers, Mask
+from indexer.arrays import Float32, Float64, Integers, Mask
 from indexer.progress import Listen, Step, ignore
 from indexer.store.schema import NUM_TAGS
 from indexer.tags import DEFAULT_THRESHOLD
@@ -28,8 +27,6 @@ from search.nearest.index import VectorIndex
 from search.nearest.limits import DEFAULT_TAG_WEIGHT
 from search.nearest.plan import MEASURED_K
 from search.nearest.scan import FIRST_ROWS, MOST_KEPT
-
-Float64 = npt.NDArray[np.float64]
 
 _SHARES = (1.0, 0.5, 0.2, 0.1)
 _NUM_QUESTIONS = 200

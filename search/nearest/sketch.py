@@ -155,12 +155,12 @@ def shapes_of(entry: SketchEntry) -> dict[str, tuple[np.dtype[Any], tuple[int, .
     """Return name → dtype and shape of the arrays of a sketch.
 
     Of each list `spreads` says how far rows usually are from its centre, by the mean of squares:
-    their scenes, and what is heard; and `clump_spreads` of each clump from its middle. Of each row,
-    behind sixteen of zeros, codes say what it is away from its centre by scenes and by roots, and
-    the finer ones where it is within the step of each of them, in 256 parts of it; of each clump,
-    middles say where the mean of its codes is.
+    their scenes, and what is heard; and `clump_spreads` of each clump from its middle. Of each row
+    codes, which are behind those of sixteen zeros, say what it is away from its centre by scenes
+    and by roots, and finer ones where it is within the step of each of them, in 256 parts of it; of
+    each clump, middles say where the mean of its codes is.
     """
-    floats, sixteen = np.dtype("<f4"), CLUMP_ROWS
+    floats = np.dtype("<f4")
     shapes: dict[str, tuple[np.dtype[Any], tuple[int, ...]]] = {
         "scenes": (floats, (entry.num_scenes, EMBEDDING_DIM)),
         "roots": (floats, (entry.num_roots, NUM_TAGS)),
@@ -170,7 +170,7 @@ def shapes_of(entry: SketchEntry) -> dict[str, tuple[np.dtype[Any], tuple[int, .
         "clump_spreads": (floats, (2, entry.num_clumps)),
     }
     for name, width in zip(PARTS, (entry.num_scenes, entry.num_roots), strict=True):
-        shapes[f"{name}_codes"] = np.dtype(np.int8), (sixteen + entry.num_listed, width)
+        shapes[f"{name}_codes"] = np.dtype(np.int8), (CLUMP_ROWS + entry.num_listed, width)
         shapes[f"{name}_finer"] = np.dtype(np.int8), (entry.num_listed, width)
         shapes[f"{name}_middles"] = np.dtype(np.int8), (entry.num_clumps, width)
     return shapes

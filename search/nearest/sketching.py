@@ -163,6 +163,10 @@ def _write(folder: Path, trained: _Trained, coded: _Coded) -> SketchEntry:
         num_clumps=len(middles.codes),
         half_width=half_width,
     )
+    # First, as it is the largest: the arrays are not there yet.
+    content = faiss.serialize_index(_make_index(basis, half_width, centres, listed.codes, sizes))
+    (folder / FAISS_FILE).write_bytes(content.data)
+    del content
     arrays = {
         **basis._asdict(),
         "centres": centres,
@@ -174,8 +178,6 @@ def _write(folder: Path, trained: _Trained, coded: _Coded) -> SketchEntry:
         arrays[f"{name}_codes"] = np.pad(listed.codes[:, part], ((CLUMP_ROWS, 0), (0, 0)))
         arrays[f"{name}_finer"] = listed.finer[:, part]
         arrays[f"{name}_middles"] = middles.codes[:, part]
-    index = _make_index(basis, half_width, centres, listed.codes, sizes)
-    (folder / FAISS_FILE).write_bytes(faiss.serialize_index(index).data)
     for name, (dtype, _) in shapes_of(entry).items():
         sketch_file(folder, name).write_bytes(np.ascontiguousarray(arrays[name], dtype).data)
     return entry
@@ -200,7 +202,7 @@ def _make_index(
     reach = np.array([-half_width, 2 * half_width], np.float32)
     faiss.copy_array_to_vector(reach, lists.sq.trained)
     lists.is_trained = True
-    unsigned = codes.view(np.uint8) ^ np.uint8(1 << 7)
+    unsigned = codes.view(np.uint8) ^ np.uint8(-_LEAST)  # the sign apart, the bits are the same
     rows, ends = np.arange(len(codes)), np.cumsum(sizes).tolist()
     for number, (size, end) in enumerate(zip(sizes.tolist(), ends, strict=True)):
         if size:

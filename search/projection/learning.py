@@ -8,12 +8,11 @@ from contextlib import contextmanager
 from typing import NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from indexer.arrays import Float32, Integers
+from indexer.arrays import Float32, Float64, Integers
 from indexer.progress import Listen, Step
 from search.projection.config import Training
 from search.projection.pairs import Pairs
@@ -29,8 +28,6 @@ PATIENCE = 10
 _VAL_CAPTIONS = 1024
 #: Vectors that are widened at a time.
 _BLOCK = 256
-
-Float64 = npt.NDArray[np.float64]
 
 
 class Learnt(NamedTuple):

@@ -117,17 +117,17 @@ def _generation_problems(
     """Check some generations, of which one is current."""
     segments: dict[str, dict[str, str]] = {}
     for name in names:
+        file = index / name / GENERATION_FILE
         try:
-            manifest = Manifest.read(index / name / GENERATION_FILE)
+            manifest = Manifest.read(file)
         except OutdatedIndexError as error:
             if name == current:  # who reads the one before goes on with what he has
                 reason = "another version of soundalike built the index"
                 remedy = "building the index again replaces it"
-                file = index / name / GENERATION_FILE
                 yield Problem(file, reason, remedy, error.about, error.value)
             continue
         except StoreError as error:
-            yield Problem.of(index / name / GENERATION_FILE, error)
+            yield Problem.of(file, error)
             continue
         yield from digest_problems(index / name, digests(manifest.files))
         segments.update((entry.name, digests(entry.files)) for entry in manifest.segments)

@@ -7,7 +7,7 @@ import threading
 from collections.abc import Callable, Sequence, Set
 from dataclasses import fields
 from functools import partial
-from itertools import cycle
+from itertools import count
 from time import monotonic
 from typing import Any, NamedTuple, TypeVar
 
@@ -15,6 +15,7 @@ from threadpoolctl import threadpool_limits
 
 from indexer.errors import SoundalikeError, StoreError
 from indexer.run.cluster import connect
+from indexer.run.seats import Node, nodes_of
 from search.asking.matching import Later
 from search.asking.merged import SpreadStore
 from search.asking.opened import OpenedStore
@@ -50,9 +51,7 @@ class Spread:
         self._ray = connect(address)
         # They take what is free: one that waits for a CPU would leave out what it has.
         self._kind = self._ray.remote(num_cpus=0)(_Actor)
-        alive = [one for one in self._ray.nodes() if one["Alive"]]
-        # By "SPREAD", Ray put all four on one of two nodes once in three times.
-        self._nodes = cycle(sorted(one["NodeID"] for one in alive))
+        self._turns = count()
 
     def over(self, index: SoundIndex) -> SoundIndex:
         """Return the same stores with their segments in shards, as many as the cluster has CPUs.
@@ -75,8 +74,21 @@ class Spread:
             NodeAffinitySchedulingStrategy,
         )
 
-        where = NodeAffinitySchedulingStrategy(next(self._nodes), soft=True)  # or elsewhere
+        places = in_turn(sorted(nodes_of(self._ray)))
+        # What needs no CPU goes anywhere, unless it may go nowhere else: of "SPREAD" and of a soft
+        # affinity, Ray's scheduler takes no notice then.
+        where = NodeAffinitySchedulingStrategy(places[next(self._turns) % len(places)], soft=False)
         return self._kind.options(scheduling_strategy=where).remote(piece, num_threads)
+
+
+def in_turn(nodes: Sequence[Node]) -> list[str]:
+    """Return the ids of machines, one for each CPU, so that no machine is named twice in a round.
+
+    A machine that gives no CPU is left out, unless none gives any.
+    """
+    num_rounds = max(int(one.num_cpus) for one in nodes)
+    rounds = [one.node_id for turn in range(num_rounds) for one in nodes if turn < one.num_cpus]
+    return rounds or [one.node_id for one in nodes]
 
 
 def _spread(one: OpenedStore, crew: _Crew) -> SpreadStore:
@@ -166,7 +178,12 @@ class _Crew:
         self._ray, self.pieces = ray, tuple(pieces)
         self._members = [_Member(at, partial(make, one)) for at, one in enumerate(pieces)]
         errors = ray.exceptions
-        self._losses = (errors.RayActorError, errors.ObjectLostError, errors.OutOfMemoryError)
+        self._losses = (
+            errors.RayActorError,
+            errors.ActorUnschedulableError,  # its machine went away meanwhile
+            errors.ObjectLostError,
+            errors.OutOfMemoryError,
+        )
 
     def send(self, chosen: Chosen, ask: Ask[T], skipped: Set[int]) -> Later[Sequence[T | None]]:
         """Ask all of them at the same time, see `search.asking.merged.Crew`."""

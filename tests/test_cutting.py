@@ -10,6 +10,7 @@ from indexer.library.files import FileList, FoundFile
 from indexer.run import cutting
 from indexer.run.cutting import FIRST_BYTES, LEAST_S, MOST_FILES, SHARD_S, Cutter, Shard
 from indexer.run.seats import Node, Seating
+from soundalike.spread import in_turn
 
 MB = 1 << 20
 
@@ -163,3 +164,9 @@ def test_machine_that_joins_is_divided_as_those_that_were_there() -> None:
 
 def test_machine_without_cores_has_no_seat() -> None:
     assert Seating([A], None, on_gpus=False).seats([Node("d", "head", 0.0, 0)]) == []
+
+
+def test_actors_of_a_search_are_on_machines_in_turn_as_many_as_each_has_cpus() -> None:
+    nodes = [Node("a", "one", 3.0, 0), Node("b", "two", 0.0, 0), Node("c", "three", 1.0, 0)]
+    assert in_turn(nodes) == ["a", "c", "a", "a"]
+    assert in_turn([nodes[1]]) == ["b"]  # better there than nowhere

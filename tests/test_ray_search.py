@@ -7,6 +7,7 @@ import signal
 import sys
 import threading
 import time
+from collections import Counter
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
@@ -121,8 +122,24 @@ def test_four_stores_are_a_shard_each(over_stores: Sounds, four_stores: Made, na
     assert [len(crew.pieces) for crew in crews(over_stores)] == [1, 1, 1, 1]
 
 
-def test_shards_are_on_both_nodes(in_shards: Sounds) -> None:
-    assert len(set(map(parent, processes(in_shards)))) == 2
+def test_shards_are_on_both_nodes(cluster: Any, one_store: Made) -> None:
+    sounds = soundalike.open(*one_store.paths, ray=cluster.address)
+    assert sorted(Counter(map(parent, processes(sounds))).values()) == [NUM_CPUS, NUM_CPUS]
+
+
+def test_machine_that_goes_away_is_done_without(cluster: Any, one_store: Made) -> None:
+    node = cluster.add_node(num_cpus=NUM_CPUS)
+    try:
+        sounds = soundalike.open(*one_store.paths, ray=cluster.address)
+        counts = Counter(map(parent, processes(sounds)))
+        (gone,) = (one.process.pid for one in node.all_processes["raylet"])
+        assert (counts[gone], len(counts)) == (NUM_CPUS, 3)
+    finally:
+        cluster.remove_node(node)
+    plain = soundalike.open(*one_store.paths)
+    for asked in one_store.ids[:5]:
+        assert told(sounds.search(asked)) == told(plain.search(asked))
+    assert gone not in map(parent, processes(sounds))
 
 
 def test_duplicates_are_those_of_one_process(in_shards: Sounds, one_store: Made) -> None:

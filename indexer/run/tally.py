@@ -46,7 +46,7 @@ class BoardReader:
             NodeAffinitySchedulingStrategy,
         )
 
-        here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=True)
+        here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
         self.actor = ray.remote(Board).options(num_cpus=0, scheduling_strategy=here).remote()
         self._ray = ray
         self._asked: Any = None

@@ -37,6 +37,7 @@ class Faults:
         delay_s: Added to each request.
         etag: "true", "changing" (another at each answer), or "constant" (the same for all).
         lists: Whether it lists, as plain web servers do not.
+        ranges: Whether it gives parts of objects.
     """
 
     share: float = 0.0
@@ -46,6 +47,7 @@ class Faults:
     delay_s: float = 0.0
     etag: str = "true"
     lists: bool = True
+    ranges: bool = True
     random: random.Random = field(default_factory=lambda: random.Random(1))
 
 
@@ -55,6 +57,7 @@ class ObjectServer(ThreadingHTTPServer):
     Attributes:
         faults: May be changed while it runs.
         asked: (method, key) of each request.
+        num_bytes: Of all bodies of objects that were sent, without what was cut off.
         endpoint: Its address.
     """
 
@@ -65,6 +68,7 @@ class ObjectServer(ThreadingHTTPServer):
         super().__init__(("127.0.0.1", 0), _Handler)
         self.folder, self.faults = folder, Faults()
         self.asked: list[tuple[str, str]] = []
+        self.num_bytes = 0
         self.endpoint = f"http://127.0.0.1:{self.server_port}"
 
     @property
@@ -175,22 +179,34 @@ class _Handler(BaseHTTPRequestHandler):
             self._send(status, b"<Error><Code>Injected</Code></Error>", "application/xml")
             return
         size = path.stat().st_size
-        self.send_response(200)
-        self.send_header("Content-Length", str(size))
+        part = self._part(size)
+        first, end = part or (0, size)
+        self.send_response(206 if part else 200)
+        if part:
+            self.send_header("Content-Range", f"bytes {first}-{end - 1}/{size}")
+        self.send_header("Content-Length", str(end - first))
         self.send_header("Last-Modified", _http_date(path))
         self.send_header("ETag", self._etag(path))
         self.end_headers()
         if has_body:
-            self._copy(path, size if status else size // 2)
+            self._copy(path, first, end if status else first + (end - first) // 2)
         if not status:
             self.close_connection = True
 
-    def _copy(self, path: Path, num_bytes: int) -> None:
+    def _part(self, size: int) -> tuple[int, int] | None:
+        """Return which bytes are asked for; None if all are."""
+        asked = self.headers.get("Range") if self.server.faults.ranges else None
+        if asked is None:
+            return None
+        first, last = map(int, asked.removeprefix("bytes=").split("-"))
+        return first, min(last + 1, size)
+
+    def _copy(self, path: Path, at: int, end: int) -> None:
         self.wfile.flush()
+        self.server.num_bytes += end - at
         with path.open("rb") as file:
-            sent = 0
-            while sent < num_bytes:
-                sent += os.sendfile(self.connection.fileno(), file.fileno(), sent, num_bytes - sent)
+            while at < end:
+                at += os.sendfile(self.connection.fileno(), file.fileno(), at, end - at)
 
     def _etag(self, path: Path) -> str:
         kind = self.server.faults.etag

@@ -8,7 +8,6 @@ import pickle
 import re
 import subprocess
 import sys
-import tarfile
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -25,7 +24,8 @@ from web_server import serving as web_serving
 import soundalike
 from indexer.audio.content import recording_digest, state_of
 from indexer.audio.remote import objects as remote_objects
-from indexer.audio.remote.objects import Objects, _Link, objects
+from indexer.audio.remote.link import Link
+from indexer.audio.remote.objects import Objects, objects
 from indexer.errors import (
     AudioError,
     LibraryError,
@@ -129,16 +129,6 @@ def test_part_of_a_bucket_is_a_library(server: ObjectServer) -> None:
         walk(as_place(f"{server.address}/dee"))  # a name that begins so is not below it
     with pytest.raises(LibraryError, match=r"s3://sounds/a.wav is not a folder; name the folder"):
         walk(as_place(f"{server.address}/a.wav"))
-
-
-def test_packs_in_a_bucket_are_skipped_and_told(server: ObjectServer, folder: Path) -> None:
-    with tarfile.open(folder / "shard.tar", "w") as tar:
-        tar.add(folder / "a.wav", "a.wav")
-    said: list[object] = []
-    found = walk(as_place(server.address), listen=said.append)
-    assert [one.path for one in found.files] == SOUNDS
-    assert "packs in buckets are skipped, copy them to a disk: 1" in said
-    assert found.num_skipped == 2
 
 
 def test_long_lists_come_in_pages(server: ObjectServer, folder: Path) -> None:
@@ -271,7 +261,7 @@ def test_what_is_fetched_while_that_process_dies_is_fetched_by_the_next(
 @pytest.mark.timeout(60)
 def test_many_questions_at_once_are_all_answered() -> None:
     """Neither end waits for the other to hear it before it hears the other itself."""
-    link = _Link()
+    link = Link()
     answers = [link.ask({"do": "nothing", "url": ""}) for _ in range(5000)]
     assert all(isinstance(one.exception(), OSError) for one in answers)
     link.end()

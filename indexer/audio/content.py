@@ -44,14 +44,14 @@ def state_of(path: Path) -> State:
     Raises:
         OSError: If it is not there (FileNotFoundError, NotADirectoryError), or that cannot be told.
     """
+    if found := _find(path):
+        pack, row = found
+        member = pack.members[row]
+        return State(member.size, member.mtime_ns)
     if address := address_of(path):
         return objects.state_of(address)
-    if (found := _find(path)) is None:
-        status = path.stat()
-        return State(status.st_size, date_of(status))
-    pack, row = found
-    member = pack.members[row]
-    return State(member.size, member.mtime_ns)
+    status = path.stat()
+    return State(status.st_size, date_of(status))
 
 
 def asked_state(path: Path) -> State:
@@ -86,9 +86,11 @@ def require_name(path: Path) -> None:
         OSError: If nothing has it (FileNotFoundError, NotADirectoryError), or that cannot be told.
         ValueError: If it is no name.
     """
+    if _find(path):
+        return
     if address := address_of(path):
         objects.state_of(address)
-    elif _find(path) is None:
+    else:
         path.lstat()
 
 
@@ -104,13 +106,16 @@ def has_name(path: Path) -> bool:
 def look_ahead(things: Iterable[Thing], path_of: Callable[[Thing], Path]) -> Iterator[Thing]:
     """Yield things whose states are asked for next: those of objects are asked for before.
 
+    In the place of members, those of their packs are.
+
     Args:
         things: Of any kind.
         path_of: Tells where one is.
     """
     rest = iter(things)
     while some := list(islice(rest, _AHEAD)):
-        objects.look_ahead(filter(None, map(address_of, map(path_of, some))))
+        paths = ((path, split(path)) for path in map(path_of, some) if address_of(path))
+        objects.look_ahead(dict.fromkeys(parts[0] if parts else path for path, parts in paths))
         yield from some
 
 
@@ -118,19 +123,24 @@ def fetch_ahead(path: Path) -> bool:
     """Say what is read soon; return whether that is worth the while, as it is of objects alone."""
     if (address := address_of(path)) is None:
         return False
-    objects.fetch_ahead(address)
+    try:
+        found = _find(path)
+    except OSError:  # for whoever reads it to report
+        return False
+    if found is None:
+        objects.fetch_ahead(address)
+    else:
+        found[0].fetch_ahead(found[1])
     return True
 
 
 def may_change(path: Path) -> bool:
-    """Whether what is at a path may become another while it is read: an object is fetched whole."""
+    """Whether what is at a path may become another while it is read: not of what is fetched."""
     return address_of(path) is None
 
 
 def reading_order(path: Path) -> tuple[bytes, int]:
     """Return what files are sorted by to be read: paths, and in a pack the rows of members."""
-    if address := address_of(path):
-        return os.fsencode(address), 0
     try:
         found, parts = _find(path), split(path)
     except OSError:  # for the decoder to report
@@ -153,10 +163,10 @@ def open_content(path: Path, max_duration_s: float) -> FileIO | Source:
     Raises:
         AudioError: If it is none of these, or cannot be read.
     """
-    if address := address_of(path):
-        return objects.open(address)
-    found = _require(path)
-    return open_regular(path) if found is None else found[0].open(found[1], max_duration_s)
+    if found := _require(path):
+        return found[0].open(found[1], max_duration_s)
+    address = address_of(path)
+    return objects.open(address) if address else open_regular(path)
 
 
 def bytes_of(path: Path) -> bytes:
@@ -185,10 +195,12 @@ def recording_digest(path: Path, beat: Callable[[], None] | None = None) -> byte
     Raises:
         AudioError: If it is not a regular file, or a member, that can be read.
     """
-    if address := address_of(path):
-        return objects.digest(address, beat)
     found, digest = _require(path), hashlib.blake2b(digest_size=16)
-    for block in _blocks(path) if found is None else found[0].content(found[1]):
+    if found:
+        found[0].fetch(found[1], beat)
+    elif address := address_of(path):
+        return objects.digest(address, beat)
+    for block in found[0].content(found[1]) if found else _blocks(path):
         digest.update(block)
         if beat:
             beat()

@@ -6,8 +6,10 @@ import errno
 import time
 from collections.abc import Iterator
 
+from indexer.audio.content import state_of
 from indexer.audio.file import State
-from indexer.audio.remote.objects import BELIEVED_S, objects, require_reader
+from indexer.audio.packs.held import split
+from indexer.audio.remote.objects import BELIEVED_S, objects
 from indexer.errors import LibraryError
 from indexer.paths import Address, text_from_bytes
 
@@ -21,7 +23,6 @@ def objects_below(root: Address) -> Iterator[tuple[str, State]]:
     Raises:
         LibraryError: If they cannot be listed.
     """
-    require_reader(root)
     try:
         for name, state in objects.below(root):
             if name:  # consoles put an empty object where a folder shall seem to be
@@ -45,7 +46,10 @@ def is_reachable(root: Address, *, is_list: bool) -> bool:
     if now - _reached_s.get(root, -BELIEVED_S) < BELIEVED_S:
         return True
     try:
-        next(objects.below(root), None)
+        if parts := split(root):
+            state_of(parts[0])
+        else:
+            next(objects.below(root), None)
     except OSError as error:
         if not is_list or error.errno == errno.EIO:
             return False

@@ -18,6 +18,7 @@ from indexer.audio.packs.held import (
 )
 from indexer.audio.packs.members import Members
 from indexer.audio.packs.pack import NotAPackError
+from indexer.audio.remote.objects import require_reader
 from indexer.errors import AudioError, LibraryError
 from indexer.library.files import FoundFile
 from indexer.library.passed_over import (
@@ -42,21 +43,23 @@ def library_root(library: Path) -> Path:
     Args:
         library: A folder; or a pack, whose root is the folder that its members seem to lie in:
             `eval.h5!` for `eval.h5`. Of a link that is called a pack and leads to something that
-            is not, as in caches of downloads, that is the link's. An address is its own root.
+            is not, as in caches of downloads, that is the link's. An address is its own root, but
+            for that of an archive.
     """
-    if address := address_of(library):
-        return address
     if (pack := pack_at(library)) is None:
         return library.resolve()
+    if address_of(pack):
+        return inside(pack)
     behind = pack.resolve()
     is_named = is_named_as_pack(behind.name)
     return inside(behind if is_named else pack.parent.resolve() / pack.name)
 
 
 def pack_at(library: Path) -> Path | None:
-    """Return the file that `eval.h5` or `eval.h5!` means, if it is there and may be a pack."""
-    if address_of(library):
-        return None
+    """Return the file that `eval.h5` or `eval.h5!` means, if it is there and may be a pack.
+
+    Of an address its name alone is looked at.
+    """
     as_folder = inside(library) if is_named_as_pack(library.name) else library
     found = split(as_folder)
     return found[0] if found is not None and not found[1] else None
@@ -75,8 +78,9 @@ def require_folder(root: Path) -> Path:
     Raises:
         LibraryError: If it is neither a folder nor a pack.
     """
-    if address := address_of(root):
-        return address
+    address = address_of(root)
+    if address:
+        require_reader(address)
     if pack := pack_at(root):
         _require_pack(pack)
         return library_root(root)
@@ -86,6 +90,8 @@ def require_folder(root: Path) -> Path:
             f"{root} is in a pack, which is a library as a whole: name {parts[0]}, and include "
             f"{within!r} or '{within}/*' alone"
         )
+    if address:
+        return address
     if not root.exists():
         what = "pack" if is_named_as_pack(root.name) else "folder"
         raise LibraryError(f"no such {what}: {root}")

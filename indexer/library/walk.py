@@ -53,7 +53,7 @@ class Walk:
         num_links: Links in archives, called as sounds are: nothing follows them there.
         num_compressed: Files, among those that are skipped, that are tars packed as a whole.
         num_no_archives: Likewise files that are called archives, and are empty or something else.
-        num_packs_elsewhere: Likewise objects that may be packs.
+        num_packs_elsewhere: Likewise objects that may be packs, and are no archives.
         is_complete: Whether the whole library was walked, so that an absent file is a deleted one.
         is_list: Whether a list named the files, which need not be there.
         seconds: How long that took, if anybody measured it.
@@ -151,7 +151,7 @@ def _tell(found: Walk, listen: Listen) -> None:
         "links to sounds in archives are passed over, pack what they lead to": found.num_links,
         "tars that are compressed are skipped, unpack them to .tar": found.num_compressed,
         "files called .tar or .zip that are empty or no archive are skipped": found.num_no_archives,
-        "packs in buckets are skipped, copy them to a disk": found.num_packs_elsewhere,
+        "HDF5 and Parquet in buckets are skipped, copy them to a disk": found.num_packs_elsewhere,
     }
     for said, number in told.items():
         if number:
@@ -182,10 +182,10 @@ def _with_members(
         pack = members_of(found.root, file.path, found.unreadable)
         if pack is None and (why := why_passed_over(file.path, include, exclude, hidden=True)):
             passed_over[why, is_hidden(file.path)] += 1
-            lies_elsewhere = isinstance(found.root, Address) and is_named_as_pack(file.path)
-            found.num_packs_elsewhere += lies_elsewhere and is_seen
-            is_none = why == "ending" and is_named_as_archive(file.path) and not lies_elsewhere
-            found.num_no_archives += is_none and is_seen
+            is_archive = is_named_as_archive(file.path)
+            found.num_no_archives += why == "ending" and is_archive and is_seen
+            is_pack = is_named_as_pack(file.path) and not is_archive
+            found.num_packs_elsewhere += is_pack and isinstance(found.root, Address) and is_seen
         elif pack is None:
             (files if is_seen else found.hidden).append(file)
         if not isinstance(pack, PackFolder):
@@ -320,11 +320,12 @@ def files_below(found: Walk) -> Iterator[tuple[str, State | None]]:
     Raises:
         LibraryError: If the library itself cannot be listed.
     """
+    if pack_at(found.root):
+        return iter([("", None)])
     if isinstance(found.root, Address):
         objects = objects_below(found.root)
         return (one for one in objects if not any(map(OF_THE_SYSTEM.fullmatch, one[0].split("/"))))
-    paths = iter([""]) if pack_at(found.root) else files_in_folders(found.root, found.unreadable)
-    return ((path, None) for path in paths)
+    return ((path, None) for path in files_in_folders(found.root, found.unreadable))
 
 
 def _found_file(

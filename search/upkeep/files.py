@@ -18,7 +18,7 @@ from indexer.errors import LibraryError, QueryError
 from indexer.library.packs import members_of, require_folder
 from indexer.library.passed_over import PassedOver, is_hidden, why_passed_over
 from indexer.library.walk import Walk, files_below
-from indexer.paths import Address, local_path, path_id
+from indexer.paths import local_path, path_id
 from indexer.store.lock import Hold
 from indexer.store.part import Part
 from indexer.store.reader import Store
@@ -214,7 +214,7 @@ def _why_skipped(root: Path, path: str) -> str:
     why = why_passed_over(path)
     if why == "ending" and is_compressed_tar(path):
         return _COMPRESSED
-    if why == "ending" and is_named_as_archive(path) and not isinstance(root, Address):
+    if why == "ending" and is_named_as_archive(path):
         return _NESTED if parts else _NO_ARCHIVE
     said = _REASONS.get(why, _OTHER_REASON)
     return f"{said}; {_HIDDEN}" if why == "ending" and is_hidden(path) else said

@@ -1,43 +1,85 @@
-"""What archives have in common: headers are read within bounds, the last of a name counts."""
+"""What archives have in common: the last of a name counts, members are read where they lie."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from abc import abstractmethod
+from collections.abc import Callable, Iterator, Sequence
 from io import FileIO
+from pathlib import Path
+from typing import ClassVar
 
-from indexer.audio.file import kept_date, read_at
-from indexer.audio.packs.members import MAX_NAME_BYTES, plain_name
-from indexer.audio.packs.pack import not_read
+import numpy as np
+
+from indexer.audio.file import State, kept_date, read_at, unnamed_file
+from indexer.audio.packs.listing import Listing, recalled
+from indexer.audio.packs.members import MAX_NAME_BYTES, Members, plain_name
+from indexer.audio.packs.pack import Pack, not_read
+from indexer.audio.packs.ranges import Ranges, ranges_of
 from indexer.errors import AudioError
 
 #: Bytes of a member that are read, or unpacked, at a time.
 BLOCK_BYTES = 1 << 20
 
 
-class TooLongError(ValueError):
-    """There are more bytes of headers than are read."""
+class Archive(Pack):
+    """An open archive: its headers are read once, members from where they lie.
 
+    Only regular files are members, not what links to them. Of several with one name the last
+    counts, as where an archive is unpacked.
+    """
 
-class Headers(FileIO):
-    """An open file of which only so much is read as headers may have."""
+    outlives_fork = True
+    #: What is known of each row: "size" in bytes, "mtime" in ns since 1970, and the archive's own.
+    fields: ClassVar[np.dtype[np.void]]
 
-    _most = _left = 0
+    def __init__(self, path: Path, state: State) -> None:
+        """Open it.
 
-    def allow(self, num_bytes: int) -> None:
-        """Let so many bytes be read from now on."""
-        self._most = self._left = num_bytes
-
-    def read(self, size: int | None = -1, /) -> bytes:
-        """Read some bytes.
+        Args:
+            path: The file, or the address of the object.
+            state: What it was like when it was found; its date is that of members that have none.
 
         Raises:
-            TooLongError: If they are more than headers may have.
+            NotAPackError: If it does not begin as such an archive.
+            AudioError: If it cannot be read, or is damaged.
         """
-        self._left -= max(size or 0, 0)
-        if self._left < 0:
-            raise TooLongError(f"more than {self._most:,} bytes of headers")
-        return super().read(size) or b""
+        self._ranges = ranges_of(path, state)
+        found = recalled(
+            self._ranges.key, self.fields, lambda: self.list(self._ranges, state.mtime_ns)
+        )
+        rows = last_of_each_name(found.names)
+        self._found = found.rows[rows]
+        names = (found.names[row] for row in rows)
+        sizes, dates = self._found["size"], self._found["mtime"]
+        self.members = Members(names, sizes, dates, found.flaw, are_apart=True)
+        self.members.num_links = found.num_links
+
+    @abstractmethod
+    def list(self, ranges: Ranges, mtime_ns: int) -> Listing:
+        """Read its headers.
+
+        Args:
+            ranges: Its bytes.
+            mtime_ns: Its date, in ns since 1970, for members that have none.
+        """
+
+    @abstractmethod
+    def extent(self, row: int) -> tuple[int, int]:
+        """Return where what a member is read from begins, and how many bytes that is."""
+
+    def open(self, row: int, max_duration_s: float) -> FileIO:
+        """Open a member; see `Pack`."""
+        return unnamed_file(self.content(row), self.members[row].size)
+
+    def fetch_ahead(self, row: int) -> None:
+        """Say which member is read soon; see `Pack`."""
+        self._ranges.fetch_ahead(*self.extent(row))
+
+    def fetch(self, row: int, beat: Callable[[], None] | None) -> None:
+        """Have a member on this machine; see `Pack`."""
+        if self._ranges.key is not None:
+            self._ranges.part(*self.extent(row), beat)
 
 
 def kept_name(name: bytes) -> bytes:
@@ -70,7 +112,7 @@ def date_in_ns(seconds: float, otherwise: int) -> int:
 
 
 def blocks(source: FileIO, offset: int, num_bytes: int) -> Iterator[bytes]:
-    """Yield a span of an archive, some bytes at a time; where it stands does not matter.
+    """Yield a span of a file, some bytes at a time; where it stands does not matter.
 
     Raises:
         AudioError: If it cannot be read, or ends before.

@@ -15,9 +15,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from indexer.audio.file import date_of, is_named_as_sound
+from indexer.audio.file import State, date_of, is_named_as_sound
 from indexer.audio.packs.pack import NotAPackError, Pack, is_of_the_system
+from indexer.audio.remote.objects import objects
 from indexer.errors import AudioError
+from indexer.paths import address_of, as_place
 
 if TYPE_CHECKING:  # it is not for the help of a command, which loads no NumPy
     from indexer.audio.packs.members import Member
@@ -75,7 +77,8 @@ def sounds_in(path: Path) -> Iterator[Member]:
 def split(path: Path) -> tuple[Path, bytes] | None:
     """Return the pack that a path leads into, and what the path names in there; None for a file.
 
-    Nothing but names are looked at: the pack is a regular file that may be one.
+    Nothing but names are looked at: the pack is a regular file that may be one. Of what lies
+    elsewhere archives alone are packs, and are none but by their names.
 
     Args:
         path: `FOLDER/eval.h5!/Yid.wav`, or `FOLDER/eval.h5!` for the pack itself: an empty name.
@@ -85,24 +88,26 @@ def split(path: Path) -> tuple[Path, bytes] | None:
     while at >= 0:
         pack, rest = text[:at], text[at + len(_INSIDE) :]
         if (not rest or rest[0] == "/") and is_named_as_pack(pack) and _is_taken_as_folder(pack):
-            return Path(pack), os.fsencode(rest[1:])
+            return as_place(pack), os.fsencode(rest[1:])
         at = text.find(_INSIDE, at + 1)
     return None
 
 
 def _is_taken_as_folder(pack: str) -> bool:
+    if address_of(pack):
+        return is_named_as_archive(pack)
     # A name that no path can have, and one in a folder that may not be searched, are no packs.
     return os.path.isfile(pack) and not os.path.lexists(pack + _INSIDE)  # noqa: PTH113
 
 
 def pack_mark(path: Path) -> Mark | None:
-    """Return what the pack that a path leads into is like now; None for a path into none.
+    """Return what the file of the pack that a path leads into is like now; None if there is none.
 
     Raises:
         OSError: If it cannot be reached.
     """
     parts = split(path)
-    return _mark_of(parts[0].stat()) if parts else None
+    return None if parts is None or address_of(parts[0]) else _mark_of(parts[0].stat())
 
 
 def _mark_of(status: os.stat_result) -> Mark:
@@ -120,37 +125,45 @@ def held(path: Path) -> Pack:
         AudioError: If it is one, and cannot be listed.
         OSError: If it cannot be reached.
     """
-    status = path.stat()
-    if not stat.S_ISREG(status.st_mode) or not status.st_size:
+    if address := address_of(path):
+        if not is_named_as_archive(path.name):
+            raise NotAPackError("it lies elsewhere, where archives alone are packs")
+        state = objects.state_of(address)
+        mark, is_regular = (0, 0, *state), True
+    else:
+        status = path.stat()
+        state, mark = State(status.st_size, date_of(status)), _mark_of(status)
+        is_regular = stat.S_ISREG(status.st_mode)
+    if not is_regular or not state.size:
         raise NotAPackError("it is empty, or no regular file")
-    return _held.get(path, status)
+    return _held.get(path, mark, state)
 
 
-def _open(path: Path, mtime_ns: int) -> Pack:
+def _open(path: Path, state: State) -> Pack:
     # What reads HDF5 takes a tenth of a second to load, and most libraries have no packs.
     ending = path.suffix.lower()
     if ending in _HDF5:
         from indexer.audio.packs.waveforms import Waveforms  # noqa: PLC0415
 
-        return Waveforms(path, mtime_ns)
+        return Waveforms(path, state.mtime_ns)
     if ending in _ARCHIVES:
         from indexer.audio.packs.tar import Tar  # noqa: PLC0415
         from indexer.audio.packs.zipped import Zip  # noqa: PLC0415
 
-        return (Tar if ending == ".tar" else Zip)(path, mtime_ns)
+        return (Tar if ending == ".tar" else Zip)(path, state)
     from indexer.audio.packs.table import AudioTable  # noqa: PLC0415
 
-    return AudioTable(path, mtime_ns)
+    return AudioTable(path, state.mtime_ns)
 
 
-def _opened(path: Path, mtime_ns: int) -> Pack | NotAPackError | AudioError:
+def _opened(path: Path, state: State) -> Pack | NotAPackError | AudioError:
     """Return a pack, or why there is none as long as the file is the same.
 
     Raises:
         AudioError: If there may be one another time.
     """
     try:
-        return _open(path, mtime_ns)
+        return _open(path, state)
     except NotAPackError as error:
         return copy.copy(error)  # without its trace, which holds what was open
     except AudioError as error:
@@ -177,12 +190,11 @@ class _Held:
             if isinstance(one[1], Exception) or one[1].outlives_fork
         )
 
-    def get(self, path: Path, status: os.stat_result) -> Pack:
-        mark = _mark_of(status)
+    def get(self, path: Path, mark: Mark, state: State) -> Pack:
         with self._lock:
             known, pack = self._packs.pop(path, (None, None))
             if pack is None or known != mark:
-                pack = _opened(path, date_of(status))
+                pack = _opened(path, state)
             self._packs[path] = mark, pack
             while len(self._packs) > _MOST_HELD:
                 self._packs.popitem(last=False)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from io import FileIO
 from typing import TYPE_CHECKING, Protocol, TypeGuard
 
@@ -65,6 +65,18 @@ class Pack(Protocol):
             AudioError: If it cannot be read: nothing is said of the others.
         """
         ...
+
+    def fetch_ahead(self, row: int) -> None:
+        """Say which member is read soon; nothing need be done where the pack is on a disk."""
+        return
+
+    def fetch(self, row: int, beat: Callable[[], None] | None) -> None:
+        """Have a member on this machine, and call `beat` now and then meanwhile.
+
+        Raises:
+            AudioError: With stage "access", if it cannot be had.
+        """
+        return
 
     def open(self, row: int, max_duration_s: float) -> FileIO | Source:
         """Open a member, to be closed by who asks.

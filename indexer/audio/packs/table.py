@@ -24,7 +24,7 @@ from indexer.audio.packs.members import (
     made_up_name,
     require_short,
 )
-from indexer.audio.packs.pack import NotAPackError, not_read
+from indexer.audio.packs.pack import NotAPackError, Pack, not_read
 from indexer.errors import AudioError, first_line
 
 _MAGIC = b"PAR1"
@@ -51,7 +51,7 @@ class _Cursor(NamedTuple):
     next_row: int
 
 
-class AudioTable:
+class AudioTable(Pack):
     """An open Parquet file with a column of sounds.
 
     Rows are unpacked one at a time, from the beginning of a row group to the one that is wanted:

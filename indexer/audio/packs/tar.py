@@ -2,27 +2,20 @@
 
 from __future__ import annotations
 
-import os
+import contextlib
 import tarfile
-import weakref
 from array import array
 from collections.abc import Iterator
-from io import FileIO
-from pathlib import Path
 from typing import Self
 
 import numpy as np
 
-from indexer.audio.file import is_named_as_sound, open_regular, read_at, unnamed_file
-from indexer.audio.packs.archive import (
-    Headers,
-    blocks,
-    date_in_ns,
-    kept_name,
-    last_of_each_name,
-)
-from indexer.audio.packs.members import MAX_ROWS, Members
+from indexer.audio.file import is_named_as_sound
+from indexer.audio.packs.archive import Archive, blocks, date_in_ns, kept_name
+from indexer.audio.packs.listing import Listing
+from indexer.audio.packs.members import MAX_ROWS
 from indexer.audio.packs.pack import NotAPackError
+from indexer.audio.packs.ranges import Headers, Ranges
 from indexer.errors import AudioError, first_line
 from indexer.progress import count
 
@@ -35,49 +28,35 @@ _MAX_END_BYTES = 1 << 20
 _ERRORS = (tarfile.TarError, ValueError, OverflowError, TypeError, LookupError, RecursionError)
 
 
-class Tar:
-    """An open tar file. Its headers are read once, and nothing of what lies between them.
+class Tar(Archive):
+    """An open tar file, of which nothing is read but the headers and what is asked for."""
 
-    Only regular files are members, not what links to them. Of several with one name the last
-    counts, as where a tar is unpacked.
-    """
+    fields = np.dtype(
+        [("offset", np.int64), ("size", np.int64), ("mtime", np.int64), ("sparse", np.bool_)]
+    )
 
-    outlives_fork = True
+    def list(self, ranges: Ranges, mtime_ns: int) -> Listing:
+        """Read its headers; see `Archive`."""
+        found = _Listed(ranges, mtime_ns)
+        rows = np.empty(len(found.names), self.fields)
+        for name in ("offset", "size", "mtime"):
+            rows[name] = getattr(found, f"{name}s")
+        rows["sparse"] = np.isin(rows["offset"], list(found.sparse))
+        return Listing(found.names, rows, found.num_links, found.flaw)
 
-    def __init__(self, path: Path, mtime_ns: int) -> None:
-        """Open it.
-
-        Args:
-            path: The file.
-            mtime_ns: Its date, for members that have none.
-
-        Raises:
-            NotAPackError: If it does not begin as a tar, or with the end of one.
-            AudioError: If it cannot be read, or has too many members.
-        """
-        self._source = open_regular(path)
-        weakref.finalize(self, self._source.close)
-        listed = _Listed(self._source, mtime_ns)
-        rows = np.array(last_of_each_name(listed.names), np.int64)
-        self._offsets = np.array(listed.offsets, np.int64)[rows]
-        sizes, mtimes_ns = (np.array(one, np.int64) for one in (listed.sizes, listed.mtimes_ns))
-        self._sparse = listed.sparse
-        names = (listed.names[row] for row in rows)
-        self.members = Members(names, sizes[rows], mtimes_ns[rows], listed.flaw, are_apart=True)
-        self.members.num_links = listed.num_links
+    def extent(self, row: int) -> tuple[int, int]:
+        """Return where a member lies; see `Archive`."""
+        return int(self._found["offset"][row]), int(self._found["size"][row])
 
     def content(self, row: int) -> Iterator[bytes]:
         """Yield the bytes of a member; see `Pack`."""
-        offset, size = int(self._offsets[row]), self.members[row].size
-        if offset in self._sparse:
+        offset, size = self.extent(row)
+        if self._found["sparse"][row]:
             raise AudioError("open", "it is packed as a sparse file; pack it anew, holes and all")
         if not size:
             raise AudioError("open", "empty file (0 bytes)")
-        yield from blocks(self._source, offset, size)
-
-    def open(self, row: int, max_duration_s: float) -> FileIO:
-        """Open a member; see `Pack`."""
-        return unnamed_file(self.content(row), self.members[row].size)
+        file, at = self._ranges.part(offset, size)
+        yield from blocks(file, at, size)
 
 
 class _Header(tarfile.TarInfo):
@@ -126,27 +105,29 @@ class _Listed:
         names: As they are kept.
         offsets: Where each begins.
         sizes: In bytes.
-        mtimes_ns: In ns since 1970.
+        mtimes: In ns since 1970.
         sparse: Offsets of those that have holes.
         num_links: What is called as a sound is, and is a link.
         flaw: Why there may be more that could not be listed; empty if this is all.
     """
 
-    def __init__(self, source: FileIO, mtime_ns: int) -> None:
+    def __init__(self, ranges: Ranges, mtime_ns: int) -> None:
         self.names: list[bytes] = []
-        self.offsets, self.sizes, self.mtimes_ns = array("q"), array("q"), array("q")
+        self.offsets, self.sizes, self.mtimes = array("q"), array("q"), array("q")
         self.sparse: set[int] = set()
         self.flaw, self.num_links = "", 0
-        self._num_bytes = os.fstat(source.fileno()).st_size
+        self._num_bytes = ranges.num_bytes
         self._mtime_ns = mtime_ns
         try:
-            _require_header(read_at(source.fileno(), tarfile.BLOCKSIZE, 0))
-            self._read(source)
+            with contextlib.closing(ranges.headers()) as headers:
+                headers.allow(_MAX_HEADER_BYTES)
+                _require_header(headers.read(tarfile.BLOCKSIZE))
+                headers.seek(0)
+                self._read(headers)
         except (OSError, MemoryError) as error:
             raise AudioError("open", f"cannot be read: {first_line(error)}") from error
 
-    def _read(self, source: FileIO) -> None:
-        headers = Headers(source.fileno(), closefd=False)
+    def _read(self, headers: Headers) -> None:
         headers.allow(_MAX_HEADER_BYTES)
         try:
             tar = tarfile.open(  # noqa: SIM115 - it holds nothing that is to be closed
@@ -164,7 +145,9 @@ class _Listed:
             if not is_whole or tar.offset >= self._num_bytes:
                 self._note("cut off")
                 return
-            end = read_at(source.fileno(), _MAX_END_BYTES + 1, tar.offset)
+            headers.allow(_MAX_END_BYTES + 1)
+            headers.seek(tar.offset)
+            end = headers.read(_MAX_END_BYTES + 1)
             if any(end[: tarfile.BLOCKSIZE]):
                 self._note(f"damaged at byte {tar.offset:,}")
             elif len(end) > _MAX_END_BYTES or end.strip(b"\0"):
@@ -208,5 +191,5 @@ class _Listed:
         self.names.append(kept_name(info.name.encode("utf-8", "surrogateescape")))
         self.offsets.append(info.offset_data)
         self.sizes.append(info.size)
-        self.mtimes_ns.append(date_in_ns(info.mtime, self._mtime_ns))
+        self.mtimes.append(date_in_ns(info.mtime, self._mtime_ns))
         return True

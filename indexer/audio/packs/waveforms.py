@@ -20,7 +20,7 @@ from indexer.audio.packs.hdf5 import (
     require_names,
 )
 from indexer.audio.packs.members import MAX_ROWS, Members
-from indexer.audio.packs.pack import NotAPackError, not_read
+from indexer.audio.packs.pack import NotAPackError, Pack, not_read
 from indexer.audio.source import END, AudioInfo, Channels, check_duration
 from indexer.errors import AudioError
 from indexer.windows import SAMPLE_RATE_HZ
@@ -39,7 +39,7 @@ _KEPT = np.dtype("<i2")
 _BLOCK = 2**18
 
 
-class Waveforms:
+class Waveforms(Pack):
     """An open pack of waveforms; a row without a name is a clip that was not there to be packed.
 
     Attributes:

@@ -3,31 +3,22 @@
 from __future__ import annotations
 
 import calendar
+import contextlib
 import stat
 import struct
-import weakref
 import zipfile
 import zlib
 from collections.abc import Iterable, Iterator
-from io import FileIO
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from indexer.audio.file import is_named_as_sound, open_regular, read_at, unnamed_file
-from indexer.audio.packs.archive import (
-    BLOCK_BYTES,
-    Headers,
-    TooLongError,
-    blocks,
-    date_in_ns,
-    kept_name,
-    last_of_each_name,
-)
-from indexer.audio.packs.members import Members
+from indexer.audio.file import is_named_as_sound, read_at
+from indexer.audio.packs.archive import BLOCK_BYTES, Archive, blocks, date_in_ns, kept_name
+from indexer.audio.packs.listing import Listing
 from indexer.audio.packs.pack import NotAPackError, not_read
+from indexer.audio.packs.ranges import Headers, Ranges, TooLongError
 from indexer.errors import AudioError, first_line
 
 #: How a zip begins: with a member, with its end, or with a mark of one that was split.
@@ -44,6 +35,8 @@ MAX_MEMBER_BYTES = 1 << 32
 #: (APPNOTE.TXT, 4.3.7).
 _LOCAL = struct.Struct("<4s22xHH")
 _LOCAL_MAGIC = b"PK\3\4"
+#: Bytes of that, at most: both lengths have 16 bits.
+_MAX_LOCAL_BYTES = _LOCAL.size + 2 * (2**16 - 1)
 #: Flags of a member: encrypted, a patch of another, encrypted in another way (APPNOTE.TXT, 4.4.4).
 _ENCRYPTED, _PATCH = 0x01 | 0x40, 0x20
 #: The flag that says that a name is in UTF-8.
@@ -57,52 +50,38 @@ _ERRORS = (
     *(zipfile.BadZipFile, NotImplementedError, ValueError, OverflowError, struct.error),
     *(EOFError, LookupError, OSError, MemoryError),
 )
-_FIELDS = np.dtype(
-    [(name, np.int64) for name in ("offset", "packed", "size", "method", "flags", "crc", "mtime")]
-)
 
 
-class Zip:
-    """An open zip file, of which the directory is read once.
+class Zip(Archive):
+    """An open zip file, of which the directory is read once."""
 
-    Only regular files are members, not links. Of several with one name the last counts, as where a
-    zip is unpacked.
-    """
+    fields = np.dtype(
+        [
+            (name, np.int64)
+            for name in ("offset", "end", "packed", "size", "method", "flags", "crc", "mtime")
+        ]
+    )
 
-    outlives_fork = True
-
-    def __init__(self, path: Path, mtime_ns: int) -> None:
-        """Open it.
-
-        Args:
-            path: The file.
-            mtime_ns: Its date, for members that have none.
-
-        Raises:
-            NotAPackError: If it does not begin as a zip.
-            AudioError: If it cannot be read, is damaged, or members overlap in it.
-        """
-        self._source = open_regular(path)
-        weakref.finalize(self, self._source.close)
+    def list(self, ranges: Ranges, mtime_ns: int) -> Listing:
+        """Read its directory; see `Archive`."""
         try:
-            if read_at(self._source.fileno(), len(_MAGIC), 0) != _MAGIC:
-                raise NotAPackError("it is no zip")
-            names, found, num_links = _read_directory(self._source, mtime_ns)
+            with contextlib.closing(ranges.headers()) as headers:
+                headers.allow(len(_MAGIC))
+                if headers.read(len(_MAGIC)) != _MAGIC:
+                    raise NotAPackError("it is no zip")
+                found = _read_directory(headers, mtime_ns, self.fields)
         except TooLongError as error:
             raise AudioError("open", f"its directory is too long: {error}; unpack it") from error
         except _ERRORS as error:
             said = first_line(error)
             raise AudioError("open", f"damaged, or cut off: {said}") from error
-        _require_apart(found)
-        rows = last_of_each_name(names)
-        self._found = found[rows]
-        self.members = Members(
-            (names[row] for row in rows),
-            self._found["size"],
-            self._found["mtime"],
-            are_apart=True,
-        )
-        self.members.num_links = num_links
+        _require_apart(found.rows)
+        return found
+
+    def extent(self, row: int) -> tuple[int, int]:
+        """Return where a member lies, with what stands before it; see `Archive`."""
+        offset, end, packed = (int(self._found[name][row]) for name in ("offset", "end", "packed"))
+        return offset, min(end - offset, packed + _MAX_LOCAL_BYTES)
 
     def content(self, row: int) -> Iterator[bytes]:
         """Yield the bytes of a member; see `Pack`."""
@@ -110,7 +89,7 @@ class Zip:
         _require_readable(entry)
         wanted, crc, num_bytes = int(entry["size"]), 0, 0
         try:
-            for block in self._unpacked(entry):
+            for block in self._unpacked(*self.extent(row), entry):
                 crc, num_bytes = zlib.crc32(block, crc), num_bytes + len(block)
                 if num_bytes > wanted:
                     raise AudioError("decode", f"it unpacks to more than its {wanted:,} bytes")
@@ -120,27 +99,23 @@ class Zip:
         if (num_bytes, crc) != (wanted, int(entry["crc"])):
             raise AudioError("decode", "the member is damaged: its CRC-32 is another")
 
-    def open(self, row: int, max_duration_s: float) -> FileIO:
-        """Open a member; see `Pack`."""
-        return unnamed_file(self.content(row), self.members[row].size)
-
-    def _unpacked(self, entry: Any) -> Iterator[bytes]:
-        offset, packed = int(entry["offset"]), int(entry["packed"])
+    def _unpacked(self, offset: int, num_bytes: int, entry: Any) -> Iterator[bytes]:
+        header, at = b"", 0
         try:
-            # Below 0 it would be where bytes before it are missing.
-            header = read_at(self._source.fileno(), _LOCAL.size, offset) if offset >= 0 else b""
+            if offset >= 0:  # below, it would be where bytes before it are missing
+                file, at = self._ranges.part(offset, num_bytes)
+                header = read_at(file.fileno(), _LOCAL.size, at)
         except (OSError, OverflowError) as error:
             raise not_read(error, "the member") from error
         if len(header) < _LOCAL.size or not header.startswith(_LOCAL_MAGIC):
             raise AudioError("decode", "the member is damaged: it is not where it should be")
         _, name_bytes, more_bytes = _LOCAL.unpack(header)
-        found = blocks(self._source, offset + _LOCAL.size + name_bytes + more_bytes, packed)
+        found = blocks(file, at + _LOCAL.size + name_bytes + more_bytes, int(entry["packed"]))
         return found if entry["method"] == zipfile.ZIP_STORED else _inflate(found)
 
 
-def _read_directory(source: FileIO, mtime_ns: int) -> tuple[list[bytes], npt.NDArray[np.void], int]:
-    """Return the names of regular files, what the directory has of them, and links to sounds."""
-    headers = Headers(source.fileno(), closefd=False)
+def _read_directory(headers: Headers, mtime_ns: int, fields: np.dtype[np.void]) -> Listing:
+    """Return the regular files, as the directory has them."""
     headers.allow(_MAX_DIRECTORY_BYTES + _MAX_END_BYTES)
     names, rows, num_links = [], [], 0
     with zipfile.ZipFile(headers) as found:
@@ -153,11 +128,15 @@ def _read_directory(source: FileIO, mtime_ns: int) -> tuple[list[bytes], npt.NDA
             names.append(kept_name(name))
             rows.append(
                 (
-                    *(info.header_offset, info.compress_size, info.file_size),
+                    *(info.header_offset, found.start_dir, info.compress_size, info.file_size),
                     *(info.compress_type, info.flag_bits, info.CRC, _date_of(info, mtime_ns)),
                 )
             )
-    return names, np.array(rows, _FIELDS), num_links
+    listed = np.array(rows, fields)
+    order = np.argsort(listed["offset"], kind="stable")
+    # Behind the last is the directory.
+    listed["end"][order[:-1]] = listed["offset"][order[1:]]
+    return Listing(names, listed, num_links)
 
 
 def _name_of(info: zipfile.ZipInfo) -> bytes:

@@ -97,16 +97,21 @@ class Fetcher:
             return _about(await obstore.head_async(store, key)), None
 
     async def _get(self, asked: dict[str, Any]) -> tuple[dict[str, Any], FileIO]:
-        """Fetch an object whole, whatever breaks off meanwhile."""
+        """Fetch an object, or a part of it, whatever breaks off meanwhile."""
         store, key = self._place(asked["url"])
+        part = asked["part"] and (asked["part"][0], sum(asked["part"]))
+        options: Any = {"range": part} if part else None
         async with self._gets:
             failing_since_s = None
             for attempt in range(_BODIES):
-                answer = await obstore.get_async(store, key)
-                told = _about(answer.meta)
-                file = new_unnamed_file(told["size"])
+                answer = await obstore.get_async(store, key, options=options)
+                first, end = answer.range
+                told = _about(answer.meta) | {"num_bytes": end - first}
+                if part and (first, end) != part:
+                    raise BrokenOffError(f"bytes {part} were asked for, {(first, end)} came")
+                file = new_unnamed_file(end - first)
                 try:
-                    digest = await _copy(answer, file, told["size"])
+                    digest = await _copy(answer, file, end - first)
                 except (BaseError, BrokenOffError):
                     file.close()
                     now = time.monotonic()
@@ -280,6 +285,8 @@ _SIGNS = {
     "InvalidCertificate": "the server's certificate is not valid",
     "Content-Length": "the server does not say how long it is (Content-Length)",
     _BROKEN_OFF: "it breaks off each time",
+    "NotPartial": "the server gives no parts of an object, as is needed of an archive",
+    "RangeNotSupported": "the server gives no parts of an object, as is needed of an archive",
 }
 
 

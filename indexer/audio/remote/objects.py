@@ -6,29 +6,23 @@ started by the first question, and anew in a process that was forked.
 
 from __future__ import annotations
 
-import errno
 import os
-import re
-import socket
-import subprocess
 import sys
 import threading
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future
-from concurrent.futures import TimeoutError as NotYet
 from contextlib import suppress
 from importlib.util import find_spec
 from io import FileIO
-from itertools import count
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from xxhash import xxh3_64_intdigest
 
 from indexer.audio.file import State, read_at, unnamed_file
-from indexer.audio.remote.wire import Receiver, send
+from indexer.audio.remote.link import EndedError, Link, variables, wait
 from indexer.errors import AudioError, LibraryError
 from indexer.paths import Address
 
@@ -37,19 +31,9 @@ from indexer.paths import Address
 BELIEVED_S, _OPENED_S = 60.0, 3600.0
 #: States that are remembered, and contents that are held: so many, or all together so many bytes.
 _MOST_STATES, _MOST_HELD, _MOST_HELD_BYTES = 1 << 16, 8, 256 << 20
-#: How often somebody who waits for the network says that it is alive, in seconds.
-_BEAT_S = 1.0
 #: How often a question is asked if what fetches ends: it may be killed for want of memory.
 _MOST_TRIES = 3
 _SECOND_NS = 10**9
-_OF_STORES = re.compile(r"(AWS|GOOGLE|AZURE|SSL_CERT)_|.*_proxy$", re.IGNORECASE)
-#: Of these, EIO alone leaves open whether anybody was there.
-_ERRNOS = {
-    "absent": errno.ENOENT,
-    "refused": errno.EACCES,
-    "misnamed": errno.EINVAL,
-    "unable": errno.EOPNOTSUPP,
-}
 
 
 class Found(NamedTuple):
@@ -59,17 +43,31 @@ class Found(NamedTuple):
     state: State
 
 
+class Part(NamedTuple):
+    """Some bytes of an object: where they begin, and how many there are."""
+
+    first: int
+    num_bytes: int
+
+
+class _Wanted(NamedTuple):
+    """An object, or a part of it."""
+
+    url: str
+    part: Part | None = None
+
+
 class _Content(NamedTuple):
-    """An object as it was fetched; `file` is never read from where it stands."""
+    """An object as it was fetched, or a part of it; `file` is never read from where it stands.
+
+    The state is that of the object.
+    """
 
     file: FileIO
     state: State
+    num_bytes: int
     digest: bytes
     since_s: float
-
-
-class _EndedError(OSError):
-    """What fetches has ended before it answered."""
 
 
 def require_reader(address: object) -> None:
@@ -96,10 +94,10 @@ class Objects:
         # It is kept, since what starts processes complains of one that it loses.
         self._of_parent = getattr(self, "_link", None)
         self._lock = threading.Lock()
-        self._link: _Link | None = None
+        self._link: Link | None = None
         self._states: OrderedDict[str, tuple[State | OSError, float]] = OrderedDict()
-        self._contents: OrderedDict[str, _Content] = OrderedDict()
-        self._under_way: dict[tuple[str, str], Future[Any]] = {}
+        self._contents: OrderedDict[_Wanted, _Content] = OrderedDict()
+        self._under_way: dict[tuple[str, _Wanted], Future[Any]] = {}
 
     def close(self) -> None:
         """End the process that fetches, and forget all; the next question begins anew."""
@@ -118,7 +116,7 @@ class Objects:
             self._linked()  # with other variables nothing is known
             known, since_s = self._states.get(url, (None, 0.0))
         if known is None or time.monotonic() - since_s > BELIEVED_S:
-            known = self._finish("head", url)
+            known = self._finish("head", _Wanted(url))
         if isinstance(known, OSError):
             raise OSError(known.errno, known.strerror)  # its own, or its trace would grow
         return known
@@ -131,13 +129,13 @@ class Objects:
                 _, since_s = self._states.get(url, (None, -BELIEVED_S))
             if now - since_s >= BELIEVED_S:
                 with suppress(OSError):
-                    self._begin("head", url)
+                    self._begin("head", _Wanted(url))
 
     def fetch_ahead(self, path: Path) -> None:
         """Begin to fetch an object that is read soon."""
         with suppress(OSError):  # for whoever reads it to report
-            if self._held(str(path), BELIEVED_S) is None:
-                self._begin("get", str(path))
+            if self._held(wanted := _Wanted(str(path)), BELIEVED_S) is None:
+                self._begin("get", wanted)
 
     def open(self, path: Path, beat: Callable[[], None] | None = None) -> FileIO:
         """Return an object's content as an open file, at its beginning.
@@ -158,6 +156,41 @@ class Objects:
         """Return the 16-byte BLAKE2b of an object's bytes, see `open`."""
         return self._content(str(path), beat, BELIEVED_S).digest
 
+    def part(
+        self, path: Path, part: Part, state: State, beat: Callable[[], None] | None = None
+    ) -> FileIO:
+        """Return an open file with some bytes of an object, to be read at offsets.
+
+        Args:
+            path: Of the object.
+            part: Which bytes, at least one.
+            state: That the object has to have.
+            beat: Called now and then while the network is waited for.
+
+        Raises:
+            AudioError: With stage "access", if they cannot be had, or the object is another.
+        """
+        wanted = _Wanted(str(path), part)
+        content = self._held(wanted, _OPENED_S)
+        if content is None or content.state != state:
+            content = self._fetched(wanted, beat)
+        if content.state != state:
+            raise AudioError("access", "the object changed while it was read; run again")
+        return content.file
+
+    def fetch_part_ahead(self, path: Path, part: Part, state: State) -> None:
+        """Begin to fetch some bytes of an object that are read soon, see `part`."""
+        wanted = _Wanted(str(path), part)
+        with suppress(OSError):  # for whoever reads it to report
+            content = self._held(wanted, _OPENED_S)
+            if content is None or content.state != state:
+                self._begin("get", wanted)
+
+    def forgo_part(self, path: Path, part: Part) -> None:
+        """Say that what was begun to be fetched is not read after all."""
+        with self._lock:
+            self._under_way.pop(("get", _Wanted(str(path), part)), None)
+
     def below(self, root: Path) -> Iterator[Found]:
         """Yield all objects below an address, in the order in which the store names them.
 
@@ -165,190 +198,109 @@ class Objects:
             OSError: If they cannot be listed.
         """
         url = str(root)
-        begun = self._ask("list", url)[0]
-        while page := self._ask("page", url, list=begun["list"])[0]["page"]:
+        begun = self._ask(do="list", url=url)
+        while page := self._ask(do="page", url=url, list=begun["list"])["page"]:
             yield from (Found(one["path"], _state(one)) for one in page)
 
-    def _held(self, url: str, most_s: float) -> _Content | None:
+    def _held(self, wanted: _Wanted, most_s: float) -> _Content | None:
         with self._lock:
             self._linked()  # with other variables nothing is held
-            content = self._contents.get(url)
+            content = self._contents.get(wanted)
             if content is None or time.monotonic() - content.since_s > most_s:
                 return None
-            self._contents.move_to_end(url)
+            self._contents.move_to_end(wanted)
             return content
 
     def _content(self, url: str, beat: Callable[[], None] | None, most_s: float) -> _Content:
+        wanted = _Wanted(url)
         try:
-            if content := self._held(url, most_s):
+            if content := self._held(wanted, most_s):
                 return content
             with self._lock:
-                content = self._contents.get(url)
+                content = self._contents.get(wanted)
             if content and self.state_of(Address(url)) == content.state:
                 return content
-            got: _Content | OSError = self._finish("get", url, beat)
+        except OSError as error:
+            raise AudioError("access", error.strerror or str(error)) from error
+        return self._fetched(wanted, beat)
+
+    def _fetched(self, wanted: _Wanted, beat: Callable[[], None] | None) -> _Content:
+        try:
+            got: _Content | OSError = self._finish("get", wanted, beat)
         except OSError as error:
             raise AudioError("access", error.strerror or str(error)) from error
         if isinstance(got, OSError):
             raise AudioError("access", got.strerror or str(got)) from got
         return got
 
-    def _begin(self, do: str, url: str) -> Future[Any]:
+    def _begin(self, do: str, wanted: _Wanted) -> Future[Any]:
         with self._lock:
-            if (do, url) not in self._under_way:
-                self._under_way[do, url] = self._linked().ask({"do": do, "url": url})
-            return self._under_way[do, url]
+            if (do, wanted) not in self._under_way:
+                asked = self._linked().ask({"do": do} | wanted._asdict())
+                self._under_way[do, wanted] = asked
+            return self._under_way[do, wanted]
 
-    def _finish(self, do: str, url: str, beat: Callable[[], None] | None = None) -> Any:
+    def _finish(self, do: str, wanted: _Wanted, beat: Callable[[], None] | None = None) -> Any:
         """Wait for an answer; remember it, and what it says of the state."""
         answer: State | _Content | OSError | None = None
         for _ in range(_MOST_TRIES):
-            asked = self._begin(do, url)
+            asked = self._begin(do, wanted)
             answer = _answer_of(asked, beat)
-            has_ended = isinstance(answer, _EndedError)
+            has_ended = isinstance(answer, EndedError)
             with self._lock:
-                if self._under_way.get((do, url)) is asked:  # no other thread has been here
-                    del self._under_way[do, url]
+                if self._under_way.get((do, wanted)) is asked:  # no other thread has been here
+                    del self._under_way[do, wanted]
                     if not has_ended:
-                        self._remember(url, answer)
+                        self._remember(wanted, answer)
             if not has_ended:
                 break
         return answer
 
-    def _remember(self, url: str, answer: State | _Content | OSError) -> None:
+    def _remember(self, wanted: _Wanted, answer: State | _Content | OSError) -> None:
         state = answer.state if isinstance(answer, _Content) else answer
-        self._states[url] = state, time.monotonic()
-        self._states.move_to_end(url)
+        # Of a part that cannot be had, the rest may be.
+        if wanted.part is None or not isinstance(state, OSError):
+            self._states[wanted.url] = state, time.monotonic()
+            self._states.move_to_end(wanted.url)
         while len(self._states) > _MOST_STATES:
             self._states.popitem(last=False)
         if not isinstance(answer, _Content):
             return
-        self._contents[url] = answer
-        self._contents.move_to_end(url)
+        self._contents[wanted] = answer
+        self._contents.move_to_end(wanted)
         while len(self._contents) > 1 and (
             len(self._contents) > _MOST_HELD
-            or sum(one.state.size for one in self._contents.values()) > _MOST_HELD_BYTES
+            or sum(one.num_bytes for one in self._contents.values()) > _MOST_HELD_BYTES
         ):
             self._contents.popitem(last=False)  # closed when nobody reads it any more
 
-    def _ask(self, do: str, url: str, **more: Any) -> tuple[dict[str, Any], FileIO | None]:
+    def _ask(self, **request: Any) -> dict[str, Any]:
         with self._lock:
-            asked = self._linked().ask({"do": do, "url": url, **more})
-        return _wait(asked, None)
+            asked = self._linked().ask(request)
+        return wait(asked, None)[0]
 
-    def _linked(self) -> _Link:
-        if self._link is None or self._link.is_lost or self._link.variables != _variables():
+    def _linked(self) -> Link:
+        if self._link is None or self._link.is_lost or self._link.variables != variables():
             # What was refused, not found, or something else, may be had with other variables.
             self._states.clear()
             self._contents.clear()
             if self._link is not None:
                 self._link.end()
-            self._link = _Link()
+            self._link = Link()
         return self._link
-
-
-class _Link:
-    """A process that fetches, and what it was asked.
-
-    Attributes:
-        is_lost: Whether it has ended.
-        variables: Of the environment when it was started, which say where stores are, and who asks.
-    """
-
-    def __init__(self) -> None:
-        self.variables = _variables()
-        if find_spec("obstore") is None:
-            raise OSError(errno.ENOSYS, "obstore, which fetches from there, is not installed")
-        ours, theirs = socket.socketpair()
-        self.is_lost = False
-        self._connection = ours
-        self._numbers = count()
-        self._lock, self._sending = threading.Lock(), threading.Lock()
-        self._asked: dict[int, Future[tuple[dict[str, Any], FileIO | None]]] = {}
-        with theirs:
-            self._process = subprocess.Popen(
-                [sys.executable, "-P", "-m", "indexer.audio.remote.fetcher", str(theirs.fileno())],
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.DEVNULL,
-                stderr=subprocess.DEVNULL,
-                pass_fds=[theirs.fileno()],
-                env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
-                start_new_session=True,  # Ctrl-C is for the process that asks
-            )
-        self._listener = threading.Thread(target=self._listen, daemon=True)
-        self._listener.start()
-
-    def ask(self, request: dict[str, Any]) -> Future[tuple[dict[str, Any], FileIO | None]]:
-        """Send a question; the answer comes to the future."""
-        number, answer = next(self._numbers), Future[tuple[dict[str, Any], FileIO | None]]()
-        with self._lock:
-            self._asked[number] = answer
-        try:
-            with self._sending:  # answers are heard meanwhile: else both ends might wait to send
-                send(self._connection, request | {"id": number})
-        except OSError:
-            with self._lock:
-                self._lose()
-        return answer
-
-    def end(self) -> None:
-        """Hang up: what was asked is not answered any more."""
-        with suppress(OSError):
-            self._connection.shutdown(socket.SHUT_RDWR)
-
-    def _listen(self) -> None:
-        receiver = Receiver(self._connection)
-        try:
-            while True:
-                told, file = receiver.receive()
-                with self._lock:
-                    answer = self._asked.pop(told["id"])
-                if "error" in told:
-                    number = _ERRNOS.get(told["error"], errno.EIO)
-                    answer.set_exception(OSError(number, told["reason"]))
-                else:
-                    answer.set_result((told, file))
-        except (EOFError, OSError):
-            with self._lock:
-                self._lose()
-
-    def _lose(self) -> None:
-        self.is_lost = True
-        with suppress(OSError):
-            self._connection.close()
-        for answer in self._asked.values():
-            answer.set_exception(_EndedError(errno.EIO, "the process that fetches has ended"))
-        self._asked.clear()
-        self._process.kill()
-        self._process.wait()
-
-
-def _variables() -> dict[str, str]:
-    """Return what the environment says of stores, of who asks them, and of the way there."""
-    return {name: value for name, value in os.environ.items() if _OF_STORES.match(name)}
-
-
-def _wait(
-    answer: Future[tuple[dict[str, Any], FileIO | None]], beat: Callable[[], None] | None
-) -> tuple[dict[str, Any], FileIO | None]:
-    while True:
-        try:
-            return answer.result(_BEAT_S)
-        except NotYet:  # it takes a minute at most to give up
-            if beat:
-                beat()
 
 
 def _answer_of(
     asked: Future[tuple[dict[str, Any], FileIO | None]], beat: Callable[[], None] | None
 ) -> State | _Content | OSError:
     try:
-        told, file = _wait(asked, beat)
+        told, file = wait(asked, beat)
     except OSError as error:
         return error.with_traceback(None)  # it may be remembered, and would keep what was called
     if file is None:
         return _state(told)
-    return _Content(file, _state(told), bytes.fromhex(told["digest"]), time.monotonic())
+    digest = bytes.fromhex(told["digest"])
+    return _Content(file, _state(told), told["num_bytes"], digest, time.monotonic())
 
 
 def _state(told: dict[str, Any]) -> State:

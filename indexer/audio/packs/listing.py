@@ -1,0 +1,126 @@
+"""What an archive has in it, as its headers say; of one that lies elsewhere it is kept.
+
+To list a tar in a bucket is to read most of it. What was found is in the user's cache folder, for
+the processes that read, and for the next run. Nothing depends on that but time.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import tempfile
+import zipfile
+import zlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import platformdirs
+
+#: What is kept changes with this.
+_FORMAT = 1
+#: Bytes of all that is kept, at most: some 15 a member.
+_MOST_BYTES = 1 << 30
+#: What NumPy raises of a file that is not what it wrote.
+_ERRORS = (
+    *(OSError, ValueError, KeyError, TypeError, EOFError, MemoryError, UnicodeError),
+    *(zipfile.BadZipFile, zlib.error),
+)
+
+
+@dataclass
+class Listing:
+    """The regular files of an archive, in its order.
+
+    Attributes:
+        names: As they are kept.
+        rows: (num_rows,) what else is known of each; the fields are the archive's own, and "size"
+            and "mtime" in bytes and in ns since 1970.
+        num_links: What is called as a sound is, and is a link.
+        flaw: Why there may be more that could not be listed; empty if this is all.
+    """
+
+    names: Sequence[bytes]
+    rows: npt.NDArray[np.void]
+    num_links: int = 0
+    flaw: str = ""
+
+
+def recalled(key: str | None, fields: np.dtype[np.void], read: Callable[[], Listing]) -> Listing:
+    """Return what is in an archive: as it was kept, or else by its headers.
+
+    Args:
+        key: Of an object, see `Ranges`; None of a file, of which nothing is kept.
+        fields: Of the rows.
+        read: Lists it.
+    """
+    if key is None:
+        return read()
+    found = _recall(key, fields)
+    if found is None:
+        found = read()
+        with contextlib.suppress(OSError):  # a home that is full or read-only costs time, no more
+            _keep(key, found)
+    return found
+
+
+def _recall(key: str, fields: np.dtype[np.void]) -> Listing | None:
+    try:
+        with _file(key).open("rb") as file, np.load(file, allow_pickle=False) as kept:
+            about = json.loads(bytes(kept["about"]))
+            text, ends, rows = bytes(kept["names"]), kept["ends"].tolist(), kept["rows"]
+    except _ERRORS:
+        return None
+    if about[:2] != [_FORMAT, key] or rows.dtype != fields or len(ends) != len(rows):
+        return None
+    names = [text[first:end] for first, end in zip([0, *ends], ends, strict=False)]
+    return Listing(names, rows, *about[2:])
+
+
+def _keep(key: str, found: Listing) -> None:
+    file = _file(key)
+    file.parent.mkdir(parents=True, exist_ok=True)
+    about = json.dumps([_FORMAT, key, found.num_links, found.flaw]).encode()
+    descriptor, temporary = tempfile.mkstemp(dir=file.parent)
+    try:
+        with open(descriptor, "wb") as written:  # noqa: PTH123 - a descriptor
+            np.savez_compressed(
+                written,
+                about=np.frombuffer(about, np.uint8),
+                names=np.frombuffer(b"".join(found.names), np.uint8),
+                ends=np.cumsum([len(name) for name in found.names], dtype=np.int64),
+                rows=found.rows,
+            )
+        os.replace(temporary, file)  # noqa: PTH105 - text, as mkstemp gives it
+    except OSError:
+        os.unlink(temporary)  # noqa: PTH108
+        raise
+    _make_room(file.parent)
+
+
+def _make_room(folder: Path) -> None:
+    """Delete what was written first, until the rest is not too much."""
+    status = {path: path.stat() for path in folder.glob("*.npz")}
+    left = sum(one.st_size for one in status.values())
+    for path in sorted(status, key=lambda path: status[path].st_mtime_ns):
+        if left <= _MOST_BYTES:
+            return
+        path.unlink(missing_ok=True)
+        left -= status[path].st_size
+
+
+def _file(key: str) -> Path:
+    """Return where a listing is kept.
+
+    Raises:
+        FileNotFoundError: If the user has no home.
+    """
+    folder = platformdirs.user_cache_path("soundalike")
+    if not folder.is_absolute():
+        raise FileNotFoundError(f"no home folder, but {folder}")
+    name = hashlib.blake2b(key.encode("utf-8", "surrogateescape"), digest_size=16).hexdigest()
+    return folder / "archives" / f"{name}.npz"

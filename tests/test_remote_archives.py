@@ -1,0 +1,392 @@
+"""Archives in buckets: what is in them is read as on a disk, and no more of them is fetched."""
+
+from __future__ import annotations
+
+import io
+import os
+import shutil
+import tarfile
+import zipfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import Run
+from hypothesis import given
+from hypothesis import strategies as st
+from object_server import Faults, ObjectServer
+from pack_files import write_tar, write_zip
+from test_remote import folder as folder
+from test_remote import opened as opened
+from test_remote import rows_of, scenes_of
+from test_remote import s3 as s3
+from test_remote import server as server
+
+from indexer.audio.content import bytes_of, recording_digest, state_of
+from indexer.audio.file import State, read_at, unnamed_file
+from indexer.audio.packs import listing, ranges
+from indexer.audio.packs.held import _held, held
+from indexer.audio.remote.objects import Part, objects
+from indexer.errors import AudioError, LibraryError
+from indexer.library.walk import walk
+from indexer.paths import Address, as_place
+from search.upkeep.files import list_files
+from soundalike import Sounds
+
+ENDINGS = ("tar", "zip")
+WRITERS = {"tar": write_tar, "zip": write_zip}
+
+
+def forget() -> None:
+    """What another process would not know."""
+    objects.close()
+    _held._packs.clear()
+
+
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    forget()
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    yield tmp_path / "cache" / "soundalike" / "archives"
+    forget()
+
+
+@pytest.fixture
+def packed(folder: Path, tmp_path: Path) -> Path:
+    """The sounds of the folder in archives, beside those that they are of; returns a copy of it."""
+    files = [(path.name, path.read_bytes()) for path in sorted(folder.rglob("*.wav"))]
+    for ending in ENDINGS:
+        WRITERS[ending](folder / "packs" / f"all.{ending}", files)
+    with tarfile.open(folder / "packs" / "undated.tar", "w") as tar:
+        info = tarfile.TarInfo("sub/e.wav")
+        info.size = len(files[0][1])
+        tar.addfile(info, io.BytesIO(files[0][1]))
+    return Path(shutil.copytree(folder, tmp_path / "copy"))
+
+
+def test_walk_of_archives_in_a_bucket_is_that_of_those_on_a_disk(
+    server: ObjectServer, packed: Path
+) -> None:
+    local, remote = walk(packed), walk(as_place(server.address))
+    paths = [one.path for one in local.files]
+    assert [one.path for one in remote.files] == paths
+    assert sum("!/" in path for path in paths) == 11
+    there, here = ([one for one in found.files if "/all." in one.path] for found in (remote, local))
+    assert there == here  # sizes and dates too
+    for file in remote.files:
+        there, here = file.local(remote.root), file.local(packed)
+        assert state_of(there).size == state_of(here).size
+        assert recording_digest(there) == recording_digest(here)
+        assert bytes_of(there) == bytes_of(here)
+
+
+def test_bucket_with_archives_gives_the_windows_of_the_folder(
+    server: ObjectServer,
+    packed: Path,
+    tmp_path: Path,
+    opened: Callable[[Path], Sounds],
+) -> None:
+    opened(tmp_path / "local").extract(packed, frames="none")
+    remote = opened(tmp_path / "remote")
+    server.faults = Faults(share=0.2, statuses=(500, 0))
+    report = remote.extract(server.address, frames="none")
+    assert report.failures == []
+    assert scenes_of(tmp_path / "remote") == scenes_of(tmp_path / "local")
+    assert rows_of(tmp_path / "remote") == rows_of(tmp_path / "local")
+    server.faults = Faults()
+    forget()
+    server.asked.clear()
+    again = remote.extract(server.address)
+    assert (again.num_unchanged, again.num_embedded) == (len(rows_of(tmp_path / "local")), 0)
+    assert server.count() == {"HEAD": 3}  # of each archive, whether it is the same
+
+
+@pytest.mark.parametrize("ending", ENDINGS)
+def test_archive_in_a_bucket_is_a_library(
+    server: ObjectServer,
+    packed: Path,
+    tmp_path: Path,
+    opened: Callable[[Path], Sounds],
+    ending: str,
+) -> None:
+    for number, root in enumerate((server.address, server.endpoint)):
+        store = opened(tmp_path / f"store {number}")
+        report = store.extract(f"{root}/packs/all.{ending}", frames="none")
+        assert (report.num_embedded, report.failures) == (5, [])
+        assert set(rows_of(tmp_path / f"store {number}")) == {
+            path.name for path in packed.rglob("*.wav")
+        }
+        server.asked.clear()
+        assert store.extract(f"{root}/packs/all.{ending}").num_unchanged == 5
+        assert server.count()["GET"] == 0
+
+
+def test_hits_are_read_from_an_archive_in_a_bucket(
+    server: ObjectServer, packed: Path, tmp_path: Path, run: Run, tiny_file: Path
+) -> None:
+    store, root = tmp_path / "store", f"{server.address}/packs/all.tar"
+    run("index", root, "--store", store, "--checkpoint", tiny_file, "--frames", "none")
+    forget()
+    asked = f"{root}!/a.wav"
+    copies = tmp_path / "copies"
+    told = run("search", store, asked, "-k", "3", "--copy-to", copies)
+    assert f"{root}!/" in told.out
+    assert len(list(copies.iterdir())) == 3
+    failed = run("search", store, root, code=1)
+    assert "it is a pack; a sound in it is named as in all.tar!/a.wav" in failed.err
+    failed = run("search", store, f"{root}!/aa.wav", code=1)
+    assert "no such file" in failed.err
+    assert "all.tar has a.wav" in failed.err
+
+
+def test_only_what_is_read_is_fetched(server: ObjectServer, folder: Path) -> None:
+    """Headers of large members lie apart, and those of small ones come together."""
+    rng = np.random.default_rng(1)
+    large = [(f"{row}.wav", rng.bytes(3 << 20)) for row in range(8)]
+    small = [(f"{row}.wav", rng.bytes(100_000)) for row in range(400)]
+    sizes = {}
+    for name, files in (("large", large), ("small", small)):
+        for ending in ENDINGS:
+            file = f"{name}.{ending}"
+            write = WRITERS[ending]
+            sizes[file] = write(folder / file, files).stat().st_size
+    most = {
+        "large.tar": (9, 10 << 16),
+        "large.zip": (2, 2 << 16),
+        "small.tar": (12, sizes["small.tar"] + (1 << 16)),
+        "small.zip": (2, 2 << 16),
+    }
+    for file, (num_requests, num_bytes) in most.items():
+        server.asked.clear()
+        server.num_bytes = 0
+        pack = held(as_place(f"{server.address}/{file}"))
+        files = large if "large" in file else small
+        assert [one.name.decode() for one in pack.members] == [name for name, _ in files]
+        assert server.count()["GET"] <= num_requests, server.asked
+        assert server.num_bytes <= num_bytes
+        server.num_bytes = 0
+        for row in (5, 7, 5):
+            assert b"".join(pack.content(row)) == files[row][1]
+            with pack.open(row, 1.0) as file:
+                assert file.readall() == files[row][1]
+        assert server.num_bytes <= 2.1 * len(files[5][1]) + 3 * ranges._FEWEST_BYTES * 2
+
+
+class _Bytes(ranges.ObjectRanges):
+    """Some bytes, of which it is noted what would be fetched."""
+
+    def __init__(self, content: bytes) -> None:
+        super().__init__(Address("s3://bucket/x.tar"), State(len(content), 0))
+        self._file = unnamed_file([content], len(content))
+        self.ahead: set[tuple[int, int]] = set()
+
+    def part(self, offset: int, num_bytes: int, beat: object = None) -> tuple[io.FileIO, int]:
+        self.ahead.discard((offset, num_bytes))
+        content = read_at(self._file.fileno(), num_bytes, offset)
+        assert len(content) == num_bytes > 0
+        return self._file, offset
+
+    def close(self) -> None:
+        self._file.close()
+
+    def fetch_ahead(self, offset: int, num_bytes: int) -> None:
+        self.ahead.add((offset, num_bytes))
+
+    def forgo(self, offset: int, num_bytes: int) -> None:
+        self.ahead.remove((offset, num_bytes))
+
+
+@given(
+    st.lists(st.tuples(st.integers(-50, 5000), st.integers(-1, 900)), max_size=30),
+    st.integers(1, 4000),
+)
+def test_headers_of_an_object_are_read_as_those_of_a_file(
+    reads: list[tuple[int, int]], num_bytes: int
+) -> None:
+    content = np.random.default_rng(num_bytes).bytes(num_bytes)
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(ranges, "_FEWEST_BYTES", 16)
+        patched.setattr(ranges, "_MOST_BYTES", 128)
+        patched.setattr(ranges, "_CLOSE_BYTES", 32)
+        source, plain = _Bytes(content), io.BytesIO(content)
+        with source.headers() as found:
+            found.allow(1 << 20)
+            for offset, size in reads:
+                if offset >= 0:
+                    assert found.seek(offset) == plain.seek(offset)
+                assert found.read(size) == plain.read(size)
+                assert found.tell() == plain.tell()
+            assert found.seek(-1, os.SEEK_END) == num_bytes - 1
+            with pytest.raises(ValueError, match="below 0"):
+                found.seek(-num_bytes - 1, os.SEEK_END)
+        source.close()
+        assert not source.ahead  # nothing is fetched that nobody waits for
+
+
+def test_archive_that_changes_is_read_anew_and_never_mixed(
+    server: ObjectServer, folder: Path
+) -> None:
+    path = as_place(f"{server.address}/x.tar")
+    first, second = os.urandom(300_000), os.urandom(300_000)
+    write_tar(folder / "x.tar", [("a.wav", first), ("b.wav", first)])
+    member, other = Address(f"{path}!/a.wav"), Address(f"{path}!/b.wav")
+    assert bytes_of(member) == first
+    write_tar(folder / "new.tar", [("a.wav", second), ("b.wav", second)]).replace(folder / "x.tar")
+    with pytest.raises(AudioError, match="changed while it was read; run again"):
+        recording_digest(other)
+    assert bytes_of(other) == second  # what came said that it is another
+    forget()
+    assert bytes_of(member) == second
+
+
+def test_listing_is_kept_and_found_again(
+    server: ObjectServer, folder: Path, own_cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_tar(folder / "x.tar", [("a.wav", b"a" * 1000), ("b/c.wav", b"b" * 1000)])
+    path = as_place(f"{server.address}/x.tar")
+    members = list(held(path).members)
+    (kept,) = own_cache.iterdir()
+    forget()
+    server.asked.clear()
+    assert list(held(path).members) == members
+    assert server.count() == {"HEAD": 1}
+    whole = kept.read_bytes()
+    spoiled = (b"", whole[:-20], whole[:100] + bytes(40) + whole[140:], b"x" * 500)
+    for content in spoiled:  # none of them is believed, and each is written anew
+        kept.write_bytes(content)
+        forget()
+        assert list(held(path).members) == members
+        assert kept.read_bytes() != content
+    monkeypatch.setattr(listing, "_FORMAT", 99)
+    server.asked.clear()
+    forget()
+    assert list(held(path).members) == members
+    assert server.count()["GET"] == 1
+
+
+def test_listing_needs_no_home(
+    server: ObjectServer, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_zip(folder / "x.zip", [("a.wav", b"a" * 1000)])
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
+    assert bytes_of(Address(f"{server.address}/x.zip!/a.wav")) == b"a" * 1000
+
+
+def test_listings_are_kept_within_bounds(
+    server: ObjectServer, folder: Path, own_cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number in range(5):
+        write_tar(folder / f"{number}.tar", [("a.wav", b"a" * 1000)])
+    held(as_place(f"{server.address}/0.tar"))
+    (first,) = own_cache.iterdir()
+    monkeypatch.setattr(listing, "_MOST_BYTES", 3 * first.stat().st_size + 10)
+    os.utime(first, ns=(1, 1))
+    for number in range(1, 5):
+        held(as_place(f"{server.address}/{number}.tar"))
+    assert len(list(own_cache.iterdir())) == 3
+    assert not first.exists()
+
+
+def test_what_is_wrong_with_an_archive_in_a_bucket_is_one_line(
+    server: ObjectServer, folder: Path, tmp_path: Path, opened: Callable[[Path], Sounds]
+) -> None:
+    sound = (folder / "a.wav").read_bytes()
+    shutil.rmtree(folder)
+    folder.mkdir()
+    write_tar(folder / "cut.tar", [("a.wav", sound), ("b.wav", sound)])
+    os.truncate(folder / "cut.tar", len(sound) + 2000)
+    write_zip(folder / "cut.zip", [("a.wav", sound)])
+    os.truncate(folder / "cut.zip", 5000)
+    write_tar(folder / "out.tar", [("../c.wav", sound)])
+    (folder / "none.tar").write_bytes(b"no archive" * 100)
+    (folder / "empty.zip").touch()
+    with zipfile.ZipFile(folder / "bomb.zip", "w", zipfile.ZIP_DEFLATED) as bomb:
+        bomb.writestr("bomb.wav", bytes(10_000_000))
+        bomb.writestr("d.wav", sound)
+        bomb.infolist()[0].file_size = 1000
+    server.faults.always = {"refused.tar": 403}
+    write_tar(folder / "refused.tar", [("e.wav", sound)])
+    said: list[object] = []
+    found = walk(as_place(server.address), listen=said.append)
+    assert [one.path for one in found.files] == [
+        *("bomb.zip!/bomb.wav", "bomb.zip!/d.wav", "cut.tar!/a.wav", "out.tar!/c.wav")
+    ]
+    reasons = dict(found.unreadable)
+    assert reasons["cut.tar"] == "the pack is cut off, behind 1 member that can be read"
+    assert "damaged, or cut off" in reasons["cut.zip"]
+    assert "access denied (403" in reasons["refused.tar"]
+    assert "files called .tar or .zip that are empty or no archive are skipped: 2" in said
+    assert "names in packs that lead out of them are taken without '..': 1" in said
+    store = opened(tmp_path / "store")
+    report = store.extract(server.address, frames="none")
+    assert {one.path: one.reason for one in report.failures}["bomb.zip!/bomb.wav"] == (
+        "it unpacks to more than its 1,000 bytes"
+    )
+    listed = {row.path: row.reason for row in list_files(tmp_path / "store", ["skipped"])}
+    assert listed["none.tar"] == "empty, or no archive, whatever its ending says"
+
+
+def test_server_that_gives_no_parts_is_named(server: ObjectServer, folder: Path) -> None:
+    write_tar(folder / "x.tar", [("a.wav", b"a" * 1000)])
+    server.faults.ranges = False
+    for root in (server.address, server.endpoint):
+        with pytest.raises(
+            LibraryError, match=r"x\.tar cannot be listed: the server gives no part"
+        ):
+            walk(as_place(f"{root}/x.tar"))
+
+
+def test_what_is_no_archive_in_a_bucket_is_said(
+    server: ObjectServer, folder: Path, tmp_path: Path
+) -> None:
+    (folder / "x.tar").write_bytes(b"no archive" * 100)
+    for name, reason in (
+        ("x.tar", "is no pack: it is no tar"),
+        ("y.zip", "there is nothing of this name"),
+        ("x.tar!/a", "is in a pack, which is a library as a whole: name s3://sounds/x.tar"),
+    ):
+        with pytest.raises(LibraryError, match=reason):
+            walk(as_place(f"{server.address}/{name}"))
+
+
+def test_tables_in_a_bucket_are_skipped_and_told(server: ObjectServer, folder: Path) -> None:
+    (folder / "x.parquet").write_bytes(b"PAR1")
+    (folder / "x.h5").write_bytes(b"HDF5")
+    said: list[object] = []
+    walk(as_place(server.address), listen=said.append)
+    assert "HDF5 and Parquet in buckets are skipped, copy them to a disk: 2" in said
+
+
+def test_part_that_was_begun_and_is_not_wanted_is_let_go(
+    server: ObjectServer, folder: Path
+) -> None:
+    (folder / "x.bin").write_bytes(os.urandom(1000))
+    path = as_place(f"{server.address}/x.bin")
+    state, part = state_of(path), Part(10, 20)
+    objects.fetch_part_ahead(path, part, state)
+    assert objects._under_way
+    objects.forgo_part(path, part)
+    assert not objects._under_way
+    file = objects.part(path, part, state)
+    assert read_at(file.fileno(), 100, 0) == (folder / "x.bin").read_bytes()[10:30]
+
+
+def test_real_s3_gives_what_is_in_an_archive(
+    s3: str, folder: Path, tmp_path: Path, opened: Callable[[Path], Sounds]
+) -> None:
+    client = pytest.importorskip("boto3").client("s3")
+    files = [(path.name, path.read_bytes()) for path in sorted(folder.rglob("*.wav"))]
+    for ending in ENDINGS:
+        file = WRITERS[ending](tmp_path / f"x.{ending}", files)
+        client.upload_file(str(file), "library", f"packs/x.{ending}")
+    opened(tmp_path / "local").extract(tmp_path / "x.tar", frames="none")
+    for ending in ENDINGS:
+        remote = opened(tmp_path / ending)
+        address = f"s3://library/packs/x.{ending}"
+        assert remote.extract(address, frames="none").num_embedded == len(files)
+        assert scenes_of(tmp_path / ending) == scenes_of(tmp_path / "local")
+        assert remote.extract(address).num_unchanged == len(files)
+    with pytest.raises(FileNotFoundError):
+        state_of(as_place("s3://library/packs/x.zip!/nothing.wav"))

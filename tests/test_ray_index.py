@@ -469,8 +469,17 @@ class Killing:
             self._cluster.remove_node(self._node, allow_graceful=False)
             self._node = self._cluster.add_node(num_cpus=NUM_CPUS)
         else:
-            victims = [pid for pid, _, _, _ in counted(self._lab)[-4:] if psutil.pid_exists(pid)]
-            os.kill(self._random.choice(victims), signal.SIGKILL)
+            os.kill(self._random.choice(self._workers()), signal.SIGKILL)
+
+    def _workers(self) -> list[int]:
+        """Return those that work; others begin where all were of a node that was killed."""
+        until = time.monotonic() + 60
+        while True:
+            pids = {pid for pid, _, _, _ in counted(self._lab)[-4:]}
+            if alive := sorted(filter(psutil.pid_exists, pids)):
+                return alive
+            assert time.monotonic() < until, (self._lab / "log.txt").read_text()[-3000:]
+            time.sleep(0.05)
 
     def _wait_for_more(self) -> None:
         before, until = len(counted(self._lab)), time.monotonic() + 60

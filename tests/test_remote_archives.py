@@ -6,6 +6,8 @@ import io
 import os
 import shutil
 import tarfile
+import threading
+import time
 import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -17,9 +19,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from object_server import Faults, ObjectServer
 from pack_files import write_tar, write_zip
+from test_remote import SOUNDS, names_of, rows_of, scenes_of
 from test_remote import folder as folder
 from test_remote import opened as opened
-from test_remote import rows_of, scenes_of
 from test_remote import s3 as s3
 from test_remote import server as server
 
@@ -31,6 +33,7 @@ from indexer.audio.remote.objects import Part, objects
 from indexer.errors import AudioError, LibraryError
 from indexer.library.walk import walk
 from indexer.paths import Address, as_place
+from indexer.progress import Step
 from search.upkeep.files import list_files
 from soundalike import Sounds
 
@@ -390,3 +393,57 @@ def test_real_s3_gives_what_is_in_an_archive(
         assert remote.extract(address).num_unchanged == len(files)
     with pytest.raises(FileNotFoundError):
         state_of(as_place("s3://library/packs/x.zip!/nothing.wav"))
+
+
+def test_archives_are_listed_several_at_a_time(server: ObjectServer, folder: Path) -> None:
+    """And heard of one after the other, in the order of their names."""
+    for number in range(24):
+        write_zip(folder / f"{number:02}.zip", [(f"{row}.wav", bytes(1000)) for row in range(3)])
+    server.faults.delay_s = 0.1
+    said: list[object] = []
+    began = time.monotonic()
+    found = walk(as_place(server.address), listen=said.append)
+    assert time.monotonic() - began < 24 * 3 * 0.1 / 2  # three requests each, by eight threads
+    members = [one.path for one in found.files if "!/" in one.path]
+    assert members == [f"{number:02}.zip!/{row}.wav" for number in range(24) for row in range(3)]
+    assert [one.done for one in said if isinstance(one, Step) and one.what == "listing"] == [
+        *range(1, 25)
+    ]
+
+
+def test_walk_that_is_given_up_waits_for_no_listing(server: ObjectServer, folder: Path) -> None:
+    for number in range(24):
+        write_zip(folder / f"{number:02}.zip", [("a.wav", bytes(1000))])
+    server.faults.delay_s = 0.5
+
+    def stop(said: object) -> None:
+        if isinstance(said, Step) and said.what == "listing":
+            raise KeyboardInterrupt
+
+    began = time.monotonic()
+    with pytest.raises(KeyboardInterrupt):
+        walk(as_place(server.address), listen=stop)
+    assert time.monotonic() - began < 4
+    server.faults.delay_s = 0.0
+    assert len(names_of(server.address)) == len(SOUNDS) + 24
+
+
+def test_others_are_opened_while_one_is_listed(
+    server: ObjectServer, folder: Path, tmp_path: Path
+) -> None:
+    write_tar(folder / "x.tar", [("a.wav", bytes(1000))])
+    here = write_tar(tmp_path / "x.tar", [("a.wav", bytes(1000))])
+    path = as_place(f"{server.address}/x.tar")
+    state_of(path)
+    server.faults.delay_s = 1.0
+    packs: list[object] = []
+    threads = [threading.Thread(target=lambda: packs.append(held(path))) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    began = time.monotonic()
+    held(here)
+    assert time.monotonic() - began < 0.8
+    for thread in threads:
+        thread.join()
+    assert len(set(map(id, packs))) == 1
+    assert server.count()["GET"] == 1

@@ -20,7 +20,7 @@ from indexer.library.folders import files_in_folders
 from indexer.library.lists import read_names
 from indexer.library.names import Spelling
 from indexer.library.objects import is_reachable, objects_below
-from indexer.library.packs import PackFolder, members_of, no_folder, pack_at, require_folder
+from indexer.library.packs import PackFolder, no_folder, pack_at, require_folder, with_members
 from indexer.library.passed_over import (
     OF_THE_SYSTEM,
     PassedOver,
@@ -129,7 +129,7 @@ def walk(
             passed_over[why, is_hidden(path)] += 1
             is_tar = why == "ending" and not is_hidden(path) and is_compressed_tar(path)
             found.num_compressed += is_tar
-    found.files = _with_members(found, passed_over, (include, exclude), hidden=hidden)
+    found.files = _with_members(found, passed_over, (include, exclude), listen, hidden=hidden)
     _tell(found, listen)
     num_hidden = passed_over["ending", True]
     found.num_skipped = passed_over["ending", False] + num_hidden
@@ -167,6 +167,7 @@ def _with_members(
     found: Walk,
     passed_over: Counter[tuple[PassedOver, bool]],
     patterns: tuple[Sequence[str], Sequence[str]],
+    listen: Listen,
     *,
     hidden: bool,
 ) -> FileList:
@@ -176,10 +177,15 @@ def _with_members(
     that the pack matches is one that its members match, sounds as far as it is an archive. What is
     no pack is passed over as other files are.
     """
-    files, (include, exclude) = FileList(), patterns
-    for file in found.files.in_order():
+    files, (include, exclude), num_listed = FileList(), patterns, 0
+    ordered = with_members(
+        found.root, found.files.in_order(), lambda file: file.path, found.unreadable
+    )
+    for file, pack in ordered:
         is_seen = hidden or not is_hidden(file.path)
-        pack = members_of(found.root, file.path, found.unreadable)
+        if pack is not None and isinstance(found.root, Address):
+            num_listed += 1
+            listen(Step("listing", num_listed, None, "archive"))
         if pack is None and (why := why_passed_over(file.path, include, exclude, hidden=True)):
             passed_over[why, is_hidden(file.path)] += 1
             is_archive = is_named_as_archive(file.path)

@@ -15,7 +15,7 @@ import pyarrow.compute as pc
 from indexer.arrays import Integers, contains
 from indexer.audio.packs.held import is_compressed_tar, is_named_as_archive, split
 from indexer.errors import LibraryError, QueryError
-from indexer.library.packs import members_of, require_folder
+from indexer.library.packs import require_folder, with_members
 from indexer.library.passed_over import PassedOver, is_hidden, why_passed_over
 from indexer.library.walk import Walk, files_below
 from indexer.paths import local_path, path_id
@@ -228,8 +228,8 @@ def _not_in(known: Integers, library_id: str, paths: Sequence[str]) -> list[str]
 
 def _paths_below(found: Walk) -> Iterator[str]:
     """Yield the paths of all files, and in the place of a pack those of what is in it."""
-    for path, _ in files_below(found):
-        members = members_of(found.root, path, found.unreadable)
+    paths = (path for path, _ in files_below(found))
+    for path, members in with_members(found.root, paths, str, found.unreadable):
         yield from [path] if members is None else (one.path for one in members)
 
 

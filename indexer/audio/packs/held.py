@@ -177,13 +177,14 @@ class _Held:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
+        self._opening: dict[Path, threading.Lock] = {}  # of each that is being opened
         self._packs: OrderedDict[Path, tuple[Mark, Pack | NotAPackError | AudioError]] = (
             OrderedDict()
         )
 
     def begin_anew(self) -> None:
         """Hold what a process had open before it was forked, or leave it to the parent to close."""
-        self._lock, self._of_parent = threading.Lock(), self._packs
+        self._lock, self._opening, self._of_parent = threading.Lock(), {}, self._packs
         self._packs = OrderedDict(
             (path, one)
             for path, one in self._packs.items()
@@ -192,14 +193,34 @@ class _Held:
 
     def get(self, path: Path, mark: Mark, state: State) -> Pack:
         with self._lock:
-            known, pack = self._packs.pop(path, (None, None))
-            if pack is None or known != mark:
-                pack = _opened(path, state)
-            self._packs[path] = mark, pack
-            while len(self._packs) > _MOST_HELD:
-                self._packs.popitem(last=False)
+            pack = self._known(path, mark)
+        if pack is None:
+            pack = self._open(path, mark, state)
         if isinstance(pack, Exception):
             raise copy.copy(pack)
+        return pack
+
+    def _known(self, path: Path, mark: Mark) -> Pack | NotAPackError | AudioError | None:
+        known, pack = self._packs.get(path, (None, None))
+        if known != mark:
+            return None
+        self._packs.move_to_end(path)
+        return pack
+
+    def _open(self, path: Path, mark: Mark, state: State) -> Pack | NotAPackError | AudioError:
+        with self._lock:
+            opening = self._opening.setdefault(path, threading.Lock())
+        with opening:  # others are had meanwhile: to list one in a bucket may take minutes
+            with self._lock:
+                pack = self._known(path, mark)
+            if pack is None:  # no other thread was first
+                pack = _opened(path, state)
+            with self._lock:
+                self._packs[path] = mark, pack
+                self._packs.move_to_end(path)
+                self._opening.pop(path, None)
+                while len(self._packs) > _MOST_HELD:
+                    self._packs.popitem(last=False)
         return pack
 
 

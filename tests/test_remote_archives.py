@@ -372,7 +372,7 @@ def test_part_that_was_begun_and_is_not_wanted_is_let_go(
     assert objects._under_way
     objects.forgo_part(path, part)
     assert not objects._under_way
-    file = objects.part(path, part, state)
+    file = objects.part(path, part, state).file
     assert read_at(file.fileno(), 100, 0) == (folder / "x.bin").read_bytes()[10:30]
 
 

@@ -197,7 +197,8 @@ def recording_digest(path: Path, beat: Callable[[], None] | None = None) -> byte
     """
     found, digest = _require(path), hashlib.blake2b(digest_size=16)
     if found:
-        found[0].fetch(found[1], beat)
+        if fetched := found[0].fetch(found[1], beat):
+            return fetched
     elif address := address_of(path):
         return objects.digest(address, beat)
     for block in found[0].content(found[1]) if found else _blocks(path):

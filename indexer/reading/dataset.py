@@ -42,8 +42,9 @@ _PR_SET_PDEATHSIG = 1
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
 _MOST_MMAP_THRESHOLD_BYTES = 32 * 2**20
 #: Files that a reader has fetched while it reads one: 10 MB decode in some 200 ms, and come in 50
-#: ms and what the line takes. More would be kept from other readers at the end of a list.
-_AHEAD = 3
+#: ms and what the line takes. More would be kept from other readers at the end of a list. Of small
+#: ones it has more, since 50 ms are longer than they take: so many, or all together so many bytes.
+_AHEAD, _MOST_AHEAD, _MOST_AHEAD_BYTES = 3, 16, 16 << 20
 #: Freed memory that a reader keeps: more than it uses for a chunk of samples, in bytes.
 _KEPT_BYTES = 64 * 2**20
 
@@ -186,13 +187,18 @@ class WindowDataset(IterableDataset[Batch]):
         """Yield what this reader reads; of what has to be fetched it takes some in advance."""
         taken: deque[int] = deque()
         while True:
-            while len(taken) <= _AHEAD and (item := self._take()) is not None:
+            while self._takes_more(taken) and (item := self._take()) is not None:
                 taken.append(item)
                 if not fetch_ahead(self._work.items[item].local(self._work.root)):
                     break
             if not taken:
                 return
             yield taken.popleft()
+
+    def _takes_more(self, taken: Sequence[int]) -> bool:
+        if _AHEAD < len(taken) <= _MOST_AHEAD:
+            return sum(self._work.items[item].size for item in taken) < _MOST_AHEAD_BYTES
+        return len(taken) <= _AHEAD
 
     def _take(self) -> int | None:
         with self._next.get_lock():

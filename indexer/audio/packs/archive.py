@@ -15,7 +15,7 @@ from indexer.audio.file import State, kept_date, read_at, unnamed_file
 from indexer.audio.packs.listing import Listing, recalled
 from indexer.audio.packs.members import MAX_NAME_BYTES, Members, plain_name
 from indexer.audio.packs.pack import Pack, not_read
-from indexer.audio.packs.ranges import Ranges, ranges_of
+from indexer.audio.packs.ranges import ObjectRanges, Ranges, ranges_of
 from indexer.errors import AudioError
 
 #: Bytes of a member that are read, or unpacked, at a time.
@@ -68,6 +68,14 @@ class Archive(Pack):
     def extent(self, row: int) -> tuple[int, int]:
         """Return where what a member is read from begins, and how many bytes that is."""
 
+    @abstractmethod
+    def require_readable(self, row: int) -> None:
+        """Raise unless a member is of a kind that is read here.
+
+        Raises:
+            AudioError: With stage "open".
+        """
+
     def open(self, row: int, max_duration_s: float) -> FileIO:
         """Open a member; see `Pack`."""
         return unnamed_file(self.content(row), self.members[row].size)
@@ -76,10 +84,12 @@ class Archive(Pack):
         """Say which member is read soon; see `Pack`."""
         self._ranges.fetch_ahead(*self.extent(row))
 
-    def fetch(self, row: int, beat: Callable[[], None] | None) -> None:
+    def fetch(self, row: int, beat: Callable[[], None] | None) -> bytes | None:
         """Have a member on this machine; see `Pack`."""
-        if self._ranges.key is not None:
-            self._ranges.part(*self.extent(row), beat)
+        self.require_readable(row)
+        if isinstance(self._ranges, ObjectRanges):
+            self._ranges.fetch(*self.extent(row), beat)
+        return None
 
 
 def kept_name(name: bytes) -> bytes:

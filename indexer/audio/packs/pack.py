@@ -70,13 +70,16 @@ class Pack(Protocol):
         """Say which member is read soon; nothing need be done where the pack is on a disk."""
         return
 
-    def fetch(self, row: int, beat: Callable[[], None] | None) -> None:
+    def fetch(self, row: int, beat: Callable[[], None] | None) -> bytes | None:
         """Have a member on this machine, and call `beat` now and then meanwhile.
+
+        Returns:
+            The digest of its `content`, if that was made on the way.
 
         Raises:
             AudioError: With stage "access", if it cannot be had.
         """
-        return
+        return None
 
     def open(self, row: int, max_duration_s: float) -> FileIO | Source:
         """Open a member, to be closed by who asks.

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TypeAlias
 
 from indexer.audio.file import State, open_regular, read_at
-from indexer.audio.remote.objects import Part, objects
+from indexer.audio.remote.objects import Content, Part, objects, opened_anew
 from indexer.errors import AudioError
 from indexer.paths import Address, address_of
 
@@ -95,15 +95,12 @@ class FileRanges:
         found.seek(0)
         return found
 
-    def part(
-        self, offset: int, num_bytes: int, beat: Callable[[], None] | None = None
-    ) -> tuple[FileIO, int]:
+    def part(self, offset: int, num_bytes: int) -> tuple[FileIO, int]:
         """Return an open file that has some bytes, and where in it they begin: the file itself.
 
         Args:
             offset: Where they begin in the archive.
             num_bytes: How many they are.
-            beat: Called now and then while a network is waited for.
         """
         return self._file, offset
 
@@ -128,18 +125,30 @@ class ObjectRanges:
         """Open it to read its headers."""
         return ObjectHeaders(self)
 
-    def part(
-        self, offset: int, num_bytes: int, beat: Callable[[], None] | None = None
-    ) -> tuple[FileIO, int]:
+    def part(self, offset: int, num_bytes: int) -> tuple[FileIO, int]:
         """Return an open file of some bytes, see `FileRanges`.
 
         Raises:
             AudioError: With stage "access", if they cannot be had; "decode", if there are none.
         """
-        part = self._within(offset, num_bytes)
-        if not part.num_bytes:
-            raise AudioError("decode", "the member is damaged: it is not where it should be")
-        return objects.part(self._address, part, self._state, beat), 0
+        return self._fetched(offset, num_bytes).file, 0
+
+    def fetch(self, offset: int, num_bytes: int, beat: Callable[[], None] | None) -> bytes:
+        """Return the 16-byte BLAKE2b of some bytes, once they are here.
+
+        Args:
+            offset: Where they begin.
+            num_bytes: How many they are.
+            beat: Called now and then meanwhile.
+
+        Raises:
+            AudioError: See `part`.
+        """
+        return self._fetched(offset, num_bytes, beat).digest
+
+    def open(self, offset: int, num_bytes: int) -> FileIO:
+        """Return an open file of nothing but some bytes, at its beginning, see `part`."""
+        return opened_anew(self._fetched(offset, num_bytes).file)
 
     def fetch_ahead(self, offset: int, num_bytes: int) -> None:
         """Begin to fetch some bytes."""
@@ -149,6 +158,14 @@ class ObjectRanges:
     def forgo(self, offset: int, num_bytes: int) -> None:
         """Say that what was begun to be fetched is not read after all."""
         objects.forgo_part(self._address, self._within(offset, num_bytes))
+
+    def _fetched(
+        self, offset: int, num_bytes: int, beat: Callable[[], None] | None = None
+    ) -> Content:
+        part = self._within(offset, num_bytes)
+        if not part.num_bytes:
+            raise AudioError("decode", "the member is damaged: it is not where it should be")
+        return objects.part(self._address, part, self._state, beat)
 
     def _within(self, offset: int, num_bytes: int) -> Part:
         """Return as much as there is of a span, which headers may give as they like."""

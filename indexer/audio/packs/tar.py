@@ -5,7 +5,8 @@ from __future__ import annotations
 import contextlib
 import tarfile
 from array import array
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from io import FileIO
 from typing import Self
 
 import numpy as np
@@ -15,7 +16,7 @@ from indexer.audio.packs.archive import Archive, blocks, date_in_ns, kept_name
 from indexer.audio.packs.listing import Listing
 from indexer.audio.packs.members import MAX_ROWS
 from indexer.audio.packs.pack import NotAPackError
-from indexer.audio.packs.ranges import Headers, Ranges
+from indexer.audio.packs.ranges import Headers, ObjectRanges, Ranges
 from indexer.errors import AudioError, first_line
 from indexer.progress import count
 
@@ -48,15 +49,33 @@ class Tar(Archive):
         """Return where a member lies; see `Archive`."""
         return int(self._found["offset"][row]), int(self._found["size"][row])
 
-    def content(self, row: int) -> Iterator[bytes]:
-        """Yield the bytes of a member; see `Pack`."""
-        offset, size = self.extent(row)
+    def require_readable(self, row: int) -> None:
+        """Raise if a member has holes, or nothing in it; see `Archive`."""
         if self._found["sparse"][row]:
             raise AudioError("open", "it is packed as a sparse file; pack it anew, holes and all")
-        if not size:
+        if not self._found["size"][row]:
             raise AudioError("open", "empty file (0 bytes)")
+
+    def content(self, row: int) -> Iterator[bytes]:
+        """Yield the bytes of a member; see `Pack`."""
+        self.require_readable(row)
+        offset, size = self.extent(row)
         file, at = self._ranges.part(offset, size)
         yield from blocks(file, at, size)
+
+    def fetch(self, row: int, beat: Callable[[], None] | None) -> bytes | None:
+        """Have a member on this machine; see `Pack`."""
+        self.require_readable(row)
+        if isinstance(self._ranges, ObjectRanges):
+            return self._ranges.fetch(*self.extent(row), beat)
+        return None
+
+    def open(self, row: int, max_duration_s: float) -> FileIO:
+        """Open a member: what was fetched is a file of nothing else; see `Pack`."""
+        self.require_readable(row)
+        if isinstance(self._ranges, ObjectRanges):
+            return self._ranges.open(*self.extent(row))
+        return super().open(row, max_duration_s)
 
 
 class _Header(tarfile.TarInfo):

@@ -83,10 +83,25 @@ class Zip(Archive):
         offset, end, packed = (int(self._found[name][row]) for name in ("offset", "end", "packed"))
         return offset, min(end - offset, packed + _MAX_LOCAL_BYTES)
 
+    def require_readable(self, row: int) -> None:
+        """Raise unless a member is of a kind that is unpacked here; see `Archive`."""
+        entry = self._found[row]
+        method, flags, size = int(entry["method"]), int(entry["flags"]), int(entry["size"])
+        if flags & _ENCRYPTED:
+            raise AudioError("open", "it is encrypted; unpack it with its password")
+        if flags & _PATCH or method not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+            raise AudioError(
+                "open", f"packed by method {method}; only stored and deflated are read"
+            )
+        if size > MAX_MEMBER_BYTES:
+            raise AudioError("open", f"it unpacks to {size:,} bytes, {MAX_MEMBER_BYTES:,} at most")
+        if not size:
+            raise AudioError("open", "empty file (0 bytes)")
+
     def content(self, row: int) -> Iterator[bytes]:
         """Yield the bytes of a member; see `Pack`."""
+        self.require_readable(row)
         entry = self._found[row]
-        _require_readable(entry)
         wanted, crc, num_bytes = int(entry["size"]), 0, 0
         try:
             for block in self._unpacked(*self.extent(row), entry):
@@ -175,23 +190,6 @@ def _require_apart(found: npt.NDArray[np.void]) -> None:
     # Not the sum, which might be too much for 64 bits.
     if (np.diff(offsets) - _LOCAL.size < packed[:-1]).any() or (packed < 0).any():
         raise AudioError("open", "members of it overlap")
-
-
-def _require_readable(entry: Any) -> None:
-    """Raise unless a member is of a kind that is unpacked here.
-
-    Raises:
-        AudioError: With stage "open".
-    """
-    method, flags, size = int(entry["method"]), int(entry["flags"]), int(entry["size"])
-    if flags & _ENCRYPTED:
-        raise AudioError("open", "it is encrypted; unpack it with its password")
-    if flags & _PATCH or method not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
-        raise AudioError("open", f"packed by method {method}; only stored and deflated are read")
-    if size > MAX_MEMBER_BYTES:
-        raise AudioError("open", f"it unpacks to {size:,} bytes, {MAX_MEMBER_BYTES:,} at most")
-    if not size:
-        raise AudioError("open", "empty file (0 bytes)")
 
 
 def _inflate(packed: Iterable[bytes]) -> Iterator[bytes]:

@@ -30,7 +30,7 @@ from indexer.paths import printable
 
 #: Objects that are fetched, and looked at, at the same time: stores allow thousands of requests a
 #: second, and 32 hide 50 ms behind 1.6 ms each.
-_MOST_GETS, _MOST_HEADS = 8, 32
+_MOST_GETS, _MOST_HEADS = 16, 32
 #: Lists that are read at a time.
 _MOST_LISTS = 16
 #: What may pass is asked for again after 0.2 s, 0.4 s, … for a minute at most: S3 asks for that

@@ -57,10 +57,15 @@ class _Wanted(NamedTuple):
     part: Part | None = None
 
 
-class _Content(NamedTuple):
-    """An object as it was fetched, or a part of it; `file` is never read from where it stands.
+class Content(NamedTuple):
+    """An object as it was fetched, or a part of it.
 
-    The state is that of the object.
+    Attributes:
+        file: With its bytes; never read from where it stands.
+        state: Of the object.
+        num_bytes: How many there are.
+        digest: 16-byte BLAKE2b of them.
+        since_s: When it was fetched, on the clock of `time.monotonic`.
     """
 
     file: FileIO
@@ -96,7 +101,7 @@ class Objects:
         self._lock = threading.Lock()
         self._link: Link | None = None
         self._states: OrderedDict[str, tuple[State | OSError, float]] = OrderedDict()
-        self._contents: OrderedDict[_Wanted, _Content] = OrderedDict()
+        self._contents: OrderedDict[_Wanted, Content] = OrderedDict()
         self._under_way: dict[tuple[str, _Wanted], Future[Any]] = {}
 
     def close(self) -> None:
@@ -150,7 +155,7 @@ class Objects:
         content = self._content(str(path), beat, _OPENED_S)
         if not content.state.size:
             raise AudioError("open", "empty file (0 bytes)")
-        return _opened_anew(content.file)
+        return opened_anew(content.file)
 
     def digest(self, path: Path, beat: Callable[[], None] | None = None) -> bytes:
         """Return the 16-byte BLAKE2b of an object's bytes, see `open`."""
@@ -158,8 +163,8 @@ class Objects:
 
     def part(
         self, path: Path, part: Part, state: State, beat: Callable[[], None] | None = None
-    ) -> FileIO:
-        """Return an open file with some bytes of an object, to be read at offsets.
+    ) -> Content:
+        """Return some bytes of an object.
 
         Args:
             path: Of the object.
@@ -176,7 +181,7 @@ class Objects:
             content = self._fetched(wanted, beat)
         if content.state != state:
             raise AudioError("access", "the object changed while it was read; run again")
-        return content.file
+        return content
 
     def fetch_part_ahead(self, path: Path, part: Part, state: State) -> None:
         """Begin to fetch some bytes of an object that are read soon, see `part`."""
@@ -202,7 +207,7 @@ class Objects:
         while page := self._ask(do="page", url=url, list=begun["list"])["page"]:
             yield from (Found(one["path"], _state(one)) for one in page)
 
-    def _held(self, wanted: _Wanted, most_s: float) -> _Content | None:
+    def _held(self, wanted: _Wanted, most_s: float) -> Content | None:
         with self._lock:
             self._linked()  # with other variables nothing is held
             content = self._contents.get(wanted)
@@ -211,7 +216,7 @@ class Objects:
             self._contents.move_to_end(wanted)
             return content
 
-    def _content(self, url: str, beat: Callable[[], None] | None, most_s: float) -> _Content:
+    def _content(self, url: str, beat: Callable[[], None] | None, most_s: float) -> Content:
         wanted = _Wanted(url)
         try:
             if content := self._held(wanted, most_s):
@@ -224,9 +229,9 @@ class Objects:
             raise AudioError("access", error.strerror or str(error)) from error
         return self._fetched(wanted, beat)
 
-    def _fetched(self, wanted: _Wanted, beat: Callable[[], None] | None) -> _Content:
+    def _fetched(self, wanted: _Wanted, beat: Callable[[], None] | None) -> Content:
         try:
-            got: _Content | OSError = self._finish("get", wanted, beat)
+            got: Content | OSError = self._finish("get", wanted, beat)
         except OSError as error:
             raise AudioError("access", error.strerror or str(error)) from error
         if isinstance(got, OSError):
@@ -242,7 +247,7 @@ class Objects:
 
     def _finish(self, do: str, wanted: _Wanted, beat: Callable[[], None] | None = None) -> Any:
         """Wait for an answer; remember it, and what it says of the state."""
-        answer: State | _Content | OSError | None = None
+        answer: State | Content | OSError | None = None
         for _ in range(_MOST_TRIES):
             asked = self._begin(do, wanted)
             answer = _answer_of(asked, beat)
@@ -256,15 +261,15 @@ class Objects:
                 break
         return answer
 
-    def _remember(self, wanted: _Wanted, answer: State | _Content | OSError) -> None:
-        state = answer.state if isinstance(answer, _Content) else answer
+    def _remember(self, wanted: _Wanted, answer: State | Content | OSError) -> None:
+        state = answer.state if isinstance(answer, Content) else answer
         # Of a part that cannot be had, the rest may be.
         if wanted.part is None or not isinstance(state, OSError):
             self._states[wanted.url] = state, time.monotonic()
             self._states.move_to_end(wanted.url)
         while len(self._states) > _MOST_STATES:
             self._states.popitem(last=False)
-        if not isinstance(answer, _Content):
+        if not isinstance(answer, Content):
             return
         self._contents[wanted] = answer
         self._contents.move_to_end(wanted)
@@ -292,7 +297,7 @@ class Objects:
 
 def _answer_of(
     asked: Future[tuple[dict[str, Any], FileIO | None]], beat: Callable[[], None] | None
-) -> State | _Content | OSError:
+) -> State | Content | OSError:
     try:
         told, file = wait(asked, beat)
     except OSError as error:
@@ -300,7 +305,7 @@ def _answer_of(
     if file is None:
         return _state(told)
     digest = bytes.fromhex(told["digest"])
-    return _Content(file, _state(told), told["num_bytes"], digest, time.monotonic())
+    return Content(file, _state(told), told["num_bytes"], digest, time.monotonic())
 
 
 def _state(told: dict[str, Any]) -> State:
@@ -308,7 +313,7 @@ def _state(told: dict[str, Any]) -> State:
     return State(told["size"], told["changed_s"] * _SECOND_NS + version % _SECOND_NS)
 
 
-def _opened_anew(file: FileIO) -> FileIO:
+def opened_anew(file: FileIO) -> FileIO:
     """Return a file of the same content that stands at its beginning, wherever the other stands."""
     if sys.platform == "linux":
         return FileIO(f"/proc/self/fd/{file.fileno()}", "rb")

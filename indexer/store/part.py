@@ -204,9 +204,14 @@ class Part:
             return
         self.require_intact(FILES_FILE)
         with self.open_file(FILES_FILE) as file:
-            # Threads would have memory of their own, and save a tenth of a second in 10^6 rows.
-            for batch in file.iter_batches(_LEDGER_BATCH, columns=list(columns), use_threads=False):
-                yield with_columns(batch, FILES_FILE, columns)
+            # Of several row groups at once, each batch would have the texts of all that came before
+            # it: five times the time for 10^6 rows, and 230 MB more. Threads would have memory of
+            # their own, and save a tenth of a second.
+            for group in range(file.num_row_groups):
+                for batch in file.iter_batches(
+                    _LEDGER_BATCH, row_groups=[group], columns=list(columns), use_threads=False
+                ):
+                    yield with_columns(batch, FILES_FILE, columns)
 
     def require_intact(self, *names: str) -> None:
         """Hold some of its files against their SHA-256.

@@ -21,6 +21,7 @@ from search.asking.left_out import AllLeftOut
 from search.asking.matching import MatchingHere
 from search.asking.opened import OpenedStore
 from search.filters.tags import Condition
+from search.generation.frames import places_file
 from search.generation.manifest import GENERATION_FILE, Manifest, digests, mended_by_building
 from search.generation.segments import (
     INDEX_FOLDER,
@@ -124,6 +125,7 @@ def _open(piece: Piece) -> Generation:
         for entry in (*segments[: piece.first], *segments[piece.end :])
         for file in (alive_file, recordings_file)
     }
+    others |= {places_file(folder, entry.name).name for entry in segments}  # no frames are read
     files = {name: one for name, one in manifest.files.items() if name not in others}
     for problem in digest_problems(folder, digests(files)):
         raise DamagedStoreError(problem.path, problem.reason, problem.remedy)

@@ -31,7 +31,7 @@ def write_places(folder: Path, segment: str, places: npt.NDArray[np.void]) -> No
         segment: Name of the segment.
         places: (num_rows,) `PLACE_DTYPE` of its rows, dead ones too.
     """
-    path = _places_file(folder, segment)
+    path = places_file(folder, segment)
     path.write_bytes(places.tobytes())
     sync_file(path)
 
@@ -42,7 +42,7 @@ def open_places(generation: Path, segment: str, num_rows: int) -> npt.NDArray[np
     Raises:
         DamagedStoreError: If it is missing or not of the expected size.
     """
-    return map_array(_places_file(generation, segment), PLACE_DTYPE, (num_rows,))
+    return map_array(places_file(generation, segment), PLACE_DTYPE, (num_rows,))
 
 
 class StoredFrames:
@@ -100,5 +100,6 @@ def pooled(frames: Float16) -> Float32:
     return wide if wide.ndim == 2 else wide.mean(1)
 
 
-def _places_file(folder: Path, segment: str) -> Path:
+def places_file(folder: Path, segment: str) -> Path:
+    """Return where the places of a segment's frames are, in the folder of a generation."""
     return folder / f"frames-{segment}.raw"

@@ -64,7 +64,8 @@ def address_of(path: str | os.PathLike[str]) -> Address | None:
     if not text.startswith(_SCHEMES) or "/" not in text[:7]:
         return None
     address = Address(text)
-    said = urlsplit(str(address), allow_fragments=False)
+    # What a member of an archive is called is asked of nobody.
+    said = urlsplit(str(address).partition("!/")[0], allow_fragments=False)
     if "@" in said.netloc or (said.query and said.scheme.startswith("http")):
         shown = said._replace(netloc=said.netloc.rpartition("@")[2], query="").geturl()
         raise QueryError(

@@ -35,7 +35,7 @@ class Faults:
         statuses: What these answer with; 0 cuts the connection in the middle of a body.
         always: Key → status that it has each time.
         delay_s: Added to each request.
-        etag: "true", "changing" (another at each answer), or "constant" (the same for all).
+        etag: "true", "changing" (another at each answer), "constant" (the same for all), or "none".
         lists: Whether it lists, as plain web servers do not.
         ranges: Whether it gives parts of objects.
     """
@@ -212,8 +212,8 @@ class _Handler(BaseHTTPRequestHandler):
         kind = self.server.faults.etag
         if kind == "changing":
             return f'"{os.urandom(8).hex()}"'
-        if kind == "constant":
-            return '"always"'
+        if kind in ("constant", "none"):
+            return '"always"' if kind == "constant" else ""
         status = path.stat()
         mark = f"{path} {status.st_size} {status.st_mtime_ns} {status.st_ino}"
         return f'"{hashlib.md5(mark.encode(), usedforsecurity=False).hexdigest()}"'

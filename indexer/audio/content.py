@@ -135,8 +135,8 @@ def fetch_ahead(path: Path) -> bool:
 
 
 def may_change(path: Path) -> bool:
-    """Whether what is at a path may become another while it is read: not of what is fetched."""
-    return address_of(path) is None
+    """Whether what is at a path may become another while it is read: an object is fetched whole."""
+    return address_of(path) is None or split(path) is not None
 
 
 def reading_order(path: Path) -> tuple[bytes, int]:
@@ -195,12 +195,14 @@ def recording_digest(path: Path, beat: Callable[[], None] | None = None) -> byte
     Raises:
         AudioError: If it is not a regular file, or a member, that can be read.
     """
-    found, digest = _require(path), hashlib.blake2b(digest_size=16)
-    if found:
-        if fetched := found[0].fetch(found[1], beat):
-            return fetched
-    elif address := address_of(path):
-        return objects.digest(address, beat)
+    with objects.beating(beat):
+        found = _require(path)
+        fetched = found[0].fetch(found[1]) if found else None
+        if found is None and (address := address_of(path)):
+            fetched = objects.digest(address)
+    if fetched:
+        return fetched
+    digest = hashlib.blake2b(digest_size=16)
     for block in found[0].content(found[1]) if found else _blocks(path):
         digest.update(block)
         if beat:

@@ -128,10 +128,11 @@ def file_span(given: Path, span: Span = NO_SPAN) -> FileSpan:
 def _as_shown(file: Path) -> Path:
     r"""Return the file whose name is shown as one that no file has: the bytes for each `\xNN`."""
     text = os.fspath(file)
-    if "\\x" not in text or address_of(file) or has_name(file):
+    is_object = address_of(file) and "!/" not in text
+    if "\\x" not in text or is_object or has_name(file):
         return file
     try:
-        shown = Path(local_path(text))
+        shown = as_place(local_path(text))
     except ValueError:  # it has odd bytes beside
         return file
     return shown if has_name(shown) else file

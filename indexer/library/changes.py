@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import uuid
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -277,11 +278,16 @@ class Changes:
         return missing, (self._ledger.size[missing] != NO_FILE) & ~is_folder[is_absent]
 
     def _are_absent(self, paths: Sequence[str]) -> Mask:
-        """Return which paths certainly are not files any more; one pack after the other."""
-        absent = np.zeros(len(paths), bool)
+        """Return which paths certainly are not files any more; one pack after the other.
+
+        What is in a pack that is there, and could not be listed, may be there.
+        """
+        absent, closed = np.zeros(len(paths), bool), {path for path, _ in self._found.unreadable}
         ordered = sorted(range(len(paths)), key=paths.__getitem__)
         for at in look_ahead(ordered, lambda at: self._local(paths[at])):
-            absent[at] = _is_absent(self._local(paths[at]))
+            packs = (paths[at][: one.start()] for one in re.finditer("!/", paths[at]))
+            is_closed = not closed.isdisjoint(packs)
+            absent[at] = not is_closed and _is_absent(self._local(paths[at]))
         return absent
 
     def _local(self, text: str) -> Path:

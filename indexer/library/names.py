@@ -53,7 +53,8 @@ class Spelling:
 
         And as a pack has it: what a member is called there is one name, slashes included.
         """
-        if relative.isascii() or address_of(self._root) or has_name(self._root / relative):
+        is_object = address_of(self._root) and "!/" not in relative
+        if relative.isascii() or is_object or has_name(self._root / relative):
             return relative
         folder, rest = self._root, list(PurePath(relative).parts)
         while rest:

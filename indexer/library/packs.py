@@ -24,7 +24,7 @@ from indexer.audio.packs.held import (
 )
 from indexer.audio.packs.members import Members
 from indexer.audio.packs.pack import NotAPackError
-from indexer.audio.remote.objects import require_reader
+from indexer.audio.remote.objects import objects, require_reader
 from indexer.errors import AudioError, LibraryError
 from indexer.library.files import FoundFile
 from indexer.library.passed_over import (
@@ -71,11 +71,20 @@ def library_root(library: Path) -> Path:
 def pack_at(library: Path) -> Path | None:
     """Return the file that `eval.h5` or `eval.h5!` means, if it is there and may be a pack.
 
-    Of an address its name alone is looked at.
+    A prefix in a bucket may be called so, and is none: there is no object of that name.
     """
     as_folder = inside(library) if is_named_as_pack(library.name) else library
     found = split(as_folder)
-    return found[0] if found is not None and not found[1] else None
+    if found is None or found[1]:
+        return None
+    if as_folder is not library and (address := address_of(found[0])):
+        try:
+            objects.state_of(address)
+        except FileNotFoundError:
+            return None
+        except OSError:  # for whoever opens it to report
+            pass
+    return found[0]
 
 
 def no_folder(root: Path) -> LibraryError:
@@ -211,9 +220,10 @@ def members_of(
     """
     if path and not is_named_as_pack(path):
         return None
-    pack = pack_at(root / local_path(path) if path else root)
-    if pack is None:  # its members would have the names of files in a folder
+    found = split(inside(root / local_path(path)) if path else root)
+    if found is None:  # its members would have the names of files in a folder
         return None
+    pack = found[0]
     try:
         members = held(pack).members
     except NotAPackError:

@@ -176,17 +176,18 @@ class WindowDataset(IterableDataset[Batch]):
 
     def _batches(self, reader: int) -> Iterator[Batch]:
         batchers = Batchers(self._work.batch_size)
-        for item in self._taken():
+        for item in self._taken(reader):
             self.watch.begin(reader, item)
             yield from self._read(item, batchers, lambda: self.watch.beat(reader))
             self.watch.begin(reader, -1)
             yield from batchers.news()
         yield from batchers.rest()
 
-    def _taken(self) -> Iterator[int]:
+    def _taken(self, reader: int) -> Iterator[int]:
         """Yield what this reader reads; of what has to be fetched it takes some in advance."""
         taken: deque[int] = deque()
         while True:
+            self.watch.rest(reader)  # to say what is fetched, archives may have to be listed
             while self._takes_more(taken) and (item := self._take()) is not None:
                 taken.append(item)
                 if not fetch_ahead(self._work.items[item].local(self._work.root)):

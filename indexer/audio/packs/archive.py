@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 from abc import abstractmethod
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from io import FileIO
 from pathlib import Path
 from typing import ClassVar
@@ -82,13 +83,15 @@ class Archive(Pack):
 
     def fetch_ahead(self, row: int) -> None:
         """Say which member is read soon; see `Pack`."""
-        self._ranges.fetch_ahead(*self.extent(row))
+        with contextlib.suppress(AudioError):  # for whoever reads it to report
+            self.require_readable(row)
+            self._ranges.fetch_ahead(*self.extent(row))
 
-    def fetch(self, row: int, beat: Callable[[], None] | None) -> bytes | None:
+    def fetch(self, row: int) -> bytes | None:
         """Have a member on this machine; see `Pack`."""
         self.require_readable(row)
         if isinstance(self._ranges, ObjectRanges):
-            self._ranges.fetch(*self.extent(row), beat)
+            self._ranges.fetch(*self.extent(row))
         return None
 
 

@@ -19,7 +19,7 @@ from indexer.audio.file import State, date_of, is_named_as_sound
 from indexer.audio.packs.pack import NotAPackError, Pack, is_of_the_system
 from indexer.audio.remote.objects import objects
 from indexer.errors import AudioError
-from indexer.paths import address_of, as_place
+from indexer.paths import Address, address_of, as_place
 
 if TYPE_CHECKING:  # it is not for the help of a command, which loads no NumPy
     from indexer.audio.packs.members import Member
@@ -34,6 +34,8 @@ _COMPRESSED_TARS = (
 )
 #: What stands behind the path of a pack, where it is taken for a folder.
 _INSIDE = "!"
+#: Parts of an address that say which bucket it is in: "s3:", "sounds".
+_BUCKET_PARTS = 2
 #: Packs that are held open at a time.
 _MOST_HELD = 8
 
@@ -94,24 +96,55 @@ def split(path: Path) -> tuple[Path, bytes] | None:
 
 
 def _is_taken_as_folder(pack: str) -> bool:
-    if address_of(pack):
-        return is_named_as_archive(pack)
+    if address := address_of(pack):
+        return is_named_as_archive(pack) and len(address.parts) > _BUCKET_PARTS
     # A name that no path can have, and one in a folder that may not be searched, are no packs.
     return os.path.isfile(pack) and not os.path.lexists(pack + _INSIDE)  # noqa: PTH113
 
 
 def pack_mark(path: Path) -> Mark | None:
-    """Return what the file of the pack that a path leads into is like now; None if there is none.
+    """Return what the pack that a path leads into is like now; None for a path into none.
 
     Raises:
         OSError: If it cannot be reached.
     """
-    parts = split(path)
-    return None if parts is None or address_of(parts[0]) else _mark_of(parts[0].stat())
+    if (parts := split(path)) is None:
+        return None
+    return _look_at(parts[0])[0]
 
 
-def _mark_of(status: os.stat_result) -> Mark:
-    return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
+def _look_at(path: Path) -> tuple[Mark, State]:
+    """Return what tells a file, or an object, from another of its name, and its state.
+
+    Raises:
+        NotAPackError: If it is no pack for what it is.
+        OSError: If it cannot be reached.
+    """
+    if address := address_of(path):
+        if not is_named_as_archive(path.name):
+            raise NotAPackError("it lies elsewhere, where archives alone are packs")
+        state = _state_elsewhere(address)
+        return (0, 0, *state), state
+    status = path.stat()
+    if not stat.S_ISREG(status.st_mode):
+        raise NotAPackError("it is no regular file")
+    mark = status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
+    return mark, State(status.st_size, date_of(status))
+
+
+def _state_elsewhere(address: Address) -> State:
+    """Return the state of an object; of one that is open the former one, where that cannot be told.
+
+    What is read of it says its state once more.
+    """
+    try:
+        return objects.state_of(address)
+    except FileNotFoundError:
+        raise
+    except OSError:
+        if known := _held.state_of(address):
+            return known
+        raise
 
 
 def held(path: Path) -> Pack:
@@ -125,17 +158,9 @@ def held(path: Path) -> Pack:
         AudioError: If it is one, and cannot be listed.
         OSError: If it cannot be reached.
     """
-    if address := address_of(path):
-        if not is_named_as_archive(path.name):
-            raise NotAPackError("it lies elsewhere, where archives alone are packs")
-        state = objects.state_of(address)
-        mark, is_regular = (0, 0, *state), True
-    else:
-        status = path.stat()
-        state, mark = State(status.st_size, date_of(status)), _mark_of(status)
-        is_regular = stat.S_ISREG(status.st_mode)
-    if not is_regular or not state.size:
-        raise NotAPackError("it is empty, or no regular file")
+    mark, state = _look_at(path)
+    if not state.size:
+        raise NotAPackError("it is empty")
     return _held.get(path, mark, state)
 
 
@@ -199,6 +224,12 @@ class _Held:
         if isinstance(pack, Exception):
             raise copy.copy(pack)
         return pack
+
+    def state_of(self, path: Path) -> State | None:
+        """Return the state that an object had when it was opened; None if it is not open."""
+        with self._lock:
+            mark, _ = self._packs.get(path, (None, None))
+        return State(*mark[2:]) if mark else None
 
     def _known(self, path: Path, mark: Mark) -> Pack | NotAPackError | AudioError | None:
         known, pack = self._packs.get(path, (None, None))

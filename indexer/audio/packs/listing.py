@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import io
+import itertools
 import json
 import os
 import tempfile
-import zipfile
-import zlib
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,13 +24,18 @@ import platformdirs
 
 #: What is kept changes with this.
 _FORMAT = 1
+#: How a file is called that is finished.
+_SUFFIX = ".listing"
 #: Bytes of all that is kept, at most: some 15 a member.
 _MOST_BYTES = 1 << 30
-#: What NumPy raises of a file that is not what it wrote.
-_ERRORS = (
-    *(OSError, ValueError, KeyError, TypeError, EOFError, MemoryError, UnicodeError),
-    *(zipfile.BadZipFile, zlib.error),
-)
+#: Of these many that are written, one looks at what all take.
+_KEPT_UNTIL_LOOKED_AT = 100
+#: What a file begins with: NumPy believes its headers before it has seen a checksum.
+_DIGEST_BYTES = 16
+#: A file that is being written is younger, in seconds.
+_LONGEST_WRITING_S = 3600
+
+_kept = itertools.count()
 
 
 @dataclass
@@ -70,10 +76,13 @@ def recalled(key: str | None, fields: np.dtype[np.void], read: Callable[[], List
 
 def _recall(key: str, fields: np.dtype[np.void]) -> Listing | None:
     try:
-        with _file(key).open("rb") as file, np.load(file, allow_pickle=False) as kept:
+        content = _file(key).read_bytes()
+        if content[:_DIGEST_BYTES] != _digest(content[_DIGEST_BYTES:]):
+            return None
+        with np.load(io.BytesIO(content[_DIGEST_BYTES:]), allow_pickle=False) as kept:
             about = json.loads(bytes(kept["about"]))
             text, ends, rows = bytes(kept["names"]), kept["ends"].tolist(), kept["rows"]
-    except _ERRORS:
+    except (OSError, ValueError, KeyError, MemoryError):
         return None
     if about[:2] != [_FORMAT, key] or rows.dtype != fields or len(ends) != len(rows):
         return None
@@ -85,32 +94,35 @@ def _keep(key: str, found: Listing) -> None:
     file = _file(key)
     file.parent.mkdir(parents=True, exist_ok=True)
     about = json.dumps([_FORMAT, key, found.num_links, found.flaw]).encode()
+    content = io.BytesIO()
+    np.savez_compressed(
+        content,
+        about=np.frombuffer(about, np.uint8),
+        names=np.frombuffer(b"".join(found.names), np.uint8),
+        ends=np.cumsum([len(name) for name in found.names], dtype=np.int64),
+        rows=found.rows,
+    )
     descriptor, temporary = tempfile.mkstemp(dir=file.parent)
     try:
         with open(descriptor, "wb") as written:  # noqa: PTH123 - a descriptor
-            np.savez_compressed(
-                written,
-                about=np.frombuffer(about, np.uint8),
-                names=np.frombuffer(b"".join(found.names), np.uint8),
-                ends=np.cumsum([len(name) for name in found.names], dtype=np.int64),
-                rows=found.rows,
-            )
+            written.write(_digest(content.getvalue()) + content.getvalue())
         os.replace(temporary, file)  # noqa: PTH105 - text, as mkstemp gives it
-    except OSError:
-        os.unlink(temporary)  # noqa: PTH108
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
         raise
-    _make_room(file.parent)
+    if next(_kept) % _KEPT_UNTIL_LOOKED_AT == 0:
+        _make_room(file.parent)
 
 
 def _make_room(folder: Path) -> None:
-    """Delete what was written first, until the rest is not too much."""
-    status = {path: path.stat() for path in folder.glob("*.npz")}
+    """Delete what was written first, until there is not too much, and what was never finished."""
+    status = {path: path.stat() for path in folder.iterdir()}
     left = sum(one.st_size for one in status.values())
     for path in sorted(status, key=lambda path: status[path].st_mtime_ns):
-        if left <= _MOST_BYTES:
-            return
-        path.unlink(missing_ok=True)
-        left -= status[path].st_size
+        is_old = time.time() - status[path].st_mtime > _LONGEST_WRITING_S
+        if left > _MOST_BYTES if path.suffix == _SUFFIX else is_old:
+            path.unlink(missing_ok=True)
+            left -= status[path].st_size
 
 
 def _file(key: str) -> Path:
@@ -123,4 +135,8 @@ def _file(key: str) -> Path:
     if not folder.is_absolute():
         raise FileNotFoundError(f"no home folder, but {folder}")
     name = hashlib.blake2b(key.encode("utf-8", "surrogateescape"), digest_size=16).hexdigest()
-    return folder / "archives" / f"{name}.npz"
+    return folder / "archives" / f"{name}{_SUFFIX}"
+
+
+def _digest(content: bytes) -> bytes:
+    return hashlib.blake2b(content, digest_size=_DIGEST_BYTES).digest()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from io import FileIO
 from typing import TYPE_CHECKING, Protocol, TypeGuard
 
@@ -70,8 +70,8 @@ class Pack(Protocol):
         """Say which member is read soon; nothing need be done where the pack is on a disk."""
         return
 
-    def fetch(self, row: int, beat: Callable[[], None] | None) -> bytes | None:
-        """Have a member on this machine, and call `beat` now and then meanwhile.
+    def fetch(self, row: int) -> bytes | None:
+        """Have a member on this machine.
 
         Returns:
             The digest of its `content`, if that was made on the way.

@@ -5,9 +5,9 @@ Of an object only those are fetched that are read: the headers, and then each me
 
 from __future__ import annotations
 
+import errno
 import os
 import weakref
-from collections.abc import Callable
 from io import SEEK_CUR, SEEK_END, SEEK_SET, FileIO, RawIOBase
 from pathlib import Path
 from typing import TypeAlias
@@ -117,7 +117,13 @@ class ObjectRanges:
     """
 
     def __init__(self, address: Address, state: State) -> None:
-        """Prepare; nothing is fetched yet."""
+        """Prepare; nothing is fetched yet.
+
+        Raises:
+            AudioError: If nothing would tell a part of it from one of another in its place.
+        """
+        if not state.mtime_ns:
+            raise AudioError("open", "the server gives neither a date nor a version of it (ETag)")
         self.num_bytes, self.key = state.size, f"{address} {state.size} {state.mtime_ns}"
         self._address, self._state = address, state
 
@@ -133,18 +139,9 @@ class ObjectRanges:
         """
         return self._fetched(offset, num_bytes).file, 0
 
-    def fetch(self, offset: int, num_bytes: int, beat: Callable[[], None] | None) -> bytes:
-        """Return the 16-byte BLAKE2b of some bytes, once they are here.
-
-        Args:
-            offset: Where they begin.
-            num_bytes: How many they are.
-            beat: Called now and then meanwhile.
-
-        Raises:
-            AudioError: See `part`.
-        """
-        return self._fetched(offset, num_bytes, beat).digest
+    def fetch(self, offset: int, num_bytes: int) -> bytes:
+        """Return the 16-byte BLAKE2b of some bytes, once they are here, see `part`."""
+        return self._fetched(offset, num_bytes).digest
 
     def open(self, offset: int, num_bytes: int) -> FileIO:
         """Return an open file of nothing but some bytes, at its beginning, see `part`."""
@@ -153,24 +150,23 @@ class ObjectRanges:
     def fetch_ahead(self, offset: int, num_bytes: int) -> None:
         """Begin to fetch some bytes."""
         if (part := self._within(offset, num_bytes)).num_bytes:
-            objects.fetch_part_ahead(self._address, part, self._state)
+            objects.fetch_part_ahead(self._address, part)
 
     def forgo(self, offset: int, num_bytes: int) -> None:
         """Say that what was begun to be fetched is not read after all."""
         objects.forgo_part(self._address, self._within(offset, num_bytes))
 
-    def _fetched(
-        self, offset: int, num_bytes: int, beat: Callable[[], None] | None = None
-    ) -> Content:
+    def _fetched(self, offset: int, num_bytes: int) -> Content:
         part = self._within(offset, num_bytes)
         if not part.num_bytes:
             raise AudioError("decode", "the member is damaged: it is not where it should be")
-        return objects.part(self._address, part, self._state, beat)
+        return objects.part(self._address, part)
 
     def _within(self, offset: int, num_bytes: int) -> Part:
         """Return as much as there is of a span, which headers may give as they like."""
         is_there = 0 <= offset < self.num_bytes
-        return Part(offset, max(0, min(num_bytes, self.num_bytes - offset)) if is_there else 0)
+        left = max(0, min(num_bytes, self.num_bytes - offset)) if is_there else 0
+        return Part(offset, left, self._state)
 
 
 class ObjectHeaders(_Bounded, RawIOBase):
@@ -199,7 +195,7 @@ class ObjectHeaders(_Bounded, RawIOBase):
         """Stand elsewhere."""
         base = {SEEK_SET: 0, SEEK_CUR: self._position, SEEK_END: self._ranges.num_bytes}[whence]
         if base + offset < 0:
-            raise ValueError(f"a position below 0: {base + offset}")
+            raise OSError(errno.EINVAL, f"a position below 0: {base + offset}")
         self._position = base + offset
         return self._position
 

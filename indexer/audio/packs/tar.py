@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import tarfile
 from array import array
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from io import FileIO
 from typing import Self
 
@@ -63,11 +63,11 @@ class Tar(Archive):
         file, at = self._ranges.part(offset, size)
         yield from blocks(file, at, size)
 
-    def fetch(self, row: int, beat: Callable[[], None] | None) -> bytes | None:
+    def fetch(self, row: int) -> bytes | None:
         """Have a member on this machine; see `Pack`."""
         self.require_readable(row)
         if isinstance(self._ranges, ObjectRanges):
-            return self._ranges.fetch(*self.extent(row), beat)
+            return self._ranges.fetch(*self.extent(row))
         return None
 
     def open(self, row: int, max_duration_s: float) -> FileIO:

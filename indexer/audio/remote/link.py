@@ -9,6 +9,7 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as NotYet
@@ -97,7 +98,7 @@ class Link:
                     number = _ERRNOS.get(told["error"], errno.EIO)
                     answer.set_exception(OSError(number, told["reason"]))
                 else:
-                    answer.set_result((told, file))
+                    answer.set_result((told | {"since_s": time.monotonic()}, file))
         except (EOFError, OSError):
             with self._lock:
                 self._lose()

@@ -13,7 +13,7 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from importlib.util import find_spec
 from io import FileIO
 from pathlib import Path
@@ -29,6 +29,8 @@ from indexer.paths import Address
 #: What was heard of an object is believed for so long, and what was fetched may be opened, in
 #: seconds: whoever has a digest opens what it is of, be it a while later.
 BELIEVED_S, _OPENED_S = 60.0, 3600.0
+#: Likewise that it could not be had, which may pass.
+_ERRORS_BELIEVED_S = 1.0
 #: States that are remembered, and contents that are held: so many, or all together so many bytes.
 _MOST_STATES, _MOST_HELD, _MOST_HELD_BYTES = 1 << 16, 8, 256 << 20
 #: How often a question is asked if what fetches ends: it may be killed for want of memory.
@@ -44,10 +46,11 @@ class Found(NamedTuple):
 
 
 class Part(NamedTuple):
-    """Some bytes of an object: where they begin, and how many there are."""
+    """Some bytes of an object as it was: where they begin, how many there are, and its state."""
 
     first: int
     num_bytes: int
+    state: State
 
 
 class _Wanted(NamedTuple):
@@ -65,7 +68,7 @@ class Content(NamedTuple):
         state: Of the object.
         num_bytes: How many there are.
         digest: 16-byte BLAKE2b of them.
-        since_s: When it was fetched, on the clock of `time.monotonic`.
+        since_s: When that was, on the clock of `time.monotonic`.
     """
 
     file: FileIO
@@ -100,6 +103,7 @@ class Objects:
         self._of_parent = getattr(self, "_link", None)
         self._lock = threading.Lock()
         self._link: Link | None = None
+        self._waiting = threading.local()
         self._states: OrderedDict[str, tuple[State | OSError, float]] = OrderedDict()
         self._contents: OrderedDict[_Wanted, Content] = OrderedDict()
         self._under_way: dict[tuple[str, _Wanted], Future[Any]] = {}
@@ -119,8 +123,8 @@ class Objects:
         url = str(path)
         with self._lock:
             self._linked()  # with other variables nothing is known
-            known, since_s = self._states.get(url, (None, 0.0))
-        if known is None or time.monotonic() - since_s > BELIEVED_S:
+            known = self._known(url)
+        if known is None:
             known = self._finish("head", _Wanted(url))
         if isinstance(known, OSError):
             raise OSError(known.errno, known.strerror)  # its own, or its trace would grow
@@ -129,12 +133,25 @@ class Objects:
     def look_ahead(self, paths: Iterable[Path]) -> None:
         """Ask for the states of some objects at once; whoever wants one does not wait for each."""
         for path in paths:
-            url, now = str(path), time.monotonic()
             with self._lock:
-                _, since_s = self._states.get(url, (None, -BELIEVED_S))
-            if now - since_s >= BELIEVED_S:
+                known = self._known(str(path))
+            if known is None:
                 with suppress(OSError):
-                    self._begin("head", _Wanted(url))
+                    self._begin("head", _Wanted(str(path)))
+
+    def believe(self, path: Path, state: State) -> None:
+        """Take the state of an object from whoever has just heard it."""
+        with self._lock:
+            self._remember_state(str(path), state, time.monotonic())
+
+    @contextmanager
+    def beating(self, beat: Callable[[], None] | None) -> Iterator[None]:
+        """Have something called now and then while this thread waits for the network."""
+        before, self._waiting.beat = self._beat, beat
+        try:
+            yield
+        finally:
+            self._waiting.beat = before
 
     def fetch_ahead(self, path: Path) -> None:
         """Begin to fetch an object that is read soon."""
@@ -142,53 +159,37 @@ class Objects:
             if self._held(wanted := _Wanted(str(path)), BELIEVED_S) is None:
                 self._begin("get", wanted)
 
-    def open(self, path: Path, beat: Callable[[], None] | None = None) -> FileIO:
+    def open(self, path: Path) -> FileIO:
         """Return an object's content as an open file, at its beginning.
-
-        Args:
-            path: Of the object.
-            beat: Called now and then while the network is waited for.
 
         Raises:
             AudioError: With stage "access", if it cannot be had; "open", if it is empty.
         """
-        content = self._content(str(path), beat, _OPENED_S)
+        content = self._content(str(path), _OPENED_S)
         if not content.state.size:
             raise AudioError("open", "empty file (0 bytes)")
         return opened_anew(content.file)
 
-    def digest(self, path: Path, beat: Callable[[], None] | None = None) -> bytes:
+    def digest(self, path: Path) -> bytes:
         """Return the 16-byte BLAKE2b of an object's bytes, see `open`."""
-        return self._content(str(path), beat, BELIEVED_S).digest
+        return self._content(str(path), BELIEVED_S).digest
 
-    def part(
-        self, path: Path, part: Part, state: State, beat: Callable[[], None] | None = None
-    ) -> Content:
-        """Return some bytes of an object.
-
-        Args:
-            path: Of the object.
-            part: Which bytes, at least one.
-            state: That the object has to have.
-            beat: Called now and then while the network is waited for.
+    def part(self, path: Path, part: Part) -> Content:
+        """Return some bytes of an object: at least one.
 
         Raises:
             AudioError: With stage "access", if they cannot be had, or the object is another.
         """
         wanted = _Wanted(str(path), part)
-        content = self._held(wanted, _OPENED_S)
-        if content is None or content.state != state:
-            content = self._fetched(wanted, beat)
-        if content.state != state:
+        content = self._held(wanted, _OPENED_S) or self._fetched(wanted)
+        if content.state != part.state:
             raise AudioError("access", "the object changed while it was read; run again")
         return content
 
-    def fetch_part_ahead(self, path: Path, part: Part, state: State) -> None:
+    def fetch_part_ahead(self, path: Path, part: Part) -> None:
         """Begin to fetch some bytes of an object that are read soon, see `part`."""
-        wanted = _Wanted(str(path), part)
         with suppress(OSError):  # for whoever reads it to report
-            content = self._held(wanted, _OPENED_S)
-            if content is None or content.state != state:
+            if self._held(wanted := _Wanted(str(path), part), _OPENED_S) is None:
                 self._begin("get", wanted)
 
     def forgo_part(self, path: Path, part: Part) -> None:
@@ -207,6 +208,17 @@ class Objects:
         while page := self._ask(do="page", url=url, list=begun["list"])["page"]:
             yield from (Found(one["path"], _state(one)) for one in page)
 
+    @property
+    def _beat(self) -> Callable[[], None] | None:
+        return getattr(self._waiting, "beat", None)
+
+    def _known(self, url: str) -> State | OSError | None:
+        """Return what is known of an object and still believed: a failure may soon pass."""
+        self._linked()  # with other variables nothing is known
+        known, since_s = self._states.get(url, (None, 0.0))
+        most_s = _ERRORS_BELIEVED_S if isinstance(known, OSError) else BELIEVED_S
+        return known if time.monotonic() - since_s <= most_s else None
+
     def _held(self, wanted: _Wanted, most_s: float) -> Content | None:
         with self._lock:
             self._linked()  # with other variables nothing is held
@@ -216,7 +228,7 @@ class Objects:
             self._contents.move_to_end(wanted)
             return content
 
-    def _content(self, url: str, beat: Callable[[], None] | None, most_s: float) -> Content:
+    def _content(self, url: str, most_s: float) -> Content:
         wanted = _Wanted(url)
         try:
             if content := self._held(wanted, most_s):
@@ -227,11 +239,11 @@ class Objects:
                 return content
         except OSError as error:
             raise AudioError("access", error.strerror or str(error)) from error
-        return self._fetched(wanted, beat)
+        return self._fetched(wanted)
 
-    def _fetched(self, wanted: _Wanted, beat: Callable[[], None] | None) -> Content:
+    def _fetched(self, wanted: _Wanted) -> Content:
         try:
-            got: Content | OSError = self._finish("get", wanted, beat)
+            got: Content | OSError = self._finish("get", wanted)
         except OSError as error:
             raise AudioError("access", error.strerror or str(error)) from error
         if isinstance(got, OSError):
@@ -241,35 +253,42 @@ class Objects:
     def _begin(self, do: str, wanted: _Wanted) -> Future[Any]:
         with self._lock:
             if (do, wanted) not in self._under_way:
-                asked = self._linked().ask({"do": do} | wanted._asdict())
+                link, part = self._linked(), wanted.part and wanted.part[:2]
+                asked = link.ask({"do": do, "url": wanted.url, "part": part})
+                self._forget_former(wanted)
                 self._under_way[do, wanted] = asked
             return self._under_way[do, wanted]
 
-    def _finish(self, do: str, wanted: _Wanted, beat: Callable[[], None] | None = None) -> Any:
+    def _forget_former(self, wanted: _Wanted) -> None:
+        """Let go of parts that were begun of what an object was before: nobody asks for them."""
+        if wanted.part:
+            for key in list(self._under_way):
+                url, part = key[1]
+                if url == wanted.url and part and part.state != wanted.part.state:
+                    del self._under_way[key]
+
+    def _finish(self, do: str, wanted: _Wanted) -> Any:
         """Wait for an answer; remember it, and what it says of the state."""
         answer: State | Content | OSError | None = None
         for _ in range(_MOST_TRIES):
             asked = self._begin(do, wanted)
-            answer = _answer_of(asked, beat)
+            answer, since_s = _answer_of(asked, self._beat)
             has_ended = isinstance(answer, EndedError)
             with self._lock:
                 if self._under_way.get((do, wanted)) is asked:  # no other thread has been here
                     del self._under_way[do, wanted]
                     if not has_ended:
-                        self._remember(wanted, answer)
+                        self._remember(wanted, answer, since_s)
             if not has_ended:
                 break
         return answer
 
-    def _remember(self, wanted: _Wanted, answer: State | Content | OSError) -> None:
+    def _remember(self, wanted: _Wanted, answer: State | Content | OSError, since_s: float) -> None:
         state = answer.state if isinstance(answer, Content) else answer
         # Of a part that cannot be had, the rest may be.
         if wanted.part is None or not isinstance(state, OSError):
-            self._states[wanted.url] = state, time.monotonic()
-            self._states.move_to_end(wanted.url)
-        while len(self._states) > _MOST_STATES:
-            self._states.popitem(last=False)
-        if not isinstance(answer, Content):
+            self._remember_state(wanted.url, state, since_s)
+        if not isinstance(answer, Content) or (wanted.part and wanted.part.state != state):
             return
         self._contents[wanted] = answer
         self._contents.move_to_end(wanted)
@@ -278,6 +297,15 @@ class Objects:
             or sum(one.num_bytes for one in self._contents.values()) > _MOST_HELD_BYTES
         ):
             self._contents.popitem(last=False)  # closed when nobody reads it any more
+
+    def _remember_state(self, url: str, state: State | OSError, since_s: float) -> None:
+        _, known_since_s = self._states.get(url, (None, 0.0))
+        if since_s < known_since_s:  # what was fetched ahead may be older than what is known
+            return
+        self._states[url] = state, since_s
+        self._states.move_to_end(url)
+        while len(self._states) > _MOST_STATES:
+            self._states.popitem(last=False)
 
     def _ask(self, **request: Any) -> dict[str, Any]:
         with self._lock:
@@ -289,6 +317,7 @@ class Objects:
             # What was refused, not found, or something else, may be had with other variables.
             self._states.clear()
             self._contents.clear()
+            self._under_way.clear()
             if self._link is not None:
                 self._link.end()
             self._link = Link()
@@ -297,15 +326,18 @@ class Objects:
 
 def _answer_of(
     asked: Future[tuple[dict[str, Any], FileIO | None]], beat: Callable[[], None] | None
-) -> State | Content | OSError:
+) -> tuple[State | Content | OSError, float]:
+    """Return an answer, and when it came."""
     try:
         told, file = wait(asked, beat)
     except OSError as error:
-        return error.with_traceback(None)  # it may be remembered, and would keep what was called
+        # It may be remembered, and would keep what was called.
+        return error.with_traceback(None), time.monotonic()
+    state, since_s = _state(told), told["since_s"]
     if file is None:
-        return _state(told)
+        return state, since_s
     digest = bytes.fromhex(told["digest"])
-    return Content(file, _state(told), told["num_bytes"], digest, time.monotonic())
+    return Content(file, state, told["num_bytes"], digest, since_s), since_s
 
 
 def _state(told: dict[str, Any]) -> State:

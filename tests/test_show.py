@@ -274,7 +274,7 @@ def test_hits_in_packs_are_told_since_no_player_opens_them(tmp_path: Path) -> No
     plain = [Hit(0.5, 1, b"x" * 16, (tmp_path / "a.wav",), 0, 1, ())]
     assert packed_lines(plain) == []
     [told] = packed_lines(plain + packed)
-    assert told.startswith("1 hit lies in packs, into which no player looks; --copy-to")
+    assert told.startswith("1 hit lies in packs or buckets, into which no player looks; --copy-to")
     assert packed_lines(packed * 2)[0].startswith("2 hits lie in packs")
 
 

@@ -279,8 +279,6 @@ def _require(path: Path) -> tuple[Pack, int] | None:
     _require_no_pack(path)
     try:
         return _find(path)
-    except FileNotFoundError as error:
-        raise AudioError("access", "no such member of the pack") from error
     except OSError as error:
         raise AudioError("access", error.strerror or str(error)) from error
 
@@ -312,9 +310,12 @@ def _find(path: Path) -> tuple[Pack, int] | None:
         raise OSError(errno.EIO, f"it is no pack: {error}", os.fspath(path)) from error
     except AudioError as error:
         raise OSError(errno.EIO, f"the pack cannot be read: {error}", os.fspath(path)) from error
+    except FileNotFoundError as error:
+        said = f"the pack is not there: {error.strerror}"
+        raise FileNotFoundError(errno.ENOENT, said, os.fspath(path)) from error
     row = pack.members.row_of(parts[1])
     if row is None and pack.members.flaw:  # nobody knows whether there was one
         raise OSError(errno.EIO, f"the pack is {pack.members.flaw}", os.fspath(path))
     if row is None:
-        raise FileNotFoundError(errno.ENOENT, "no such member", os.fspath(path))
+        raise FileNotFoundError(errno.ENOENT, "no such member of the pack", os.fspath(path))
     return pack, row

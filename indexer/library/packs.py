@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import re
-import threading
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Future
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from queue import Empty, SimpleQueue
-from typing import Self, TypeAlias, TypeVar
 
+from indexer.audio.content import has_name
 from indexer.audio.packs.held import (
     held,
     inside,
@@ -35,19 +30,12 @@ from indexer.library.passed_over import (
     matches,
     why_passed_over,
 )
-from indexer.paths import address_of, local_path, text_from_bytes
+from indexer.paths import Address, address_of, local_path, text_from_bytes
 
-#: Archives in a bucket that are listed at a time, and files that wait for that.
-_NUM_LISTERS, _NUM_AHEAD = 8, 32
 _NEEDS = (
     "a library is a folder of audio, or a pack: HDF5 with audio_name and waveform, Parquet with a "
     "column of bytes and path, tar or zip"
 )
-
-
-Thing = TypeVar("Thing")
-#: What is in a file, see `members_of`, and what of it is unreadable.
-_Listed: TypeAlias = "tuple[PackFolder | tuple[()] | None, list[tuple[str, str]]]"
 
 
 def library_root(library: Path) -> Path:
@@ -60,7 +48,7 @@ def library_root(library: Path) -> Path:
             for that of an archive.
     """
     if (pack := pack_at(library)) is None:
-        return library.resolve()
+        return address_of(library) or library.resolve()
     if address_of(pack):
         return inside(pack)
     behind = pack.resolve()
@@ -113,18 +101,46 @@ def require_folder(root: Path) -> Path:
             f"{within!r} or '{within}/*' alone"
         )
     if address:
+        _require_prefix(address)
         return address
     if not root.exists():
         what = "pack" if is_named_as_pack(root.name) else "folder"
         raise LibraryError(f"no such {what}: {root}")
     if is_compressed_tar(root.name) and root.is_file():
-        raise LibraryError(
-            f"{root} is compressed as a whole, and nothing in it can be read by itself; unpack it "
-            f"to .tar, or into a folder"
-        )
+        raise _compressed(root)
     if not root.is_dir():
         raise no_folder(root)
     return root.resolve()
+
+
+def _compressed(root: Path) -> LibraryError:
+    return LibraryError(
+        f"{root} is compressed as a whole, and nothing in it can be read by itself; unpack it to "
+        f".tar, or into a folder"
+    )
+
+
+def _require_prefix(address: Address) -> None:
+    """Raise if what is below an address is no library for what it is called.
+
+    Raises:
+        LibraryError: Of what is in an archive as in a folder, and of objects that are no archives.
+    """
+    for parent in address.parents:
+        if is_named_as_archive(parent.name) and is_pack(parent):
+            within = address.relative_to(parent)
+            raise LibraryError(
+                f"{address} is in a pack, which is a library as a whole: name {parent}, and "
+                f"include '{within}' or '{within}/*' alone"
+            )
+    is_tar, is_table = is_compressed_tar(address.name), is_named_as_pack(address.name)
+    if (is_tar or is_table) and has_name(address):
+        if is_tar:
+            raise _compressed(address)
+        raise LibraryError(
+            f"{address} lies in a bucket, where tars and zips are read, and no other packs; copy "
+            f"it to a disk"
+        )
 
 
 def _require_pack(pack: Path) -> None:
@@ -234,84 +250,6 @@ def members_of(
     if members.flaw:
         unreadable.append((path or ".", f"the pack is {members.flaw}"))
     return PackFolder(f"{path}!/" if path else "", members, is_named_as_archive(pack.name))
-
-
-def with_members(
-    root: Path,
-    things: Iterable[Thing],
-    path_of: Callable[[Thing], str],
-    unreadable: list[tuple[str, str]],
-) -> Iterator[tuple[Thing, PackFolder | tuple[()] | None]]:
-    """Yield files of a library, and of each what is in it, see `members_of`.
-
-    Archives that lie elsewhere are listed ahead, by threads: each waits for the network.
-
-    Args:
-        root: Of the library.
-        things: The files.
-        path_of: Tells the path of one, as stored.
-        unreadable: See `members_of`.
-    """
-    if address_of(root) is None:
-        yield from ((thing, members_of(root, path_of(thing), unreadable)) for thing in things)
-        return
-    with _Listers(root) as listers:
-        waiting: deque[tuple[Thing, Future[_Listed] | None]] = deque()
-        for thing in things:
-            waiting.append((thing, listers.begin(path_of(thing))))
-            while waiting and (waiting[0][1] is None or len(waiting) > _NUM_AHEAD):
-                yield _heard(*waiting.popleft(), unreadable)
-        while waiting:
-            yield _heard(*waiting.popleft(), unreadable)
-
-
-def _heard(
-    thing: Thing, listed: Future[_Listed] | None, unreadable: list[tuple[str, str]]
-) -> tuple[Thing, PackFolder | tuple[()] | None]:
-    if listed is None:
-        return thing, None
-    members, reasons = listed.result()
-    unreadable += reasons
-    return thing, members
-
-
-class _Listers:
-    """Threads that list the archives of a library; nobody waits for them if they are not needed."""
-
-    def __init__(self, root: Path) -> None:
-        self._root = root
-        self._asked: SimpleQueue[tuple[str, Future[_Listed]] | None] = SimpleQueue()
-        self._threads: list[threading.Thread] = []
-
-    def __enter__(self) -> Self:
-        return self
-
-    def begin(self, path: str) -> Future[_Listed] | None:
-        """Have a file listed that may be an archive; None for another."""
-        if path and not is_named_as_archive(path):
-            return None
-        if len(self._threads) < _NUM_LISTERS:
-            self._threads.append(threading.Thread(target=self._list, daemon=True))
-            self._threads[-1].start()
-        asked = path, Future[_Listed]()
-        self._asked.put(asked)
-        return asked[1]
-
-    def _list(self) -> None:
-        while asked := self._asked.get():
-            path, listed = asked
-            reasons: list[tuple[str, str]] = []
-            try:
-                listed.set_result((members_of(self._root, path, reasons), reasons))
-            except Exception as error:  # noqa: BLE001 - for who waits for it
-                listed.set_exception(error)
-
-    def __exit__(self, *_: object) -> None:
-        with contextlib.suppress(Empty):
-            while True:
-                self._asked.get_nowait()
-        for _one in self._threads:
-            self._asked.put(None)
 
 
 def packs_no_more(root: Path, paths: Iterable[str]) -> Iterator[tuple[str, str]]:

@@ -18,6 +18,8 @@ OF_THE_SYSTEM = re.compile(
     r"|\.TemporaryItems|\.DocumentRevisions-V100|\.git|\.hg|\.svn|__MACOSX|PaxHeaders?(\.\d+)?",
     re.DOTALL,
 )
+#: What is no letter in a pattern.
+_WILD = re.compile(r"[*?[]")
 #: Why a file is not looked at: its ending, `include` or `exclude`, a name that begins with a dot.
 PassedOver = Literal["ending", "pattern", "hidden"]
 
@@ -48,6 +50,18 @@ def is_hidden(path: str) -> bool:
 def is_included(path: str, include: Sequence[str]) -> bool:
     """Whether a path matches one of some patterns, or there are none."""
     return not include or matches(path, include)
+
+
+def may_reach(pack: str, include: Sequence[str]) -> bool:
+    """Whether a pack, or something in it, may match one of some patterns, or there are none.
+
+    Args:
+        pack: Its path, relative to the library.
+        include: See `walk`.
+    """
+    below = f"{pack}!/"
+    begins = (_WILD.split(pattern, maxsplit=1)[0] for pattern in include)
+    return not include or any(below.startswith(one) or one.startswith(below) for one in begins)
 
 
 def matches(path: str, patterns: Sequence[str]) -> bool:

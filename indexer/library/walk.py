@@ -17,16 +17,18 @@ from indexer.audio.packs.held import is_compressed_tar, is_named_as_archive, is_
 from indexer.errors import LibraryError
 from indexer.library.files import FileList, FoundFile
 from indexer.library.folders import files_in_folders
+from indexer.library.listed import with_members
 from indexer.library.lists import read_names
 from indexer.library.names import Spelling
 from indexer.library.objects import is_reachable, objects_below
-from indexer.library.packs import PackFolder, no_folder, pack_at, require_folder, with_members
+from indexer.library.packs import PackFolder, no_folder, pack_at, require_folder
 from indexer.library.passed_over import (
     OF_THE_SYSTEM,
     PassedOver,
     is_hidden,
     is_included,
     matches,
+    may_reach,
     why_passed_over,
 )
 from indexer.paths import Address, Span, address_of, text_from_bytes
@@ -121,7 +123,7 @@ def walk(
         if number % _FILES_PER_STEP == 0:
             listen(Step("walking", number, None, "file"))
         why = why_passed_over(path, include, exclude, hidden=hidden)
-        if why is None or _may_be_wanted(path, exclude):
+        if why is None or _may_be_wanted(path, include, exclude):
             found.files.append(_found_file(found.root, path, state=state))
         elif why == "hidden":
             found.hidden.append(_found_file(found.root, path, state=state))
@@ -158,9 +160,14 @@ def _tell(found: Walk, listen: Listen) -> None:
             listen(f"{said}: {number:,}")
 
 
-def _may_be_wanted(path: str, exclude: Sequence[str]) -> bool:
-    """Whether a file may be a pack of which members are asked for."""
-    return not path or (is_named_as_pack(path) and not matches(path, exclude))
+def _may_be_wanted(path: str, include: Sequence[str], exclude: Sequence[str]) -> bool:
+    """Whether a file may be a pack of which members are asked for.
+
+    To list one may be to fetch it: none is listed that no pattern reaches into.
+    """
+    if not path:
+        return True
+    return is_named_as_pack(path) and not matches(path, exclude) and may_reach(path, include)
 
 
 def _with_members(
@@ -177,15 +184,12 @@ def _with_members(
     that the pack matches is one that its members match, sounds as far as it is an archive. What is
     no pack is passed over as other files are.
     """
-    files, (include, exclude), num_listed = FileList(), patterns, 0
+    files, (include, exclude) = FileList(), patterns
     ordered = with_members(
-        found.root, found.files.in_order(), lambda file: file.path, found.unreadable
+        found.root, found.files.in_order(), lambda file: file.path, found.unreadable, listen
     )
     for file, pack in ordered:
         is_seen = hidden or not is_hidden(file.path)
-        if pack is not None and isinstance(found.root, Address):
-            num_listed += 1
-            listen(Step("listing", num_listed, None, "archive"))
         if pack is None and (why := why_passed_over(file.path, include, exclude, hidden=True)):
             passed_over[why, is_hidden(file.path)] += 1
             is_archive = is_named_as_archive(file.path)

@@ -15,7 +15,8 @@ import pyarrow.compute as pc
 from indexer.arrays import Integers, contains
 from indexer.audio.packs.held import is_compressed_tar, is_named_as_archive, split
 from indexer.errors import LibraryError, QueryError
-from indexer.library.packs import require_folder, with_members
+from indexer.library.listed import with_members
+from indexer.library.packs import require_folder
 from indexer.library.passed_over import PassedOver, is_hidden, why_passed_over
 from indexer.library.walk import Walk, files_below
 from indexer.paths import local_path, path_id

@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 import typer
 
 from indexer import MAX_CHANNELS
-from indexer.paths import printable
+from indexer.paths import as_place, printable
 from indexer.progress import LOADING
 from indexer.tags import DEFAULT_PRECISION, DEFAULT_THRESHOLD
 from soundalike.cli.bars import Bars, telling
@@ -97,7 +97,7 @@ def tag(
     if output == "text":
         how = f"{model.precision} on {model.device_name}, padding zero"
         print_lines([f"what {model.checkpoint.name} hears, at {how}"])
-    for file in files:
+    for file in map(as_place, files):
         try:
             with Bars(quiet=quiet) as bars:
                 windows = model.tag(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import math
+import os
 import sys
 from collections.abc import Iterator, Sequence
 from datetime import date, datetime
@@ -12,7 +13,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from indexer.audio.packs.held import split
-from indexer.paths import num_columns, printable
+from indexer.paths import Address, num_columns, printable
 from search.asking.answers import Hit
 from search.export.cells import path_cell
 from search.filters.columns import Value
@@ -221,10 +222,21 @@ def _text(value: Value) -> str:
 
 def packed_lines(hits: Sequence[Hit]) -> list[str]:
     """Say how many hits have an address that only this program can open, for people."""
-    number = sum((path := address_of(hit)) is not None and bool(split(path)) for hit in hits)
+    number = sum((path := address_of(hit)) is not None and _is_ours(path) for hit in hits)
     lie = "1 hit lies" if number == 1 else f"{number:,} hits lie"
-    told = f"{lie} in packs, into which no player looks; --copy-to makes files of them"
+    told = f"{lie} in packs or buckets, into which no player looks; --copy-to makes files of them"
     return [told] if number else []
+
+
+def _is_ours(path: Path) -> bool:
+    """Whether nothing but this program knows what a path means."""
+    is_in_bucket = isinstance(path, Address) and not os.fspath(path).startswith("http")
+    return is_in_bucket or bool(split(path))
+
+
+def _uri_of(path: Path) -> str:
+    """Return a path as programs take it; an address as it is."""
+    return os.fspath(path) if isinstance(path, Address) else path.as_uri()
 
 
 def hits_m3u(hits: Sequence[Hit], *, with_clock: bool = False) -> str:
@@ -246,5 +258,5 @@ def hits_m3u(hits: Sequence[Hit], *, with_clock: bool = False) -> str:
             lines.append(f"#EXTINF:{max(1, round(end_s - start_s))},{title}")
             lines.append(f"#EXTVLCOPT:start-time={round(start_s, 3)}")
             lines.append(f"#EXTVLCOPT:stop-time={round(end_s, 3)}")
-            lines.append(path.as_uri())
+            lines.append(_uri_of(path))
     return "\n".join(lines)

@@ -21,13 +21,16 @@ from indexer.errors import AudioError
 
 #: Bytes of a member that are read, or unpacked, at a time.
 BLOCK_BYTES = 1 << 20
+_SECOND_NS = 10**9
 
 
 class Archive(Pack):
     """An open archive: its headers are read once, members from where they lie.
 
     Only regular files are members, not what links to them. Of several with one name the last
-    counts, as where an archive is unpacked.
+    counts, as where an archive is unpacked. Of an object it is known when it is another, though its
+    members may have the names, lengths and dates of those before: their dates have its version in
+    the place of the fraction of a second.
     """
 
     outlives_fork = True
@@ -53,6 +56,8 @@ class Archive(Pack):
         self._found = found.rows[rows]
         names = (found.names[row] for row in rows)
         sizes, dates = self._found["size"], self._found["mtime"]
+        if isinstance(self._ranges, ObjectRanges):
+            dates = dates // _SECOND_NS * _SECOND_NS + self._ranges.version
         self.members = Members(names, sizes, dates, found.flaw, are_apart=True)
         self.members.num_links = found.num_links
 

@@ -6,14 +6,15 @@ the processes that read, and for the next run. Nothing depends on that but time.
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import io
 import itertools
 import json
+import multiprocessing
 import os
 import tempfile
 import time
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +22,8 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 import platformdirs
+
+from indexer.errors import SoundalikeWarning
 
 #: What is kept changes with this.
 _FORMAT = 1
@@ -69,9 +72,23 @@ def recalled(key: str | None, fields: np.dtype[np.void], read: Callable[[], List
     found = _recall(key, fields)
     if found is None:
         found = read()
-        with contextlib.suppress(OSError):  # a home that is full or read-only costs time, no more
+        try:
             _keep(key, found)
+        except OSError as error:  # a home that is full or read-only costs time, no more
+            _tell(error)
     return found
+
+
+def _tell(error: OSError) -> None:
+    """Say that nothing can be kept; of the processes that read, one has said so already."""
+    if multiprocessing.parent_process() is None:
+        said = f"the lists of archives in buckets cannot be kept ({error.strerror or error})"
+        warnings.warn(
+            SoundalikeWarning(
+                f"{said}, so that each run fetches them anew; XDG_CACHE_HOME names a folder for it"
+            ),
+            stacklevel=2,
+        )
 
 
 def _recall(key: str, fields: np.dtype[np.void]) -> Listing | None:

@@ -12,6 +12,8 @@ from io import SEEK_CUR, SEEK_END, SEEK_SET, FileIO, RawIOBase
 from pathlib import Path
 from typing import TypeAlias
 
+from xxhash import xxh3_64_intdigest
+
 from indexer.audio.file import State, open_regular, read_at
 from indexer.audio.remote.objects import Content, Part, objects, opened_anew
 from indexer.errors import AudioError
@@ -114,6 +116,7 @@ class ObjectRanges:
     Attributes:
         num_bytes: How many there are.
         key: What tells it from all others, and from what it was before.
+        version: A digest of its etag, or else of its date, below 10^9.
     """
 
     def __init__(self, address: Address, state: State) -> None:
@@ -125,6 +128,7 @@ class ObjectRanges:
         if not state.mtime_ns:
             raise AudioError("open", "the server gives neither a date nor a version of it (ETag)")
         self.num_bytes, self.key = state.size, f"{address} {state.size} {state.mtime_ns}"
+        self.version = state.mtime_ns % 10**9 or xxh3_64_intdigest(str(state).encode()) % 10**9
         self._address, self._state = address, state
 
     def headers(self) -> ObjectHeaders:

@@ -253,6 +253,8 @@ def _what_failed(error: Exception) -> tuple[str, str]:
     if isinstance(error, (PermissionError, UnauthenticatedError)) or status in {"401", "403"}:
         denied = f"access denied ({shown})" if shown else "access denied"
         return "refused", f"{denied}: credentials come from the environment"
+    if status == "416":  # a part behind its end
+        return "broken", "the object changed while it was read; run again"
     if named := _MISNAMED.search(said):
         return "misnamed", (
             f"the name {printable(named[1])} cannot be read: it has a control character, or a part "
@@ -276,6 +278,7 @@ def _why_unreachable(said: str) -> str:
     return "the server cannot be reached, or does not answer as it should"
 
 
+_WHOLE_ALONE = "the server gives no parts of it, as is needed of an archive; copy it to a disk"
 #: What the errors of obstore have in them, and what it means.
 _SIGNS = {
     "ConnectionRefused": "the server refuses the connection",
@@ -285,8 +288,8 @@ _SIGNS = {
     "InvalidCertificate": "the server's certificate is not valid",
     "Content-Length": "the server does not say how long it is (Content-Length)",
     _BROKEN_OFF: "it breaks off each time",
-    "NotPartial": "the server gives no parts of an object, as is needed of an archive",
-    "RangeNotSupported": "the server gives no parts of an object, as is needed of an archive",
+    "NotPartial": _WHOLE_ALONE,
+    "RangeNotSupported": _WHOLE_ALONE,
 }
 
 

@@ -92,9 +92,14 @@ def require_reader(address: object) -> None:
 
 
 class Objects:
-    """What this process knows of objects; threads share it."""
+    """What this process knows of objects; threads share it.
+
+    Attributes:
+        num_bytes: How many were fetched.
+    """
 
     def __init__(self) -> None:
+        self.num_bytes = 0
         self.begin_anew()
 
     def begin_anew(self) -> None:
@@ -288,6 +293,7 @@ class Objects:
         # Of a part that cannot be had, the rest may be.
         if wanted.part is None or not isinstance(state, OSError):
             self._remember_state(wanted.url, state, since_s)
+        self.num_bytes += answer.num_bytes if isinstance(answer, Content) else 0
         if not isinstance(answer, Content) or (wanted.part and wanted.part.state != state):
             return
         self._contents[wanted] = answer

@@ -110,26 +110,12 @@ def pack_mark(path: Path) -> Mark | None:
     """
     if (parts := split(path)) is None:
         return None
-    return _look_at(parts[0])[0]
+    address = address_of(parts[0])
+    return (0, 0, *_state_elsewhere(address)) if address else _mark_of(parts[0].stat())
 
 
-def _look_at(path: Path) -> tuple[Mark, State]:
-    """Return what tells a file, or an object, from another of its name, and its state.
-
-    Raises:
-        NotAPackError: If it is no pack for what it is.
-        OSError: If it cannot be reached.
-    """
-    if address := address_of(path):
-        if not is_named_as_archive(path.name):
-            raise NotAPackError("it lies elsewhere, where archives alone are packs")
-        state = _state_elsewhere(address)
-        return (0, 0, *state), state
-    status = path.stat()
-    if not stat.S_ISREG(status.st_mode):
-        raise NotAPackError("it is no regular file")
-    mark = status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
-    return mark, State(status.st_size, date_of(status))
+def _mark_of(status: os.stat_result) -> Mark:
+    return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
 
 
 def _state_elsewhere(address: Address) -> State:
@@ -158,9 +144,17 @@ def held(path: Path) -> Pack:
         AudioError: If it is one, and cannot be listed.
         OSError: If it cannot be reached.
     """
-    mark, state = _look_at(path)
-    if not state.size:
-        raise NotAPackError("it is empty")
+    if address := address_of(path):
+        if not is_named_as_archive(path.name):
+            raise NotAPackError("it lies elsewhere, where archives alone are packs")
+        state, is_regular = _state_elsewhere(address), True
+        mark: Mark = (0, 0, *state)
+    else:
+        status = path.stat()
+        state, is_regular = State(status.st_size, date_of(status)), stat.S_ISREG(status.st_mode)
+        mark = _mark_of(status)
+    if not is_regular or not state.size:
+        raise NotAPackError("it is empty, or no regular file")
     return _held.get(path, mark, state)
 
 

@@ -29,7 +29,7 @@ from indexer.errors import SoundalikeWarning
 _FORMAT = 1
 #: How a file is called that is finished.
 _SUFFIX = ".listing"
-#: Bytes of all that is kept, at most: some 15 a member.
+#: Bytes of all that is kept, at most: 6 to 18 a member.
 _MOST_BYTES = 1 << 30
 #: Of these many that are written, one looks at what all take.
 _KEPT_UNTIL_LOOKED_AT = 100

@@ -190,3 +190,15 @@ def test_files_of_a_million_are_listed_one_after_the_other(million: Synthetic) -
     )
     assert answer == NUM_FILES
     assert peak <= 160, peak
+
+
+@pytest.mark.slow
+@linux
+def test_a_million_files_are_counted_as_they_are_read(million: Synthetic) -> None:
+    _, peak, answer = measured(
+        million,
+        "from search.upkeep.overview import overview\n"
+        "answer = overview(store.path).statuses['ok']",
+    )
+    assert answer == NUM_FILES
+    assert peak <= 260, peak

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -19,6 +19,7 @@ from indexer.store.own import Own
 from indexer.store.part import Part
 from indexer.store.reader import Store
 from indexer.store.schema import Identity
+from indexer.store.words import last_words
 from search.generation.manifest import OutdatedIndexError
 from search.generation.missing import missing_parts
 from search.generation.segments import Generation, current_name
@@ -110,20 +111,16 @@ def overview(path: Path, own: Own | None = None) -> Overview:
         StoreError: If there is no store at `path`, or it cannot be read.
     """
     store, own = Store.open(path), own or Own.of(path)
+    libraries = store.libraries()
     parts, windows, files, (num_dead, num_left) = store.from_parts(
         lambda parts: (
             parts,
             store.snapshot(parts).windows,
-            store.latest_files(_COLUMNS, parts),
+            _count_files(parts, libraries),
             outlook(store, parts),
         )
     )
     num_stored, num_live = sum(part.num_windows for part in parts), len(windows.window_id)
-    libraries = store.libraries()
-    is_there = pc.is_in(files["status"], value_set=pa.array(["ok", "failed"]))
-    files = files.filter(pc.or_(is_there, is_departed(files, libraries)))
-    failed = files.filter(pc.equal(files["status"], "failed"))
-    warned = files.filter(pc.and_(pc.is_valid(files["warnings"]), pc.equal(files["status"], "ok")))
     generation, is_outdated = _read_index(store)
     names = {part.name for part in parts}
     return Overview(
@@ -144,9 +141,9 @@ def overview(path: Path, own: Own | None = None) -> Overview:
         is_sketched=generation is not None and generation.manifest.is_sketched,
         num_new_parts=len(names - set(generation.parts)) if generation else len(names),
         num_missing_parts=len(missing_parts(store)) if generation else 0,
-        statuses=dict(_count_distinct(files, "status")),
-        failures={(stage, why): n for stage, why, n in _count_distinct(failed, "stage", "reason")},
-        warnings=dict(_count_distinct(warned, "warnings")),
+        statuses={status: number for (status,), number in _most_first(files.statuses)},
+        failures=dict(_most_first(files.failures)),
+        warnings={warning: number for (warning,), number in _most_first(files.warnings)},
         libraries=libraries,
         origins=dict(_count_origins(parts)),
         own=tuple(own.names()),
@@ -181,9 +178,38 @@ def _size_of(folder: Path) -> int:
     return total
 
 
-def _count_distinct(rows: pa.Table, *columns: str) -> Iterator[tuple[Any, ...]]:
-    """Yield the distinct values of some columns, and in how many rows they are, most first."""
+class _Counts(NamedTuple):
+    """How many files have a status, a failure (stage and reason), and a warning."""
+
+    statuses: Counter[tuple[Any, ...]]
+    failures: Counter[tuple[Any, ...]]
+    warnings: Counter[tuple[Any, ...]]
+
+
+def _count_files(parts: Sequence[Part], libraries: Collection[str]) -> _Counts:
+    """Count the files that are there, or were; the last words on them are read in passing."""
+    counts = _Counts(Counter(), Counter(), Counter())
+    for batch in last_words(parts, _COLUMNS):
+        is_there = pc.is_in(batch["status"], value_set=pa.array(["ok", "failed"]))
+        files = pa.table(batch.filter(pc.or_(is_there, is_departed(batch, libraries))))
+        failed, is_ok = pc.equal(files["status"], "failed"), pc.equal(files["status"], "ok")
+        warned = files.filter(pc.and_(pc.is_valid(files["warnings"]), is_ok))
+        counts.statuses.update(_count_distinct(files, "status"))
+        counts.failures.update(_count_distinct(files.filter(failed), "stage", "reason"))
+        counts.warnings.update(_count_distinct(warned, "warnings"))
+    return counts
+
+
+def _count_distinct(rows: pa.Table, *columns: str) -> Counter[tuple[Any, ...]]:
+    """Return in how many rows some columns have each of their values."""
     counts = rows.group_by(columns).aggregate([([], "count_all")])
-    order = [("count_all", "descending"), *((name, "ascending") for name in columns)]
-    for row in counts.sort_by(order).to_pylist():
-        yield *(row[name] for name in columns), row["count_all"]
+    values = zip(*(counts[name].to_pylist() for name in columns), strict=True)
+    return Counter(dict(zip(values, counts["count_all"].to_pylist(), strict=True)))
+
+
+def _most_first(counts: Counter[tuple[Any, ...]]) -> list[tuple[Any, int]]:
+    def order(one: tuple[tuple[Any, ...], int]) -> tuple[Any, ...]:
+        values, number = one
+        return -number, *((value is None, value or "") for value in values)
+
+    return sorted(counts.items(), key=order)

@@ -107,3 +107,16 @@ def test_bar_of_a_cluster_says_what_bounds_it() -> None:
     step = Step("embedding", 1, 4, "file", 30.0, 2, 120.0, "a.wav", "decoding")
     assert _audio(step, 10.0) == "0.5 of 2.0 min, 3 x, 2 failed, bound by decoding"
     assert _audio(step._replace(bound="", num_failed=0), 10.0) == "0.5 of 2.0 min, 3 x"
+
+
+def test_more_audio_than_was_thought_is_all_of_it(
+    capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sys.stderr.isatty", lambda: True)
+    with Bars(quiet=False) as bars:
+        bars(Step("embedding", 1, 2, "file", audio_s=100.0, total_audio_s=200.4))
+        time.sleep(0.2)
+        bars(Step("embedding", 2, 2, "file", audio_s=200.4, total_audio_s=200.4))
+        text = capfd.readouterr().err
+    assert "100%" in text
+    assert "Warning" not in text

@@ -76,11 +76,12 @@ class Bars:
         bar = self._bar_of(step)
         done: float = step.done  # a whole number is shown as one
         total: float | None = step.total
+        if step.name or step.total_audio_s:
+            bar.set_description_str(f"{step.what} {_short(step.name)}".rstrip(), refresh=False)
         if step.total_audio_s:
             done = step.audio_s
             total = max(round(step.total_audio_s), done)  # an estimate: it may be reached early
             elapsed_s = max(time.monotonic() - self._started_s, 1e-3)
-            bar.set_description_str(f"{step.what} {_short(step.name)}".rstrip(), refresh=False)
             bar.set_postfix_str(_audio(step, elapsed_s), refresh=False)
         bar.total = total
         bar.update(done - bar.n)

@@ -25,6 +25,8 @@ Span = tuple[int, int]
 
 #: How addresses begin: buckets of S3, Google and Azure, and web servers.
 _SCHEMES = ("s3:", "gs:", "az:", "https:", "http:")
+#: Where the address of an archive ends, and the name of a member begins.
+_IN_ARCHIVE = re.compile(r"(?<=\.tar)!/|(?<=\.zip)!/", re.IGNORECASE)
 _ESCAPE = re.compile(r"\\x([0-9a-f]{2})")
 
 
@@ -65,7 +67,7 @@ def address_of(path: str | os.PathLike[str]) -> Address | None:
         return None
     address = Address(text)
     # What a member of an archive is called is asked of nobody.
-    said = urlsplit(str(address).partition("!/")[0], allow_fragments=False)
+    said = urlsplit(_IN_ARCHIVE.split(str(address), maxsplit=1)[0], allow_fragments=False)
     if "@" in said.netloc or (said.query and said.scheme.startswith("http")):
         shown = said._replace(netloc=said.netloc.rpartition("@")[2], query="").geturl()
         raise QueryError(

@@ -36,6 +36,7 @@ class Faults:
         always: Key → status that it has each time.
         delay_s: Added to each request.
         etag: "true", "changing" (another at each answer), "constant" (the same for all), or "none".
+        list_etag: How lists have them: "same", "unquoted" as Azure, or "none".
         lists: Whether it lists, as plain web servers do not.
         ranges: Whether it gives parts of objects.
     """
@@ -46,6 +47,7 @@ class Faults:
     always: dict[str, int] = field(default_factory=dict)
     delay_s: float = 0.0
     etag: str = "true"
+    list_etag: str = "same"
     lists: bool = True
     ranges: bool = True
     random: random.Random = field(default_factory=lambda: random.Random(1))
@@ -122,7 +124,7 @@ class _Handler(BaseHTTPRequestHandler):
             f"<D:response><D:href>/{quote(key)}</D:href><D:propstat><D:prop>"
             f"<D:getlastmodified>{_http_date(path)}</D:getlastmodified>"
             f"<D:getcontentlength>{path.stat().st_size}</D:getcontentlength>"
-            f"<D:resourcetype/><D:getetag>{escape(self._etag(path))}</D:getetag></D:prop>"
+            f"<D:resourcetype/><D:getetag>{escape(self._listed_etag(path))}</D:getetag></D:prop>"
             "<D:status>HTTP/1.1 200 OK</D:status></D:propstat></D:response>"
             for key, path in self._objects(prefix)
         ]
@@ -137,7 +139,7 @@ class _Handler(BaseHTTPRequestHandler):
         objects = [one for one in self._objects(prefix) if one[0] > after]
         rows = "".join(
             f"<Contents><Key>{escape(key)}</Key><LastModified>{_iso_date(path)}</LastModified>"
-            f"<ETag>{escape(self._etag(path))}</ETag><Size>{path.stat().st_size}</Size>"
+            f"<ETag>{escape(self._listed_etag(path))}</ETag><Size>{path.stat().st_size}</Size>"
             f"<StorageClass>STANDARD</StorageClass></Contents>"
             for key, path in objects[:_PAGE]
         )
@@ -207,6 +209,10 @@ class _Handler(BaseHTTPRequestHandler):
         with path.open("rb") as file:
             while at < end:
                 at += os.sendfile(self.connection.fileno(), file.fileno(), at, end - at)
+
+    def _listed_etag(self, path: Path) -> str:
+        kind, etag = self.server.faults.list_etag, self._etag(path)
+        return {"same": etag, "unquoted": etag.strip('"'), "none": ""}[kind]
 
     def _etag(self, path: Path) -> str:
         kind = self.server.faults.etag

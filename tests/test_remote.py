@@ -75,7 +75,11 @@ def test_what_is_no_address_stays_a_path(text: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["https://me:secret@host/x", "https://host/x?sig=secret", "s3://id:secret@bucket/x"]
+    "text",
+    [
+        *("https://me:secret@host/x", "https://host/x?sig=secret", "s3://id:secret@bucket/x"),
+        *("https://host/a!/x.wav?sig=secret", "https://host/a.tar?sig=secret"),
+    ],
 )
 def test_address_with_a_secret_in_it_is_refused_without_saying_it(text: str) -> None:
     with pytest.raises(QueryError, match="credentials come from the environment") as refused:

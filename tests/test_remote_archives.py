@@ -117,7 +117,7 @@ def test_bucket_with_archives_gives_the_windows_of_the_folder(
     server.asked.clear()
     again = remote.extract(server.address)
     assert (again.num_unchanged, again.num_embedded) == (len(rows_of(tmp_path / "local")), 0)
-    assert server.count() == {}  # the list says that the archives are the same
+    assert server.count() == {"HEAD": 3}  # of each archive, whether it is the same
 
 
 @pytest.mark.parametrize("ending", ENDINGS)
@@ -695,3 +695,64 @@ def test_addresses_in_playlists_are_what_programs_take(
         plain = next(line for line in lines if "!/" not in line and "deep/er" in line)
         assert plain.removeprefix(f"{root}/") in ("deep/er/" + ODD, quote("deep/er/" + ODD))
         assert ("%23" in plain) == (number == 1)
+
+
+@pytest.mark.parametrize("kind", ["unquoted", "none"])
+def test_lists_that_say_etags_otherwise_than_answers_do(
+    server: ObjectServer,
+    packed: Path,
+    tmp_path: Path,
+    opened: Callable[[Path], Sounds],
+    kind: str,
+) -> None:
+    """As those of Azure, and of some servers of WebDAV."""
+    server.faults.list_etag = kind
+    for number, root in enumerate((server.address, server.endpoint)):
+        store = opened(tmp_path / f"store {number}")
+        report = store.extract(f"{root}/packs", frames="none")
+        assert (report.num_embedded, report.failures) == (5, [])
+        forget()
+        assert store.extract(f"{root}/packs").num_unchanged == 11
+
+
+def test_archive_of_another_date_is_another_whatever_its_etag(
+    server: ObjectServer, folder: Path, tmp_path: Path, opened: Callable[[Path], Sounds]
+) -> None:
+    server.faults.etag = "constant"
+    one, other = (write_tone(tmp_path / f"{hz}.wav", 3, hz).read_bytes() for hz in (300, 999))
+    path = write_tar(folder / "packs" / "x.tar", [("a.wav", one)])
+    store, root = opened(tmp_path / "store"), f"{server.address}/packs/x.tar"
+    store.extract(root, frames="none")
+    write_tar(folder / "packs" / "x.tar", [("a.wav", other)])
+    os.utime(path, (2_000_000_000, 2_000_000_000))
+    assert store.extract(root).num_embedded == 1  # by the same process, in the same minute
+
+
+def test_archives_that_the_ledger_knows_and_no_pattern_reaches_are_left_alone(
+    server: ObjectServer, packed: Path, tmp_path: Path, opened: Callable[[Path], Sounds]
+) -> None:
+    store = opened(tmp_path / "store")
+    store.extract(server.address, frames="none")
+    before = rows_of(tmp_path / "store")
+    forget()
+    shutil.rmtree(tmp_path / "cache")
+    server.asked.clear()
+    store.extract(server.address, include=["deep/*"])
+    assert not [key for _, key in server.asked if key.startswith("packs/")]
+    assert rows_of(tmp_path / "store") == before
+    (server.folder / "packs" / "all.tar").unlink()
+    forget()
+    store.extract(server.address, include=["deep/*"])
+    rows = rows_of(tmp_path / "store")
+    assert {row[0] for path, row in rows.items() if "all.tar!/" in path} == {"gone"}
+    assert {row[0] for path, row in rows.items() if "all.zip!/" in path} == {"ok"}
+
+
+def test_list_for_an_archive_that_is_the_library(
+    server: ObjectServer, folder: Path, tmp_path: Path
+) -> None:
+    write_tar(folder / "n.tar", [("e\u0301.wav", bytes(100))])
+    listed = tmp_path / "list.txt"
+    listed.write_text("\u00e9.wav\n")
+    (found,) = read_list(as_place(f"{server.address}/n.tar"), listed).files
+    assert found.size == 100

@@ -197,8 +197,7 @@ def test_files_of_a_million_are_listed_one_after_the_other(million: Synthetic) -
 def test_a_million_files_are_counted_as_they_are_read(million: Synthetic) -> None:
     _, peak, answer = measured(
         million,
-        "from search.upkeep.overview import overview\n"
-        "answer = overview(store.path).statuses['ok']",
+        "from search.upkeep.overview import overview\nanswer = overview(store.path).statuses['ok']",
     )
     assert answer == NUM_FILES
     assert peak <= 260, peak

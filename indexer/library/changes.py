@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import uuid
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -26,7 +25,7 @@ from indexer.arrays import (
 from indexer.audio.content import look_ahead, require_name
 from indexer.errors import LibraryError
 from indexer.library.files import FileList, FoundFile
-from indexer.library.packs import is_pack, pack_at, packs_no_more
+from indexer.library.packs import is_pack, pack_at, packs_no_more, packs_on_the_way
 from indexer.library.walk import Walk
 from indexer.paths import address_of, bytes_from_text, path_id
 from indexer.store.ledger import Ledger
@@ -271,7 +270,7 @@ class Changes:
         suspects = present[~np.isin(self._ledger.path_id[present], known_now)]
         rows = self._store.rows_at(self._ledger.path_id[suspects], ("path_id", "path", "stage"))
         paths = rows["path"].to_pylist()
-        self.unreadable += packs_no_more(self._found.root, paths)
+        self.unreadable += packs_no_more(self._found.root, paths, self._found.unreached)
         is_absent = self._are_absent(paths)
         is_folder = pc.is_in(rows["stage"], value_set=pa.array([_FOLDER])).to_numpy()
         missing = self._ledger.positions(rows["path_id"].to_numpy()[is_absent])
@@ -280,14 +279,14 @@ class Changes:
     def _are_absent(self, paths: Sequence[str]) -> Mask:
         """Return which paths certainly are not files any more; one pack after the other.
 
-        What is in a pack that is there, and could not be listed, may be there.
+        What is in a pack that is there, and could not be listed, or was not, may be there.
         """
-        absent, closed = np.zeros(len(paths), bool), {path for path, _ in self._found.unreadable}
-        ordered = sorted(range(len(paths)), key=paths.__getitem__)
-        for at in look_ahead(ordered, lambda at: self._local(paths[at])):
-            packs = (paths[at][: one.start()] for one in re.finditer("!/", paths[at]))
-            is_closed = not closed.isdisjoint(packs)
-            absent[at] = not is_closed and _is_absent(self._local(paths[at]))
+        absent = np.zeros(len(paths), bool)
+        closed = self._found.unreached.union(path for path, _ in self._found.unreadable)
+        asked = [at for at in range(len(paths)) if closed.isdisjoint(packs_on_the_way(paths[at]))]
+        asked.sort(key=paths.__getitem__)
+        for at in look_ahead(asked, lambda at: self._local(paths[at])):
+            absent[at] = _is_absent(self._local(paths[at]))
         return absent
 
     def _local(self, text: str) -> Path:

@@ -15,10 +15,11 @@ from typing import Self, TypeAlias, TypeVar
 from indexer.audio.packs.held import is_named_as_archive
 from indexer.audio.remote.objects import objects
 from indexer.library.packs import PackFolder, members_of
-from indexer.paths import address_of
+from indexer.paths import address_of, local_path
 from indexer.progress import Listen, Step, ignore
 
-#: Archives in a bucket that are listed at a time, and files that wait for that.
+#: Archives in a bucket that are listed at a time, and files that wait for that: as many as the
+#: fetcher asks for their states at a time.
 _NUM_LISTERS, _NUM_AHEAD = 8, 32
 #: How often a listener hears of it, in seconds.
 _LISTEN_S = 0.5
@@ -80,6 +81,8 @@ class _Listers:
             self._threads.append(threading.Thread(target=self._list, daemon=True))
             self._threads[-1].start()
         asked = path, Future[_Listed]()
+        if path:  # its state, which a list may say otherwise than whoever gives a part of it
+            objects.look_ahead([self._root / local_path(path)])
         self._asked.put(asked)
         return asked[1]
 

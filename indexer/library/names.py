@@ -53,7 +53,7 @@ class Spelling:
 
         And as a pack has it: what a member is called there is one name, slashes included.
         """
-        is_object = address_of(self._root) and "!/" not in relative
+        is_object = address_of(self._root) and "!/" not in os.fspath(self._root / relative)
         if relative.isascii() or is_object or has_name(self._root / relative):
             return relative
         folder, rest = self._root, list(PurePath(relative).parts)

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 from indexer.audio.content import state_of
 from indexer.audio.file import State
-from indexer.audio.packs.held import is_named_as_archive, split
+from indexer.audio.packs.held import split
 from indexer.audio.remote.objects import BELIEVED_S, objects
 from indexer.errors import LibraryError
 from indexer.paths import Address, text_from_bytes
@@ -26,8 +26,6 @@ def objects_below(root: Address) -> Iterator[tuple[str, State]]:
     try:
         for name, state in objects.below(root):
             if name:  # consoles put an empty object where a folder shall seem to be
-                if is_named_as_archive(name):
-                    objects.believe(root / name, state)
                 yield text_from_bytes(name.encode()), state
     except OSError as error:
         said = f"{root} cannot be listed: {error.strerror}"

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence, Set
 from dataclasses import dataclass
 from pathlib import Path
 
-from indexer.audio.content import has_name
+from indexer.audio.content import has_name, look_ahead
 from indexer.audio.packs.held import (
     held,
     inside,
@@ -91,6 +91,8 @@ def require_folder(root: Path) -> Path:
     address = address_of(root)
     if address:
         require_reader(address)
+        parts = split(root)
+        objects.doubt(parts[0] if parts else address)
     if pack := pack_at(root):
         _require_pack(pack)
         return library_root(root)
@@ -252,7 +254,14 @@ def members_of(
     return PackFolder(f"{path}!/" if path else "", members, is_named_as_archive(pack.name))
 
 
-def packs_no_more(root: Path, paths: Iterable[str]) -> Iterator[tuple[str, str]]:
+def packs_on_the_way(path: str) -> Iterator[str]:
+    """Yield what a stored path may lead into, as far as its name says."""
+    return (path[: found.start()] for found in re.finditer("!/", path))
+
+
+def packs_no_more(
+    root: Path, paths: Iterable[str], unreached: Set[str]
+) -> Iterator[tuple[str, str]]:
     """Yield the files that were packs, since some paths lead into them, and are none; and why.
 
     An empty file, or one that begins otherwise, may be a pack that somebody is still copying: it
@@ -261,9 +270,10 @@ def packs_no_more(root: Path, paths: Iterable[str]) -> Iterator[tuple[str, str]]
     Args:
         root: Of the library.
         paths: As stored.
+        unreached: Packs that are there, and that nobody looks into.
     """
-    packs = {path[: found.start()] for path in paths for found in re.finditer("!/", path)}
-    for pack in sorted(packs):
+    packs = {pack for path in paths for pack in packs_on_the_way(path)}
+    for pack in look_ahead(sorted(packs - unreached), lambda pack: root / local_path(pack)):
         try:
             if is_named_as_pack(pack) and (file := pack_at(root / local_path(pack))):
                 held(file)

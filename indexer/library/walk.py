@@ -48,6 +48,7 @@ class Walk:
         hidden: Would be looked at if names that begin with a dot were.
         unreadable: (path, reason) of folders that could not be listed.
         unlisted: Paths of hidden folders that could not be listed, which nobody asked for.
+        unreached: Paths of what may be packs, and that no pattern reaches into.
         num_skipped: Files without an audio extension.
         num_excluded: Files that `include` or `exclude` left out.
         num_unnamed: Rows of packs without a name: clips that were not there to be packed.
@@ -66,6 +67,7 @@ class Walk:
     hidden: FileList = field(default_factory=FileList)
     unreadable: list[tuple[str, str]] = field(default_factory=list)
     unlisted: list[str] = field(default_factory=list)
+    unreached: set[str] = field(default_factory=set)
     num_skipped: int = 0
     num_excluded: int = 0
     num_unnamed: int = 0
@@ -128,6 +130,8 @@ def walk(
         elif why == "hidden":
             found.hidden.append(_found_file(found.root, path, state=state))
         else:
+            if is_named_as_pack(path) and not matches(path, exclude):
+                found.unreached.add(path)
             passed_over[why, is_hidden(path)] += 1
             is_tar = why == "ending" and not is_hidden(path) and is_compressed_tar(path)
             found.num_compressed += is_tar

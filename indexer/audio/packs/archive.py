@@ -57,6 +57,8 @@ class Archive(Pack):
         names = (found.names[row] for row in rows)
         sizes, dates = self._found["size"], self._found["mtime"]
         if isinstance(self._ranges, ObjectRanges):
+            # Those at the bounds of what is kept stay within them.
+            dates = np.clip(dates, kept_date(-(2**64)) + _SECOND_NS, kept_date(2**64) - _SECOND_NS)
             dates = dates // _SECOND_NS * _SECOND_NS + self._ranges.version
         self.members = Members(names, sizes, dates, found.flaw, are_apart=True)
         self.members.num_links = found.num_links

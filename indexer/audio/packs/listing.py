@@ -6,6 +6,7 @@ the processes that read, and for the next run. Nothing depends on that but time.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import io
 import itertools
@@ -133,7 +134,10 @@ def _keep(key: str, found: Listing) -> None:
 
 def _make_room(folder: Path) -> None:
     """Delete what was written first, until there is not too much, and what was never finished."""
-    status = {path: path.stat() for path in folder.iterdir()}
+    status: dict[Path, os.stat_result] = {}
+    for path in folder.iterdir():
+        with contextlib.suppress(FileNotFoundError):  # others write there, and clear up
+            status[path] = path.stat()
     left = sum(one.st_size for one in status.values())
     for path in sorted(status, key=lambda path: status[path].st_mtime_ns):
         is_old = time.time() - status[path].st_mtime > _LONGEST_WRITING_S

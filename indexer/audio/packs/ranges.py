@@ -116,7 +116,7 @@ class ObjectRanges:
     Attributes:
         num_bytes: How many there are.
         key: What tells it from all others, and from what it was before.
-        version: A digest of its etag, or else of its date, below 10^9.
+        version: A digest of its size, date and etag, below 10^9.
     """
 
     def __init__(self, address: Address, state: State) -> None:
@@ -128,7 +128,7 @@ class ObjectRanges:
         if not state.mtime_ns:
             raise AudioError("open", "the server gives neither a date nor a version of it (ETag)")
         self.num_bytes, self.key = state.size, f"{address} {state.size} {state.mtime_ns}"
-        self.version = state.mtime_ns % 10**9 or xxh3_64_intdigest(str(state).encode()) % 10**9
+        self.version = xxh3_64_intdigest(str(state).encode()) % 10**9
         self._address, self._state = address, state
 
     def headers(self) -> ObjectHeaders:

@@ -6,6 +6,7 @@ started by the first question, and anew in a process that was forked.
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 import threading
@@ -29,7 +30,7 @@ from indexer.paths import Address
 #: What was heard of an object is believed for so long, and what was fetched may be opened, in
 #: seconds: whoever has a digest opens what it is of, be it a while later.
 BELIEVED_S, _OPENED_S = 60.0, 3600.0
-#: Likewise that it could not be had, which may pass.
+#: Likewise that it could not be had, which may pass; that it is not there is believed as the rest.
 _ERRORS_BELIEVED_S = 1.0
 #: States that are remembered, and contents that are held: so many, or all together so many bytes.
 _MOST_STATES, _MOST_HELD, _MOST_HELD_BYTES = 1 << 16, 8, 256 << 20
@@ -144,10 +145,10 @@ class Objects:
                 with suppress(OSError):
                     self._begin("head", _Wanted(str(path)))
 
-    def believe(self, path: Path, state: State) -> None:
-        """Take the state of an object from whoever has just heard it."""
+    def doubt(self, path: Path) -> None:
+        """Ask for the state of an object anew when it is wanted next."""
         with self._lock:
-            self._remember_state(str(path), state, time.monotonic())
+            self._states.pop(str(path), None)
 
     @contextmanager
     def beating(self, beat: Callable[[], None] | None) -> Iterator[None]:
@@ -221,7 +222,8 @@ class Objects:
         """Return what is known of an object and still believed: a failure may soon pass."""
         self._linked()  # with other variables nothing is known
         known, since_s = self._states.get(url, (None, 0.0))
-        most_s = _ERRORS_BELIEVED_S if isinstance(known, OSError) else BELIEVED_S
+        may_pass = isinstance(known, OSError) and known.errno != errno.ENOENT
+        most_s = _ERRORS_BELIEVED_S if may_pass else BELIEVED_S
         return known if time.monotonic() - since_s <= most_s else None
 
     def _held(self, wanted: _Wanted, most_s: float) -> Content | None:
@@ -284,7 +286,9 @@ class Objects:
                     del self._under_way[do, wanted]
                     if not has_ended:
                         self._remember(wanted, answer, since_s)
-            if not has_ended:
+            # What was asked for ahead, and not wanted then, may be old.
+            is_old = do == "head" and time.monotonic() - since_s > BELIEVED_S
+            if not has_ended and not is_old:
                 break
         return answer
 

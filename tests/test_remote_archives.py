@@ -534,9 +534,9 @@ def test_readers_that_list_are_not_taken_for_dead(
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
     with pytest.warns(SoundalikeWarning, match="cannot be kept"):
         found = walk(as_place(f"{server.address}/packs"))
-    server.faults.delay_s = 0.6
+    server.faults.delay_s = 0.4
     work = Work(found.root, found.files, Geometry(), 4, np.empty(0, ID_DTYPE), {}, 3600.0)
-    batches = list(load_windows(work, num_workers=1, timeout_s=1.5))
+    batches = list(load_windows(work, num_workers=1, timeout_s=4.0))
     assert sum(len(batch.keys) for batch in batches) == 10
     assert not [one for batch in batches for one in batch.events if isinstance(one, Failure)]
 

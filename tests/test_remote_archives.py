@@ -32,6 +32,7 @@ from test_remote import server as server
 from indexer.arrays import ID_DTYPE
 from indexer.audio.content import bytes_of, fetch_ahead, recording_digest, state_of
 from indexer.audio.file import State, read_at, unnamed_file
+from indexer.audio.packs import held as held_module
 from indexer.audio.packs import listing, ranges
 from indexer.audio.packs.held import _held, held
 from indexer.audio.remote.objects import Part, objects
@@ -41,6 +42,7 @@ from indexer.library.packs import require_folder
 from indexer.library.walk import read_list, walk
 from indexer.paths import Address, as_place
 from indexer.progress import Step
+from indexer.reading import dataset
 from indexer.reading.dataset import WindowDataset, Work
 from indexer.reading.events import Failure
 from indexer.reading.readers import load_windows
@@ -526,18 +528,22 @@ def test_archive_that_nothing_tells_from_another_is_refused(
 def test_readers_that_list_are_not_taken_for_dead(
     server: ObjectServer, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Where no listing can be kept, each reader lists for itself."""
-    sound = (folder / "a.wav").read_bytes()
-    for number in range(10):
-        write_tar(folder / "packs" / f"{number}.tar", [("a.wav", sound)])
+    """Where no listing can be kept, each reader lists for itself, by many requests."""
+    sound, apart = (folder / "a.wav").read_bytes(), bytes(ranges._CLOSE_BYTES + (1 << 17))
+    more = [(f"{row}.bin", apart) for row in range(16)]
+    for number in range(2):
+        write_tar(folder / "packs" / f"{number}.tar", [("a.wav", sound), *more])
+    monkeypatch.setattr(held_module, "_MOST_HELD", 1)
+    monkeypatch.setattr(dataset, "_AHEAD", 0)
+    monkeypatch.setattr(dataset, "_MOST_AHEAD", 0)
     (tmp_path / "file").touch()
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
     with pytest.warns(SoundalikeWarning, match="cannot be kept"):
         found = walk(as_place(f"{server.address}/packs"))
     server.faults.delay_s = 0.4
     work = Work(found.root, found.files, Geometry(), 4, np.empty(0, ID_DTYPE), {}, 3600.0)
-    batches = list(load_windows(work, num_workers=1, timeout_s=4.0))
-    assert sum(len(batch.keys) for batch in batches) == 10
+    batches = list(load_windows(work, num_workers=1, timeout_s=2.5))
+    assert sum(len(batch.keys) for batch in batches) == 2
     assert not [one for batch in batches for one in batch.events if isinstance(one, Failure)]
 
 

@@ -218,6 +218,20 @@ def _hash63(key: bytes) -> int:
     return int.from_bytes(hashlib.blake2b(key, digest_size=8).digest(), "little") >> 1
 
 
+def cache_folder() -> Path:
+    """Return the folder of the user in which what was found out once is kept; it may not exist.
+
+    Raises:
+        FileNotFoundError: If the user has no home.
+    """
+    import platformdirs  # noqa: PLC0415 - most that asks for paths asks for no cache
+
+    folder = platformdirs.user_cache_path("soundalike")
+    if not folder.is_absolute():
+        raise FileNotFoundError(f"no home folder, but {folder}")
+    return folder
+
+
 def bundled_path(relative: str) -> Path:
     """Return the path of a file that comes with the package.
 

@@ -399,7 +399,7 @@ def test_part_that_was_begun_and_is_not_wanted_is_let_go(
     (folder / "x.bin").write_bytes(os.urandom(1000))
     path = as_place(f"{server.address}/x.bin")
     part = Part(10, 20, state_of(path))
-    objects.fetch_part_ahead(path, part)
+    objects.fetch_ahead(path, part)
     assert objects._under_way
     objects.forgo_part(path, part)
     assert not objects._under_way

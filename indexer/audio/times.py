@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from indexer.audio.content import has_name
+from indexer.audio.packs.held import split
 from indexer.errors import QueryError
 from indexer.paths import address_of, as_place, local_path
 
@@ -128,7 +129,7 @@ def file_span(given: Path, span: Span = NO_SPAN) -> FileSpan:
 def _as_shown(file: Path) -> Path:
     r"""Return the file whose name is shown as one that no file has: the bytes for each `\xNN`."""
     text = os.fspath(file)
-    is_object = address_of(file) and "!/" not in text
+    is_object = address_of(file) and not split(file)
     if "\\x" not in text or is_object or has_name(file):
         return file
     try:

@@ -14,6 +14,7 @@ from pathlib import Path, PurePath
 from typing import Generic, TypeVar
 
 from indexer.audio.content import has_name
+from indexer.audio.packs.held import split
 from indexer.library.packs import names_in, pack_at
 from indexer.paths import address_of
 
@@ -53,8 +54,10 @@ class Spelling:
 
         And as a pack has it: what a member is called there is one name, slashes included.
         """
-        is_object = address_of(self._root) and "!/" not in os.fspath(self._root / relative)
-        if relative.isascii() or is_object or has_name(self._root / relative):
+        if relative.isascii():
+            return relative
+        whole = self._root / relative
+        if (address_of(whole) and not split(whole)) or has_name(whole):
             return relative
         folder, rest = self._root, list(PurePath(relative).parts)
         while rest:

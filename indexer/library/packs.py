@@ -88,20 +88,15 @@ def require_folder(root: Path) -> Path:
     Raises:
         LibraryError: If it is neither a folder nor a pack.
     """
-    address = address_of(root)
+    address, parts = address_of(root), split(root)
     if address:
         require_reader(address)
-        parts = split(root)
         objects.doubt(parts[0] if parts else address)
     if pack := pack_at(root):
         _require_pack(pack)
         return library_root(root)
-    if (parts := split(root)) and parts[1]:
-        within = os.fsdecode(parts[1])
-        raise LibraryError(
-            f"{root} is in a pack, which is a library as a whole: name {parts[0]}, and include "
-            f"{within!r} or '{within}/*' alone"
-        )
+    if parts and parts[1]:
+        raise _in_a_pack(root, parts[0], os.fsdecode(parts[1]))
     if address:
         _require_prefix(address)
         return address
@@ -113,6 +108,13 @@ def require_folder(root: Path) -> Path:
     if not root.is_dir():
         raise no_folder(root)
     return root.resolve()
+
+
+def _in_a_pack(root: Path, pack: Path, within: str) -> LibraryError:
+    return LibraryError(
+        f"{root} is in a pack, which is a library as a whole: name {pack}, and include {within!r} "
+        f"or '{within}/*' alone"
+    )
 
 
 def _compressed(root: Path) -> LibraryError:
@@ -130,11 +132,7 @@ def _require_prefix(address: Address) -> None:
     """
     for parent in address.parents:
         if is_named_as_archive(parent.name) and is_pack(parent):
-            within = address.relative_to(parent)
-            raise LibraryError(
-                f"{address} is in a pack, which is a library as a whole: name {parent}, and "
-                f"include '{within}' or '{within}/*' alone"
-            )
+            raise _in_a_pack(address, parent, str(address.relative_to(parent)))
     is_tar, is_table = is_compressed_tar(address.name), is_named_as_pack(address.name)
     if (is_tar or is_table) and has_name(address):
         if is_tar:

@@ -56,10 +56,10 @@ def may_reach(pack: str, include: Sequence[str]) -> bool:
     """Whether a pack, or something in it, may match one of some patterns, or there are none.
 
     Args:
-        pack: Its path, relative to the library.
+        pack: Its path, relative to the library; empty for the library itself.
         include: See `walk`.
     """
-    below = f"{pack}!/"
+    below = f"{pack}!/" if pack else ""
     begins = (_WILD.split(pattern, maxsplit=1)[0] for pattern in include)
     return not include or any(below.startswith(one) or one.startswith(below) for one in begins)
 

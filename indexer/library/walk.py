@@ -125,12 +125,14 @@ def walk(
         if number % _FILES_PER_STEP == 0:
             listen(Step("walking", number, None, "file"))
         why = why_passed_over(path, include, exclude, hidden=hidden)
-        if why is None or _may_be_wanted(path, include, exclude):
+        may_be_pack = why is not None and _may_be_pack(path, exclude)
+        # To list a pack may be to fetch it: none is listed that no pattern reaches into.
+        if why is None or (may_be_pack and may_reach(path, include)):
             found.files.append(_found_file(found.root, path, state=state))
         elif why == "hidden":
             found.hidden.append(_found_file(found.root, path, state=state))
         else:
-            if is_named_as_pack(path) and not matches(path, exclude):
+            if may_be_pack:
                 found.unreached.add(path)
             passed_over[why, is_hidden(path)] += 1
             is_tar = why == "ending" and not is_hidden(path) and is_compressed_tar(path)
@@ -164,14 +166,9 @@ def _tell(found: Walk, listen: Listen) -> None:
             listen(f"{said}: {number:,}")
 
 
-def _may_be_wanted(path: str, include: Sequence[str], exclude: Sequence[str]) -> bool:
-    """Whether a file may be a pack of which members are asked for.
-
-    To list one may be to fetch it: none is listed that no pattern reaches into.
-    """
-    if not path:
-        return True
-    return is_named_as_pack(path) and not matches(path, exclude) and may_reach(path, include)
+def _may_be_pack(path: str, exclude: Sequence[str]) -> bool:
+    """Whether a file may be a pack that is not left out."""
+    return not path or (is_named_as_pack(path) and not matches(path, exclude))
 
 
 def _with_members(

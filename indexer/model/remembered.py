@@ -14,7 +14,7 @@ import tempfile
 from importlib.metadata import version
 from pathlib import Path
 
-import platformdirs
+from indexer.paths import cache_folder
 
 #: Longest value that is read back: whatever has taken the place of a file of ours.
 _MAX_BYTES = 4096
@@ -73,11 +73,8 @@ def _file(kind: str, line: str) -> Path:
     Raises:
         FileNotFoundError: If the user has no home.
     """
-    folder = platformdirs.user_cache_path("soundalike")
-    if not folder.is_absolute():
-        raise FileNotFoundError(f"no home folder, but {folder}")
     name = hashlib.blake2b(line.encode("utf-8"), digest_size=16).hexdigest()
-    return folder / f"{kind}-{name}.txt"
+    return cache_folder() / f"{kind}-{name}.txt"
 
 
 def _one_line(key: str, *, by_any: bool) -> str:

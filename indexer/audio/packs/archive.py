@@ -97,8 +97,7 @@ class Archive(Pack):
     def fetch(self, row: int) -> bytes | None:
         """Have a member on this machine; see `Pack`."""
         self.require_readable(row)
-        if isinstance(self._ranges, ObjectRanges):
-            self._ranges.fetch(*self.extent(row))
+        self._ranges.fetch(*self.extent(row))
         return None
 
 

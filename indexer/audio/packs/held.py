@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from indexer.audio.file import State, date_of, is_named_as_sound
+from indexer.audio.file import State, is_named_as_sound, kept_date
 from indexer.audio.packs.pack import NotAPackError, Pack, is_of_the_system
 from indexer.audio.remote.objects import objects
 from indexer.errors import AudioError
@@ -111,11 +111,20 @@ def pack_mark(path: Path) -> Mark | None:
     if (parts := split(path)) is None:
         return None
     address = address_of(parts[0])
-    return (0, 0, *_state_elsewhere(address)) if address else _mark_of(parts[0].stat())
+    return _mark_elsewhere(address) if address else _mark_of(parts[0].stat())
 
 
 def _mark_of(status: os.stat_result) -> Mark:
     return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
+
+
+def _mark_elsewhere(address: Address) -> Mark:
+    return 0, 0, *_state_elsewhere(address)
+
+
+def _state_of(mark: Mark) -> State:
+    _, _, size, mtime_ns = mark
+    return State(size, kept_date(mtime_ns))
 
 
 def _state_elsewhere(address: Address) -> State:
@@ -147,15 +156,13 @@ def held(path: Path) -> Pack:
     if address := address_of(path):
         if not is_named_as_archive(path.name):
             raise NotAPackError("it lies elsewhere, where archives alone are packs")
-        state, is_regular = _state_elsewhere(address), True
-        mark: Mark = (0, 0, *state)
+        mark, is_regular = _mark_elsewhere(address), True
     else:
         status = path.stat()
-        state, is_regular = State(status.st_size, date_of(status)), stat.S_ISREG(status.st_mode)
-        mark = _mark_of(status)
-    if not is_regular or not state.size:
+        mark, is_regular = _mark_of(status), stat.S_ISREG(status.st_mode)
+    if not is_regular or not _state_of(mark).size:
         raise NotAPackError("it is empty, or no regular file")
-    return _held.get(path, mark, state)
+    return _held.get(path, mark)
 
 
 def _open(path: Path, state: State) -> Pack:
@@ -210,11 +217,11 @@ class _Held:
             if isinstance(one[1], Exception) or one[1].outlives_fork
         )
 
-    def get(self, path: Path, mark: Mark, state: State) -> Pack:
+    def get(self, path: Path, mark: Mark) -> Pack:
         with self._lock:
             pack = self._known(path, mark)
         if pack is None:
-            pack = self._open(path, mark, state)
+            pack = self._open(path, mark)
         if isinstance(pack, Exception):
             raise copy.copy(pack)
         return pack
@@ -223,7 +230,7 @@ class _Held:
         """Return the state that an object had when it was opened; None if it is not open."""
         with self._lock:
             mark, _ = self._packs.get(path, (None, None))
-        return State(*mark[2:]) if mark else None
+        return _state_of(mark) if mark else None
 
     def _known(self, path: Path, mark: Mark) -> Pack | NotAPackError | AudioError | None:
         known, pack = self._packs.get(path, (None, None))
@@ -232,14 +239,14 @@ class _Held:
         self._packs.move_to_end(path)
         return pack
 
-    def _open(self, path: Path, mark: Mark, state: State) -> Pack | NotAPackError | AudioError:
+    def _open(self, path: Path, mark: Mark) -> Pack | NotAPackError | AudioError:
         with self._lock:
             opening = self._opening.setdefault(path, threading.Lock())
         with opening:  # others are had meanwhile: to list one in a bucket may take minutes
             with self._lock:
                 pack = self._known(path, mark)
             if pack is None:  # no other thread was first
-                pack = _opened(path, state)
+                pack = _opened(path, _state_of(mark))
             with self._lock:
                 self._packs[path] = mark, pack
                 self._packs.move_to_end(path)

@@ -22,9 +22,9 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-import platformdirs
 
 from indexer.errors import SoundalikeWarning
+from indexer.paths import cache_folder
 
 #: What is kept changes with this.
 _FORMAT = 1
@@ -152,11 +152,8 @@ def _file(key: str) -> Path:
     Raises:
         FileNotFoundError: If the user has no home.
     """
-    folder = platformdirs.user_cache_path("soundalike")
-    if not folder.is_absolute():
-        raise FileNotFoundError(f"no home folder, but {folder}")
     name = hashlib.blake2b(key.encode("utf-8", "surrogateescape"), digest_size=16).hexdigest()
-    return folder / "archives" / f"{name}{_SUFFIX}"
+    return cache_folder() / "archives" / f"{name}{_SUFFIX}"
 
 
 def _digest(content: bytes) -> bytes:

@@ -109,6 +109,9 @@ class FileRanges:
     def fetch_ahead(self, offset: int, num_bytes: int) -> None:
         """Say which bytes are read soon: the system sees that by itself."""
 
+    def fetch(self, offset: int, num_bytes: int) -> None:
+        """Have some bytes on this machine, which they are: nothing is digested on the way."""
+
 
 class ObjectRanges:
     """The bytes of an object.
@@ -154,7 +157,7 @@ class ObjectRanges:
     def fetch_ahead(self, offset: int, num_bytes: int) -> None:
         """Begin to fetch some bytes."""
         if (part := self._within(offset, num_bytes)).num_bytes:
-            objects.fetch_part_ahead(self._address, part)
+            objects.fetch_ahead(self._address, part)
 
     def forgo(self, offset: int, num_bytes: int) -> None:
         """Say that what was begun to be fetched is not read after all."""

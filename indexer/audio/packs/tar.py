@@ -66,9 +66,7 @@ class Tar(Archive):
     def fetch(self, row: int) -> bytes | None:
         """Have a member on this machine; see `Pack`."""
         self.require_readable(row)
-        if isinstance(self._ranges, ObjectRanges):
-            return self._ranges.fetch(*self.extent(row))
-        return None
+        return self._ranges.fetch(*self.extent(row))
 
     def open(self, row: int, max_duration_s: float) -> FileIO:
         """Open a member: what was fetched is a file of nothing else; see `Pack`."""

@@ -128,7 +128,6 @@ class Objects:
         """
         url = str(path)
         with self._lock:
-            self._linked()  # with other variables nothing is known
             known = self._known(url)
         if known is None:
             known = self._finish("head", _Wanted(url))
@@ -159,10 +158,11 @@ class Objects:
         finally:
             self._waiting.beat = before
 
-    def fetch_ahead(self, path: Path) -> None:
-        """Begin to fetch an object that is read soon."""
+    def fetch_ahead(self, path: Path, part: Part | None = None) -> None:
+        """Begin to fetch an object that is read soon, or a part of it."""
+        wanted, most_s = _Wanted(str(path), part), _OPENED_S if part else BELIEVED_S
         with suppress(OSError):  # for whoever reads it to report
-            if self._held(wanted := _Wanted(str(path)), BELIEVED_S) is None:
+            if self._held(wanted, most_s) is None:
                 self._begin("get", wanted)
 
     def open(self, path: Path) -> FileIO:
@@ -191,12 +191,6 @@ class Objects:
         if content.state != part.state:
             raise AudioError("access", "the object changed while it was read; run again")
         return content
-
-    def fetch_part_ahead(self, path: Path, part: Part) -> None:
-        """Begin to fetch some bytes of an object that are read soon, see `part`."""
-        with suppress(OSError):  # for whoever reads it to report
-            if self._held(wanted := _Wanted(str(path), part), _OPENED_S) is None:
-                self._begin("get", wanted)
 
     def forgo_part(self, path: Path, part: Part) -> None:
         """Say that what was begun to be fetched is not read after all."""
